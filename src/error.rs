@@ -1,0 +1,229 @@
+//! Two errors for two audiences: [`Error`] for the operator, [`Refusal`] for the peer.
+
+use std::{fmt, io, net::SocketAddr, sync::Arc};
+
+use crate::packet::Packet;
+
+/// The code of an ERROR packet (RFC 1350 section 5, RFC 2347 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ErrorCode(pub u16);
+
+impl ErrorCode {
+    /// 0: see the text.
+    pub const NOT_DEFINED: Self = Self(0);
+    /// 1: there is no such file.
+    pub const FILE_NOT_FOUND: Self = Self(1);
+    /// 2: the policy forbids it.
+    pub const ACCESS_VIOLATION: Self = Self(2);
+    /// 3: no space, or too big.
+    pub const DISK_FULL: Self = Self(3);
+    /// 4: not a request that makes sense.
+    pub const ILLEGAL_OPERATION: Self = Self(4);
+    /// 5: this TID has no transfer.
+    pub const UNKNOWN_TID: Self = Self(5);
+    /// 6: the file is there and may not be replaced.
+    pub const FILE_EXISTS: Self = Self(6);
+    /// 7: obsolete, from the days of mail mode.
+    pub const NO_SUCH_USER: Self = Self(7);
+    /// 8: the options cannot be agreed on.
+    pub const OPTION_NEGOTIATION: Self = Self(8);
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A "no" that the peer is told: an ERROR code and a fixed text.
+///
+/// The text is `&'static str` on purpose: a path of the server, an address of an upstream or a system's message cannot
+/// get into it. What the operator should know goes into [`because`](Self::because), which is logged and never sent.
+///
+/// ```
+/// use tuffet::Refusal;
+///
+/// let refusal = Refusal::not_found().because("no such key in the table");
+/// assert_eq!(refusal.to_string(), "ERROR 1 file not found (no such key in the table)");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    code: ErrorCode,
+    message: &'static str,
+    detail: Option<Arc<str>>,
+    silent: bool,
+}
+
+impl Refusal {
+    /// A refusal with a code and a text of your own.
+    pub const fn new(code: ErrorCode, message: &'static str) -> Self {
+        Self { code, message, detail: None, silent: false }
+    }
+
+    /// No packet at all: the peer is left to its own timeout.
+    pub const fn silent() -> Self {
+        Self { code: ErrorCode::NOT_DEFINED, message: "no answer", detail: None, silent: true }
+    }
+
+    /// ERROR 0: something broke on this side.
+    pub const fn internal() -> Self {
+        Self::new(ErrorCode::NOT_DEFINED, "internal error")
+    }
+
+    /// ERROR 1.
+    pub const fn not_found() -> Self {
+        Self::new(ErrorCode::FILE_NOT_FOUND, "file not found")
+    }
+
+    /// ERROR 2: the policy forbids it.
+    pub const fn denied() -> Self {
+        Self::new(ErrorCode::ACCESS_VIOLATION, "access denied")
+    }
+
+    /// ERROR 3: no space left.
+    pub const fn disk_full() -> Self {
+        Self::new(ErrorCode::DISK_FULL, "disk full")
+    }
+
+    /// ERROR 3: more bytes than are allowed.
+    pub const fn too_big() -> Self {
+        Self::new(ErrorCode::DISK_FULL, "file too big")
+    }
+
+    /// ERROR 4: not a valid request.
+    pub const fn bad_request() -> Self {
+        Self::new(ErrorCode::ILLEGAL_OPERATION, "malformed packet")
+    }
+
+    /// ERROR 5.
+    pub const fn unknown_tid() -> Self {
+        Self::new(ErrorCode::UNKNOWN_TID, "unknown transfer ID")
+    }
+
+    /// ERROR 6.
+    pub const fn exists() -> Self {
+        Self::new(ErrorCode::FILE_EXISTS, "file already exists")
+    }
+
+    /// ERROR 8.
+    pub const fn bad_options() -> Self {
+        Self::new(ErrorCode::OPTION_NEGOTIATION, "option negotiation failed")
+    }
+
+    /// Adds what the operator should know. It is logged, never sent.
+    #[must_use]
+    pub fn because(mut self, detail: impl fmt::Display) -> Self {
+        self.detail = Some(detail.to_string().into());
+        self
+    }
+
+    /// The code that the peer is told.
+    pub const fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    /// The text that the peer is told.
+    pub const fn message(&self) -> &'static str {
+        self.message
+    }
+
+    /// What only the operator is told.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// The ERROR packet; `None` if the peer is to be told nothing.
+    pub fn packet(&self) -> Option<Packet> {
+        (!self.silent).then(|| Packet::Error { code: self.code, message: self.message.into() })
+    }
+}
+
+/// Two refusals are equal if the peer sees the same.
+impl PartialEq for Refusal {
+    fn eq(&self, other: &Self) -> bool {
+        (self.code, self.message, self.silent) == (other.code, other.message, other.silent)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.silent {
+            f.write_str(self.message)?;
+        } else {
+            write!(f, "ERROR {} {}", self.code, self.message)?;
+        }
+        match &self.detail {
+            Some(detail) => write!(f, " ({detail})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What a file system says becomes the code that TFTP has for it; its own words stay with the operator.
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        let refusal = match error.kind() {
+            Kind::NotFound | Kind::NotADirectory | Kind::IsADirectory | Kind::InvalidFilename => Self::not_found(),
+            Kind::PermissionDenied | Kind::ReadOnlyFilesystem => Self::denied(),
+            Kind::AlreadyExists => Self::exists(),
+            Kind::StorageFull | Kind::QuotaExceeded => Self::disk_full(),
+            Kind::FileTooLarge => Self::too_big(),
+            _ => Self::internal(),
+        };
+        refusal.because(error)
+    }
+}
+
+/// What can go wrong with a server or a client as a whole.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A socket could not be bound to this address.
+    Bind(SocketAddr, io::Error),
+    /// A file of this side could not be read or written.
+    File(io::Error),
+    /// A socket failed.
+    Io(io::Error),
+    /// The peer ended the transfer with an ERROR.
+    Peer {
+        /// The code it sent.
+        code: ErrorCode,
+        /// The text it sent.
+        message: String,
+    },
+    /// The peer was silent for as long as patience lasts.
+    TimedOut,
+    /// This side ended the transfer.
+    Refused(Refusal),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(address, error) => write!(f, "cannot bind {address}: {error}"),
+            Self::File(error) | Self::Io(error) => error.fmt(f),
+            Self::Peer { code, message } => write!(f, "the peer says: ERROR {code} {}", message.escape_debug()),
+            Self::TimedOut => f.write_str("the peer does not answer"),
+            Self::Refused(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind(_, error) | Self::File(error) | Self::Io(error) => Some(error),
+            Self::Refused(refusal) => Some(refusal),
+            Self::Peer { .. } | Self::TimedOut => None,
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}

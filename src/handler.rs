@@ -1,0 +1,249 @@
+//! What answers requests.
+
+use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+
+use crate::{
+    error::Refusal,
+    packet::{self, Mode, Options},
+    source::{IntoSource, Source},
+};
+
+/// A future that a handler returns. It stays on the thread of its transfer, so it need not be `Send`.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + 'a>>;
+
+/// Answers read and write requests.
+///
+/// The ready-made ones are in [`handlers`](crate::handlers); [`read`] and [`write`](fn@write) make one of a closure.
+/// One handler serves all transfers of all threads. Its futures and sources are dropped as soon as their transfer is
+/// over, however it ends; a panic in them ends their transfer and nothing else.
+pub trait Handler: Send + Sync + 'static {
+    /// The bytes of a file, for an RRQ.
+    ///
+    /// # Errors
+    /// The refusal that the peer is told; [`Refusal::silent`] to let it wait.
+    fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source>;
+
+    /// Takes the bytes of a file, for a WRQ.
+    ///
+    /// The request is accepted when the first chunk of `data` is asked for, so that a refusal may come before any byte
+    /// travels; the last block is acknowledged after this has returned `Ok`. If the client goes away in the middle,
+    /// the future is dropped.
+    ///
+    /// # Errors
+    /// The refusal that the peer is told. Defaults to [`Refusal::denied`].
+    fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
+        let _ = (request, data);
+        Box::pin(async { Err(Refusal::denied()) })
+    }
+
+    /// Whether [`write`](Self::write) may accept anything. Defaults to no; a chain asks this.
+    fn takes_writes(&self) -> bool {
+        false
+    }
+
+    /// What is served, in a few words for people: `/srv/tftp`, `http://mirror/netboot/`.
+    fn describe(&self) -> String {
+        "a handler".into()
+    }
+}
+
+/// A request, as a handler sees it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Request {
+    peer: SocketAddr,
+    local: SocketAddr,
+    path: String,
+    packet: packet::Request,
+}
+
+impl Request {
+    /// A request of `peer` that came to `local`.
+    ///
+    /// # Errors
+    /// [`Refusal::denied`] if the name leads out of the root by `..`; [`Refusal::not_found`] if nothing is left of it.
+    pub fn new(peer: SocketAddr, local: SocketAddr, packet: packet::Request) -> Result<Self, Refusal> {
+        let path = normalise(&String::from_utf8_lossy(&packet.filename))?;
+        Ok(Self { peer, local, path, packet })
+    }
+
+    /// The client's address and port (its TID).
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The address of ours that was asked.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The name of the file, made comparable: `\` is `/`, no slash at the beginning, none doubled, no drive letter, no
+    /// `.` and no `..` left. It is never empty. Bytes that are not UTF-8 are replaced.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The name of the file as it was sent.
+    pub fn filename(&self) -> &[u8] {
+        &self.packet.filename
+    }
+
+    /// The transfer mode.
+    pub fn mode(&self) -> Mode {
+        self.packet.mode
+    }
+
+    /// All options as they were asked, known or not.
+    pub fn options(&self) -> &Options {
+        &self.packet.options
+    }
+
+    /// The same request for another file.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_path(&self, path: &str) -> Result<Self, Refusal> {
+        let packet = packet::Request { filename: path.into(), ..self.packet.clone() };
+        Self::new(self.peer, self.local, packet)
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} asks {} for {:?} ({})", self.peer, self.local, self.path, self.packet.options)
+    }
+}
+
+fn normalise(name: &str) -> Result<String, Refusal> {
+    let name = name.replace('\\', "/");
+    let mut parts: Vec<&str> = Vec::new();
+    for (i, part) in name.split('/').enumerate() {
+        let is_drive = i == 0 && part.len() == 2 && part.ends_with(':') && part.as_bytes()[0].is_ascii_alphabetic();
+        match part {
+            "" | "." => {}
+            _ if is_drive => {}
+            ".." => _ = parts.pop().ok_or(Refusal::denied().because("the name leads out of the root"))?,
+            part => parts.push(part),
+        }
+    }
+    if parts.is_empty() { Err(Refusal::not_found().because("the name is empty")) } else { Ok(parts.join("/")) }
+}
+
+/// A handler that reads with this closure and takes no writes.
+///
+/// ```
+/// use tuffet::{Refusal, Request, read};
+///
+/// let handler = read(async |request: Request| match request.path() {
+///     "motd" => Ok(format!("hello {}\n", request.peer().ip())),
+///     _ => Err(Refusal::not_found()),
+/// });
+/// # let _: &dyn tuffet::Handler = &handler;
+/// ```
+pub fn read<F, Fut>(f: F) -> impl Handler
+where
+    F: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: IntoSource> + 'static,
+{
+    Read(f)
+}
+
+/// A handler that writes with this closure and has nothing to read.
+///
+/// ```
+/// use tuffet::{Refusal, Request, Source, write};
+///
+/// let handler = write(async |request: Request, data: Source| {
+///     let bytes = data.collect(1 << 20).await?;
+///     println!("{} sent {} bytes for {}", request.peer(), bytes.len(), request.path());
+///     Ok::<(), Refusal>(())
+/// });
+/// # let _: &dyn tuffet::Handler = &handler;
+/// ```
+pub fn write<F, Fut>(f: F) -> impl Handler
+where
+    F: Fn(Request, Source) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Refusal>> + 'static,
+{
+    Write(f)
+}
+
+struct Read<F>(F);
+struct Write<F>(F);
+
+impl<F, Fut> Handler for Read<F>
+where
+    F: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: IntoSource> + 'static,
+{
+    fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
+        let answer = self.0(request.clone());
+        Box::pin(async { answer.await.into_source() })
+    }
+}
+
+impl<F, Fut> Handler for Write<F>
+where
+    F: Fn(Request, Source) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Refusal>> + 'static,
+{
+    fn read<'a>(&'a self, _: &'a Request) -> Answer<'a, Source> {
+        Box::pin(async { Err(Refusal::not_found()) })
+    }
+
+    fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
+        Box::pin(self.0(request.clone(), data))
+    }
+
+    fn takes_writes(&self) -> bool {
+        true
+    }
+}
+
+impl<H: Handler + ?Sized> Handler for Arc<H> {
+    fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
+        (**self).read(request)
+    }
+
+    fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
+        (**self).write(request, data)
+    }
+
+    fn takes_writes(&self) -> bool {
+        (**self).takes_writes()
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_comparable() {
+        for (name, expected) in [
+            ("pxelinux.0", "pxelinux.0"),
+            ("/debian-installer/amd64/linux", "debian-installer/amd64/linux"),
+            ("efi64//debian-installer/./linux", "efi64/debian-installer/linux"),
+            (r"\Boot\BCD", "Boot/BCD"),
+            (r"C:\Boot\BCD", "Boot/BCD"),
+            ("efi64/../linux", "linux"),
+            ("a/b/../../c", "c"),
+            ("...", "..."),
+        ] {
+            assert_eq!(normalise(name).unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_do_not_leave_the_root() {
+        for name in ["..", "../x", "/../x", "a/../../x", r"..\x", r"a\..\..\x", "C:/../x", "./../x", "//..//x"] {
+            assert_eq!(normalise(name), Err(Refusal::denied()), "{name}");
+        }
+        for name in ["", "/", ".", "a/..", r"C:\"] {
+            assert_eq!(normalise(name), Err(Refusal::not_found()), "{name}");
+        }
+    }
+}

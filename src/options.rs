@@ -1,0 +1,328 @@
+//! Options: what was asked, what we allow, what was agreed (RFC 2347, 2348, 2349, 7440).
+//!
+//! [`answer`] is the server's half, [`accept`] the client's. An [`Agreed`] comes only out of these two, so it holds no
+//! illegal value.
+//!
+//! Beyond the RFCs: `blksize2` (a power of two), `utimeout` (microseconds) and `rollover` (0 or 1), as tftp-hpa and
+//! the BSDs have them.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use crate::packet::{Mode, Options};
+
+/// Block size when none was agreed, in bytes (RFC 1350).
+pub const DEFAULT_BLKSIZE: u16 = 512;
+
+const BLKSIZE: RangeInclusive<u64> = 8..=65464;
+const WINDOWSIZE: RangeInclusive<u64> = 1..=65535;
+const TIMEOUT_S: RangeInclusive<u64> = 1..=255;
+/// tftp-hpa's bounds: 10 ms to 255 s.
+const UTIMEOUT_US: RangeInclusive<u64> = 10_000..=255_000_000;
+
+/// What both sides hold to for one transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    mode: Mode,
+    blksize: u16,
+    windowsize: u16,
+    timeout: Option<Duration>,
+    tsize: Option<u64>,
+    tsize_asked: bool,
+    rollover: Rollover,
+}
+
+/// The number of the block after 65535.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rollover {
+    /// 0, as every boot client has it.
+    #[default]
+    Zero,
+    /// 1, for those who ask for it.
+    One,
+}
+
+/// The most that is granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Largest blksize, in bytes. Defaults to 65464, the largest there is.
+    pub blksize: u16,
+    /// Largest windowsize, in blocks. Defaults to 64.
+    pub windowsize: u16,
+    /// Whether options are answered at all. Defaults to true; some firmware asks for options and cannot take an OACK.
+    pub answer: bool,
+}
+
+/// Which way the bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// RRQ: from the server to the client.
+    Read,
+    /// WRQ: from the client to the server.
+    Write,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { blksize: 65464, windowsize: 64, answer: true }
+    }
+}
+
+impl Agreed {
+    /// What RFC 1350 has where nothing is agreed.
+    pub const fn plain(mode: Mode) -> Self {
+        Self {
+            mode,
+            blksize: DEFAULT_BLKSIZE,
+            windowsize: 1,
+            timeout: None,
+            tsize: None,
+            tsize_asked: false,
+            rollover: Rollover::Zero,
+        }
+    }
+
+    /// The transfer mode.
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Bytes in a full block: 8 to 65464. 512 if not agreed.
+    pub const fn blksize(&self) -> u16 {
+        self.blksize
+    }
+
+    /// Blocks on the way before an ACK is due: 1 to 65535. 1 if not agreed.
+    pub const fn windowsize(&self) -> u16 {
+        self.windowsize
+    }
+
+    /// The longest time between two retransmits, if agreed.
+    pub const fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// Size of the file in bytes, if it was told.
+    pub const fn tsize(&self) -> Option<u64> {
+        self.tsize
+    }
+
+    /// Whether the client asked for the size or told it, answered or not.
+    pub const fn tsize_asked(&self) -> bool {
+        self.tsize_asked
+    }
+
+    /// The number of the block after 65535.
+    pub const fn rollover(&self) -> Rollover {
+        self.rollover
+    }
+}
+
+impl Rollover {
+    /// The number on the wire of the block with this index; the first block of a file has index 1.
+    pub const fn number(self, index: u64) -> u16 {
+        match self {
+            Self::Zero => index as u16,
+            Self::One if index == 0 => 0,
+            Self::One => ((index - 1) % 65535 + 1) as u16,
+        }
+    }
+
+    /// How many blocks after the one with index `base` a number on the wire is, going forward: 0 is `base` itself.
+    pub const fn distance(self, base: u64, number: u16) -> u64 {
+        match self {
+            Self::Zero => number.wrapping_sub(base as u16) as u64,
+            Self::One => (number as u64 + 65535 - base % 65535) % 65535,
+        }
+    }
+}
+
+/// The server's answer: what is agreed, and the OACK that says so (empty: no OACK).
+///
+/// Nothing is granted that was not asked, nothing above what was asked; a bad value drops its option and not the
+/// request. `size` is the size of the source on a read; on a write the size is the client's word.
+pub fn answer(
+    asked: &Options,
+    direction: Direction,
+    mode: Mode,
+    limits: &Limits,
+    size: Option<u64>,
+) -> (Agreed, Options) {
+    let mut agreed = Agreed::plain(mode);
+    let mut oack = Options::new();
+    let (mut blksize_set, mut timeout_set, mut rollover_set, mut windowsize_set) = (false, false, false, false);
+    for (name, value) in asked.iter() {
+        let granted = match name.to_ascii_lowercase().as_str() {
+            "blksize" if !blksize_set => within(value, BLKSIZE).map(|asked| {
+                agreed.blksize = (asked as u16).min(limits.blksize.max(8));
+                blksize_set = true;
+                agreed.blksize.to_string()
+            }),
+            "blksize2" if !blksize_set => within(value, 8..=u64::MAX).map(|asked| {
+                let most = asked.min(32768).min(limits.blksize.max(8).into()) as u16;
+                agreed.blksize = 1 << most.ilog2();
+                blksize_set = true;
+                agreed.blksize.to_string()
+            }),
+            "timeout" if !timeout_set => within(value, TIMEOUT_S).map(|seconds| {
+                agreed.timeout = Some(Duration::from_secs(seconds));
+                timeout_set = true;
+                seconds.to_string()
+            }),
+            "utimeout" if !timeout_set => within(value, UTIMEOUT_US).map(|micros| {
+                agreed.timeout = Some(Duration::from_micros(micros));
+                timeout_set = true;
+                micros.to_string()
+            }),
+            "tsize" if !agreed.tsize_asked => {
+                agreed.tsize_asked = true;
+                agreed.tsize = match direction {
+                    // In netascii the size on the wire is known only at the end. An empty file is not announced:
+                    // curl takes `tsize 0` for an error.
+                    Direction::Read => size.filter(|&size| mode == Mode::Octet && size > 0),
+                    Direction::Write => within(value, 0..=u64::MAX),
+                };
+                agreed.tsize.map(|size| size.to_string())
+            }
+            "windowsize" if !windowsize_set => within(value, WINDOWSIZE).map(|asked| {
+                agreed.windowsize = (asked as u16).min(limits.windowsize.max(1));
+                windowsize_set = true;
+                agreed.windowsize.to_string()
+            }),
+            "rollover" if !rollover_set => within(value, 0..=1).map(|one| {
+                agreed.rollover = if one == 1 { Rollover::One } else { Rollover::Zero };
+                rollover_set = true;
+                one.to_string()
+            }),
+            _ => None,
+        };
+        if let Some(value) = granted {
+            oack.push(name, value);
+        }
+    }
+    if limits.answer {
+        (agreed, oack)
+    } else {
+        (Agreed { tsize_asked: agreed.tsize_asked, ..Agreed::plain(mode) }, Options::new())
+    }
+}
+
+/// The client's judgement of an OACK: what is agreed, or `None` if the server granted what nobody asked for.
+pub fn accept(asked: &Options, oack: &Options, mode: Mode) -> Option<Agreed> {
+    let mut agreed = Agreed { tsize_asked: asked.value("tsize").is_some(), ..Agreed::plain(mode) };
+    for (name, value) in oack.iter() {
+        let asked: &str = asked.value(name)?;
+        let no_more_than_asked = |range| {
+            let most = within(asked, range)?;
+            within(value, 1..=most)
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "blksize" => agreed.blksize = no_more_than_asked(BLKSIZE).filter(|n| *n >= 8)? as u16,
+            "blksize2" => {
+                agreed.blksize = no_more_than_asked(BLKSIZE).filter(|n| n.is_power_of_two() && *n >= 8)? as u16
+            }
+            "windowsize" => agreed.windowsize = no_more_than_asked(WINDOWSIZE)? as u16,
+            "timeout" if asked == value => agreed.timeout = Some(Duration::from_secs(within(value, TIMEOUT_S)?)),
+            "utimeout" if asked == value => agreed.timeout = Some(Duration::from_micros(within(value, UTIMEOUT_US)?)),
+            "rollover" if asked == value && within(value, 0..=1)? == 1 => agreed.rollover = Rollover::One,
+            "rollover" if asked == value => {}
+            "tsize" => agreed.tsize = Some(within(value, 0..=u64::MAX)?),
+            _ => return None,
+        }
+    }
+    Some(agreed)
+}
+
+/// A plain decimal number in the range.
+fn within(value: &str, range: RangeInclusive<u64>) -> Option<u64> {
+    let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+    value.parse().ok().filter(|number| digits && range.contains(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(text: &str) -> Options {
+        text.split_whitespace().map(|pair| pair.split_once('=').unwrap()).collect()
+    }
+
+    fn read(asked: &str, limits: &Limits, size: Option<u64>) -> (Agreed, String) {
+        let (agreed, oack) = answer(&options(asked), Direction::Read, Mode::Octet, limits, size);
+        (agreed, oack.to_string())
+    }
+
+    fn oack(asked: &str) -> String {
+        read(asked, &Limits::default(), Some(1000)).1
+    }
+
+    #[test]
+    fn requested_and_supported_in_request_order() {
+        assert_eq!(oack("tsize=0 blksize=1468 windowsize=4"), "tsize=1000 blksize=1468 windowsize=4");
+        assert_eq!(oack("blksize=1432 multicast= tsize=0"), "blksize=1432 tsize=1000");
+        assert_eq!(oack("BlkSize=1024 TSIZE=5"), "BlkSize=1024 TSIZE=1000", "any case, any question");
+        assert_eq!(oack("msftwindow=31416"), "");
+        assert_eq!(oack("blksize=512 blksize=1024 blksize2=2048"), "blksize=512", "the first counts");
+    }
+
+    #[test]
+    fn bad_values_drop_their_option_only() {
+        assert_eq!(oack("blksize=7 tsize=0"), "tsize=1000");
+        assert_eq!(
+            oack("blksize=65465 windowsize=0 timeout=0 timeout=3000 rollover=2 utimeout=9999 tsize=x"),
+            "tsize=1000"
+        );
+        assert_eq!(oack("blksize=+512"), "");
+        assert_eq!(oack("timeout=5"), "timeout=5", "an exact echo");
+        assert_eq!(oack("utimeout=20000"), "utimeout=20000");
+        assert_eq!(oack("rollover=1"), "rollover=1");
+    }
+
+    #[test]
+    fn limits_lower_what_is_granted() {
+        let limits = Limits { blksize: 1468, windowsize: 8, answer: true };
+        let (agreed, oack) = read("blksize=8192 windowsize=64", &limits, None);
+        assert_eq!((agreed.blksize(), agreed.windowsize()), (1468, 8));
+        assert_eq!(oack, "blksize=1468 windowsize=8");
+        assert_eq!(read("blksize2=65536", &limits, None).1, "blksize2=1024", "a power of two");
+        let (agreed, oack) = read("blksize=1024 tsize=0", &Limits { answer: false, ..limits }, None);
+        assert_eq!((agreed.blksize(), agreed.tsize_asked(), oack.as_str()), (512, true, ""));
+    }
+
+    #[test]
+    fn size_is_told_where_it_is_known() {
+        let limits = Limits::default();
+        assert_eq!(read("tsize=0", &limits, None).1, "");
+        assert_eq!(read("tsize=0", &limits, Some(0)).1, "", "curl takes tsize 0 for an error");
+        let (_, oack) = answer(&options("tsize=0"), Direction::Read, Mode::Netascii, &limits, Some(9));
+        assert!(oack.is_empty());
+        let (agreed, oack) = answer(&options("tsize=77"), Direction::Write, Mode::Netascii, &limits, None);
+        assert_eq!((agreed.tsize(), oack.to_string().as_str()), (Some(77), "tsize=77"));
+    }
+
+    #[test]
+    fn the_client_takes_no_more_than_it_asked_for() {
+        let asked = options("blksize=1428 tsize=0 windowsize=16 timeout=3");
+        let judged = |oack: &str| accept(&asked, &options(oack), Mode::Octet);
+        let agreed = judged("blksize=1024 tsize=9 windowsize=4 timeout=3").unwrap();
+        assert_eq!((agreed.blksize(), agreed.windowsize(), agreed.tsize()), (1024, 4, Some(9)));
+        for bad in ["blksize=1429", "blksize=4", "windowsize=17", "windowsize=0", "timeout=2", "rollover=0", "blksize="]
+        {
+            assert_eq!(judged(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_roll_over_both_ways() {
+        for rollover in [Rollover::Zero, Rollover::One] {
+            for base in (0..400_000).step_by(977).chain(65_500..65_600).chain(131_000..131_200) {
+                for ahead in [0, 1, 63, 30_000] {
+                    let number = rollover.number(base + ahead);
+                    assert_eq!(rollover.distance(base, number), ahead, "{rollover:?} {base} {ahead}");
+                }
+            }
+        }
+        assert_eq!([65535, 65536].map(|i| Rollover::Zero.number(i)), [65535, 0]);
+        assert_eq!([65535, 65536].map(|i| Rollover::One.number(i)), [65535, 1]);
+    }
+}

@@ -1,0 +1,344 @@
+//! The wire: the six packets of RFC 1350 and RFC 2347, parsed and built.
+//!
+//! [`Packet::decode`] is total: whatever the bytes are, it returns a packet or says what is wrong with them.
+//!
+//! ```
+//! use tuffet::packet::Packet;
+//!
+//! let ack = Packet::decode(&[0, 4, 0, 7])?;
+//! assert_eq!(ack, Packet::Ack(7));
+//! assert_eq!(ack.encode(), [0, 4, 0, 7]);
+//! # Ok::<(), tuffet::packet::Malformed>(())
+//! ```
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::error::ErrorCode;
+
+const RRQ: u16 = 1;
+const WRQ: u16 = 2;
+const DATA: u16 = 3;
+const ACK: u16 = 4;
+const ERROR: u16 = 5;
+const OACK: u16 = 6;
+
+/// One TFTP packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packet {
+    /// Read request: the peer wants a file.
+    Rrq(Request),
+    /// Write request: the peer has a file.
+    Wrq(Request),
+    /// One block of the file.
+    Data {
+        /// Block number as it stands on the wire; it rolls over.
+        block: u16,
+        /// 0 to blksize bytes; fewer than blksize end the transfer.
+        payload: Bytes,
+    },
+    /// Acknowledgement of all blocks up to this one.
+    Ack(u16),
+    /// The end of the transfer, and why.
+    Error {
+        /// See [`ErrorCode`].
+        code: ErrorCode,
+        /// A text for people.
+        message: String,
+    },
+    /// Option acknowledgement (RFC 2347).
+    Oack(Options),
+}
+
+/// What an RRQ or a WRQ carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The name of the file, as it was sent: any bytes but NUL.
+    pub filename: Vec<u8>,
+    /// How the bytes of the file travel.
+    pub mode: Mode,
+    /// What else the client asks for, in its order.
+    pub options: Options,
+}
+
+/// Transfer mode (RFC 1350 section 1). `mail` is obsolete and refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Text: line ends travel as CR LF, a lone CR as CR NUL.
+    Netascii,
+    /// The bytes as they are.
+    #[default]
+    Octet,
+}
+
+/// Options by name (RFC 2347), in the order in which they were sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options(Vec<(String, String)>);
+
+/// Why bytes are not a TFTP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// Shorter than the fixed part of its packet.
+    Truncated,
+    /// The first two bytes are no opcode of TFTP.
+    Opcode(u16),
+    /// The file name is empty or not ended by a NUL.
+    Filename,
+    /// The mode is unknown or not ended by a NUL.
+    Mode,
+}
+
+impl Packet {
+    /// Reads one datagram.
+    ///
+    /// # Errors
+    /// See [`Malformed`]. Odd options are not an error: a pair without a value or without its last NUL is read as
+    /// far as it goes, what follows an empty name is left out.
+    pub fn decode(datagram: &[u8]) -> Result<Self, Malformed> {
+        let (opcode, body) = split_u16(datagram)?;
+        match opcode {
+            RRQ => Ok(Self::Rrq(Request::decode(body)?)),
+            WRQ => Ok(Self::Wrq(Request::decode(body)?)),
+            DATA => {
+                let (block, payload) = split_u16(body)?;
+                let payload = Bytes::copy_from_slice(payload);
+                Ok(Self::Data { block, payload })
+            }
+            ACK => Ok(Self::Ack(split_u16(body)?.0)),
+            ERROR => {
+                let (code, text) = split_u16(body)?;
+                let text = text.split(|&b| b == 0).next().unwrap_or_default();
+                let message = String::from_utf8_lossy(text).into_owned();
+                Ok(Self::Error { code: ErrorCode(code), message })
+            }
+            OACK => Ok(Self::Oack(Options::decode(body))),
+            other => Err(Malformed::Opcode(other)),
+        }
+    }
+
+    /// The packet as one datagram.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        match self {
+            Self::Rrq(request) => request.encode(RRQ, &mut out),
+            Self::Wrq(request) => request.encode(WRQ, &mut out),
+            Self::Data { block, payload } => {
+                out.extend_from_slice(&data_header(*block));
+                out.extend_from_slice(payload);
+            }
+            Self::Ack(block) => out.extend_from_slice(&ack(*block)),
+            Self::Error { code, message } => {
+                out.extend_from_slice(&ERROR.to_be_bytes());
+                out.extend_from_slice(&code.0.to_be_bytes());
+                put_string(&mut out, message.as_bytes());
+            }
+            Self::Oack(options) => {
+                out.extend_from_slice(&OACK.to_be_bytes());
+                options.encode(&mut out);
+            }
+        }
+        out
+    }
+}
+
+/// The four bytes before the payload of a DATA packet, for those who gather rather than copy.
+pub const fn data_header(block: u16) -> [u8; 4] {
+    numbered(DATA, block)
+}
+
+/// An ACK packet, whole.
+pub const fn ack(block: u16) -> [u8; 4] {
+    numbered(ACK, block)
+}
+
+const fn numbered(opcode: u16, block: u16) -> [u8; 4] {
+    let ([a, b], [c, d]) = (opcode.to_be_bytes(), block.to_be_bytes());
+    [a, b, c, d]
+}
+
+impl Request {
+    fn decode(body: &[u8]) -> Result<Self, Malformed> {
+        let (filename, rest) = split_nul(body).ok_or(Malformed::Filename)?;
+        if filename.is_empty() {
+            return Err(Malformed::Filename);
+        }
+        let (mode, rest) = split_nul(rest).ok_or(Malformed::Mode)?;
+        Ok(Self {
+            filename: filename.to_vec(),
+            mode: Mode::decode(mode).ok_or(Malformed::Mode)?,
+            options: Options::decode(rest),
+        })
+    }
+
+    fn encode(&self, opcode: u16, out: &mut Vec<u8>) {
+        out.extend_from_slice(&opcode.to_be_bytes());
+        put_string(out, &self.filename);
+        put_string(out, self.mode.as_str().as_bytes());
+        self.options.encode(out);
+    }
+}
+
+impl Mode {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Netascii => "netascii",
+            Self::Octet => "octet",
+        }
+    }
+
+    fn decode(word: &[u8]) -> Option<Self> {
+        [Self::Octet, Self::Netascii].into_iter().find(|mode| word.eq_ignore_ascii_case(mode.as_str().as_bytes()))
+    }
+}
+
+impl Options {
+    /// No options.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds an option at the end.
+    pub fn push(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.0.push((name.into(), value.into()));
+    }
+
+    /// The value of the first option of this name, in whatever case.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Names and values, in the order in which they stand in the packet.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Whether there is no option at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn decode(mut rest: &[u8]) -> Self {
+        let mut options = Self::new();
+        while let Some((name, after)) = split_nul(rest).filter(|(name, _)| !name.is_empty()) {
+            let (value, after) = split_nul(after).unwrap_or((after, &[]));
+            options.push(String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+            rest = after;
+        }
+        options
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        for (name, value) in self.iter() {
+            put_string(out, name.as_bytes());
+            put_string(out, value.as_bytes());
+        }
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Options {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
+/// `blksize=1432 tsize=0`
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (name, value)) in self.iter().enumerate() {
+            let space = if i == 0 { "" } else { " " };
+            write!(f, "{space}{}={}", name.escape_debug(), value.escape_debug())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated => f.write_str("truncated packet"),
+            Self::Opcode(opcode) => write!(f, "unknown opcode {opcode}"),
+            Self::Filename => f.write_str("file name is empty or without its NUL"),
+            Self::Mode => f.write_str("mode is unknown or without its NUL"),
+        }
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+fn split_u16(bytes: &[u8]) -> Result<(u16, &[u8]), Malformed> {
+    let (number, rest) = bytes.split_first_chunk().ok_or(Malformed::Truncated)?;
+    Ok((u16::from_be_bytes(*number), rest))
+}
+
+fn split_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|&b| b == 0)?;
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+fn put_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend(text.iter().filter(|&&b| b != 0));
+    out.push(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rrq(bytes: &[u8]) -> Result<Request, Malformed> {
+        match Packet::decode(&[&[0, 1], bytes].concat())? {
+            Packet::Rrq(request) => Ok(request),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_packet_survives_the_way_there_and_back() {
+        let request = Request {
+            filename: b"pxelinux.cfg/default".to_vec(),
+            mode: Mode::Netascii,
+            options: [("blksize", "1408"), ("tsize", "0")].into_iter().collect(),
+        };
+        for packet in [
+            Packet::Rrq(request.clone()),
+            Packet::Wrq(request),
+            Packet::Data { block: 65535, payload: Bytes::from_static(b"bytes") },
+            Packet::Ack(0),
+            Packet::Error { code: ErrorCode::FILE_NOT_FOUND, message: "file not found".into() },
+            Packet::Oack([("blksize", "1408")].into_iter().collect()),
+        ] {
+            assert_eq!(Packet::decode(&packet.encode()), Ok(packet));
+        }
+    }
+
+    #[test]
+    fn golden_bytes_of_an_oack() {
+        let oack = Packet::Oack([("tsize", "17"), ("blksize", "1432")].into_iter().collect());
+        assert_eq!(oack.encode(), b"\0\x06tsize\x0017\0blksize\x001432\0");
+    }
+
+    #[test]
+    fn odd_options_are_read_as_far_as_they_go() {
+        let options = |tail: &[u8]| rrq(&[b"f\0OcTeT\0", tail].concat()).unwrap().options.to_string();
+        assert_eq!(options(b""), "");
+        assert_eq!(options(b"multicast\0\0tsize\x000\0"), "multicast= tsize=0");
+        assert_eq!(options(b"blksize\x001432"), "blksize=1432", "no last NUL");
+        assert_eq!(options(b"blksize\0"), "blksize=", "no value");
+        assert_eq!(options(b"blksize"), "", "no NUL at all");
+        assert_eq!(options(b"tsize\x000\0\0\0garbage"), "tsize=0", "trailing garbage");
+    }
+
+    #[test]
+    fn malformed_packets_are_named() {
+        assert_eq!(Packet::decode(&[]), Err(Malformed::Truncated));
+        assert_eq!(Packet::decode(&[1]), Err(Malformed::Truncated));
+        assert_eq!(Packet::decode(&[0, 3, 1]), Err(Malformed::Truncated));
+        assert_eq!(Packet::decode(&[0, 9, 1]), Err(Malformed::Opcode(9)));
+        assert_eq!(rrq(b"name"), Err(Malformed::Filename));
+        assert_eq!(rrq(b"\0octet\0"), Err(Malformed::Filename));
+        assert_eq!(rrq(b"name\0octet"), Err(Malformed::Mode));
+        assert_eq!(rrq(b"name\0mail\0"), Err(Malformed::Mode));
+    }
+}

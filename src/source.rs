@@ -1,0 +1,280 @@
+//! Lazy bytes: what a read handler returns, and what a write handler is given.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_lite::Stream;
+use genawaiter::{GeneratorState, rc, sync};
+
+use crate::error::Refusal;
+
+/// The bytes of one file, as chunks of any size that are made when they are wanted and not before.
+///
+/// A source is made from a generator, from any [`Stream`] of chunks, or from bytes that are there already. With a
+/// [size](Self::with_size) the client can be told `tsize`, and a source that gives fewer or more bytes than it said
+/// fails rather than passing for a whole file.
+///
+/// ```
+/// use tuffet::{Gen, Source};
+///
+/// let lines = Source::from(Gen::new(async |co| {
+///     for n in 1..=3 {
+///         co.yield_(format!("line {n}\n")).await;
+///     }
+/// }))
+/// .with_size(21);
+/// assert_eq!(lines.size(), Some(21));
+/// # let bytes = smol_like(lines);
+/// # fn smol_like(s: Source) -> Vec<u8> { futures_lite::future::block_on(s.collect(1 << 20)).unwrap() }
+/// # assert_eq!(bytes, b"line 1\nline 2\nline 3\n");
+/// ```
+pub struct Source {
+    size: Option<u64>,
+    /// Bytes given so far.
+    given: u64,
+    chunks: Pin<Box<dyn Stream<Item = Result<Bytes, Refusal>>>>,
+}
+
+/// What can be a chunk: bytes, text, or a failure in the middle.
+pub trait IntoChunk {
+    /// The bytes, or why there are none.
+    fn into_chunk(self) -> Result<Bytes, Refusal>;
+}
+
+/// What can be the end of a generator: nothing, or a result.
+pub trait IntoEnd {
+    /// Whether all is well.
+    fn into_end(self) -> Result<(), Refusal>;
+}
+
+/// What a read handler may return: a [`Source`], a generator, bytes, text, an `Option` (`None` is
+/// [`Refusal::not_found`]), or a `Result` with any error that becomes a [`Refusal`].
+pub trait IntoSource {
+    /// The source, or why there is none.
+    fn into_source(self) -> Result<Source, Refusal>;
+}
+
+impl Source {
+    /// A source of the chunks of this stream. A failure ends it.
+    pub fn stream(chunks: impl Stream<Item = Result<Bytes, Refusal>> + 'static) -> Self {
+        Self { size: None, given: 0, chunks: Box::pin(chunks) }
+    }
+
+    /// Says how many bytes there will be.
+    #[must_use]
+    pub fn with_size(mut self, size: u64) -> Self {
+        self.size = Some(size);
+        self
+    }
+
+    /// How many bytes there will be, if that is known.
+    ///
+    /// For an upload this is the client's word: its `tsize`, if it sent one.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// The next chunk; `None` at the end. Do not call it again after the end or after a failure.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Refusal>> {
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// All the bytes at once.
+    ///
+    /// # Errors
+    /// The source's own, or [`Refusal::too_big`] if there are more than `most`.
+    pub async fn collect(mut self, most: usize) -> Result<Vec<u8>, Refusal> {
+        let mut all = Vec::new();
+        while let Some(chunk) = self.next().await {
+            let chunk = chunk?;
+            if all.len() + chunk.len() > most {
+                return Err(Refusal::too_big());
+            }
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all)
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
+        self.chunks.as_mut().poll_next(cx).map(|chunk| match (chunk, self.size) {
+            (Some(Ok(chunk)), size) => {
+                self.given += chunk.len() as u64;
+                match size {
+                    Some(size) if self.given > size => Some(Err(self.wrong_size())),
+                    _ => Some(Ok(chunk)),
+                }
+            }
+            (None, Some(size)) if self.given < size => Some(Err(self.wrong_size())),
+            (other, _) => other,
+        })
+    }
+
+    fn wrong_size(&self) -> Refusal {
+        let size = self.size.unwrap_or_default();
+        Refusal::internal().because(format_args!("the source said {size} bytes and gave {}", self.given))
+    }
+}
+
+impl Stream for Source {
+    type Item = Result<Bytes, Refusal>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_chunk(cx)
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("size", &self.size).field("given", &self.given).finish_non_exhaustive()
+    }
+}
+
+/// A generator, asked for its next chunk when one is wanted.
+struct Generator<G>(G);
+
+macro_rules! generator {
+    ($($flavour:ident)*) => {$(
+        impl<Y: IntoChunk, F: Future<Output: IntoEnd>> Stream for Generator<$flavour::Gen<Y, (), F>> {
+            type Item = Result<Bytes, Refusal>;
+
+            fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+                pin!(self.0.async_resume()).poll(cx).map(|state| match state {
+                    GeneratorState::Yielded(chunk) => Some(chunk.into_chunk()),
+                    GeneratorState::Complete(end) => end.into_end().err().map(Err),
+                })
+            }
+        }
+
+        // A generator keeps its body in a pinned box and may be moved.
+        impl<Y, F: Future> Unpin for Generator<$flavour::Gen<Y, (), F>> {}
+
+        impl<Y, F> From<$flavour::Gen<Y, (), F>> for Source
+        where
+            Y: IntoChunk + 'static,
+            F: Future<Output: IntoEnd> + 'static,
+        {
+            fn from(generator: $flavour::Gen<Y, (), F>) -> Self {
+                Self::stream(Generator(generator))
+            }
+        }
+
+        impl<Y, F> IntoSource for $flavour::Gen<Y, (), F>
+        where
+            Y: IntoChunk + 'static,
+            F: Future<Output: IntoEnd> + 'static,
+        {
+            fn into_source(self) -> Result<Source, Refusal> {
+                Ok(self.into())
+            }
+        }
+    )*};
+}
+generator!(rc sync);
+
+macro_rules! bytes {
+    ($($bytes:ty)*) => {$(
+        impl IntoChunk for $bytes {
+            fn into_chunk(self) -> Result<Bytes, Refusal> {
+                Ok(self.into())
+            }
+        }
+
+        impl From<$bytes> for Source {
+            fn from(bytes: $bytes) -> Self {
+                let bytes = Bytes::from(bytes);
+                let size = bytes.len() as u64;
+                Self::stream(futures_lite::stream::once(Ok(bytes))).with_size(size)
+            }
+        }
+
+        impl IntoSource for $bytes {
+            fn into_source(self) -> Result<Source, Refusal> {
+                Ok(self.into())
+            }
+        }
+    )*};
+}
+bytes!(Bytes Vec<u8> String &'static str &'static [u8]);
+
+impl<T: IntoChunk, E: Into<Refusal>> IntoChunk for Result<T, E> {
+    fn into_chunk(self) -> Result<Bytes, Refusal> {
+        self.map_err(Into::into)?.into_chunk()
+    }
+}
+
+impl IntoEnd for () {
+    fn into_end(self) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+impl<E: Into<Refusal>> IntoEnd for Result<(), E> {
+    fn into_end(self) -> Result<(), Refusal> {
+        self.map_err(Into::into)
+    }
+}
+
+impl IntoSource for Source {
+    fn into_source(self) -> Result<Source, Refusal> {
+        Ok(self)
+    }
+}
+
+impl<T: IntoSource> IntoSource for Option<T> {
+    fn into_source(self) -> Result<Source, Refusal> {
+        self.ok_or(Refusal::not_found())?.into_source()
+    }
+}
+
+impl<T: IntoSource, E: Into<Refusal>> IntoSource for Result<T, E> {
+    fn into_source(self) -> Result<Source, Refusal> {
+        self.map_err(Into::into)?.into_source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::*;
+
+    fn collect(source: impl IntoSource) -> Result<Vec<u8>, Refusal> {
+        block_on(source.into_source()?.collect(100))
+    }
+
+    #[test]
+    fn many_things_are_sources() {
+        assert_eq!(collect("text").unwrap(), b"text");
+        assert_eq!(collect(Some(vec![1, 2])).unwrap(), [1, 2]);
+        assert_eq!(collect(None::<String>), Err(Refusal::not_found()));
+        assert_eq!(collect(Err::<Source, _>(Refusal::denied())), Err(Refusal::denied()));
+        assert_eq!(collect(rc::Gen::new(async |co| co.yield_("a").await)).unwrap(), b"a");
+        assert_eq!(collect(sync::Gen::new(async |co| co.yield_(Bytes::from("b")).await)).unwrap(), b"b");
+    }
+
+    #[test]
+    fn a_generator_may_fail_by_a_chunk_or_at_its_end() {
+        let by_chunk = rc::Gen::new(async |co| {
+            co.yield_(Ok("begun")).await;
+            co.yield_(Err(Refusal::disk_full())).await;
+        });
+        assert_eq!(collect(by_chunk), Err(Refusal::disk_full()));
+        let at_end = rc::Gen::new(async |co| {
+            co.yield_("begun").await;
+            Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied))
+        });
+        assert_eq!(collect(at_end), Err(Refusal::denied()));
+    }
+
+    #[test]
+    fn a_source_is_held_to_its_size() {
+        assert_eq!(collect(Source::from("1234").with_size(4)).unwrap(), b"1234");
+        assert_eq!(collect(Source::from("1234").with_size(5)), Err(Refusal::internal()));
+        assert_eq!(collect(Source::from("1234").with_size(3)), Err(Refusal::internal()));
+    }
+}

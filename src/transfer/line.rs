@@ -1,0 +1,157 @@
+//! What both coroutines share: sending, waiting, counting, and knowing when to give up.
+
+use std::{cell::Cell, rc::Rc, time::Instant};
+
+use bytes::Bytes;
+
+use super::{Event, Outcome, Progress, Step, Timing, Want, coroutine::Co, rto::Rto};
+use crate::{error::Refusal, options::Agreed, packet::Packet};
+
+pub(super) struct Line {
+    co: Co,
+    timing: Timing,
+    rto: Rto,
+    pub(super) now: Instant,
+    /// When the transfer last came forward: patience counts from here.
+    progressed_at: Instant,
+    /// When the packet that awaits an answer went out: the retransmit counts from here.
+    asked_at: Instant,
+    /// Whether what is out went out only once, so that its answer measures a round trip (Karn).
+    once: bool,
+    progress: Rc<Cell<Progress>>,
+}
+
+/// What a wait ended with.
+pub(super) enum Heard {
+    Packet(Packet),
+    Repeat,
+    /// The answer is overdue: send again.
+    Overdue,
+    /// Patience is over.
+    Silence,
+    Chunk(Bytes),
+    End,
+    Ready,
+    Failed(Refusal),
+}
+
+impl Line {
+    pub(super) fn new(co: Co, now: Instant, timing: Timing, progress: Rc<Cell<Progress>>) -> Self {
+        let ceiling = progress.get().agreed.timeout().unwrap_or(timing.timeout);
+        let rto = Rto::new(ceiling);
+        Self { co, timing, rto, now, progressed_at: now, asked_at: now, once: true, progress }
+    }
+
+    /// What is agreed holds from here on.
+    pub(super) fn agree(&mut self, agreed: Agreed) {
+        self.rto.set_ceiling(agreed.timeout().unwrap_or(self.timing.timeout));
+        self.count(|progress| progress.agreed = agreed);
+    }
+
+    pub(super) fn agreed(&self) -> Agreed {
+        self.progress.get().agreed
+    }
+
+    /// Sends a packet that awaits an answer.
+    pub(super) async fn ask(&mut self, packet: Packet, again: bool) {
+        self.asked_at = self.now;
+        self.once = !again;
+        self.send(packet, again).await;
+    }
+
+    pub(super) async fn send(&mut self, packet: Packet, again: bool) {
+        self.count(|progress| {
+            progress.sent += 1;
+            progress.retransmits += u64::from(again);
+        });
+        (self.now, _) = self.co.step(Step::Send(packet)).await;
+    }
+
+    pub(super) async fn push(&mut self, chunk: Bytes) {
+        (self.now, _) = self.co.step(Step::Push(chunk)).await;
+    }
+
+    /// Waits for whatever comes first. `asking`: an answer is due, and a retransmit if it does not come.
+    pub(super) async fn wait(&mut self, want: Want, asking: bool) -> Heard {
+        loop {
+            let patient_until = self.progressed_at + self.timing.patience;
+            let due = self.due();
+            let deadline = if asking { due.min(patient_until) } else { patient_until };
+            let (now, event) = self.co.step(Step::Wait(want, deadline)).await;
+            self.now = now;
+            return match event {
+                Event::Packet(packet) => Heard::Packet(packet),
+                Event::Repeat => Heard::Repeat,
+                Event::Chunk(chunk) => {
+                    self.progressed_at = now;
+                    Heard::Chunk(chunk)
+                }
+                Event::End => Heard::End,
+                Event::Ready => {
+                    self.progressed_at = now;
+                    Heard::Ready
+                }
+                Event::Failed(refusal) => Heard::Failed(refusal),
+                Event::Timeout if now >= patient_until => Heard::Silence,
+                Event::Timeout if asking && now >= due => {
+                    self.rto.timed_out();
+                    Heard::Overdue
+                }
+                Event::Timeout | Event::Go => continue,
+            };
+        }
+    }
+
+    /// The peer answered. If it answers what was sent last, and that went out once, this measures a round trip.
+    pub(super) fn answered(&mut self) {
+        if std::mem::take(&mut self.once) {
+            self.rto.sample(self.now.saturating_duration_since(self.asked_at));
+        }
+        self.rto.progressed();
+        self.progressed_at = self.now;
+        self.count(|progress| progress.acked += 1);
+    }
+
+    /// Whether a whole round trip has passed since the last packet that awaits an answer.
+    pub(super) fn round_trip_passed(&self) -> bool {
+        self.now.saturating_duration_since(self.asked_at) >= self.rto.round_trip()
+    }
+
+    /// Whether there was not even time for an answer to the last packet.
+    pub(super) fn too_soon_for_an_answer(&self) -> bool {
+        self.now.saturating_duration_since(self.asked_at) < self.rto.round_trip() / 2
+    }
+
+    /// When the answer to the last packet is overdue.
+    pub(super) fn due(&self) -> Instant {
+        self.asked_at + self.rto.timeout()
+    }
+
+    pub(super) fn moved(&mut self, bytes: usize) {
+        self.count(|progress| progress.bytes += bytes as u64);
+    }
+
+    /// Tells the peer no, and ends.
+    pub(super) async fn refuse(&mut self, refusal: Refusal) -> Outcome {
+        self.tell(&refusal).await;
+        Outcome::Refused(refusal)
+    }
+
+    /// Tells the peer that this side broke, and ends.
+    pub(super) async fn fail(&mut self, refusal: Refusal) -> Outcome {
+        self.tell(&refusal).await;
+        Outcome::Failed(refusal)
+    }
+
+    async fn tell(&mut self, refusal: &Refusal) {
+        if let Some(error) = refusal.packet() {
+            self.send(error, false).await;
+        }
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Progress)) {
+        let mut progress = self.progress.get();
+        change(&mut progress);
+        self.progress.set(progress);
+    }
+}

@@ -1,0 +1,271 @@
+//! A transfer: a coroutine that yields [`Step`]s and is resumed with [`Event`]s.
+//!
+//! It does no I/O and reads no clock. Whoever drives it
+//!
+//! 1. calls [`Transfer::resume`] with [`Event::Go`] and the time,
+//! 2. does what the step says: sends the packet, hands the chunk to the sink, or waits,
+//! 3. resumes with what happened and the time it happened, until the step is [`Step::Done`].
+//!
+//! [`Step::Send`] and [`Step::Push`] are done at once and answered with [`Event::Go`]. [`Step::Wait`] is answered with
+//! whichever comes first: a packet of the peer, the deadline, or what the step [`Want`]s. A transfer that is dropped is
+//! over; it holds nothing that needs an end.
+//!
+//! The same two coroutines, sender and receiver, make up the server, the client and every test.
+
+mod coroutine;
+mod line;
+mod opening;
+mod receiver;
+mod rto;
+mod sender;
+mod window;
+
+use std::{
+    cell::Cell,
+    fmt,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    error::{ErrorCode, Refusal},
+    options::Agreed,
+    packet::{self, Options, Packet},
+};
+use coroutine::Coroutine;
+use line::{Heard, Line};
+
+/// What the transfer wants done.
+#[derive(Debug)]
+#[must_use = "a step that is not taken stalls the transfer"]
+pub enum Step {
+    /// Send this to the peer; then [`Event::Go`].
+    Send(Packet),
+    /// Hand this chunk to the sink; then [`Event::Go`].
+    Push(Bytes),
+    /// Wait for a packet, for what is wanted, or until the deadline.
+    Wait(Want, Instant),
+    /// It is over. Every further resume says the same.
+    Done(Outcome),
+}
+
+/// What a transfer waits for besides a packet and the deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Nothing else.
+    Packet,
+    /// The next chunk of the source: [`Event::Chunk`], [`Event::End`] or [`Event::Failed`].
+    Chunk,
+    /// Room for more in the sink: [`Event::Ready`] or [`Event::Failed`].
+    Room,
+    /// The file has ended; its bytes are to be made safe: [`Event::Ready`] or [`Event::Failed`].
+    Verdict,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The step was taken.
+    Go,
+    /// A packet of the peer.
+    Packet(Packet),
+    /// The peer repeated its request: it has seen nothing of us yet.
+    Repeat,
+    /// The deadline has passed.
+    Timeout,
+    /// The next chunk of the source. It may be empty.
+    Chunk(Bytes),
+    /// The source has no more chunks.
+    End,
+    /// The sink is ready: for more, or with all.
+    Ready,
+    /// The source or the sink has failed.
+    Failed(Refusal),
+}
+
+/// How a transfer ended.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Everything arrived.
+    Complete,
+    /// Everything was sent, and all but the last window acknowledged; then the peer fell silent, as clients do that
+    /// leave right after their last ACK.
+    ProbablyComplete,
+    /// The peer asked for the size and left before the first block: UEFI firmware, GRUB and iPXE do so.
+    Probe,
+    /// The peer ended the transfer with an ERROR.
+    Aborted {
+        /// The code it sent.
+        code: ErrorCode,
+        /// The text it sent.
+        message: String,
+    },
+    /// The peer was silent for as long as patience lasts.
+    TimedOut,
+    /// This side said no.
+    Refused(Refusal),
+    /// The source or the sink failed in the middle.
+    Failed(Refusal),
+}
+
+/// The clocks of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timing {
+    /// Longest time between two retransmits where the client did not ask for a `timeout`. Defaults to 5 s. The actual
+    /// time follows the measured round trip and is far less on a LAN.
+    pub timeout: Duration,
+    /// How long the peer may be silent, or the source without a chunk, before the transfer ends. Defaults to 30 s.
+    pub patience: Duration,
+}
+
+/// What a transfer has done so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes of the file that the receiving side has.
+    pub bytes: u64,
+    /// Packets sent, retransmits included.
+    pub sent: u64,
+    /// DATA or ACK packets received that brought the transfer forward.
+    pub acked: u64,
+    /// Packets sent again.
+    pub retransmits: u64,
+    /// The options in force.
+    pub agreed: Agreed,
+}
+
+/// The way a transfer begins.
+#[derive(Debug)]
+enum Opening {
+    /// The server's: an OACK with these options, or none if there are none.
+    Answer(Options),
+    /// The client's: this request, and what the server makes of it.
+    Ask(packet::Request),
+}
+
+/// One transfer, seen from one end.
+///
+/// ```
+/// use std::time::Instant;
+/// use tuffet::{
+///     options::Agreed,
+///     packet::{Mode, Options, Packet},
+///     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
+/// };
+///
+/// // A server sends "hello" to a client that acknowledges it.
+/// let now = Instant::now();
+/// let mut transfer = Transfer::send(Options::new(), Agreed::plain(Mode::Octet), Timing::default());
+/// assert!(matches!(transfer.resume(now, Event::Go), Step::Wait(Want::Chunk, _)));
+/// assert!(matches!(transfer.resume(now, Event::Chunk("hello".into())), Step::Wait(Want::Chunk, _)));
+/// assert!(matches!(transfer.resume(now, Event::End), Step::Send(Packet::Data { block: 1, .. })));
+/// assert!(matches!(transfer.resume(now, Event::Go), Step::Wait(Want::Packet, _)));
+/// let step = transfer.resume(now, Event::Packet(Packet::Ack(1)));
+/// assert!(matches!(step, Step::Done(Outcome::Complete)));
+/// ```
+pub struct Transfer {
+    coroutine: Coroutine,
+    progress: Rc<Cell<Progress>>,
+}
+
+impl Transfer {
+    /// The server's end of an RRQ: `oack` and `agreed` come from [`options::answer`](crate::options::answer).
+    pub fn send(oack: Options, agreed: Agreed, timing: Timing) -> Self {
+        Self::sender(Opening::Answer(oack), agreed, timing)
+    }
+
+    /// The server's end of a WRQ.
+    pub fn receive(oack: Options, agreed: Agreed, timing: Timing) -> Self {
+        Self::receiver(Opening::Answer(oack), agreed, timing)
+    }
+
+    /// The client's end of a WRQ.
+    pub fn put(request: packet::Request, timing: Timing) -> Self {
+        let agreed = Agreed::plain(request.mode);
+        Self::sender(Opening::Ask(request), agreed, timing)
+    }
+
+    /// The client's end of an RRQ.
+    pub fn get(request: packet::Request, timing: Timing) -> Self {
+        let agreed = Agreed::plain(request.mode);
+        Self::receiver(Opening::Ask(request), agreed, timing)
+    }
+
+    fn sender(opening: Opening, agreed: Agreed, timing: Timing) -> Self {
+        let progress = Progress::begin(agreed);
+        let counter = progress.clone();
+        let coroutine = Coroutine::new(move |co, now| sender::run(Line::new(co, now, timing, counter), opening));
+        Self { coroutine, progress }
+    }
+
+    fn receiver(opening: Opening, agreed: Agreed, timing: Timing) -> Self {
+        let progress = Progress::begin(agreed);
+        let counter = progress.clone();
+        let coroutine = Coroutine::new(move |co, now| receiver::run(Line::new(co, now, timing, counter), opening));
+        Self { coroutine, progress }
+    }
+
+    /// Goes on until the next step.
+    pub fn resume(&mut self, now: Instant, event: Event) -> Step {
+        self.coroutine.resume(now, event)
+    }
+
+    /// What was done so far.
+    pub fn progress(&self) -> Progress {
+        self.progress.get()
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(5), patience: Duration::from_secs(30) }
+    }
+}
+
+impl Progress {
+    fn begin(agreed: Agreed) -> Rc<Cell<Self>> {
+        Rc::new(Cell::new(Self { bytes: 0, sent: 0, acked: 0, retransmits: 0, agreed }))
+    }
+}
+
+impl Outcome {
+    /// The outcome's name, as it stands in logs and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::ProbablyComplete => "probably complete",
+            Self::Probe => "probe",
+            Self::Aborted { .. } => "aborted",
+            Self::TimedOut => "timed out",
+            Self::Refused(_) => "refused",
+            Self::Failed(_) => "upstream failed",
+        }
+    }
+
+    /// Whether the file arrived, as far as can be known.
+    pub const fn is_success(&self) -> bool {
+        matches!(self, Self::Complete | Self::ProbablyComplete)
+    }
+}
+
+/// The name, and what more is known: `aborted: ERROR 8 "User aborted the transfer"`.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Self::Aborted { code, message } => write!(f, ": ERROR {code} {message:?}"),
+            Self::Refused(refusal) | Self::Failed(refusal) => write!(f, ": {refusal}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transfer").field("progress", &self.progress.get()).finish_non_exhaustive()
+    }
+}

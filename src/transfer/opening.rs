@@ -1,0 +1,73 @@
+//! The first exchange: OACK on the server's side, RRQ and WRQ on the client's.
+
+use super::{Heard, Line, Outcome, Want};
+use crate::{
+    error::{ErrorCode, Refusal},
+    options::{self, Agreed},
+    packet::{Options, Packet, Request},
+};
+
+/// The server of an RRQ offers its options and waits for ACK 0.
+pub(super) async fn offer(line: &mut Line, oack: Options) -> Result<(), Outcome> {
+    exchange(line, Packet::Oack(oack), |packet| matches!(packet, Packet::Ack(0)).then_some(())).await
+}
+
+/// The client of a WRQ asks and takes what the server grants.
+pub(super) async fn request_write(line: &mut Line, request: Request) -> Result<(), Outcome> {
+    let answer = exchange(line, Packet::Wrq(request.clone()), |packet| match packet {
+        Packet::Ack(0) => Some(None),
+        Packet::Oack(oack) => Some(Some(oack)),
+        _ => None,
+    });
+    match answer.await? {
+        Some(oack) => agree(line, &request, &oack).await,
+        None => Ok(()),
+    }
+}
+
+/// The client of an RRQ asks and takes what the server grants; without options the first DATA is the answer.
+pub(super) async fn request_read(line: &mut Line, request: Request) -> Result<Option<Packet>, Outcome> {
+    let answer = exchange(line, Packet::Rrq(request.clone()), |packet| match packet {
+        Packet::Oack(_) | Packet::Data { block: 1, .. } => Some(packet),
+        _ => None,
+    });
+    match answer.await? {
+        Packet::Oack(oack) => agree(line, &request, &oack).await.map(|()| None),
+        data => Ok(Some(data)),
+    }
+}
+
+/// Sends a packet, again and again, until the answer comes.
+async fn exchange<T>(line: &mut Line, packet: Packet, answer: impl Fn(Packet) -> Option<T>) -> Result<T, Outcome> {
+    line.ask(packet.clone(), false).await;
+    loop {
+        match line.wait(Want::Packet, true).await {
+            Heard::Packet(Packet::Error { code, message }) => return Err(aborted_early(&line.agreed(), code, message)),
+            Heard::Packet(heard) => {
+                if let Some(answer) = answer(heard) {
+                    line.answered();
+                    return Ok(answer);
+                }
+            }
+            Heard::Repeat | Heard::Overdue => line.ask(packet.clone(), true).await,
+            Heard::Silence => return Err(Outcome::TimedOut),
+            Heard::Chunk(_) | Heard::End | Heard::Ready => {}
+            Heard::Failed(refusal) => return Err(line.fail(refusal).await),
+        }
+    }
+}
+
+async fn agree(line: &mut Line, request: &Request, oack: &Options) -> Result<(), Outcome> {
+    match options::accept(&request.options, oack, request.mode) {
+        Some(agreed) => {
+            line.agree(agreed);
+            Ok(())
+        }
+        None => Err(line.refuse(Refusal::bad_options().because(format_args!("the server granted {oack}"))).await),
+    }
+}
+
+/// An ERROR before any block was acknowledged: who asked for the size may have wanted nothing else.
+pub(super) fn aborted_early(agreed: &Agreed, code: ErrorCode, message: String) -> Outcome {
+    if agreed.tsize_asked() { Outcome::Probe } else { Outcome::Aborted { code, message } }
+}

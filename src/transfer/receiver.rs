@@ -1,0 +1,172 @@
+//! The coroutine that receives DATA: the server of a WRQ, the client of an RRQ.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{Heard, Line, Opening, Outcome, Want, opening};
+use crate::{
+    error::{ErrorCode, Refusal},
+    netascii,
+    packet::{Mode, Packet},
+};
+
+pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
+    let (reply, early) = match opening {
+        Opening::Answer(oack) if oack.is_empty() => (Some(Packet::Ack(0)), None),
+        Opening::Answer(oack) => (Some(Packet::Oack(oack)), None),
+        Opening::Ask(request) => match opening::request_read(&mut line, request).await {
+            Ok(None) => (Some(Packet::Ack(0)), None),
+            Ok(early) => (None, early),
+            Err(outcome) => return outcome,
+        },
+    };
+    let text = (line.agreed().mode() == Mode::Netascii).then(netascii::Decoder::default);
+    let backlog = early.into_iter().collect();
+    let mut receiver = Receiver { line, text, received: 0, acked: 0, gap_told: false, backlog };
+    match receiver.run(reply).await {
+        Ok(never) => match never {},
+        Err(outcome) => outcome,
+    }
+}
+
+struct Receiver {
+    line: Line,
+    text: Option<netascii::Decoder>,
+    /// Index of the last block received in order. Indices count from 1 and do not roll over.
+    received: u64,
+    /// Index of the last block acknowledged.
+    acked: u64,
+    /// Whether the gap after `received` was told to the peer.
+    gap_told: bool,
+    /// DATA that came while the sink was busy; never more than a window.
+    backlog: VecDeque<Packet>,
+}
+
+/// Goes on until the `Err`, which is the outcome.
+type Flow<T = ()> = Result<T, Outcome>;
+
+impl Receiver {
+    async fn run(&mut self, mut reply: Option<Packet>) -> Flow<std::convert::Infallible> {
+        if let Some(reply) = &reply {
+            self.line.ask(reply.clone(), false).await;
+        }
+        loop {
+            let heard = match self.backlog.pop_front() {
+                Some(packet) => Heard::Packet(packet),
+                None => self.line.wait(Want::Packet, true).await,
+            };
+            match heard {
+                Heard::Packet(Packet::Data { block, payload }) => self.on_data(block, payload).await?,
+                Heard::Packet(Packet::Error { code, message }) => return Err(self.on_error(code, message)),
+                Heard::Repeat | Heard::Overdue if self.received == 0 => {
+                    if let Some(reply) = &mut reply {
+                        self.line.ask(reply.clone(), true).await;
+                    }
+                }
+                Heard::Overdue => self.acknowledge(true).await,
+                Heard::Silence => return Err(Outcome::TimedOut),
+                Heard::Failed(refusal) => return Err(self.give_up(refusal).await),
+                Heard::Packet(_) | Heard::Repeat | Heard::Chunk(_) | Heard::End | Heard::Ready => {}
+            }
+        }
+    }
+
+    async fn on_data(&mut self, block: u16, payload: Bytes) -> Flow {
+        let agreed = self.line.agreed();
+        if payload.len() > agreed.blksize().into() {
+            return Err(self.line.refuse(Refusal::bad_request().because("DATA longer than the blksize")).await);
+        }
+        match agreed.rollover().distance(self.received, block) {
+            1 => self.on_next(payload).await,
+            ahead if (2..=u64::from(agreed.windowsize())).contains(&ahead) => {
+                if !std::mem::replace(&mut self.gap_told, true) {
+                    self.acknowledge(true).await;
+                }
+                Ok(())
+            }
+            // Our last ACK was lost, perhaps. An ACK for each copy of it, and for no older block.
+            0 if self.received == self.acked && self.received > 0 => {
+                self.acknowledge(true).await;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn on_next(&mut self, payload: Bytes) -> Flow {
+        let agreed = self.line.agreed();
+        self.received += 1;
+        self.gap_told = false;
+        self.line.answered();
+        self.line.moved(payload.len());
+        let is_last = payload.len() < agreed.blksize().into();
+        let chunk = match &mut self.text {
+            Some(decoder) => decoder.decode(&payload),
+            None => payload,
+        };
+        self.push(chunk).await;
+        if is_last {
+            if let Some(rest) = self.text.as_mut().map(netascii::Decoder::finish) {
+                self.push(rest).await;
+            }
+            self.sink(Want::Verdict).await?;
+            self.acknowledge(false).await;
+            return Err(Outcome::Complete);
+        }
+        if self.received - self.acked >= agreed.windowsize().into() {
+            self.sink(Want::Room).await?;
+            self.acknowledge(false).await;
+        }
+        Ok(())
+    }
+
+    async fn push(&mut self, chunk: Bytes) {
+        if !chunk.is_empty() {
+            self.line.push(chunk).await;
+        }
+    }
+
+    /// Waits for the sink. The peer may repeat itself meanwhile; only DATA that is new is kept.
+    async fn sink(&mut self, want: Want) -> Flow {
+        loop {
+            match self.line.wait(want, false).await {
+                Heard::Ready => return Ok(()),
+                Heard::Failed(refusal) => return Err(self.give_up(refusal).await),
+                Heard::Packet(Packet::Error { code, message }) => return Err(self.on_error(code, message)),
+                Heard::Packet(Packet::Data { block, payload }) => {
+                    let agreed = self.line.agreed();
+                    let window = agreed.windowsize().into();
+                    let ahead = agreed.rollover().distance(self.received, block);
+                    if (1..=window).contains(&ahead) && self.backlog.len() < window as usize {
+                        self.backlog.push_back(Packet::Data { block, payload });
+                    }
+                }
+                Heard::Silence => {
+                    let refusal = Refusal::internal().because("the sink was busy for too long");
+                    return Err(self.give_up(refusal).await);
+                }
+                Heard::Packet(_) | Heard::Repeat | Heard::Overdue | Heard::Chunk(_) | Heard::End => {}
+            }
+        }
+    }
+
+    async fn acknowledge(&mut self, again: bool) {
+        self.acked = self.received;
+        let number = self.line.agreed().rollover().number(self.received);
+        self.line.ask(Packet::Ack(number), again).await;
+    }
+
+    fn on_error(&self, code: ErrorCode, message: String) -> Outcome {
+        Outcome::Aborted { code, message }
+    }
+
+    /// What the sink says with a code is its word; without one it broke.
+    async fn give_up(&mut self, refusal: Refusal) -> Outcome {
+        if refusal.code() == ErrorCode::NOT_DEFINED {
+            self.line.fail(refusal).await
+        } else {
+            self.line.refuse(refusal).await
+        }
+    }
+}

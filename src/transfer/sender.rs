@@ -1,0 +1,141 @@
+//! The coroutine that sends DATA: the server of an RRQ, the client of a WRQ.
+
+use std::time::Instant;
+
+use super::{Heard, Line, Opening, Outcome, Want, opening, window::Window};
+use crate::{
+    error::{ErrorCode, Refusal},
+    packet::Packet,
+};
+
+pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
+    let opened = match opening {
+        Opening::Answer(oack) if oack.is_empty() => Ok(false),
+        Opening::Answer(oack) => opening::offer(&mut line, oack).await.map(|()| true),
+        Opening::Ask(request) => opening::request_write(&mut line, request).await.map(|()| true),
+    };
+    match opened {
+        Ok(heard) => {
+            let window = Window::new(&line.agreed());
+            Sender { line, window, duplicates: Duplicates::default(), heard }.run().await
+        }
+        Err(outcome) => outcome,
+    }
+}
+
+struct Sender {
+    line: Line,
+    window: Window,
+    duplicates: Duplicates,
+    /// Whether the peer has ever answered.
+    heard: bool,
+}
+
+impl Sender {
+    async fn run(mut self) -> Outcome {
+        loop {
+            while let Some(block) = self.window.next() {
+                let packet = Packet::Data { block: block.number, payload: block.payload };
+                self.line.ask(packet, block.again).await;
+            }
+            if let Some(outcome) = self.wait().await {
+                return outcome;
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Option<Outcome> {
+        let want = if self.window.wants_more() { Want::Chunk } else { Want::Packet };
+        match self.line.wait(want, self.window.is_out()).await {
+            Heard::Packet(Packet::Ack(number)) => self.on_ack(number),
+            Heard::Packet(Packet::Error { code, message }) => return Some(self.on_error(code, message)),
+            Heard::Packet(_) | Heard::Ready => {}
+            Heard::Repeat if self.heard => {}
+            Heard::Repeat | Heard::Overdue => self.send_again(),
+            Heard::Chunk(chunk) => self.window.fill(chunk),
+            Heard::End => self.window.finish(),
+            Heard::Failed(refusal) => return Some(self.line.fail(refusal).await),
+            Heard::Silence => return Some(self.on_silence().await),
+        }
+        self.window.is_complete().then_some(Outcome::Complete)
+    }
+
+    fn on_ack(&mut self, number: u16) {
+        let Some(acknowledged) = self.window.acknowledge(number) else { return };
+        self.heard = true;
+        if acknowledged.blocks > 0 {
+            self.duplicates.progressed(&self.line, self.window.windowsize());
+            self.line.moved(acknowledged.bytes);
+            self.line.answered();
+            // An ACK inside the window says that the rest of it is lost (RFC 7440 section 4).
+            if self.window.is_out() {
+                self.send_again();
+            }
+        } else if self.window.is_out() && self.duplicates.is_report(&self.line, self.window.windowsize()) {
+            self.send_again();
+        }
+    }
+
+    fn send_again(&mut self) {
+        self.window.rewind();
+        self.duplicates.copies += 1;
+    }
+
+    fn on_error(&self, code: ErrorCode, message: String) -> Outcome {
+        let agreed = self.line.agreed();
+        // pxelinux closes in this way on the last full block of a file that is a multiple of the blksize.
+        let all_sent = self.window.is_all_sent() || agreed.tsize().is_some_and(|size| self.window.has_sent(size));
+        if code == ErrorCode::NOT_DEFINED && all_sent && self.heard {
+            Outcome::Complete
+        } else if self.window.has_begun() {
+            Outcome::Aborted { code, message }
+        } else {
+            opening::aborted_early(&agreed, code, message)
+        }
+    }
+
+    async fn on_silence(&mut self) -> Outcome {
+        if !self.window.is_out() {
+            return self.line.fail(Refusal::internal().because("the source had no chunk for too long")).await;
+        }
+        if self.heard && self.window.is_all_sent() { Outcome::ProbablyComplete } else { Outcome::TimedOut }
+    }
+}
+
+/// Which ACKs that bring nothing new are a report of loss.
+///
+/// A client repeats its last ACK when it misses a block, and is answered by sending again. But a block that went out
+/// twice brings two ACKs as well, and to answer the second one would double the traffic for the rest of the file: the
+/// Sorcerer's Apprentice. So as many ACKs as our own copies explain are let pass, and a loss is believed once, until
+/// there is progress or a round trip has passed.
+#[derive(Default)]
+struct Duplicates {
+    /// Times that the window on its way was sent again.
+    copies: u32,
+    /// ACKs that copies of the window before it may still bring, and until when.
+    explained: Option<(u32, Instant)>,
+}
+
+impl Duplicates {
+    fn progressed(&mut self, line: &Line, windowsize: usize) {
+        let copies = std::mem::take(&mut self.copies);
+        // EDK2 answers each block of a copy that it did not need, tuffet and others the last one only.
+        self.explained = (copies > 0).then(|| (copies.saturating_mul(windowsize as u32), line.due()));
+    }
+
+    fn is_report(&mut self, line: &Line, windowsize: usize) -> bool {
+        if let Some((count, until)) = &mut self.explained
+            && *count > 0
+            && line.now < *until
+        {
+            *count -= 1;
+            return false;
+        }
+        if self.copies > 0 {
+            return line.round_trip_passed();
+        }
+        // In lock-step an ACK that comes at once, twice, was doubled on the way; with a window it may be the first
+        // block of it that was lost.
+        windowsize > 1 || !line.too_soon_for_an_answer()
+    }
+}

@@ -1,0 +1,247 @@
+//! The blocks on their way: cut from the source's chunks, kept until they are acknowledged.
+//!
+//! A block is a slice of its chunk. Only a block that spans two chunks is copied together.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    netascii,
+    options::{Agreed, Rollover},
+    packet::Mode,
+};
+
+pub(super) struct Window {
+    blksize: usize,
+    windowsize: usize,
+    rollover: Rollover,
+    text: Option<netascii::Encoder>,
+    /// The blocks from `acked` + 1 on; never more than the windowsize.
+    blocks: VecDeque<Bytes>,
+    /// Index of the last block that was acknowledged. Indices count from 1 and do not roll over.
+    acked: u64,
+    /// Index of the last block that was sent since the last rewind.
+    sent: u64,
+    /// Index of the last block that was ever sent.
+    high: u64,
+    /// What of the last chunk is not cut yet.
+    chunk: Bytes,
+    /// The beginning of a block whose end is in a chunk to come.
+    begun: BytesMut,
+    ended: bool,
+    /// Index of the block that ends the file, once it is cut.
+    last: Option<u64>,
+}
+
+/// A block to be sent.
+pub(super) struct Block {
+    pub(super) number: u16,
+    pub(super) payload: Bytes,
+    pub(super) again: bool,
+}
+
+/// What an ACK brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Acknowledged {
+    pub(super) blocks: u64,
+    pub(super) bytes: usize,
+}
+
+impl Window {
+    pub(super) fn new(agreed: &Agreed) -> Self {
+        Self {
+            blksize: agreed.blksize().into(),
+            windowsize: agreed.windowsize().into(),
+            rollover: agreed.rollover(),
+            text: (agreed.mode() == Mode::Netascii).then(netascii::Encoder::default),
+            blocks: VecDeque::new(),
+            acked: 0,
+            sent: 0,
+            high: 0,
+            chunk: Bytes::new(),
+            begun: BytesMut::new(),
+            ended: false,
+            last: None,
+        }
+    }
+
+    /// Whether there is room that the source has not filled.
+    pub(super) fn wants_more(&self) -> bool {
+        !self.ended && self.blocks.len() < self.windowsize
+    }
+
+    /// The next chunk of the source.
+    pub(super) fn fill(&mut self, chunk: Bytes) {
+        let rest = std::mem::replace(
+            &mut self.chunk,
+            match &mut self.text {
+                Some(encoder) => encoder.encode(&chunk),
+                None => chunk,
+            },
+        );
+        if !rest.is_empty() {
+            self.begun.reserve(self.blksize);
+            self.begun.extend_from_slice(&rest);
+        }
+        self.cut();
+    }
+
+    /// The source has ended.
+    pub(super) fn finish(&mut self) {
+        self.ended = true;
+        self.cut();
+    }
+
+    fn cut(&mut self) {
+        while self.blocks.len() < self.windowsize && self.last.is_none() {
+            let missing = self.blksize - self.begun.len();
+            if self.chunk.len() < missing && !self.ended {
+                break;
+            }
+            let piece = self.chunk.split_to(missing.min(self.chunk.len()));
+            let block = if self.begun.is_empty() {
+                piece
+            } else {
+                self.begun.extend_from_slice(&piece);
+                self.begun.split().freeze()
+            };
+            if block.len() < self.blksize {
+                self.last = Some(self.acked + self.blocks.len() as u64 + 1);
+            }
+            self.blocks.push_back(block);
+        }
+    }
+
+    /// The next block that the window allows to send.
+    pub(super) fn next(&mut self) -> Option<Block> {
+        let payload = self.blocks.get((self.sent - self.acked) as usize)?.clone();
+        self.sent += 1;
+        let again = self.sent <= self.high;
+        self.high = self.high.max(self.sent);
+        Some(Block { number: self.rollover.number(self.sent), payload, again })
+    }
+
+    /// Goes back to the first block that is not acknowledged.
+    pub(super) fn rewind(&mut self) {
+        self.sent = self.acked;
+    }
+
+    /// The peer has all blocks up to this number. `None` for a number that is not on its way: an old one, or a lie.
+    pub(super) fn acknowledge(&mut self, number: u16) -> Option<Acknowledged> {
+        let blocks = self.rollover.distance(self.acked, number);
+        if blocks > self.high - self.acked {
+            return None;
+        }
+        let bytes = self.blocks.drain(..blocks as usize).map(|block| block.len()).sum();
+        self.acked += blocks;
+        self.sent = self.sent.max(self.acked);
+        self.cut();
+        Some(Acknowledged { blocks, bytes })
+    }
+
+    /// Whether any block is on its way.
+    pub(super) fn is_out(&self) -> bool {
+        self.high > self.acked
+    }
+
+    /// Whether the file was acknowledged to its end.
+    pub(super) fn is_complete(&self) -> bool {
+        self.last == Some(self.acked)
+    }
+
+    /// Whether any block was acknowledged.
+    pub(super) fn has_begun(&self) -> bool {
+        self.acked > 0
+    }
+
+    /// Whether every block of the file was sent.
+    pub(super) fn is_all_sent(&self) -> bool {
+        self.last == Some(self.high)
+    }
+
+    /// Whether the blocks sent so far are all full and hold this many bytes.
+    pub(super) fn has_sent(&self, bytes: u64) -> bool {
+        self.last.is_none_or(|last| last > self.high) && self.high * self.blksize as u64 == bytes
+    }
+
+    pub(super) fn windowsize(&self) -> usize {
+        self.windowsize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        options::{Direction, Limits, answer},
+        packet::Options,
+    };
+
+    fn window(options: &[(&str, &str)], mode: Mode) -> Window {
+        let asked: Options = options.iter().copied().collect();
+        Window::new(&answer(&asked, Direction::Read, mode, &Limits::default(), None).0)
+    }
+
+    /// Sends everything, one ACK for each window.
+    fn all(window: &mut Window, chunks: &[&[u8]]) -> Vec<Vec<u8>> {
+        let (mut chunks, mut blocks) = (chunks.iter(), Vec::new());
+        while !window.is_complete() {
+            while window.wants_more() {
+                match chunks.next() {
+                    Some(chunk) => window.fill(Bytes::copy_from_slice(chunk)),
+                    None => window.finish(),
+                }
+            }
+            let mut number = 0;
+            while let Some(block) = window.next() {
+                number = block.number;
+                blocks.push(block.payload.to_vec());
+            }
+            assert!(window.acknowledge(number).is_some());
+        }
+        blocks
+    }
+
+    #[test]
+    fn blocks_are_cut_across_chunks_of_any_size() {
+        let file: Vec<u8> = (0..100u8).collect();
+        for size in 1..40 {
+            for windowsize in ["1", "3", "64"] {
+                let chunks: Vec<&[u8]> = file.chunks(size).collect();
+                let blocks = all(&mut window(&[("blksize", "10"), ("windowsize", windowsize)], Mode::Octet), &chunks);
+                assert_eq!(blocks.len(), 11, "ten full blocks and an empty one");
+                assert_eq!(blocks.concat(), file);
+            }
+        }
+        assert_eq!(all(&mut window(&[], Mode::Octet), &[]), [[]; 1], "an empty file is one empty block");
+        assert_eq!(all(&mut window(&[], Mode::Octet), &[b"", b"ab", b""]), [b"ab"]);
+        assert_eq!(all(&mut window(&[], Mode::Netascii), &[b"a\n", b"\r"]), [b"a\r\n\r\0"]);
+    }
+
+    #[test]
+    fn a_block_inside_a_chunk_is_not_copied() {
+        let chunk = Bytes::from(vec![7; 4096]);
+        let mut window = window(&[("windowsize", "8")], Mode::Octet);
+        window.fill(chunk.clone());
+        let blocks: Vec<Block> = std::iter::from_fn(|| window.next()).collect();
+        assert_eq!(blocks.len(), 8);
+        for (block, expected) in blocks.iter().zip(chunk.chunks(512)) {
+            assert_eq!(block.payload.as_ptr(), expected.as_ptr());
+        }
+    }
+
+    #[test]
+    fn only_numbers_on_their_way_count() {
+        let mut window = window(&[("windowsize", "4")], Mode::Octet);
+        window.fill(Bytes::from(vec![0; 2048]));
+        assert_eq!(window.acknowledge(1), None, "not sent yet");
+        while window.next().is_some() {}
+        assert_eq!(window.acknowledge(5), None);
+        assert_eq!(window.acknowledge(0), Some(Acknowledged { blocks: 0, bytes: 0 }));
+        assert_eq!(window.acknowledge(3), Some(Acknowledged { blocks: 3, bytes: 1536 }));
+        assert_eq!(window.acknowledge(2), None, "old");
+        window.rewind();
+        assert!(window.next().is_some_and(|block| block.again && block.number == 4));
+    }
+}
