@@ -62,6 +62,15 @@ pub enum Direction {
     Write,
 }
 
+impl std::fmt::Display for Direction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        })
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self { blksize: 65464, windowsize: 64, answer: true }

@@ -35,6 +35,8 @@ use crate::error::Refusal;
 /// ```
 pub struct Source {
     size: Option<u64>,
+    /// Whether a source of another size is a failure.
+    exact: bool,
     /// Bytes given so far.
     given: u64,
     chunks: Pin<Box<dyn Stream<Item = Result<Bytes, Refusal>>>>,
@@ -62,13 +64,20 @@ pub trait IntoSource {
 impl Source {
     /// A source of the chunks of this stream. A failure ends it.
     pub fn stream(chunks: impl Stream<Item = Result<Bytes, Refusal>> + 'static) -> Self {
-        Self { size: None, given: 0, chunks: Box::pin(chunks) }
+        Self { size: None, exact: false, given: 0, chunks: Box::pin(chunks) }
     }
 
     /// Says how many bytes there will be.
     #[must_use]
     pub fn with_size(mut self, size: u64) -> Self {
-        self.size = Some(size);
+        (self.size, self.exact) = (Some(size), true);
+        self
+    }
+
+    /// The word of the other end, which may be wrong.
+    #[cfg(feature = "net")]
+    pub(crate) fn with_size_hint(mut self, size: Option<u64>) -> Self {
+        self.size = size;
         self
     }
 
@@ -101,7 +110,8 @@ impl Source {
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
-        self.chunks.as_mut().poll_next(cx).map(|chunk| match (chunk, self.size) {
+        let size = self.size.filter(|_| self.exact);
+        self.chunks.as_mut().poll_next(cx).map(|chunk| match (chunk, size) {
             (Some(Ok(chunk)), size) => {
                 self.given += chunk.len() as u64;
                 match size {

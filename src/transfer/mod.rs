@@ -196,14 +196,14 @@ impl Transfer {
     }
 
     fn sender(opening: Opening, agreed: Agreed, timing: Timing) -> Self {
-        let progress = Progress::begin(agreed);
+        let progress = Rc::new(Cell::new(Progress::new(agreed)));
         let counter = progress.clone();
         let coroutine = Coroutine::new(move |co, now| sender::run(Line::new(co, now, timing, counter), opening));
         Self { coroutine, progress }
     }
 
     fn receiver(opening: Opening, agreed: Agreed, timing: Timing) -> Self {
-        let progress = Progress::begin(agreed);
+        let progress = Rc::new(Cell::new(Progress::new(agreed)));
         let counter = progress.clone();
         let coroutine = Coroutine::new(move |co, now| receiver::run(Line::new(co, now, timing, counter), opening));
         Self { coroutine, progress }
@@ -227,8 +227,8 @@ impl Default for Timing {
 }
 
 impl Progress {
-    fn begin(agreed: Agreed) -> Rc<Cell<Self>> {
-        Rc::new(Cell::new(Self { bytes: 0, sent: 0, acked: 0, retransmits: 0, agreed }))
+    pub(crate) const fn new(agreed: Agreed) -> Self {
+        Self { bytes: 0, sent: 0, acked: 0, retransmits: 0, agreed }
     }
 }
 

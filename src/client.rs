@@ -1,0 +1,303 @@
+//! The client: the same two coroutines from the other end.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant, SystemTime},
+};
+
+use futures_lite::{future::poll_fn, ready};
+use smol::{Async, Timer};
+
+use crate::{
+    driver::feed::{Feed, Upload},
+    error::{Error, Refusal},
+    options::Direction,
+    packet::{self, Mode, Options, Packet},
+    source::{IntoSource, Source},
+    stats::Record,
+    transfer::{Event, Outcome, Step, Timing, Transfer, Want},
+};
+
+/// Gets files from a TFTP server and puts them there.
+///
+/// What is set is asked for; the server may grant less. Its futures are not `Send`: run them with
+/// `smol::block_on`, on a `LocalExecutor` or with whatever your runtime has for such.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), tuffet::Error> {
+/// use tuffet::Client;
+///
+/// let client = Client::new("192.0.2.1:69".parse().unwrap()).windowsize(16);
+/// let record = client.get("pxelinux.0", async |data| {
+///     let bytes = data.collect(1 << 20).await?;
+///     println!("{} bytes", bytes.len());
+///     Ok(())
+/// });
+/// println!("{}", record.await?);
+/// client.put("switch.cfg", "hostname lab\n").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    server: SocketAddr,
+    mode: Mode,
+    blksize: u16,
+    windowsize: u16,
+    timeout: Option<u8>,
+    timing: Timing,
+}
+
+impl Client {
+    /// A client of this server.
+    pub fn new(server: SocketAddr) -> Self {
+        Self { server, mode: Mode::Octet, blksize: 1428, windowsize: 8, timeout: None, timing: Timing::default() }
+    }
+
+    /// Transfer mode. Defaults to octet.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// The blksize to ask for, in bytes, 8 to 65464; 512 asks for nothing. Defaults to 1428, which fits Ethernet with
+    /// either family.
+    #[must_use]
+    pub fn blksize(mut self, blksize: u16) -> Self {
+        self.blksize = blksize.clamp(8, 65464);
+        self
+    }
+
+    /// The windowsize to ask for, in blocks; 1 asks for nothing. Defaults to 8.
+    #[must_use]
+    pub fn windowsize(mut self, windowsize: u16) -> Self {
+        self.windowsize = windowsize.max(1);
+        self
+    }
+
+    /// The `timeout` to ask for, in whole seconds, 1 to 255; it bounds the time between two retransmits on both sides.
+    /// Defaults to asking for nothing, and to 5 s on this side.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        let seconds = timeout.as_secs().clamp(1, 255);
+        self.timing.timeout = Duration::from_secs(seconds);
+        self.timeout = Some(seconds as u8);
+        self
+    }
+
+    /// How long the server may be silent. Defaults to 30 s.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.timing.patience = patience;
+        self
+    }
+
+    /// Gets a file. Its bytes go to the sink as they come; [`Source::size`] is the server's `tsize`.
+    ///
+    /// The sink begins when the server has answered, and the last block is acknowledged when it has returned `Ok`.
+    ///
+    /// # Errors
+    /// [`Error::Peer`] with the server's ERROR, [`Error::TimedOut`], [`Error::Refused`] with the sink's, [`Error::Io`].
+    pub async fn get<F, Fut>(&self, name: &str, sink: F) -> Result<Record, Error>
+    where
+        F: FnOnce(Source) -> Fut,
+        Fut: Future<Output = Result<(), Refusal>>,
+    {
+        let request = self.request(name, 0);
+        let transfer = Transfer::get(request.clone(), self.timing);
+        self.run(Direction::Read, request, transfer, |size| {
+            Feed::Write(Upload::new(size, u64::MAX, |data| Box::pin(sink(data))))
+        })
+        .await
+    }
+
+    /// Puts a file.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); [`Error::Refused`] with the source's.
+    pub async fn put(&self, name: &str, source: impl IntoSource) -> Result<Record, Error> {
+        let source = source.into_source().map_err(Error::Refused)?;
+        // In netascii the size on the wire is known only at the end.
+        let request = match source.size() {
+            Some(size) if self.mode == Mode::Octet => self.request(name, size),
+            _ => self.request_without_tsize(name),
+        };
+        let transfer = Transfer::put(request.clone(), self.timing);
+        self.run(Direction::Write, request, transfer, |_| Feed::Read(source)).await
+    }
+
+    fn request(&self, name: &str, tsize: u64) -> packet::Request {
+        let mut request = self.request_without_tsize(name);
+        request.options.push("tsize", tsize.to_string());
+        request
+    }
+
+    fn request_without_tsize(&self, name: &str) -> packet::Request {
+        let mut options = Options::new();
+        if self.blksize != crate::options::DEFAULT_BLKSIZE {
+            options.push("blksize", self.blksize.to_string());
+        }
+        if self.windowsize > 1 {
+            options.push("windowsize", self.windowsize.to_string());
+        }
+        if let Some(seconds) = self.timeout {
+            options.push("timeout", seconds.to_string());
+        }
+        packet::Request { filename: name.into(), mode: self.mode, options }
+    }
+
+    async fn run<'a>(
+        &self,
+        direction: Direction,
+        request: packet::Request,
+        mut transfer: Transfer,
+        feed: impl FnOnce(Option<u64>) -> Feed<'a>,
+    ) -> Result<Record, Error> {
+        let (started, began) = (SystemTime::now(), Instant::now());
+        let mut line = Line::new(self.server)?;
+        let outcome = line.run(&mut transfer, feed).await?;
+        let progress = transfer.progress();
+        let record = Record {
+            peer: line.peer.get(),
+            local: line.socket.get_ref().local_addr()?,
+            path: String::from_utf8_lossy(&request.filename).into_owned(),
+            direction,
+            outcome,
+            bytes: progress.bytes,
+            started,
+            duration: began.elapsed(),
+            asked: request.options,
+            granted: Options::new(),
+            sent: progress.sent,
+            acked: progress.acked,
+            retransmits: progress.retransmits,
+            blksize: progress.agreed.blksize(),
+        };
+        match record.outcome {
+            Outcome::Complete | Outcome::ProbablyComplete => Ok(record),
+            Outcome::Aborted { code, message } => Err(Error::Peer { code, message }),
+            Outcome::Refused(refusal) | Outcome::Failed(refusal) => Err(Error::Refused(refusal)),
+            Outcome::Probe | Outcome::TimedOut => Err(Error::TimedOut),
+        }
+    }
+}
+
+/// One socket for one transfer.
+struct Line {
+    socket: Async<UdpSocket>,
+    /// The server's port 69 until it has answered, then its TID.
+    peer: Cell<SocketAddr>,
+    answered: Cell<bool>,
+    buffer: Vec<u8>,
+}
+
+impl Line {
+    fn new(server: SocketAddr) -> io::Result<Self> {
+        let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = Async::<UdpSocket>::bind((any, 0))?;
+        Ok(Self { socket, peer: Cell::new(server), answered: Cell::new(false), buffer: vec![0; 65536] })
+    }
+
+    async fn run<'a>(
+        &mut self,
+        transfer: &mut Transfer,
+        feed: impl FnOnce(Option<u64>) -> Feed<'a>,
+    ) -> io::Result<Outcome> {
+        // The user's side begins when the server has answered: only then is the size known.
+        let (mut feed, mut begin) = (None, Some(feed));
+        let (mut now, mut event) = (Instant::now(), Event::Go);
+        loop {
+            let step = transfer.resume(now, event);
+            if self.answered.get()
+                && let Some(begin) = begin.take()
+            {
+                feed = Some(begin(transfer.progress().agreed.tsize()));
+            }
+            event = match step {
+                Step::Send(packet) => {
+                    self.send(&packet.encode()).await?;
+                    Event::Go
+                }
+                Step::Push(chunk) => {
+                    if let Some(feed) = &mut feed {
+                        feed.push(chunk);
+                    }
+                    Event::Go
+                }
+                Step::Wait(want, deadline) => {
+                    let mut timer = Timer::at(deadline);
+                    poll_fn(|cx| self.poll_event(&mut timer, feed.as_mut(), want, cx)).await?
+                }
+                Step::Done(outcome) => return Ok(outcome),
+            };
+            now = Instant::now();
+        }
+    }
+
+    /// What cannot be sent now is lost, as on any wire; only if nothing at all can be sent is that an error.
+    async fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        match self.socket.send_to(bytes, self.peer.get()).await {
+            Err(error) if !self.answered.get() && error.kind() != io::ErrorKind::ConnectionRefused => Err(error),
+            Err(error) => {
+                log::debug!("{}: cannot send {} bytes: {error}", self.peer.get(), bytes.len());
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    fn poll_event(
+        &mut self,
+        timer: &mut Timer,
+        feed: Option<&mut Feed<'_>>,
+        want: Want,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Event>> {
+        if let Poll::Ready(packet) = self.poll_packet(cx) {
+            return Poll::Ready(packet.map(Event::Packet));
+        }
+        if let Some(feed) = feed
+            && let Poll::Ready(event) = feed.poll(want, cx)
+        {
+            return Poll::Ready(Ok(event));
+        }
+        Pin::new(timer).poll(cx).map(|_| Ok(Event::Timeout))
+    }
+
+    fn poll_packet(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Packet>> {
+        loop {
+            let (len, from) = match self.socket.get_ref().recv_from(&mut self.buffer) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.socket.poll_readable(cx))?;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
+                Err(error) => return Poll::Ready(Err(error)),
+            };
+            let peer = self.peer.get();
+            if from.ip() != peer.ip() {
+                continue;
+            }
+            let Ok(packet) = Packet::decode(&self.buffer[..len]) else { continue };
+            if !self.answered.replace(true) {
+                self.peer.set(from);
+            } else if from != peer {
+                // RFC 1350 section 4: the first answer counts, and who sent another is told.
+                if !matches!(packet, Packet::Error { .. })
+                    && let Some(error) = Refusal::unknown_tid().packet()
+                {
+                    let _ = self.socket.get_ref().send_to(&error.encode(), from);
+                }
+                continue;
+            }
+            return Poll::Ready(Ok(packet));
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The user's side of a transfer: the source that is read, or the sink that is written.
+
+use std::{
+    any::Any,
+    cell::RefCell,
+    collections::VecDeque,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use futures_lite::{FutureExt, Stream, ready};
+
+use crate::{
+    error::Refusal,
+    source::Source,
+    transfer::{Event, Want},
+};
+
+/// Chunks wait for a slow sink up to this many bytes before the next ACK.
+const ROOM: usize = 16 * 1024;
+
+/// The future of a sink.
+pub(crate) type Sink<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + 'a>>;
+
+pub(crate) enum Feed<'a> {
+    /// DATA is made of these chunks.
+    Read(Source),
+    /// DATA becomes chunks for this sink.
+    Write(Upload<'a>),
+}
+
+/// A sink at work: the user's future, and the pipe that it reads from.
+pub(crate) struct Upload<'a> {
+    pipe: Pipe,
+    work: Work<'a>,
+    /// Bytes that may still come.
+    left: u64,
+}
+
+enum Work<'a> {
+    Running(Sink<'a>),
+    Over(Result<(), Refusal>),
+}
+
+impl Feed<'_> {
+    pub(crate) fn push(&mut self, chunk: Bytes) {
+        if let Self::Write(upload) = self {
+            upload.push(chunk);
+        }
+    }
+
+    /// What is wanted, when it is there. The sink works on even while nothing is wanted of it.
+    pub(crate) fn poll(&mut self, want: Want, cx: &mut Context<'_>) -> Poll<Event> {
+        match (self, want) {
+            (Self::Read(source), Want::Chunk) => {
+                let chunk = catch_unwind(AssertUnwindSafe(|| Pin::new(source).poll_next(cx)));
+                Poll::Ready(match chunk {
+                    Ok(chunk) => match ready!(chunk) {
+                        Some(Ok(chunk)) => Event::Chunk(chunk),
+                        Some(Err(refusal)) => Event::Failed(refusal),
+                        None => Event::End,
+                    },
+                    Err(panic) => Event::Failed(panicked(&*panic)),
+                })
+            }
+            (Self::Read(_), _) => Poll::Pending,
+            (Self::Write(upload), want) => upload.poll(want, cx),
+        }
+    }
+}
+
+impl<'a> Upload<'a> {
+    /// A sink for an upload of this size, if it is known, and of no more than `most` bytes.
+    pub(crate) fn new(size: Option<u64>, most: u64, sink: impl FnOnce(Source) -> Sink<'a> + 'a) -> Self {
+        let pipe = Pipe::default();
+        let source = Source::stream(pipe.clone()).with_size_hint(size);
+        let work = caught(async move { sink(source).await });
+        Self { pipe, work: Work::Running(Box::pin(work)), left: most }
+    }
+
+    fn push(&mut self, chunk: Bytes) {
+        match self.left.checked_sub(chunk.len() as u64) {
+            Some(left) => self.left = left,
+            None => self.work = Work::Over(Err(Refusal::too_big())),
+        }
+        if matches!(self.work, Work::Running(_)) {
+            self.pipe.push(chunk);
+        }
+    }
+
+    /// Waits until the sink asks for the first chunk, and so accepts; or says no, or is content without any.
+    pub(crate) fn poll_accepts(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        match self.poll(Want::Packet, cx) {
+            Poll::Ready(Event::Failed(refusal)) => Poll::Ready(Err(refusal)),
+            _ if self.pipe.0.borrow().wanted || matches!(self.work, Work::Over(_)) => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn poll(&mut self, want: Want, cx: &mut Context<'_>) -> Poll<Event> {
+        if want == Want::Verdict {
+            self.pipe.end();
+        }
+        if let Work::Running(sink) = &mut self.work
+            && let Poll::Ready(result) = sink.as_mut().poll(cx)
+        {
+            self.work = Work::Over(result);
+        }
+        match (&self.work, want) {
+            (Work::Over(Err(refusal)), _) => Poll::Ready(Event::Failed(refusal.clone())),
+            (Work::Over(Ok(())), Want::Room | Want::Verdict) => Poll::Ready(Event::Ready),
+            (Work::Running(_), Want::Room) if self.pipe.has_room() => Poll::Ready(Event::Ready),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// A panic of the user's code is a failure of its transfer, and of nothing else.
+pub(crate) async fn caught<T>(work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(&*panic)))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Refusal {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("without a message");
+    log::error!("a handler panicked: {text}");
+    Refusal::internal().because(format_args!("panic: {text}"))
+}
+
+/// Chunks on their way from the transfer to the sink.
+#[derive(Clone, Default)]
+struct Pipe(Rc<RefCell<State>>);
+
+#[derive(Default)]
+struct State {
+    chunks: VecDeque<Bytes>,
+    bytes: usize,
+    ended: bool,
+    /// Whether the sink has ever asked for a chunk.
+    wanted: bool,
+    waker: Option<Waker>,
+}
+
+impl Pipe {
+    fn push(&self, chunk: Bytes) {
+        let mut state = self.0.borrow_mut();
+        state.bytes += chunk.len();
+        state.chunks.push_back(chunk);
+        state.wake();
+    }
+
+    fn end(&self) {
+        let mut state = self.0.borrow_mut();
+        state.ended = true;
+        state.wake();
+    }
+
+    fn has_room(&self) -> bool {
+        self.0.borrow().bytes < ROOM
+    }
+}
+
+impl State {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Stream for Pipe {
+    type Item = Result<Bytes, Refusal>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut state = self.0.borrow_mut();
+        state.wanted = true;
+        if let Some(chunk) = state.chunks.pop_front() {
+            state.bytes -= chunk.len();
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+        if state.ended {
+            return Poll::Ready(None);
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}

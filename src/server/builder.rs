@@ -1,0 +1,187 @@
+//! Everything that can be set.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, atomic::AtomicU8},
+    time::Duration,
+};
+
+use super::{OnEnd, Server, Shared, listen::Ports};
+use crate::{
+    error::{Error, Refusal},
+    handler::Handler,
+    options::Limits,
+    stats::Record,
+    transfer::Timing,
+};
+
+/// Settings of a server, with defaults that serve boot clients well.
+#[must_use = "nothing is bound before `bind`"]
+pub struct Builder {
+    listen: Vec<SocketAddr>,
+    settings: Settings,
+    handler: Box<dyn Handler>,
+    on_end: Option<OnEnd>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) limits: Limits,
+    /// Whether the blksize follows the MTU of the interface.
+    pub(super) mtu: bool,
+    pub(super) timing: Timing,
+    pub(super) single_port: bool,
+    pub(super) port_range: Option<RangeInclusive<u16>>,
+    /// For each shard.
+    pub(super) max_transfers: usize,
+    pub(super) max_upload: u64,
+    pub(super) shards: usize,
+    pub(super) drain: Duration,
+    pub(super) batched: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let settings = Settings {
+            limits: Limits::default(),
+            mtu: true,
+            timing: Timing::default(),
+            single_port: false,
+            port_range: None,
+            max_transfers: 10_000,
+            max_upload: u64::MAX,
+            shards: 1,
+            drain: Duration::from_secs(10),
+            batched: true,
+        };
+        let nothing = crate::read(|_| std::future::ready(Err::<&str, _>(Refusal::not_found())));
+        Self { listen: Vec::new(), settings, handler: Box::new(nothing), on_end: None }
+    }
+}
+
+impl Builder {
+    /// An address to listen on; may be called again for more. Port 0 has the system choose one.
+    ///
+    /// Defaults to port 69 on all addresses of both families, where a family that the system lacks is done without.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen.push(address);
+        self
+    }
+
+    /// What answers the requests. Defaults to nothing: every file is "not found".
+    pub fn handler(mut self, handler: impl Handler) -> Self {
+        self.handler = Box::new(handler);
+        self
+    }
+
+    /// Serves the transfers from the port that the requests come to, for firewalls and address translators that know
+    /// nothing of TFTP. Defaults to false: a small pool of ports serves all transfers, as RFC 1350 has it.
+    pub fn single_port(mut self, single_port: bool) -> Self {
+        self.settings.single_port = single_port;
+        self
+    }
+
+    /// The ports that transfers are served from. Defaults to what the system gives.
+    pub fn port_range(mut self, ports: RangeInclusive<u16>) -> Self {
+        self.settings.port_range = Some(ports);
+        self
+    }
+
+    /// Largest blksize that is granted, in bytes, 8 to 65464. Defaults to what travels in one piece: the MTU of the
+    /// interface that the request came by, without headers (1468 on Ethernet and IPv4).
+    pub fn blksize(mut self, most: u16) -> Self {
+        self.settings.limits.blksize = most.clamp(8, 65464);
+        self.settings.mtu = false;
+        self
+    }
+
+    /// Largest windowsize that is granted, in blocks. Defaults to 64.
+    pub fn windowsize(mut self, most: u16) -> Self {
+        self.settings.limits.windowsize = most.max(1);
+        self
+    }
+
+    /// Longest time between two retransmits where the client did not ask for a `timeout`. Defaults to 5 s; the actual
+    /// time follows the measured round trip.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timing.timeout = timeout;
+        self
+    }
+
+    /// How long a client may be silent, or a source without a chunk, before the transfer ends. Defaults to 30 s: GRUB
+    /// is silent for seconds while it unpacks.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.settings.timing.patience = patience;
+        self
+    }
+
+    /// Transfers at once, in each shard. Requests beyond are not answered, so that the clients try again. Defaults to
+    /// 10000.
+    pub fn max_transfers(mut self, most: usize) -> Self {
+        self.settings.max_transfers = most;
+        self
+    }
+
+    /// Largest upload, in bytes, as it travels. Defaults to no limit but the handler's.
+    pub fn max_upload(mut self, most: u64) -> Self {
+        self.settings.max_upload = most;
+        self
+    }
+
+    /// Threads, each with sockets and transfers of its own. Defaults to 1, which is enough for thousands of clients.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.settings.shards = shards.max(1);
+        self
+    }
+
+    /// How long transfers may go on after [`Handle::stop`](super::Handle::stop). Defaults to 10 s.
+    pub fn drain(mut self, drain: Duration) -> Self {
+        self.settings.drain = drain;
+        self
+    }
+
+    /// Whether datagrams are received and sent many at a time where the system can do so. Defaults to true. Without,
+    /// a server on all addresses answers from the one that the route gives.
+    pub fn batched(mut self, batched: bool) -> Self {
+        self.settings.batched = batched;
+        self
+    }
+
+    /// Called with the record of each transfer at its end, on the thread of its shard: it should be quick.
+    pub fn on_end(mut self, hook: impl Fn(&Record) + Send + Sync + 'static) -> Self {
+        self.on_end = Some(Box::new(hook));
+        self
+    }
+
+    /// Binds the sockets.
+    ///
+    /// # Errors
+    /// [`Error::Bind`] with the address that could not be had.
+    pub fn bind(self) -> Result<Server, Error> {
+        let Self { mut listen, settings, handler, on_end } = self;
+        let anywhere = listen.is_empty();
+        if anywhere {
+            listen = vec![(Ipv4Addr::UNSPECIFIED, 69).into(), (Ipv6Addr::UNSPECIFIED, 69).into()];
+        }
+        let mut warnings = Vec::new();
+        let first = Ports::bind(&listen, &settings, anywhere, &mut warnings)?;
+        let addrs = first.listening();
+        let mut shards = vec![first];
+        for _ in 1..settings.shards {
+            shards.push(Ports::bind(&addrs, &settings, false, &mut warnings)?);
+        }
+        let (phase, wakers) = (AtomicU8::new(super::Phase::Serving as u8), Mutex::default());
+        let shared = Shared { settings, handler, on_end, registry: Arc::default(), phase, wakers };
+        Ok(Server { shards, addrs, warnings, shared: Arc::new(shared) })
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("listen", &self.listen)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,102 @@
+//! Which sockets a shard has: those that requests come to, and the pool that its transfers are served from.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use super::builder::Settings;
+use crate::{
+    error::Error,
+    socket::{Binding, Port},
+};
+
+/// Sockets of the pool for each address. A transfer gets one of them at random, and its port is its TID; all of them
+/// are polled with each batch, so there are few.
+const POOL: usize = 4;
+
+/// The sockets of one shard.
+#[derive(Debug)]
+pub(super) struct Ports {
+    pub(super) ports: Vec<Port>,
+    pub(super) listeners: Vec<Listener>,
+}
+
+/// A socket that requests come to.
+#[derive(Debug)]
+pub(super) struct Listener {
+    /// Index into the ports.
+    pub(super) port: usize,
+    /// The ports that its transfers are served from.
+    pub(super) pool: Vec<usize>,
+}
+
+impl Ports {
+    /// `anywhere`: a family that the system lacks is only warned of, as long as one is left.
+    pub(super) fn bind(
+        listen: &[SocketAddr],
+        settings: &Settings,
+        anywhere: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, Error> {
+        let mut bound = Self { ports: Vec::new(), listeners: Vec::new() };
+        for &address in listen {
+            match Port::bind(binding(address, settings, true)) {
+                Ok(port) => {
+                    bound.listeners.push(Listener { port: bound.ports.len(), pool: Vec::new() });
+                    bound.ports.push(port);
+                }
+                Err(error) if anywhere && is_missing(&error) => warnings.push(format!("no {address}: {error}")),
+                Err(error) => return Err(Error::Bind(address, error)),
+            }
+        }
+        if bound.listeners.is_empty() {
+            return Err(Error::Bind(listen[0], io::ErrorKind::AddrNotAvailable.into()));
+        }
+        for i in 0..bound.listeners.len() {
+            bound.listeners[i].pool = bound.pool(i, settings)?;
+        }
+        Ok(bound)
+    }
+
+    pub(super) fn listening(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|listener| self.ports[listener.port].local()).collect()
+    }
+
+    fn pool(&mut self, listener: usize, settings: &Settings) -> Result<Vec<usize>, Error> {
+        let port = self.listeners[listener].port;
+        let ip = self.ports[port].local().ip();
+        if settings.single_port {
+            return Ok(vec![port]);
+        }
+        let same_ip = |other: &&Listener| self.ports[other.port].local().ip() == ip;
+        if let Some(earlier) = self.listeners[..listener].iter().find(same_ip) {
+            return Ok(earlier.pool.clone());
+        }
+        let begin = self.ports.len();
+        self.ports.extend(bind_pool(ip, settings)?);
+        Ok((begin..self.ports.len()).collect())
+    }
+}
+
+fn bind_pool(ip: IpAddr, settings: &Settings) -> Result<Vec<Port>, Error> {
+    let bind = |port| Port::bind(binding((ip, port).into(), settings, false));
+    let Some(range) = settings.port_range.clone() else {
+        return (0..POOL).map(|_| bind(0).map_err(|error| Error::Bind((ip, 0).into(), error))).collect();
+    };
+    let lowest = *range.start();
+    let free: Vec<Port> = range.filter_map(|port| bind(port).ok()).take(POOL).collect();
+    if free.is_empty() {
+        return Err(Error::Bind((ip, lowest).into(), io::ErrorKind::AddrInUse.into()));
+    }
+    Ok(free)
+}
+
+fn binding(address: SocketAddr, settings: &Settings, listening: bool) -> Binding {
+    Binding { address, shared: listening && settings.shards > 1, batched: settings.batched }
+}
+
+/// The system has no such family, or no address of it.
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+}

@@ -1,0 +1,94 @@
+//! What is remembered of those who have no transfer: those who just had one, and how many were answered.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::shard::Key;
+
+/// Long enough for the last packets of a transfer to arrive, and for a client to repeat its last DATA.
+const MEMORY: Duration = Duration::from_secs(10);
+const MOST: usize = 4096;
+
+/// Transfers that ended a moment ago. Their late packets are no reason for an ERROR, and an upload whose last ACK was
+/// lost gets it again.
+#[derive(Default)]
+pub(super) struct Recent {
+    ended: HashMap<Key, (Instant, Option<u16>)>,
+    order: VecDeque<(Instant, Key)>,
+}
+
+impl Recent {
+    pub(super) fn insert(&mut self, key: Key, last_ack: Option<u16>, now: Instant) {
+        while self.order.len() >= MOST || self.order.front().is_some_and(|(at, _)| *at + MEMORY <= now) {
+            let Some((at, key)) = self.order.pop_front() else { break };
+            // The same port may have ended another transfer since.
+            if self.ended.get(&key).is_some_and(|(ended, _)| *ended == at) {
+                self.ended.remove(&key);
+            }
+        }
+        self.order.push_back((now, key));
+        self.ended.insert(key, (now, last_ack));
+    }
+
+    /// The last ACK, if it was an upload that ended well.
+    pub(super) fn find(&self, key: &Key, now: Instant) -> Option<Option<u16>> {
+        self.ended.get(key).filter(|(at, _)| *at + MEMORY > now).map(|(_, last_ack)| *last_ack)
+    }
+}
+
+/// A token bucket.
+pub(super) struct Bucket {
+    tokens: f64,
+    filled: Option<Instant>,
+}
+
+impl Bucket {
+    const SIZE: f64 = 100.0;
+    const PER_SECOND: f64 = 50.0;
+
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        let since = self.filled.map_or(Duration::ZERO, |filled| now.saturating_duration_since(filled));
+        self.filled = Some(now);
+        self.tokens = (self.tokens + since.as_secs_f64() * Self::PER_SECOND).min(Self::SIZE);
+        let any = self.tokens >= 1.0;
+        if any {
+            self.tokens -= 1.0;
+        }
+        any
+    }
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self { tokens: Self::SIZE, filled: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_short_and_bounded() {
+        let (mut recent, start) = (Recent::default(), Instant::now());
+        let key = |n: usize| (n, "10.0.0.1:1".parse().unwrap());
+        for n in 0..2 * MOST {
+            recent.insert(key(n), None, start);
+        }
+        assert_eq!((recent.ended.len(), recent.order.len()), (MOST, MOST));
+        recent.insert(key(1), Some(7), start);
+        assert_eq!(recent.find(&key(1), start), Some(Some(7)));
+        assert_eq!(recent.find(&key(1), start + MEMORY), None);
+        recent.insert(key(2), None, start + MEMORY);
+        assert_eq!(recent.ended.len(), 1);
+    }
+
+    #[test]
+    fn a_bucket_empties_and_fills() {
+        let (mut bucket, start) = (Bucket::default(), Instant::now());
+        assert_eq!((0..1000).filter(|_| bucket.take(start)).count(), 100);
+        assert_eq!((0..1000).filter(|_| bucket.take(start + Duration::from_secs(1))).count(), 50);
+    }
+}

@@ -1,0 +1,219 @@
+//! One request from its arrival to its record: ask the handler, agree on the options, run the transfer.
+
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::{Instant, SystemTime},
+};
+
+use super::shard::{Key, Shard};
+use crate::{
+    driver::{
+        self, Wire,
+        feed::{Feed, Upload, caught},
+        mailbox::Mailbox,
+    },
+    error::{ErrorCode, Refusal},
+    handler::Request,
+    options::{self, Agreed, Direction},
+    packet::{self, Mode, Options, Packet},
+    socket::Outgoing,
+    stats::{Record, Registered},
+    transfer::{Event, Outcome, Progress, Transfer},
+};
+
+/// What the shard knows of a transfer.
+pub(super) struct Session {
+    /// Where its packets come and go.
+    pub(super) key: Key,
+    /// Where its request came.
+    pub(super) asked: Asked,
+    pub(super) from: Option<IpAddr>,
+    pub(super) local: SocketAddr,
+    pub(super) direction: Direction,
+    pub(super) request: packet::Request,
+    /// Largest blksize for this client.
+    pub(super) blksize: u16,
+    pub(super) began: Instant,
+    /// Whether the peer has answered.
+    pub(super) heard: Cell<bool>,
+    pub(super) mailbox: Rc<Mailbox>,
+}
+
+/// By what a repeated request is known: the port that it came to, who sent it, and which address it asked.
+pub(super) type Asked = (usize, SocketAddr, Option<IpAddr>);
+
+/// What one session ends with.
+struct End {
+    outcome: Outcome,
+    progress: Progress,
+    granted: Options,
+    last_ack: Option<u16>,
+}
+
+impl Session {
+    pub(super) async fn run(self: Rc<Self>, shard: Rc<Shard>) {
+        let started = SystemTime::now();
+        let (path, end) = match Request::new(self.key.1, self.local, self.request.clone()) {
+            Ok(request) => {
+                let path = request.path().to_owned();
+                let registry = &shard.shared.registry;
+                let live = registry.register(self.key.1, path.clone(), self.direction, self.began);
+                let line = Line { shard: &shard, session: &self, live };
+                let end = match self.direction {
+                    Direction::Read => line.read(&request).await,
+                    Direction::Write => line.write(&request).await,
+                };
+                (path, end.unwrap_or_else(End::from))
+            }
+            Err(refusal) => {
+                let path = String::from_utf8_lossy(&self.request.filename).into_owned();
+                shard.refuse(self.key, self.from, &refusal);
+                (path, Outcome::Refused(refusal).into())
+            }
+        };
+        let received = end.outcome == Outcome::Complete && self.direction == Direction::Write;
+        shard.end(&self, end.last_ack.filter(|_| received));
+        let record = Record {
+            peer: self.key.1,
+            local: self.local,
+            path,
+            direction: self.direction,
+            outcome: end.outcome,
+            bytes: end.progress.bytes,
+            started,
+            duration: self.began.elapsed(),
+            asked: self.request.options.clone(),
+            granted: end.granted,
+            sent: end.progress.sent,
+            acked: end.progress.acked,
+            retransmits: end.progress.retransmits,
+            blksize: end.progress.agreed.blksize(),
+        };
+        match record.outcome {
+            Outcome::Probe => log::debug!("{record}"),
+            _ => log::info!("{record}"),
+        }
+        if let Some(hook) = &shard.shared.on_end {
+            hook(&record);
+        }
+    }
+}
+
+/// The end of what has not begun.
+impl From<Outcome> for End {
+    fn from(outcome: Outcome) -> Self {
+        let progress = Progress::new(Agreed::plain(Mode::Octet));
+        Self { outcome, progress, granted: Options::new(), last_ack: None }
+    }
+}
+
+/// A session at work.
+struct Line<'a> {
+    shard: &'a Shard,
+    session: &'a Session,
+    live: Registered,
+}
+
+impl Line<'_> {
+    async fn read(&self, request: &Request) -> Result<End, Outcome> {
+        let handler = &self.shard.shared.handler;
+        let source = self.opened(caught(async { handler.read(request).await })).await?;
+        let (agreed, oack) = self.answer(source.size());
+        self.live.set_size(source.size());
+        let transfer = Transfer::send(oack.clone(), agreed, self.shard.shared.settings.timing);
+        Ok(self.drive(transfer, Feed::Read(source), oack).await)
+    }
+
+    async fn write(&self, request: &Request) -> Result<End, Outcome> {
+        let (agreed, oack) = self.answer(None);
+        let most = self.shard.shared.settings.max_upload;
+        if agreed.tsize().is_some_and(|size| size > most) {
+            return Err(self.refuse(Refusal::too_big()));
+        }
+        self.live.set_size(agreed.tsize());
+        let handler = &self.shard.shared.handler;
+        let mut upload = Upload::new(agreed.tsize(), most, |data| handler.write(request, data));
+        self.opened(poll_fn(|cx| upload.poll_accepts(cx))).await?;
+        let transfer = Transfer::receive(oack.clone(), agreed, self.shard.shared.settings.timing);
+        Ok(self.drive(transfer, Feed::Write(upload), oack).await)
+    }
+
+    fn answer(&self, size: Option<u64>) -> (Agreed, Options) {
+        let packet::Request { mode, options, .. } = &self.session.request;
+        let limits = options::Limits { blksize: self.session.blksize, ..self.shard.shared.settings.limits.clone() };
+        let (agreed, oack) = options::answer(options, self.session.direction, *mode, &limits, size);
+        log::debug!("{}: asked for {options}, granted {oack}", self.session.key.1);
+        (agreed, oack)
+    }
+
+    /// Waits for the handler, for as long as the client does.
+    async fn opened<T>(&self, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Outcome> {
+        let mut work = pin!(work);
+        self.set_deadline(self.batch_time() + self.shard.shared.settings.timing.patience);
+        let mailbox = self.mailbox();
+        let opened = poll_fn(|cx| {
+            if let Poll::Ready(result) = work.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(|refusal| self.refuse(refusal)));
+            }
+            while let Some(event) = mailbox.take() {
+                match event {
+                    Event::Packet(Packet::Error { code, message }) => {
+                        return Poll::Ready(Err(Outcome::Aborted { code, message }));
+                    }
+                    Event::Failed(refusal) => return Poll::Ready(Err(self.refuse(refusal))),
+                    Event::Timeout => {
+                        let refusal = Refusal::internal().because("the handler had no answer for too long");
+                        return Poll::Ready(Err(self.refuse(refusal)));
+                    }
+                    // A repeated request: the answer is on its way.
+                    _ => {}
+                }
+            }
+            mailbox.register(cx);
+            Poll::Pending
+        });
+        opened.await
+    }
+
+    async fn drive(&self, mut transfer: Transfer, mut feed: Feed<'_>, granted: Options) -> End {
+        let (outcome, last_ack) = driver::run(self, &mut transfer, &mut feed).await;
+        End { outcome, progress: transfer.progress(), granted, last_ack }
+    }
+
+    /// Says no before the transfer has begun.
+    fn refuse(&self, refusal: Refusal) -> Outcome {
+        self.shard.refuse(self.session.key, self.session.from, &refusal);
+        if refusal.code() == ErrorCode::NOT_DEFINED && refusal.packet().is_some() {
+            Outcome::Failed(refusal)
+        } else {
+            Outcome::Refused(refusal)
+        }
+    }
+}
+
+impl Wire for Line<'_> {
+    fn send(&self, packet: &Packet) {
+        self.shard.send(self.session.key.0, Outgoing::new(self.session.key.1, self.session.from, packet));
+    }
+
+    fn set_deadline(&self, deadline: Instant) {
+        self.shard.set_deadline(&self.session.mailbox, deadline);
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        &self.session.mailbox
+    }
+
+    fn batch_time(&self) -> Instant {
+        self.shard.now()
+    }
+
+    fn progressed(&self, progress: &Progress) {
+        self.live.set_progress(progress);
+    }
+}

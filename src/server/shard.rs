@@ -1,0 +1,350 @@
+//! One thread's loop: receive a batch, hand it to the transfers, let them run, send what they made.
+//!
+//! The loop is a task among the tasks of the transfers. After a batch it yields once, so that every transfer that the
+//! batch woke has run when it goes on, and all that they have to send goes out together.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, VecDeque},
+    future::{Future, poll_fn},
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    rc::{Rc, Weak},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use futures_lite::future::yield_now;
+use smol::{LocalExecutor, Timer};
+
+use super::{
+    Phase, Shared,
+    listen::{Listener, Ports},
+    recent::{Bucket, Recent},
+    session::{Asked, Session},
+};
+use crate::{
+    driver::mailbox::{Mailbox, Timers},
+    error::{Error, Refusal},
+    options::Direction,
+    packet::{self, Malformed, Packet},
+    socket::{Envelope, Inbox, Outgoing, Port, mtu::Mtus},
+};
+
+/// What datagrams of a transfer are known by: the socket and the peer.
+pub(super) type Key = (usize, SocketAddr);
+
+pub(super) struct Shard {
+    pub(super) shared: Arc<Shared>,
+    /// Not owned: its tasks own the shard.
+    executor: Weak<LocalExecutor<'static>>,
+    ports: Vec<Port>,
+    listeners: Vec<Listener>,
+    outboxes: Vec<Outbox>,
+    sessions: RefCell<HashMap<Key, Rc<Session>>>,
+    /// The same sessions by the request that they answer.
+    requests: RefCell<HashMap<Asked, Rc<Session>>>,
+    recent: RefCell<Recent>,
+    /// For ERRORs to those who have no transfer.
+    strangers: RefCell<Bucket>,
+    timers: RefCell<Timers>,
+    mtus: RefCell<Mtus>,
+    now: Cell<Instant>,
+    /// Wakes the loop when a transfer has something to send that no batch woke.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Shard {
+    /// Serves on this thread until the server is stopped.
+    pub(super) fn run(ports: Ports, shared: Arc<Shared>) -> Result<(), Error> {
+        let Ports { ports, listeners } = ports;
+        let executor = Rc::new(LocalExecutor::new());
+        let shard = Rc::new(Self {
+            shared,
+            executor: Rc::downgrade(&executor),
+            outboxes: ports.iter().map(|_| Outbox::default()).collect(),
+            ports,
+            listeners,
+            sessions: RefCell::default(),
+            requests: RefCell::default(),
+            recent: RefCell::default(),
+            strangers: RefCell::default(),
+            timers: RefCell::default(),
+            mtus: RefCell::default(),
+            now: Cell::new(Instant::now()),
+            waker: RefCell::default(),
+        });
+        // The loop is a task too: to wake the root future costs ten times as much, because that looks at the reactor.
+        let pump = executor.spawn(shard.pump());
+        smol::block_on(executor.run(pump))
+    }
+
+    async fn pump(self: Rc<Self>) -> Result<(), Error> {
+        let (mut inbox, mut alarm, mut last_call) = (Inbox::new(), Alarm::default(), None);
+        poll_fn(|cx| {
+            self.shared.tell_of_phases(cx.waker());
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Ready(())
+        })
+        .await;
+        loop {
+            poll_fn(|cx| self.poll_work(cx, &mut inbox, &mut alarm, last_call)).await?;
+            yield_now().await;
+            self.flush();
+            let phase = self.shared.phase();
+            if phase > Phase::Serving {
+                let until = *last_call.get_or_insert_with(|| Instant::now() + self.shared.settings.drain);
+                if self.sessions.borrow().is_empty() {
+                    return Ok(());
+                }
+                if phase == Phase::Over || Instant::now() >= until {
+                    self.say_goodbye().await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Ready when a transfer may have something to do, or has something to send.
+    fn poll_work(
+        self: &Rc<Self>,
+        cx: &mut Context<'_>,
+        inbox: &mut Inbox,
+        alarm: &mut Alarm,
+        last_call: Option<Instant>,
+    ) -> Poll<io::Result<()>> {
+        let mut work = self.shared.phase() > Phase::Serving && last_call.is_none();
+        work |= self.shared.phase() == Phase::Over;
+        for (i, port) in self.ports.iter().enumerate() {
+            if let Poll::Ready(received) = port.poll_receive(cx, inbox) {
+                received?;
+                self.now.set(Instant::now());
+                for (envelope, bytes) in inbox.datagrams() {
+                    self.route(i, envelope, bytes);
+                }
+                work = true;
+            }
+            let outbox = &self.outboxes[i];
+            if outbox.full.get() && port.poll_writable(cx)?.is_ready() {
+                outbox.full.set(false);
+            }
+            work |= !outbox.full.get() && !outbox.queue.borrow().is_empty();
+        }
+        loop {
+            let next = self.timers.borrow().next().into_iter().chain(last_call).min();
+            if alarm.poll(next, cx).is_pending() {
+                break;
+            }
+            self.now.set(Instant::now());
+            if self.timers.borrow_mut().expire(self.now()) || last_call.is_some_and(|at| at <= self.now()) {
+                work = true;
+                break;
+            }
+        }
+        if work { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn route(self: &Rc<Self>, port: usize, envelope: Envelope, bytes: &[u8]) {
+        let key = (port, envelope.peer);
+        let listener = self.listeners.iter().find(|listener| listener.port == port);
+        log::trace!("{}: received {} bytes", envelope.peer, bytes.len());
+        match (Packet::decode(bytes), listener) {
+            (Ok(Packet::Rrq(request)), Some(listener)) => self.request(listener, envelope, Direction::Read, request),
+            (Ok(Packet::Wrq(request)), Some(listener)) => self.request(listener, envelope, Direction::Write, request),
+            (Ok(Packet::Rrq(_) | Packet::Wrq(_)), None) => {}
+            (Ok(packet), _) => {
+                let session = self.sessions.borrow().get(&key).cloned();
+                match session {
+                    Some(session) => {
+                        session.heard.set(true);
+                        session.mailbox.post(packet);
+                    }
+                    None => self.answer_stranger(key, &envelope, &packet),
+                }
+            }
+            (Err(malformed), listener) => {
+                log::debug!("{}: {malformed}", envelope.peer);
+                let is_request = matches!(malformed, Malformed::Filename | Malformed::Mode);
+                if is_request && listener.is_some() && self.strangers.borrow_mut().take(self.now()) {
+                    self.refuse(key, self.source(port, &envelope), &Refusal::bad_request());
+                }
+            }
+        }
+    }
+
+    fn request(
+        self: &Rc<Self>,
+        listener: &Listener,
+        envelope: Envelope,
+        direction: Direction,
+        request: packet::Request,
+    ) {
+        let asked = (listener.port, envelope.peer, envelope.local);
+        let earlier = self.requests.borrow().get(&asked).cloned();
+        if let Some(earlier) = earlier {
+            if !earlier.heard.get() && earlier.direction == direction && earlier.request == request {
+                return earlier.mailbox.post_repeat();
+            }
+            self.replace(&earlier);
+        }
+        let full = self.sessions.borrow().len() >= self.shared.settings.max_transfers;
+        if full || self.shared.phase() > Phase::Serving || envelope.peer.port() == 0 {
+            log::debug!("{}: not answered: {}", envelope.peer, if full { "too many transfers" } else { "stopping" });
+            return;
+        }
+        let key = (listener.pool[fastrand::usize(..listener.pool.len())], envelope.peer);
+        // The same client has asked at another address of ours, and drew the same port.
+        let other = self.sessions.borrow().get(&key).cloned();
+        if let Some(other) = other {
+            self.replace(&other);
+        }
+        let bound = self.ports[listener.port].local();
+        let settings = &self.shared.settings;
+        let session = Rc::new(Session {
+            key,
+            asked,
+            from: self.source(listener.port, &envelope),
+            local: (envelope.local.unwrap_or(bound.ip()), bound.port()).into(),
+            direction,
+            request,
+            blksize: match settings.mtu {
+                true => self.mtus.borrow_mut().blksize(envelope.interface, &envelope.peer),
+                false => settings.limits.blksize,
+            },
+            began: self.now(),
+            heard: Cell::new(false),
+            mailbox: Rc::default(),
+        });
+        self.sessions.borrow_mut().insert(key, session.clone());
+        self.requests.borrow_mut().insert(asked, session.clone());
+        if let Some(executor) = self.executor.upgrade() {
+            executor.spawn(session.run(self.clone())).detach();
+        }
+    }
+
+    /// The client of this session has begun something else.
+    fn replace(&self, session: &Rc<Session>) {
+        self.forget(session);
+        session.mailbox.post_replaced();
+    }
+
+    fn forget(&self, session: &Session) {
+        fn remove<K: std::hash::Hash + Eq>(map: &RefCell<HashMap<K, Rc<Session>>>, key: &K, session: &Session) {
+            let mut map = map.borrow_mut();
+            if map.get(key).is_some_and(|found| std::ptr::eq(&**found, session)) {
+                map.remove(key);
+            }
+        }
+        remove(&self.sessions, &session.key, session);
+        remove(&self.requests, &session.asked, session);
+    }
+
+    /// The session is over. `last_ack`: the ACK that ended an upload, to be repeated if it was lost.
+    pub(super) fn end(&self, session: &Session, last_ack: Option<u16>) {
+        self.forget(session);
+        self.timers.borrow_mut().release(&session.mailbox);
+        self.recent.borrow_mut().insert(session.key, last_ack, self.now());
+    }
+
+    /// A packet of nobody's transfer (RFC 1350 section 4), or of one that has just ended.
+    fn answer_stranger(&self, key: Key, envelope: &Envelope, packet: &Packet) {
+        let from = self.source(key.0, envelope);
+        match (self.recent.borrow().find(&key, self.now()), packet) {
+            (Some(Some(last_ack)), Packet::Data { block, .. }) if *block == last_ack => {
+                self.send(key.0, Outgoing::new(key.1, from, &Packet::Ack(last_ack)));
+            }
+            (Some(_), _) => {}
+            (None, Packet::Data { .. } | Packet::Ack(_)) => {
+                let is_pool = self.listeners.iter().any(|listener| listener.pool.contains(&key.0));
+                if is_pool && self.strangers.borrow_mut().take(self.now()) {
+                    self.refuse(key, from, &Refusal::unknown_tid());
+                }
+            }
+            (None, _) => {}
+        }
+    }
+
+    pub(super) fn refuse(&self, key: Key, from: Option<IpAddr>, refusal: &Refusal) {
+        if let Some(error) = refusal.packet() {
+            self.send(key.0, Outgoing::new(key.1, from, &error));
+        }
+    }
+
+    /// The address to answer from, which a socket of a single address has anyway.
+    fn source(&self, port: usize, envelope: &Envelope) -> Option<IpAddr> {
+        envelope.local.filter(|_| self.ports[port].local().ip().is_unspecified())
+    }
+
+    /// Puts a datagram into the next batch.
+    pub(super) fn send(&self, port: usize, datagram: Outgoing) {
+        let mut queue = self.outboxes[port].queue.borrow_mut();
+        queue.push_back(datagram);
+        if queue.len() == 1
+            && let Some(waker) = &*self.waker.borrow()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn flush(&self) {
+        for (port, outbox) in self.ports.iter().zip(&self.outboxes) {
+            let mut queue = outbox.queue.borrow_mut();
+            if !queue.is_empty() && !outbox.full.get() {
+                port.send(&mut queue);
+                outbox.full.set(!queue.is_empty());
+            }
+        }
+    }
+
+    pub(super) fn set_deadline(&self, mailbox: &Rc<Mailbox>, deadline: Instant) {
+        self.timers.borrow_mut().set(mailbox, deadline);
+    }
+
+    /// The time of the last batch.
+    pub(super) fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// Ends all transfers with an ERROR. None of them waits for anything after that, so a few rounds are enough.
+    async fn say_goodbye(&self) {
+        for session in self.sessions.borrow().values() {
+            session.mailbox.post_stop();
+        }
+        for _ in 0..100 {
+            yield_now().await;
+            self.flush();
+            if self.sessions.borrow().is_empty() {
+                break;
+            }
+        }
+    }
+}
+
+/// What is to be sent by one socket.
+#[derive(Default)]
+struct Outbox {
+    queue: RefCell<VecDeque<Outgoing>>,
+    /// Whether the socket took no more when it was last tried.
+    full: Cell<bool>,
+}
+
+/// One timer of the reactor, which is touched only when it must go off sooner than it would.
+#[derive(Default)]
+struct Alarm {
+    timer: Option<Timer>,
+    at: Option<Instant>,
+}
+
+impl Alarm {
+    fn poll(&mut self, next: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(next) = next else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(Timer::never);
+        if self.at.is_none_or(|at| next < at) {
+            timer.set_at(next);
+            self.at = Some(next);
+        }
+        Pin::new(timer).poll(cx).map(|_| self.at = None)
+    }
+}

@@ -1,0 +1,235 @@
+//! Linux: recvmmsg and sendmmsg, with the local address of each datagram.
+//!
+//! No safe wrapper sends many datagrams with an address of their own each, so this file calls libc itself. All the
+//! `unsafe` of the crate is here. What makes it sound:
+//!
+//! - the kernel is given pointers into memory of the calling function or of its arguments, which outlive the call;
+//! - lengths are those of that memory, and what the kernel reports back is never trusted beyond them.
+#![allow(unsafe_code)]
+
+use std::{
+    io,
+    mem::{self, MaybeUninit},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
+    os::fd::AsRawFd,
+    ptr,
+};
+
+use libc::{
+    c_int, c_uint, c_void, cmsghdr, in_addr, in_pktinfo, in6_addr, in6_pktinfo, iovec, mmsghdr, msghdr, sa_family_t,
+    sockaddr_in, sockaddr_in6, socklen_t,
+};
+
+use super::{BATCH, Envelope, Inbox, LARGEST, Outgoing};
+
+/// Messages asked for at least: making a header costs something even if no datagram comes for it.
+const NARROWEST: usize = 8;
+
+/// An address of either family, as the kernel reads and writes it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+union Name {
+    family: sa_family_t,
+    v4: sockaddr_in,
+    v6: sockaddr_in6,
+}
+
+/// Control data. An `in6_pktinfo` with its header takes 40 bytes; the alignment is that of `cmsghdr`.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; 64]);
+
+/// Asks for the local address of what is received, and for a receive buffer beyond the system's limit, if allowed.
+pub(super) fn prepare(socket: &impl AsRawFd, v6: bool, buffer: usize) -> io::Result<()> {
+    let _ = set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, buffer as c_int);
+    match v6 {
+        false => set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
+        true => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
+    }
+}
+
+fn set(socket: &impl AsRawFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    let size = mem::size_of_val(&value) as socklen_t;
+    // SAFETY: `value` lives until after the call, and `size` is its size.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+pub(super) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
+    let mut names = [MaybeUninit::<Name>::uninit(); BATCH];
+    let mut controls = [MaybeUninit::<Control>::uninit(); BATCH];
+    let mut iovecs = [MaybeUninit::<iovec>::uninit(); BATCH];
+    let mut headers = [MaybeUninit::<mmsghdr>::uninit(); BATCH];
+    let width = inbox.width.clamp(NARROWEST, BATCH);
+    for (i, buffer) in inbox.buffer.chunks_mut(LARGEST).take(width).enumerate() {
+        let iov = iovecs[i].write(iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
+        let mut header = empty_header();
+        header.msg_name = names[i].as_mut_ptr().cast();
+        header.msg_namelen = mem::size_of::<Name>() as socklen_t;
+        header.msg_iov = iov;
+        header.msg_iovlen = 1;
+        header.msg_control = controls[i].as_mut_ptr().cast();
+        header.msg_controllen = mem::size_of::<Control>() as _;
+        headers[i].write(mmsghdr { msg_hdr: header, msg_len: 0 });
+    }
+    let (fd, list, flags) = (socket.as_raw_fd(), headers.as_mut_ptr().cast(), libc::MSG_DONTWAIT);
+    // SAFETY: the first `width` headers are written, and all they point to outlives the call.
+    let count = unsafe { libc::recvmmsg(fd, list, width as c_uint, flags as _, ptr::null_mut()) };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?.min(width);
+    inbox.width = count * 2;
+    for (name, header) in names.iter().zip(&headers).take(count) {
+        // SAFETY: below `width`, so written above; the kernel has changed lengths and flags only.
+        let mmsghdr { msg_hdr, msg_len } = unsafe { header.assume_init_ref() };
+        // SAFETY: the kernel has written a name of this length into memory that is aligned for it.
+        let peer = unsafe { read_name(name.as_ptr(), msg_hdr.msg_namelen) };
+        let (local, interface) = local_address(msg_hdr);
+        let unspecified = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let len = (*msg_len as usize).min(LARGEST);
+        inbox.envelopes.push(Envelope { peer: peer.unwrap_or(unspecified), local, interface, len });
+    }
+    Ok(())
+}
+
+/// # Safety
+/// `name` points to `len` bytes or more that were written, in memory for a whole [`Name`].
+unsafe fn read_name(name: *const Name, len: socklen_t) -> Option<SocketAddr> {
+    let len = len as usize;
+    if len < mem::size_of::<sockaddr_in>() {
+        return None;
+    }
+    // SAFETY: the family is within the first bytes, and each variant is read only if it was written whole.
+    unsafe {
+        match c_int::from((*name).family) {
+            libc::AF_INET => {
+                let v4 = (*name).v4;
+                let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
+                Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+            }
+            libc::AF_INET6 if len >= mem::size_of::<sockaddr_in6>() => {
+                let v6 = (*name).v6;
+                let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+                Some(SocketAddrV6::new(ip, u16::from_be(v6.sin6_port), v6.sin6_flowinfo, v6.sin6_scope_id).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The address to answer from, and the interface. A request to a broadcast address is answered from the address that
+/// the interface has; one to a multicast address from whatever the route gives.
+fn local_address(header: &msghdr) -> (Option<IpAddr>, u32) {
+    // SAFETY: `header` is as recvmmsg left it: its control data is there, with the length that it says. The macros
+    // stay within that, and the structures are read without regard to alignment.
+    unsafe {
+        let mut cmsg: *const cmsghdr = libc::CMSG_FIRSTHDR(header);
+        while !cmsg.is_null() {
+            match ((*cmsg).cmsg_level, (*cmsg).cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    let info: in_pktinfo = ptr::read_unaligned(libc::CMSG_DATA(cmsg).cast());
+                    let ip = Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
+                    return (Some(ip.into()), info.ipi_ifindex as u32);
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let info: in6_pktinfo = ptr::read_unaligned(libc::CMSG_DATA(cmsg).cast());
+                    let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                    return (Some(ip.into()).filter(|_| !ip.is_multicast()), info.ipi6_ifindex as u32);
+                }
+                _ => cmsg = libc::CMSG_NXTHDR(header, cmsg),
+            }
+        }
+    }
+    (None, 0)
+}
+
+/// Sends up to a batch, and returns how many went out.
+pub(super) fn send(socket: &UdpSocket, datagrams: &[Outgoing]) -> io::Result<usize> {
+    let mut names = [MaybeUninit::<Name>::uninit(); BATCH];
+    let mut controls = [MaybeUninit::<Control>::uninit(); BATCH];
+    let mut iovecs = [MaybeUninit::<[iovec; 2]>::uninit(); BATCH];
+    let mut headers = [MaybeUninit::<mmsghdr>::uninit(); BATCH];
+    let width = datagrams.len().min(BATCH);
+    for (i, datagram) in datagrams.iter().take(width).enumerate() {
+        let iov = iovecs[i].write([bytes_of(&datagram.header), bytes_of(&datagram.payload)]);
+        let mut header = empty_header();
+        (header.msg_name, header.msg_namelen) = write_name(&mut names[i], datagram.to);
+        header.msg_iov = iov.as_mut_ptr();
+        header.msg_iovlen = iov.len() as _;
+        if let Some(from) = datagram.from {
+            header.msg_control = controls[i].write(Control([0; 64])).0.as_mut_ptr().cast();
+            write_source(&mut header, from);
+        }
+        headers[i].write(mmsghdr { msg_hdr: header, msg_len: 0 });
+    }
+    let (fd, list, flags) = (socket.as_raw_fd(), headers.as_mut_ptr().cast(), libc::MSG_DONTWAIT);
+    // SAFETY: the first `width` headers are written, and all they point to outlives the call; nothing of it is
+    // written to.
+    let count = unsafe { libc::sendmmsg(fd, list, width as c_uint, flags as _) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// For sending only: the kernel does not write there.
+fn bytes_of(bytes: &[u8]) -> iovec {
+    iovec { iov_base: bytes.as_ptr().cast::<c_void>().cast_mut(), iov_len: bytes.len() }
+}
+
+fn write_name(name: &mut MaybeUninit<Name>, address: SocketAddr) -> (*mut c_void, socklen_t) {
+    let (name, len) = match address {
+        SocketAddr::V4(address) => {
+            let v4 = sockaddr_in {
+                sin_family: libc::AF_INET as sa_family_t,
+                sin_port: address.port().to_be(),
+                sin_addr: in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            (name.write(Name { v4 }), mem::size_of_val(&v4))
+        }
+        SocketAddr::V6(address) => {
+            let v6 = sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as sa_family_t,
+                sin6_port: address.port().to_be(),
+                sin6_flowinfo: address.flowinfo(),
+                sin6_addr: in6_addr { s6_addr: address.ip().octets() },
+                sin6_scope_id: address.scope_id(),
+            };
+            (name.write(Name { v6 }), mem::size_of_val(&v6))
+        }
+    };
+    (ptr::from_mut(name).cast(), len as socklen_t)
+}
+
+/// Has the datagram sent from this address. `msg_control` points to a [`Control`].
+fn write_source(header: &mut msghdr, from: IpAddr) {
+    header.msg_controllen = mem::size_of::<Control>() as _;
+    match from {
+        IpAddr::V4(ip) => {
+            let spec = in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
+            let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: spec, ipi_addr: in_addr { s_addr: 0 } };
+            write_control(header, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+        }
+        IpAddr::V6(ip) => {
+            let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
+            write_control(header, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+        }
+    }
+}
+
+fn write_control<T>(header: &mut msghdr, level: c_int, kind: c_int, data: T) {
+    let size = mem::size_of::<T>() as c_uint;
+    // SAFETY: `msg_control` points to a `Control`, which is aligned for a `cmsghdr` and, as the assertion says, has
+    // room for it and its data.
+    unsafe {
+        assert!(libc::CMSG_SPACE(size) as usize <= mem::size_of::<Control>());
+        let cmsg = libc::CMSG_FIRSTHDR(header);
+        (*cmsg).cmsg_level = level;
+        (*cmsg).cmsg_type = kind;
+        (*cmsg).cmsg_len = libc::CMSG_LEN(size) as _;
+        ptr::write_unaligned(libc::CMSG_DATA(cmsg).cast(), data);
+        header.msg_controllen = libc::CMSG_SPACE(size) as _;
+    }
+}
+
+fn empty_header() -> msghdr {
+    // SAFETY: all zeros is a valid `msghdr`: null pointers and no lengths. Some systems have padding in it, so it
+    // cannot be written out.
+    unsafe { mem::zeroed() }
+}
