@@ -4,6 +4,7 @@ use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
 use crate::{
     error::Refusal,
+    handlers::Chain,
     packet::{self, Mode, Options},
     source::{IntoSource, Source},
 };
@@ -44,6 +45,14 @@ pub trait Handler: Send + Sync + 'static {
     /// What is served, in a few words for people: `/srv/tftp`, `http://mirror/netboot/`.
     fn describe(&self) -> String {
         "a handler".into()
+    }
+
+    /// This handler, and another for what it does not have. See [`Chain`].
+    fn or(self, other: impl Handler) -> Chain
+    where
+        Self: Sized,
+    {
+        Chain::default().or(self).or(other)
     }
 }
 
@@ -204,23 +213,28 @@ where
     }
 }
 
-impl<H: Handler + ?Sized> Handler for Arc<H> {
-    fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
-        (**self).read(request)
-    }
+macro_rules! pointer {
+    ($($pointer:ident)*) => {$(
+        impl<H: Handler + ?Sized> Handler for $pointer<H> {
+            fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
+                (**self).read(request)
+            }
 
-    fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
-        (**self).write(request, data)
-    }
+            fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
+                (**self).write(request, data)
+            }
 
-    fn takes_writes(&self) -> bool {
-        (**self).takes_writes()
-    }
+            fn takes_writes(&self) -> bool {
+                (**self).takes_writes()
+            }
 
-    fn describe(&self) -> String {
-        (**self).describe()
-    }
+            fn describe(&self) -> String {
+                (**self).describe()
+            }
+        }
+    )*};
 }
+pointer!(Arc Box);
 
 #[cfg(test)]
 mod tests {

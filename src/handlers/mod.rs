@@ -2,10 +2,13 @@
 //!
 //! | handler | serves | feature |
 //! |---|---|---|
+//! | [`Chain`] | what the first of several handlers has | |
 //! | [`Memory`] | files that it keeps in memory | |
 
+mod chain;
 mod memory;
 
+pub use chain::Chain;
 pub use memory::Memory;
 
 #[cfg(test)]
