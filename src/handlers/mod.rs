@@ -3,12 +3,17 @@
 //! | handler | serves | feature |
 //! |---|---|---|
 //! | [`Chain`] | what the first of several handlers has | |
+//! | [`Directory`] | the files of a directory, and takes uploads if told to | `directory` |
 //! | [`Memory`] | files that it keeps in memory | |
 
 mod chain;
+#[cfg(feature = "directory")]
+mod directory;
 mod memory;
 
 pub use chain::Chain;
+#[cfg(feature = "directory")]
+pub use directory::Directory;
 pub use memory::Memory;
 
 #[cfg(test)]
