@@ -5,6 +5,7 @@ mod client;
 mod driver;
 pub mod error;
 pub mod handler;
+pub mod handlers;
 pub mod netascii;
 pub mod options;
 pub mod packet;

@@ -1,0 +1,31 @@
+//! Handlers that are ready to use.
+//!
+//! | handler | serves | feature |
+//! |---|---|---|
+//! | [`Chain`] | what the first of several handlers has | |
+//! | [`Directory`] | the files of a directory, and takes uploads if told to | `directory` |
+//! | [`Memory`] | files that it keeps in memory | |
+
+mod chain;
+#[cfg(feature = "directory")]
+mod directory;
+mod memory;
+
+pub use chain::Chain;
+#[cfg(feature = "directory")]
+pub use directory::Directory;
+pub use memory::Memory;
+
+#[cfg(test)]
+mod testing {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use crate::{handler::Request, packet};
+
+    /// An RRQ or WRQ of some client for this file.
+    pub(super) fn request(path: &str) -> Request {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 69));
+        let packet = packet::Request { filename: path.into(), mode: packet::Mode::Octet, options: Default::default() };
+        Request::new(address, address, packet).unwrap()
+    }
+}
