@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 pub mod error;
 pub mod handler;
+pub mod handlers;
 pub mod netascii;
 pub mod options;
 pub mod packet;
