@@ -192,8 +192,7 @@ fn redirect(attempt: Attempt, most: usize) -> reqwest::redirect::Action {
     let Some(last) = previous.last() else { return attempt.stop() };
     if last.scheme() == "https" && next.scheme() != "https" {
         attempt.error("redirected from https to http")
-    } else if next.path().strip_suffix('/') == Some(last.path()) {
-        // Followed, it would be the directory's listing.
+    } else if answer::is_directory(last, next) {
         attempt.stop()
     } else if previous.len() > most {
         attempt.error(format!("more than {most} redirects"))

@@ -1,5 +1,5 @@
 use reqwest::{
-    Response, StatusCode,
+    Response, StatusCode, Url,
     header::{CONTENT_ENCODING, LOCATION},
 };
 
@@ -15,10 +15,7 @@ pub(super) fn file(response: Response) -> Result<Response, Refusal> {
         StatusCode::OK => return Ok(response),
         StatusCode::NOT_FOUND | StatusCode::GONE => Refusal::not_found(),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Refusal::denied(),
-        // Of the redirects with a place to go, only those to a directory come here.
-        _ if status.is_redirection() && response.headers().contains_key(LOCATION) => {
-            return Err(Refusal::not_found().because("is a directory"));
-        }
+        _ if leads_to_directory(&response) => return Err(Refusal::not_found().because("is a directory")),
         _ => Refusal::upstream(),
     };
     Err(refusal.because(format_args!("answered {status}")))
@@ -27,6 +24,16 @@ pub(super) fn file(response: Response) -> Result<Response, Refusal> {
 /// How many bytes will come, if the server said so.
 pub(super) fn size(response: &Response) -> Option<u64> {
     response.content_length()
+}
+
+/// Whether a redirect adds nothing but a slash, as servers do for a directory. Followed, it would give a listing.
+pub(super) fn is_directory(from: &Url, to: &Url) -> bool {
+    to.path().strip_suffix('/') == Some(from.path())
+}
+
+fn leads_to_directory(response: &Response) -> bool {
+    let to = response.headers().get(LOCATION).and_then(|to| response.url().join(to.to_str().ok()?).ok());
+    response.status().is_redirection() && to.is_some_and(|to| is_directory(response.url(), &to))
 }
 
 fn is_encoded(response: &Response) -> bool {
