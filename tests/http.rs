@@ -251,10 +251,10 @@ fn silence_ends_a_request_and_a_body() {
         }
         upstream::until_closed(stream);
     });
-    let http = http(&upstream.url()).read_timeout(Duration::from_millis(500));
+    let http = http(&upstream.url()).read_timeout(Duration::from_secs(1));
     let refusal = open(&http, "head").unwrap_err();
     assert_eq!(refusal, Refusal::upstream());
-    assert_eq!(refusal.detail().unwrap(), format!("{}head: no byte for 500ms", upstream.url()));
+    assert_eq!(refusal.detail().unwrap(), format!("{}head: no byte for 1s", upstream.url()));
     let mut source = open(&http, "body").unwrap();
     assert_eq!(next(&mut source).unwrap().unwrap(), "hello");
     assert_eq!(next(&mut source).unwrap().unwrap_err(), Refusal::upstream());
@@ -269,11 +269,11 @@ fn a_pause_of_the_client_is_no_silence_of_the_upstream() {
         seen.lock().unwrap().recv().unwrap();
         stream.write_all(b"again").unwrap();
     });
-    let http = http(&upstream.url()).read_timeout(Duration::from_millis(500));
+    let http = http(&upstream.url()).read_timeout(Duration::from_secs(1));
     let mut source = open(&http, "x").unwrap();
     assert_eq!(next(&mut source).unwrap().unwrap(), "hello");
     arrived.send(()).unwrap();
-    thread::sleep(Duration::from_secs(1));
+    thread::sleep(Duration::from_millis(1500));
     assert_eq!(next(&mut source).unwrap().unwrap(), "again");
     assert!(next(&mut source).is_none());
 }
@@ -339,6 +339,27 @@ fn a_client_that_takes_nothing_stalls_the_upstream() {
         taken += chunk.unwrap().len();
     }
     assert_eq!(taken, SIZE);
+}
+
+#[test]
+fn certificates() {
+    let upstream = Upstream::secure("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let stranger = open(&http(&upstream.url()), "x").unwrap_err();
+    assert_eq!(stranger, Refusal::upstream());
+    assert!(stranger.detail().unwrap().contains("certificate"), "{stranger}");
+    assert_eq!(fetch(&trusting(&upstream), "x").unwrap(), b"hello");
+}
+
+#[test]
+fn https_stays_https() {
+    let upstream = Upstream::secure("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\nContent-Length: 0\r\n\r\n");
+    let refusal = open(&trusting(&upstream), "x").unwrap_err();
+    assert_eq!(refusal, Refusal::upstream());
+    assert!(refusal.detail().unwrap().contains("from https to http"), "{refusal}");
+}
+
+fn trusting(upstream: &Upstream) -> Http {
+    http(&upstream.url()).root_certificates(include_bytes!("http/ca.pem")).unwrap()
 }
 
 #[test]

@@ -43,6 +43,9 @@ const IDLE_TIME: Duration = Duration::from_secs(15);
 /// at once. The proxies of the environment (`http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`) are used unless
 /// [`direct`](Self::direct) is called.
 ///
+/// A download costs about 1 MiB, however slow its client is: chunks are slices of the connection's read buffer,
+/// which grows while the upstream is fast. The kernel's receive buffer comes on top.
+///
 /// ```
 /// use std::time::Duration;
 /// use tuffet::{Handler, handlers::Http};

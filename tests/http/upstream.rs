@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -11,8 +11,14 @@ use std::{
     time::Duration,
 };
 
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
 pub struct Upstream {
-    address: SocketAddr,
+    url: String,
     connections: Arc<AtomicUsize>,
 }
 
@@ -20,24 +26,11 @@ impl Upstream {
     /// Calls `script` with the head of each request and its connection, for as long as that is open. The threads end
     /// with the test's process.
     pub fn new(script: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let connections = Arc::new(AtomicUsize::new(0));
-        let (script, counter) = (Arc::new(script), connections.clone());
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                counter.fetch_add(1, SeqCst);
-                let (script, mut stream) = (script.clone(), stream.unwrap());
-                // What this side could write is then about what the other side took.
-                socket2::SockRef::from(&stream).set_send_buffer_size(64 << 10).unwrap();
-                thread::spawn(move || {
-                    while let Some(head) = read_head(&mut stream) {
-                        script(&head, &mut stream);
-                    }
-                });
+        Self::serving("http", move |mut stream| {
+            while let Some(head) = read_head(&mut stream) {
+                script(&head, &mut stream);
             }
-        });
-        Self { address, connections }
+        })
     }
 
     /// Answers each request with this, and closes the connection after an answer whose end is not marked otherwise.
@@ -51,8 +44,46 @@ impl Upstream {
         })
     }
 
+    /// The same over TLS, as 127.0.0.1, by the authority of `ca.pem` (both end in 2126).
+    pub fn secure(answer: &'static str) -> Self {
+        let pem = include_bytes!("server.pem");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(pem).unwrap()],
+                PrivateKeyDer::from_pem_slice(pem).unwrap(),
+            );
+        let config = Arc::new(config.unwrap());
+        Self::serving("https", move |stream| {
+            let mut stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream);
+            while read_head(&mut stream).is_some() {
+                stream.write_all(answer.as_bytes()).unwrap();
+                stream.flush().unwrap();
+            }
+        })
+    }
+
+    fn serving(scheme: &'static str, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("{scheme}://{}/", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (serve, counter) = (Arc::new(serve), connections.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                counter.fetch_add(1, SeqCst);
+                let (serve, stream) = (serve.clone(), stream.unwrap());
+                // What this side could write is then about what the other side took.
+                socket2::SockRef::from(&stream).set_send_buffer_size(64 << 10).unwrap();
+                thread::spawn(move || serve(stream));
+            }
+        });
+        Self { url, connections }
+    }
+
     pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        self.url.clone()
     }
 
     pub fn connections(&self) -> usize {
@@ -72,7 +103,7 @@ pub fn reset(stream: &TcpStream) {
     stream.shutdown(Shutdown::Read).unwrap();
 }
 
-fn read_head(stream: &mut TcpStream) -> Option<String> {
+fn read_head(stream: &mut impl Read) -> Option<String> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read(&mut byte) {
