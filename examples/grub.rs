@@ -9,10 +9,8 @@
 use tuffet::{Error, Gen, Request, Server, read};
 
 /// What this lab knows of its machines.
-const MACHINES: &[(&str, &str, &str)] = &[
-    ("52-54-00-12-34-56", "web1", "bookworm"),
-    ("52-54-00-12-34-57", "db1", "trixie"),
-];
+const MACHINES: &[(&str, &str, &str)] =
+    &[("52-54-00-12-34-56", "web1", "bookworm"), ("52-54-00-12-34-57", "db1", "trixie")];
 
 fn main() -> Result<(), Error> {
     let configurations = read(async |request: Request| {
@@ -23,12 +21,16 @@ fn main() -> Result<(), Error> {
             co.yield_("set timeout=3\n".to_owned()).await;
             for (title, arguments) in [("Install", "auto=true priority=critical"), ("Rescue", "rescue/enable=true")] {
                 let linux = format!("linux /{release}/linux hostname={name} {arguments}");
-                co.yield_(format!("menuentry \"{title} {release}\" {{\n  {linux}\n  initrd /{release}/initrd.gz\n}}\n")).await;
+                co.yield_(format!(
+                    "menuentry \"{title} {release}\" {{\n  {linux}\n  initrd /{release}/initrd.gz\n}}\n"
+                ))
+                .await;
             }
         }))
     });
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:6969".into());
-    let server = Server::builder().listen(address.parse().expect("ADDRESS:PORT")).handler(configurations).bind()?;
+    let address = address.parse().map_err(|_| Error::Config(format!("{address} is not ADDRESS:PORT")))?;
+    let server = Server::builder().listen(address).handler(configurations).bind()?;
     println!("listening on {}", server.addrs()[0]);
     server.run()
 }

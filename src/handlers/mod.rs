@@ -4,16 +4,21 @@
 //! |---|---|---|
 //! | [`Chain`] | what the first of several handlers has | |
 //! | [`Directory`] | the files of a directory, and takes uploads if told to | `directory` |
+//! | [`Http`] | the files below an HTTP(S) URL, streamed | `http` |
 //! | [`Memory`] | files that it keeps in memory | |
 
 mod chain;
 #[cfg(feature = "directory")]
 mod directory;
+#[cfg(feature = "http")]
+mod http;
 mod memory;
 
 pub use chain::Chain;
 #[cfg(feature = "directory")]
 pub use directory::Directory;
+#[cfg(feature = "http")]
+pub use http::Http;
 pub use memory::Memory;
 
 #[cfg(test)]
