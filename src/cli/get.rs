@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -19,10 +19,12 @@ const BUFFER: usize = 1 << 18;
 
 /// Fetches a file.
 pub fn run(args: Get) -> Result<ExitCode> {
-    let Get { server, name, file, asking, output } = args;
+    let Get { server, name, file, asking, mut output } = args;
     let path = file.or_else(|| last_component(&name).map(Into::into));
     let path = path.unwrap_or_else(|| usage_error("get", "NAME has no last part; say with FILE where to write it"));
     let target = Target::new(&path, &name).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    // A bar would be drawn into the text.
+    output.quiet |= path == Path::new("-") && io::stdout().is_terminal();
     remote::run(&server, &asking, &output, async move |client, screen| {
         let bar = screen.add(bars::bar(&name, None));
         let sink = {

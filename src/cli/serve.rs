@@ -71,8 +71,7 @@ fn directory(path: &Path, args: &Serve) -> Result<Box<dyn Handler>> {
 
 #[cfg(feature = "http")]
 fn http(url: &str) -> Result<Box<dyn Handler>> {
-    let http = tuffet::handlers::Http::base(url).map_err(|error| format!("cannot serve {url}: {error}"))?;
-    Ok(Box::new(http))
+    Ok(Box::new(tuffet::handlers::Http::base(url)?))
 }
 
 #[cfg(not(feature = "http"))]
