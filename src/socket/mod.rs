@@ -9,6 +9,8 @@ mod linux;
 pub(crate) mod mtu;
 mod plain;
 
+#[cfg(target_os = "linux")]
+use std::cell::Cell;
 use std::{
     collections::VecDeque,
     io,
@@ -35,6 +37,9 @@ pub(crate) struct Port {
     io: Async<UdpSocket>,
     local: SocketAddr,
     batched: bool,
+    /// The largest datagram of a run that is left to the kernel to cut.
+    #[cfg(target_os = "linux")]
+    segment: Cell<usize>,
 }
 
 /// How a socket is bound.
@@ -101,7 +106,13 @@ impl Port {
         let batched = batched && false;
         let io = Async::new(UdpSocket::from(socket))?;
         let local = io.get_ref().local_addr()?;
-        Ok(Self { io, local, batched })
+        Ok(Self {
+            io,
+            local,
+            batched,
+            #[cfg(target_os = "linux")]
+            segment: Cell::new(usize::MAX),
+        })
     }
 
     pub(crate) fn local(&self) -> SocketAddr {
@@ -132,7 +143,7 @@ impl Port {
         while !queue.is_empty() {
             let sent = match self.batched {
                 #[cfg(target_os = "linux")]
-                true => linux::send(self.io.get_ref(), queue.make_contiguous()),
+                true => linux::send(self.io.get_ref(), queue.make_contiguous(), &self.segment),
                 _ => plain::send(self.io.get_ref(), &queue[0]),
             };
             match sent {
