@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod download;
+mod open;
 mod upload;
 
 /// The files of a directory and of those below it.
@@ -41,6 +42,7 @@ mod upload;
 pub struct Directory {
     root: Arc<Dir>,
     path: PathBuf,
+    files: Arc<open::Files>,
     uploads: bool,
     policy: upload::Policy,
 }
@@ -54,7 +56,7 @@ impl Directory {
         let path = root.as_ref().to_path_buf();
         let root = Arc::new(Dir::open_ambient_dir(&path, ambient_authority())?);
         let policy = upload::Policy { overwrite: false, make_directories: false, most: u64::MAX };
-        Ok(Self { root, path, uploads: false, policy })
+        Ok(Self { root, path, files: Arc::default(), uploads: false, policy })
     }
 
     /// Whether files may be uploaded. Defaults to no: [`Refusal::denied`].
@@ -88,7 +90,7 @@ impl Directory {
 
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { root: _, path, uploads, policy } = self;
+        let Self { root: _, path, files: _, uploads, policy } = self;
         f.debug_struct("Directory").field("path", path).field("uploads", uploads).field("policy", policy).finish()
     }
 }
@@ -100,7 +102,8 @@ impl Handler for Directory {
             if upload::is_partial(&path) {
                 return Err(Refusal::not_found().because("an upload that is not complete"));
             }
-            download::open(self.root.clone(), path, chunk_size(request.options())).await
+            let opened = self.files.open(&self.root, path).await?;
+            Ok(download::source(opened, chunk_size(request.options())))
         })
     }
 
