@@ -117,7 +117,9 @@ impl Shard {
     ) -> Poll<io::Result<()>> {
         let mut work = self.shared.phase() > Phase::Serving && last_call.is_none();
         work |= self.shared.phase() == Phase::Over;
-        for (i, port) in self.ports.iter().enumerate() {
+        // The listeners, which come first, are asked last: a client may end one transfer and begin the next within one
+        // batch, and its last ACK was sent before its request.
+        for (i, port) in self.ports.iter().enumerate().rev() {
             if let Poll::Ready(received) = port.poll_receive(cx, inbox) {
                 received?;
                 self.now.set(Instant::now());
@@ -194,7 +196,7 @@ impl Shard {
             log::debug!("{}: not answered: {}", envelope.peer, if full { "too many transfers" } else { "stopping" });
             return;
         }
-        let key = (listener.pool[fastrand::usize(..listener.pool.len())], envelope.peer);
+        let key = (self.draw(listener, envelope.peer), envelope.peer);
         // The same client has asked at another address of ours, and drew the same port.
         let other = self.sessions.borrow().get(&key).cloned();
         if let Some(other) = other {
@@ -224,9 +226,20 @@ impl Shard {
         }
     }
 
-    /// The client of this session has begun something else.
+    /// A port for a new transfer: one that this peer has not just had, so that nothing of the transfer before can be
+    /// taken for a part of this one.
+    fn draw(&self, listener: &Listener, peer: SocketAddr) -> usize {
+        let (pool, any) = (&listener.pool, fastrand::usize(..listener.pool.len()));
+        let mut ports = pool[any..].iter().chain(&pool[..any]).copied();
+        let (sessions, recent) = (self.sessions.borrow(), self.recent.borrow());
+        let is_fresh = |key| !sessions.contains_key(&key) && recent.find(&key, self.now()).is_none();
+        ports.find(|port| is_fresh((*port, peer))).unwrap_or(pool[any])
+    }
+
+    /// The client of this session has begun something else. What is still on its way is no stranger's.
     fn replace(&self, session: &Rc<Session>) {
         self.forget(session);
+        self.recent.borrow_mut().insert(session.key, None, self.now());
         session.mailbox.post_replaced();
     }
 
