@@ -92,13 +92,14 @@ pub struct Peer {
     /// Where the next packet goes: the server's port until it has answered, then its TID.
     pub to: SocketAddr,
     server: SocketAddr,
+    /// What came last: after a pause of this thread the server sends it again.
+    last: Option<(SocketAddr, Packet)>,
 }
 
 impl Peer {
     pub fn new(server: SocketAddr) -> Self {
         let socket = UdpSocket::bind(if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).unwrap();
-        socket.set_read_timeout(Some(LONG)).unwrap();
-        Self { socket, to: server, server }
+        Self { socket, to: server, server, last: None }
     }
 
     /// Asks for a file, at the server's port.
@@ -112,7 +113,10 @@ impl Peer {
     }
 
     fn request(&mut self, packet: Packet) -> &mut Self {
-        self.to = self.server;
+        self.socket.set_nonblocking(true).unwrap();
+        while self.socket.recv(&mut [0]).is_ok() {}
+        self.socket.set_nonblocking(false).unwrap();
+        (self.to, self.last) = (self.server, None);
         self.send(packet);
         self
     }
@@ -137,13 +141,29 @@ impl Peer {
         self.send(Packet::Error { code: ErrorCode(code), message: "as a test has it".into() });
     }
 
-    /// The next packet, whoever sent it; it is the one to be answered.
+    /// The next packet that is not the one before again, whoever sent it; it is the one to be answered.
     #[track_caller]
     pub fn receive(&mut self) -> Packet {
+        loop {
+            let received = self.receive_within(LONG).expect("a packet should have come");
+            if self.last.as_ref() != Some(&received) {
+                self.to = received.0;
+                return self.last.insert(received).1.clone();
+            }
+        }
+    }
+
+    fn receive_within(&self, time: Duration) -> Option<(SocketAddr, Packet)> {
         let mut buffer = vec![0; 65536];
-        let (len, from) = self.socket.recv_from(&mut buffer).expect("a packet should have come");
-        self.to = from;
-        Packet::decode(&buffer[..len]).unwrap()
+        self.socket.set_read_timeout(Some(time)).unwrap();
+        let (len, from) = self.socket.recv_from(&mut buffer).ok()?;
+        Some((from, Packet::decode(&buffer[..len]).unwrap()))
+    }
+
+    /// The last packet once more.
+    #[track_caller]
+    pub fn expect_again(&mut self) {
+        assert_eq!(self.receive_within(LONG), self.last);
     }
 
     #[track_caller]
@@ -171,12 +191,17 @@ impl Peer {
 
     #[track_caller]
     pub fn expect_silence(&mut self) {
-        self.socket.set_read_timeout(Some(SHORT)).unwrap();
-        let mut buffer = vec![0; 65536];
-        if let Ok((len, _)) = self.socket.recv_from(&mut buffer) {
-            panic!("expected nothing, got {:?}", Packet::decode(&buffer[..len]));
+        assert_eq!(self.receive_within(SHORT), None);
+    }
+
+    /// The last packet may come again, and no other.
+    #[track_caller]
+    pub fn expect_nothing_new(&mut self) {
+        let begin = Instant::now();
+        while let Some(left) = SHORT.checked_sub(begin.elapsed()).filter(|left| !left.is_zero()) {
+            let received = self.receive_within(left);
+            assert!(received.is_none() || received == self.last, "{received:?}");
         }
-        self.socket.set_read_timeout(Some(LONG)).unwrap();
     }
 }
 
