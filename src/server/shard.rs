@@ -52,7 +52,7 @@ pub(super) struct Shard {
     timers: RefCell<Timers>,
     mtus: RefCell<Mtus>,
     now: Cell<Instant>,
-    /// Wakes the loop when a transfer has something to send that no batch woke.
+    /// Wakes the loop for a transfer that no batch woke.
     waker: RefCell<Option<Waker>>,
 }
 
@@ -115,8 +115,11 @@ impl Shard {
         alarm: &mut Alarm,
         last_call: Option<Instant>,
     ) -> Poll<io::Result<()>> {
-        let mut work = self.shared.phase() > Phase::Serving && last_call.is_none();
-        work |= self.shared.phase() == Phase::Over;
+        let mut work = match self.shared.phase() {
+            Phase::Serving => false,
+            Phase::Draining => last_call.is_none() || self.sessions.borrow().is_empty(),
+            Phase::Over => true,
+        };
         // The listeners, which come first, are asked last: a client may end one transfer and begin the next within one
         // batch, and its last ACK was sent before its request.
         for (i, port) in self.ports.iter().enumerate().rev() {
@@ -259,6 +262,10 @@ impl Shard {
         self.forget(session);
         self.timers.borrow_mut().release(&session.mailbox);
         self.recent.borrow_mut().insert(session.key, last_ack, self.now());
+        // It may have been the last that a stopped server waits for.
+        if self.shared.phase() > Phase::Serving {
+            self.wake();
+        }
     }
 
     /// A packet of nobody's transfer (RFC 1350 section 4), or of one that has just ended.
@@ -294,9 +301,13 @@ impl Shard {
     pub(super) fn send(&self, port: usize, datagram: Outgoing) {
         let mut queue = self.outboxes[port].queue.borrow_mut();
         queue.push_back(datagram);
-        if queue.len() == 1
-            && let Some(waker) = &*self.waker.borrow()
-        {
+        if queue.len() == 1 {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
     }
