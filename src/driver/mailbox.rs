@@ -22,6 +22,7 @@ const MOST: usize = 256;
 pub(crate) struct Mailbox {
     packets: RefCell<VecDeque<Packet>>,
     repeated: Cell<bool>,
+    replaced: Cell<bool>,
     stopped: Cell<bool>,
     expired: Cell<bool>,
     /// When the task wants a timeout.
@@ -49,8 +50,8 @@ impl Mailbox {
 
     /// The peer has begun something else: to this transfer that is as if it had closed.
     pub(crate) fn post_replaced(&self) {
-        let message = "replaced by a new request of the same client".into();
-        self.post(Packet::Error { code: ErrorCode::NOT_DEFINED, message });
+        self.replaced.set(true);
+        self.wake();
     }
 
     /// The server ends.
@@ -63,6 +64,10 @@ impl Mailbox {
     pub(crate) fn take(&self) -> Option<Event> {
         if let Some(packet) = self.packets.borrow_mut().pop_front() {
             return Some(Event::Packet(packet));
+        }
+        if self.replaced.take() {
+            let message = "replaced by a new request of the same client".into();
+            return Some(Event::Packet(Packet::Error { code: ErrorCode::NOT_DEFINED, message }));
         }
         if self.stopped.take() {
             return Some(Event::Failed(Refusal::new(ErrorCode::NOT_DEFINED, "the server is stopping")));

@@ -9,12 +9,17 @@ use std::{
     time::Instant,
 };
 
+use futures_lite::future::yield_now;
+
 use crate::{
     packet::Packet,
     transfer::{Event, Outcome, Progress, Step, Transfer, Want},
 };
 use feed::Feed;
 use mailbox::Mailbox;
+
+/// Events in a row that need no waiting, as those of a source that always has a chunk, before the others' turn comes.
+const TURN: usize = 256;
 
 /// What the driver needs from the shard that it runs on.
 pub(crate) trait Wire {
@@ -32,6 +37,7 @@ pub(crate) trait Wire {
 /// Runs the transfer to its end. Returns the outcome and the number of the last ACK that was sent.
 pub(crate) async fn run(wire: &impl Wire, transfer: &mut Transfer, feed: &mut Feed<'_>) -> (Outcome, Option<u16>) {
     let (mut now, mut event, mut last_ack) = (wire.batch_time(), Event::Go, None);
+    let mut turn = 0;
     loop {
         event = match transfer.resume(now, event) {
             Step::Send(packet) => {
@@ -48,8 +54,17 @@ pub(crate) async fn run(wire: &impl Wire, transfer: &mut Transfer, feed: &mut Fe
             Step::Wait(want, deadline) => {
                 wire.progressed(&transfer.progress());
                 wire.set_deadline(deadline);
-                let happened = poll_fn(|cx| poll_event(wire, feed, want, cx)).await;
-                (now, event) = happened;
+                turn += 1;
+                if turn > TURN {
+                    turn = 0;
+                    yield_now().await;
+                }
+                let happened = poll_fn(|cx| {
+                    let happened = poll_event(wire, feed, want, cx);
+                    turn = if happened.is_pending() { 0 } else { turn };
+                    happened
+                });
+                (now, event) = happened.await;
                 continue;
             }
             Step::Done(outcome) => {

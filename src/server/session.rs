@@ -64,11 +64,15 @@ impl Session {
                 let registry = &shard.shared.registry;
                 let live = registry.register(self.key.1, path.clone(), self.direction, self.began);
                 let line = Line { shard: &shard, session: &self, live };
-                let end = match self.direction {
-                    Direction::Read => line.read(&request).await,
-                    Direction::Write => line.write(&request).await,
-                };
-                (path, end.unwrap_or_else(End::from))
+                let end = caught(async {
+                    let end = match self.direction {
+                        Direction::Read => line.read(&request).await,
+                        Direction::Write => line.write(&request).await,
+                    };
+                    Ok(end.unwrap_or_else(End::from))
+                });
+                // What panics here is the end of the user's side: a destructor.
+                (path, end.await.unwrap_or_else(|refusal| Outcome::Failed(refusal).into()))
             }
             Err(refusal) => {
                 let path = String::from_utf8_lossy(&self.request.filename).into_owned();

@@ -52,7 +52,7 @@ pub(super) struct Shard {
     timers: RefCell<Timers>,
     mtus: RefCell<Mtus>,
     now: Cell<Instant>,
-    /// Wakes the loop when a transfer has something to send that no batch woke.
+    /// Wakes the loop for a transfer that no batch woke.
     waker: RefCell<Option<Waker>>,
 }
 
@@ -115,9 +115,14 @@ impl Shard {
         alarm: &mut Alarm,
         last_call: Option<Instant>,
     ) -> Poll<io::Result<()>> {
-        let mut work = self.shared.phase() > Phase::Serving && last_call.is_none();
-        work |= self.shared.phase() == Phase::Over;
-        for (i, port) in self.ports.iter().enumerate() {
+        let mut work = match self.shared.phase() {
+            Phase::Serving => false,
+            Phase::Draining => last_call.is_none() || self.sessions.borrow().is_empty(),
+            Phase::Over => true,
+        };
+        // The listeners, which come first, are asked last: a client may end one transfer and begin the next within one
+        // batch, and its last ACK was sent before its request.
+        for (i, port) in self.ports.iter().enumerate().rev() {
             if let Poll::Ready(received) = port.poll_receive(cx, inbox) {
                 received?;
                 self.now.set(Instant::now());
@@ -194,7 +199,7 @@ impl Shard {
             log::debug!("{}: not answered: {}", envelope.peer, if full { "too many transfers" } else { "stopping" });
             return;
         }
-        let key = (listener.pool[fastrand::usize(..listener.pool.len())], envelope.peer);
+        let key = (self.draw(listener, envelope.peer), envelope.peer);
         // The same client has asked at another address of ours, and drew the same port.
         let other = self.sessions.borrow().get(&key).cloned();
         if let Some(other) = other {
@@ -224,9 +229,20 @@ impl Shard {
         }
     }
 
-    /// The client of this session has begun something else.
+    /// A port for a new transfer: one that this peer has not just had, so that nothing of the transfer before can be
+    /// taken for a part of this one.
+    fn draw(&self, listener: &Listener, peer: SocketAddr) -> usize {
+        let (pool, any) = (&listener.pool, fastrand::usize(..listener.pool.len()));
+        let mut ports = pool[any..].iter().chain(&pool[..any]).copied();
+        let (sessions, recent) = (self.sessions.borrow(), self.recent.borrow());
+        let is_fresh = |key| !sessions.contains_key(&key) && recent.find(&key, self.now()).is_none();
+        ports.find(|port| is_fresh((*port, peer))).unwrap_or(pool[any])
+    }
+
+    /// The client of this session has begun something else. What is still on its way is no stranger's.
     fn replace(&self, session: &Rc<Session>) {
         self.forget(session);
+        self.recent.borrow_mut().insert(session.key, None, self.now());
         session.mailbox.post_replaced();
     }
 
@@ -246,6 +262,10 @@ impl Shard {
         self.forget(session);
         self.timers.borrow_mut().release(&session.mailbox);
         self.recent.borrow_mut().insert(session.key, last_ack, self.now());
+        // It may have been the last that a stopped server waits for.
+        if self.shared.phase() > Phase::Serving {
+            self.wake();
+        }
     }
 
     /// A packet of nobody's transfer (RFC 1350 section 4), or of one that has just ended.
@@ -281,9 +301,13 @@ impl Shard {
     pub(super) fn send(&self, port: usize, datagram: Outgoing) {
         let mut queue = self.outboxes[port].queue.borrow_mut();
         queue.push_back(datagram);
-        if queue.len() == 1
-            && let Some(waker) = &*self.waker.borrow()
-        {
+        if queue.len() == 1 {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
     }

@@ -1,0 +1,144 @@
+//! What a server costs: file descriptors and memory, and that it gives them back. Linux tells what a process has.
+#![cfg(all(feature = "net", target_os = "linux"))]
+
+mod common;
+
+use std::{
+    fs,
+    net::UdpSocket,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use common::{Peer, Serving, eventually, file, request, size};
+use tuffet::{Client, Gen, Handler, Request, packet::Packet, read, transfer::Outcome};
+
+/// These tests count what belongs to the whole process, so they run one at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn files() -> impl Handler {
+    read(async |request: Request| {
+        let all = file(size(&request));
+        Gen::new(async move |co| {
+            for chunk in all.chunks(1000) {
+                co.yield_(chunk.to_vec()).await;
+            }
+        })
+    })
+}
+
+fn open_files() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// How many files this process may have open.
+fn open_files_limit() -> usize {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap();
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
+    soft.and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX)
+}
+
+/// Resident memory, in KiB.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
+    kib.unwrap().parse().unwrap()
+}
+
+async fn get(client: Client, size: usize) {
+    let name = size.to_string();
+    let record = client.get(&name, async |data| {
+        assert!(data.collect(size).await? == file(size));
+        Ok(())
+    });
+    assert_eq!(record.await.unwrap().outcome, Outcome::Complete);
+}
+
+#[test]
+fn a_thousand_clients_at_once() {
+    let _alone = alone();
+    let clients = 1000.min(open_files_limit() - 60);
+    let before = open_files();
+    for shards in [1, 2] {
+        let serving = Serving::with(files(), |builder| builder.shards(shards));
+        let idle = open_files();
+        assert!(idle - before < 30, "{} files for an idle server", idle - before);
+        let executor = smol::LocalExecutor::new();
+        let tasks: Vec<_> = (0..clients)
+            .map(|n| executor.spawn(get(Client::new(serving.addr()).windowsize(1 + n as u16 % 8), 20_000)))
+            .collect();
+        smol::block_on(executor.run(async {
+            smol::future::yield_now().await;
+            let with_clients = open_files();
+            assert!(with_clients - idle <= clients + 5, "{} files for {clients} clients", with_clients - idle);
+            for task in tasks {
+                task.await;
+            }
+        }));
+        eventually("all sessions are gone", || serving.transfers().is_empty());
+        let records = serving.records();
+        assert_eq!(records.len(), clients);
+        let failed: Vec<_> = records.iter().filter(|record| !record.outcome.is_success()).collect();
+        assert!(failed.is_empty(), "{failed:?}");
+        assert!(open_files() <= idle + 5);
+    }
+    assert!(open_files() <= before + 5, "{} files before, {} after", before, open_files());
+}
+
+#[test]
+fn nothing_stays_open_when_a_server_has_ended() {
+    let _alone = alone();
+    let round = |end: &dyn Fn(&Serving)| {
+        let mut serving = Serving::on(&["127.0.0.1:0", "[::1]:0"], files(), |builder| {
+            builder.shards(2).drain(Duration::from_millis(50))
+        });
+        smol::block_on(get(Client::new(serving.addrs[1]), 5000));
+        // One that is left in the middle.
+        Peer::new(serving.addr()).rrq("5000", &[]).receive();
+        end(&serving);
+        serving.join();
+    };
+    round(&|serving| serving.abort());
+    let before = open_files();
+    for _ in 0..20 {
+        round(&|serving| serving.abort());
+        round(&|serving| serving.stop());
+    }
+    // A server that never ran.
+    for _ in 0..20 {
+        tuffet::Server::builder().listen("127.0.0.1:0".parse().unwrap()).bind().unwrap();
+    }
+    assert!(open_files() <= before, "{} files before, {} after", before, open_files());
+}
+
+#[test]
+fn memory_comes_back_after_a_flood() {
+    let _alone = alone();
+    let serving = Serving::with(files(), |builder| builder.patience(Duration::from_millis(200)));
+    let wire = [
+        Packet::Rrq(request("200000", &[("windowsize", "64")])).encode(),
+        Packet::Rrq(request("200000", &[])).encode(),
+        Packet::Wrq(request("up", &[])).encode(),
+        b"\0\x01no mode".to_vec(),
+        [&b"\0\x01name\0octet\0"[..], &[b'x'; 9000]].concat(),
+    ];
+    let flood = || {
+        for n in 0..1500 {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.send_to(&wire[n % wire.len()], serving.addr()).unwrap();
+        }
+        eventually("all sessions are gone", || serving.transfers().is_empty());
+        serving.records();
+        smol::block_on(get(Client::new(serving.addr()), 20_000));
+    };
+    // The first floods fill what is kept for good: buffers, the memory of recent transfers, the allocator's own.
+    flood();
+    flood();
+    let before = resident();
+    (0..6).for_each(|_| flood());
+    let after = resident();
+    assert!(after < before + 8 * 1024, "{before} KiB before, {after} KiB after");
+}
