@@ -107,7 +107,6 @@ impl Line {
         if std::mem::take(&mut self.once) {
             self.rto.sample(self.now.saturating_duration_since(self.asked_at));
         }
-        self.rto.progressed();
         self.progressed_at = self.now;
         self.count(|progress| progress.acked += 1);
     }
