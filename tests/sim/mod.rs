@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test crate uses its part of it")]
 
 mod end;
+mod pair;
 mod server;
 mod wire;
 
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use tuffet::packet::{Options, Packet};
 
 pub use end::{End, Source};
+pub use pair::{Ran, Setup};
 pub use server::Server;
 pub use wire::{Fault, Weather, Wire};
 

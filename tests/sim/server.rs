@@ -1,7 +1,7 @@
 //! What the server does around a transfer, as far as a single peer can see it: it begins at the request, knows a
 //! repeated request, and repeats its last ACK after the end.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tuffet::{
     options::{self, Direction, Limits},
@@ -16,6 +16,8 @@ pub struct Server {
     timing: Timing,
     source: Option<Source>,
     size: Option<u64>,
+    /// How long the sink takes to be ready.
+    pub sink_busy: Duration,
     request: Option<Packet>,
     /// Whether the client has said anything but its request.
     answered: bool,
@@ -33,6 +35,7 @@ impl Server {
             timing,
             source: Some(source),
             size,
+            sink_busy: Duration::ZERO,
             request: None,
             answered: false,
             lingered: 0,
@@ -58,14 +61,15 @@ impl Server {
     }
 
     fn begin(&mut self, now: Instant, direction: Direction, request: &Request) -> Vec<Packet> {
-        let (agreed, oack) =
-            options::answer(&request.options, direction, request.mode, &self.limits, self.size);
+        let (agreed, oack) = options::answer(&request.options, direction, request.mode, &self.limits, self.size);
         let transfer = match direction {
             Direction::Read => Transfer::send(oack, agreed, self.timing),
             Direction::Write => Transfer::receive(oack, agreed, self.timing),
         };
         let source = self.source.take().expect("one transfer for each server");
-        self.end.insert(End::new(transfer, source)).start(now)
+        let end = self.end.insert(End::new(transfer, source));
+        end.sink_busy = self.sink_busy;
+        end.start(now)
     }
 
     fn request(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
@@ -87,6 +91,9 @@ impl Server {
     }
 
     fn linger(&mut self, packet: &Packet) -> Vec<Packet> {
+        if self.outcome() != Some(&Outcome::Complete) {
+            return Vec::new();
+        }
         match (packet, &self.last) {
             (Packet::Data { block, .. }, Some(Packet::Ack(last))) if block == last => {
                 self.lingered += 1;
