@@ -113,12 +113,18 @@ impl Line {
 
     /// Whether a whole round trip has passed since the last packet that awaits an answer.
     pub(super) fn round_trip_passed(&self) -> bool {
-        self.now.saturating_duration_since(self.asked_at) >= self.rto.round_trip()
+        let round_trip = self.rto.round_trip().unwrap_or(self.rto.timeout());
+        self.now.saturating_duration_since(self.asked_at) >= round_trip
     }
 
     /// Whether there was not even time for an answer to the last packet.
     pub(super) fn too_soon_for_an_answer(&self) -> bool {
-        self.now.saturating_duration_since(self.asked_at) < self.rto.round_trip() / 2
+        self.now.saturating_duration_since(self.asked_at) < self.rto.round_trip().unwrap_or_default() / 2
+    }
+
+    /// By when the answers to copies that are on their way should have come, if the round trip has grown as well.
+    pub(super) fn copies_answered_by(&self) -> Instant {
+        self.now + self.rto.timeout() * 2
     }
 
     /// When the answer to the last packet is overdue.

@@ -56,9 +56,9 @@ impl Rto {
         base.saturating_mul(1 << self.backoff).min(self.ceiling)
     }
 
-    /// The measured round trip; zero before the first.
-    pub(super) fn round_trip(&self) -> Duration {
-        self.measured.as_ref().map_or(Duration::ZERO, |measured| measured.smoothed)
+    /// The measured round trip.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.measured.as_ref().map(|measured| measured.smoothed)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
 };
 
 pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
+    let serves = matches!(opening, Opening::Answer(_));
     let opened = match opening {
         Opening::Answer(oack) if oack.is_empty() => Ok(false),
         Opening::Answer(oack) => opening::offer(&mut line, oack).await.map(|()| true),
@@ -120,7 +121,7 @@ impl Duplicates {
     fn progressed(&mut self, line: &Line, windowsize: usize) {
         let copies = std::mem::take(&mut self.copies);
         // EDK2 answers each block of a copy that it did not need, tuffet and others the last one only.
-        self.explained = (copies > 0).then(|| (copies.saturating_mul(windowsize as u32), line.due()));
+        self.explained = (copies > 0).then(|| (copies.saturating_mul(windowsize as u32), line.copies_answered_by()));
     }
 
     fn is_report(&mut self, line: &Line, windowsize: usize) -> bool {

@@ -189,6 +189,8 @@ impl Ran {
     }
 
     fn server_grants_something(&self) -> bool {
-        !self.setup.options.is_empty() && !(self.setup.options == "tsize=0" && self.file.is_empty())
+        // An empty file is not announced.
+        let nothing_left = self.setup.options == "tsize=0" && self.file.is_empty();
+        !self.setup.options.is_empty() && !nothing_left
     }
 }
