@@ -18,7 +18,7 @@ pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
     match opened {
         Ok(heard) => {
             let window = Window::new(&line.agreed());
-            Sender { line, window, duplicates: Duplicates::default(), heard }.run().await
+            Sender { line, window, duplicates: Duplicates::default(), heard, serves }.run().await
         }
         Err(outcome) => outcome,
     }
@@ -30,6 +30,8 @@ struct Sender {
     duplicates: Duplicates,
     /// Whether the peer has ever answered.
     heard: bool,
+    /// Whether the peer is a client that reads.
+    serves: bool,
 }
 
 impl Sender {
@@ -69,20 +71,24 @@ impl Sender {
             self.line.moved(acknowledged.bytes);
             self.line.answered();
             // An ACK inside the window says that the rest of it is lost (RFC 7440 section 4).
-            if self.window.is_out() {
-                self.send_again();
-            }
-        } else if self.window.is_out() && self.duplicates.is_report(&self.line, self.window.windowsize()) {
+            self.send_again();
+        } else if self.duplicates.is_report(&self.line, self.window.windowsize()) {
             self.send_again();
         }
     }
 
     fn send_again(&mut self) {
-        self.window.rewind();
-        self.duplicates.copies += 1;
+        if self.window.is_out() {
+            self.window.rewind();
+            self.duplicates.copies += 1;
+        }
     }
 
     fn on_error(&self, code: ErrorCode, message: String) -> Outcome {
+        // A client may leave with an ERROR when it has what it wants; a server that is given a file means it.
+        if !self.serves {
+            return Outcome::Aborted { code, message };
+        }
         let agreed = self.line.agreed();
         // pxelinux closes in this way on the last full block of a file that is a multiple of the blksize.
         let all_sent = self.window.is_all_sent() || agreed.tsize().is_some_and(|size| self.window.has_sent(size));
