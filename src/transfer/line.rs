@@ -83,10 +83,13 @@ impl Line {
                 Event::Packet(packet) => Heard::Packet(packet),
                 Event::Repeat => Heard::Repeat,
                 Event::Chunk(chunk) => {
-                    self.progressed_at = now;
+                    self.source_moved(asking, !chunk.is_empty());
                     Heard::Chunk(chunk)
                 }
-                Event::End => Heard::End,
+                Event::End => {
+                    self.source_moved(asking, true);
+                    Heard::End
+                }
                 Event::Ready => {
                     self.progressed_at = now;
                     Heard::Ready
@@ -99,6 +102,13 @@ impl Line {
                 }
                 Event::Timeout | Event::Go => continue,
             };
+        }
+    }
+
+    /// The source came forward, if it gave anything. That does not excuse a peer that owes an answer.
+    fn source_moved(&mut self, asking: bool, gave: bool) {
+        if gave && !asking {
+            self.progressed_at = self.now;
         }
     }
 

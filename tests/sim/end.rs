@@ -19,6 +19,8 @@ pub struct End {
     pub sink: Vec<u8>,
     /// How long the sink takes to be ready.
     pub sink_busy: Duration,
+    /// After how many times that it was ready it fails, and how.
+    pub sink_fails: Option<(usize, Refusal)>,
     waiting: Option<(Want, Instant)>,
     /// When what is wanted will be there.
     ready_at: Option<Instant>,
@@ -56,6 +58,11 @@ impl Source {
             pieces.push_back((delay.mul_f64(random.f64()), Piece::Chunk(chunk)));
         }
         Self(pieces)
+    }
+
+    /// One byte after the other.
+    pub fn dribble(bytes: &[u8], delay: Duration) -> Self {
+        Self(bytes.iter().map(|byte| (delay, Piece::Chunk(Bytes::copy_from_slice(&[*byte])))).collect())
     }
 
     /// What comes after this never comes.
@@ -100,6 +107,7 @@ impl End {
             source,
             sink: Vec::new(),
             sink_busy: Duration::ZERO,
+            sink_fails: None,
             waiting: None,
             ready_at: None,
             outcome: None,
@@ -153,7 +161,18 @@ impl End {
             return None;
         }
         self.ready_at = None;
-        Some(if want == Want::Chunk { self.source.next() } else { Event::Ready })
+        Some(if want == Want::Chunk { self.source.next() } else { self.sink_answer() })
+    }
+
+    fn sink_answer(&mut self) -> Event {
+        match &mut self.sink_fails {
+            Some((0, refusal)) => Event::Failed(refusal.clone()),
+            Some((answers, _)) => {
+                *answers -= 1;
+                Event::Ready
+            }
+            None => Event::Ready,
+        }
     }
 }
 

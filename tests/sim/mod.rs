@@ -1,7 +1,7 @@
 //! Two peers in virtual time, and between them a wire that loses, doubles and delays from a seed.
 //!
 //! Nothing here reads a clock, and the same seed gives the same [`Trace`] to the last packet.
-#![allow(dead_code, reason = "each test crate uses its part of it")]
+#![allow(dead_code, unused_imports, reason = "each test crate uses its part of it")]
 
 mod end;
 mod pair;

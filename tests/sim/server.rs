@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use tuffet::{
+    Refusal,
     options::{self, Direction, Limits},
     packet::{Packet, Request},
     transfer::{Event, Outcome, Timing, Transfer},
@@ -18,6 +19,8 @@ pub struct Server {
     size: Option<u64>,
     /// How long the sink takes to be ready.
     pub sink_busy: Duration,
+    /// After how many times that it was ready it fails, and how.
+    pub sink_fails: Option<(usize, Refusal)>,
     request: Option<Packet>,
     /// Whether the client has said anything but its request.
     answered: bool,
@@ -36,6 +39,7 @@ impl Server {
             source: Some(source),
             size,
             sink_busy: Duration::ZERO,
+            sink_fails: None,
             request: None,
             answered: false,
             lingered: 0,
@@ -69,6 +73,7 @@ impl Server {
         let source = self.source.take().expect("one transfer for each server");
         let end = self.end.insert(End::new(transfer, source));
         end.sink_busy = self.sink_busy;
+        end.sink_fails = self.sink_fails.take();
         end.start(now)
     }
 
