@@ -84,7 +84,7 @@ impl Sender {
         }
     }
 
-    fn on_error(&self, code: ErrorCode, message: String) -> Outcome {
+    fn on_error(&mut self, code: ErrorCode, message: String) -> Outcome {
         // A client may leave with an ERROR when it has what it wants; a server that is given a file means it.
         if !self.serves {
             return Outcome::Aborted { code, message };
@@ -93,6 +93,7 @@ impl Sender {
         // pxelinux closes in this way on the last full block of a file that is a multiple of the blksize.
         let all_sent = self.window.is_all_sent() || agreed.tsize().is_some_and(|size| self.window.has_sent(size));
         if code == ErrorCode::NOT_DEFINED && all_sent && self.heard {
+            self.line.moved(self.window.bytes_out());
             Outcome::Complete
         } else if self.window.has_begun() {
             Outcome::Aborted { code, message }

@@ -145,6 +145,11 @@ impl Window {
         self.high > self.acked
     }
 
+    /// How many bytes are on their way.
+    pub(super) fn bytes_out(&self) -> usize {
+        self.blocks.iter().take((self.high - self.acked) as usize).map(Bytes::len).sum()
+    }
+
     /// Whether the file was acknowledged to its end.
     pub(super) fn is_complete(&self) -> bool {
         self.last == Some(self.acked)
