@@ -5,6 +5,7 @@
 
 mod end;
 mod pair;
+mod script;
 mod server;
 mod wire;
 
@@ -14,6 +15,7 @@ use tuffet::packet::{Options, Packet};
 
 pub use end::{End, Source};
 pub use pair::{Ran, Setup};
+pub use script::{Script, blocks, decoded_options};
 pub use server::Server;
 pub use wire::{Fault, Weather, Wire};
 
