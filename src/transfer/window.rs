@@ -95,7 +95,8 @@ impl Window {
 
     fn cut(&mut self) {
         while self.blocks.len() < self.windowsize && self.last.is_none() {
-            let missing = self.blksize - self.begun.len();
+            // Nothing, if more was fed than was wanted.
+            let missing = self.blksize.saturating_sub(self.begun.len());
             if self.chunk.len() < missing && !self.ended {
                 break;
             }
@@ -104,7 +105,7 @@ impl Window {
                 piece
             } else {
                 self.begun.extend_from_slice(&piece);
-                self.begun.split().freeze()
+                self.begun.split_to(self.blksize.min(self.begun.len())).freeze()
             };
             if block.len() < self.blksize {
                 self.last = Some(self.acked + self.blocks.len() as u64 + 1);
