@@ -89,16 +89,13 @@ impl Sender {
         if !self.serves {
             return Outcome::Aborted { code, message };
         }
-        let agreed = self.line.agreed();
-        // pxelinux closes in this way on the last full block of a file that is a multiple of the blksize.
-        let all_sent = self.window.is_all_sent() || agreed.tsize().is_some_and(|size| self.window.has_sent(size));
-        if code == ErrorCode::NOT_DEFINED && all_sent && self.heard {
+        if code == ErrorCode::NOT_DEFINED && self.has_sent_all() && self.heard {
             self.line.moved(self.window.bytes_out());
             Outcome::Complete
         } else if self.window.has_begun() {
             Outcome::Aborted { code, message }
         } else {
-            opening::aborted_early(&agreed, code, message)
+            opening::aborted_early(&self.line.agreed(), code, message)
         }
     }
 
@@ -106,7 +103,13 @@ impl Sender {
         if !self.window.is_out() {
             return self.line.fail(Refusal::internal().because("the source had no chunk for too long")).await;
         }
-        if self.heard && self.window.is_all_sent() { Outcome::ProbablyComplete } else { Outcome::TimedOut }
+        if self.heard && self.has_sent_all() { Outcome::ProbablyComplete } else { Outcome::TimedOut }
+    }
+
+    /// pxelinux leaves on the last full block of a file that is a multiple of the blksize.
+    fn has_sent_all(&self) -> bool {
+        let size = self.line.agreed().tsize().filter(|_| self.serves);
+        self.window.is_all_sent() || size.is_some_and(|size| self.window.has_sent(size))
     }
 }
 
