@@ -70,8 +70,12 @@ impl Sender {
             self.duplicates.progressed(&self.line, self.window.windowsize());
             self.line.moved(acknowledged.bytes);
             self.line.answered();
-            // An ACK inside the window says that the rest of it is lost (RFC 7440 section 4).
-            self.send_again();
+            // An ACK inside the window says that the rest of it is lost (RFC 7440 section 4). But one of all that was
+            // repeated, and no more, is how EDK2 and U-Boot answer a copy: to rewind at it would repeat the next
+            // blocks as well, and the next, to the end of the file.
+            if !self.window.is_acked_up_to_the_copies() {
+                self.send_again();
+            }
         } else if self.duplicates.is_report(&self.line, self.window.windowsize()) {
             self.send_again();
         }

@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, and the same seed gives the same [`Trace`] to the last packet.
 #![allow(dead_code, unused_imports, reason = "each test crate uses its part of it")]
 
+mod client;
 mod end;
 mod pair;
 mod script;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tuffet::packet::{Options, Packet};
 
+pub use client::{ALL as ALL_CLIENTS, Client, EDK2, GRUB, Habits, IPXE, PXELINUX, UBOOT, UBOOT_WINDOWS};
 pub use end::{End, Source};
 pub use pair::{Ran, Setup};
 pub use script::{Script, blocks, decoded_options};
