@@ -228,7 +228,8 @@ pub fn accept(asked: &Options, oack: &Options, mode: Mode) -> Option<Agreed> {
         match name.to_ascii_lowercase().as_str() {
             "blksize" => agreed.blksize = no_more_than_asked(BLKSIZE).filter(|n| *n >= 8)? as u16,
             "blksize2" => {
-                agreed.blksize = no_more_than_asked(BLKSIZE).filter(|n| n.is_power_of_two() && *n >= 8)? as u16
+                let granted = no_more_than_asked(8..=u64::MAX)?;
+                agreed.blksize = Some(granted).filter(|n| n.is_power_of_two() && BLKSIZE.contains(n))? as u16;
             }
             "windowsize" => agreed.windowsize = no_more_than_asked(WINDOWSIZE)? as u16,
             "timeout" if asked == value => agreed.timeout = Some(Duration::from_secs(within(value, TIMEOUT_S)?)),
