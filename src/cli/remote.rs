@@ -37,7 +37,8 @@ pub fn run(
         signals::ending().await;
         Ok(ExitCode::from(INTERRUPTED))
     };
-    smol::block_on(future::or(transfer, interrupted))
+    // The signals first: they should be heard before anything is sent.
+    smol::block_on(future::or(interrupted, transfer))
 }
 
 async fn client(server: &Remote, asking: &Asking) -> Result<Client> {

@@ -23,7 +23,7 @@ use libc::{
 
 use super::{BATCH, Envelope, Inbox, LARGEST, Outgoing};
 
-/// Messages asked for at least: making a header costs something even if no datagram comes for it.
+/// Messages asked for at least.
 const NARROWEST: usize = 8;
 /// Datagrams sent in one call, at most.
 const DATAGRAMS: usize = 512;
@@ -67,7 +67,9 @@ pub(super) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
     let mut controls = [MaybeUninit::<Control>::uninit(); BATCH];
     let mut iovecs = [MaybeUninit::<iovec>::uninit(); BATCH];
     let mut headers = [MaybeUninit::<mmsghdr>::uninit(); BATCH];
-    let width = inbox.width.clamp(NARROWEST, BATCH);
+    // Twice what came last: to make a header costs something even if no datagram comes for it.
+    let width = (inbox.last * 2).clamp(NARROWEST, BATCH);
+    inbox.asked = width;
     for (i, buffer) in inbox.buffer.chunks_mut(LARGEST).take(width).enumerate() {
         let iov = iovecs[i].write(iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
         let mut header = empty_header();
@@ -83,7 +85,7 @@ pub(super) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
     // SAFETY: the first `width` headers are written, and all they point to outlives the call.
     let count = unsafe { libc::recvmmsg(fd, list, width as c_uint, flags as _, ptr::null_mut()) };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?.min(width);
-    inbox.width = count * 2;
+    inbox.last = count;
     for (name, header) in names.iter().zip(&headers).take(count) {
         // SAFETY: below `width`, so written above; the kernel has changed lengths and flags only.
         let mmsghdr { msg_hdr, msg_len } = unsafe { header.assume_init_ref() };
