@@ -173,7 +173,7 @@ impl Client {
             started,
             duration: began.elapsed(),
             asked: request.options,
-            granted: Options::new(),
+            granted: line.granted.take(),
             sent: progress.sent,
             acked: progress.acked,
             retransmits: progress.retransmits,
@@ -194,6 +194,8 @@ struct Line {
     /// The server's port 69 until it has answered, then its TID.
     peer: Cell<SocketAddr>,
     answered: Cell<bool>,
+    /// What stood in the OACK.
+    granted: Cell<Options>,
     buffer: Vec<u8>,
 }
 
@@ -201,7 +203,8 @@ impl Line {
     fn new(server: SocketAddr) -> io::Result<Self> {
         let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = Async::<UdpSocket>::bind((any, 0))?;
-        Ok(Self { socket, peer: Cell::new(server), answered: Cell::new(false), buffer: vec![0; 65536] })
+        let (peer, answered, granted) = (Cell::new(server), Cell::new(false), Cell::default());
+        Ok(Self { socket, peer, answered, granted, buffer: vec![0; 65536] })
     }
 
     async fn run<'a>(
@@ -288,6 +291,9 @@ impl Line {
             let Ok(packet) = Packet::decode(&self.buffer[..len]) else { continue };
             if !self.answered.replace(true) {
                 self.peer.set(from);
+                if let Packet::Oack(oack) = &packet {
+                    self.granted.set(oack.clone());
+                }
             } else if from != peer {
                 // RFC 1350 section 4: the first answer counts, and who sent another is told.
                 if !matches!(packet, Packet::Error { .. })

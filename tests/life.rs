@@ -198,3 +198,17 @@ fn sources_that_are_woken_from_other_threads_miss_nothing() {
     }
     assert!((0..4).all(|_| serving.record().outcome.is_success()));
 }
+
+#[test]
+fn a_hook_may_stop_the_server() {
+    let handle = std::sync::Arc::new(std::sync::OnceLock::<tuffet::Handle>::new());
+    let hooked = handle.clone();
+    let hook = move |_: &tuffet::stats::Record| hooked.get().unwrap().stop();
+    let server = Server::builder().listen("127.0.0.1:0".parse().unwrap()).handler(files()).on_end(hook).bind().unwrap();
+    handle.set(server.handle()).unwrap();
+    let addr = server.addrs()[0];
+    let thread = thread::spawn(|| server.run());
+    smol::block_on(Client::new(addr).get("9", async |data| data.collect(9).await.map(drop))).unwrap();
+    thread.join().unwrap().unwrap();
+    assert!(handle.get().unwrap().transfers().is_empty());
+}

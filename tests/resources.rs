@@ -119,8 +119,8 @@ fn memory_comes_back_after_a_flood() {
     let _alone = alone();
     let serving = Serving::with(files(), |builder| builder.patience(Duration::from_millis(200)));
     let wire = [
-        Packet::Rrq(request("200000", &[("windowsize", "64")])).encode(),
-        Packet::Rrq(request("200000", &[])).encode(),
+        Packet::Rrq(request("40000", &[("windowsize", "64")])).encode(),
+        Packet::Rrq(request("40000", &[])).encode(),
         Packet::Wrq(request("up", &[])).encode(),
         b"\0\x01no mode".to_vec(),
         [&b"\0\x01name\0octet\0"[..], &[b'x'; 9000]].concat(),

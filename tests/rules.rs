@@ -184,6 +184,18 @@ fn a_foreign_tid_gets_error_5_and_the_transfer_goes_on() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_broadcast_is_answered_from_the_address_of_the_interface() {
+    let serving = Serving::on(&["0.0.0.0:0"], files(), |builder| builder);
+    let mut peer = Peer::new(std::net::SocketAddr::from(([127, 255, 255, 255], serving.addr().port())));
+    peer.socket.set_broadcast(true).unwrap();
+    peer.rrq("600", &[]).expect_data(1, &file(600)[..512]);
+    assert_eq!(peer.to.ip(), std::net::Ipv4Addr::LOCALHOST);
+    peer.ack(1);
+    peer.expect_data(2, &file(600)[512..]);
+}
+
+#[test]
 fn no_error_in_answer_to_an_error() {
     let serving = Serving::new(files());
     let (mut peer, mut foreign) = (Peer::new(serving.addr()), Peer::new(serving.addr()));
@@ -263,7 +275,7 @@ fn a_request_without_nul_gets_error_4() {
     peer.send_bytes(b"\0\x02file\0mail\0");
     peer.expect_error(4);
     // What may be missing: the last NUL of the options, the last value.
-    for options in [&b"blksize\01000"[..], b"blksize\x001000\0garbage", b"multicast\0\0blksize\x001000\0\0junk"] {
+    for options in [&b"blksize\x001000"[..], b"blksize\x001000\0garbage", b"multicast\0\0blksize\x001000\0\0junk"] {
         let mut peer = Peer::new(serving.addr());
         peer.send_bytes(&[b"\0\x011001\0OcTet\0", options].concat());
         peer.expect_oack(&[("blksize", "1000")]);

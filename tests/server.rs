@@ -11,10 +11,7 @@ use std::{
 
 use common::{Peer, Serving, file, size};
 use tuffet::{
-    Builder, Client, Gen, Handler, Refusal, Request, Source,
-    handler::Answer,
-    packet::{Mode, Packet},
-    transfer::Outcome,
+    Builder, Client, Gen, Handler, Refusal, Request, Source, handler::Answer, packet::Mode, transfer::Outcome,
 };
 
 /// Gives files of the size that their name says, and keeps what it is given.
@@ -251,36 +248,4 @@ fn shards() {
         }
         common::eventually("all are over", || serving.transfers().is_empty());
     }
-}
-
-#[test]
-fn what_the_server_says_reaches_the_caller() {
-    let serving = Serving::new(tuffet::read(async |_: Request| None::<String>));
-    let client = Client::new(serving.addr());
-    let refused = smol::block_on(client.get("x", async |_| Ok(()))).unwrap_err();
-    assert!(matches!(refused, tuffet::Error::Peer { code: tuffet::ErrorCode(1), .. }), "{refused}");
-    let refused = smol::block_on(client.put("x", "bytes")).unwrap_err();
-    assert!(matches!(refused, tuffet::Error::Peer { code: tuffet::ErrorCode(2), .. }), "{refused}");
-}
-
-#[test]
-fn a_client_takes_no_packet_of_a_foreign_tid() {
-    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let foreign = UdpSocket::bind("127.0.0.1:0").unwrap();
-    foreign.set_read_timeout(Some(common::LONG)).unwrap();
-    let addr = server.local_addr().unwrap();
-    let thread = std::thread::spawn(move || {
-        let mut buffer = [0; 600];
-        let (_, client) = server.recv_from(&mut buffer).unwrap();
-        let data = |block, payload: Vec<u8>| Packet::Data { block, payload: payload.into() }.encode();
-        server.send_to(&data(1, vec![1; 512]), client).unwrap();
-        server.recv_from(&mut buffer).unwrap();
-        foreign.send_to(&data(2, vec![6; 9]), client).unwrap();
-        let (len, _) = foreign.recv_from(&mut buffer).unwrap();
-        assert!(matches!(Packet::decode(&buffer[..len]), Ok(Packet::Error { code: tuffet::ErrorCode(5), .. })));
-        server.send_to(&data(2, vec![1; 1]), client).unwrap();
-        server.recv_from(&mut buffer).unwrap();
-    });
-    assert_eq!(get(&Client::new(addr).blksize(512), "x"), [1; 513]);
-    thread.join().unwrap();
 }

@@ -100,7 +100,7 @@ impl Mailbox {
 #[derive(Default)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<Timer>>,
-    /// Entries whose transfer is over, at most.
+    /// Entries that have lost their use, at most.
     stale: usize,
 }
 
@@ -114,8 +114,12 @@ impl Timers {
     pub(crate) fn set(&mut self, mailbox: &Rc<Mailbox>, deadline: Instant) {
         mailbox.deadline.set(Some(deadline));
         mailbox.expired.set(false);
-        if mailbox.armed.get().is_none_or(|armed| deadline < armed) {
+        let armed = mailbox.armed.get();
+        if armed.is_none_or(|armed| deadline < armed) {
             self.arm(mailbox.clone(), deadline);
+            if armed.is_some() {
+                self.leave_behind();
+            }
         }
     }
 
@@ -131,6 +135,7 @@ impl Timers {
             let Some(Reverse(Timer { at, mailbox })) = self.heap.pop() else { break };
             // An entry that a sooner one has overtaken is not the one that counts.
             if mailbox.armed.get() != Some(at) {
+                self.stale = self.stale.saturating_sub(1);
                 continue;
             }
             mailbox.armed.set(None);
@@ -148,11 +153,18 @@ impl Timers {
         any
     }
 
-    /// The transfer of this mailbox is over. Short transfers leave their entries behind faster than time comes by to
-    /// collect them, so the heap is swept when half of it may be stale.
+    /// The transfer of this mailbox is over.
     pub(crate) fn release(&mut self, mailbox: &Mailbox) {
         mailbox.deadline.set(None);
-        mailbox.armed.set(None);
+        if mailbox.armed.take().is_some() {
+            self.leave_behind();
+        }
+    }
+
+    /// An entry in the heap has lost its use. Short transfers, and those that wait now for the peer and now for the
+    /// source, leave entries behind faster than time comes by to collect them, so the heap is swept when half of it may
+    /// be stale.
+    fn leave_behind(&mut self) {
         self.stale += 1;
         if self.stale * 2 > self.heap.len() {
             self.heap.retain(|Reverse(timer)| timer.mailbox.armed.get() == Some(timer.at));
@@ -221,6 +233,18 @@ mod tests {
         }
         assert!(timers.heap.len() < 8, "{}", timers.heap.len());
         assert!(timers.expire(start));
+    }
+
+    #[test]
+    fn deadlines_near_and_far_by_turns_leave_nothing_behind() {
+        let (mut timers, mailbox, start) = (Timers::default(), Rc::new(Mailbox::default()), Instant::now());
+        for ms in 0..1000 {
+            let now = start + Duration::from_millis(ms);
+            timers.set(&mailbox, now + Duration::from_secs(30));
+            timers.set(&mailbox, now);
+            assert!(timers.expire(now));
+        }
+        assert!(timers.heap.len() < 8, "{}", timers.heap.len());
     }
 
     #[test]

@@ -1,0 +1,130 @@
+//! The client, where its server or its own side does not play along.
+#![cfg(feature = "net")]
+
+mod common;
+
+use std::{net::UdpSocket, thread, time::Duration};
+
+use common::{Serving, file, guard};
+use tuffet::{Client, Error, ErrorCode, Gen, Refusal, Request, packet::Packet, read, transfer::Outcome, write};
+
+fn get(client: &Client, name: &str) -> Result<Vec<u8>, Error> {
+    let mut received = Vec::new();
+    smol::block_on(client.get(name, async |data| {
+        received = data.collect(1 << 20).await?;
+        Ok(())
+    }))?;
+    Ok(received)
+}
+
+#[test]
+fn what_the_server_says_reaches_the_caller() {
+    let serving = Serving::new(tuffet::read(async |_: Request| None::<String>));
+    let client = Client::new(serving.addr());
+    let refused = smol::block_on(client.get("x", async |_| panic!("there is nothing to begin with"))).unwrap_err();
+    assert!(matches!(refused, Error::Peer { code: ErrorCode::FILE_NOT_FOUND, .. }), "{refused}");
+    let refused = smol::block_on(client.put("x", "bytes")).unwrap_err();
+    assert!(matches!(refused, Error::Peer { code: ErrorCode::ACCESS_VIOLATION, .. }), "{refused}");
+}
+
+#[test]
+fn a_client_takes_no_packet_of_a_foreign_tid() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let foreign = UdpSocket::bind("127.0.0.1:0").unwrap();
+    foreign.set_read_timeout(Some(common::LONG)).unwrap();
+    let addr = server.local_addr().unwrap();
+    let thread = thread::spawn(move || {
+        let mut buffer = [0; 600];
+        let (_, client) = server.recv_from(&mut buffer).unwrap();
+        let data = |block, payload: Vec<u8>| Packet::Data { block, payload: payload.into() }.encode();
+        server.send_to(&data(1, vec![1; 512]), client).unwrap();
+        server.recv_from(&mut buffer).unwrap();
+        foreign.send_to(&data(2, vec![6; 9]), client).unwrap();
+        let (len, _) = foreign.recv_from(&mut buffer).unwrap();
+        assert!(matches!(Packet::decode(&buffer[..len]), Ok(Packet::Error { code: ErrorCode::UNKNOWN_TID, .. })));
+        server.send_to(&data(2, vec![1; 1]), client).unwrap();
+        server.recv_from(&mut buffer).unwrap();
+    });
+    assert_eq!(get(&Client::new(addr).blksize(512), "x").unwrap(), [1; 513]);
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_record_tells_what_was_agreed() {
+    let serving = Serving::with(read(async |_: Request| file(5000)), |builder| builder.blksize(1000));
+    let client = Client::new(serving.addr());
+    let mut size = None;
+    let record = smol::block_on(client.get("x", async |data| {
+        size = data.size();
+        data.collect(5000).await.map(drop)
+    }));
+    let record = record.unwrap();
+    assert_eq!(size, Some(5000));
+    assert_eq!(record.asked.to_string(), "blksize=1428 windowsize=8 tsize=0");
+    assert_eq!(record.granted.to_string(), "blksize=1000 windowsize=8 tsize=5000");
+    assert_eq!((record.blksize, record.bytes, record.retransmits), (1000, 5000, 0));
+    assert_eq!(record.local.port(), serving.record().peer.port());
+}
+
+#[test]
+fn nobody_there() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let client = Client::new(silent.local_addr().unwrap()).patience(Duration::from_millis(300));
+    assert!(matches!(get(&client, "x"), Err(Error::TimedOut)));
+    assert!(matches!(smol::block_on(client.put("x", "bytes")), Err(Error::TimedOut)));
+    drop(silent);
+    assert!(matches!(get(&client, "x"), Err(Error::TimedOut)));
+}
+
+#[test]
+fn a_sink_that_fails_tells_the_server() {
+    let serving = Serving::new(read(async |_: Request| file(50_000)));
+    let client = Client::new(serving.addr());
+    let result = smol::block_on(client.get("x", async |_| Err(Refusal::disk_full())));
+    assert!(matches!(result, Err(Error::Refused(refusal)) if refusal == Refusal::disk_full()));
+    assert!(matches!(serving.record().outcome, Outcome::Aborted { code: ErrorCode::DISK_FULL, .. } | Outcome::Probe));
+    // At the end: the last block is not acknowledged.
+    let result = smol::block_on(client.get("x", async |data| {
+        data.collect(50_000).await?;
+        Err(Refusal::disk_full())
+    }));
+    assert!(matches!(result, Err(Error::Refused(_))));
+    assert!(matches!(serving.record().outcome, Outcome::Aborted { code: ErrorCode::DISK_FULL, .. }));
+}
+
+#[test]
+fn a_source_that_fails_tells_the_server() {
+    let (held, dropped) = guard();
+    let serving = Serving::new(write(move |_, data| {
+        let held = held.lock().unwrap().take();
+        async move {
+            let _held = held;
+            data.collect(1 << 20).await.map(drop)
+        }
+    }));
+    let client = Client::new(serving.addr());
+    let source = Gen::new(async |co| {
+        co.yield_(file(5000)).await;
+        Err(Refusal::not_found())
+    });
+    let result = smol::block_on(client.put("x", source));
+    assert!(matches!(result, Err(Error::Refused(refusal)) if refusal == Refusal::not_found()));
+    dropped.recv_timeout(common::LONG).unwrap();
+    assert!(matches!(serving.record().outcome, Outcome::Aborted { .. }));
+}
+
+#[test]
+fn a_put_of_a_slow_source() {
+    let serving = Serving::new(write(async |_, data| {
+        assert!(data.collect(1 << 20).await? == file(3000));
+        Ok(())
+    }));
+    let source = Gen::new(async |co| {
+        for chunk in file(3000).chunks(1000) {
+            smol::Timer::after(Duration::from_millis(30)).await;
+            co.yield_(chunk.to_vec()).await;
+        }
+    });
+    smol::block_on(Client::new(serving.addr()).put("x", source)).unwrap();
+    assert_eq!(serving.record().outcome, Outcome::Complete);
+}
