@@ -212,6 +212,18 @@ fn busybox_repeats_its_request_from_the_same_port() {
 }
 
 #[test]
+fn a_repeated_upload_request_is_answered_until_data_has_come() {
+    for (asked, answer) in [("", "ACK 0"), ("tsize=3", "OACK tsize=3")] {
+        let mut busybox = Script::write(asked, Mode::Octet);
+        assert_eq!([busybox.ask(), busybox.ask(), busybox.ask()], [[answer]; 3]);
+        assert_eq!(busybox.say_data(1, &[7; 512]), ["ACK 1"]);
+        assert_eq!(busybox.ask(), NOTHING);
+        assert_eq!(busybox.say_data(2, b""), ["ACK 2"]);
+        assert_eq!(busybox.outcome(), COMPLETE);
+    }
+}
+
+#[test]
 fn busybox_repeats_its_request_while_the_upstream_is_slow() {
     let mut busybox = Script::read_source("", Source::of(&[7; 9000]).after(secs(1)));
     assert_eq!(busybox.ask(), NOTHING);

@@ -100,6 +100,28 @@ fn uboot_survives_a_wire_that_costs_it_more_than_ten_packets() {
 }
 
 #[test]
+fn every_client_waits_for_a_slow_upstream() {
+    for habits in ALL_CLIENTS {
+        for delay in [ms(20), ms(150), secs(2)] {
+            let size = SIZE / 20;
+            let mut random = fastrand::Rng::with_seed(1);
+            let source = Source::cut(&vec![7; size], 2000, delay, &mut random);
+            let chunks = size / 1000 + 20;
+            let mut client = Client::new(habits);
+            let mut server = Server::new(source, Some(size as u64), Timing::default());
+            let fine = || Wire::new(Weather::fine(LATENCY), 0);
+            let report = run(&mut client, &mut server, &mut fine(), &mut fine(), secs(600));
+            let _trying = Trying((habits.name, delay));
+            assert_eq!((client.file.len(), server.outcome()), (size, Some(&Outcome::Complete)));
+            let took = client.took().expect("it is done");
+            assert!(took <= delay * chunks as u32 + secs(6), "{took:?}");
+            let sent = report.sent_by(Side::Server);
+            assert!(sent <= size / 512 + 6, "{sent} packets");
+        }
+    }
+}
+
+#[test]
 fn grub_in_its_pauses_is_not_flooded() {
     let boot = boot(GRUB, SIZE, Weather::fine(LATENCY), 0);
     let (blocks, pauses) = (SIZE / 1024 + 1, SIZE / 1024 / 50);

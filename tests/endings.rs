@@ -233,3 +233,14 @@ fn a_sink_that_is_never_ready_fails() {
     assert_eq!(server.outcome(), failed().as_ref());
     assert!(!client.outcome.is_some_and(|outcome| outcome.is_success()));
 }
+
+#[test]
+fn patience_without_end_is_a_very_long_time() {
+    let mut timing = Timing::default();
+    (timing.patience, timing.timeout) = (Duration::MAX, Duration::MAX);
+    let mut client = End::new(Transfer::get(request(), timing), Source::default());
+    let mut server = Server::new(file().after(secs(7200)), Some(3000), timing);
+    let fine = || Wire::new(Weather::fine(ms(1)), 0);
+    run(&mut client, &mut server, &mut fine(), &mut fine(), secs(8000));
+    assert_eq!(client.outcome, Some(Outcome::Complete));
+}

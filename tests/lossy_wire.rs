@@ -25,7 +25,14 @@ fn sizes(blksize: usize) -> [usize; 9] {
 fn a_clean_wire_carries_exactly_the_necessary_packets() {
     for direction in DIRECTIONS {
         for mode in MODES {
-            for options in ["", "tsize=0", "blksize=8", "blksize=8 windowsize=3", "blksize=8 windowsize=4 rollover=1"] {
+            for options in [
+                "",
+                "msftwindow=31416",
+                "tsize=0",
+                "blksize=8",
+                "blksize=8 windowsize=3",
+                "blksize=8 windowsize=4 rollover=1",
+            ] {
                 let blksize = if options.contains("blksize") { 8 } else { 512 };
                 for size in sizes(blksize) {
                     // In netascii no size is told, so a lone tsize gets no OACK.
@@ -72,6 +79,19 @@ fn block_numbers_roll_over() {
         assert!(ran.blocks() > 65536);
         if loss == 0.0 {
             assert_eq!(ran.sent(), ran.necessary());
+        }
+    }
+}
+
+#[test]
+fn the_widest_windows_are_not_ambiguous() {
+    for rollover in [0, 1] {
+        for direction in DIRECTIONS {
+            let options = format!("blksize=8 windowsize=65535 rollover={rollover}");
+            let weather = Weather::fine(ms(1));
+            let limit = 65535;
+            let ran = run(Setup { direction, options, size: 8 * 70_000, weather, limit, ..Setup::default() });
+            assert_eq!((ran.agreed().windowsize(), ran.sent()), (32767, ran.necessary()));
         }
     }
 }

@@ -1,11 +1,18 @@
 //! What both coroutines share: sending, waiting, counting, and knowing when to give up.
 
-use std::{cell::Cell, rc::Rc, time::Instant};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
 use super::{Event, Outcome, Progress, Step, Timing, Want, coroutine::Co, rto::Rto};
 use crate::{error::Refusal, options::Agreed, packet::Packet};
+
+/// Short enough to be added to any time.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 pub(super) struct Line {
     co: Co,
@@ -39,6 +46,7 @@ impl Line {
     pub(super) fn new(co: Co, now: Instant, timing: Timing, progress: Rc<Cell<Progress>>) -> Self {
         let ceiling = progress.get().agreed.timeout().unwrap_or(timing.timeout);
         let rto = Rto::new(ceiling);
+        let timing = Timing { patience: timing.patience.min(FOR_EVER), ..timing };
         Self { co, timing, rto, now, progressed_at: now, asked_at: now, once: true, progress }
     }
 

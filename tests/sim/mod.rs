@@ -1,6 +1,6 @@
 //! Two peers in virtual time, and between them a wire that loses, doubles and delays from a seed.
 //!
-//! Nothing here reads a clock, and the same seed gives the same [`Trace`] to the last packet.
+//! The clock is read once, for a time to begin at, and the same seed gives the same [`Trace`] to the last packet.
 #![allow(dead_code, unused_imports, reason = "each test crate uses its part of it")]
 
 mod client;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tuffet::{
     netascii,
-    options::{Agreed, Direction},
+    options::{Agreed, Direction, Limits},
     packet::{Mode, Request},
     transfer::{Outcome, Timing, Transfer},
 };
@@ -30,6 +30,8 @@ pub struct Setup {
     /// The one packet of this side, counted from 0, that the wire treats specially.
     pub fault: Option<(Side, usize, Fault)>,
     pub patience: Duration,
+    /// The largest windowsize that the server grants.
+    pub limit: u16,
 }
 
 /// What is left when all is over.
@@ -59,6 +61,7 @@ impl Default for Setup {
             weather: Weather::fine(ms(1)),
             fault: None,
             patience: secs(60),
+            limit: 64,
         }
     }
 }
@@ -77,7 +80,7 @@ impl Setup {
         };
         let timing = self.timing();
         let request = Request { filename: b"file".to_vec(), mode: self.mode, options: options(&self.options) };
-        let (mut client, mut server) = match self.direction {
+        let (mut client, server) = match self.direction {
             Direction::Read => (
                 End::new(Transfer::get(request, timing), Source::default()),
                 Server::new(source, Some(file.len() as u64), timing),
@@ -86,6 +89,9 @@ impl Setup {
                 (End::new(Transfer::put(request, timing), source), Server::new(Source::default(), None, timing))
             }
         };
+        let mut limits = Limits::default();
+        limits.windowsize = self.limit;
+        let mut server = server.with_limits(limits);
         client.sink_busy = self.sink_busy;
         server.sink_busy = self.sink_busy;
         let (mut up, mut down) = (self.wire(Side::Client), self.wire(Side::Server));
@@ -191,6 +197,6 @@ impl Ran {
     fn server_grants_something(&self) -> bool {
         // An empty file is not announced.
         let nothing_left = self.setup.options == "tsize=0" && self.file.is_empty();
-        !self.setup.options.is_empty() && !nothing_left
+        !["", "msftwindow=31416"].contains(&&*self.setup.options) && !nothing_left
     }
 }
