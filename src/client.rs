@@ -205,7 +205,7 @@ impl Line {
         let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = Async::<UdpSocket>::bind((any, 0))?;
         let (peer, answered, granted) = (Cell::new(server), Cell::new(false), Cell::default());
-        Ok(Self { socket, peer, answered, granted, buffer: vec![0; 65536] })
+        Ok(Self { socket, peer, answered, over: false, granted, buffer: vec![0; 65536] })
     }
 
     async fn run<'a>(
