@@ -1,6 +1,10 @@
 //! The HTTP handler against a scripted upstream.
 #![cfg(feature = "http")]
 
+#[path = "http/files.rs"]
+mod files;
+#[path = "http/resume.rs"]
+mod resume;
 #[path = "http/upstream.rs"]
 mod upstream;
 

@@ -2,29 +2,30 @@
 
 mod answer;
 mod base;
-mod body;
+mod breaker;
+mod fetch;
 mod tls;
+mod upstream;
+mod validator;
 
-use std::{fmt, sync::OnceLock, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_compat::Compat;
-use futures_lite::future;
-use reqwest::{
-    Client, RequestBuilder, Response, Url,
-    header::{ACCEPT_ENCODING, HeaderMap, HeaderValue},
-    redirect::{Attempt, Policy},
+use genawaiter::rc::{Co, Gen};
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, USER_AGENT};
+
+use self::{
+    base::Base,
+    fetch::Fetch,
+    upstream::{Ask, Settings, Upstream, located},
 };
-use smol::Timer;
+use crate::{Bytes, Error, Refusal, Request, Source, handler::Answer};
 
-use self::base::Base;
-use crate::{Error, Refusal, Request, Source, handler::Answer};
-
-const USER_AGENT: &str = concat!("tuffet/", env!("CARGO_PKG_VERSION"));
-
-// An idle connection keeps its buffers, so a burst of transfers should not leave many behind; a boot's requests, which
-// follow each other within seconds, should find one.
-const IDLE_CONNECTIONS: usize = 8;
-const IDLE_TIME: Duration = Duration::from_secs(15);
+const PRODUCT: &str = concat!("tuffet/", env!("CARGO_PKG_VERSION"));
 
 /// Reads files from an HTTP or HTTPS server, and takes no writes.
 ///
@@ -58,13 +59,8 @@ const IDLE_TIME: Duration = Duration::from_secs(15);
 /// # Ok::<(), tuffet::Error>(())
 /// ```
 pub struct Http {
-    base: Base,
-    connect_timeout: Duration,
-    read_timeout: Duration,
-    redirects: usize,
-    direct: bool,
-    tls: rustls::ClientConfig,
-    client: OnceLock<Result<Client, String>>,
+    settings: Settings,
+    upstream: OnceLock<Result<Arc<Upstream>, String>>,
 }
 
 impl Http {
@@ -77,41 +73,44 @@ impl Http {
     /// [`Error::Config`] if this is not such a URL, or has a query or a fragment.
     pub fn base(url: &str) -> Result<Self, Error> {
         let base = Base::parse(url)?;
-        let tls = tls::system(base.is_https());
-        Ok(Self {
-            base,
+        let settings = Settings {
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(20),
             redirects: 5,
             direct: false,
-            tls,
-            client: OnceLock::new(),
-        })
+            headers: HeaderMap::from_iter([
+                (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+                (USER_AGENT, HeaderValue::from_static(PRODUCT)),
+            ]),
+            tls: tls::system(base.is_https()),
+            base,
+        };
+        Ok(Self { settings, upstream: OnceLock::new() })
     }
 
     /// How long a connection may take to be made, name resolution and TLS included. Defaults to 5 s.
     #[must_use]
     pub fn connect_timeout(self, limit: Duration) -> Self {
-        Self { connect_timeout: limit, ..self.changed() }
+        self.with(|settings| settings.connect_timeout = limit)
     }
 
     /// How long the server may be silent: before the head of its answer, and between any two pieces of the body. Time
     /// in which the client takes nothing does not count. Defaults to 20 s.
     #[must_use]
     pub fn read_timeout(self, limit: Duration) -> Self {
-        Self { read_timeout: limit, ..self.changed() }
+        self.with(|settings| settings.read_timeout = limit)
     }
 
     /// How many redirects are followed, wherever they lead, but never from https to http. Defaults to 5.
     #[must_use]
     pub fn redirects(self, most: usize) -> Self {
-        Self { redirects: most, ..self.changed() }
+        self.with(|settings| settings.redirects = most)
     }
 
     /// Uses no proxy, whatever the environment says.
     #[must_use]
     pub fn direct(self) -> Self {
-        Self { direct: true, ..self.changed() }
+        self.with(|settings| settings.direct = true)
     }
 
     /// Trusts the certificates of this PEM file, too. Defaults to those of the system.
@@ -119,117 +118,66 @@ impl Http {
     /// # Errors
     /// [`Error::Config`] if there is no certificate in it, or one that cannot be used.
     pub fn root_certificates(self, pem: &[u8]) -> Result<Self, Error> {
-        Ok(Self { tls: tls::with_roots(pem)?, ..self.changed() })
+        let tls = tls::with_roots(pem)?;
+        Ok(self.with(|settings| settings.tls = tls))
     }
 
-    fn changed(self) -> Self {
-        Self { client: OnceLock::new(), ..self }
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        Self { upstream: OnceLock::new(), ..self }
     }
 
-    fn client(&self) -> Result<&Client, Refusal> {
-        self.client.get_or_init(|| self.build()).as_ref().map_err(|why| Refusal::internal().because(why))
+    fn upstream(&self) -> Result<&Arc<Upstream>, Refusal> {
+        let upstream = self.upstream.get_or_init(|| Upstream::new(&self.settings).map(Arc::new));
+        upstream.as_ref().map_err(|why| Refusal::internal().because(why))
     }
 
-    fn build(&self) -> Result<Client, String> {
-        let most = self.redirects;
-        // reqwest's own read_timeout runs on while nobody polls the body, so a client that pauses would lose it.
-        let builder = Client::builder()
-            .user_agent(USER_AGENT)
-            .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
-            .referer(false)
-            .connect_timeout(self.connect_timeout)
-            .redirect(Policy::custom(move |attempt| redirect(attempt, most)))
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .pool_idle_timeout(IDLE_TIME)
-            .tls_backend_preconfigured(self.tls.clone());
-        let builder = if self.direct { builder.no_proxy() } else { builder };
-        builder.build().map_err(|error| causes(&error))
+    async fn open(&self, request: &Request) -> Result<Source, Refusal> {
+        let upstream = self.upstream()?;
+        let ask = Ask { url: self.settings.base.join(request.path()), headers: HeaderMap::new() };
+        let answer = upstream.open(&ask, HeaderMap::new()).await.and_then(answer::file);
+        let response = answer.map_err(|refusal| located(&ask.url, refusal))?;
+        Ok(streamed(Fetch::of(upstream.clone(), ask, response)))
     }
+}
 
-    fn get(&self, url: Url) -> Result<RequestBuilder, Refusal> {
-        Ok(self.base.authorize(self.client()?.get(url)))
+/// A body for one transfer, as it comes.
+fn streamed(fetch: Fetch) -> Source {
+    let size = fetch.size();
+    // As in `read`, everything that touches a response does it in a tokio context, the drop included.
+    let source = Source::from(Gen::new(|co| Compat::new(chunks(co, fetch))));
+    match size {
+        Some(size) => source.with_size(size),
+        None => source,
     }
+}
 
-    async fn open(&self, url: Url) -> Result<Source, Refusal> {
-        let name = url.to_string();
-        let response = self.send(self.get(url)?).await.map_err(|refusal| located(&name, refusal))?;
-        let response = answer::file(response).map_err(|refusal| located(&name, refusal))?;
-        let size = answer::size(&response);
-        let source = body::source(response, self.read_timeout, name);
-        Ok(match size {
-            Some(size) => source.with_size(size),
-            None => source,
-        })
+async fn chunks(co: Co<Bytes>, mut fetch: Fetch) -> Result<(), Refusal> {
+    while let Some(chunk) = fetch.chunk().await? {
+        co.yield_(chunk).await;
     }
-
-    async fn send(&self, request: RequestBuilder) -> Result<Response, Refusal> {
-        within(self.read_timeout, request.send()).await
-    }
+    Ok(())
 }
 
 impl crate::Handler for Http {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
         // reqwest lives in a tokio context; this enters one at each poll and for the drop.
-        Box::pin(Compat::new(self.open(self.base.join(request.path()))))
+        Box::pin(Compat::new(self.open(request)))
     }
 
     fn describe(&self) -> String {
-        self.base.to_string()
+        self.settings.base.to_string()
     }
 }
 
 impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http")
-            .field("base", &self.base.to_string())
-            .field("connect_timeout", &self.connect_timeout)
-            .field("read_timeout", &self.read_timeout)
-            .field("redirects", &self.redirects)
-            .field("direct", &self.direct)
+            .field("base", &self.settings.base.to_string())
+            .field("connect_timeout", &self.settings.connect_timeout)
+            .field("read_timeout", &self.settings.read_timeout)
+            .field("redirects", &self.settings.redirects)
+            .field("direct", &self.settings.direct)
             .finish_non_exhaustive()
     }
-}
-
-fn redirect(attempt: Attempt, most: usize) -> reqwest::redirect::Action {
-    let (next, previous) = (attempt.url(), attempt.previous());
-    let Some(last) = previous.last() else { return attempt.stop() };
-    if last.scheme() == "https" && next.scheme() != "https" {
-        attempt.error("redirected from https to http")
-    } else if answer::is_directory(last, next) {
-        attempt.stop()
-    } else if previous.len() > most {
-        attempt.error(format!("more than {most} redirects"))
-    } else {
-        attempt.follow()
-    }
-}
-
-/// What this future gives, unless the upstream is silent for too long. The clock runs only while it is waited for.
-async fn within<T>(limit: Duration, answer: impl Future<Output = reqwest::Result<T>>) -> Result<T, Refusal> {
-    let answered = async { answer.await.map_err(|error| Refusal::upstream().because(causes(&error.without_url()))) };
-    let silent = async {
-        Timer::after(limit).await;
-        Err(Refusal::upstream().because(format_args!("no byte for {limit:?}")))
-    };
-    future::or(answered, silent).await
-}
-
-/// The refusal with the URL in front of its detail.
-fn located(url: &str, refusal: Refusal) -> Refusal {
-    match refusal.detail().map(str::to_owned) {
-        Some(detail) => refusal.because(format_args!("{url}: {detail}")),
-        None => refusal.because(url),
-    }
-}
-
-/// An error with all its causes: reqwest's own words leave out the one that matters.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text += ": ";
-        text += &cause.to_string();
-        next = cause.source();
-    }
-    text
 }

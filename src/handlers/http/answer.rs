@@ -1,6 +1,6 @@
 use reqwest::{
     Response, StatusCode, Url,
-    header::{CONTENT_ENCODING, LOCATION},
+    header::{CONTENT_ENCODING, CONTENT_RANGE, LOCATION},
 };
 
 use crate::Refusal;
@@ -26,6 +26,24 @@ pub(super) fn size(response: &Response) -> Option<u64> {
     response.content_length()
 }
 
+/// Whether a 206 has the file of this size from this position on.
+pub(super) fn is_rest(response: &Response, position: u64, size: Option<u64>) -> bool {
+    let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()?.strip_prefix("bytes "));
+    let Some((range, total)) = range.and_then(|range| range.split_once('/')) else { return false };
+    let first = range.split_once('-').and_then(|(first, _)| first.parse().ok());
+    first == Some(position) && (size.is_none() || total.parse().ok() == size || total == "*")
+}
+
+/// Whether the server behind the upstream's name is not there, and any other request would fare the same.
+pub(super) fn is_outage(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+/// Whether the same request may well succeed a little later.
+pub(super) fn is_passing(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+}
+
 /// Whether a redirect adds nothing but a slash, as servers do for a directory. Followed, it would give a listing.
 pub(super) fn is_directory(from: &Url, to: &Url) -> bool {
     to.path().strip_suffix('/') == Some(from.path())
@@ -36,7 +54,7 @@ fn leads_to_directory(response: &Response) -> bool {
     response.status().is_redirection() && to.is_some_and(|to| is_directory(response.url(), &to))
 }
 
-fn is_encoded(response: &Response) -> bool {
+pub(super) fn is_encoded(response: &Response) -> bool {
     response
         .headers()
         .get_all(CONTENT_ENCODING)

@@ -10,6 +10,7 @@ use crate::Error;
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// The directory that everything is read from. Its URL has no credentials in it, and ends with a slash.
+#[derive(Clone)]
 pub(super) struct Base {
     url: Url,
     user: Option<String>,

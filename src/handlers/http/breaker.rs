@@ -1,0 +1,69 @@
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::Refusal;
+
+/// This many failures in a row, and the upstream counts as dead.
+const MOST: u32 = 3;
+/// How long it is left alone then. After that one request tries it, and the others still wait for how that ends.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Refuses what would fail: a room of machines should not wait for the timeout of an upstream one after the other.
+#[derive(Default)]
+pub(super) struct Breaker(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl Breaker {
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        let (mut state, now) = (self.0.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        if state.failures < MOST {
+            return Ok(());
+        }
+        if state.until.is_some_and(|until| now < until) {
+            let failures = state.failures;
+            return Err(Refusal::upstream().because(format_args!("not asked, for it failed {failures} times in a row")));
+        }
+        state.until = Some(now + PAUSE);
+        Ok(())
+    }
+
+    pub(super) fn report(&self, well: bool) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = match well {
+            true => State::default(),
+            false => State { failures: state.failures.saturating_add(1), until: Some(Instant::now() + PAUSE) },
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_in_a_row_open_it_and_one_success_closes_it() {
+        let breaker = Breaker::default();
+        for well in [false, false, true, false, false] {
+            breaker.report(well);
+            assert!(breaker.check().is_ok());
+        }
+        breaker.report(false);
+        assert_eq!(breaker.check(), Err(Refusal::upstream()));
+        breaker.report(true);
+        assert!(breaker.check().is_ok());
+    }
+
+    #[test]
+    fn one_tries_when_the_pause_is_over() {
+        let breaker = Breaker(Mutex::new(State { failures: MOST, until: None }));
+        assert!(breaker.check().is_ok());
+        assert!(breaker.check().is_err());
+    }
+}

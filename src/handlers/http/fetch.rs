@@ -1,0 +1,193 @@
+//! A file as it comes, from wherever the connection broke the last time.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Buf;
+use futures_lite::future;
+use reqwest::{Response, StatusCode};
+use smol::Timer;
+
+use super::{
+    answer,
+    upstream::{Ask, Upstream, located},
+    validator::Validator,
+};
+use crate::{Bytes, Refusal};
+
+/// Tries without a byte of progress before it is given up, which is after half a minute: no client waits for longer.
+const TRIES: u32 = 10;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a segment that has begun waits for its rest, so that a slow upstream still gives a steady stream.
+const TRICKLE: Duration = Duration::from_millis(100);
+
+pub(super) struct Fetch {
+    upstream: Arc<Upstream>,
+    ask: Ask,
+    validator: Option<Validator>,
+    size: Option<u64>,
+    /// Where the next byte is in the file.
+    position: u64,
+    /// None before the first answer, and after a break.
+    response: Option<Response>,
+    /// Bytes of this answer that were had before.
+    skip: u64,
+    /// What came and did not fit into the segment before.
+    rest: Bytes,
+    failures: u32,
+    /// How it ended.
+    over: Option<Result<(), Refusal>>,
+}
+
+/// Why no chunk came, and whether it makes sense to ask again.
+enum Break {
+    Passing(Refusal),
+    Final(Refusal),
+}
+
+impl Fetch {
+    /// The body of this answer, which is the whole file.
+    pub(super) fn of(upstream: Arc<Upstream>, ask: Ask, response: Response) -> Self {
+        let (validator, size) = (Validator::of(response.headers()), answer::size(&response));
+        Self { response: Some(response), size, ..Self::new(upstream, ask, validator, None, 0) }
+    }
+
+    /// The same file from a later position.
+    pub(super) fn from(upstream: Arc<Upstream>, ask: Ask, validator: Validator, size: u64, position: u64) -> Self {
+        Self::new(upstream, ask, Some(validator), Some(size), position)
+    }
+
+    fn new(upstream: Arc<Upstream>, ask: Ask, validator: Option<Validator>, size: Option<u64>, position: u64) -> Self {
+        let (response, skip, rest, failures, over) = (None, 0, Bytes::new(), 0, None);
+        Self { upstream, ask, validator, size, position, response, skip, rest, failures, over }
+    }
+
+    /// How many bytes the whole file has, if the upstream said so.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// What comes next, of any length. The future can be dropped, and nothing is lost.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Refusal> {
+        while self.over.is_none() {
+            match self.try_chunk().await {
+                Ok(Some(chunk)) => {
+                    self.failures = 0;
+                    self.position += chunk.len() as u64;
+                    return Ok(Some(chunk));
+                }
+                Ok(None) => self.over = Some(Ok(())),
+                Err(Break::Final(refusal)) => self.over = Some(Err(located(&self.ask.url, refusal))),
+                Err(Break::Passing(refusal)) => self.broke(located(&self.ask.url, refusal)),
+            }
+        }
+        self.over.clone().unwrap_or(Ok(())).map(|()| None)
+    }
+
+    fn broke(&mut self, refusal: Refusal) {
+        self.response = None;
+        self.failures += 1;
+        if self.size == Some(self.position) {
+            self.over = Some(Ok(()));
+        } else if self.validator.is_none() || self.failures > TRIES {
+            self.over = Some(Err(refusal));
+        } else {
+            log::warn!("{refusal}; going on at byte {}", self.position);
+        }
+    }
+
+    /// The next bytes, at most so many, in memory of their own: chunks are slices of a large buffer of the connection.
+    pub(super) async fn segment(&mut self, most: usize) -> Result<Option<Bytes>, Refusal> {
+        if self.rest.is_empty() {
+            let Some(chunk) = self.chunk().await? else { return Ok(None) };
+            self.rest = chunk;
+        }
+        let mut segment = Vec::with_capacity(most);
+        let mut patience = Timer::after(TRICKLE);
+        loop {
+            let fitting = self.rest.split_to(self.rest.len().min(most - segment.len()));
+            segment.extend_from_slice(&fitting);
+            if segment.len() == most {
+                break;
+            }
+            let late = async {
+                (&mut patience).await;
+                Ok(None)
+            };
+            match future::or(self.chunk(), late).await {
+                Ok(Some(chunk)) => self.rest = chunk,
+                // A failure comes again, when what was before it has been given.
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Ok(Some(segment.into()))
+    }
+
+    async fn try_chunk(&mut self) -> Result<Option<Bytes>, Break> {
+        if self.response.is_none() {
+            self.response = Some(self.ask().await?);
+        }
+        while let Some(response) = &mut self.response {
+            let Some(mut chunk) = self.upstream.chunk(response).await.map_err(Break::Passing)? else { break };
+            let had = self.skip.min(chunk.len() as u64);
+            self.skip -= had;
+            chunk.advance(had as usize);
+            if !chunk.is_empty() {
+                return Ok(Some(chunk));
+            }
+        }
+        match self.size {
+            Some(size) if self.position < size => Err(passing("the body is too short")),
+            _ => Ok(None),
+        }
+    }
+
+    /// Asks for the rest of the file; for all of it, from a server that cannot give less.
+    async fn ask(&mut self) -> Result<Response, Break> {
+        if self.failures > 0 {
+            Timer::after(pause(self.failures)).await;
+        }
+        let Some(validator) = &self.validator else { return Err(passing("it cannot be told from another file")) };
+        let answer = self.upstream.get(&self.ask, validator.rest_from(self.position)).await;
+        let response = answer.map_err(Break::Passing)?;
+        let status = response.status();
+        let is_same = validator.is_of(response.headers()) && !answer::is_encoded(&response);
+        self.skip = match status {
+            StatusCode::PARTIAL_CONTENT if is_same && answer::is_rest(&response, self.position, self.size) => 0,
+            StatusCode::OK if is_same && (self.size.is_none() || self.size == answer::size(&response)) => self.position,
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+                return Err(Break::Final(Refusal::upstream().because("the file changed upstream")));
+            }
+            _ if answer::is_passing(status) => return Err(passing(format_args!("answered {status}"))),
+            _ => {
+                return Err(Break::Final(
+                    Refusal::upstream().because(format_args!("the file is gone, answered {status}")),
+                ));
+            }
+        };
+        if self.skip > 0 {
+            log::info!("{}: the upstream gives no ranges, so {} bytes come again", self.ask.url, self.skip);
+        }
+        Ok(response)
+    }
+}
+
+fn passing(why: impl fmt::Display) -> Break {
+    Break::Passing(Refusal::upstream().because(why))
+}
+
+fn pause(failures: u32) -> Duration {
+    LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.saturating_pow(failures - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tries_take_no_longer_than_the_patience_of_a_transfer() {
+        let all: Duration = (1..=TRIES).map(pause).sum();
+        assert!((20..30).contains(&all.as_secs()), "{all:?}");
+    }
+}

@@ -1,0 +1,95 @@
+use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE};
+
+/// What tells one state of a file from another (RFC 9110 section 8.8), to the byte: a weak ETag alone does not.
+#[derive(Clone, Debug)]
+pub(super) struct Validator {
+    etag: Option<HeaderValue>,
+    modified: Option<HeaderValue>,
+}
+
+impl Validator {
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        let validator = Self { etag: headers.get(ETAG).cloned(), modified: headers.get(LAST_MODIFIED).cloned() };
+        validator.strongest().is_some().then_some(validator)
+    }
+
+    /// Whether an answer with these headers is of the same file, byte for byte.
+    pub(super) fn is_of(&self, headers: &HeaderMap) -> bool {
+        let (etag, modified) = (headers.get(ETAG), headers.get(LAST_MODIFIED));
+        match (&self.etag, etag) {
+            (Some(ours), Some(theirs)) if ours != theirs => false,
+            (Some(ours), Some(_)) if is_strong(ours) => true,
+            _ => modified.is_some() && modified == self.modified.as_ref(),
+        }
+    }
+
+    /// Asks for the rest of the file, if it is still the same.
+    pub(super) fn rest_from(&self, position: u64) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if position > 0 {
+            let range = HeaderValue::try_from(format!("bytes={position}-")).expect("digits are a header value");
+            headers.insert(RANGE, range);
+            headers.extend(self.strongest().map(|validator| (IF_RANGE, validator.clone())));
+        }
+        headers
+    }
+
+    /// Asks for the file if it is not the same any more.
+    pub(super) fn if_changed(&self) -> HeaderMap {
+        let etag = self.etag.iter().map(|etag| (IF_NONE_MATCH, etag.clone()));
+        let modified = self.modified.iter().map(|date| (IF_MODIFIED_SINCE, date.clone()));
+        etag.chain(modified).collect()
+    }
+
+    fn strongest(&self) -> Option<&HeaderValue> {
+        self.etag.as_ref().filter(|etag| is_strong(etag)).or(self.modified.as_ref())
+    }
+}
+
+fn is_strong(etag: &HeaderValue) -> bool {
+    etag.as_bytes().starts_with(b"\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(etag: &str, modified: &str) -> HeaderMap {
+        let both = [(ETAG, etag), (LAST_MODIFIED, modified)];
+        both.into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (name, value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_the_same() {
+        for (ours, theirs, same) in [
+            (("\"a\"", ""), ("\"a\"", ""), true),
+            (("\"a\"", "Mon"), ("\"a\"", ""), true),
+            (("\"a\"", "Mon"), ("\"b\"", "Mon"), false),
+            (("\"a\"", ""), ("", ""), false),
+            (("\"a\"", ""), ("", "Mon"), false),
+            (("\"a\"", "Mon"), ("", "Mon"), true),
+            (("", "Mon"), ("\"a\"", "Mon"), true),
+            (("", "Mon"), ("", "Tue"), false),
+            (("W/\"a\"", "Mon"), ("W/\"a\"", "Mon"), true),
+            (("W/\"a\"", "Mon"), ("W/\"a\"", "Tue"), false),
+            (("W/\"a\"", "Mon"), ("W/\"a\"", ""), false),
+        ] {
+            let validator = Validator::of(&headers(ours.0, ours.1)).unwrap();
+            assert_eq!(validator.is_of(&headers(theirs.0, theirs.1)), same, "{ours:?} {theirs:?}");
+        }
+        assert!(Validator::of(&headers("W/\"a\"", "")).is_none());
+        assert!(Validator::of(&headers("", "")).is_none());
+    }
+
+    #[test]
+    fn what_is_asked() {
+        let validator = Validator::of(&headers("W/\"a\"", "Mon")).unwrap();
+        let rest = validator.rest_from(7);
+        assert_eq!((&rest[RANGE], &rest[IF_RANGE]), (&"bytes=7-".parse().unwrap(), &"Mon".parse().unwrap()));
+        assert!(validator.rest_from(0).is_empty());
+        assert_eq!(validator.if_changed().len(), 2);
+    }
+}

@@ -1,0 +1,163 @@
+//! An upstream that has one file under every name, knows ranges and validators, and fails as it is told.
+
+use std::{
+    collections::VecDeque,
+    io::Write,
+    net::{Shutdown, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use super::upstream::{self, Upstream};
+
+/// What becomes of an answer with a body. An answer for which nothing is said is whole.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// After so many bytes of the body the connection is reset.
+    Reset(usize),
+    /// It is closed, in good order.
+    Close(usize),
+    /// Nothing more comes.
+    Stall(usize),
+    /// There is no file but this status.
+    Status(&'static str),
+}
+
+pub struct Files {
+    upstream: Upstream,
+    pub state: Arc<State>,
+}
+
+pub struct State {
+    pub content: Mutex<Vec<u8>>,
+    /// Lines of the head, each with its end.
+    pub headers: Mutex<String>,
+    /// What a 304 and a range are for.
+    pub etag: Mutex<Option<&'static str>>,
+    pub ranges: Mutex<bool>,
+    pub chunked: Mutex<bool>,
+    pub faults: Mutex<VecDeque<Fault>>,
+    pub heads: Mutex<Vec<String>>,
+    /// Bytes of bodies that were sent.
+    pub served: AtomicUsize,
+    /// Before each answer.
+    pub delay: Mutex<Duration>,
+}
+
+pub fn content(size: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(size as u64);
+    std::iter::repeat_with(|| random.u8(..)).take(size).collect()
+}
+
+impl Files {
+    pub fn new(size: usize) -> Self {
+        let state = Arc::new(State {
+            content: Mutex::new(content(size)),
+            headers: Mutex::default(),
+            etag: Mutex::new(Some("\"one\"")),
+            ranges: Mutex::new(true),
+            chunked: Mutex::new(false),
+            faults: Mutex::default(),
+            heads: Mutex::default(),
+            served: AtomicUsize::new(0),
+            delay: Mutex::default(),
+        });
+        let serving = state.clone();
+        Self { upstream: Upstream::new(move |head, stream| serving.answer(head, stream)), state }
+    }
+
+    pub fn url(&self) -> String {
+        self.upstream.url()
+    }
+
+    pub fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state.faults.lock().unwrap().extend(faults);
+    }
+
+    pub fn requests(&self) -> usize {
+        self.state.heads.lock().unwrap().len()
+    }
+
+    /// The value of this header in the n-th request.
+    pub fn asked(&self, n: usize, header: &str) -> Option<String> {
+        value(&self.state.heads.lock().unwrap()[n], header)
+    }
+
+    pub fn served(&self) -> usize {
+        self.state.served.load(SeqCst)
+    }
+}
+
+fn value(head: &str, header: &str) -> Option<String> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines.find(|(name, _)| name.eq_ignore_ascii_case(header)).map(|(_, value)| value.to_owned())
+}
+
+impl State {
+    fn answer(&self, head: &str, stream: &mut TcpStream) {
+        self.heads.lock().unwrap().push(head.to_owned());
+        std::thread::sleep(*self.delay.lock().unwrap());
+        let content = self.content.lock().unwrap().clone();
+        let etag = *self.etag.lock().unwrap();
+        let fault = self.faults.lock().unwrap().pop_front();
+        if let Some(Fault::Status(status)) = fault {
+            return write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nno").unwrap();
+        }
+        let mut extra = self.headers.lock().unwrap().clone();
+        extra += &etag.map(|etag| format!("ETag: {etag}\r\n")).unwrap_or_default();
+        if etag.is_some() && value(head, "if-none-match").as_deref() == etag {
+            return write!(stream, "HTTP/1.1 304 Not Modified\r\n{extra}\r\n").unwrap();
+        }
+        let range = value(head, "range").filter(|_| *self.ranges.lock().unwrap());
+        let same = value(head, "if-range").is_none_or(|validator| Some(validator.as_str()) == etag);
+        let first = range.filter(|_| same).map(|range| range["bytes=".len()..].trim_end_matches('-').parse().unwrap());
+        let body = &content[first.unwrap_or(0)..];
+        let status = match first {
+            Some(first) => {
+                let (last, size) = (content.len() - 1, content.len());
+                format!("206 Partial Content\r\nContent-Range: bytes {first}-{last}/{size}")
+            }
+            None => "200 OK".to_owned(),
+        };
+        let framing = match *self.chunked.lock().unwrap() {
+            true => "Transfer-Encoding: chunked".to_owned(),
+            false => format!("Content-Length: {}", body.len()),
+        };
+        write!(stream, "HTTP/1.1 {status}\r\n{extra}{framing}\r\n\r\n").unwrap();
+        self.body(stream, body, fault);
+    }
+
+    fn body(&self, stream: &mut TcpStream, body: &[u8], fault: Option<Fault>) {
+        let until = match fault {
+            Some(Fault::Reset(n) | Fault::Close(n) | Fault::Stall(n)) => n.min(body.len()),
+            _ => body.len(),
+        };
+        let chunked = *self.chunked.lock().unwrap();
+        for piece in body[..until].chunks(16 << 10) {
+            let sent = match chunked {
+                true => write!(stream, "{:x}\r\n", piece.len())
+                    .and_then(|()| stream.write_all(piece))
+                    .and_then(|()| stream.write_all(b"\r\n")),
+                false => stream.write_all(piece),
+            };
+            if sent.is_err() {
+                return;
+            }
+            self.served.fetch_add(piece.len(), SeqCst);
+        }
+        match fault {
+            Some(Fault::Reset(_)) => {
+                // A reset takes with it what the other side has not read.
+                std::thread::sleep(Duration::from_millis(20));
+                upstream::reset(stream);
+            }
+            Some(Fault::Close(_)) => drop(stream.shutdown(Shutdown::Both)),
+            Some(Fault::Stall(_)) => upstream::until_closed(stream),
+            _ if chunked => drop(stream.write_all(b"0\r\n\r\n")),
+            _ => {}
+        }
+    }
+}
