@@ -5,6 +5,8 @@
 mod files;
 #[path = "http/resume.rs"]
 mod resume;
+#[path = "http/shared.rs"]
+mod shared;
 #[path = "http/upstream.rs"]
 mod upstream;
 

@@ -3,34 +3,51 @@
 mod answer;
 mod base;
 mod breaker;
+mod cache;
 mod fetch;
+mod gateway;
+mod identity;
+mod names;
+mod object;
+mod sharing;
 mod tls;
 mod upstream;
 mod validator;
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, sync::OnceLock, time::Duration};
 
 use async_compat::Compat;
-use genawaiter::rc::{Co, Gen};
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use self::{
     base::Base,
-    fetch::Fetch,
-    upstream::{Ask, Settings, Upstream, located},
+    gateway::{Gateway, Rules},
+    upstream::{Ask, Settings, Upstream},
 };
-use crate::{Bytes, Error, Refusal, Request, Source, handler::Answer};
+use crate::{Error, Refusal, Request, Source, handler::Answer};
 
 const PRODUCT: &str = concat!("tuffet/", env!("CARGO_PKG_VERSION"));
 
+/// Headers that the handler sends itself, or that belong to the connection.
+const OWN: [HeaderName; 12] = [
+    header::ACCEPT_ENCODING,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::HOST,
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
+    header::RANGE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
 /// Reads files from an HTTP or HTTPS server, and takes no writes.
 ///
-/// Each RRQ is a GET of the base followed by [`Request::path`]; the body is handed on as it comes, and no faster than
-/// the client takes it. `tsize` is known if the server sends a `Content-Length`. What the server answers becomes:
+/// An RRQ becomes a GET of the base followed by [`Request::path`]. `tsize` is known if the server sends a
+/// `Content-Length`. What the server answers becomes:
 ///
 /// | answer                               | for the peer                            |
 /// |--------------------------------------|-----------------------------------------|
@@ -38,14 +55,34 @@ const PRODUCT: &str = concat!("tuffet/", env!("CARGO_PKG_VERSION"));
 /// | 404, 410, a redirect to a directory  | [`Refusal::not_found`]                  |
 /// | 401, 403                             | [`Refusal::denied`]                     |
 /// | 200 with a `Content-Encoding`        | [`Refusal::internal`]: it was not asked |
-/// | anything else, no answer, a break    | [`Refusal::upstream`]                   |
+/// | anything else, or no answer          | [`Refusal::upstream`]                   |
 ///
-/// One handler has one pool of connections, shared by all threads. A transfer that ends early closes its connection
-/// at once. The proxies of the environment (`http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`) are used unless
-/// [`direct`](Self::direct) is called.
+/// # Shared
+/// Transfers of the same file share one GET, if the answer has a `Content-Length` and a strong `ETag` or a
+/// `Last-Modified`, and no `Cache-Control: private` or `no-store` and no `Vary: *`. What comes is kept in a
+/// [cache](Self::cache), least recently used given up first, and fetched again by a `Range` for those who find it gone.
+/// Nothing is fetched farther than 64 KiB beyond the foremost reader, and nothing when the last one has left.
 ///
-/// A download costs about 1 MiB, however slow its client is: chunks are slices of the connection's read buffer,
-/// which grows while the upstream is fast. The kernel's receive buffer comes on top.
+/// An answer is good for its `max-age`, and for 1 s at least; then the next RRQ asks whether the file has changed.
+/// That there is no such file is [remembered](Self::remember_misses) for 5 s, of up to 1024 names. Who asks while
+/// another one asks for the same name gets the same answer. Any other file is a GET of each transfer, handed on as it
+/// comes and no faster than the client takes it.
+///
+/// # Resumed
+/// When a connection breaks, or is silent for the [`read_timeout`](Self::read_timeout), the file goes on where it was,
+/// if it has a strong `ETag` or a `Last-Modified`: after 100 ms, then twice as long each time, up to 5 s. Ten tries
+/// without a byte of progress, which is about half a minute of pauses, end it with [`Refusal::upstream`]. So does a
+/// file that has changed: old and new are never mixed. A server without ranges sends the beginning again.
+///
+/// After three failures in a row (no answer, or 502 to 504) the upstream is left alone for 2 s, and new transfers that
+/// need it are refused at once.
+///
+/// # Bounded
+/// Beside the cache, a transfer holds at most two segments of 32 KiB. Each fetch, of which there is one for all readers
+/// that are near each other, costs a connection, up to about 1 MiB of its buffers, and the kernel's receive buffer.
+///
+/// One handler has one pool of connections, shared by all threads. The proxies of the environment (`http_proxy`,
+/// `https_proxy`, `all_proxy`, `no_proxy`) are used unless [`direct`](Self::direct) is called.
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,14 +90,16 @@ const PRODUCT: &str = concat!("tuffet/", env!("CARGO_PKG_VERSION"));
 ///
 /// let mirror = Http::base("http://deb.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot")?
 ///     .connect_timeout(Duration::from_secs(2))
-///     .redirects(0);
+///     .cache(64 << 20)
+///     .header("X-Site", "building 5")?;
 /// # assert!(mirror.describe().ends_with("/netboot/"));
 /// # assert!(!mirror.takes_writes());
 /// # Ok::<(), tuffet::Error>(())
 /// ```
 pub struct Http {
     settings: Settings,
-    upstream: OnceLock<Result<Arc<Upstream>, String>>,
+    rules: Rules,
+    gateway: OnceLock<Result<Gateway, String>>,
 }
 
 impl Http {
@@ -79,38 +118,40 @@ impl Http {
             redirects: 5,
             direct: false,
             headers: HeaderMap::from_iter([
-                (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
-                (USER_AGENT, HeaderValue::from_static(PRODUCT)),
+                (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+                (header::USER_AGENT, HeaderValue::from_static(PRODUCT)),
             ]),
             tls: tls::system(base.is_https()),
             base,
         };
-        Ok(Self { settings, upstream: OnceLock::new() })
+        let misses = Duration::from_secs(5);
+        let rules = Rules { cache: 4 << 20, misses, identify: false, stale_if_error: false };
+        Ok(Self { settings, rules, gateway: OnceLock::new() })
     }
 
     /// How long a connection may take to be made, name resolution and TLS included. Defaults to 5 s.
     #[must_use]
     pub fn connect_timeout(self, limit: Duration) -> Self {
-        self.with(|settings| settings.connect_timeout = limit)
+        self.with(|http| http.settings.connect_timeout = limit)
     }
 
     /// How long the server may be silent: before the head of its answer, and between any two pieces of the body. Time
     /// in which the client takes nothing does not count. Defaults to 20 s.
     #[must_use]
     pub fn read_timeout(self, limit: Duration) -> Self {
-        self.with(|settings| settings.read_timeout = limit)
+        self.with(|http| http.settings.read_timeout = limit)
     }
 
     /// How many redirects are followed, wherever they lead, but never from https to http. Defaults to 5.
     #[must_use]
     pub fn redirects(self, most: usize) -> Self {
-        self.with(|settings| settings.redirects = most)
+        self.with(|http| http.settings.redirects = most)
     }
 
     /// Uses no proxy, whatever the environment says.
     #[must_use]
     pub fn direct(self) -> Self {
-        self.with(|settings| settings.direct = true)
+        self.with(|http| http.settings.direct = true)
     }
 
     /// Trusts the certificates of this PEM file, too. Defaults to those of the system.
@@ -119,44 +160,67 @@ impl Http {
     /// [`Error::Config`] if there is no certificate in it, or one that cannot be used.
     pub fn root_certificates(self, pem: &[u8]) -> Result<Self, Error> {
         let tls = tls::with_roots(pem)?;
-        Ok(self.with(|settings| settings.tls = tls))
+        Ok(self.with(|http| http.settings.tls = tls))
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        change(&mut self.settings);
-        Self { upstream: OnceLock::new(), ..self }
+    /// Sends this header with each request, wherever redirects lead; `Authorization` and `Cookie` stay with the host.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if this is no header, or one of those that the handler sends itself, such as `Range`.
+    pub fn header(self, name: &str, value: &str) -> Result<Self, Error> {
+        let no = |why| Error::Config(format!("{name:?} is not a header to send: {why}"));
+        let parsed = HeaderName::try_from(name).map_err(|_| no("that is not a name"))?;
+        let value = HeaderValue::try_from(value).map_err(|_| no("its value has characters that are not allowed"))?;
+        if OWN.contains(&parsed) {
+            return Err(no("it is not for you to say"));
+        }
+        Ok(self.with(|http| _ = http.settings.headers.insert(parsed, value)))
     }
 
-    fn upstream(&self) -> Result<&Arc<Upstream>, Refusal> {
-        let upstream = self.upstream.get_or_init(|| Upstream::new(&self.settings).map(Arc::new));
-        upstream.as_ref().map_err(|why| Refusal::internal().because(why))
+    /// Tells the upstream who asks: `X-Forwarded-For`, `X-TFTP-IP`, `X-TFTP-Port` and `X-TFTP-File` (the name as it was
+    /// sent). What it answers then is for that client alone, unless its `Cache-Control` says `public`. Defaults to no.
+    #[must_use]
+    pub fn identify(self, yes: bool) -> Self {
+        self.with(|http| http.rules.identify = yes)
+    }
+
+    /// How many bytes of files are kept to be shared. With less than 32 KiB nothing is, and each RRQ is a GET of its
+    /// own. Defaults to 4 MiB.
+    #[must_use]
+    pub fn cache(self, bytes: usize) -> Self {
+        self.with(|http| http.rules.cache = bytes)
+    }
+
+    /// How long it is remembered that there is no file of a name. Boot loaders ask for many that are not there.
+    /// Defaults to 5 s.
+    #[must_use]
+    pub fn remember_misses(self, time: Duration) -> Self {
+        self.with(|http| http.rules.misses = time)
+    }
+
+    /// Serves what was had before when the upstream does not answer or answers 500 to 599, as far as it is still in
+    /// the cache. Defaults to no.
+    #[must_use]
+    pub fn stale_if_error(self, yes: bool) -> Self {
+        self.with(|http| http.rules.stale_if_error = yes)
+    }
+
+    /// Bytes in the cache now.
+    pub fn cached(&self) -> usize {
+        self.gateway.get().and_then(|gateway| gateway.as_ref().ok()).map_or(0, Gateway::cached)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        Self { gateway: OnceLock::new(), ..self }
     }
 
     async fn open(&self, request: &Request) -> Result<Source, Refusal> {
-        let upstream = self.upstream()?;
-        let ask = Ask { url: self.settings.base.join(request.path()), headers: HeaderMap::new() };
-        let answer = upstream.open(&ask, HeaderMap::new()).await.and_then(answer::file);
-        let response = answer.map_err(|refusal| located(&ask.url, refusal))?;
-        Ok(streamed(Fetch::of(upstream.clone(), ask, response)))
+        let new = || Upstream::new(&self.settings).map(|upstream| Gateway::new(upstream, self.rules));
+        let gateway = self.gateway.get_or_init(new).as_ref().map_err(|why| Refusal::internal().because(why))?;
+        let headers = if self.rules.identify { identity::headers(request) } else { HeaderMap::new() };
+        gateway.open(Ask { url: self.settings.base.join(request.path()), headers }).await
     }
-}
-
-/// A body for one transfer, as it comes.
-fn streamed(fetch: Fetch) -> Source {
-    let size = fetch.size();
-    // As in `read`, everything that touches a response does it in a tokio context, the drop included.
-    let source = Source::from(Gen::new(|co| Compat::new(chunks(co, fetch))));
-    match size {
-        Some(size) => source.with_size(size),
-        None => source,
-    }
-}
-
-async fn chunks(co: Co<Bytes>, mut fetch: Fetch) -> Result<(), Refusal> {
-    while let Some(chunk) = fetch.chunk().await? {
-        co.yield_(chunk).await;
-    }
-    Ok(())
 }
 
 impl crate::Handler for Http {
@@ -178,6 +242,7 @@ impl fmt::Debug for Http {
             .field("read_timeout", &self.settings.read_timeout)
             .field("redirects", &self.settings.redirects)
             .field("direct", &self.settings.direct)
+            .field("cache", &self.rules.cache)
             .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`Chain`] | what the first of several handlers has | |
 //! | [`Directory`] | the files of a directory, and takes uploads if told to | `directory` |
-//! | [`Http`] | the files below an HTTP(S) URL, streamed | `http` |
+//! | [`Http`] | the files below an HTTP(S) URL, shared and resumed | `http` |
 //! | [`Memory`] | files that it keeps in memory | |
 
 mod chain;

@@ -43,6 +43,8 @@ pub struct State {
     pub heads: Mutex<Vec<String>>,
     /// Bytes of bodies that were sent.
     pub served: AtomicUsize,
+    /// Bodies that are being sent.
+    pub open: AtomicUsize,
     /// Before each answer.
     pub delay: Mutex<Duration>,
 }
@@ -63,6 +65,7 @@ impl Files {
             faults: Mutex::default(),
             heads: Mutex::default(),
             served: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             delay: Mutex::default(),
         });
         let serving = state.clone();
@@ -75,6 +78,10 @@ impl Files {
 
     pub fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.faults.lock().unwrap().extend(faults);
+    }
+
+    pub fn content(&self) -> Vec<u8> {
+        self.state.content.lock().unwrap().clone()
     }
 
     pub fn requests(&self) -> usize {
@@ -126,8 +133,12 @@ impl State {
             true => "Transfer-Encoding: chunked".to_owned(),
             false => format!("Content-Length: {}", body.len()),
         };
-        write!(stream, "HTTP/1.1 {status}\r\n{extra}{framing}\r\n\r\n").unwrap();
+        if write!(stream, "HTTP/1.1 {status}\r\n{extra}{framing}\r\n\r\n").is_err() {
+            return;
+        }
+        self.open.fetch_add(1, SeqCst);
         self.body(stream, body, fault);
+        self.open.fetch_sub(1, SeqCst);
     }
 
     fn body(&self, stream: &mut TcpStream, body: &[u8], fault: Option<Fault>) {

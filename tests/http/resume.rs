@@ -12,17 +12,13 @@ use super::{
 
 const SIZE: usize = 300_000;
 
-fn whole(files: &Files) -> Vec<u8> {
-    files.state.content.lock().unwrap().clone()
-}
-
 #[test]
 fn a_break_anywhere_is_a_pause() {
     for n in [0, 1, 511, 65_536, SIZE - 1] {
         for fault in [Fault::Reset(n), Fault::Close(n)] {
             let files = Files::new(SIZE);
             files.fail([fault]);
-            assert!(fetch(&http(&files.url()), "x").unwrap() == whole(&files), "{fault:?}");
+            assert!(fetch(&http(&files.url()), "x").unwrap() == files.content(), "{fault:?}");
             assert_eq!(files.requests(), 2, "{fault:?}");
             let range = files.asked(1, "range");
             match fault {
@@ -38,7 +34,7 @@ fn a_break_anywhere_is_a_pause() {
 fn many_breaks_with_progress_are_survived() {
     let files = Files::new(SIZE);
     files.fail([Fault::Close(SIZE / 30); 25]);
-    assert!(fetch(&http(&files.url()), "x").unwrap() == whole(&files));
+    assert!(fetch(&http(&files.url()), "x").unwrap() == files.content());
     assert_eq!(files.served(), SIZE);
 }
 
@@ -47,7 +43,7 @@ fn a_stall_is_left_behind() {
     let files = Files::new(SIZE);
     files.fail([Fault::Stall(1000), Fault::Stall(0)]);
     let http = http(&files.url()).read_timeout(Duration::from_millis(300));
-    assert!(fetch(&http, "x").unwrap() == whole(&files));
+    assert!(fetch(&http, "x").unwrap() == files.content());
     assert_eq!(files.asked(2, "range").unwrap(), "bytes=1000-");
 }
 
@@ -56,7 +52,7 @@ fn a_restart_of_the_upstream_is_survived() {
     let files = Files::new(SIZE);
     let busy = Fault::Status("503 Service Unavailable");
     files.fail([Fault::Close(70_000), busy, Fault::Status("500 Internal Server Error"), busy]);
-    assert!(fetch(&http(&files.url()), "x").unwrap() == whole(&files));
+    assert!(fetch(&http(&files.url()), "x").unwrap() == files.content());
     assert_eq!(files.requests(), 5);
 }
 
@@ -67,7 +63,7 @@ fn a_date_is_a_validator() {
     *files.state.headers.lock().unwrap() = "Last-Modified: Sat, 21 Nov 2026 00:00:00 GMT\r\n".into();
     // This upstream compares nothing but ETags, and so gives all of the file.
     files.fail([Fault::Close(70_000)]);
-    assert!(fetch(&http(&files.url()), "x").unwrap() == whole(&files));
+    assert!(fetch(&http(&files.url()), "x").unwrap() == files.content());
     assert_eq!(files.asked(1, "if-range").unwrap(), "Sat, 21 Nov 2026 00:00:00 GMT");
 }
 
@@ -76,7 +72,7 @@ fn without_ranges_the_beginning_comes_again() {
     let files = Files::new(SIZE);
     *files.state.ranges.lock().unwrap() = false;
     files.fail([Fault::Close(70_000), Fault::Close(60_000), Fault::Close(200_000)]);
-    assert!(fetch(&http(&files.url()), "x").unwrap() == whole(&files));
+    assert!(fetch(&http(&files.url()), "x").unwrap() == files.content());
     assert_eq!(files.served(), SIZE + 330_000);
 }
 
@@ -85,14 +81,14 @@ fn chunks_of_unknown_number_go_on_too() {
     let files = Files::new(SIZE);
     *files.state.chunked.lock().unwrap() = true;
     files.fail([Fault::Close(70_000)]);
-    assert!(fetch(&http(&files.url()), "x").unwrap() == whole(&files));
+    assert!(fetch(&http(&files.url()), "x").unwrap() == files.content());
 }
 
 #[test]
 fn a_file_that_changed_is_not_mixed() {
     for (ranges, size) in [(true, SIZE), (false, SIZE), (true, 10), (true, SIZE + 1)] {
         let files = Files::new(SIZE);
-        let old = whole(&files);
+        let old = files.content();
         *files.state.ranges.lock().unwrap() = ranges;
         files.fail([Fault::Close(70_000)]);
         let mut source = open(&http(&files.url()), "x").unwrap();

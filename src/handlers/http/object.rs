@@ -1,0 +1,305 @@
+//! One state of one file, read by any number of transfers.
+//!
+//! What they need is fetched by tasks of its own, beside the thread that reqwest needs anyway, so that no transfer waits
+//! for another one's client. A fetch gets what some reader wants, a segment ahead and no more. Readers behind it find
+//! the segments in the cache; for those who find them gone another fetch begins where they are.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures_lite::future;
+use reqwest::Response;
+use smol::Timer;
+use tokio::{sync::Notify, task::AbortHandle};
+
+use super::{
+    cache::{Cache, SEGMENT},
+    fetch::Fetch,
+    upstream::{Ask, Upstream},
+    validator::Validator,
+};
+use crate::{Bytes, Refusal};
+
+/// A reader waits for a fetch that is no farther behind than this, and does not begin another.
+const NEAR: u64 = 8 * SEGMENT as u64;
+
+/// How far a fetch goes beyond what its foremost reader has.
+const LOOK_AHEAD: u64 = SEGMENT as u64;
+
+/// A fetch that nobody wanted anything of for so long is given up, if it has all or there is another.
+const LEFT_BEHIND: Duration = Duration::from_secs(15);
+
+pub(super) struct Object {
+    id: u64,
+    ask: Ask,
+    validator: Validator,
+    size: u64,
+    upstream: Arc<Upstream>,
+    cache: Arc<Cache>,
+    state: Mutex<State>,
+    /// A segment came, or a fetch ended.
+    arrived: Notify,
+    /// A reader has got on.
+    wanted: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    readers: usize,
+    fetches: Vec<Running>,
+    begun: u64,
+    failed: Option<Refusal>,
+}
+
+struct Running {
+    id: u64,
+    /// Where its next segment begins.
+    position: u64,
+    /// How far it is to go.
+    goal: u64,
+    /// Its last segments. Whatever becomes of them in the cache, the foremost reader finds them here.
+    last: VecDeque<(u64, Bytes)>,
+    task: AbortHandle,
+}
+
+impl Object {
+    pub(super) fn new(
+        (upstream, cache): (Arc<Upstream>, Arc<Cache>),
+        ask: Ask,
+        (validator, size): (Validator, u64),
+    ) -> Arc<Self> {
+        static IDS: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Self {
+            id: IDS.fetch_add(1, Relaxed),
+            ask,
+            validator,
+            size,
+            upstream,
+            cache,
+            state: Mutex::default(),
+            arrived: Notify::new(),
+            wanted: Notify::new(),
+        })
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(super) fn validator(&self) -> &Validator {
+        &self.validator
+    }
+
+    /// Whether no more of it can be had.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state().failed.is_some()
+    }
+
+    pub(super) fn reader(self: &Arc<Self>) -> Reader {
+        self.state().readers += 1;
+        Reader { object: self.clone(), position: 0 }
+    }
+
+    /// Takes the body of an answer that has all of it, if its beginning is not there yet.
+    pub(super) fn adopt(self: &Arc<Self>, response: Response) {
+        if self.size > 0 && self.cache.find(self.id, 0).is_none() {
+            let fetch = Fetch::of(self.upstream.clone(), self.ask.clone(), response);
+            self.begin(&mut self.state(), fetch, 0, 0);
+        }
+    }
+
+    /// What is there from this position on. If there is nothing, it is on its way when this has returned.
+    fn find(self: &Arc<Self>, position: u64) -> Result<Option<Bytes>, Refusal> {
+        let mut state = self.state();
+        let last = state.fetches.iter().flat_map(|fetch| &fetch.last);
+        let found = last.filter_map(|(start, bytes)| rest(*start, bytes, position)).next();
+        if let Some(bytes) = found.or_else(|| self.cache.find(self.id, position)) {
+            self.look_ahead(&mut state, position + bytes.len() as u64);
+            return Ok(Some(bytes));
+        }
+        if let Some(refusal) = &state.failed {
+            return Err(refusal.clone());
+        }
+        let behind = state
+            .fetches
+            .iter_mut()
+            .filter(|fetch| (position.saturating_sub(NEAR)..=position).contains(&fetch.position));
+        match behind.max_by_key(|fetch| fetch.position) {
+            Some(fetch) => fetch.goal = fetch.goal.max(position + LOOK_AHEAD),
+            None => {
+                let (upstream, ask, validator) = (self.upstream.clone(), self.ask.clone(), self.validator.clone());
+                let fetch = Fetch::from(upstream, ask, validator, self.size, position);
+                self.begin(&mut state, fetch, position, position + LOOK_AHEAD);
+            }
+        }
+        self.wanted.notify_waiters();
+        Ok(None)
+    }
+
+    /// The reader who is the first to get here will soon want more.
+    fn look_ahead(&self, state: &mut State, position: u64) {
+        let goal = position + LOOK_AHEAD;
+        let leading = state.fetches.iter_mut().find(|fetch| (position..goal).contains(&fetch.position));
+        if let Some(fetch) = leading.filter(|fetch| fetch.goal < goal)
+            && self.cache.find(self.id, fetch.position).is_none()
+        {
+            fetch.goal = goal;
+            self.wanted.notify_waiters();
+        }
+    }
+
+    fn begin(self: &Arc<Self>, state: &mut State, fetch: Fetch, position: u64, goal: u64) {
+        state.begun += 1;
+        let id = state.begun;
+        let task = tokio::spawn(run(Turn { object: self.clone(), id }, fetch)).abort_handle();
+        state.fetches.push(Running { id, position, goal, last: VecDeque::new(), task });
+    }
+
+    /// How many bytes this fetch is to bring next.
+    fn demand(&self, id: u64) -> usize {
+        let mut state = self.state();
+        let Some(fetch) = state.fetch(id).filter(|fetch| fetch.position < fetch.goal.min(self.size)) else { return 0 };
+        usize::try_from(self.size - fetch.position).map_or(SEGMENT, |left| left.min(SEGMENT))
+    }
+
+    /// Takes what a fetch brought. Whether it goes on.
+    fn put(&self, id: u64, bytes: Result<Option<Bytes>, Refusal>) -> bool {
+        let mut state = self.state();
+        let Some(fetch) = state.fetch(id) else { return false };
+        let bytes = match bytes {
+            Ok(Some(bytes)) => bytes,
+            // It is not asked for more than there is.
+            Ok(None) => return false,
+            Err(refusal) => {
+                state.failed = Some(refusal);
+                return false;
+            }
+        };
+        let position = fetch.position;
+        fetch.position += bytes.len() as u64;
+        fetch.last.push_back((position, bytes.clone()));
+        let mut kept: u64 = fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        while kept > LOOK_AHEAD + SEGMENT as u64
+            && let Some((_, bytes)) = fetch.last.pop_front()
+        {
+            kept -= bytes.len() as u64;
+        }
+        self.cache.insert(self.id, position, bytes);
+        drop(state);
+        self.arrived.notify_waiters();
+        true
+    }
+
+    /// Whether nobody would miss this fetch: it has all, or others do what is done.
+    fn is_spare(&self, id: u64) -> bool {
+        let mut state = self.state();
+        state.fetches.len() > 1 || state.fetch(id).is_none_or(|fetch| fetch.position == self.size)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn fetch(&mut self, id: u64) -> Option<&mut Running> {
+        self.fetches.iter_mut().find(|fetch| fetch.id == id)
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        self.cache.forget(self.id);
+    }
+}
+
+/// The task of a fetch. It ends with a failure, with the last reader, or when nobody needs it any more.
+async fn run(turn: Turn, mut fetch: Fetch) {
+    let object = &turn.object;
+    loop {
+        let wanted = object.wanted.notified();
+        let most = object.demand(turn.id);
+        if most > 0 {
+            let bytes = fetch.segment(most).await;
+            if !object.put(turn.id, bytes) {
+                return;
+            }
+        } else if !is_in_time(wanted).await && object.is_spare(turn.id) {
+            return;
+        }
+    }
+}
+
+async fn is_in_time(wanted: impl Future<Output = ()>) -> bool {
+    let late = async {
+        Timer::after(LEFT_BEHIND).await;
+        false
+    };
+    future::or(
+        async {
+            wanted.await;
+            true
+        },
+        late,
+    )
+    .await
+}
+
+/// What is left of a segment from this position on.
+fn rest(start: u64, bytes: &Bytes, position: u64) -> Option<Bytes> {
+    let had = usize::try_from(position.checked_sub(start)?).ok()?;
+    (had < bytes.len()).then(|| bytes.slice(had..))
+}
+
+/// A fetch's place among those of its object, for as long as it runs, however that ends.
+struct Turn {
+    object: Arc<Object>,
+    id: u64,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.object.state().fetches.retain(|fetch| fetch.id != self.id);
+        self.object.arrived.notify_waiters();
+    }
+}
+
+/// One transfer's way through the file.
+pub(super) struct Reader {
+    object: Arc<Object>,
+    position: u64,
+}
+
+impl Reader {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        while self.position < self.object.size {
+            let arrived = self.object.arrived.notified();
+            if let Some(bytes) = self.object.find(self.position)? {
+                self.position += bytes.len() as u64;
+                return Ok(Some(bytes));
+            }
+            arrived.await;
+        }
+        Ok(None)
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.object.size
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = self.object.state();
+        state.readers -= 1;
+        let unread = if state.readers == 0 { std::mem::take(&mut state.fetches) } else { Vec::new() };
+        drop(state);
+        unread.iter().for_each(|fetch| fetch.task.abort());
+    }
+}

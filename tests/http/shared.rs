@@ -1,0 +1,343 @@
+//! Many transfers of one file, and few requests.
+
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use smol::{LocalExecutor, future::yield_now};
+use tuffet::{Handler, Refusal, Source, handlers::Http};
+
+use super::{
+    LONG, fetch,
+    files::{Fault, Files},
+    http, next, open, request,
+};
+
+const MIB: usize = 1 << 20;
+
+/// Reads to the end, gives what came to be compared, and pauses now and then.
+async fn read(http: &Http, expected: &[u8], pause: Duration) -> Result<(), Refusal> {
+    let mut source = http.read(&request("x")).await?;
+    let mut position = 0;
+    while let Some(chunk) = source.next().await {
+        let chunk = chunk?;
+        assert!(chunk == expected[position..position + chunk.len()], "at {position}");
+        position += chunk.len();
+        match pause {
+            Duration::ZERO => yield_now().await,
+            pause => _ = smol::Timer::after(pause).await,
+        }
+    }
+    assert_eq!(position, expected.len());
+    Ok(())
+}
+
+/// So many readers at once, on each of two threads.
+fn read_all(http: &Arc<Http>, expected: &Arc<Vec<u8>>, readers: usize) {
+    let (done, all) = mpsc::channel();
+    for _ in 0..2 {
+        let (http, expected, done) = (http.clone(), expected.clone(), done.clone());
+        thread::spawn(move || {
+            let executor = LocalExecutor::new();
+            let tasks: Vec<_> = (0..readers).map(|_| executor.spawn(read(&http, &expected, Duration::ZERO))).collect();
+            smol::block_on(executor.run(async {
+                for task in tasks {
+                    task.await.unwrap();
+                }
+            }));
+            done.send(()).unwrap();
+        });
+    }
+    for _ in 0..2 {
+        all.recv_timeout(6 * LONG).unwrap();
+    }
+}
+
+#[test]
+fn two_hundred_readers_cost_the_upstream_one_file() {
+    let size = 8 * MIB;
+    for (cache, most) in [(2 * size, size), (size / 4, 3 * size)] {
+        let files = Files::new(size);
+        let (http, expected) = (Arc::new(http(&files.url()).cache(cache)), Arc::new(files.content()));
+        read_all(&http, &expected, 100);
+        println!("{} requests, {} bytes of {size} with a cache of {cache}", files.requests(), files.served());
+        assert!(files.served() <= most, "{} bytes", files.served());
+        assert!(http.cached() <= cache && http.cached() > cache / 3, "{} bytes", http.cached());
+    }
+}
+
+#[test]
+fn a_small_cache_and_many_files_end_too() {
+    let files = Files::new(MIB);
+    let (http, expected) = (Arc::new(http(&files.url()).cache(64 << 10)), files.content());
+    let executor = LocalExecutor::new();
+    let read_one = async |n: usize| {
+        let mut source = http.read(&request(&format!("{}", n % 20))).await.unwrap();
+        let mut all = Vec::new();
+        while let Some(chunk) = source.next().await {
+            all.extend_from_slice(&chunk.unwrap());
+            yield_now().await;
+        }
+        assert!(all == expected);
+    };
+    let tasks: Vec<_> = (0..60).map(|n| executor.spawn(read_one(n))).collect();
+    smol::block_on(executor.run(async {
+        for task in tasks {
+            task.await;
+        }
+    }));
+    println!("{} requests, {} bytes", files.requests(), files.served());
+    assert!(http.cached() <= 64 << 10);
+}
+
+#[test]
+fn a_late_joiner_and_a_slow_reader_get_the_same() {
+    let size = 4 * MIB;
+    let files = Files::new(size);
+    let (http, expected) = (http(&files.url()).cache(size / 4), files.content());
+    let executor = LocalExecutor::new();
+    let slow = executor.spawn(read(&http, &expected, Duration::from_millis(2)));
+    let quick = executor.spawn(read(&http, &expected, Duration::ZERO));
+    smol::block_on(executor.run(async {
+        quick.await.unwrap();
+        read(&http, &expected, Duration::ZERO).await.unwrap();
+        slow.await.unwrap();
+    }));
+    println!("{} requests, {} bytes", files.requests(), files.served());
+    assert!(files.served() <= 4 * size);
+}
+
+#[test]
+fn the_first_leaves_and_the_others_go_on() {
+    let files = Files::new(4 * MIB);
+    let (http, expected) = (http(&files.url()).cache(MIB), files.content());
+    let mut first = open(&http, "x").unwrap();
+    let mut second = open(&http, "x").unwrap();
+    next(&mut first).unwrap().unwrap();
+    drop(first);
+    let mut all = Vec::new();
+    while let Some(chunk) = next(&mut second) {
+        all.extend_from_slice(&chunk.unwrap());
+    }
+    assert!(all == expected);
+    assert_eq!(files.requests(), 1);
+}
+
+#[test]
+fn one_that_leaves_before_the_answer_leaves_the_asking_to_another() {
+    let files = Files::new(1000);
+    *files.state.delay.lock().unwrap() = Duration::from_millis(300);
+    let http = http(&files.url());
+    let executor = LocalExecutor::new();
+    let first = executor.spawn(async { drop(http.read(&request("x")).await) });
+    let others: Vec<_> =
+        (0..10).map(|_| executor.spawn(async { http.read(&request("x")).await.unwrap().collect(MIB).await })).collect();
+    smol::block_on(executor.run(async {
+        smol::Timer::after(Duration::from_millis(50)).await;
+        drop(first);
+        for other in others {
+            assert!(other.await.unwrap() == files.content());
+        }
+    }));
+    assert_eq!(files.requests(), 2);
+}
+
+#[test]
+fn the_last_who_leaves_closes_the_connection() {
+    let files = Files::new(64 * MIB);
+    let http = http(&files.url());
+    let (mut one, mut other) = (open(&http, "x").unwrap(), open(&http, "x").unwrap());
+    next(&mut one).unwrap().unwrap();
+    next(&mut other).unwrap().unwrap();
+    drop((one, other));
+    assert!(files.served() < 64 * MIB);
+    let deadline = Instant::now() + LONG;
+    while files.state.open.load(SeqCst) > 0 {
+        assert!(Instant::now() < deadline);
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn nothing_runs_ahead_of_everybody() {
+    let files = Files::new(64 * MIB);
+    let http = http(&files.url()).cache(64 * MIB);
+    let mut source = open(&http, "x").unwrap();
+    let taken = next(&mut source).unwrap().unwrap().len();
+    thread::sleep(Duration::from_millis(300));
+    assert!(http.cached() <= taken + (70 << 10), "{} bytes", http.cached());
+}
+
+#[test]
+fn a_file_in_the_cache_is_asked_about_and_not_fetched() {
+    let files = Files::new(100_000);
+    let http = http(&files.url());
+    for _ in 0..3 {
+        assert!(fetch(&http, "x").unwrap() == files.content());
+    }
+    assert_eq!(files.requests(), 1);
+    thread::sleep(Duration::from_millis(1100));
+    assert!(fetch(&http, "x").unwrap() == files.content());
+    assert_eq!((files.requests(), files.served()), (2, 100_000));
+    assert_eq!(files.asked(1, "if-none-match").unwrap(), "\"one\"");
+    *files.state.content.lock().unwrap() = b"new".into();
+    *files.state.etag.lock().unwrap() = Some("\"two\"");
+    thread::sleep(Duration::from_millis(1100));
+    assert_eq!(fetch(&http, "x").unwrap(), b"new");
+    assert!(http.cached() < 1000);
+}
+
+#[test]
+fn a_fresh_file_is_not_asked_about() {
+    let files = Files::new(100_000);
+    *files.state.headers.lock().unwrap() = "Cache-Control: max-age=60\r\n".into();
+    let http = http(&files.url());
+    fetch(&http, "x").unwrap();
+    thread::sleep(Duration::from_millis(1100));
+    fetch(&http, "x").unwrap();
+    assert_eq!(files.requests(), 1);
+}
+
+#[test]
+fn what_is_not_for_all_is_asked_for_by_each() {
+    for header in ["Cache-Control: no-store", "Cache-Control: private, max-age=60", "Vary: *"] {
+        let files = Files::new(1000);
+        *files.state.headers.lock().unwrap() = format!("{header}\r\n");
+        let http = http(&files.url());
+        for _ in 0..3 {
+            fetch(&http, "x").unwrap();
+        }
+        assert_eq!((files.requests(), http.cached()), (3, 0), "{header}");
+    }
+}
+
+#[test]
+fn without_a_cache_each_asks() {
+    let files = Files::new(100_000);
+    let http = http(&files.url()).cache(0);
+    for _ in 0..3 {
+        assert!(fetch(&http, "x").unwrap() == files.content());
+    }
+    assert_eq!((files.requests(), http.cached()), (3, 0));
+}
+
+#[test]
+fn misses_are_remembered_for_a_while() {
+    let files = Files::new(10);
+    let http = http(&files.url()).remember_misses(Duration::from_millis(400));
+    files.fail([Fault::Status("404 Not Found"), Fault::Status("410 Gone")]);
+    for n in 1..=2 {
+        for _ in 0..10 {
+            assert_eq!(fetch(&http, "x"), Err(Refusal::not_found()));
+        }
+        assert_eq!(files.requests(), n);
+        thread::sleep(Duration::from_millis(450));
+    }
+    assert!(fetch(&http, "x").is_ok());
+}
+
+#[test]
+fn a_dead_upstream_is_left_alone() {
+    let files = Files::new(10);
+    files.fail([Fault::Status("503 Service Unavailable"); 3]);
+    let http = http(&files.url());
+    for name in ["a", "b", "c", "d", "e"] {
+        assert_eq!(fetch(&http, name), Err(Refusal::upstream()));
+    }
+    assert_eq!(files.requests(), 3);
+    thread::sleep(Duration::from_millis(2100));
+    assert!(fetch(&http, "f").is_ok() && fetch(&http, "g").is_ok());
+}
+
+#[test]
+fn those_who_wait_share_a_failure() {
+    let files = Files::new(10);
+    *files.state.delay.lock().unwrap() = Duration::from_millis(200);
+    files.fail([Fault::Status("500 Internal Server Error")]);
+    let http = http(&files.url());
+    let executor = LocalExecutor::new();
+    let tasks: Vec<_> = (0..20).map(|_| executor.spawn(async { http.read(&request("x")).await.map(drop) })).collect();
+    smol::block_on(executor.run(async {
+        for task in tasks {
+            assert_eq!(task.await, Err(Refusal::upstream()));
+        }
+    }));
+    assert_eq!(files.requests(), 1);
+    assert!(fetch(&http, "x").is_ok());
+}
+
+#[test]
+fn what_was_had_serves_when_the_upstream_fails() {
+    for stale in [false, true] {
+        let files = Files::new(100_000);
+        let http = http(&files.url()).stale_if_error(stale);
+        fetch(&http, "x").unwrap();
+        thread::sleep(Duration::from_millis(1100));
+        files.fail([Fault::Status("500 Internal Server Error")]);
+        assert_eq!(fetch(&http, "x").is_ok(), stale);
+    }
+}
+
+#[test]
+fn breaks_of_a_shared_fetch_are_pauses_too() {
+    let size = 2 * MIB;
+    for faults in [[Fault::Close(MIB); 3], [Fault::Reset(100_000); 3], [Fault::Stall(50_000); 3]] {
+        let files = Files::new(size);
+        files.fail(faults);
+        let http = http(&files.url()).cache(4 * MIB).read_timeout(Duration::from_millis(300));
+        let expected = files.content();
+        let executor = LocalExecutor::new();
+        let tasks: Vec<_> = (0..20).map(|_| executor.spawn(read(&http, &expected, Duration::ZERO))).collect();
+        smol::block_on(executor.run(async {
+            for task in tasks {
+                task.await.unwrap();
+            }
+        }));
+        assert!(files.requests() <= 4, "{faults:?}");
+    }
+}
+
+#[test]
+fn a_change_ends_those_who_have_the_old_and_mixes_nothing() {
+    let files = Files::new(4 * MIB);
+    let old = files.content();
+    files.fail([Fault::Close(MIB)]);
+    let http = http(&files.url()).cache(MIB / 4);
+    let mut source: Source = open(&http, "x").unwrap();
+    let mut had = next(&mut source).unwrap().unwrap().to_vec();
+    *files.state.content.lock().unwrap() = vec![7; 4 * MIB];
+    *files.state.etag.lock().unwrap() = Some("\"two\"");
+    while let Ok(chunk) = next(&mut source).unwrap() {
+        had.extend_from_slice(&chunk);
+    }
+    assert!(had.len() <= MIB && had == old[..had.len()]);
+    assert!(fetch_big(&http) == vec![7; 4 * MIB]);
+}
+
+fn fetch_big(http: &Http) -> Vec<u8> {
+    smol::block_on(open(http, "x").unwrap().collect(8 * MIB)).unwrap()
+}
+
+#[test]
+fn the_upstream_is_told_who_asks() {
+    let files = Files::new(10);
+    let http = http(&files.url()).identify(true).header("X-Site", "room 5").unwrap();
+    fetch(&http, "/a/x").unwrap();
+    fetch(&http, "/a/x").unwrap();
+    assert_eq!(files.requests(), 2);
+    for (name, value) in [
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-tftp-ip", "127.0.0.1"),
+        ("x-tftp-port", "1069"),
+        ("x-tftp-file", "/a/x"),
+        ("x-site", "room 5"),
+    ] {
+        assert_eq!(files.asked(1, name).as_deref(), Some(value), "{name}");
+    }
+    *files.state.headers.lock().unwrap() = "Cache-Control: public\r\n".into();
+    fetch(&http, "y").unwrap();
+    fetch(&http, "y").unwrap();
+    assert_eq!(files.requests(), 3);
+}
