@@ -123,6 +123,12 @@ fn a_server_that_cannot_start_says_why_and_what_helps() {
     let said = failure(&["serve", "--listen", "127.0.0.1:0", "--upload", "http://127.0.0.1:1/"]);
     assert!(said.contains("--upload"), "{said}");
 
+    #[cfg(feature = "http")]
+    {
+        let said = failure(&["serve", "--listen", "127.0.0.1:0", "--ca", path(&missing), "http://127.0.0.1:1/"]);
+        assert!(said.contains("--ca") && said.contains(path(&missing)), "{said}");
+    }
+
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let said = failure(&["serve", "--listen", &address, path(directory.path())]);

@@ -13,6 +13,8 @@ use humantime::Duration;
 use log::LevelFilter;
 use tuffet::{options::Limits, packet::Mode, transfer::Timing};
 
+#[cfg(feature = "http")]
+use super::values::Header;
 use super::values::{self, Listen, Remote, Source};
 
 const ENVIRONMENT: &str = "Every option can be set in the environment: --blksize is TUFFET_BLKSIZE.";
@@ -91,6 +93,10 @@ pub struct Serve {
     #[arg(help_heading = "Uploads")]
     pub max_upload: Option<u64>,
 
+    #[cfg(feature = "http")]
+    #[command(flatten)]
+    pub web: Web,
+
     /// Largest blksize that is granted [default: what the interface's MTU takes in one piece]
     #[arg(long, value_name = "BYTES", env = "TUFFET_BLKSIZE", help_heading = "Transfers")]
     #[arg(value_parser = value_parser!(u16).range(8..=65464))]
@@ -127,6 +133,45 @@ pub struct Serve {
 
     #[command(flatten)]
     pub output: Output,
+}
+
+/// How web servers are asked.
+#[cfg(feature = "http")]
+#[derive(Args, Debug)]
+pub struct Web {
+    /// Memory for files that several clients fetch, per web server; 0 is none
+    #[arg(long, value_name = "SIZE", env = "TUFFET_CACHE", default_value = "4M", value_parser = values::size)]
+    #[arg(help_heading = "Web servers")]
+    pub cache: u64,
+
+    /// Longest silence of a web server before it is asked anew
+    #[arg(long, value_name = "TIME", env = "TUFFET_UPSTREAM_TIMEOUT", default_value = "20s")]
+    #[arg(value_parser = values::duration, help_heading = "Web servers")]
+    pub upstream_timeout: Duration,
+
+    /// Longest time until a connection is made
+    #[arg(long, value_name = "TIME", env = "TUFFET_CONNECT_TIMEOUT", default_value = "5s")]
+    #[arg(value_parser = values::duration, help_heading = "Web servers")]
+    pub connect_timeout: Duration,
+
+    /// Send this header with each request, any number of times
+    #[arg(long = "header", value_name = "NAME: VALUE", env = "TUFFET_HEADER", value_delimiter = '\n')]
+    #[arg(help_heading = "Web servers")]
+    pub headers: Vec<Header>,
+
+    /// Tell web servers who asks: X-Forwarded-For, X-TFTP-IP, X-TFTP-Port, X-TFTP-File
+    #[arg(long, env = "TUFFET_IDENTIFY", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(help_heading = "Web servers")]
+    pub identify: bool,
+
+    /// Trust the certificates of this PEM file too
+    #[arg(long, value_name = "FILE", env = "TUFFET_CA", help_heading = "Web servers")]
+    pub ca: Option<PathBuf>,
+
+    /// When a web server fails, serve what it had before, as far as it is in memory
+    #[arg(long, env = "TUFFET_STALE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(help_heading = "Web servers")]
+    pub stale: bool,
 }
 
 /// Fetch a file from a server
@@ -280,6 +325,15 @@ mod tests {
         assert_eq!(args.max_upload, Some(64 << 20));
         assert_eq!(args.output.level(), LevelFilter::Trace);
         assert_eq!(serve("-v -q").unwrap().output.level(), LevelFilter::Error);
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn web_servers() {
+        let web = serve("http://a/ --header X-A:b --header X-C:d --cache 0 --upstream-timeout 3").unwrap().web;
+        assert_eq!(web.headers.iter().map(|header| header.0.as_str()).collect::<Vec<_>>(), ["X-A", "X-C"]);
+        assert_eq!((web.cache, web.upstream_timeout.as_secs()), (0, 3));
+        assert!(serve("--header nothing").is_err());
     }
 
     #[test]

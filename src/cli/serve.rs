@@ -16,6 +16,8 @@ use tuffet::{
     handlers::{Chain, Directory, Memory},
 };
 
+#[cfg(feature = "http")]
+use super::values::Header;
 use super::{
     Result,
     args::Serve,
@@ -50,7 +52,7 @@ fn handler(args: &Serve) -> Result<Chain> {
     }
     let handlers = args.sources.iter().map(|source| match source {
         Source::Directory(path) => directory(path, args),
-        Source::Url(url) => http(url),
+        Source::Url(url) => http(url, args),
         Source::Memory => Ok(Box::new(Memory::new().overwrite(args.overwrite)) as _),
     });
     Ok(Chain::new(handlers.collect::<Result<_>>()?))
@@ -70,12 +72,27 @@ fn directory(path: &Path, args: &Serve) -> Result<Box<dyn Handler>> {
 }
 
 #[cfg(feature = "http")]
-fn http(url: &str) -> Result<Box<dyn Handler>> {
-    Ok(Box::new(tuffet::handlers::Http::base(url)?))
+fn http(url: &str, args: &Serve) -> Result<Box<dyn Handler>> {
+    let web = &args.web;
+    let mut http = tuffet::handlers::Http::base(url)?
+        .cache(usize::try_from(web.cache).unwrap_or(usize::MAX))
+        .read_timeout(web.upstream_timeout.into())
+        .connect_timeout(web.connect_timeout.into())
+        .identify(web.identify)
+        .stale_if_error(web.stale);
+    for Header(name, value) in &web.headers {
+        http = http.header(name, value)?;
+    }
+    if let Some(path) = &web.ca {
+        let explain = |error: &dyn std::fmt::Display| format!("--ca {}: {error}", path.display());
+        let pem = std::fs::read(path).map_err(|error| explain(&error))?;
+        http = http.root_certificates(&pem).map_err(|error| explain(&error))?;
+    }
+    Ok(Box::new(http))
 }
 
 #[cfg(not(feature = "http"))]
-fn http(url: &str) -> Result<Box<dyn Handler>> {
+fn http(url: &str, _: &Serve) -> Result<Box<dyn Handler>> {
     Err(format!("cannot serve {url}: this tuffet is built without HTTP; build it with `--features http`").into())
 }
 

@@ -93,6 +93,21 @@ impl TryFrom<OsString> for Source {
     }
 }
 
+/// A header's name and value, as `curl -H` takes them.
+#[cfg(feature = "http")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header(pub String, pub String);
+
+#[cfg(feature = "http")]
+impl FromStr for Header {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) = text.split_once(':').ok_or("not a header, such as 'Authorization: Bearer 1234'")?;
+        Ok(Self(name.trim().into(), value.trim().into()))
+    }
+}
+
 /// `64M`: of 1024, as `dd` and most servers have it.
 pub fn size(text: &str) -> Result<u64, parse_size::Error> {
     parse_size::Config::new().with_binary().parse_size(text)
@@ -171,6 +186,13 @@ mod tests {
         assert_eq!(source("https://mirror/"), Ok(Source::Url("https://mirror/".into())));
         assert!(source("ftp://mirror/").is_err());
         assert!(source("").is_err());
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn headers() {
+        assert_eq!("X-A: b: c ".parse(), Ok(Header("X-A".into(), "b: c".into())));
+        assert!("X-A".parse::<Header>().is_err());
     }
 
     #[test]
