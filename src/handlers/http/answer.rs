@@ -26,12 +26,14 @@ pub(super) fn size(response: &Response) -> Option<u64> {
     response.content_length()
 }
 
-/// Whether a 206 has the file of this size from this position on.
-pub(super) fn is_rest(response: &Response, position: u64, size: Option<u64>) -> bool {
-    let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()?.strip_prefix("bytes "));
-    let Some((range, total)) = range.and_then(|range| range.split_once('/')) else { return false };
-    let first = range.split_once('-').and_then(|(first, _)| first.parse().ok());
-    first == Some(position) && (size.is_none() || total.parse().ok() == size || total == "*")
+/// Where a 206 that begins at this position ends, if it is of a file of this size.
+pub(super) fn end_of_part(response: &Response, position: u64, size: Option<u64>) -> Option<u64> {
+    let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    let (range, total) = range.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let end = last.parse::<u64>().ok()?.checked_add(1)?;
+    let is_of_file = size.is_none() || total == "*" || total.parse().ok() == size;
+    (first.parse() == Ok(position) && end > position && is_of_file).then_some(end)
 }
 
 /// Whether the server behind the upstream's name is not there, and any other request would fare the same.

@@ -1,7 +1,7 @@
-//! Segments of files, the least recently used given up first.
+//! Segments of files. The one whose next reader is farthest away is given up first.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -10,8 +10,11 @@ use crate::Bytes;
 /// How much of a file is kept or given up at once. A transfer may hold two of them beyond the budget.
 pub(super) const SEGMENT: usize = 32 << 10;
 
-/// What a segment costs beside its bytes, about: the two maps and the allocations.
+/// What a segment costs beside its bytes, about: its entries here and the allocations.
 const OVERHEAD: usize = 256;
+
+/// Of so many the least useful one is given up. To look for the least useful of all would cost more than it gains.
+const SAMPLE: usize = 16;
 
 pub(super) struct Cache {
     budget: usize,
@@ -21,23 +24,28 @@ pub(super) struct Cache {
 /// An object, and a position in it.
 type Place = (u64, u64);
 
-#[derive(Default)]
 struct State {
     used: usize,
     clock: u64,
     segments: BTreeMap<Place, Segment>,
-    /// The same by the time of their last use.
-    order: BTreeMap<u64, Place>,
+    /// The same in no order, to draw from.
+    places: Vec<Place>,
+    /// Where the readers are; with a number, for there may be many in one place.
+    readers: BTreeSet<(Place, u64)>,
+    random: fastrand::Rng,
 }
 
 struct Segment {
     bytes: Bytes,
     used_at: u64,
+    /// Where it is among the places.
+    index: usize,
 }
 
 impl Cache {
     pub(super) fn new(budget: usize) -> Self {
-        Self { budget, state: Mutex::default() }
+        let (segments, places, readers, random) = Default::default();
+        Self { budget, state: Mutex::new(State { used: 0, clock: 0, segments, places, readers, random }) }
     }
 
     /// Bytes that it holds.
@@ -48,16 +56,11 @@ impl Cache {
     /// What there is of this object from this position on: the rest of a segment.
     pub(super) fn find(&self, object: u64, position: u64) -> Option<Bytes> {
         let mut state = self.state();
-        let state = &mut *state;
-        let (&place, segment) = state.segments.range_mut((object, 0)..=(object, position)).next_back()?;
-        let had = usize::try_from(position - place.1).ok()?;
-        if had >= segment.bytes.len() {
-            return None;
-        }
-        state.order.remove(&segment.used_at);
         state.clock += 1;
-        segment.used_at = state.clock;
-        state.order.insert(state.clock, place);
+        let clock = state.clock;
+        let (place, segment) = state.segments.range_mut((object, 0)..=(object, position)).next_back()?;
+        let had = usize::try_from(position - place.1).ok().filter(|had| *had < segment.bytes.len())?;
+        segment.used_at = clock;
         Some(segment.bytes.slice(had..))
     }
 
@@ -66,13 +69,24 @@ impl Cache {
         state.remove(place);
         state.used += cost(&bytes);
         state.clock += 1;
-        let used_at = state.clock;
-        state.order.insert(used_at, place);
-        state.segments.insert(place, Segment { bytes, used_at });
+        let segment = Segment { bytes, used_at: state.clock, index: state.places.len() };
+        state.segments.insert(place, segment);
+        state.places.push(place);
         while state.used > self.budget
-            && let Some((_, place)) = state.order.pop_first()
+            && let Some(place) = state.least_useful()
         {
             state.remove(place);
+        }
+    }
+
+    /// Notes that a reader is at this position; `None` is for one who comes or leaves.
+    pub(super) fn moved(&self, object: u64, reader: u64, from: Option<u64>, to: Option<u64>) {
+        let mut state = self.state();
+        if let Some(from) = from {
+            state.readers.remove(&((object, from), reader));
+        }
+        if let Some(to) = to {
+            state.readers.insert(((object, to), reader));
         }
     }
 
@@ -91,10 +105,29 @@ impl Cache {
 }
 
 impl State {
+    fn least_useful(&mut self) -> Option<Place> {
+        let most = self.places.len();
+        let drawn = (0..SAMPLE.min(most)).map(|n| if most <= SAMPLE { n } else { self.random.usize(..most) });
+        let drawn: Vec<_> = drawn.map(|n| self.places[n]).collect();
+        drawn.into_iter().max_by_key(|place| self.uselessness(*place))
+    }
+
+    /// How far its next reader has to go; what nobody is on the way to is less useful still, and the older the less.
+    fn uselessness(&self, place: Place) -> (u64, u64) {
+        let (object, position) = place;
+        let Some(segment) = self.segments.get(&place) else { return (u64::MAX, u64::MAX) };
+        let end = position + segment.bytes.len() as u64;
+        let behind = self.readers.range(((object, 0), 0)..((object, end), 0)).next_back();
+        let distance = behind.map_or(u64::MAX, |((_, reader), _)| end - reader);
+        (distance, u64::MAX - segment.used_at)
+    }
+
     fn remove(&mut self, place: Place) {
-        if let Some(segment) = self.segments.remove(&place) {
-            self.order.remove(&segment.used_at);
-            self.used -= cost(&segment.bytes);
+        let Some(segment) = self.segments.remove(&place) else { return };
+        self.used -= cost(&segment.bytes);
+        self.places.swap_remove(segment.index);
+        if let Some(moved) = self.places.get(segment.index).and_then(|moved| self.segments.get_mut(moved)) {
+            moved.index = segment.index;
         }
     }
 }
@@ -121,18 +154,62 @@ mod tests {
         assert_eq!((cache.find(1, 100), cache.used()), (None, 5 + OVERHEAD));
     }
 
+    fn cache_of(segments: usize) -> Cache {
+        let cache = Cache::new(segments * (1000 + OVERHEAD));
+        (0..segments).for_each(|n| insert(&cache, n));
+        cache
+    }
+
+    fn insert(cache: &Cache, n: usize) {
+        cache.insert(1, 1000 * n as u64, vec![0; 1000].into());
+    }
+
+    fn kept(cache: &Cache) -> Vec<u64> {
+        cache.state().segments.keys().map(|(_, position)| position / 1000).collect()
+    }
+
     #[test]
-    fn what_was_not_used_for_longest_goes_first() {
-        let cache = Cache::new(3 * (1000 + OVERHEAD));
-        for position in [0, 1000, 2000] {
-            cache.insert(1, position, vec![0; 1000].into());
-        }
+    fn without_readers_the_oldest_goes_first() {
+        let cache = cache_of(3);
         cache.find(1, 0).unwrap();
-        cache.insert(1, 0, vec![1; 1000].into());
-        cache.insert(1, 3000, vec![0; 1000].into());
-        assert_eq!([0, 1000, 2000, 3000].map(|position| cache.find(1, position).is_some()), [true, false, true, true]);
+        insert(&cache, 3);
+        assert_eq!(kept(&cache), [0, 2, 3]);
         assert_eq!(cache.used(), cache.budget);
         cache.insert(1, 0, vec![0; 10_000].into());
         assert_eq!(cache.used(), 0);
+    }
+
+    #[test]
+    fn what_readers_are_on_the_way_to_is_kept() {
+        let cache = cache_of(6);
+        cache.moved(1, 1, None, Some(2500));
+        insert(&cache, 6);
+        insert(&cache, 7);
+        assert_eq!(kept(&cache), [2, 3, 4, 5, 6, 7]);
+        insert(&cache, 8);
+        assert_eq!(kept(&cache), [2, 3, 4, 5, 6, 7], "the farthest goes, and not what is wanted next");
+        cache.moved(1, 2, None, Some(0));
+        cache.moved(1, 1, Some(2500), Some(8000));
+        insert(&cache, 8);
+        assert_eq!(kept(&cache), [2, 3, 4, 5, 6, 8]);
+        cache.moved(1, 2, Some(0), None);
+        insert(&cache, 9);
+        assert_eq!(kept(&cache), [3, 4, 5, 6, 8, 9]);
+    }
+
+    #[test]
+    fn many_come_and_go() {
+        let (cache, mut random) = (Cache::new(20 * (1000 + OVERHEAD)), fastrand::Rng::with_seed(1));
+        for _ in 0..10_000 {
+            match random.u8(..20) {
+                0 => cache.forget(random.u64(..5)),
+                1..=5 => _ = cache.find(random.u64(..5), random.u64(..50_000)),
+                _ => cache.insert(random.u64(..5), random.u64(..50_000), vec![0; random.usize(1..1000)].into()),
+            }
+            let state = cache.state();
+            assert!(state.used <= cache.budget && state.places.len() == state.segments.len());
+            assert_eq!(state.used, state.segments.values().map(|segment| cost(&segment.bytes)).sum());
+            assert!(state.segments.iter().all(|(place, segment)| state.places[segment.index] == *place));
+        }
     }
 }

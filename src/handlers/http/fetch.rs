@@ -1,6 +1,10 @@
 //! A file as it comes, from wherever the connection broke the last time.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::Buf;
 use futures_lite::future;
@@ -16,6 +20,11 @@ use crate::{Bytes, Refusal};
 
 /// Tries without a byte of progress before it is given up, which is after half a minute: no client waits for longer.
 const TRIES: u32 = 10;
+/// With more fetches than this at once, those that begin in the middle of a file ask for pieces of it: an answer that
+/// is not read holds a connection and its buffers, and many who are scattered over a file read slowly.
+const FEW: usize = 16;
+const PIECE: u64 = 128 << 10;
+
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -31,6 +40,8 @@ pub(super) struct Fetch {
     position: u64,
     /// None before the first answer, and after a break.
     response: Option<Response>,
+    /// Where this answer ends, if not with the file.
+    end: Option<u64>,
     /// Bytes of this answer that were had before.
     skip: u64,
     /// What came and did not fit into the segment before.
@@ -50,7 +61,9 @@ impl Fetch {
     /// The body of this answer, which is the whole file.
     pub(super) fn of(upstream: Arc<Upstream>, ask: Ask, response: Response) -> Self {
         let (validator, size) = (Validator::of(response.headers()), answer::size(&response));
-        Self { response: Some(response), size, ..Self::new(upstream, ask, validator, None, 0) }
+        let mut fetch = Self::new(upstream, ask, validator, size, 0);
+        fetch.response = Some(response);
+        fetch
     }
 
     /// The same file from a later position.
@@ -59,8 +72,9 @@ impl Fetch {
     }
 
     fn new(upstream: Arc<Upstream>, ask: Ask, validator: Option<Validator>, size: Option<u64>, position: u64) -> Self {
-        let (response, skip, rest, failures, over) = (None, 0, Bytes::new(), 0, None);
-        Self { upstream, ask, validator, size, position, response, skip, rest, failures, over }
+        upstream.fetches.fetch_add(1, Relaxed);
+        let (response, end, skip, rest, failures, over) = (None, None, 0, Bytes::new(), 0, None);
+        Self { upstream, ask, validator, size, position, response, end, skip, rest, failures, over }
     }
 
     /// How many bytes the whole file has, if the upstream said so.
@@ -125,21 +139,25 @@ impl Fetch {
     }
 
     async fn try_chunk(&mut self) -> Result<Option<Bytes>, Break> {
-        if self.response.is_none() {
-            self.response = Some(self.ask().await?);
-        }
-        while let Some(response) = &mut self.response {
-            let Some(mut chunk) = self.upstream.chunk(response).await.map_err(Break::Passing)? else { break };
-            let had = self.skip.min(chunk.len() as u64);
-            self.skip -= had;
-            chunk.advance(had as usize);
-            if !chunk.is_empty() {
-                return Ok(Some(chunk));
+        loop {
+            if self.response.is_none() {
+                self.response = Some(self.ask().await?);
             }
-        }
-        match self.size {
-            Some(size) if self.position < size => Err(passing("the body is too short")),
-            _ => Ok(None),
+            while let Some(response) = &mut self.response {
+                let Some(mut chunk) = self.upstream.chunk(response).await.map_err(Break::Passing)? else { break };
+                let had = self.skip.min(chunk.len() as u64);
+                self.skip -= had;
+                chunk.advance(had as usize);
+                if !chunk.is_empty() {
+                    return Ok(Some(chunk));
+                }
+            }
+            match self.size {
+                Some(size) if self.position >= size => return Ok(None),
+                None if self.end.is_none() => return Ok(None),
+                _ if self.end == Some(self.position) => self.response = None,
+                _ => return Err(passing("the body is too short")),
+            }
         }
     }
 
@@ -149,13 +167,18 @@ impl Fetch {
             Timer::after(pause(self.failures)).await;
         }
         let Some(validator) = &self.validator else { return Err(passing("it cannot be told from another file")) };
-        let answer = self.upstream.get(&self.ask, validator.rest_from(self.position)).await;
+        let crowded = self.upstream.fetches.load(Relaxed) > FEW;
+        let end = self.size.filter(|_| crowded).map(|size| size.min(self.position + PIECE));
+        let answer = self.upstream.get(&self.ask, validator.part(self.position, end)).await;
         let response = answer.map_err(Break::Passing)?;
         let status = response.status();
         let is_same = validator.is_of(response.headers()) && !answer::is_encoded(&response);
-        self.skip = match status {
-            StatusCode::PARTIAL_CONTENT if is_same && answer::is_rest(&response, self.position, self.size) => 0,
-            StatusCode::OK if is_same && (self.size.is_none() || self.size == answer::size(&response)) => self.position,
+        let part = answer::end_of_part(&response, self.position, self.size).filter(|_| is_same);
+        (self.skip, self.end) = match status {
+            StatusCode::PARTIAL_CONTENT if part.is_some() => (0, part.filter(|_| self.size.is_some())),
+            StatusCode::OK if is_same && (self.size.is_none() || self.size == answer::size(&response)) => {
+                (self.position, None)
+            }
             StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                 return Err(Break::Final(Refusal::upstream().because("the file changed upstream")));
             }
@@ -170,6 +193,12 @@ impl Fetch {
             log::info!("{}: the upstream gives no ranges, so {} bytes come again", self.ask.url, self.skip);
         }
         Ok(response)
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.upstream.fetches.fetch_sub(1, Relaxed);
     }
 }
 

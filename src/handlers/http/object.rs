@@ -53,6 +53,7 @@ pub(super) struct Object {
 struct State {
     readers: usize,
     fetches: Vec<Running>,
+    /// Readers and fetches so far, for their numbers.
     begun: u64,
     failed: Option<Refusal>,
 }
@@ -102,8 +103,11 @@ impl Object {
     }
 
     pub(super) fn reader(self: &Arc<Self>) -> Reader {
-        self.state().readers += 1;
-        Reader { object: self.clone(), position: 0 }
+        let mut state = self.state();
+        state.readers += 1;
+        state.begun += 1;
+        self.cache.moved(self.id, state.begun, None, Some(0));
+        Reader { object: self.clone(), id: state.begun, position: 0 }
     }
 
     /// Takes the body of an answer that has all of it, if its beginning is not there yet.
@@ -273,6 +277,7 @@ impl Drop for Turn {
 /// One transfer's way through the file.
 pub(super) struct Reader {
     object: Arc<Object>,
+    id: u64,
     position: u64,
 }
 
@@ -281,7 +286,9 @@ impl Reader {
         while self.position < self.object.size {
             let arrived = self.object.arrived.notified();
             if let Some(bytes) = self.object.find(self.position)? {
+                let from = self.position;
                 self.position += bytes.len() as u64;
+                self.object.cache.moved(self.object.id, self.id, Some(from), Some(self.position));
                 return Ok(Some(bytes));
             }
             arrived.await;
@@ -296,6 +303,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
+        self.object.cache.moved(self.object.id, self.id, Some(self.position), None);
         let mut state = self.object.state();
         state.readers -= 1;
         let unread = if state.readers == 0 { std::mem::take(&mut state.fetches) } else { Vec::new() };

@@ -1,6 +1,6 @@
 //! The server behind this one: one pool of connections, and the words for what goes wrong with it.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicUsize, time::Duration};
 
 use futures_lite::future;
 use reqwest::{
@@ -35,6 +35,8 @@ pub(super) struct Upstream {
     base: Base,
     read_timeout: Duration,
     breaker: Breaker,
+    /// How many there are.
+    pub(super) fetches: AtomicUsize,
 }
 
 /// What is asked for, as often as it takes.
@@ -63,6 +65,7 @@ impl Upstream {
             base: settings.base.clone(),
             read_timeout: settings.read_timeout,
             breaker: Breaker::default(),
+            fetches: AtomicUsize::new(0),
         })
     }
 

@@ -23,11 +23,12 @@ impl Validator {
         }
     }
 
-    /// Asks for the rest of the file, if it is still the same.
-    pub(super) fn rest_from(&self, position: u64) -> HeaderMap {
+    /// Asks for these bytes of the file, or for all from there on, if it is still the same.
+    pub(super) fn part(&self, first: u64, end: Option<u64>) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        if position > 0 {
-            let range = HeaderValue::try_from(format!("bytes={position}-")).expect("digits are a header value");
+        if (first, end) != (0, None) {
+            let last = end.map_or_else(String::new, |end| (end - 1).to_string());
+            let range = HeaderValue::try_from(format!("bytes={first}-{last}")).expect("digits are a header value");
             headers.insert(RANGE, range);
             headers.extend(self.strongest().map(|validator| (IF_RANGE, validator.clone())));
         }
@@ -87,9 +88,10 @@ mod tests {
     #[test]
     fn what_is_asked() {
         let validator = Validator::of(&headers("W/\"a\"", "Mon")).unwrap();
-        let rest = validator.rest_from(7);
+        let rest = validator.part(7, None);
         assert_eq!((&rest[RANGE], &rest[IF_RANGE]), (&"bytes=7-".parse().unwrap(), &"Mon".parse().unwrap()));
-        assert!(validator.rest_from(0).is_empty());
+        assert_eq!(validator.part(0, Some(8))[RANGE], "bytes=0-7");
+        assert!(validator.part(0, None).is_empty());
         assert_eq!(validator.if_changed().len(), 2);
     }
 }
