@@ -1,6 +1,6 @@
 use reqwest::{
     Response, StatusCode, Url,
-    header::{CONTENT_ENCODING, CONTENT_RANGE, LOCATION},
+    header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, LOCATION},
 };
 
 use crate::Refusal;
@@ -24,6 +24,10 @@ pub(super) fn file(response: Response) -> Result<Response, Refusal> {
 /// How many bytes will come, if the server said so.
 pub(super) fn size(response: &Response) -> Option<u64> {
     response.content_length()
+}
+
+pub(super) fn gives_ranges(response: &Response) -> bool {
+    response.headers().get(ACCEPT_RANGES).is_some_and(|unit| unit == "bytes")
 }
 
 /// Where a 206 that begins at this position ends, if it is of a file of this size.

@@ -1,10 +1,6 @@
 //! A file as it comes, from wherever the connection broke the last time.
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Buf;
 use futures_lite::future;
@@ -20,10 +16,9 @@ use crate::{Bytes, Refusal};
 
 /// Tries without a byte of progress before it is given up, which is after half a minute: no client waits for longer.
 const TRIES: u32 = 10;
-/// With more fetches than this at once, those that begin in the middle of a file ask for pieces of it: an answer that
-/// is not read holds a connection and its buffers, and many who are scattered over a file read slowly.
-const FEW: usize = 16;
-const PIECE: u64 = 128 << 10;
+/// What is asked for at once while there are many fetches. An answer that waits for its reader holds a connection and
+/// its buffers, about 1 MiB.
+pub(super) const PIECE: u64 = 128 << 10;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -72,7 +67,7 @@ impl Fetch {
     }
 
     fn new(upstream: Arc<Upstream>, ask: Ask, validator: Option<Validator>, size: Option<u64>, position: u64) -> Self {
-        upstream.fetches.fetch_add(1, Relaxed);
+        upstream.begun();
         let (response, end, skip, rest, failures, over) = (None, None, 0, Bytes::new(), 0, None);
         Self { upstream, ask, validator, size, position, response, end, skip, rest, failures, over }
     }
@@ -167,7 +162,7 @@ impl Fetch {
             Timer::after(pause(self.failures)).await;
         }
         let Some(validator) = &self.validator else { return Err(passing("it cannot be told from another file")) };
-        let crowded = self.upstream.fetches.load(Relaxed) > FEW;
+        let crowded = self.upstream.is_crowded();
         let end = self.size.filter(|_| crowded).map(|size| size.min(self.position + PIECE));
         let answer = self.upstream.get(&self.ask, validator.part(self.position, end)).await;
         let response = answer.map_err(Break::Passing)?;
@@ -198,7 +193,7 @@ impl Fetch {
 
 impl Drop for Fetch {
     fn drop(&mut self) {
-        self.upstream.fetches.fetch_sub(1, Relaxed);
+        self.upstream.ended();
     }
 }
 

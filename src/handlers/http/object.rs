@@ -19,8 +19,9 @@ use smol::Timer;
 use tokio::{sync::Notify, task::AbortHandle};
 
 use super::{
+    answer,
     cache::{Cache, SEGMENT},
-    fetch::Fetch,
+    fetch::{Fetch, PIECE},
     upstream::{Ask, Upstream},
     validator::Validator,
 };
@@ -112,7 +113,8 @@ impl Object {
 
     /// Takes the body of an answer that has all of it, if its beginning is not there yet.
     pub(super) fn adopt(self: &Arc<Self>, response: Response) {
-        if self.size > 0 && self.cache.find(self.id, 0).is_none() {
+        let in_pieces = self.size > PIECE && self.upstream.is_crowded() && answer::gives_ranges(&response);
+        if self.size > 0 && !in_pieces && self.cache.find(self.id, 0).is_none() {
             let fetch = Fetch::of(self.upstream.clone(), self.ask.clone(), response);
             self.begin(&mut self.state(), fetch, 0, 0);
         }

@@ -1,6 +1,9 @@
 //! The server behind this one: one pool of connections, and the words for what goes wrong with it.
 
-use std::{sync::atomic::AtomicUsize, time::Duration};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use futures_lite::future;
 use reqwest::{
@@ -17,6 +20,9 @@ use crate::Refusal;
 // follow each other within seconds, should find one.
 const IDLE_CONNECTIONS: usize = 8;
 const IDLE_TIME: Duration = Duration::from_secs(15);
+
+/// With more fetches than this at once, each asks for a piece at a time.
+const FEW: usize = 16;
 
 /// What is needed to reach it.
 #[derive(Clone)]
@@ -35,8 +41,7 @@ pub(super) struct Upstream {
     base: Base,
     read_timeout: Duration,
     breaker: Breaker,
-    /// How many there are.
-    pub(super) fetches: AtomicUsize,
+    fetches: AtomicUsize,
 }
 
 /// What is asked for, as often as it takes.
@@ -86,6 +91,19 @@ impl Upstream {
     /// The next piece of a body.
     pub(super) async fn chunk(&self, response: &mut Response) -> Result<Option<crate::Bytes>, Refusal> {
         self.within(response.chunk()).await
+    }
+
+    pub(super) fn begun(&self) {
+        self.fetches.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn ended(&self) {
+        self.fetches.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether there are many fetches at once.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.fetches.load(Relaxed) > FEW
     }
 
     /// What this future gives, unless the upstream is silent for too long. The clock runs only while it is waited for.
