@@ -120,11 +120,14 @@ impl State {
         }
         let range = value(head, "range").filter(|_| *self.ranges.lock().unwrap());
         let same = value(head, "if-range").is_none_or(|validator| Some(validator.as_str()) == etag);
-        let first = range.filter(|_| same).map(|range| range["bytes=".len()..].trim_end_matches('-').parse().unwrap());
-        let body = &content[first.unwrap_or(0)..];
+        let first = range.filter(|_| same).map(|range| range["bytes=".len()..].to_owned());
+        let part = first.as_ref().and_then(|range| range.split_once('-'));
+        let first = part.map(|(first, _)| first.parse().unwrap());
+        let end = part.and_then(|(_, last)| last.parse().ok()).map_or(content.len(), |last: usize| last + 1);
+        let body = &content[first.unwrap_or(0)..end];
         let status = match first {
             Some(first) => {
-                let (last, size) = (content.len() - 1, content.len());
+                let (last, size) = (end - 1, content.len());
                 format!("206 Partial Content\r\nContent-Range: bytes {first}-{last}/{size}")
             }
             None => "200 OK".to_owned(),

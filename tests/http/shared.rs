@@ -11,7 +11,7 @@ use tuffet::{Handler, Refusal, Source, handlers::Http};
 
 use super::{
     LONG, fetch,
-    files::{Fault, Files},
+    files::{Fault, Files, content},
     http, next, open, request,
 };
 
@@ -198,6 +198,40 @@ fn a_fresh_file_is_not_asked_about() {
     thread::sleep(Duration::from_millis(1100));
     fetch(&http, "x").unwrap();
     assert_eq!(files.requests(), 1);
+}
+
+#[test]
+fn a_fresh_file_that_is_not_there_any_more_is_asked_for_anew() {
+    let files = Files::new(1000);
+    *files.state.headers.lock().unwrap() = "Cache-Control: max-age=60\r\n".into();
+    let http = http(&files.url()).cache(64 << 10);
+    fetch(&http, "x").unwrap();
+    *files.state.content.lock().unwrap() = content(500_000);
+    for n in 0..10 {
+        fetch(&http, &format!("{n}")).unwrap();
+    }
+    *files.state.content.lock().unwrap() = b"new".into();
+    *files.state.etag.lock().unwrap() = Some("\"two\"");
+    assert_eq!(fetch(&http, "x").unwrap(), b"new");
+}
+
+#[test]
+fn many_files_at_once_come_in_pieces() {
+    let files = Files::new(300_000);
+    *files.state.headers.lock().unwrap() = "Accept-Ranges: bytes\r\n".into();
+    let (http, expected) = (http(&files.url()).cache(MIB), files.content());
+    let mut sources: Vec<_> = (0..30).map(|n| open(&http, &format!("{n}")).unwrap()).collect();
+    let mut had = vec![Vec::new(); sources.len()];
+    while had.iter().any(|had| had.len() < expected.len()) {
+        for (source, had) in sources.iter_mut().zip(&mut had) {
+            had.extend(next(source).into_iter().flat_map(Result::unwrap));
+        }
+    }
+    assert!(had.iter().all(|had| *had == expected));
+    let ranges: Vec<_> = (0..files.requests()).filter_map(|n| files.asked(n, "range")).collect();
+    for range in ["bytes=0-131071", "bytes=131072-262143", "bytes=262144-299999"] {
+        assert_eq!(ranges.iter().filter(|asked| *asked == range).count(), 13, "{range}");
+    }
 }
 
 #[test]

@@ -59,7 +59,8 @@ impl Gateway {
             Ok(Known::Alone) => None,
             Err(turn) => Some(turn),
         };
-        let conditions = turn.as_ref().and_then(|turn| turn.stale.as_ref());
+        let stale = turn.as_ref().and_then(|turn| turn.stale.as_ref());
+        let conditions = stale.filter(|object| object.has_beginning());
         let conditions = conditions.map_or_else(HeaderMap::new, |object| object.validator().if_changed());
         let answer = self.upstream.open(&ask, conditions).await.map_err(|refusal| located(&ask.url, refusal));
         match (turn, answer) {

@@ -83,7 +83,7 @@ impl Name {
                     return Ok(Known::Refused(refusal.clone()));
                 }
                 let known = state.known.clone().filter(Known::is_usable);
-                if let Some(known) = known.clone().filter(|_| state.is_fresh(Instant::now())) {
+                if let Some(known) = known.clone().filter(|known| known.can_begin() && state.is_fresh(Instant::now())) {
                     return Ok(known);
                 }
                 if !state.asking {
@@ -115,6 +115,11 @@ impl State {
 }
 
 impl Known {
+    /// What has to be fetched from its beginning is as well asked for anew.
+    fn can_begin(&self) -> bool {
+        !matches!(self, Self::Object(object) if !object.has_beginning())
+    }
+
     fn is_usable(&self) -> bool {
         !matches!(self, Self::Object(object) if object.has_failed())
     }

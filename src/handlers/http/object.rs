@@ -98,6 +98,13 @@ impl Object {
         &self.validator
     }
 
+    /// Whether a reader can begin with what is there, or is on its way.
+    pub(super) fn has_beginning(&self) -> bool {
+        let state = self.state();
+        let comes = |fetch: &Running| fetch.position == fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        self.size == 0 || state.fetches.iter().any(comes) || self.cache.find(self.id, 0).is_some()
+    }
+
     /// Whether no more of it can be had.
     pub(super) fn has_failed(&self) -> bool {
         self.state().failed.is_some()
