@@ -5,6 +5,8 @@
 mod files;
 #[path = "http/resume.rs"]
 mod resume;
+#[path = "http/served.rs"]
+mod served;
 #[path = "http/shared.rs"]
 mod shared;
 #[path = "http/upstream.rs"]
@@ -132,6 +134,23 @@ fn a_body_that_breaks() {
         assert_eq!(next(&mut source).unwrap().unwrap(), "hello", "{answer}");
         assert_eq!(next(&mut source).unwrap().unwrap_err(), Refusal::upstream(), "{answer}");
     }
+}
+
+#[test]
+fn a_head_without_end() {
+    let upstream = Upstream::new(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
+        while stream.write_all(b"X-More: and more\r\n").is_ok() {}
+    });
+    assert_eq!(open(&http(&upstream.url()), "x").unwrap_err(), Refusal::upstream());
+    let trickling = Upstream::new(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nX-More: ").unwrap();
+        while stream.write_all(b".").is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let http = http(&trickling.url()).read_timeout(Duration::from_millis(500));
+    assert_eq!(open(&http, "x").unwrap_err(), Refusal::upstream());
 }
 
 #[test]
