@@ -1,4 +1,4 @@
-//! Every RRQ becomes a GET of a base URL and the path; what comes is handed on and not kept.
+//! Every RRQ becomes a GET of a base URL and the path; those who ask for the same file share one.
 //!
 //!     cargo run --release --example http_proxy -- http://deb.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/
 //!     curl -s tftp://127.0.0.1:6969/pxelinux.0 | wc -c

@@ -60,8 +60,9 @@ const OWN: [HeaderName; 12] = [
 /// # Shared
 /// Transfers of the same file share one GET, if the answer has a `Content-Length` and a strong `ETag` or a
 /// `Last-Modified`, and no `Cache-Control: private` or `no-store` and no `Vary: *`. What comes is kept in a
-/// [cache](Self::cache), least recently used given up first, and fetched again by a `Range` for those who find it gone.
-/// Nothing is fetched farther than 64 KiB beyond the foremost reader, and nothing when the last one has left.
+/// [cache](Self::cache), where what no transfer will soon get to is given up first, and is fetched again by a `Range`
+/// for those who find it gone. Nothing is fetched farther than 64 KiB beyond the foremost reader, and nothing when the
+/// last one has left.
 ///
 /// An answer is good for its `max-age`, and for 1 s at least; then the next RRQ asks whether the file has changed.
 /// That there is no such file is [remembered](Self::remember_misses) for 5 s, of up to 1024 names. Who asks while
@@ -79,7 +80,9 @@ const OWN: [HeaderName; 12] = [
 ///
 /// # Bounded
 /// Beside the cache, a transfer holds at most two segments of 32 KiB. Each fetch, of which there is one for all readers
-/// that are near each other, costs a connection, up to about 1 MiB of its buffers, and the kernel's receive buffer.
+/// that are near each other, costs two more and a connection, up to about 1 MiB of its buffers; with more than 16
+/// fetches at once they ask for pieces of 128 KiB, so that this is what their connections hold. A body that is not
+/// shared costs a connection for each transfer.
 ///
 /// One handler has one pool of connections, shared by all threads. The proxies of the environment (`http_proxy`,
 /// `https_proxy`, `all_proxy`, `no_proxy`) are used unless [`direct`](Self::direct) is called.

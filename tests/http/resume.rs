@@ -33,7 +33,7 @@ fn a_break_anywhere_is_a_pause() {
 #[test]
 fn many_breaks_with_progress_are_survived() {
     let files = Files::new(SIZE);
-    files.fail([Fault::Close(SIZE / 30); 25]);
+    files.fail([Fault::Close(SIZE / 15); 12]);
     assert!(fetch(&http(&files.url()), "x").unwrap() == files.content());
     assert_eq!(files.served(), SIZE);
 }
