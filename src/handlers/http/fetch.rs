@@ -102,7 +102,7 @@ impl Fetch {
         } else if self.validator.is_none() || self.failures > TRIES {
             self.over = Some(Err(refusal));
         } else {
-            log::warn!("{refusal}; going on at byte {}", self.position);
+            log::warn!("{}; going on at byte {}", refusal.detail().unwrap_or_default(), self.position);
         }
     }
 

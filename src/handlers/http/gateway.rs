@@ -60,7 +60,8 @@ impl Gateway {
             Err(turn) => Some(turn),
         };
         let stale = turn.as_ref().and_then(|turn| turn.stale.as_ref());
-        let conditions = stale.filter(|object| object.has_beginning());
+        // The body is wanted if its beginning is not there, but in a crowd it would be left for pieces of it.
+        let conditions = stale.filter(|object| object.has_beginning() || self.upstream.is_crowded());
         let conditions = conditions.map_or_else(HeaderMap::new, |object| object.validator().if_changed());
         let answer = self.upstream.open(&ask, conditions).await.map_err(|refusal| located(&ask.url, refusal));
         match (turn, answer) {
@@ -116,7 +117,7 @@ impl Gateway {
     fn failed(&self, turn: Turn, refusal: Refusal) -> Result<Source, Refusal> {
         match turn.stale.clone().filter(|_| self.rules.stale_if_error) {
             Some(object) => {
-                log::warn!("{refusal}; what was had before is served");
+                log::warn!("{}; what was had before is served", refusal.detail().unwrap_or_default());
                 turn.found(Known::Object(object.clone()), SAME_TIME);
                 Ok(shared(object.reader()))
             }
