@@ -39,8 +39,8 @@ pub(super) struct Session {
     /// Largest blksize for this client.
     pub(super) blksize: u16,
     pub(super) began: Instant,
-    /// Whether the peer has answered.
-    pub(super) heard: Cell<bool>,
+    /// When the peer was last heard, if it has answered.
+    pub(super) heard: Cell<Option<Instant>>,
     pub(super) mailbox: Rc<Mailbox>,
 }
 

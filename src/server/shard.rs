@@ -13,7 +13,7 @@ use std::{
     rc::{Rc, Weak},
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_lite::future::yield_now;
@@ -32,6 +32,9 @@ use crate::{
     packet::{self, Malformed, Packet},
     socket::{Envelope, Inbox, Outgoing, Port, mtu::Mtus},
 };
+
+/// Who is still heard has not been reset: its request is an old one. Who has been reset asks again.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What datagrams of a transfer are known by: the socket and the peer.
 pub(super) type Key = (usize, SocketAddr);
@@ -163,7 +166,7 @@ impl Shard {
                 let session = self.sessions.borrow().get(&key).cloned();
                 match session {
                     Some(session) => {
-                        session.heard.set(true);
+                        session.heard.set(Some(self.now()));
                         session.mailbox.post(packet);
                     }
                     None => self.answer_stranger(key, &envelope, &packet),
@@ -189,8 +192,13 @@ impl Shard {
         let asked = (listener.port, envelope.peer, envelope.local);
         let earlier = self.requests.borrow().get(&asked).cloned();
         if let Some(earlier) = earlier {
-            if !earlier.heard.get() && earlier.direction == direction && earlier.request == request {
-                return earlier.mailbox.post_repeat();
+            if earlier.direction == direction && earlier.request == request {
+                match earlier.heard.get() {
+                    None => return earlier.mailbox.post_repeat(),
+                    // It was sent before the first ACK, and waited longer in the queue of its socket.
+                    Some(at) if self.now().saturating_duration_since(at) < QUIET => return,
+                    Some(_) => {}
+                }
             }
             self.replace(&earlier);
         }
@@ -219,7 +227,7 @@ impl Shard {
                 false => settings.limits.blksize,
             },
             began: self.now(),
-            heard: Cell::new(false),
+            heard: Cell::new(None),
             mailbox: Rc::default(),
         });
         self.sessions.borrow_mut().insert(key, session.clone());
