@@ -2,10 +2,11 @@
 #![allow(dead_code, reason = "each test crate uses its part")]
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     ops::Deref,
     sync::{
         Mutex,
+        atomic::{AtomicU8, AtomicU16, Ordering::SeqCst},
         mpsc::{Receiver, channel},
     },
     thread::{self, JoinHandle},
@@ -36,9 +37,9 @@ impl Serving {
         Self::with(handler, |builder| builder)
     }
 
-    /// On a port of 127.0.0.1 that the system chooses.
+    /// On a loopback address of its own, and a port that the system chooses.
     pub fn with(handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
-        Self::on(&["127.0.0.1:0"], handler, set)
+        Self::on(&[&format!("{}:0", own_address())], handler, set)
     }
 
     pub fn on(listen: &[&str], handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
@@ -75,6 +76,17 @@ impl Serving {
     pub fn is_running(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
+}
+
+/// Each server has another one where the system lets it: what one server still sends to a client that is gone must not
+/// be taken for the answer of another by a client that has got the same port, be it that of a test beside this one.
+fn own_address() -> Ipv4Addr {
+    static COUNT: AtomicU8 = AtomicU8::new(1);
+    if cfg!(not(target_os = "linux")) {
+        return Ipv4Addr::LOCALHOST;
+    }
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, high, low, COUNT.fetch_add(1, SeqCst))
 }
 
 impl Drop for Serving {
@@ -203,6 +215,15 @@ impl Peer {
             assert!(received.is_none() || received == self.last, "{received:?}");
         }
     }
+}
+
+/// The socket of a client that will be gone. Its port is none that the system gives to anybody else: what is still sent
+/// there would be taken for an answer.
+pub fn doomed_socket() -> UdpSocket {
+    static PORT: AtomicU16 = AtomicU16::new(10_000);
+    let next = || 10_000 + PORT.fetch_add(1, SeqCst) % 20_000;
+    let bind = |port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok();
+    std::iter::repeat_with(next).find_map(bind).unwrap()
 }
 
 pub fn request(name: &str, options: &[(&str, &str)]) -> packet::Request {
