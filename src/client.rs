@@ -15,7 +15,7 @@ use smol::{Async, Timer};
 
 use crate::{
     driver::feed::{Feed, Upload},
-    error::{Error, Refusal},
+    error::{Error, ErrorCode, Refusal},
     options::Direction,
     packet::{self, Mode, Options, Packet},
     source::{IntoSource, Source},
@@ -194,6 +194,7 @@ struct Line {
     /// The server's port 69 until it has answered, then its TID.
     peer: Cell<SocketAddr>,
     answered: Cell<bool>,
+    over: bool,
     /// What stood in the OACK.
     granted: Cell<Options>,
     buffer: Vec<u8>,
@@ -204,7 +205,7 @@ impl Line {
         let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = Async::<UdpSocket>::bind((any, 0))?;
         let (peer, answered, granted) = (Cell::new(server), Cell::new(false), Cell::default());
-        Ok(Self { socket, peer, answered, granted, buffer: vec![0; 65536] })
+        Ok(Self { socket, peer, answered, over: false, granted, buffer: vec![0; 65536] })
     }
 
     async fn run<'a>(
@@ -237,7 +238,10 @@ impl Line {
                     let mut timer = Timer::at(deadline);
                     poll_fn(|cx| self.poll_event(&mut timer, feed.as_mut(), want, cx)).await?
                 }
-                Step::Done(outcome) => return Ok(outcome),
+                Step::Done(outcome) => {
+                    self.over = true;
+                    return Ok(outcome);
+                }
             };
             now = Instant::now();
         }
@@ -304,6 +308,16 @@ impl Line {
                 continue;
             }
             return Poll::Ready(Ok(packet));
+        }
+    }
+}
+
+/// A transfer that is given up in the middle tells the server, which would be patient for nothing.
+impl Drop for Line {
+    fn drop(&mut self) {
+        if self.answered.get() && !self.over {
+            let error = Packet::Error { code: ErrorCode::NOT_DEFINED, message: "given up".into() };
+            let _ = self.socket.get_ref().send_to(&error.encode(), self.peer.get());
         }
     }
 }

@@ -110,6 +110,11 @@ impl Refusal {
         Self::new(ErrorCode::OPTION_NEGOTIATION, "option negotiation failed")
     }
 
+    /// ERROR 0: the server behind this one does not answer as it should.
+    pub const fn upstream() -> Self {
+        Self::new(ErrorCode::NOT_DEFINED, "upstream failed")
+    }
+
     /// Adds what the operator should know. It is logged, never sent.
     #[must_use]
     pub fn because(mut self, detail: impl fmt::Display) -> Self {
@@ -183,6 +188,8 @@ impl From<io::Error> for Refusal {
 pub enum Error {
     /// A socket could not be bound to this address.
     Bind(SocketAddr, io::Error),
+    /// A setting makes no sense; the text says which and why.
+    Config(String),
     /// A file of this side could not be read or written.
     File(io::Error),
     /// A socket failed.
@@ -204,6 +211,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind(address, error) => write!(f, "cannot bind {address}: {error}"),
+            Self::Config(text) => f.write_str(text),
             Self::File(error) | Self::Io(error) => error.fmt(f),
             Self::Peer { code, message } => write!(f, "the peer says: ERROR {code} {}", message.escape_debug()),
             Self::TimedOut => f.write_str("the peer does not answer"),
@@ -217,7 +225,7 @@ impl std::error::Error for Error {
         match self {
             Self::Bind(_, error) | Self::File(error) | Self::Io(error) => Some(error),
             Self::Refused(refusal) => Some(refusal),
-            Self::Peer { .. } | Self::TimedOut => None,
+            Self::Config(_) | Self::Peer { .. } | Self::TimedOut => None,
         }
     }
 }

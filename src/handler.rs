@@ -4,6 +4,7 @@ use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
 use crate::{
     error::Refusal,
+    handlers::Chain,
     packet::{self, Mode, Options},
     source::{IntoSource, Source},
 };
@@ -45,6 +46,14 @@ pub trait Handler: Send + Sync + 'static {
     fn describe(&self) -> String {
         "a handler".into()
     }
+
+    /// This handler, and another for what it does not have. See [`Chain`].
+    fn or(self, other: impl Handler) -> Chain
+    where
+        Self: Sized,
+    {
+        Chain::default().or(self).or(other)
+    }
 }
 
 /// A request, as a handler sees it.
@@ -62,7 +71,7 @@ impl Request {
     /// # Errors
     /// [`Refusal::denied`] if the name leads out of the root by `..`; [`Refusal::not_found`] if nothing is left of it.
     pub fn new(peer: SocketAddr, local: SocketAddr, packet: packet::Request) -> Result<Self, Refusal> {
-        let path = normalise(&String::from_utf8_lossy(&packet.filename))?;
+        let path = String::from_utf8_lossy(&normalise(&packet.filename)?).into_owned();
         Ok(Self { peer, local, path, packet })
     }
 
@@ -80,6 +89,12 @@ impl Request {
     /// `.` and no `..` left. It is never empty. Bytes that are not UTF-8 are replaced.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// [`path`](Self::path) with its bytes as they are, for stores whose names need not be UTF-8.
+    pub fn path_bytes(&self) -> Vec<u8> {
+        // `new` refuses what has no normal form.
+        normalise(&self.packet.filename).unwrap_or_default()
     }
 
     /// The name of the file as it was sent.
@@ -113,19 +128,18 @@ impl fmt::Debug for Request {
     }
 }
 
-fn normalise(name: &str) -> Result<String, Refusal> {
-    let name = name.replace('\\', "/");
-    let mut parts: Vec<&str> = Vec::new();
-    for (i, part) in name.split('/').enumerate() {
-        let is_drive = i == 0 && part.len() == 2 && part.ends_with(':') && part.as_bytes()[0].is_ascii_alphabetic();
+/// The normal form of a name, see [`Request::path`].
+pub(crate) fn normalise(name: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for (i, part) in name.split(|byte| matches!(byte, b'/' | b'\\')).enumerate() {
         match part {
-            "" | "." => {}
-            _ if is_drive => {}
-            ".." => _ = parts.pop().ok_or(Refusal::denied().because("the name leads out of the root"))?,
+            b"" | b"." => {}
+            [letter, b':'] if i == 0 && letter.is_ascii_alphabetic() => {}
+            b".." => _ = parts.pop().ok_or(Refusal::denied().because("the name leads out of the root"))?,
             part => parts.push(part),
         }
     }
-    if parts.is_empty() { Err(Refusal::not_found().because("the name is empty")) } else { Ok(parts.join("/")) }
+    if parts.is_empty() { Err(Refusal::not_found().because("the name is empty")) } else { Ok(parts.join(&b'/')) }
 }
 
 /// A handler that reads with this closure and takes no writes.
@@ -199,23 +213,28 @@ where
     }
 }
 
-impl<H: Handler + ?Sized> Handler for Arc<H> {
-    fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
-        (**self).read(request)
-    }
+macro_rules! pointer {
+    ($($pointer:ident)*) => {$(
+        impl<H: Handler + ?Sized> Handler for $pointer<H> {
+            fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
+                (**self).read(request)
+            }
 
-    fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
-        (**self).write(request, data)
-    }
+            fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
+                (**self).write(request, data)
+            }
 
-    fn takes_writes(&self) -> bool {
-        (**self).takes_writes()
-    }
+            fn takes_writes(&self) -> bool {
+                (**self).takes_writes()
+            }
 
-    fn describe(&self) -> String {
-        (**self).describe()
-    }
+            fn describe(&self) -> String {
+                (**self).describe()
+            }
+        }
+    )*};
 }
+pointer!(Arc Box);
 
 #[cfg(test)]
 mod tests {
@@ -233,17 +252,27 @@ mod tests {
             ("a/b/../../c", "c"),
             ("...", "..."),
         ] {
-            assert_eq!(normalise(name).unwrap(), expected, "{name}");
+            assert_eq!(normalise(name.as_bytes()).unwrap(), expected.as_bytes(), "{name}");
         }
+    }
+
+    #[test]
+    fn names_need_not_be_utf8() {
+        let packet =
+            packet::Request { filename: b"/a\\caf\xe9".into(), mode: Mode::Octet, options: Options::default() };
+        let address = SocketAddr::from(([127, 0, 0, 1], 69));
+        let request = Request::new(address, address, packet).unwrap();
+        assert_eq!(request.path(), "a/caf\u{fffd}");
+        assert_eq!(request.path_bytes(), b"a/caf\xe9");
     }
 
     #[test]
     fn names_do_not_leave_the_root() {
         for name in ["..", "../x", "/../x", "a/../../x", r"..\x", r"a\..\..\x", "C:/../x", "./../x", "//..//x"] {
-            assert_eq!(normalise(name), Err(Refusal::denied()), "{name}");
+            assert_eq!(normalise(name.as_bytes()), Err(Refusal::denied()), "{name}");
         }
         for name in ["", "/", ".", "a/..", r"C:\"] {
-            assert_eq!(normalise(name), Err(Refusal::not_found()), "{name}");
+            assert_eq!(normalise(name.as_bytes()), Err(Refusal::not_found()), "{name}");
         }
     }
 }

@@ -1,10 +1,57 @@
 //! A TFTP server made of coroutines.
+//!
+//! A transfer is a coroutine that yields packets and is resumed by ACKs. The data of a transfer is a coroutine too,
+//! written by you, that yields bytes when they are wanted and not before. Nothing is stored between the two, so a
+//! machine with a few megabytes to spare can serve files of any size, from anywhere, or such as do not exist.
+//!
+//! ```no_run
+//! use tuffet::Gen;
+//!
+//! fn main() -> Result<(), tuffet::Error> {
+//!     tuffet::serve(|path| {
+//!         Gen::new(async move |co| {
+//!             co.yield_(format!("You asked for {path}.\n")).await;
+//!             co.yield_("There is no such file, and here it is.\n".to_owned()).await;
+//!         })
+//!     })
+//! }
+//! ```
+//!
+//! # Where to go from here
+//!
+//! - [`serve`] is the shortest form; [`Server::builder`] has everything that can be set.
+//! - [`Handler`] answers requests. [`read`] and [`write`](fn@write) make one of a closure that sees the whole
+//!   [`Request`]; the ready-made ones are in [`handlers`].
+//! - A [`Source`] is the bytes of one file, as lazy chunks. A generator ([`Gen`]) is one, a stream is one, a string is
+//!   one; an upload comes as one.
+//! - A [`Refusal`] is what a client is told when it is not served; an [`Error`] is what you are told.
+//! - [`Client`] gets and puts files.
+//! - [`stats`] tells what became of each transfer.
+//!
+//! # The pure core
+//!
+//! [`packet`], [`options`], [`netascii`] and [`transfer`] know no sockets, no clock and no executor; without features
+//! they are all that is built. [`transfer::Transfer`] is a state machine that you can drive by whatever means you
+//! have: a blocking loop (see the example `blocking`), another runtime, a simulator.
+//!
+//! # Features
+//!
+//! | feature | what it brings | by default |
+//! |---|---|---|
+//! | `net` | the server and the client, on smol | through `cli` |
+//! | `directory` | [`handlers::Directory`] | through `cli` |
+//! | `http` | [`handlers::Http`], with reqwest and rustls | yes |
+//! | `cli` | the program `tuffet` | yes |
+//!
+//! A program that embeds the server wants `default-features = false, features = ["net"]`.
+
 #[cfg(feature = "net")]
 mod client;
 #[cfg(feature = "net")]
 mod driver;
 pub mod error;
 pub mod handler;
+pub mod handlers;
 pub mod netascii;
 pub mod options;
 pub mod packet;
@@ -16,6 +63,7 @@ pub mod source;
 #[cfg(feature = "net")]
 pub mod stats;
 pub mod transfer;
+
 #[doc(no_inline)]
 pub use bytes::Bytes;
 #[cfg(feature = "net")]
@@ -27,3 +75,7 @@ pub use handler::{Handler, Request, read, write};
 #[cfg(feature = "net")]
 pub use server::{Builder, Handle, Server, serve};
 pub use source::{IntoSource, Source};
+
+#[cfg(all(doctest, feature = "net"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

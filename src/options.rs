@@ -15,6 +15,8 @@ pub const DEFAULT_BLKSIZE: u16 = 512;
 
 const BLKSIZE: RangeInclusive<u64> = 8..=65464;
 const WINDOWSIZE: RangeInclusive<u64> = 1..=65535;
+/// Half of the block numbers: in a wider window an old ACK could be taken for a new one.
+const WIDEST: u16 = 32767;
 const TIMEOUT_S: RangeInclusive<u64> = 1..=255;
 /// tftp-hpa's bounds: 10 ms to 255 s.
 const UTIMEOUT_US: RangeInclusive<u64> = 10_000..=255_000_000;
@@ -47,7 +49,7 @@ pub enum Rollover {
 pub struct Limits {
     /// Largest blksize, in bytes. Defaults to 65464, the largest there is.
     pub blksize: u16,
-    /// Largest windowsize, in blocks. Defaults to 64.
+    /// Largest windowsize, in blocks. Defaults to 64. More than 32767 is never granted.
     pub windowsize: u16,
     /// Whether options are answered at all. Defaults to true; some firmware asks for options and cannot take an OACK.
     pub answer: bool,
@@ -194,7 +196,7 @@ pub fn answer(
                 agreed.tsize.map(|size| size.to_string())
             }
             "windowsize" if !windowsize_set => within(value, WINDOWSIZE).map(|asked| {
-                agreed.windowsize = (asked as u16).min(limits.windowsize.max(1));
+                agreed.windowsize = (asked as u16).min(limits.windowsize.clamp(1, WIDEST));
                 windowsize_set = true;
                 agreed.windowsize.to_string()
             }),
@@ -228,7 +230,8 @@ pub fn accept(asked: &Options, oack: &Options, mode: Mode) -> Option<Agreed> {
         match name.to_ascii_lowercase().as_str() {
             "blksize" => agreed.blksize = no_more_than_asked(BLKSIZE).filter(|n| *n >= 8)? as u16,
             "blksize2" => {
-                agreed.blksize = no_more_than_asked(BLKSIZE).filter(|n| n.is_power_of_two() && *n >= 8)? as u16
+                let granted = no_more_than_asked(8..=u64::MAX)?;
+                agreed.blksize = Some(granted).filter(|n| n.is_power_of_two() && BLKSIZE.contains(n))? as u16;
             }
             "windowsize" => agreed.windowsize = no_more_than_asked(WINDOWSIZE)? as u16,
             "timeout" if asked == value => agreed.timeout = Some(Duration::from_secs(within(value, TIMEOUT_S)?)),

@@ -1,7 +1,10 @@
 //! The server: [`Builder`], [`Server`], [`Handle`].
 
 mod builder;
+#[cfg(target_os = "linux")]
+mod fast;
 mod listen;
+mod plain;
 mod recent;
 mod session;
 mod shard;

@@ -1,27 +1,25 @@
-//! One thread's loop: receive a batch, hand it to the transfers, let them run, send what they made.
+//! One thread of the server: its transfers, and which datagram is whose.
 //!
-//! The loop is a task among the tasks of the transfers. After a batch it yields once, so that every transfer that the
-//! batch woke has run when it goes on, and all that they have to send goes out together.
+//! Its loop is in `fast`, or in `plain`: receive a batch, hand it to the transfers, let them run, send what they made.
 
 use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, VecDeque},
-    future::{Future, poll_fn},
-    io,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
     rc::{Rc, Weak},
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::Waker,
     time::{Duration, Instant},
 };
 
-use futures_lite::future::yield_now;
-use smol::{LocalExecutor, Timer};
+use smol::LocalExecutor;
 
+#[cfg(target_os = "linux")]
+use super::fast;
 use super::{
     Phase, Shared,
     listen::{Listener, Ports},
+    plain,
     recent::{Bucket, Recent},
     session::{Asked, Session},
 };
@@ -43,9 +41,9 @@ pub(super) struct Shard {
     pub(super) shared: Arc<Shared>,
     /// Not owned: its tasks own the shard.
     executor: Weak<LocalExecutor<'static>>,
-    ports: Vec<Port>,
+    pub(super) ports: Vec<Port>,
     listeners: Vec<Listener>,
-    outboxes: Vec<Outbox>,
+    pub(super) outboxes: Vec<Outbox>,
     sessions: RefCell<HashMap<Key, Rc<Session>>>,
     /// The same sessions by the request that they answer.
     requests: RefCell<HashMap<Asked, Rc<Session>>>,
@@ -56,7 +54,7 @@ pub(super) struct Shard {
     mtus: RefCell<Mtus>,
     now: Cell<Instant>,
     /// Wakes the loop for a transfer that no batch woke.
-    waker: RefCell<Option<Waker>>,
+    pub(super) waker: RefCell<Option<Waker>>,
 }
 
 impl Shard {
@@ -79,79 +77,48 @@ impl Shard {
             now: Cell::new(Instant::now()),
             waker: RefCell::default(),
         });
-        // The loop is a task too: to wake the root future costs ten times as much, because that looks at the reactor.
-        let pump = executor.spawn(shard.pump());
-        smol::block_on(executor.run(pump))
+        #[cfg(target_os = "linux")]
+        if shard.shared.settings.batched {
+            return fast::run(&shard, &executor);
+        }
+        plain::run(shard, &executor)
     }
 
-    async fn pump(self: Rc<Self>) -> Result<(), Error> {
-        let (mut inbox, mut alarm, mut last_call) = (Inbox::new(), Alarm::default(), None);
-        poll_fn(|cx| {
-            self.shared.tell_of_phases(cx.waker());
-            *self.waker.borrow_mut() = Some(cx.waker().clone());
-            Poll::Ready(())
-        })
-        .await;
-        loop {
-            poll_fn(|cx| self.poll_work(cx, &mut inbox, &mut alarm, last_call)).await?;
-            yield_now().await;
-            self.flush();
-            let phase = self.shared.phase();
-            if phase > Phase::Serving {
-                let until = *last_call.get_or_insert_with(|| Instant::now() + self.shared.settings.drain);
-                if self.sessions.borrow().is_empty() {
-                    return Ok(());
-                }
-                if phase == Phase::Over || Instant::now() >= until {
-                    self.say_goodbye().await;
-                    return Ok(());
-                }
-            }
+    /// Where to go on from here, now that a batch is done.
+    pub(super) fn next(&self, last_call: &mut Option<Instant>) -> Next {
+        let phase = self.shared.phase();
+        if phase == Phase::Serving {
+            return Next::Serve;
+        }
+        let until = *last_call.get_or_insert_with(|| Instant::now() + self.shared.settings.drain);
+        if self.sessions.borrow().is_empty() {
+            Next::Leave
+        } else if phase == Phase::Over || Instant::now() >= until {
+            Next::SayGoodbye
+        } else {
+            Next::Serve
         }
     }
 
-    /// Ready when a transfer may have something to do, or has something to send.
-    fn poll_work(
-        self: &Rc<Self>,
-        cx: &mut Context<'_>,
-        inbox: &mut Inbox,
-        alarm: &mut Alarm,
-        last_call: Option<Instant>,
-    ) -> Poll<io::Result<()>> {
-        let mut work = match self.shared.phase() {
-            Phase::Serving => false,
-            Phase::Draining => last_call.is_none() || self.sessions.borrow().is_empty(),
-            Phase::Over => true,
-        };
-        // The listeners, which come first, are asked last: a client may end one transfer and begin the next within one
-        // batch, and its last ACK was sent before its request.
-        for (i, port) in self.ports.iter().enumerate().rev() {
-            if let Poll::Ready(received) = port.poll_receive(cx, inbox) {
-                received?;
-                self.now.set(Instant::now());
-                for (envelope, bytes) in inbox.datagrams() {
-                    self.route(i, envelope, bytes);
-                }
-                work = true;
-            }
-            let outbox = &self.outboxes[i];
-            if outbox.full.get() && port.poll_writable(cx)?.is_ready() {
-                outbox.full.set(false);
-            }
-            work |= !outbox.full.get() && !outbox.queue.borrow().is_empty();
+    /// When to come back if nothing happens.
+    pub(super) fn deadline(&self, last_call: Option<Instant>) -> Option<Instant> {
+        self.timers.borrow().next().into_iter().chain(last_call).min()
+    }
+
+    /// Posts the timeouts that are due. Returns whether there were any.
+    pub(super) fn expire(&self) -> bool {
+        self.timers.borrow_mut().expire(self.now())
+    }
+
+    pub(super) fn read_clock(&self) {
+        self.now.set(Instant::now());
+    }
+
+    /// Hands what was received by a port to the transfers.
+    pub(super) fn deliver(self: &Rc<Self>, port: usize, inbox: &Inbox) {
+        for (envelope, bytes) in inbox.datagrams() {
+            self.route(port, envelope, bytes);
         }
-        loop {
-            let next = self.timers.borrow().next().into_iter().chain(last_call).min();
-            if alarm.poll(next, cx).is_pending() {
-                break;
-            }
-            self.now.set(Instant::now());
-            if self.timers.borrow_mut().expire(self.now()) || last_call.is_some_and(|at| at <= self.now()) {
-                work = true;
-                break;
-            }
-        }
-        if work { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     fn route(self: &Rc<Self>, port: usize, envelope: Envelope, bytes: &[u8]) {
@@ -314,13 +281,13 @@ impl Shard {
         }
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
     }
 
-    fn flush(&self) {
+    pub(super) fn flush(&self) {
         for (port, outbox) in self.ports.iter().zip(&self.outboxes) {
             let mut queue = outbox.queue.borrow_mut();
             if !queue.is_empty() && !outbox.full.get() {
@@ -339,44 +306,33 @@ impl Shard {
         self.now.get()
     }
 
-    /// Ends all transfers with an ERROR. None of them waits for anything after that, so a few rounds are enough.
-    async fn say_goodbye(&self) {
+    /// Has all transfers end with an ERROR. None of them waits for anything after that.
+    pub(super) fn say_goodbye(&self) {
         for session in self.sessions.borrow().values() {
             session.mailbox.post_stop();
         }
-        for _ in 0..100 {
-            yield_now().await;
-            self.flush();
-            if self.sessions.borrow().is_empty() {
-                break;
-            }
-        }
     }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.sessions.borrow().is_empty()
+    }
+}
+
+/// What a loop does after a batch.
+pub(super) enum Next {
+    Serve,
+    /// Patience with the transfers is over.
+    SayGoodbye,
+    Leave,
 }
 
 /// What is to be sent by one socket.
 #[derive(Default)]
-struct Outbox {
-    queue: RefCell<VecDeque<Outgoing>>,
+pub(super) struct Outbox {
+    pub(super) queue: RefCell<VecDeque<Outgoing>>,
     /// Whether the socket took no more when it was last tried.
-    full: Cell<bool>,
-}
-
-/// One timer of the reactor, which is touched only when it must go off sooner than it would.
-#[derive(Default)]
-struct Alarm {
-    timer: Option<Timer>,
-    at: Option<Instant>,
-}
-
-impl Alarm {
-    fn poll(&mut self, next: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(next) = next else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(Timer::never);
-        if self.at.is_none_or(|at| next < at) {
-            timer.set_at(next);
-            self.at = Some(next);
-        }
-        Pin::new(timer).poll(cx).map(|_| self.at = None)
-    }
+    pub(super) full: Cell<bool>,
+    /// Whether the loop has asked to be told when it takes more.
+    #[cfg(target_os = "linux")]
+    pub(super) watched: Cell<bool>,
 }

@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 use std::{
+    cell::Cell,
     io,
     mem::{self, MaybeUninit},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
@@ -22,8 +23,14 @@ use libc::{
 
 use super::{BATCH, Envelope, Inbox, LARGEST, Outgoing};
 
-/// Messages asked for at least: making a header costs something even if no datagram comes for it.
+/// Messages asked for at least.
 const NARROWEST: usize = 8;
+/// Datagrams sent in one call, at most.
+const DATAGRAMS: usize = 512;
+/// Datagrams that the kernel cuts one message into, at most.
+const SEGMENTS: usize = 64;
+/// The largest message: what fits the length field of IPv4.
+const LARGEST_MESSAGE: usize = 65535 - 20 - 8;
 
 /// An address of either family, as the kernel reads and writes it.
 #[repr(C)]
@@ -34,7 +41,7 @@ union Name {
     v6: sockaddr_in6,
 }
 
-/// Control data. An `in6_pktinfo` with its header takes 40 bytes; the alignment is that of `cmsghdr`.
+/// Control data. An `in6_pktinfo` with its header takes 40 bytes, a segment size 24; the alignment is that of `cmsghdr`.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 struct Control([u8; 64]);
@@ -60,7 +67,9 @@ pub(super) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
     let mut controls = [MaybeUninit::<Control>::uninit(); BATCH];
     let mut iovecs = [MaybeUninit::<iovec>::uninit(); BATCH];
     let mut headers = [MaybeUninit::<mmsghdr>::uninit(); BATCH];
-    let width = inbox.width.clamp(NARROWEST, BATCH);
+    // Twice what came last: to make a header costs something even if no datagram comes for it.
+    let width = (inbox.last * 2).clamp(NARROWEST, BATCH);
+    inbox.asked = width;
     for (i, buffer) in inbox.buffer.chunks_mut(LARGEST).take(width).enumerate() {
         let iov = iovecs[i].write(iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
         let mut header = empty_header();
@@ -76,7 +85,7 @@ pub(super) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
     // SAFETY: the first `width` headers are written, and all they point to outlives the call.
     let count = unsafe { libc::recvmmsg(fd, list, width as c_uint, flags as _, ptr::null_mut()) };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?.min(width);
-    inbox.width = count * 2;
+    inbox.last = count;
     for (name, header) in names.iter().zip(&headers).take(count) {
         // SAFETY: below `width`, so written above; the kernel has changed lengths and flags only.
         let mmsghdr { msg_hdr, msg_len } = unsafe { header.assume_init_ref() };
@@ -141,30 +150,82 @@ fn local_address(header: &msghdr) -> (Option<IpAddr>, u32) {
     (None, 0)
 }
 
-/// Sends up to a batch, and returns how many went out.
-pub(super) fn send(socket: &UdpSocket, datagrams: &[Outgoing]) -> io::Result<usize> {
+/// Sends up to a batch, and returns how many datagrams went out.
+///
+/// Equal datagrams in a row to one peer, as the blocks of a window are, go to the kernel as one message that it cuts
+/// (UDP_SEGMENT): they pass through its layers once. `segment` is the largest datagram that it is trusted to cut; where
+/// it refuses, for an MTU or a device, that is lowered and nothing is sent.
+pub(super) fn send(socket: &UdpSocket, datagrams: &[Outgoing], segment: &Cell<usize>) -> io::Result<usize> {
     let mut names = [MaybeUninit::<Name>::uninit(); BATCH];
     let mut controls = [MaybeUninit::<Control>::uninit(); BATCH];
-    let mut iovecs = [MaybeUninit::<[iovec; 2]>::uninit(); BATCH];
+    let mut iovecs = [MaybeUninit::<[iovec; 2]>::uninit(); DATAGRAMS];
     let mut headers = [MaybeUninit::<mmsghdr>::uninit(); BATCH];
-    let width = datagrams.len().min(BATCH);
-    for (i, datagram) in datagrams.iter().take(width).enumerate() {
-        let iov = iovecs[i].write([bytes_of(&datagram.header), bytes_of(&datagram.payload)]);
-        let mut header = empty_header();
-        (header.msg_name, header.msg_namelen) = write_name(&mut names[i], datagram.to);
-        header.msg_iov = iov.as_mut_ptr();
-        header.msg_iovlen = iov.len() as _;
-        if let Some(from) = datagram.from {
-            header.msg_control = controls[i].write(Control([0; 64])).0.as_mut_ptr().cast();
-            write_source(&mut header, from);
+    let mut lengths = [0; BATCH];
+    let (mut width, mut used) = (0, 0);
+    while width < BATCH {
+        let rest = &datagrams[used..datagrams.len().min(DATAGRAMS)];
+        let Some(first) = rest.first() else { break };
+        let run = run_of_equals(rest, segment.get());
+        for (iov, datagram) in iovecs[used..].iter_mut().zip(&rest[..run]) {
+            iov.write([bytes_of(&datagram.header), bytes_of(&datagram.payload)]);
         }
-        headers[i].write(mmsghdr { msg_hdr: header, msg_len: 0 });
+        let mut header = empty_header();
+        (header.msg_name, header.msg_namelen) = write_name(&mut names[width], first.to);
+        header.msg_iov = iovecs[used].as_mut_ptr().cast();
+        header.msg_iovlen = (run * 2) as _;
+        if first.from.is_some() || run > 1 {
+            header.msg_control = controls[width].write(Control([0; 64])).0.as_mut_ptr().cast();
+            let size = (run > 1).then(|| first.len() as u16);
+            write_controls(&mut header, first.from, size);
+        }
+        headers[width].write(mmsghdr { msg_hdr: header, msg_len: 0 });
+        lengths[width] = run;
+        width += 1;
+        used += run;
     }
     let (fd, list, flags) = (socket.as_raw_fd(), headers.as_mut_ptr().cast(), libc::MSG_DONTWAIT);
     // SAFETY: the first `width` headers are written, and all they point to outlives the call; nothing of it is
     // written to.
     let count = unsafe { libc::sendmmsg(fd, list, width as c_uint, flags as _) };
-    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    match usize::try_from(count) {
+        Ok(count) => Ok(lengths[..count.min(width)].iter().sum()),
+        Err(_) => {
+            let error = io::Error::last_os_error();
+            if lengths[0] == 1 || !is_refusal_to_cut(&error) {
+                return Err(error);
+            }
+            segment.set(datagrams[0].len() - 1);
+            Ok(0)
+        }
+    }
+}
+
+/// How many datagrams from the first on can go as one message: all as long as the first, but the last, which may be
+/// shorter.
+fn run_of_equals(datagrams: &[Outgoing], segment: usize) -> usize {
+    let first = &datagrams[0];
+    let len = first.len();
+    if len > segment {
+        return 1;
+    }
+    let most = (LARGEST_MESSAGE / len).min(SEGMENTS);
+    let fits = |other: &&Outgoing| other.len() <= len && other.to == first.to && other.from == first.from;
+    let mut run = 1;
+    for other in datagrams[1..].iter().take(most.saturating_sub(1)).take_while(fits) {
+        run += 1;
+        if other.len() < len {
+            break;
+        }
+    }
+    run
+}
+
+/// The size does not fit the route's MTU, or the device cannot make checksums.
+fn is_refusal_to_cut(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::EOPNOTSUPP | libc::ENOPROTOOPT)
+    )
 }
 
 /// For sending only: the kernel does not write there.
@@ -197,34 +258,41 @@ fn write_name(name: &mut MaybeUninit<Name>, address: SocketAddr) -> (*mut c_void
     (ptr::from_mut(name).cast(), len as socklen_t)
 }
 
-/// Has the datagram sent from this address. `msg_control` points to a [`Control`].
-fn write_source(header: &mut msghdr, from: IpAddr) {
-    header.msg_controllen = mem::size_of::<Control>() as _;
+/// Has the message sent from this address, and cut into datagrams of this size. `msg_control` points to a [`Control`].
+fn write_controls(header: &mut msghdr, from: Option<IpAddr>, size: Option<u16>) {
+    let mut at = 0;
     match from {
-        IpAddr::V4(ip) => {
+        Some(IpAddr::V4(ip)) => {
             let spec = in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
             let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: spec, ipi_addr: in_addr { s_addr: 0 } };
-            write_control(header, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+            at += write_control(header, at, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
         }
-        IpAddr::V6(ip) => {
+        Some(IpAddr::V6(ip)) => {
             let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
-            write_control(header, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+            at += write_control(header, at, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
         }
+        None => {}
     }
+    if let Some(size) = size {
+        at += write_control(header, at, libc::SOL_UDP, libc::UDP_SEGMENT, size);
+    }
+    header.msg_controllen = at as _;
 }
 
-fn write_control<T>(header: &mut msghdr, level: c_int, kind: c_int, data: T) {
+/// Writes one control message `at` this offset, and returns the space that it takes.
+fn write_control<T>(header: &msghdr, at: usize, level: c_int, kind: c_int, data: T) -> usize {
     let size = mem::size_of::<T>() as c_uint;
-    // SAFETY: `msg_control` points to a `Control`, which is aligned for a `cmsghdr` and, as the assertion says, has
-    // room for it and its data.
+    // SAFETY: `msg_control` points to a `Control`. What `CMSG_SPACE` says is a multiple of the alignment of `cmsghdr`,
+    // so `at` is too, and as the assertion says there is room for the header and its data.
     unsafe {
-        assert!(libc::CMSG_SPACE(size) as usize <= mem::size_of::<Control>());
-        let cmsg = libc::CMSG_FIRSTHDR(header);
+        let space = libc::CMSG_SPACE(size) as usize;
+        assert!(at + space <= mem::size_of::<Control>());
+        let cmsg: *mut cmsghdr = header.msg_control.cast::<u8>().add(at).cast();
         (*cmsg).cmsg_level = level;
         (*cmsg).cmsg_type = kind;
         (*cmsg).cmsg_len = libc::CMSG_LEN(size) as _;
         ptr::write_unaligned(libc::CMSG_DATA(cmsg).cast(), data);
-        header.msg_controllen = libc::CMSG_SPACE(size) as _;
+        space
     }
 }
 

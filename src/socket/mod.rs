@@ -5,14 +5,20 @@
 //! asked, where the system can tell it, and answer from it.
 
 #[cfg(target_os = "linux")]
+pub(crate) mod epoll;
+#[cfg(target_os = "linux")]
 mod linux;
 pub(crate) mod mtu;
 mod plain;
 
+#[cfg(target_os = "linux")]
+use std::cell::Cell;
 use std::{
+    cell::OnceCell,
     collections::VecDeque,
-    io,
+    io::{self, ErrorKind as Kind},
     net::{IpAddr, SocketAddr, UdpSocket},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -32,9 +38,14 @@ const BUFFER: usize = 4 << 20;
 /// One bound socket.
 #[derive(Debug)]
 pub(crate) struct Port {
-    io: Async<UdpSocket>,
+    socket: Arc<UdpSocket>,
+    /// Made when smol's reactor is asked to wait.
+    waiting: OnceCell<Async<Arc<UdpSocket>>>,
     local: SocketAddr,
     batched: bool,
+    /// The largest datagram of a run that is left to the kernel to cut.
+    #[cfg(target_os = "linux")]
+    segment: Cell<usize>,
 }
 
 /// How a socket is bound.
@@ -70,9 +81,12 @@ pub(crate) struct Envelope {
 
 /// Received datagrams; the memory is used again and again.
 pub(crate) struct Inbox {
-    /// How many to ask for: twice what came last.
+    /// How many were asked for last.
     #[cfg(target_os = "linux")]
-    width: usize,
+    asked: usize,
+    /// How many came last.
+    #[cfg(target_os = "linux")]
+    last: usize,
     /// Left untouched by small datagrams, and so not resident.
     buffer: Box<[u8]>,
     envelopes: Vec<Envelope>,
@@ -99,31 +113,65 @@ impl Port {
         let batched = batched && linux::prepare(&socket, address.is_ipv6(), BUFFER).is_ok();
         #[cfg(not(target_os = "linux"))]
         let batched = batched && false;
-        let io = Async::new(UdpSocket::from(socket))?;
-        let local = io.get_ref().local_addr()?;
-        Ok(Self { io, local, batched })
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from(socket);
+        let local = socket.local_addr()?;
+        Ok(Self {
+            socket: Arc::new(socket),
+            waiting: OnceCell::new(),
+            local,
+            batched,
+            #[cfg(target_os = "linux")]
+            segment: Cell::new(usize::MAX),
+        })
     }
 
     pub(crate) fn local(&self) -> SocketAddr {
         self.local
     }
 
-    /// Receives what is there, up to a batch. Whether there may be more is for the next call to find out.
-    pub(crate) fn poll_receive(&self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<()>> {
+    /// Receives what is there, up to a batch.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing is there.
+    pub(crate) fn receive(&self, inbox: &mut Inbox) -> io::Result<()> {
         loop {
-            ready!(self.io.poll_readable(cx))?;
             inbox.envelopes.clear();
             let received = match self.batched {
                 #[cfg(target_os = "linux")]
-                true => linux::receive(self.io.get_ref(), inbox),
-                _ => plain::receive(self.io.get_ref(), inbox),
+                true => linux::receive(&self.socket, inbox),
+                _ => plain::receive(&self.socket, inbox),
             };
             match received {
-                Err(error) if is_passing(&error) => {}
-                Err(error) => return Poll::Ready(Err(error)),
-                Ok(()) => return Poll::Ready(Ok(())),
+                // An earlier datagram was not wanted where it went: that says nothing about the socket.
+                Err(error) if matches!(error.kind(), Kind::ConnectionRefused | Kind::ConnectionReset) => {}
+                Err(error) if error.kind() == Kind::Interrupted => {}
+                other => return other,
             }
         }
+    }
+
+    /// As [`receive`](Self::receive), with smol's reactor to wait. Whether there is more is for the next call to find
+    /// out.
+    pub(crate) fn poll_receive(&self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.waiting()?.poll_readable(cx))?;
+            match self.receive(inbox) {
+                Err(error) if error.kind() == Kind::WouldBlock => {}
+                other => return Poll::Ready(other),
+            }
+        }
+    }
+
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.waiting()?.poll_writable(cx)
+    }
+
+    fn waiting(&self) -> io::Result<&Async<Arc<UdpSocket>>> {
+        if self.waiting.get().is_none() {
+            let _ = self.waiting.set(Async::new(self.socket.clone())?);
+        }
+        self.waiting.get().ok_or_else(|| Kind::Other.into())
     }
 
     /// Sends from the front of the queue until it is empty or the socket is full. A datagram that cannot be sent is
@@ -132,13 +180,13 @@ impl Port {
         while !queue.is_empty() {
             let sent = match self.batched {
                 #[cfg(target_os = "linux")]
-                true => linux::send(self.io.get_ref(), queue.make_contiguous()),
-                _ => plain::send(self.io.get_ref(), &queue[0]),
+                true => linux::send(&self.socket, queue.make_contiguous(), &self.segment),
+                _ => plain::send(&self.socket, &queue[0]),
             };
             match sent {
                 Ok(count) => drop(queue.drain(..count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == Kind::WouldBlock => return,
+                Err(error) if error.kind() == Kind::Interrupted => {}
                 Err(error) => {
                     if let Some(lost) = queue.pop_front() {
                         log::debug!("{}: cannot send {} bytes: {error}", lost.to, lost.len());
@@ -147,16 +195,6 @@ impl Port {
             }
         }
     }
-
-    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.poll_writable(cx)
-    }
-}
-
-/// Errors that say nothing about the socket: nothing is there, or an earlier datagram was not wanted.
-fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(error.kind(), Kind::WouldBlock | Kind::Interrupted | Kind::ConnectionRefused | Kind::ConnectionReset)
 }
 
 impl Outgoing {
@@ -181,10 +219,18 @@ impl Inbox {
     pub(crate) fn new() -> Self {
         Self {
             #[cfg(target_os = "linux")]
-            width: 0,
+            asked: 0,
+            #[cfg(target_os = "linux")]
+            last: 0,
             buffer: vec![0; BATCH * LARGEST].into_boxed_slice(),
             envelopes: Vec::with_capacity(BATCH),
         }
+    }
+
+    /// Whether as many came as were asked for, so that there may be more.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_full(&self) -> bool {
+        self.envelopes.len() == self.asked
     }
 
     pub(crate) fn datagrams(&self) -> impl Iterator<Item = (Envelope, &[u8])> {

@@ -1,11 +1,18 @@
 //! What both coroutines share: sending, waiting, counting, and knowing when to give up.
 
-use std::{cell::Cell, rc::Rc, time::Instant};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
 use super::{Event, Outcome, Progress, Step, Timing, Want, coroutine::Co, rto::Rto};
 use crate::{error::Refusal, options::Agreed, packet::Packet};
+
+/// Short enough to be added to any time.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 pub(super) struct Line {
     co: Co,
@@ -39,6 +46,7 @@ impl Line {
     pub(super) fn new(co: Co, now: Instant, timing: Timing, progress: Rc<Cell<Progress>>) -> Self {
         let ceiling = progress.get().agreed.timeout().unwrap_or(timing.timeout);
         let rto = Rto::new(ceiling);
+        let timing = Timing { patience: timing.patience.min(FOR_EVER), ..timing };
         Self { co, timing, rto, now, progressed_at: now, asked_at: now, once: true, progress }
     }
 
@@ -83,10 +91,13 @@ impl Line {
                 Event::Packet(packet) => Heard::Packet(packet),
                 Event::Repeat => Heard::Repeat,
                 Event::Chunk(chunk) => {
-                    self.progressed_at = now;
+                    self.source_moved(asking, !chunk.is_empty());
                     Heard::Chunk(chunk)
                 }
-                Event::End => Heard::End,
+                Event::End => {
+                    self.source_moved(asking, true);
+                    Heard::End
+                }
                 Event::Ready => {
                     self.progressed_at = now;
                     Heard::Ready
@@ -102,24 +113,36 @@ impl Line {
         }
     }
 
+    /// The source came forward, if it gave anything. That does not excuse a peer that owes an answer.
+    fn source_moved(&mut self, asking: bool, gave: bool) {
+        if gave && !asking {
+            self.progressed_at = self.now;
+        }
+    }
+
     /// The peer answered. If it answers what was sent last, and that went out once, this measures a round trip.
     pub(super) fn answered(&mut self) {
         if std::mem::take(&mut self.once) {
             self.rto.sample(self.now.saturating_duration_since(self.asked_at));
         }
-        self.rto.progressed();
         self.progressed_at = self.now;
         self.count(|progress| progress.acked += 1);
     }
 
     /// Whether a whole round trip has passed since the last packet that awaits an answer.
     pub(super) fn round_trip_passed(&self) -> bool {
-        self.now.saturating_duration_since(self.asked_at) >= self.rto.round_trip()
+        let round_trip = self.rto.round_trip().unwrap_or(self.rto.timeout());
+        self.now.saturating_duration_since(self.asked_at) >= round_trip
     }
 
     /// Whether there was not even time for an answer to the last packet.
     pub(super) fn too_soon_for_an_answer(&self) -> bool {
-        self.now.saturating_duration_since(self.asked_at) < self.rto.round_trip() / 2
+        self.now.saturating_duration_since(self.asked_at) < self.rto.round_trip().unwrap_or_default() / 2
+    }
+
+    /// By when the answers to copies that are on their way should have come, if the round trip has grown as well.
+    pub(super) fn copies_answered_by(&self) -> Instant {
+        self.now + self.rto.timeout() * 2
     }
 
     /// When the answer to the last packet is overdue.

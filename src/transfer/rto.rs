@@ -12,7 +12,8 @@ pub(super) struct Rto {
     measured: Option<Measured>,
     /// Never wait longer than this.
     ceiling: Duration,
-    /// Timeouts in a row.
+    /// Timeouts since the last measurement. Mere progress does not end them: if each packet goes out twice because
+    /// the round trip has grown, nothing else would ever measure it again.
     backoff: u32,
 }
 
@@ -40,14 +41,11 @@ impl Rto {
                 variation: (old.variation * 3 + old.smoothed.abs_diff(trip)) / 4,
             },
         });
+        self.backoff = 0;
     }
 
     pub(super) fn timed_out(&mut self) {
         self.backoff = (self.backoff + 1).min(16);
-    }
-
-    pub(super) fn progressed(&mut self) {
-        self.backoff = 0;
     }
 
     pub(super) fn timeout(&self) -> Duration {
@@ -58,9 +56,9 @@ impl Rto {
         base.saturating_mul(1 << self.backoff).min(self.ceiling)
     }
 
-    /// The measured round trip; zero before the first.
-    pub(super) fn round_trip(&self) -> Duration {
-        self.measured.as_ref().map_or(Duration::ZERO, |measured| measured.smoothed)
+    /// The measured round trip.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.measured.as_ref().map(|measured| measured.smoothed)
     }
 }
 
@@ -81,7 +79,7 @@ mod tests {
             rto.timed_out();
             assert_eq!(rto.timeout(), ms(expected));
         }
-        rto.progressed();
+        rto.sample(Duration::from_micros(200));
         assert_eq!(rto.timeout(), FLOOR);
         rto.sample(ms(400));
         assert!(rto.timeout() > ms(300), "{rto:?}");

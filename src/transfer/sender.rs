@@ -9,6 +9,7 @@ use crate::{
 };
 
 pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
+    let serves = matches!(opening, Opening::Answer(_));
     let opened = match opening {
         Opening::Answer(oack) if oack.is_empty() => Ok(false),
         Opening::Answer(oack) => opening::offer(&mut line, oack).await.map(|()| true),
@@ -17,7 +18,7 @@ pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
     match opened {
         Ok(heard) => {
             let window = Window::new(&line.agreed());
-            Sender { line, window, duplicates: Duplicates::default(), heard }.run().await
+            Sender { line, window, duplicates: Duplicates::default(), heard, serves }.run().await
         }
         Err(outcome) => outcome,
     }
@@ -29,6 +30,8 @@ struct Sender {
     duplicates: Duplicates,
     /// Whether the peer has ever answered.
     heard: bool,
+    /// Whether the peer is a client that reads.
+    serves: bool,
 }
 
 impl Sender {
@@ -67,30 +70,36 @@ impl Sender {
             self.duplicates.progressed(&self.line, self.window.windowsize());
             self.line.moved(acknowledged.bytes);
             self.line.answered();
-            // An ACK inside the window says that the rest of it is lost (RFC 7440 section 4).
-            if self.window.is_out() {
+            // An ACK inside the window says that the rest of it is lost (RFC 7440 section 4). But one of all that was
+            // repeated, and no more, is how EDK2 and U-Boot answer a copy: to rewind at it would repeat the next
+            // blocks as well, and the next, to the end of the file.
+            if !self.window.is_acked_up_to_the_copies() {
                 self.send_again();
             }
-        } else if self.window.is_out() && self.duplicates.is_report(&self.line, self.window.windowsize()) {
+        } else if self.duplicates.is_report(&self.line, self.window.windowsize()) {
             self.send_again();
         }
     }
 
     fn send_again(&mut self) {
-        self.window.rewind();
-        self.duplicates.copies += 1;
+        if self.window.is_out() {
+            self.window.rewind();
+            self.duplicates.copies += 1;
+        }
     }
 
-    fn on_error(&self, code: ErrorCode, message: String) -> Outcome {
-        let agreed = self.line.agreed();
-        // pxelinux closes in this way on the last full block of a file that is a multiple of the blksize.
-        let all_sent = self.window.is_all_sent() || agreed.tsize().is_some_and(|size| self.window.has_sent(size));
-        if code == ErrorCode::NOT_DEFINED && all_sent && self.heard {
+    fn on_error(&mut self, code: ErrorCode, message: String) -> Outcome {
+        // A client may leave with an ERROR when it has what it wants; a server that is given a file means it.
+        if !self.serves {
+            return Outcome::Aborted { code, message };
+        }
+        if code == ErrorCode::NOT_DEFINED && self.has_sent_all() && self.heard {
+            self.line.moved(self.window.bytes_out());
             Outcome::Complete
         } else if self.window.has_begun() {
             Outcome::Aborted { code, message }
         } else {
-            opening::aborted_early(&agreed, code, message)
+            opening::aborted_early(&self.line.agreed(), code, message)
         }
     }
 
@@ -98,7 +107,13 @@ impl Sender {
         if !self.window.is_out() {
             return self.line.fail(Refusal::internal().because("the source had no chunk for too long")).await;
         }
-        if self.heard && self.window.is_all_sent() { Outcome::ProbablyComplete } else { Outcome::TimedOut }
+        if self.heard && self.has_sent_all() { Outcome::ProbablyComplete } else { Outcome::TimedOut }
+    }
+
+    /// pxelinux leaves on the last full block of a file that is a multiple of the blksize.
+    fn has_sent_all(&self) -> bool {
+        let size = self.line.agreed().tsize().filter(|_| self.serves);
+        self.window.is_all_sent() || size.is_some_and(|size| self.window.has_sent(size))
     }
 }
 
@@ -120,7 +135,7 @@ impl Duplicates {
     fn progressed(&mut self, line: &Line, windowsize: usize) {
         let copies = std::mem::take(&mut self.copies);
         // EDK2 answers each block of a copy that it did not need, tuffet and others the last one only.
-        self.explained = (copies > 0).then(|| (copies.saturating_mul(windowsize as u32), line.due()));
+        self.explained = (copies > 0).then(|| (copies.saturating_mul(windowsize as u32), line.copies_answered_by()));
     }
 
     fn is_report(&mut self, line: &Line, windowsize: usize) -> bool {

@@ -25,6 +25,8 @@ pub(super) struct Window {
     sent: u64,
     /// Index of the last block that was ever sent.
     high: u64,
+    /// Index of the last block that was sent before the last rewind: up to it, what goes out is a copy.
+    copied: u64,
     /// What of the last chunk is not cut yet.
     chunk: Bytes,
     /// The beginning of a block whose end is in a chunk to come.
@@ -59,6 +61,7 @@ impl Window {
             acked: 0,
             sent: 0,
             high: 0,
+            copied: 0,
             chunk: Bytes::new(),
             begun: BytesMut::new(),
             ended: false,
@@ -95,7 +98,8 @@ impl Window {
 
     fn cut(&mut self) {
         while self.blocks.len() < self.windowsize && self.last.is_none() {
-            let missing = self.blksize - self.begun.len();
+            // Nothing, if more was fed than was wanted.
+            let missing = self.blksize.saturating_sub(self.begun.len());
             if self.chunk.len() < missing && !self.ended {
                 break;
             }
@@ -104,7 +108,7 @@ impl Window {
                 piece
             } else {
                 self.begun.extend_from_slice(&piece);
-                self.begun.split().freeze()
+                self.begun.split_to(self.blksize.min(self.begun.len())).freeze()
             };
             if block.len() < self.blksize {
                 self.last = Some(self.acked + self.blocks.len() as u64 + 1);
@@ -125,6 +129,12 @@ impl Window {
     /// Goes back to the first block that is not acknowledged.
     pub(super) fn rewind(&mut self) {
         self.sent = self.acked;
+        self.copied = self.high;
+    }
+
+    /// Whether the peer has all that was repeated and nothing after it.
+    pub(super) fn is_acked_up_to_the_copies(&self) -> bool {
+        self.acked == self.copied
     }
 
     /// The peer has all blocks up to this number. `None` for a number that is not on its way: an old one, or a lie.
@@ -143,6 +153,11 @@ impl Window {
     /// Whether any block is on its way.
     pub(super) fn is_out(&self) -> bool {
         self.high > self.acked
+    }
+
+    /// How many bytes are on their way.
+    pub(super) fn bytes_out(&self) -> usize {
+        self.blocks.iter().take((self.high - self.acked) as usize).map(Bytes::len).sum()
     }
 
     /// Whether the file was acknowledged to its end.

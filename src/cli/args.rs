@@ -1,0 +1,301 @@
+//! The command line.
+//!
+//! Every option has an environment variable too, as containers like it: `--max-upload` is `TUFFET_MAX_UPLOAD`.
+
+use std::{num::NonZeroUsize, ops::RangeInclusive, path::PathBuf};
+
+use clap::{
+    ArgAction, Args, Parser, Subcommand,
+    builder::{FalseyValueParser, OsStringValueParser, TypedValueParser},
+    value_parser,
+};
+use humantime::Duration;
+use log::LevelFilter;
+use tuffet::{options::Limits, packet::Mode, transfer::Timing};
+
+use super::values::{self, Listen, Remote, Source};
+
+const ENVIRONMENT: &str = "Every option can be set in the environment: --blksize is TUFFET_BLKSIZE.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  tuffet serve ./tftpboot                          serve a directory on port 69
+  tuffet serve http://192.168.0.2/netboot/         serve what a web server has
+  tuffet serve ./overrides http://192.168.0.2/     the first that has a file gives it
+  tuffet serve --listen :6969 --upload ./configs   take uploads too, on a port that needs no root
+
+Sizes are written 512K, 64M, 2G (of 1024); times 500ms, 5s, 1m, and a number alone is seconds.
+Every option can be set in the environment: --max-upload is TUFFET_MAX_UPLOAD.
+Ctrl-C lets running transfers end; a second one ends them at once.";
+
+/// A TFTP server made of coroutines, and a client
+#[derive(Debug, Parser)]
+#[command(name = "tuffet", version, after_help = "`tuffet COMMAND --help` says more.")]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Serve(Serve),
+    Get(Get),
+    Put(Put),
+}
+
+/// Serve a directory, a web server or memory
+#[derive(Args, Debug)]
+#[command(after_help = SERVE_EXAMPLES, mut_args = |arg| arg.hide_env(true))]
+pub struct Serve {
+    /// Directory, http:// or https:// URL, or `memory:`; the first that has a file gives it
+    #[arg(value_name = "SOURCE", default_value = ".", env = "TUFFET_SOURCE")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(Source::try_from))]
+    pub sources: Vec<Source>,
+
+    /// Listen here: ADDR, ADDR:PORT or :PORT, any number of times [default: :69]
+    #[arg(long, short, value_name = "ADDR:PORT", env = "TUFFET_LISTEN", value_delimiter = ',')]
+    #[arg(help_heading = "Network")]
+    pub listen: Vec<Listen>,
+
+    /// Send everything from the port that listens, for firewalls and NAT
+    #[arg(long, env = "TUFFET_SINGLE_PORT", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(help_heading = "Network")]
+    pub single_port: bool,
+
+    /// Use only these ports for transfers, for firewalls
+    #[arg(long, value_name = "LOW-HIGH", env = "TUFFET_PORT_RANGE", value_parser = values::port_range)]
+    #[arg(help_heading = "Network")]
+    pub port_range: Option<RangeInclusive<u16>>,
+
+    /// Serve from this many threads
+    #[arg(long, value_name = "NUMBER", env = "TUFFET_SHARDS", default_value = "1", help_heading = "Network")]
+    pub shards: NonZeroUsize,
+
+    /// Let clients upload new files into the directories; `memory:` always does
+    #[arg(long, short, env = "TUFFET_UPLOAD", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(help_heading = "Uploads")]
+    pub upload: bool,
+
+    /// Let uploads replace files
+    #[arg(long, env = "TUFFET_OVERWRITE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(help_heading = "Uploads")]
+    pub overwrite: bool,
+
+    /// Let uploads make directories
+    #[arg(long, env = "TUFFET_MKDIR", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(help_heading = "Uploads")]
+    pub mkdir: bool,
+
+    /// Refuse uploads that are bigger than this
+    #[arg(long, value_name = "SIZE", env = "TUFFET_MAX_UPLOAD", value_parser = values::size)]
+    #[arg(help_heading = "Uploads")]
+    pub max_upload: Option<u64>,
+
+    /// Largest blksize that is granted [default: what the interface's MTU takes in one piece]
+    #[arg(long, value_name = "BYTES", env = "TUFFET_BLKSIZE", help_heading = "Transfers")]
+    #[arg(value_parser = value_parser!(u16).range(8..=65464))]
+    pub blksize: Option<u16>,
+
+    /// Largest windowsize that is granted
+    #[arg(long, value_name = "BLOCKS", env = "TUFFET_WINDOWSIZE", default_value_t = Limits::default().windowsize)]
+    #[arg(value_parser = value_parser!(u16).range(1..), help_heading = "Transfers")]
+    pub windowsize: u16,
+
+    /// Longest time until a packet is sent again
+    #[arg(long, value_name = "TIME", env = "TUFFET_TIMEOUT", default_value_t = Timing::default().timeout.into())]
+    #[arg(value_parser = values::duration, help_heading = "Transfers")]
+    pub timeout: Duration,
+
+    /// End a transfer when its client is silent for this long
+    #[arg(long, value_name = "TIME", env = "TUFFET_PATIENCE", default_value_t = Timing::default().patience.into())]
+    #[arg(value_parser = values::duration, help_heading = "Transfers")]
+    pub patience: Duration,
+
+    /// Run no more transfers than this at once in each thread
+    #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_TRANSFERS", default_value = "10000")]
+    #[arg(help_heading = "Transfers")]
+    pub max_transfers: NonZeroUsize,
+
+    /// When stopped, wait this long for running transfers to end
+    #[arg(long, value_name = "TIME", env = "TUFFET_DRAIN", default_value = "10s", value_parser = values::duration)]
+    #[arg(help_heading = "Transfers")]
+    pub drain: Duration,
+
+    /// Append a line for every transfer to this file
+    #[arg(long, value_name = "PATH", env = "TUFFET_LOG_FILE", help_heading = "Output")]
+    pub log_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Fetch a file from a server
+#[derive(Args, Debug)]
+#[command(after_help = ENVIRONMENT, mut_args = |arg| arg.hide_env(true))]
+pub struct Get {
+    /// The server [default port: 69]
+    #[arg(value_name = "HOST[:PORT]")]
+    pub server: Remote,
+
+    /// The file's name on the server
+    pub name: String,
+
+    /// Where to write it; `-` is standard output [default: the last part of NAME, here]
+    pub file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub asking: Asking,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Send a file to a server
+#[derive(Args, Debug)]
+#[command(after_help = ENVIRONMENT, mut_args = |arg| arg.hide_env(true))]
+pub struct Put {
+    /// The server [default port: 69]
+    #[arg(value_name = "HOST[:PORT]")]
+    pub server: Remote,
+
+    /// The file to send; `-` is standard input
+    pub file: PathBuf,
+
+    /// Its name on the server [default: the last part of FILE]
+    pub name: Option<String>,
+
+    #[command(flatten)]
+    pub asking: Asking,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What a client asks for.
+///
+/// A server may grant less, so the defaults ask for what is fast and safe everywhere: blocks that pass tunnels and
+/// PPPoE without IP fragments, and a window of 23 KB, which fits the smallest receive buffers.
+#[derive(Args, Debug)]
+pub struct Asking {
+    /// Ask for blocks of this size
+    #[arg(long, value_name = "BYTES", env = "TUFFET_BLKSIZE", default_value_t = 1428)]
+    #[arg(value_parser = value_parser!(u16).range(8..=65464))]
+    pub blksize: u16,
+
+    /// Ask for this many blocks between two acknowledgements
+    #[arg(long, value_name = "BLOCKS", env = "TUFFET_WINDOWSIZE", default_value_t = 16)]
+    #[arg(value_parser = value_parser!(u16).range(1..))]
+    pub windowsize: u16,
+
+    /// Ask that packets are sent again after this time at the latest, in whole seconds
+    #[arg(long, value_name = "TIME", env = "TUFFET_TIMEOUT", value_parser = values::duration)]
+    pub timeout: Option<Duration>,
+
+    /// Give up when the server is silent for this long
+    #[arg(long, value_name = "TIME", env = "TUFFET_PATIENCE", default_value_t = Timing::default().patience.into())]
+    #[arg(value_parser = values::duration)]
+    pub patience: Duration,
+
+    /// Transfer text, with its line ends converted
+    #[arg(long, env = "TUFFET_NETASCII", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub netascii: bool,
+}
+
+/// How much is said on standard error.
+#[derive(Args, Debug)]
+pub struct Output {
+    /// Say more: negotiation; twice for every datagram
+    #[arg(long, short, action = ArgAction::Count, env = "TUFFET_VERBOSE", help_heading = "Output")]
+    pub verbose: u8,
+
+    /// Say nothing but errors
+    #[arg(long, short, env = "TUFFET_QUIET", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(help_heading = "Output")]
+    pub quiet: bool,
+}
+
+impl Asking {
+    pub fn mode(&self) -> Mode {
+        if self.netascii { Mode::Netascii } else { Mode::Octet }
+    }
+}
+
+impl Output {
+    pub fn level(&self) -> LevelFilter {
+        match self.verbose {
+            _ if self.quiet => LevelFilter::Error,
+            0 => LevelFilter::Info,
+            1 => LevelFilter::Debug,
+            _ => LevelFilter::Trace,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn serve(line: &str) -> Result<Serve, clap::Error> {
+        let words = ["tuffet", "serve"].into_iter().chain(line.split_whitespace());
+        Arguments::try_parse_from(words).map(|arguments| match arguments.command {
+            Command::Serve(serve) => serve,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_its_environment_variable() {
+        for command in Arguments::command().get_subcommands() {
+            for option in command.get_arguments() {
+                let Some(long) = option.get_long() else { continue };
+                let expected = format!("TUFFET_{}", long.to_uppercase().replace('-', "_"));
+                let variable = option.get_env().and_then(|variable| variable.to_str());
+                assert_eq!(variable, Some(expected.as_str()), "{} --{long}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn defaults() {
+        let args = serve("").unwrap();
+        assert_eq!(args.sources, [Source::Directory(".".into())]);
+        assert!(args.listen.is_empty() && !args.upload && !args.overwrite && !args.mkdir);
+        assert_eq!((args.blksize, args.windowsize), (None, 64));
+        assert_eq!(args.output.level(), LevelFilter::Info);
+    }
+
+    #[test]
+    fn options() {
+        let args = serve("a http://b/ memory: -l :6969 -l ::1 --port-range 50000-50099 --max-upload 64M -vv").unwrap();
+        assert_eq!(args.sources, [Source::Directory("a".into()), Source::Url("http://b/".into()), Source::Memory]);
+        assert_eq!(args.listen.len(), 2);
+        assert_eq!(args.port_range, Some(50000..=50099));
+        assert_eq!(args.max_upload, Some(64 << 20));
+        assert_eq!(args.output.level(), LevelFilter::Trace);
+        assert_eq!(serve("-v -q").unwrap().output.level(), LevelFilter::Error);
+    }
+
+    #[test]
+    fn values_out_of_range() {
+        for line in [
+            "--blksize 7",
+            "--blksize 65465",
+            "--windowsize 0",
+            "--timeout 0",
+            "--shards 0",
+            "--max-transfers 0",
+            "--port-range 2-1",
+            "--listen localhost",
+            "ftp://host/",
+        ] {
+            assert!(serve(line).is_err(), "{line}");
+        }
+    }
+}

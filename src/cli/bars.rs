@@ -1,0 +1,116 @@
+//! Progress bars, on standard error if that is a terminal.
+
+use std::{
+    collections::BTreeMap,
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::Duration,
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tuffet::{Handle, options::Direction, stats::Snapshot};
+
+/// More than a screen of bars says nothing to anyone.
+const MOST: usize = 20;
+const INTERVAL: Duration = Duration::from_millis(200);
+
+const SIZE_KNOWN: &str = "{prefix:32!} {wide_bar} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta:>4}";
+const SIZE_UNKNOWN: &str = "{prefix:32!} {wide_msg} {bytes:>10} {bytes_per_sec:>12}";
+
+/// The place of all bars; hidden if nobody watches.
+pub fn screen(quiet: bool) -> MultiProgress {
+    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    MultiProgress::with_draw_target(target)
+}
+
+/// The bar of one transfer.
+pub fn bar(name: &str, size: Option<u64>) -> ProgressBar {
+    let bar = ProgressBar::no_length().with_prefix(name.escape_debug().to_string());
+    set_size(&bar, size);
+    bar
+}
+
+/// Changes the bar's look when the size becomes known.
+pub fn set_size(bar: &ProgressBar, size: Option<u64>) {
+    if let Some(size) = size {
+        bar.set_length(size);
+    }
+    let template = if size.is_some() { SIZE_KNOWN } else { SIZE_UNKNOWN };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+}
+
+/// Shows the running transfers until the channel is closed.
+pub fn watch(screen: MultiProgress, server: &Handle, over: &Receiver<()>) {
+    let mut bars = Running { screen, bars: BTreeMap::new(), more: None };
+    while over.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        bars.show(&server.transfers());
+    }
+    bars.show(&[]);
+}
+
+struct Running {
+    screen: MultiProgress,
+    bars: BTreeMap<u64, ProgressBar>,
+    /// Says how many more there are.
+    more: Option<ProgressBar>,
+}
+
+impl Running {
+    fn show(&mut self, transfers: &[Snapshot]) {
+        self.remove_ended(transfers);
+        for transfer in transfers {
+            self.show_one(transfer);
+        }
+        self.count(transfers.len() - self.bars.len());
+    }
+
+    fn remove_ended(&mut self, transfers: &[Snapshot]) {
+        let screen = &self.screen;
+        self.bars.retain(|id, bar| {
+            let is_running = transfers.iter().any(|transfer| transfer.id == *id);
+            if !is_running {
+                bar.finish_and_clear();
+                screen.remove(bar);
+            }
+            is_running
+        });
+    }
+
+    fn show_one(&mut self, transfer: &Snapshot) {
+        if self.bars.len() < MOST && !self.bars.contains_key(&transfer.id) {
+            let bar = bar(&title(transfer), transfer.size);
+            let bar = match &self.more {
+                Some(more) => self.screen.insert_before(more, bar),
+                None => self.screen.add(bar),
+            };
+            self.bars.insert(transfer.id, bar);
+        }
+        if let Some(bar) = self.bars.get(&transfer.id) {
+            if transfer.size != bar.length() {
+                set_size(bar, transfer.size);
+            }
+            bar.set_position(transfer.bytes);
+        }
+    }
+
+    fn count(&mut self, hidden: usize) {
+        if hidden == 0 {
+            if let Some(more) = self.more.take() {
+                more.finish_and_clear();
+                self.screen.remove(&more);
+            }
+            return;
+        }
+        let more = self.more.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            self.screen.add(ProgressBar::no_length().with_style(style))
+        });
+        more.set_message(format!("and {hidden} more"));
+    }
+}
+
+fn title(transfer: &Snapshot) -> String {
+    let arrow = if transfer.direction == Direction::Read { "<" } else { ">" };
+    format!("{} {arrow} {}", transfer.peer.ip(), transfer.path)
+}

@@ -1,0 +1,158 @@
+//! `tuffet get`.
+
+use std::{
+    fs::{self, File},
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use indicatif::ProgressBar;
+use smol::{Unblock, io::AsyncWriteExt};
+use tempfile::TempPath;
+use tuffet::{Refusal, Source};
+
+use super::{Result, args::Get, bars, remote, usage_error};
+
+/// What may wait for a slow disk.
+const BUFFER: usize = 1 << 18;
+
+/// Fetches a file.
+pub fn run(args: Get) -> Result<ExitCode> {
+    let Get { server, name, file, asking, mut output } = args;
+    let path = file.or_else(|| last_component(&name).map(Into::into));
+    let path = path.unwrap_or_else(|| usage_error("get", "NAME has no last part; say with FILE where to write it"));
+    let target = Target::new(&path, &name).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    // A bar would be drawn into the text.
+    output.quiet |= path == Path::new("-") && io::stdout().is_terminal();
+    remote::run(&server, &asking, &output, async move |client, screen| {
+        let bar = screen.add(bars::bar(&name, None));
+        let sink = {
+            let bar = bar.clone();
+            move |data| save(data, target, path, bar)
+        };
+        let result = client.get(&name, sink).await;
+        bar.finish_and_clear();
+        result
+    })
+}
+
+async fn save(mut data: Source, target: Target, path: PathBuf, bar: ProgressBar) -> std::result::Result<(), Refusal> {
+    let failed = |error: io::Error| {
+        let detail = format!("cannot write {}: {error}", path.display());
+        Refusal::from(error).because(detail)
+    };
+    bars::set_size(&bar, data.size());
+    let mut writer = Unblock::with_capacity(BUFFER, target.writer);
+    while let Some(chunk) = data.next().await {
+        let chunk = chunk?;
+        writer.write_all(&chunk).await.map_err(failed)?;
+        bar.inc(chunk.len() as u64);
+    }
+    writer.flush().await.map_err(failed)?;
+    drop(writer.into_inner().await);
+    match target.rename {
+        Some((temporary, path)) => temporary.persist(path).map_err(|error| failed(error.error)),
+        None => Ok(()),
+    }
+}
+
+/// The part after the last separator, of either kind; none if it is not the name of a file.
+fn last_component(name: &str) -> Option<&str> {
+    name.rsplit(['/', '\\']).next().filter(|last| !["", ".", ".."].contains(last))
+}
+
+/// Where the bytes go. Nothing half-written is left behind: they go into a temporary file beside the target, which takes
+/// its name when all have come.
+struct Target {
+    writer: Box<dyn Write + Send>,
+    /// The temporary file, which is removed when this is dropped, and its name to be.
+    rename: Option<(TempPath, PathBuf)>,
+}
+
+impl Target {
+    fn new(path: &Path, name: &str) -> io::Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self { writer: Box::new(io::stdout()), rename: None });
+        }
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => match last_component(name) {
+                Some(name) => Self::temporary(path.join(name)),
+                None => Err(io::ErrorKind::IsADirectory.into()),
+            },
+            // A device or a pipe is not to be replaced.
+            Ok(found) if !found.is_file() => {
+                let file = File::options().write(true).open(path)?;
+                Ok(Self { writer: Box::new(file), rename: None })
+            }
+            // A symbolic link stays, and what it leads to is replaced.
+            Ok(_) => Self::temporary(path.canonicalize()?),
+            Err(_) => Self::temporary(path.to_owned()),
+        }
+    }
+
+    fn temporary(path: PathBuf) -> io::Result<Self> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".tuffet-");
+        // As any new file has them, and not for this user alone.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let (file, temporary) = builder.tempfile_in(directory.unwrap_or(Path::new(".")))?.into_parts();
+        Ok(Self { writer: Box::new(file), rename: Some((temporary, path)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tuffet::Gen;
+
+    use super::*;
+
+    #[test]
+    fn names_of_files() {
+        assert_eq!(last_component("pxelinux.0"), Some("pxelinux.0"));
+        assert_eq!(last_component("/boot/amd64/linux"), Some("linux"));
+        assert_eq!(last_component(r"\Boot\BCD"), Some("BCD"));
+        for bad in ["", "/", "boot/", "..", "boot/..", r"boot\."] {
+            assert_eq!(last_component(bad), None, "{bad}");
+        }
+    }
+
+    fn get(target: Target, data: impl Into<Source>) -> std::result::Result<(), Refusal> {
+        smol::block_on(save(data.into(), target, "file".into(), ProgressBar::hidden()))
+    }
+
+    #[test]
+    fn a_file_appears_when_it_is_complete() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = || directory.path().read_dir().unwrap().count();
+        let path = directory.path().join("file");
+
+        let broken = Gen::new(async |co| {
+            co.yield_(Ok("half")).await;
+            co.yield_(Err(Refusal::internal())).await;
+        });
+        assert_eq!(get(Target::new(&path, "file").unwrap(), broken), Err(Refusal::internal()));
+        assert_eq!(files(), 0);
+
+        let target = Target::new(directory.path(), "boot/file").unwrap();
+        assert!(!path.exists());
+        get(target, "whole").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(files(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_and_links_are_not_replaced() {
+        assert!(Target::new(Path::new("/dev/null"), "x").unwrap().rename.is_none());
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        get(Target::new(&link, "x").unwrap(), "new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+    }
+}

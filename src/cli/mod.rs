@@ -1,0 +1,44 @@
+//! The program: its command line, and what it does with the library.
+//!
+//! It exits with 0 if all went well, 1 if something failed, 2 if the command line is wrong, and 130 if a signal ended a
+//! transfer of the client.
+
+mod args;
+mod bars;
+mod get;
+mod logging;
+mod put;
+mod remote;
+mod serve;
+mod signals;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+
+use args::{Arguments, Command};
+
+/// A failure is one line for a person, so that is all it is.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Get(args) => get::run(args),
+        Command::Put(args) => put::run(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("tuffet: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Ends the program as the parser does, for what the parser cannot see.
+fn usage_error(command: &str, message: &str) -> ! {
+    let mut program = Arguments::command();
+    program.build();
+    let command = program.find_subcommand_mut(command).expect("a command of ours");
+    command.error(ErrorKind::MissingRequiredArgument, message).exit()
+}

@@ -1,0 +1,69 @@
+//! `tuffet put`.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use indicatif::ProgressBar;
+use smol::{Unblock, io::AsyncReadExt};
+use tuffet::{Gen, Refusal, Source};
+
+use super::{Result, args::Put, bars, remote, usage_error};
+
+/// What is read ahead, and what is handed over at once.
+const BUFFER: usize = 1 << 18;
+const CHUNK: usize = 1 << 16;
+
+/// Sends a file.
+pub fn run(args: Put) -> Result<ExitCode> {
+    let Put { server, file: path, name, asking, output } = args;
+    let name = name.or_else(|| Some(path.file_name()?.to_str()?.to_owned()).filter(|name| name != "-"));
+    let name =
+        name.unwrap_or_else(|| usage_error("put", "FILE has no name to send; say with NAME what it is to be called"));
+    let (reader, size) = open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    remote::run(&server, &asking, &output, async move |client, screen| {
+        let bar = screen.add(bars::bar(&name, size));
+        let chunks = chunks(reader, path, bar.clone());
+        let source = if let Some(size) = size { chunks.with_size(size) } else { chunks };
+        let result = client.put(&name, source).await;
+        bar.finish_and_clear();
+        result
+    })
+}
+
+type Reader = Box<dyn Read + Send>;
+
+/// The file and its size, if it has one.
+fn open(path: &Path) -> io::Result<(Reader, Option<u64>)> {
+    if path == Path::new("-") {
+        return Ok((Box::new(io::stdin()), None));
+    }
+    let file = File::open(path)?;
+    let found = file.metadata()?;
+    if found.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok((Box::new(file), found.is_file().then_some(found.len())))
+}
+
+fn chunks(reader: Reader, path: PathBuf, bar: ProgressBar) -> Source {
+    let mut reader = Unblock::with_capacity(BUFFER, reader);
+    Source::from(Gen::new(async move |co| {
+        loop {
+            let mut chunk = vec![0; CHUNK];
+            match reader.read(&mut chunk).await {
+                Ok(0) => return Ok(()),
+                Ok(length) => chunk.truncate(length),
+                Err(error) => {
+                    let detail = format!("cannot read {}: {error}", path.display());
+                    return Err(Refusal::from(error).because(detail));
+                }
+            }
+            bar.inc(chunk.len() as u64);
+            co.yield_(chunk).await;
+        }
+    }))
+}

@@ -1,0 +1,81 @@
+//! What `get` and `put` have in common: a server, and how the transfer with it ended.
+
+use std::process::ExitCode;
+
+use indicatif::{BinaryBytes, MultiProgress};
+use smol::future;
+use tuffet::{Client, Error, stats::Record, transfer::Outcome};
+
+use super::{
+    Result,
+    args::{Asking, Output},
+    bars, logging, signals,
+    values::Remote,
+};
+
+/// As a shell says it of a program that Ctrl-C has ended.
+const INTERRUPTED: u8 = 130;
+
+/// Runs one transfer, and says how it ended.
+pub fn run(
+    server: &Remote,
+    asking: &Asking,
+    output: &Output,
+    transfer: impl AsyncFnOnce(Client, MultiProgress) -> std::result::Result<Record, Error>,
+) -> Result<ExitCode> {
+    let screen = bars::screen(output.quiet);
+    logging::start(output.level(), screen.clone());
+    let transfer = async {
+        let record = transfer(client(server, asking).await?, screen).await.map_err(|error| explain(error, server))?;
+        if !output.quiet {
+            eprintln!("{}", summary(&record));
+        }
+        Ok(ExitCode::SUCCESS)
+    };
+    // What is dropped cleans up behind itself.
+    let interrupted = async {
+        signals::ending().await;
+        Ok(ExitCode::from(INTERRUPTED))
+    };
+    // The signals first: they should be heard before anything is sent.
+    smol::block_on(future::or(interrupted, transfer))
+}
+
+async fn client(server: &Remote, asking: &Asking) -> Result<Client> {
+    let Remote { host, port } = server;
+    let addresses = smol::net::resolve((host.as_str(), *port)).await;
+    let addresses = addresses.map_err(|error| format!("cannot find the host {host}: {error}"))?;
+    let address = *addresses.first().ok_or_else(|| format!("the host {host} has no address"))?;
+    let client = Client::new(address)
+        .mode(asking.mode())
+        .blksize(asking.blksize)
+        .windowsize(asking.windowsize)
+        .patience(asking.patience.into());
+    Ok(match asking.timeout {
+        Some(timeout) => client.timeout(timeout.into()),
+        None => client,
+    })
+}
+
+fn explain(error: Error, server: &Remote) -> String {
+    match error {
+        Error::Peer { code, message } => format!("{server} says: ERROR {code} {}", message.escape_debug()),
+        Error::TimedOut => format!("{server} does not answer; is it a TFTP server, and does a firewall let it answer?"),
+        // The detail says what failed on this side; without one it was the server's packets.
+        Error::Refused(refusal) => match refusal.detail() {
+            Some(detail) => detail.to_owned(),
+            None => format!("the transfer with {server} failed: {}", refusal.message()),
+        },
+        error => format!("{server}: {error}"),
+    }
+}
+
+fn summary(record: &Record) -> String {
+    let seconds = record.duration.as_secs_f64();
+    let rate = BinaryBytes((record.bytes as f64 / seconds.max(1e-6)) as u64);
+    let doubt = match record.outcome {
+        Outcome::ProbablyComplete => "; the last acknowledgement did not come",
+        _ => "",
+    };
+    format!("{}: {} bytes in {seconds:.3} s, {rate}/s{doubt}", record.path.escape_debug(), record.bytes)
+}

@@ -1,0 +1,203 @@
+//! `tuffet serve`.
+
+use std::{
+    io::{self, ErrorKind, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::Path,
+    process::ExitCode,
+    sync::mpsc,
+    thread,
+};
+
+use indicatif::MultiProgress;
+use log::warn;
+use tuffet::{
+    Builder, Error, Handler, Server,
+    handlers::{Chain, Directory, Memory},
+};
+
+use super::{
+    Result,
+    args::Serve,
+    bars,
+    logging::{self, LogFile},
+    signals,
+    values::{Listen, Source},
+};
+
+/// Serves until a signal ends it.
+pub fn run(args: &Serve) -> Result<ExitCode> {
+    let screen = bars::screen(args.output.quiet);
+    logging::start(args.output.level(), screen.clone());
+    let log_file = args.log_file.as_deref().map(open_log).transpose()?;
+    let handler = handler(args)?;
+    let served = handler.describe();
+    let server = builder(args, log_file).handler(handler).bind().map_err(|error| explain(&error, args))?;
+    signals::stop_server(server.handle())?;
+    announce(&server, &served, args);
+    show_while_running(server, screen)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open_log(path: &Path) -> Result<LogFile> {
+    let explain = |error| format!("cannot write the log {}: {error}; --log-file needs a writable file", path.display());
+    Ok(LogFile::open(path).map_err(explain)?)
+}
+
+fn handler(args: &Serve) -> Result<Chain> {
+    if args.upload && args.sources.iter().all(|source| matches!(source, Source::Url(_))) {
+        return Err("--upload needs a directory or memory: for the files; name one too".into());
+    }
+    let handlers = args.sources.iter().map(|source| match source {
+        Source::Directory(path) => directory(path, args),
+        Source::Url(url) => http(url),
+        Source::Memory => Ok(Box::new(Memory::new().overwrite(args.overwrite)) as _),
+    });
+    Ok(Chain::new(handlers.collect::<Result<_>>()?))
+}
+
+fn directory(path: &Path, args: &Serve) -> Result<Box<dyn Handler>> {
+    let directory = Directory::new(path).map_err(|error| {
+        let fix = match error.kind() {
+            ErrorKind::NotFound => "; make it, or name another directory",
+            ErrorKind::NotADirectory => "; name the directory that it is in",
+            ErrorKind::PermissionDenied => "; this user must be able to read it",
+            _ => "",
+        };
+        format!("cannot serve {}: {error}{fix}", path.display())
+    })?;
+    Ok(Box::new(directory.uploads(args.upload).overwrite(args.overwrite).make_directories(args.mkdir)))
+}
+
+#[cfg(feature = "http")]
+fn http(url: &str) -> Result<Box<dyn Handler>> {
+    Ok(Box::new(tuffet::handlers::Http::base(url)?))
+}
+
+#[cfg(not(feature = "http"))]
+fn http(url: &str) -> Result<Box<dyn Handler>> {
+    Err(format!("cannot serve {url}: this tuffet is built without HTTP; build it with `--features http`").into())
+}
+
+fn builder(args: &Serve, log_file: Option<LogFile>) -> Builder {
+    let mut builder = Server::builder()
+        .single_port(args.single_port)
+        .shards(args.shards.get())
+        .windowsize(args.windowsize)
+        .timeout(args.timeout.into())
+        .patience(args.patience.into())
+        .max_transfers(args.max_transfers.get())
+        .drain(args.drain.into());
+    for address in args.listen.iter().flat_map(available) {
+        builder = builder.listen(address);
+    }
+    if let Some(log_file) = log_file {
+        builder = builder.on_end(move |record| log_file.append(record));
+    }
+    if let Some(ports) = args.port_range.clone() {
+        builder = builder.port_range(ports);
+    }
+    if let Some(most) = args.blksize {
+        builder = builder.blksize(most);
+    }
+    if let Some(most) = args.max_upload {
+        builder = builder.max_upload(most);
+    }
+    builder
+}
+
+/// All addresses of both families are those of one, where the system has only one.
+fn available(listen: &Listen) -> Vec<SocketAddr> {
+    let addresses = listen.0.iter().copied();
+    let found: Vec<_> = addresses.filter(|address| UdpSocket::bind((address.ip(), 0)).is_ok()).collect();
+    if found.is_empty() { listen.0.clone() } else { found }
+}
+
+fn explain(error: &Error, args: &Serve) -> String {
+    let Error::Bind(address, cause) = error else { return error.to_string() };
+    let is_transfer_port = args.port_range.as_ref().is_some_and(|ports| ports.contains(&address.port()));
+    let fix = match cause.kind() {
+        ErrorKind::AddrInUse if is_transfer_port => "no port of --port-range is free; widen it".to_owned(),
+        ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or `setcap cap_net_bind_service=+ep tuffet`; or choose another: --listen :6969"
+                .to_owned()
+        }
+        ErrorKind::AddrInUse => format!(
+            "another server has it, `ss -lunp sport = :{}` says which; or choose another: --listen :6969",
+            address.port(),
+        ),
+        ErrorKind::AddrNotAvailable => "this machine has no such address; `ip address` lists those it has".to_owned(),
+        _ => return error.to_string(),
+    };
+    format!("{error}; {fix}")
+}
+
+/// Standard output has the addresses and nothing else, so that a script can read what port 0 became; the rest is for
+/// people, on standard error.
+fn announce(server: &Server, served: &str, args: &Serve) {
+    let mut out = io::stdout().lock();
+    for address in server.addrs() {
+        // A closed pipe is no reason not to serve.
+        _ = writeln!(out, "listening on {address}");
+    }
+    _ = out.flush();
+    for warning in server.warnings() {
+        warn!("{warning}");
+    }
+    if !args.output.quiet {
+        eprint!("{}", banner(server.addrs(), served, args));
+    }
+}
+
+fn banner(addrs: &[SocketAddr], served: &str, args: &Serve) -> String {
+    let takes_uploads = args.upload || args.sources.contains(&Source::Memory);
+    let uploads = if takes_uploads { "uploads allowed" } else { "read only" };
+    let mut text = format!("serving {served} ({uploads})\n");
+    // Most clients know nothing but IPv4.
+    if let Some(address) = addrs.iter().find(|address| address.is_ipv4()).or(addrs.first()) {
+        let (ip, port) = (reachable(address.ip()), address.port());
+        let name = args.sources.iter().find_map(example).unwrap_or_else(|| "NAME".into());
+        text += "fetch from it with\n";
+        text += &format!("    tuffet get {} {name}\n", SocketAddr::new(ip, port));
+        text += &format!("    tftp -m binary {ip} {port} -c get {name}\n");
+    }
+    text
+}
+
+/// An address of this machine that others may reach.
+fn reachable(ip: IpAddr) -> IpAddr {
+    // Connecting a UDP socket sends nothing; the addresses are those of documentation.
+    let (other, loopback): (IpAddr, IpAddr) = match ip {
+        ip if !ip.is_unspecified() => return ip,
+        IpAddr::V4(_) => (Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(_) => (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(), Ipv6Addr::LOCALHOST.into()),
+    };
+    let outgoing = || {
+        let socket = UdpSocket::bind((ip, 0))?;
+        socket.connect((other, 9))?;
+        socket.local_addr()
+    };
+    outgoing().map_or(loopback, |address| address.ip())
+}
+
+/// The name of a file that can be fetched and typed.
+fn example(source: &Source) -> Option<String> {
+    let Source::Directory(path) = source else { return None };
+    let is_plain = |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c));
+    let files = path.read_dir().ok()?.take(100).flatten().filter(|entry| entry.path().is_file());
+    files.filter_map(|file| file.file_name().into_string().ok()).filter(|name| !name.starts_with('.')).find(is_plain)
+}
+
+fn show_while_running(server: Server, screen: MultiProgress) -> Result<()> {
+    if screen.is_hidden() {
+        return Ok(server.run()?);
+    }
+    let handle = server.handle();
+    thread::scope(|threads| {
+        let (running, over) = mpsc::channel();
+        threads.spawn(move || bars::watch(screen, &handle, &over));
+        let result = server.run();
+        drop::<mpsc::Sender<()>>(running);
+        Ok(result?)
+    })
+}

@@ -1,0 +1,207 @@
+//! The values of options: addresses, sizes, times, ranges.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
+
+/// The port of RFC 1350.
+const PORT: u16 = 69;
+
+/// Where to listen; a port alone stands for all addresses of both families.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen(pub Vec<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
+            return Ok(Self(vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()]));
+        }
+        let address = text.parse().or_else(|_| unbracketed(text).parse().map(|ip: IpAddr| (ip, PORT).into()));
+        address.map(|address| Self(vec![address])).map_err(|_| "not an ADDR, ADDR:PORT or :PORT with a numeric address")
+    }
+}
+
+/// A server, as a client names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    pub host: String,
+    pub port: u16,
+}
+
+impl FromStr for Remote {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // More than one colon and no brackets: an IPv6 address without a port.
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if host.ends_with(']') || !host.contains(':') => {
+                (host, port.parse().map_err(|_| "the port is not a number up to 65535")?)
+            }
+            _ => (text, PORT),
+        };
+        match unbracketed(host) {
+            "" => Err("the host is missing"),
+            host => Ok(Self { host: host.into(), port }),
+        }
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// Something to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Directory(PathBuf),
+    Url(String),
+    Memory,
+}
+
+impl TryFrom<OsString> for Source {
+    type Error = &'static str;
+
+    fn try_from(text: OsString) -> Result<Self, Self::Error> {
+        let Some(name) = text.to_str() else { return Ok(Self::Directory(text.into())) };
+        match name.split_once("://") {
+            _ if name == "memory:" => Ok(Self::Memory),
+            Some((scheme, _)) if ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) => {
+                Ok(Self::Url(name.into()))
+            }
+            Some(_) => Err("a URL begins with http:// or https://"),
+            None if name.is_empty() => Err("the name of a directory is empty"),
+            None => Ok(Self::Directory(text.into())),
+        }
+    }
+}
+
+/// `64M`: of 1024, as `dd` and most servers have it.
+pub fn size(text: &str) -> Result<u64, parse_size::Error> {
+    parse_size::Config::new().with_binary().parse_size(text)
+}
+
+/// `500ms`, `1m 30s`; a number alone is seconds, as in the RFCs and other servers.
+pub fn duration(text: &str) -> Result<humantime::Duration, String> {
+    let is_number = text.ends_with(|last: char| last.is_ascii_digit());
+    let text = if is_number { format!("{text}s") } else { text.to_owned() };
+    match humantime::parse_duration(&text) {
+        Ok(Duration::ZERO) => Err("it must be longer than nothing".into()),
+        Ok(duration) => Ok(duration.into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// `50000-50099`, or one port alone.
+pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, &'static str> {
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    match (low.trim().parse(), high.trim().parse()) {
+        (Ok(0), _) => Err("port 0 cannot be part of it"),
+        (Ok(low), Ok(high)) if low <= high => Ok(low..=high),
+        (Ok(_), Ok(_)) => Err("the first port is above the last"),
+        _ => Err("not two ports, such as 50000-50099"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(text: &str) -> Vec<String> {
+        text.parse::<Listen>().unwrap().0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn addresses_to_listen_on() {
+        assert_eq!(listen("10.0.0.1"), ["10.0.0.1:69"]);
+        assert_eq!(listen("10.0.0.1:6969"), ["10.0.0.1:6969"]);
+        assert_eq!(listen("127.0.0.1:0"), ["127.0.0.1:0"]);
+        assert_eq!(listen(":6969"), ["0.0.0.0:6969", "[::]:6969"]);
+        assert_eq!(listen("::1"), ["[::1]:69"]);
+        assert_eq!(listen("[::1]"), ["[::1]:69"]);
+        assert_eq!(listen("[::1]:70"), ["[::1]:70"]);
+        for bad in ["", ":", "6969", ":65536", "localhost:69", "10.0.0.1:", "10.0.0:69", "[::1"] {
+            assert!(bad.parse::<Listen>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn servers() {
+        for (text, host, port) in [
+            ("10.0.0.1", "10.0.0.1", 69),
+            ("10.0.0.1:6969", "10.0.0.1", 6969),
+            ("boot.example", "boot.example", 69),
+            ("boot.example:70", "boot.example", 70),
+            ("[::1]:70", "::1", 70),
+            ("[::1]", "::1", 69),
+            ("::1", "::1", 69),
+            ("fe80::1%eth0", "fe80::1%eth0", 69),
+        ] {
+            assert_eq!(text.parse(), Ok(Remote { host: host.into(), port }), "{text}");
+        }
+        for bad in ["", ":69", "host:", "host:x", "host:65536", "[]:69"] {
+            assert!(bad.parse::<Remote>().is_err(), "{bad}");
+        }
+        assert_eq!("::1".parse::<Remote>().unwrap().to_string(), "[::1]:69");
+    }
+
+    #[test]
+    fn sources() {
+        let source = |text: &str| Source::try_from(OsString::from(text));
+        assert_eq!(source("memory:"), Ok(Source::Memory));
+        assert_eq!(source("/srv/tftp"), Ok(Source::Directory("/srv/tftp".into())));
+        assert_eq!(source("HTTP://mirror/"), Ok(Source::Url("HTTP://mirror/".into())));
+        assert_eq!(source("https://mirror/"), Ok(Source::Url("https://mirror/".into())));
+        assert!(source("ftp://mirror/").is_err());
+        assert!(source("").is_err());
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("0").unwrap(), 0);
+        assert_eq!(size("1500").unwrap(), 1500);
+        assert_eq!(size("64M").unwrap(), 64 << 20);
+        assert_eq!(size("2 GiB").unwrap(), 2 << 30);
+        assert!(size("").is_err());
+        assert!(size("-1").is_err());
+        assert!(size("99999999999G").is_err());
+    }
+
+    #[test]
+    fn durations() {
+        let duration = |text| duration(text).map(|duration| Duration::from(duration).as_millis());
+        assert_eq!(duration("5"), Ok(5000));
+        assert_eq!(duration("0.5"), Ok(500));
+        assert_eq!(duration("250ms"), Ok(250));
+        assert_eq!(duration("1m 30s"), Ok(90_000));
+        for bad in ["", "0", "0s", "-1", "soon", "99999999999999999999"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn port_ranges() {
+        assert_eq!(port_range("50000-50099"), Ok(50000..=50099));
+        assert_eq!(port_range("50000"), Ok(50000..=50000));
+        for bad in ["", "-", "0-5", "2-1", "1-65536", "1-2-3", "a-b"] {
+            assert!(port_range(bad).is_err(), "{bad}");
+        }
+    }
+}

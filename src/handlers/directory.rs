@@ -1,0 +1,186 @@
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use cap_std::{ambient_authority, fs::Dir};
+
+use crate::{
+    error::Refusal,
+    handler::{Answer, Handler, Request},
+    packet::Options,
+    source::Source,
+};
+
+mod download;
+mod open;
+mod upload;
+
+/// The files of a directory and of those below it.
+///
+/// Nothing outside of the root can be reached, by any name or symbolic link, also while links are being changed:
+/// names are looked up with `openat2` and `RESOLVE_BENEATH` where the system has it, and component by component where
+/// it does not. Links that stay inside are followed, if they are relative. Only regular files are served.
+///
+/// A file that changes while it is sent ends its transfers with an error; replace it by renaming another over it, and
+/// they end well with the bytes that they began with.
+///
+/// # Uploads
+/// There are none unless [`uploads`](Self::uploads) allows them. The bytes go to a hidden file, `.tuffet-*`, beside
+/// the one that is asked for; when all are there and safe on the disk it takes its name in one step, and then the
+/// last block is acknowledged. If the transfer fails it is removed. It cannot be read or written by its own name. A
+/// server that is killed may leave it behind. What is new has mode 0644, less the umask.
+///
+/// ```no_run
+/// use tuffet::handlers::Directory;
+///
+/// let directory = Directory::new("/srv/tftp")?.uploads(true).max_upload(64 << 20);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Directory {
+    root: Arc<Dir>,
+    path: PathBuf,
+    files: Arc<open::Files>,
+    uploads: bool,
+    policy: upload::Policy,
+}
+
+impl Directory {
+    /// Opens the root, once: what is later at its path does not matter.
+    ///
+    /// # Errors
+    /// If there is no such directory, or it may not be opened.
+    pub fn new(root: impl AsRef<Path>) -> io::Result<Self> {
+        let path = root.as_ref().to_path_buf();
+        let root = Arc::new(Dir::open_ambient_dir(&path, ambient_authority())?);
+        let policy = upload::Policy { overwrite: false, make_directories: false, most: u64::MAX };
+        Ok(Self { root, path, files: Arc::default(), uploads: false, policy })
+    }
+
+    /// Whether files may be uploaded. Defaults to no: [`Refusal::denied`].
+    #[must_use]
+    pub fn uploads(self, uploads: bool) -> Self {
+        Self { uploads, ..self }
+    }
+
+    /// Whether an upload may replace a regular file that is not read-only. Defaults to no: [`Refusal::exists`].
+    #[must_use]
+    pub fn overwrite(mut self, overwrite: bool) -> Self {
+        self.policy.overwrite = overwrite;
+        self
+    }
+
+    /// Whether an upload makes the directories that its name needs. Defaults to no: [`Refusal::not_found`].
+    #[must_use]
+    pub fn make_directories(mut self, make_directories: bool) -> Self {
+        self.policy.make_directories = make_directories;
+        self
+    }
+
+    /// The largest upload, in bytes; for a larger one, [`Refusal::too_big`], before any byte if the client tells its
+    /// `tsize`. Defaults to no limit but the disk's.
+    #[must_use]
+    pub fn max_upload(mut self, most: u64) -> Self {
+        self.policy.most = most;
+        self
+    }
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { root: _, path, files: _, uploads, policy } = self;
+        f.debug_struct("Directory").field("path", path).field("uploads", uploads).field("policy", policy).finish()
+    }
+}
+
+impl Handler for Directory {
+    fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
+        Box::pin(async {
+            let path = relative_path(request);
+            if upload::is_partial(&path) {
+                return Err(Refusal::not_found().because("an upload that is not complete"));
+            }
+            let opened = self.files.open(&self.root, path).await?;
+            Ok(download::source(opened, chunk_size(request.options())))
+        })
+    }
+
+    fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
+        Box::pin(async {
+            if !self.uploads {
+                return Err(Refusal::denied().because("uploads are off"));
+            }
+            let path = relative_path(request);
+            upload::receive(self.root.clone(), path, self.policy, chunk_size(request.options()), data).await
+        })
+    }
+
+    fn takes_writes(&self) -> bool {
+        self.uploads
+    }
+
+    fn describe(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+/// Where the file is, seen from the root.
+#[cfg(unix)]
+fn relative_path(request: &Request) -> PathBuf {
+    <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(request.path_bytes()).into()
+}
+
+/// Where the file is, seen from the root.
+#[cfg(not(unix))]
+fn relative_path(request: &Request) -> PathBuf {
+    request.path().into()
+}
+
+/// How many bytes to move at once: a window of whole blocks, within bounds. Less would cost a system call for too few
+/// bytes, more would cost too much memory with a thousand transfers.
+fn chunk_size(options: &Options) -> usize {
+    let asked = |name| options.value(name).and_then(|value| value.parse::<usize>().ok()).filter(|&value| value > 0);
+    let blksize = asked("blksize").or(asked("blksize2")).unwrap_or(512);
+    let window = blksize.saturating_mul(asked("windowsize").unwrap_or(1)).clamp(8 << 10, 64 << 10);
+    // A block that spans two chunks would have to be copied.
+    window - window % blksize.min(window)
+}
+
+/// What the file system's "no" is for a client: a link that goes round or a socket is not a file either.
+fn refuse(error: io::Error) -> Refusal {
+    #[cfg(unix)]
+    if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) {
+        return Refusal::not_found().because(error);
+    }
+    error.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_whole_windows_within_bounds() {
+        for (options, expected) in [
+            ("", 8192),
+            ("blksize 1468", 7340),
+            ("blksize 1468 windowsize 16", 23488),
+            ("blksize2 1024", 8192),
+            ("blksize 65464", 65464),
+            ("blksize 1468 windowsize 65535", 64592),
+            ("blksize 99999999999999999999", 8192),
+            ("blksize 18446744073709551615 windowsize 2", 0x10000),
+            ("blksize 0 windowsize 0", 8192),
+            ("blksize -1 windowsize x", 8192),
+        ] {
+            let mut asked = Options::default();
+            let mut words = options.split_whitespace();
+            while let (Some(name), Some(value)) = (words.next(), words.next()) {
+                asked.push(name, value);
+            }
+            assert_eq!(chunk_size(&asked), expected, "{options}");
+        }
+    }
+}

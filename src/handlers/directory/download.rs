@@ -1,0 +1,70 @@
+//! A file, read as far as it is wanted.
+
+use std::{fs::File, sync::Arc};
+
+use bytes::Bytes;
+use smol::unblock;
+
+use super::open::Opened;
+use crate::{Gen, error::Refusal, source::Source};
+
+pub(super) fn source(opened: Arc<Opened>, chunk: usize) -> Source {
+    let size = opened.version.size;
+    let chunks = Gen::new(async move |co| {
+        let mut at = 0;
+        while at < size {
+            let most = usize::try_from(size - at).map_or(chunk, |rest| rest.min(chunk));
+            let bytes = read(&opened, at, most).await?;
+            at += bytes.len() as u64;
+            if at == size {
+                // Before the last chunk: after it there may be nothing left to fail.
+                opened.check_unchanged()?;
+            }
+            co.yield_(bytes).await;
+        }
+        Ok::<(), Refusal>(())
+    });
+    Source::from(chunks).with_size(size)
+}
+
+/// Up to `most` bytes, but at least one.
+async fn read(opened: &Arc<Opened>, at: u64, most: usize) -> Result<Bytes, Refusal> {
+    let mut chunk = vec![0; most];
+    if let Some(length) = read_cached(&opened.file, at, &mut chunk) {
+        chunk.truncate(length);
+        return Ok(chunk.into());
+    }
+    let opened = opened.clone();
+    unblock(move || {
+        read_waiting(&opened.file, at, &mut chunk)?;
+        Ok(chunk.into())
+    })
+    .await
+}
+
+/// What the page cache has, which costs no thread. Any trouble is left to who can wait for the disk.
+#[cfg(target_os = "linux")]
+fn read_cached(file: &File, at: u64, chunk: &mut [u8]) -> Option<usize> {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let mut chunk = [std::io::IoSliceMut::new(chunk)];
+    preadv2(file, &mut chunk, at, ReadWriteFlags::NOWAIT).ok().filter(|&length| length > 0)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_cached(_: &File, _: u64, _: &mut [u8]) -> Option<usize> {
+    None
+}
+
+/// Many transfers may share the file, so its position is not used.
+#[cfg(unix)]
+fn read_waiting(file: &File, at: u64, chunk: &mut [u8]) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, chunk, at)
+}
+
+#[cfg(not(unix))]
+fn read_waiting(mut file: &File, at: u64, chunk: &mut [u8]) -> std::io::Result<()> {
+    use std::io::{Read, Seek, SeekFrom};
+    // Nobody else uses the position: only systems that tell a file's identity share it.
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(chunk)
+}

@@ -1,0 +1,144 @@
+//! Opening a file: at once if all that it takes is in memory, else where it may wait for the disk.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use cap_std::fs::{Dir, OpenOptions};
+use smol::unblock;
+
+use super::refuse;
+use crate::error::Refusal;
+
+/// Up to this many, files that nobody reads any more may stay in the table.
+const FEW: usize = 64;
+
+/// A regular file, open for reading by any number of transfers.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: File,
+    pub(super) version: Version,
+}
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) size: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, u32),
+    /// Device and inode; zeros where there are none, and then nothing is shared.
+    identity: (u64, u64),
+    is_file: bool,
+}
+
+/// The files that are being read. A room of machines that boots from one file takes one descriptor.
+#[derive(Debug, Default)]
+pub(super) struct Files(Mutex<HashMap<(u64, u64), Weak<Opened>>>);
+
+impl Files {
+    pub(super) async fn open(&self, root: &Arc<Dir>, path: PathBuf) -> Result<Arc<Opened>, Refusal> {
+        let file = match open_cached(root, &path) {
+            Some(opened) => opened.map_err(refuse)?,
+            None => {
+                let root = root.clone();
+                unblock(move || open_waiting(&root, &path)).await.map_err(refuse)?
+            }
+        };
+        let version = version(&file)?;
+        if version.is_file {
+            Ok(self.share(Opened { file, version }))
+        } else {
+            Err(Refusal::not_found().because("not a regular file"))
+        }
+    }
+
+    /// The same file in the same state, if it is open already.
+    fn share(&self, opened: Opened) -> Arc<Opened> {
+        let version = opened.version;
+        if version.identity == (0, 0) {
+            return Arc::new(opened);
+        }
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = files.get(&version.identity).and_then(Weak::upgrade);
+        if let Some(known) = known.filter(|known| known.version == version) {
+            return known;
+        }
+        if files.len() >= FEW {
+            files.retain(|_, file| file.strong_count() > 0);
+        }
+        let opened = Arc::new(opened);
+        files.insert(version.identity, Arc::downgrade(&opened));
+        opened
+    }
+}
+
+impl Opened {
+    /// A file that was written to while it was read is neither the old one nor the new one.
+    pub(super) fn check_unchanged(&self) -> Result<(), Refusal> {
+        match version(&self.file)? {
+            now if now == self.version => Ok(()),
+            _ => Err(Refusal::internal().because("the file changed while it was sent")),
+        }
+    }
+}
+
+/// Opens what can be opened without a wait for the disk, or is known not to be there. Any other trouble is left to who
+/// can wait, and tell what it is.
+#[cfg(target_os = "linux")]
+fn open_cached(root: &Dir, path: &Path) -> Option<io::Result<File>> {
+    use rustix::{
+        fs::{Mode, OFlags, ResolveFlags, openat2},
+        io::Errno,
+    };
+    // Without O_NONBLOCK a FIFO would wait here for its writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
+    match openat2(root, path, flags, Mode::empty(), resolve) {
+        Ok(file) => Some(Ok(file.into())),
+        Err(Errno::NOENT) => Some(Err(io::ErrorKind::NotFound.into())),
+        Err(_) => None,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_cached(_: &Dir, _: &Path) -> Option<io::Result<File>> {
+    None
+}
+
+fn open_waiting(root: &Dir, path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    cap_std::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK | libc::O_NOCTTY);
+    Ok(root.open_with(path, &options)?.into_std())
+}
+
+/// From what is in memory: of a file on a network, what this machine last heard of it.
+#[cfg(target_os = "linux")]
+fn version(file: &File) -> io::Result<Version> {
+    use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = statx(file, c"", flags, StatxFlags::BASIC_STATS)?;
+    Ok(Version {
+        size: found.stx_size,
+        modified: (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec),
+        identity: (u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor), found.stx_ino),
+        is_file: FileType::from_raw_mode(found.stx_mode.into()) == FileType::RegularFile,
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn version(file: &File) -> io::Result<Version> {
+    let found = file.metadata()?;
+    let modified = found.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Ok(Version {
+        size: found.len(),
+        modified: (modified.as_secs() as i64, modified.subsec_nanos()),
+        identity: (0, 0),
+        is_file: found.is_file(),
+    })
+}

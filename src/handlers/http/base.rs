@@ -1,0 +1,142 @@
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use reqwest::{RequestBuilder, Url};
+
+use crate::Error;
+
+/// All but RFC 3986's unreserved characters and the slash. `url`'s own path setters take tabs and line ends out of a
+/// segment *after* they have looked for dots, so that ".\t." would climb.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// The directory that everything is read from. Its URL has no credentials in it, and ends with a slash.
+pub(super) struct Base {
+    url: Url,
+    user: Option<String>,
+    password: Option<String>,
+}
+
+impl Base {
+    pub(super) fn parse(text: &str) -> Result<Self, Error> {
+        let no = |why: &str| Error::Config(format!("{:?} is not a base for HTTP: {why}", redacted(text)));
+        let mut url = Url::parse(text).map_err(|error| no(&error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(no("it is neither http nor https"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(no("it has a query or a fragment"));
+        }
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let user = Some(url.username()).filter(|user| !user.is_empty()).map(decoded);
+        let password = url.password().map(decoded);
+        if url.set_username("").is_err() || url.set_password(None).is_err() {
+            return Err(no("it has no host"));
+        }
+        if !url.path().ends_with('/') {
+            let path = format!("{}/", url.path());
+            url.set_path(&path);
+        }
+        Ok(Self { url, user, password })
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+
+    /// The URL of a file. The path is a [`Request::path`](crate::Request::path), so it has no dot segments.
+    pub(super) fn join(&self, path: &str) -> Url {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}{}", self.url.path(), utf8_percent_encode(path, ENCODED)));
+        url
+    }
+
+    pub(super) fn authorize(&self, request: RequestBuilder) -> RequestBuilder {
+        match (&self.user, &self.password) {
+            (None, None) => request,
+            (user, password) => request.basic_auth(user.as_deref().unwrap_or(""), password.as_deref()),
+        }
+    }
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.url.fmt(f)
+    }
+}
+
+/// A URL, perhaps a broken one, without what may be a password.
+fn redacted(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((_, host)) => format!("...@{host}"),
+        None => url.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Request;
+
+    fn join(base: &str, path: &str) -> String {
+        Base::parse(base).unwrap().join(path).into()
+    }
+
+    #[test]
+    fn a_base_is_a_directory() {
+        assert_eq!(join("http://h", "x"), "http://h/x");
+        assert_eq!(join("http://h/a", "x"), "http://h/a/x");
+        assert_eq!(join("https://h:8443/a%20b/", "x/y"), "https://h:8443/a%20b/x/y");
+        assert_eq!(join("http://[::1]:80/a/../b", "x"), "http://[::1]/b/x");
+    }
+
+    #[test]
+    fn names_stay_names() {
+        for (name, expected) in [
+            ("a b", "a%20b"),
+            ("a?b=c#d", "a%3Fb%3Dc%23d"),
+            ("%2e%2e/%2fx", "%252e%252e/%252fx"),
+            ("ä/ü", "%C3%A4/%C3%BC"),
+            ("01-00:11", "01-00%3A11"),
+            ("http://evil/x", "http%3A/evil/x"),
+            ("//evil/x", "evil/x"),
+            ("@evil", "%40evil"),
+            (".\t./.\t./x", ".%09./.%09./x"),
+            ("..\n/x", "..%0A/x"),
+            ("x\r\nHost: evil", "x%0D%0AHost%3A%20evil"),
+            ("...", "..."),
+        ] {
+            let packet = crate::packet::Request {
+                filename: name.into(),
+                mode: crate::packet::Mode::Octet,
+                options: Default::default(),
+            };
+            let any = ([127, 0, 0, 1], 1).into();
+            let request = Request::new(any, any, packet).unwrap();
+            assert_eq!(join("http://h/base", request.path()), format!("http://h/base/{expected}"), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_base_is_explained_without_its_password() {
+        for (base, why) in [
+            ("mirror/netboot", "relative URL without a base"),
+            ("ftp://u:secret@h/", "neither http nor https"),
+            ("file:///srv/tftp", "neither http nor https"),
+            ("http://u:secret@h:99999/", "invalid port number"),
+            ("http://", "empty host"),
+            ("http://u:secret@h/a?b", "query or a fragment"),
+            ("https://h/a#b", "query or a fragment"),
+        ] {
+            let text = Base::parse(base).err().unwrap().to_string();
+            assert!(text.contains(why) && !text.contains("secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_leave_the_url() {
+        let base = Base::parse("http://me%40home:p%3Ass@h/a").unwrap();
+        assert_eq!((base.user.as_deref(), base.password.as_deref()), (Some("me@home"), Some("p:ss")));
+        assert_eq!(base.to_string(), "http://h/a/");
+        assert_eq!(base.join("x").as_str(), "http://h/a/x");
+    }
+}

@@ -1,0 +1,55 @@
+//! TLS with ring, which builds with nothing but a C compiler. It is handed over with the configuration: a provider
+//! installed for the whole process would be the embedder's decision, not ours.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    client::danger::ServerCertVerifier,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use rustls_platform_verifier::Verifier;
+
+use crate::Error;
+
+/// Trusts what the system trusts. If the system has no certificates, as in a minimal container, http goes on to work
+/// and https trusts nobody; `needed` makes that a warning.
+pub(super) fn system(needed: bool) -> ClientConfig {
+    let provider = provider();
+    match Verifier::new(provider.clone()) {
+        Ok(verifier) => config(provider, Arc::new(verifier)),
+        Err(error) => {
+            let level = if needed { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "https will fail: {error}");
+            builder(provider).with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+        }
+    }
+}
+
+/// Trusts what the system trusts, and these.
+pub(super) fn with_roots(pem: &[u8]) -> Result<ClientConfig, Error> {
+    let no = |why: &dyn std::fmt::Display| Error::Config(format!("the root certificates cannot be used: {why}"));
+    let roots = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|error| no(&error))?;
+    if roots.is_empty() {
+        return Err(no(&"there is no certificate in the file"));
+    }
+    let provider = provider();
+    let verifier = Verifier::new_with_extra_roots(roots, provider.clone()).map_err(|error| no(&error))?;
+    Ok(config(provider, Arc::new(verifier)))
+}
+
+fn config(provider: Arc<CryptoProvider>, verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {
+    // "Dangerous" is any verifier that rustls did not write.
+    builder(provider).dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+}
+
+fn builder(provider: Arc<CryptoProvider>) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring has cipher suites for TLS 1.2 and 1.3")
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}

@@ -1,0 +1,342 @@
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    error::Refusal,
+    handler::{Answer, Handler, Request, normalise},
+    source::Source,
+};
+
+/// What a file without a byte costs, so that a peer cannot fill the memory with names alone.
+const ENTRY: u64 = 128;
+
+/// Files in memory: what was put can be got.
+///
+/// A file is there when its upload is complete and not before; of several uploads of one name at a time the first to
+/// complete wins. What is read is one shared copy, whatever the number of readers, and stays as it was when the
+/// transfer began.
+///
+/// Clones share their files and settings, so that a program can look into the store that its server fills. Names are
+/// made comparable as [`Request::path`] says.
+///
+/// ```
+/// use tuffet::handlers::Memory;
+///
+/// let memory = Memory::new().max_bytes(1 << 20);
+/// memory.insert("/pxelinux.cfg/default", "DEFAULT linux\n")?;
+/// assert_eq!(memory.get("pxelinux.cfg/default").unwrap(), "DEFAULT linux\n");
+/// # Ok::<(), tuffet::Refusal>(())
+/// ```
+#[derive(Clone)]
+pub struct Memory(Arc<Mutex<State>>);
+
+struct State {
+    files: BTreeMap<String, Bytes>,
+    /// The cost of all files and of the uploads that are on their way.
+    used: u64,
+    most: u64,
+    overwrite: bool,
+}
+
+impl Memory {
+    /// A store without files.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(State { files: BTreeMap::new(), used: 0, most: 64 << 20, overwrite: false })))
+    }
+
+    /// The most that is kept, in bytes, with the uploads that are on their way. Each file counts with its bytes, its
+    /// name, and 128 bytes. Defaults to 64 MiB.
+    #[must_use]
+    pub fn max_bytes(self, most: u64) -> Self {
+        self.state().most = most;
+        self
+    }
+
+    /// Whether an upload may replace a file. Defaults to no: [`Refusal::exists`].
+    #[must_use]
+    pub fn overwrite(self, overwrite: bool) -> Self {
+        self.state().overwrite = overwrite;
+        self
+    }
+
+    /// Puts a file there, in the place of any of that name.
+    ///
+    /// # Errors
+    /// [`Refusal::disk_full`] if there is no room for it; what [`Request::new`] says if the name leads out of the root
+    /// or is empty.
+    pub fn insert(&self, name: impl AsRef<str>, bytes: impl Into<Bytes>) -> Result<(), Refusal> {
+        let (name, bytes) = (path(name.as_ref())?, bytes.into());
+        let mut room = Room::new(self, &name)?;
+        room.grow(bytes.len() as u64)?;
+        room.fill(&mut self.state(), name, bytes);
+        Ok(())
+    }
+
+    /// The bytes of a file.
+    pub fn get(&self, name: impl AsRef<str>) -> Option<Bytes> {
+        self.state().files.get(&path(name.as_ref()).ok()?).cloned()
+    }
+
+    /// Takes a file away. Who reads it gets the rest of it.
+    pub fn remove(&self, name: impl AsRef<str>) -> Option<Bytes> {
+        self.state().take(&path(name.as_ref()).ok()?)
+    }
+
+    /// The names of all files, sorted.
+    pub fn names(&self) -> Vec<String> {
+        self.state().files.keys().cloned().collect()
+    }
+
+    async fn receive(&self, name: &str, mut data: Source) -> Result<(), Refusal> {
+        self.state().may_put(name)?;
+        let mut room = Room::new(self, name)?;
+        self.state().fits(data.size().unwrap_or(0))?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = data.next().await {
+            let chunk = chunk?;
+            room.grow(chunk.len() as u64)?;
+            bytes.extend_from_slice(&chunk);
+        }
+        // What is kept should not be larger than what is counted.
+        let bytes = Bytes::from(bytes.into_boxed_slice());
+        let mut state = self.state();
+        state.may_put(name)?;
+        room.fill(&mut state, name.into(), bytes);
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("Memory").field("files", &state.files.len()).field("used", &state.used).finish_non_exhaustive()
+    }
+}
+
+impl Handler for Memory {
+    fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
+        Box::pin(async { self.get(request.path()).map(Source::from).ok_or(Refusal::not_found()) })
+    }
+
+    fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
+        Box::pin(self.receive(request.path(), data))
+    }
+
+    fn takes_writes(&self) -> bool {
+        true
+    }
+
+    fn describe(&self) -> String {
+        "memory".into()
+    }
+}
+
+impl State {
+    fn may_put(&self, name: &str) -> Result<(), Refusal> {
+        if !self.overwrite && self.files.contains_key(name) { Err(Refusal::exists()) } else { Ok(()) }
+    }
+
+    fn fits(&self, bytes: u64) -> Result<(), Refusal> {
+        match self.used.checked_add(bytes) {
+            Some(used) if used <= self.most => Ok(()),
+            _ => Err(Refusal::disk_full().because(format_args!("the store holds {} bytes at most", self.most))),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Bytes> {
+        let bytes = self.files.remove(name)?;
+        self.used -= cost(name, bytes.len());
+        Some(bytes)
+    }
+}
+
+/// A part of the store's room, held for a file that is not there yet.
+struct Room<'a> {
+    memory: &'a Memory,
+    held: u64,
+}
+
+impl<'a> Room<'a> {
+    fn new(memory: &'a Memory, name: &str) -> Result<Self, Refusal> {
+        let mut room = Self { memory, held: 0 };
+        room.grow(cost(name, 0))?;
+        Ok(room)
+    }
+
+    fn grow(&mut self, bytes: u64) -> Result<(), Refusal> {
+        let mut state = self.memory.state();
+        state.fits(bytes)?;
+        state.used += bytes;
+        self.held += bytes;
+        Ok(())
+    }
+
+    /// Puts the file there that the room was held for.
+    fn fill(mut self, state: &mut State, name: String, bytes: Bytes) {
+        state.take(&name);
+        state.files.insert(name, bytes);
+        self.held = 0;
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        // The store may be locked by who has filled the room.
+        if self.held > 0 {
+            self.memory.state().used -= self.held;
+        }
+    }
+}
+
+fn cost(name: &str, bytes: usize) -> u64 {
+    ENTRY + name.len() as u64 + bytes as u64
+}
+
+fn path(name: &str) -> Result<String, Refusal> {
+    normalise(name.as_bytes()).map(|path| String::from_utf8_lossy(&path).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Poll, Waker},
+        thread,
+    };
+
+    use futures_lite::{StreamExt, future::block_on, stream};
+
+    use super::*;
+    use crate::handlers::testing::request;
+
+    fn put(memory: &Memory, name: &str, data: impl Into<Source>) -> Result<(), Refusal> {
+        block_on(memory.write(&request(name), data.into()))
+    }
+
+    fn get(memory: &Memory, name: &str) -> Result<Vec<u8>, Refusal> {
+        block_on(async { memory.read(&request(name)).await?.collect(1 << 20).await })
+    }
+
+    /// A source that must not be asked.
+    fn untouched() -> Source {
+        Source::stream(stream::poll_fn(|_| panic!("asked for a chunk")))
+    }
+
+    fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn what_was_put_can_be_got() {
+        let memory = Memory::new();
+        put(&memory, "/a/./b", "data").unwrap();
+        assert_eq!(get(&memory, r"A\..\a\b").unwrap(), b"data");
+        assert_eq!(get(&memory, "b"), Err(Refusal::not_found()));
+        assert_eq!(memory.names(), ["a/b"]);
+        assert_eq!(memory.remove("a//b").unwrap(), "data");
+        assert_eq!(get(&memory, "a/b"), Err(Refusal::not_found()));
+        assert_eq!(memory.state().used, 0);
+    }
+
+    #[test]
+    fn a_file_is_replaced_only_if_that_is_allowed() {
+        let memory = Memory::new();
+        put(&memory, "a", "old").unwrap();
+        assert_eq!(put(&memory, "a", untouched()), Err(Refusal::exists()));
+        assert_eq!(get(&memory, "a").unwrap(), b"old");
+        let memory = memory.overwrite(true);
+        put(&memory, "a", "newer").unwrap();
+        assert_eq!(get(&memory, "a").unwrap(), b"newer");
+        assert_eq!(memory.state().used, cost("a", 5));
+    }
+
+    #[test]
+    fn the_first_upload_to_complete_wins() {
+        let memory = Memory::new();
+        let request = request("a");
+        let half = stream::iter([Ok(Bytes::from("half"))]).chain(stream::pending());
+        let mut slow = pin!(memory.write(&request, Source::stream(half)));
+        assert!(poll(slow.as_mut()).is_pending());
+        assert_eq!(memory.names(), [""; 0], "a file is there before it is complete");
+        let mut late = false;
+        let second = stream::poll_fn(move |cx| {
+            if std::mem::replace(&mut late, true) {
+                return Poll::Ready(None);
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        });
+        let mut loser = pin!(memory.write(&request, Source::stream(second)));
+        assert!(poll(loser.as_mut()).is_pending());
+        put(&memory, "a", "first").unwrap();
+        assert_eq!(block_on(loser), Err(Refusal::exists()));
+        assert_eq!(get(&memory, "a").unwrap(), b"first");
+    }
+
+    #[test]
+    fn uploads_on_their_way_take_room_until_they_are_dropped() {
+        let memory = Memory::new().max_bytes(cost("a", 10) + cost("b", 10));
+        {
+            let request = request("a");
+            let half = stream::iter([Ok(Bytes::from_static(&[0; 20]))]).chain(stream::pending());
+            let mut slow = pin!(memory.write(&request, Source::stream(half)));
+            assert!(poll(slow.as_mut()).is_pending());
+            assert_eq!(put(&memory, "b", "1"), Err(Refusal::disk_full()));
+        }
+        assert_eq!(memory.state().used, 0);
+        put(&memory, "b", "1").unwrap();
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let memory = Memory::new().max_bytes(1000);
+        assert_eq!(put(&memory, "a", untouched().with_size(1000)), Err(Refusal::disk_full()));
+        assert_eq!(put(&memory, "a", vec![0; 1000]), Err(Refusal::disk_full()));
+        assert_eq!(memory.insert("a", vec![0; 1000]), Err(Refusal::disk_full()));
+        let names = (0..100).filter(|n| put(&memory, &n.to_string(), "").is_ok()).count();
+        assert_eq!(names, 7, "empty files cost nothing");
+    }
+
+    #[test]
+    fn a_thousand_writers_lose_nothing() {
+        let memory = Memory::new();
+        thread::scope(|scope| {
+            for n in 0..1000 {
+                let memory = &memory;
+                scope.spawn(move || put(memory, &format!("file-{n}"), format!("data {n}")).unwrap());
+            }
+        });
+        assert_eq!(memory.names().len(), 1000);
+        for n in 0..1000 {
+            assert_eq!(get(&memory, &format!("file-{n}")).unwrap(), format!("data {n}").as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_reader_keeps_what_it_began_with() {
+        let memory = Memory::new();
+        let bytes = Bytes::from(vec![1; 100]);
+        memory.insert("a", bytes.clone()).unwrap();
+        let mut source = block_on(memory.read(&request("a"))).unwrap();
+        memory.insert("a", "other").unwrap();
+        let chunk = block_on(source.next()).unwrap().unwrap();
+        assert_eq!(chunk.as_ptr(), bytes.as_ptr(), "the bytes were copied");
+    }
+}

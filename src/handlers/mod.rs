@@ -1,0 +1,36 @@
+//! Handlers that are ready to use.
+//!
+//! | handler | serves | feature |
+//! |---|---|---|
+//! | [`Chain`] | what the first of several handlers has | |
+//! | [`Directory`] | the files of a directory, and takes uploads if told to | `directory` |
+//! | [`Http`] | the files below an HTTP(S) URL, streamed | `http` |
+//! | [`Memory`] | files that it keeps in memory | |
+
+mod chain;
+#[cfg(feature = "directory")]
+mod directory;
+#[cfg(feature = "http")]
+mod http;
+mod memory;
+
+pub use chain::Chain;
+#[cfg(feature = "directory")]
+pub use directory::Directory;
+#[cfg(feature = "http")]
+pub use http::Http;
+pub use memory::Memory;
+
+#[cfg(test)]
+mod testing {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use crate::{handler::Request, packet};
+
+    /// An RRQ or WRQ of some client for this file.
+    pub(super) fn request(path: &str) -> Request {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 69));
+        let packet = packet::Request { filename: path.into(), mode: packet::Mode::Octet, options: Default::default() };
+        Request::new(address, address, packet).unwrap()
+    }
+}

@@ -1,0 +1,374 @@
+//! The HTTP handler against a scripted upstream.
+#![cfg(feature = "http")]
+
+#[path = "http/upstream.rs"]
+mod upstream;
+
+use std::{
+    io::Write,
+    net::Shutdown,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use tuffet::{Bytes, ErrorCode, Handler, Refusal, Request, Source, handlers::Http, packet};
+
+use self::upstream::Upstream;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn request(name: &str) -> Request {
+    let packet = packet::Request { filename: name.into(), mode: packet::Mode::Octet, options: Default::default() };
+    let any = ([127, 0, 0, 1], 1069).into();
+    Request::new(any, any, packet).unwrap()
+}
+
+fn http(base: &str) -> Http {
+    Http::base(base).unwrap().direct()
+}
+
+fn open(http: &Http, name: &str) -> Result<Source, Refusal> {
+    smol::block_on(http.read(&request(name)))
+}
+
+fn next(source: &mut Source) -> Option<Result<Bytes, Refusal>> {
+    smol::block_on(source.next())
+}
+
+fn fetch(http: &Http, name: &str) -> Result<Vec<u8>, Refusal> {
+    smol::block_on(open(http, name)?.collect(1 << 20))
+}
+
+#[test]
+fn a_sized_body() {
+    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let http = http(&upstream.url());
+    assert_eq!(open(&http, "x").unwrap().size(), Some(5));
+    assert_eq!(fetch(&http, "x").unwrap(), b"hello");
+}
+
+#[test]
+fn an_empty_body() {
+    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let source = open(&http(&upstream.url()), "x").unwrap();
+    assert_eq!(source.size(), Some(0));
+    assert_eq!(smol::block_on(source.collect(0)).unwrap(), b"");
+}
+
+#[test]
+fn bodies_without_a_size() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
+        "HTTP/1.0 200 OK\r\n\r\nhello",
+    ] {
+        let upstream = Upstream::answering(answer);
+        let source = open(&http(&upstream.url()), "x").unwrap();
+        assert_eq!(source.size(), None);
+        assert_eq!(smol::block_on(source.collect(10)).unwrap(), b"hello", "{answer}");
+    }
+}
+
+#[test]
+fn refusals() {
+    let upstream_failed = Refusal::new(ErrorCode::NOT_DEFINED, "upstream failed");
+    for (status, expected) in [
+        ("404 Not Found", Refusal::not_found()),
+        ("410 Gone", Refusal::not_found()),
+        ("401 Unauthorized", Refusal::denied()),
+        ("403 Forbidden", Refusal::denied()),
+        ("500 Internal Server Error", upstream_failed.clone()),
+        ("204 No Content", upstream_failed.clone()),
+        ("206 Partial Content", upstream_failed.clone()),
+        ("302 Found", upstream_failed.clone()),
+        ("304 Not Modified", upstream_failed.clone()),
+        ("407 Proxy Authentication Required", upstream_failed.clone()),
+    ] {
+        let upstream = Upstream::new(move |_, stream| {
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").unwrap();
+        });
+        let refusal = open(&http(&upstream.url()), "x").unwrap_err();
+        assert_eq!(refusal, expected, "{status}");
+        assert_eq!(refusal.detail().unwrap(), format!("{}x: answered {status}", upstream.url()));
+    }
+    let encoded = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n...");
+    assert_eq!(open(&http(&encoded.url()), "x").unwrap_err(), Refusal::internal());
+    let nonsense = Upstream::answering("no HTTP at all\r\n\r\n");
+    assert_eq!(open(&http(&nonsense.url()), "x").unwrap_err(), upstream_failed);
+}
+
+#[test]
+fn an_upstream_that_is_not_there() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let refusal = open(&http(&format!("http://user:secret@127.0.0.1:{port}")), "x").unwrap_err();
+    assert_eq!(refusal, Refusal::upstream());
+    let detail = refusal.detail().unwrap();
+    assert!(detail.contains("refused") && !detail.contains("user") && !detail.contains("secret"), "{detail}");
+}
+
+#[test]
+fn a_body_that_breaks() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n",
+    ] {
+        let upstream = Upstream::new(|_, stream| {
+            stream.write_all(answer.as_bytes()).unwrap();
+            stream.shutdown(Shutdown::Both).unwrap();
+        });
+        let mut source = open(&http(&upstream.url()), "x").unwrap();
+        assert_eq!(next(&mut source).unwrap().unwrap(), "hello", "{answer}");
+        assert_eq!(next(&mut source).unwrap().unwrap_err(), Refusal::upstream(), "{answer}");
+    }
+}
+
+#[test]
+fn a_body_that_is_reset() {
+    let (arrived, seen) = mpsc::channel();
+    let seen = Mutex::new(seen);
+    let upstream = Upstream::new(move |_, stream| {
+        // Closed in good order, a body like this is whole.
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").unwrap();
+        seen.lock().unwrap().recv().unwrap();
+        upstream::reset(stream);
+    });
+    let mut source = open(&http(&upstream.url()), "x").unwrap();
+    assert_eq!(next(&mut source).unwrap().unwrap(), "hello");
+    arrived.send(()).unwrap();
+    assert_eq!(next(&mut source).unwrap().unwrap_err(), Refusal::upstream());
+}
+
+#[test]
+fn requests() {
+    let (heads, seen) = mpsc::channel();
+    let upstream = Upstream::new(move |head, stream| {
+        heads.send(head.to_ascii_lowercase()).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    });
+    let http = http(&(upstream.url() + "base"));
+    for (name, expected) in [
+        ("/a b/c?d=e#f", "/base/a%20b/c%3fd%3de%23f"),
+        ("%2e%2e/x", "/base/%252e%252e/x"),
+        ("ä", "/base/%c3%a4"),
+        (r"\Boot\BCD", "/base/boot/bcd"),
+        ("a/../b", "/base/b"),
+        (".\t./x", "/base/.%09./x"),
+    ] {
+        fetch(&http, name).unwrap();
+        let head = seen.recv().unwrap();
+        assert!(head.starts_with(&format!("get {expected} http/1.1\r\n")), "{head}");
+        assert!(head.contains("accept-encoding: identity\r\n"), "{head}");
+        assert!(head.contains("user-agent: tuffet/"), "{head}");
+        assert!(!head.contains("authorization:"), "{head}");
+    }
+}
+
+#[test]
+fn redirects() {
+    let (heads, seen) = mpsc::channel();
+    let other = Upstream::new(move |head, stream| {
+        heads.send(head.to_ascii_lowercase()).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nthere").unwrap();
+    });
+    let elsewhere = format!("{}y", other.url());
+    let upstream = Upstream::new(move |head, stream| {
+        let location = match head.split(' ').nth(1).unwrap() {
+            "/here" => {
+                assert!(head.to_ascii_lowercase().contains("authorization: basic dtpzzwnyzxq6\r\n"), "{head}");
+                return stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhere").unwrap();
+            }
+            "/near" => "/here",
+            "/far" => &elsewhere,
+            "/dir" => "/dir/",
+            "/file" => "file:///etc/passwd",
+            _ => "/loop",
+        };
+        write!(stream, "HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n").unwrap();
+    });
+    let http = http(&upstream.url().replace("//", "//u:secret%3a@"));
+    assert_eq!(fetch(&http, "near").unwrap(), b"here");
+    assert_eq!(fetch(&http, "far").unwrap(), b"there");
+    let head = seen.recv().unwrap();
+    assert!(!head.contains("authorization:") && !head.contains("referer:"), "{head}");
+    assert_eq!(fetch(&http, "dir"), Err(Refusal::not_found()));
+    assert_eq!(fetch(&http, "file"), Err(Refusal::upstream()));
+    let refusal = open(&http, "loop").unwrap_err();
+    assert_eq!(refusal, Refusal::upstream());
+    assert!(refusal.detail().unwrap().contains("more than 5 redirects"), "{refusal}");
+
+    let http = http.redirects(0);
+    assert_eq!(fetch(&http, "near"), Err(Refusal::upstream()));
+    assert_eq!(fetch(&http, "here").unwrap(), b"here");
+}
+
+#[test]
+fn requests_in_turn_share_a_connection() {
+    let upstream = Upstream::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno");
+    let http = http(&upstream.url());
+    for n in 0..10 {
+        assert_eq!(fetch(&http, &format!("pxelinux.cfg/{n}")), Err(Refusal::not_found()));
+    }
+    assert!(upstream.connections() < 10, "{} connections", upstream.connections());
+}
+
+#[test]
+fn a_slow_answer_delays_nobody() {
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let upstream = Upstream::new(move |head, stream| {
+        if head.starts_with("GET /slow ") {
+            held.lock().unwrap().recv().unwrap();
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    });
+    let http = Arc::new(http(&upstream.url()));
+    let executor = smol::LocalExecutor::new();
+    smol::block_on(executor.run(async {
+        let slow = executor.spawn({
+            let http = http.clone();
+            async move { http.read(&request("slow")).await?.collect(2).await }
+        });
+        for _ in 0..5 {
+            assert_eq!(http.read(&request("quick")).await.unwrap().collect(2).await.unwrap(), b"ok");
+        }
+        assert!(!slow.is_finished());
+        release.send(()).unwrap();
+        assert_eq!(slow.await.unwrap(), b"ok");
+    }));
+}
+
+#[test]
+fn silence_ends_a_request_and_a_body() {
+    let upstream = Upstream::new(|head, stream| {
+        if head.starts_with("GET /body ") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").unwrap();
+        }
+        upstream::until_closed(stream);
+    });
+    let http = http(&upstream.url()).read_timeout(Duration::from_secs(1));
+    let refusal = open(&http, "head").unwrap_err();
+    assert_eq!(refusal, Refusal::upstream());
+    assert_eq!(refusal.detail().unwrap(), format!("{}head: no byte for 1s", upstream.url()));
+    let mut source = open(&http, "body").unwrap();
+    assert_eq!(next(&mut source).unwrap().unwrap(), "hello");
+    assert_eq!(next(&mut source).unwrap().unwrap_err(), Refusal::upstream());
+}
+
+#[test]
+fn a_pause_of_the_client_is_no_silence_of_the_upstream() {
+    let (arrived, seen) = mpsc::channel();
+    let seen = Mutex::new(seen);
+    let upstream = Upstream::new(move |_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").unwrap();
+        seen.lock().unwrap().recv().unwrap();
+        stream.write_all(b"again").unwrap();
+    });
+    let http = http(&upstream.url()).read_timeout(Duration::from_secs(1));
+    let mut source = open(&http, "x").unwrap();
+    assert_eq!(next(&mut source).unwrap().unwrap(), "hello");
+    arrived.send(()).unwrap();
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(next(&mut source).unwrap().unwrap(), "again");
+    assert!(next(&mut source).is_none());
+}
+
+#[test]
+fn a_drop_closes_the_connection() {
+    let (events, seen) = mpsc::channel();
+    let upstream = Upstream::new(move |head, stream| {
+        if head.starts_with("GET /body ") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\nhello").unwrap();
+        }
+        events.send("asked").unwrap();
+        upstream::until_closed(stream);
+        events.send("closed").unwrap();
+    });
+    let http = http(&upstream.url());
+
+    let mut source = open(&http, "body").unwrap();
+    assert_eq!(next(&mut source).unwrap().unwrap(), "hello");
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "asked");
+    drop(source);
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "closed");
+
+    let request = request("head");
+    let mut answer = http.read(&request);
+    while seen.try_recv().is_err() {
+        assert!(smol::block_on(smol::future::poll_once(&mut answer)).is_none());
+        thread::yield_now();
+    }
+    drop(answer);
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "closed");
+}
+
+#[test]
+fn a_client_that_takes_nothing_stalls_the_upstream() {
+    const SIZE: usize = 64 << 20;
+    let written = Arc::new(AtomicUsize::new(0));
+    let upstream = Upstream::new({
+        let written = written.clone();
+        move |_, stream| {
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").unwrap();
+            while written.load(SeqCst) < SIZE {
+                let Ok(n) = stream.write(&[7; 16384]) else { return };
+                written.fetch_add(n, SeqCst);
+            }
+        }
+    });
+    let mut source = open(&http(&upstream.url()), "x").unwrap();
+    let mut taken = 0;
+    while taken < 8 << 20 {
+        taken += next(&mut source).unwrap().unwrap().len();
+    }
+    let mut seen = 0;
+    while seen != written.load(SeqCst) {
+        seen = written.load(SeqCst);
+        thread::sleep(Duration::from_millis(300));
+    }
+    // Most of it is in the kernel, in the buffers of the two sockets.
+    let ahead = seen - taken;
+    println!("{ahead} bytes ahead");
+    assert!(ahead < 8 << 20, "{ahead} bytes ahead");
+    while let Some(chunk) = next(&mut source) {
+        taken += chunk.unwrap().len();
+    }
+    assert_eq!(taken, SIZE);
+}
+
+#[test]
+fn certificates() {
+    let upstream = Upstream::secure("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let stranger = open(&http(&upstream.url()), "x").unwrap_err();
+    assert_eq!(stranger, Refusal::upstream());
+    assert!(stranger.detail().unwrap().contains("certificate"), "{stranger}");
+    assert_eq!(fetch(&trusting(&upstream), "x").unwrap(), b"hello");
+}
+
+#[test]
+fn https_stays_https() {
+    let upstream = Upstream::secure("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\nContent-Length: 0\r\n\r\n");
+    let refusal = open(&trusting(&upstream), "x").unwrap_err();
+    assert_eq!(refusal, Refusal::upstream());
+    assert!(refusal.detail().unwrap().contains("from https to http"), "{refusal}");
+}
+
+fn trusting(upstream: &Upstream) -> Http {
+    http(&upstream.url()).root_certificates(include_bytes!("http/ca.pem")).unwrap()
+}
+
+#[test]
+fn settings() {
+    let error = Http::base("https://h/a").unwrap().root_certificates(b"not a certificate").unwrap_err();
+    assert!(error.to_string().contains("no certificate"), "{error}");
+    let http = http("http://user:secret@h/a");
+    assert_eq!(http.describe(), "http://h/a/");
+    assert!(!format!("{http:?}").contains("secret"));
+    assert!(!http.takes_writes());
+    assert_eq!(smol::block_on(http.write(&request("x"), Source::from("x"))), Err(Refusal::denied()));
+}

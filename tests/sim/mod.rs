@@ -1,0 +1,131 @@
+//! Two peers in virtual time, and between them a wire that loses, doubles and delays from a seed.
+//!
+//! The clock is read once, for a time to begin at, and the same seed gives the same [`Trace`] to the last packet.
+#![allow(dead_code, unused_imports, reason = "each test crate uses its part of it")]
+
+mod client;
+mod end;
+mod pair;
+mod script;
+mod server;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+use tuffet::packet::{Options, Packet};
+
+pub use client::{ALL as ALL_CLIENTS, Client, EDK2, GRUB, Habits, IPXE, PXELINUX, UBOOT, UBOOT_WINDOWS};
+pub use end::{End, Source};
+pub use pair::{Ran, Setup};
+pub use script::{Script, blocks, decoded_options};
+pub use server::Server;
+pub use wire::{Fault, Weather, Wire};
+
+/// One who sends and hears packets: a transfer of the crate, or the model of a client.
+pub trait Peer {
+    /// Called once. A server has nothing to say yet.
+    fn start(&mut self, now: Instant) -> Vec<Packet>;
+    fn hear(&mut self, now: Instant, packet: Packet) -> Vec<Packet>;
+    /// When it wants to be woken if nothing is heard.
+    fn wake_at(&self) -> Option<Instant>;
+    fn wake(&mut self, now: Instant) -> Vec<Packet>;
+}
+
+/// What was sent, when, by whom, and what became of it.
+pub type Trace = Vec<Sent>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub at: Duration,
+    pub by: Side,
+    /// Opcode and block number, or opcode and the first two letters.
+    pub head: Vec<u8>,
+    pub len: usize,
+    /// How many copies will arrive.
+    pub copies: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Server,
+}
+
+/// What came of a run.
+pub struct Report {
+    /// From the first packet until nobody had anything left to do.
+    pub elapsed: Duration,
+    pub trace: Trace,
+}
+
+impl Report {
+    pub fn sent_by(&self, side: Side) -> usize {
+        self.trace.iter().filter(|sent| sent.by == side).count()
+    }
+}
+
+/// Runs until both sides are silent and the wire is empty.
+///
+/// # Panics
+/// If that takes longer than `limit`, in virtual time.
+pub fn run(client: &mut dyn Peer, server: &mut dyn Peer, up: &mut Wire, down: &mut Wire, limit: Duration) -> Report {
+    let start = Instant::now();
+    let mut now = start;
+    let mut trace = Trace::new();
+    let mut log = |now: Instant, by: Side, wire: &mut Wire, packets: Vec<Packet>| {
+        for packet in packets {
+            let datagram = packet.encode();
+            let (head, len) = (datagram[..datagram.len().min(4)].to_vec(), datagram.len());
+            let copies = wire.send(now, datagram);
+            trace.push(Sent { at: now - start, by, head, len, copies });
+        }
+    };
+    log(now, Side::Client, up, client.start(now));
+    log(now, Side::Server, down, server.start(now));
+    loop {
+        let whens = [up.next_at(), down.next_at(), client.wake_at(), server.wake_at()];
+        let Some((who, at)) = whens.iter().enumerate().filter_map(|(who, at)| Some((who, (*at)?))).min_by_key(|x| x.1)
+        else {
+            return Report { elapsed: now - start, trace };
+        };
+        now = now.max(at);
+        assert!(now - start <= limit, "not over after {limit:?}");
+        match who {
+            0 => log(now, Side::Server, down, server.hear(now, decoded(up.receive()))),
+            1 => log(now, Side::Client, up, client.hear(now, decoded(down.receive()))),
+            2 => log(now, Side::Client, up, client.wake(now)),
+            _ => log(now, Side::Server, down, server.wake(now)),
+        }
+    }
+}
+
+/// Whatever travels here was encoded by one of us, so it decodes and is the same again.
+fn decoded(datagram: Vec<u8>) -> Packet {
+    let packet = Packet::decode(&datagram).expect("a packet of ours");
+    assert_eq!(packet.encode(), datagram, "{packet:?}");
+    packet
+}
+
+/// Prints what was tried when a test fails in the middle of it.
+pub struct Trying<T: std::fmt::Debug>(pub T);
+
+impl<T: std::fmt::Debug> Drop for Trying<T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed with {:?}", self.0);
+        }
+    }
+}
+
+/// `options("blksize=1432 tsize=0")`
+pub fn options(text: &str) -> Options {
+    text.split_whitespace().map(|pair| pair.split_once('=').expect("name=value")).collect()
+}
+
+pub const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

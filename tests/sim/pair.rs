@@ -1,0 +1,202 @@
+//! A client and a server of this crate, and one file that goes from one to the other.
+
+use std::time::Duration;
+
+use tuffet::{
+    netascii,
+    options::{Agreed, Direction, Limits},
+    packet::{Mode, Request},
+    transfer::{Outcome, Timing, Transfer},
+};
+
+use super::{End, Fault, Report, Server, Side, Source, Weather, Wire, ms, options, run, secs};
+
+/// Everything that makes up one run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub seed: u64,
+    pub direction: Direction,
+    pub mode: Mode,
+    pub options: String,
+    /// Size of the file, in bytes.
+    pub size: usize,
+    /// Largest chunk of the source; 0 for all at once.
+    pub chunks: usize,
+    /// Longest time until the next chunk is ready.
+    pub source_delay: Duration,
+    /// How long the sink takes after each window, and at the end.
+    pub sink_busy: Duration,
+    pub weather: Weather,
+    /// The one packet of this side, counted from 0, that the wire treats specially.
+    pub fault: Option<(Side, usize, Fault)>,
+    pub patience: Duration,
+    /// The largest windowsize that the server grants.
+    pub limit: u16,
+}
+
+/// What is left when all is over.
+pub struct Ran {
+    pub setup: Setup,
+    pub file: Vec<u8>,
+    /// The file as it travels.
+    pub travelled: usize,
+    pub client: End,
+    pub server: Server,
+    pub up: Wire,
+    pub down: Wire,
+    pub report: Report,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            direction: Direction::Read,
+            mode: Mode::Octet,
+            options: String::new(),
+            size: 3000,
+            chunks: 0,
+            source_delay: Duration::ZERO,
+            sink_busy: Duration::ZERO,
+            weather: Weather::fine(ms(1)),
+            fault: None,
+            patience: secs(60),
+            limit: 64,
+        }
+    }
+}
+
+impl Setup {
+    pub fn run(self) -> Ran {
+        let mut random = fastrand::Rng::with_seed(self.seed);
+        let file = self.file(&mut random);
+        let travelled = match self.mode {
+            Mode::Octet => file.len(),
+            Mode::Netascii => netascii::Encoder::default().encode(&file).len(),
+        };
+        let source = match self.chunks {
+            0 => Source::of(&file),
+            most => Source::cut(&file, most, self.source_delay, &mut random),
+        };
+        let timing = self.timing();
+        let request = Request { filename: b"file".to_vec(), mode: self.mode, options: options(&self.options) };
+        let (mut client, server) = match self.direction {
+            Direction::Read => (
+                End::new(Transfer::get(request, timing), Source::default()),
+                Server::new(source, Some(file.len() as u64), timing),
+            ),
+            Direction::Write => {
+                (End::new(Transfer::put(request, timing), source), Server::new(Source::default(), None, timing))
+            }
+        };
+        let mut limits = Limits::default();
+        limits.windowsize = self.limit;
+        let mut server = server.with_limits(limits);
+        client.sink_busy = self.sink_busy;
+        server.sink_busy = self.sink_busy;
+        let (mut up, mut down) = (self.wire(Side::Client), self.wire(Side::Server));
+        let report = run(&mut client, &mut server, &mut up, &mut down, secs(3600));
+        Ran { setup: self, file, travelled, client, server, up, down, report }
+    }
+
+    fn timing(&self) -> Timing {
+        let mut timing = Timing::default();
+        timing.patience = self.patience;
+        timing
+    }
+
+    fn file(&self, random: &mut fastrand::Rng) -> Vec<u8> {
+        (0..self.size)
+            .map(|_| match self.mode {
+                Mode::Octet => random.u8(..),
+                Mode::Netascii => b"\r\n\0 abcdefgh"[random.usize(..12)],
+            })
+            .collect()
+    }
+
+    fn wire(&self, side: Side) -> Wire {
+        let wire = Wire::new(self.weather, self.seed.wrapping_mul(2) + u64::from(side == Side::Server));
+        match self.fault {
+            Some((by, index, fault)) if by == side => wire.with_fault(index, fault),
+            _ => wire,
+        }
+    }
+}
+
+impl Ran {
+    pub fn sender(&self) -> &End {
+        if self.setup.direction == Direction::Read { self.server.end() } else { &self.client }
+    }
+
+    pub fn receiver(&self) -> &End {
+        if self.setup.direction == Direction::Read { &self.client } else { self.server.end() }
+    }
+
+    pub fn agreed(&self) -> Agreed {
+        self.sender().transfer.progress().agreed
+    }
+
+    /// DATA packets that the file takes, the empty last one included.
+    pub fn blocks(&self) -> usize {
+        self.travelled / usize::from(self.agreed().blksize()) + 1
+    }
+
+    /// Packets of both sides that the transfer takes if nothing goes wrong.
+    pub fn necessary(&self) -> usize {
+        let acks = self.blocks().div_ceil(self.agreed().windowsize().into());
+        let has_oack = self.server_grants_something();
+        let opening = match self.setup.direction {
+            Direction::Read if has_oack => 3,
+            Direction::Read => 1,
+            Direction::Write => 2,
+        };
+        opening + self.blocks() + acks
+    }
+
+    pub fn sent(&self) -> usize {
+        self.report.trace.len()
+    }
+
+    pub fn incidents(&self) -> usize {
+        self.up.incidents() + self.down.incidents()
+    }
+
+    /// The file arrived, both sides know it or had to guess, and the counters agree with the wire.
+    pub fn assert_arrived(&self) {
+        assert_eq!(self.receiver().outcome, Some(Outcome::Complete));
+        assert!(self.receiver().sink == self.file, "the file changed on its way");
+        let (sent, received) = (self.sender().transfer.progress(), self.receiver().transfer.progress());
+        assert_eq!(
+            (sent.agreed.blksize(), sent.agreed.windowsize(), sent.agreed.rollover(), sent.agreed.timeout()),
+            (
+                received.agreed.blksize(),
+                received.agreed.windowsize(),
+                received.agreed.rollover(),
+                received.agreed.timeout()
+            )
+        );
+        match &self.sender().outcome {
+            Some(Outcome::Complete) => assert_eq!(sent.bytes, self.travelled as u64),
+            // The last ACK was lost, and nobody was there any more to repeat it.
+            Some(Outcome::ProbablyComplete) if self.incidents() > 0 => assert!(sent.bytes <= self.travelled as u64),
+            // As before, with the last ACK the only one.
+            Some(Outcome::TimedOut) if self.incidents() > 0 && self.blocks() == 1 => assert_eq!(sent.bytes, 0),
+            other => panic!("the sender ended with {other:?}"),
+        }
+        assert_eq!(received.bytes, self.travelled as u64);
+        assert!((self.blocks()..=self.blocks() + 1).contains(&(received.acked as usize)), "{received:?}");
+        for end in [self.sender(), self.receiver()] {
+            let progress = end.transfer.progress();
+            assert_eq!(progress.sent, end.sent);
+            assert!(progress.retransmits < progress.sent, "{progress:?}");
+        }
+        let sent_in_all = (self.client.sent + self.server.end().sent + self.server.lingered) as usize;
+        assert_eq!(sent_in_all, self.sent());
+    }
+
+    fn server_grants_something(&self) -> bool {
+        // An empty file is not announced.
+        let nothing_left = self.setup.options == "tsize=0" && self.file.is_empty();
+        !["", "msftwindow=31416"].contains(&&*self.setup.options) && !nothing_left
+    }
+}
