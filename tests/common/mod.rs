@@ -37,9 +37,11 @@ impl Serving {
         Self::with(handler, |builder| builder)
     }
 
-    /// On a loopback address of its own, and a port that the system chooses.
+    /// On a loopback address of its own, and a port that the system chooses. `TUFFET_TEST_BATCHED=0` has the tests run
+    /// over the loop for other systems.
     pub fn with(handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
-        Self::on(&[&format!("{}:0", own_address())], handler, set)
+        let batched = std::env::var_os("TUFFET_TEST_BATCHED").is_none_or(|value| value != "0");
+        Self::on(&[&format!("{}:0", own_address())], handler, |builder| set(builder.batched(batched)))
     }
 
     pub fn on(listen: &[&str], handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
