@@ -170,8 +170,13 @@ impl Peer {
     fn receive_within(&self, time: Duration) -> Option<(SocketAddr, Packet)> {
         let mut buffer = vec![0; 65536];
         self.socket.set_read_timeout(Some(time)).unwrap();
-        let (len, from) = self.socket.recv_from(&mut buffer).ok()?;
-        Some((from, Packet::decode(&buffer[..len]).unwrap()))
+        loop {
+            let (len, from) = self.socket.recv_from(&mut buffer).ok()?;
+            // What is meant for someone who had this port before comes from elsewhere.
+            if from.ip() == self.server.ip() || self.socket.broadcast().unwrap() {
+                return Some((from, Packet::decode(&buffer[..len]).unwrap()));
+            }
+        }
     }
 
     /// The last packet once more.
