@@ -251,6 +251,8 @@ impl Shard {
                 self.send(key.0, Outgoing::new(key.1, from, &Packet::Ack(last_ack)));
             }
             (Some(_), _) => {}
+            // In a storm the memory is too small to tell a stranger from a client whose last ACK comes late.
+            (None, _) if self.recent.borrow().may_have_forgotten(self.now()) => {}
             (None, Packet::Data { .. } | Packet::Ack(_)) => {
                 let is_pool = self.listeners.iter().any(|listener| listener.pool.contains(&key.0));
                 if is_pool && self.strangers.borrow_mut().take(self.now()) {
