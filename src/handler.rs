@@ -61,8 +61,8 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Request {
     peer: SocketAddr,
     local: SocketAddr,
-    path: String,
-    packet: packet::Request,
+    path: Arc<str>,
+    packet: Arc<packet::Request>,
 }
 
 impl Request {
@@ -70,8 +70,13 @@ impl Request {
     ///
     /// # Errors
     /// [`Refusal::denied`] if the name leads out of the root by `..`; [`Refusal::not_found`] if nothing is left of it.
-    pub fn new(peer: SocketAddr, local: SocketAddr, packet: packet::Request) -> Result<Self, Refusal> {
-        let path = String::from_utf8_lossy(&normalise(&packet.filename)?).into_owned();
+    pub fn new(
+        peer: SocketAddr,
+        local: SocketAddr,
+        packet: impl Into<Arc<packet::Request>>,
+    ) -> Result<Self, Refusal> {
+        let packet = packet.into();
+        let path = String::from_utf8_lossy(&normalise(&packet.filename)?).into();
         Ok(Self { peer, local, path, packet })
     }
 
@@ -117,7 +122,7 @@ impl Request {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_path(&self, path: &str) -> Result<Self, Refusal> {
-        let packet = packet::Request { filename: path.into(), ..self.packet.clone() };
+        let packet = packet::Request { filename: path.into(), ..(*self.packet).clone() };
         Self::new(self.peer, self.local, packet)
     }
 }

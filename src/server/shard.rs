@@ -159,7 +159,7 @@ impl Shard {
         let asked = (listener.port, envelope.peer, envelope.local);
         let earlier = self.requests.borrow().get(&asked).cloned();
         if let Some(earlier) = earlier {
-            if earlier.direction == direction && earlier.request == request {
+            if earlier.direction == direction && *earlier.request == request {
                 match earlier.heard.get() {
                     None => return earlier.mailbox.post_repeat(),
                     // It was sent before the first ACK, and waited longer in the queue of its socket.
@@ -188,7 +188,7 @@ impl Shard {
             from: self.source(listener.port, &envelope),
             local: (envelope.local.unwrap_or(bound.ip()), bound.port()).into(),
             direction,
-            request,
+            request: request.into(),
             blksize: match settings.mtu {
                 true => self.mtus.borrow_mut().blksize(envelope.interface, &envelope.peer),
                 false => settings.limits.blksize,
