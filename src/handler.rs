@@ -70,11 +70,7 @@ impl Request {
     ///
     /// # Errors
     /// [`Refusal::denied`] if the name leads out of the root by `..`; [`Refusal::not_found`] if nothing is left of it.
-    pub fn new(
-        peer: SocketAddr,
-        local: SocketAddr,
-        packet: impl Into<Arc<packet::Request>>,
-    ) -> Result<Self, Refusal> {
+    pub fn new(peer: SocketAddr, local: SocketAddr, packet: impl Into<Arc<packet::Request>>) -> Result<Self, Refusal> {
         let packet = packet.into();
         let path = String::from_utf8_lossy(&normalise(&packet.filename)?).into();
         Ok(Self { peer, local, path, packet })
