@@ -5,8 +5,12 @@
 //! machine with a few megabytes to spare can serve files of any size, from anywhere, or such as do not exist.
 //!
 //! ```no_run
+//! # #[cfg(not(feature = "net"))]
+//! # fn main() {}
+//! # #[cfg(feature = "net")]
 //! use tuffet::Gen;
 //!
+//! # #[cfg(feature = "net")]
 //! fn main() -> Result<(), tuffet::Error> {
 //!     tuffet::serve(|path| {
 //!         Gen::new(async move |co| {
