@@ -49,6 +49,9 @@
 //!
 //! A program that embeds the server wants `default-features = false, features = ["net"]`.
 
+// The pages of a smaller build name what it is without.
+#![cfg_attr(not(all(feature = "directory", feature = "http")), allow(rustdoc::broken_intra_doc_links))]
+
 #[cfg(feature = "net")]
 mod client;
 #[cfg(feature = "net")]
