@@ -114,7 +114,7 @@ fn another_request_from_the_same_port_replaces_the_session() {
     peer.rrq("9/b", &[]).expect_data(1, [7; 512]);
     assert_eq!((serving.record().path.as_str(), serving.transfers().len()), ("9/b", 1));
     // A late packet to the old one is no stranger's.
-    let new = std::mem::replace(&mut peer.to, old);
+    let new = std::mem::replace(&mut peer.to, tid);
     peer.ack(1);
     peer.expect_nothing_new();
     peer.to = new;

@@ -37,6 +37,10 @@ impl Recent {
         self.ended.insert(key, (now, last_ack));
     }
 
+    pub(super) fn ended_at(&self, key: &Key) -> Option<Instant> {
+        self.ended.get(key).map(|(at, _)| *at)
+    }
+
     /// Whether who is not found may have ended a transfer all the same.
     pub(super) fn may_have_forgotten(&self, now: Instant) -> bool {
         self.overflowed.is_some_and(|at| at + MEMORY > now)

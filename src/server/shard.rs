@@ -204,14 +204,16 @@ impl Shard {
         }
     }
 
-    /// A port for a new transfer: one that this peer has not just had, so that nothing of the transfer before can be
-    /// taken for a part of this one.
+    /// A port for a new transfer: any, or the one that this peer has not had for longest, so that nothing of the
+    /// transfer before can be taken for a part of this one.
     fn draw(&self, listener: &Listener, peer: SocketAddr) -> usize {
         let (pool, any) = (&listener.pool, fastrand::usize(..listener.pool.len()));
-        let mut ports = pool[any..].iter().chain(&pool[..any]).copied();
         let (sessions, recent) = (self.sessions.borrow(), self.recent.borrow());
-        let is_fresh = |key| !sessions.contains_key(&key) && recent.find(&key, self.now()).is_none();
-        ports.find(|port| is_fresh((*port, peer))).unwrap_or(pool[any])
+        let last_use = |port: &usize| match (*port, peer) {
+            key if sessions.contains_key(&key) => Some(self.now()),
+            key => recent.ended_at(&key),
+        };
+        pool[any..].iter().chain(&pool[..any]).copied().min_by_key(last_use).unwrap_or(pool[any])
     }
 
     /// The client of this session has begun something else. What is still on its way is no stranger's.
