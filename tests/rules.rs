@@ -111,7 +111,9 @@ fn another_request_from_the_same_port_replaces_the_session() {
     peer.expect_data(3, [7; 512]);
     // And after some silence: the machine was reset.
     std::thread::sleep(Duration::from_millis(1200));
-    peer.rrq("9/b", &[]).expect_data(1, [7; 512]);
+    peer.to = serving.addr();
+    peer.send(Packet::Rrq(request("9/b", &[])));
+    peer.expect_data(1, [7; 512]);
     assert_eq!((serving.record().path.as_str(), serving.transfers().len()), ("9/b", 1));
     // A late packet to the old one is no stranger's.
     let new = std::mem::replace(&mut peer.to, tid);
