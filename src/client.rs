@@ -109,7 +109,7 @@ impl Client {
         F: FnOnce(Source) -> Fut,
         Fut: Future<Output = Result<(), Refusal>>,
     {
-        let request = self.request(name, 0);
+        let request = self.request(name, Some(0));
         let transfer = Transfer::get(request.clone(), self.timing);
         self.run(Direction::Read, request, transfer, |size| {
             Feed::Write(Upload::new(size, u64::MAX, |data| Box::pin(sink(data))))
@@ -123,22 +123,12 @@ impl Client {
     /// As [`get`](Self::get); [`Error::Refused`] with the source's.
     pub async fn put(&self, name: &str, source: impl IntoSource) -> Result<Record, Error> {
         let source = source.into_source().map_err(Error::Refused)?;
-        // In netascii the size on the wire is known only at the end.
-        let request = match source.size() {
-            Some(size) if self.mode == Mode::Octet => self.request(name, size),
-            _ => self.request_without_tsize(name),
-        };
+        let request = self.request(name, source.size());
         let transfer = Transfer::put(request.clone(), self.timing);
         self.run(Direction::Write, request, transfer, |_| Feed::Read(source)).await
     }
 
-    fn request(&self, name: &str, tsize: u64) -> packet::Request {
-        let mut request = self.request_without_tsize(name);
-        request.options.push("tsize", tsize.to_string());
-        request
-    }
-
-    fn request_without_tsize(&self, name: &str) -> packet::Request {
+    fn request(&self, name: &str, tsize: Option<u64>) -> packet::Request {
         let mut options = Options::new();
         if self.blksize != crate::options::DEFAULT_BLKSIZE {
             options.push("blksize", self.blksize.to_string());
@@ -148,6 +138,10 @@ impl Client {
         }
         if let Some(seconds) = self.timeout {
             options.push("timeout", seconds.to_string());
+        }
+        // In netascii the size on the wire is known only at the end, and tftpd-hpa refuses who asks for it (ERROR 8).
+        if let Some(size) = tsize.filter(|_| self.mode == Mode::Octet) {
+            options.push("tsize", size.to_string());
         }
         packet::Request { filename: name.into(), mode: self.mode, options }
     }

@@ -1,6 +1,6 @@
 //! What answers requests.
 
-use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, marker::PhantomData, net::SocketAddr, pin::Pin, sync::Arc};
 
 use crate::{
     error::Refusal,
@@ -61,8 +61,8 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Request {
     peer: SocketAddr,
     local: SocketAddr,
-    path: String,
-    packet: packet::Request,
+    path: Arc<str>,
+    packet: Arc<packet::Request>,
 }
 
 impl Request {
@@ -70,8 +70,9 @@ impl Request {
     ///
     /// # Errors
     /// [`Refusal::denied`] if the name leads out of the root by `..`; [`Refusal::not_found`] if nothing is left of it.
-    pub fn new(peer: SocketAddr, local: SocketAddr, packet: packet::Request) -> Result<Self, Refusal> {
-        let path = String::from_utf8_lossy(&normalise(&packet.filename)?).into_owned();
+    pub fn new(peer: SocketAddr, local: SocketAddr, packet: impl Into<Arc<packet::Request>>) -> Result<Self, Refusal> {
+        let packet = packet.into();
+        let path = String::from_utf8_lossy(&normalise(&packet.filename)?).into();
         Ok(Self { peer, local, path, packet })
     }
 
@@ -117,7 +118,7 @@ impl Request {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_path(&self, path: &str) -> Result<Self, Refusal> {
-        let packet = packet::Request { filename: path.into(), ..self.packet.clone() };
+        let packet = packet::Request { filename: path.into(), ..(*self.packet).clone() };
         Self::new(self.peer, self.local, packet)
     }
 }
@@ -147,18 +148,15 @@ pub(crate) fn normalise(name: &[u8]) -> Result<Vec<u8>, Refusal> {
 /// ```
 /// use tuffet::{Refusal, Request, read};
 ///
-/// let handler = read(async |request: Request| match request.path() {
-///     "motd" => Ok(format!("hello {}\n", request.peer().ip())),
+/// let greeting = "hello".to_owned();
+/// let handler = read(async move |request: Request| match request.path() {
+///     "motd" => Ok(format!("{greeting} {}\n", request.peer().ip())),
 ///     _ => Err(Refusal::not_found()),
 /// });
 /// # let _: &dyn tuffet::Handler = &handler;
 /// ```
-pub fn read<F, Fut>(f: F) -> impl Handler
-where
-    F: Fn(Request) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output: IntoSource> + 'static,
-{
-    Read(f)
+pub fn read<S: IntoSource + 'static>(f: impl AsyncFn(Request) -> S + Send + Sync + 'static) -> impl Handler {
+    Read(f, PhantomData)
 }
 
 /// A handler that writes with this closure and has nothing to read.
@@ -173,32 +171,26 @@ where
 /// });
 /// # let _: &dyn tuffet::Handler = &handler;
 /// ```
-pub fn write<F, Fut>(f: F) -> impl Handler
-where
-    F: Fn(Request, Source) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), Refusal>> + 'static,
-{
+pub fn write(f: impl AsyncFn(Request, Source) -> Result<(), Refusal> + Send + Sync + 'static) -> impl Handler {
     Write(f)
 }
 
-struct Read<F>(F);
+struct Read<F, S>(F, PhantomData<fn() -> S>);
 struct Write<F>(F);
 
-impl<F, Fut> Handler for Read<F>
+impl<F, S> Handler for Read<F, S>
 where
-    F: Fn(Request) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output: IntoSource> + 'static,
+    F: AsyncFn(Request) -> S + Send + Sync + 'static,
+    S: IntoSource + 'static,
 {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
-        let answer = self.0(request.clone());
-        Box::pin(async { answer.await.into_source() })
+        Box::pin(async { self.0(request.clone()).await.into_source() })
     }
 }
 
-impl<F, Fut> Handler for Write<F>
+impl<F> Handler for Write<F>
 where
-    F: Fn(Request, Source) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), Refusal>> + 'static,
+    F: AsyncFn(Request, Source) -> Result<(), Refusal> + Send + Sync + 'static,
 {
     fn read<'a>(&'a self, _: &'a Request) -> Answer<'a, Source> {
         Box::pin(async { Err(Refusal::not_found()) })

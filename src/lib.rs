@@ -5,8 +5,12 @@
 //! machine with a few megabytes to spare can serve files of any size, from anywhere, or such as do not exist.
 //!
 //! ```no_run
+//! # #[cfg(not(feature = "net"))]
+//! # fn main() {}
+//! # #[cfg(feature = "net")]
 //! use tuffet::Gen;
 //!
+//! # #[cfg(feature = "net")]
 //! fn main() -> Result<(), tuffet::Error> {
 //!     tuffet::serve(|path| {
 //!         Gen::new(async move |co| {
@@ -44,6 +48,9 @@
 //! | `cli` | the program `tuffet` | yes |
 //!
 //! A program that embeds the server wants `default-features = false, features = ["net"]`.
+
+// The pages of a smaller build name what it is without.
+#![cfg_attr(not(all(feature = "directory", feature = "http")), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(feature = "net")]
 mod client;

@@ -73,8 +73,11 @@ pub enum Mode {
 }
 
 /// Options by name (RFC 2347), in the order in which they were sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options(Vec<(String, String)>);
+///
+/// They are kept as they travel, each name and each value ended by a NUL: a transfer holds them for as long as it lasts,
+/// and so they take little room.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Options(String);
 
 /// Why bytes are not a TFTP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,12 +200,15 @@ impl Mode {
 impl Options {
     /// No options.
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self(String::new())
     }
 
-    /// Adds an option at the end.
-    pub fn push(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.0.push((name.into(), value.into()));
+    /// Adds an option at the end. A NUL cannot be in it, and is left out.
+    pub fn push(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) {
+        for text in [name.as_ref(), value.as_ref()] {
+            self.0.extend(text.chars().filter(|&c| c != '\0'));
+            self.0.push('\0');
+        }
     }
 
     /// The value of the first option of this name, in whatever case.
@@ -212,7 +218,8 @@ impl Options {
 
     /// Names and values, in the order in which they stand in the packet.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        let mut texts = self.0.split_terminator('\0');
+        std::iter::from_fn(move || Some((texts.next()?, texts.next()?)))
     }
 
     /// Whether there is no option at all.
@@ -221,7 +228,7 @@ impl Options {
     }
 
     fn decode(mut rest: &[u8]) -> Self {
-        let mut options = Self::new();
+        let mut options = Self(String::with_capacity(rest.len()));
         while let Some((name, after)) = split_nul(rest).filter(|(name, _)| !name.is_empty()) {
             let (value, after) = split_nul(after).unwrap_or((after, &[]));
             options.push(String::from_utf8_lossy(name), String::from_utf8_lossy(value));
@@ -231,16 +238,24 @@ impl Options {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        for (name, value) in self.iter() {
-            put_string(out, name.as_bytes());
-            put_string(out, value.as_bytes());
-        }
+        out.extend_from_slice(self.0.as_bytes());
     }
 }
 
-impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Options {
+impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Options {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        let mut options = Self::new();
+        for (name, value) in pairs {
+            options.push(name, value);
+        }
+        options
+    }
+}
+
+/// `{"blksize": "1432", "tsize": "0"}`
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 

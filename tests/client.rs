@@ -6,7 +6,7 @@ mod common;
 use std::{net::UdpSocket, thread, time::Duration};
 
 use common::{Serving, file, guard};
-use tuffet::{Client, Error, ErrorCode, Gen, Refusal, Request, packet::Packet, read, transfer::Outcome, write};
+use tuffet::{Client, Error, ErrorCode, Gen, Refusal, Request, Source, packet::Packet, read, transfer::Outcome, write};
 
 fn get(client: &Client, name: &str) -> Result<Vec<u8>, Error> {
     let mut received = Vec::new();
@@ -95,7 +95,7 @@ fn a_sink_that_fails_tells_the_server() {
 #[test]
 fn a_source_that_fails_tells_the_server() {
     let (held, dropped) = guard();
-    let serving = Serving::new(write(move |_, data| {
+    let serving = Serving::new(write(move |_, data: Source| {
         let held = held.lock().unwrap().take();
         async move {
             let _held = held;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Peer, Serving, eventually, file, request, size};
+use common::{Peer, Serving, doomed_socket, eventually, file, request, size};
 use tuffet::{
     Client, Handler, Refusal, Request, Source,
     handler::Answer,
@@ -266,7 +266,7 @@ fn clients_that_never_answer() {
     while_serving(serving.addr(), || {
         for n in 0..COUNT {
             // Closed at once: the answers meet a dead port.
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let socket = doomed_socket();
             socket.send_to(&wire[n % wire.len()], serving.addr()).unwrap();
             if n % 100 == 0 {
                 thread::sleep(Duration::from_millis(1));

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{LONG, Peer, Serving, eventually, file, guard, size};
+use common::{LONG, Peer, Serving, doomed_socket, eventually, file, guard, request, size};
 use tuffet::{Client, Gen, Handler, Refusal, Request, Server, packet::Packet, read, transfer::Outcome};
 
 fn files() -> impl Handler {
@@ -89,6 +89,24 @@ fn abort_cuts_draining_short() {
     serving.join();
     assert_eq!(serving.records().len(), 20);
     assert!(serving.transfers().is_empty());
+}
+
+#[test]
+fn abort_ends_thousands() {
+    let mut serving = Serving::new(files());
+    let rrq = Packet::Rrq(request("600", &[])).encode();
+    for n in 1..=2000 {
+        doomed_socket().send_to(&rrq, serving.addr()).unwrap();
+        if n % 50 == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    eventually("many are running", || serving.transfers().len() > 1000);
+    serving.abort();
+    serving.join();
+    assert!(serving.transfers().is_empty());
+    let records = serving.records();
+    assert!(records.len() > 1000 && records.iter().all(|record| !record.outcome.is_success()), "{}", records.len());
 }
 
 #[test]

@@ -99,11 +99,24 @@ fn another_request_from_the_same_port_replaces_the_session() {
     assert_ne!(peer.to, old, "what is on its way to the old one is nothing to the new one");
     peer.ack(1);
     peer.expect_data(2, [7; 512]);
-    // The same file again, after an ACK: the machine was reset.
-    peer.rrq("9/b", &[]).expect_data(1, [7; 512]);
+    // The same file again, right after an ACK: a repeated request that came late.
+    let tid = peer.to;
+    for _ in 0..3 {
+        peer.to = serving.addr();
+        peer.send(Packet::Rrq(request("9/b", &[])));
+        peer.expect_nothing_new();
+    }
+    peer.to = tid;
+    peer.ack(2);
+    peer.expect_data(3, [7; 512]);
+    // And after some silence: the machine was reset.
+    std::thread::sleep(Duration::from_millis(1200));
+    peer.to = serving.addr();
+    peer.send(Packet::Rrq(request("9/b", &[])));
+    peer.expect_data(1, [7; 512]);
     assert_eq!((serving.record().path.as_str(), serving.transfers().len()), ("9/b", 1));
     // A late packet to the old one is no stranger's.
-    let new = std::mem::replace(&mut peer.to, old);
+    let new = std::mem::replace(&mut peer.to, tid);
     peer.ack(1);
     peer.expect_nothing_new();
     peer.to = new;

@@ -148,7 +148,7 @@ fn a_handler_may_be_content_without_all() {
 fn a_slow_handler_holds_the_client_back() {
     let (go, wait) = smol::channel::bounded::<()>(1000);
     let (held, dropped) = common::guard();
-    let serving = Serving::new(write(move |_, mut data: Source| {
+    let handler = write(move |_, mut data: Source| {
         let (wait, held) = (wait.clone(), held.lock().unwrap().take());
         async move {
             let _held = held;
@@ -158,7 +158,8 @@ fn a_slow_handler_holds_the_client_back() {
             }
             Ok(())
         }
-    }));
+    });
+    let serving = Serving::with(handler, |builder| builder.blksize(8192));
     let mut peer = Peer::new(serving.addr());
     peer.wrq("up", &[("blksize", "8192")]).expect_oack(&[("blksize", "8192")]);
     let (mut block, mut buffer) = (0u16, [0; 16]);

@@ -120,8 +120,12 @@ impl<'a> Upload<'a> {
 }
 
 /// A panic of the user's code is a failure of its transfer, and of nothing else.
-pub(crate) async fn caught<T>(work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(&*panic)))
+pub(crate) fn caught<'a, T>(
+    work: impl Future<Output = Result<T, Refusal>> + 'a,
+) -> impl Future<Output = Result<T, Refusal>> + 'a {
+    // In a box, because a future that is moved into another takes its room twice.
+    let work = AssertUnwindSafe(Box::pin(work)).catch_unwind();
+    async { work.await.unwrap_or_else(|panic| Err(panicked(&*panic))) }
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Refusal {

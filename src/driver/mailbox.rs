@@ -35,6 +35,10 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     pub(crate) fn post(&self, packet: Packet) {
         let mut packets = self.packets.borrow_mut();
+        if packets.capacity() == 0 {
+            // In lock-step there is never a second one.
+            packets.reserve_exact(1);
+        }
         if packets.len() < MOST {
             packets.push_back(packet);
         }

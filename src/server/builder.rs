@@ -55,7 +55,7 @@ impl Default for Builder {
             drain: Duration::from_secs(10),
             batched: true,
         };
-        let nothing = crate::read(|_| std::future::ready(Err::<&str, _>(Refusal::not_found())));
+        let nothing = crate::read(async |_| Err::<&str, _>(Refusal::not_found()));
         Self { listen: Vec::new(), settings, handler: Box::new(nothing), on_end: None }
     }
 }

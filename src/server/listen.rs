@@ -13,7 +13,7 @@ use crate::{
 
 /// Sockets of the pool for each address. A transfer gets one of them at random, and its port is its TID; all of them
 /// are polled with each batch, so there are few.
-const POOL: usize = 4;
+const POOL: usize = 2;
 
 /// The sockets of one shard.
 #[derive(Debug)]

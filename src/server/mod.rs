@@ -23,7 +23,7 @@ pub use builder::Builder;
 
 use crate::{
     error::Error,
-    handler::Handler,
+    handler::{Handler, Request},
     stats::{Record, Registry, Snapshot},
 };
 use builder::Settings;
@@ -197,6 +197,6 @@ where
     F: Fn(String) -> S + Send + Sync + 'static,
     S: crate::IntoSource + 'static,
 {
-    let handler = crate::read(move |request| std::future::ready(make(request.path().to_owned())));
+    let handler = crate::read(async move |request: Request| make(request.path().to_owned()));
     Server::builder().handler(handler).bind()?.run()
 }

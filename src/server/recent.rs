@@ -17,12 +17,17 @@ const MOST: usize = 4096;
 pub(super) struct Recent {
     ended: HashMap<Key, (Instant, Option<u16>)>,
     order: VecDeque<(Instant, Key)>,
+    /// When something was last forgotten before its time.
+    overflowed: Option<Instant>,
 }
 
 impl Recent {
     pub(super) fn insert(&mut self, key: Key, last_ack: Option<u16>, now: Instant) {
         while self.order.len() >= MOST || self.order.front().is_some_and(|(at, _)| *at + MEMORY <= now) {
             let Some((at, key)) = self.order.pop_front() else { break };
+            if at + MEMORY > now {
+                self.overflowed = Some(now);
+            }
             // The same port may have ended another transfer since.
             if self.ended.get(&key).is_some_and(|(ended, _)| *ended == at) {
                 self.ended.remove(&key);
@@ -30,6 +35,15 @@ impl Recent {
         }
         self.order.push_back((now, key));
         self.ended.insert(key, (now, last_ack));
+    }
+
+    pub(super) fn ended_at(&self, key: &Key) -> Option<Instant> {
+        self.ended.get(key).map(|(at, _)| *at)
+    }
+
+    /// Whether who is not found may have ended a transfer all the same.
+    pub(super) fn may_have_forgotten(&self, now: Instant) -> bool {
+        self.overflowed.is_some_and(|at| at + MEMORY > now)
     }
 
     /// The last ACK, if it was an upload that ended well.
@@ -78,6 +92,7 @@ mod tests {
             recent.insert(key(n), None, start);
         }
         assert_eq!((recent.ended.len(), recent.order.len()), (MOST, MOST));
+        assert!(recent.may_have_forgotten(start) && !recent.may_have_forgotten(start + MEMORY));
         recent.insert(key(1), Some(7), start);
         assert_eq!(recent.find(&key(1), start), Some(Some(7)));
         assert_eq!(recent.find(&key(1), start + MEMORY), None);

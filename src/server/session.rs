@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::pin,
     rc::Rc,
+    sync::Arc,
     task::Poll,
     time::{Instant, SystemTime},
 };
@@ -35,12 +36,12 @@ pub(super) struct Session {
     pub(super) from: Option<IpAddr>,
     pub(super) local: SocketAddr,
     pub(super) direction: Direction,
-    pub(super) request: packet::Request,
+    pub(super) request: Arc<packet::Request>,
     /// Largest blksize for this client.
     pub(super) blksize: u16,
     pub(super) began: Instant,
-    /// Whether the peer has answered.
-    pub(super) heard: Cell<bool>,
+    /// When the peer was last heard, if it has answered.
+    pub(super) heard: Cell<Option<Instant>>,
     pub(super) mailbox: Rc<Mailbox>,
 }
 
@@ -148,7 +149,7 @@ impl Line<'_> {
     }
 
     fn answer(&self, size: Option<u64>) -> (Agreed, Options) {
-        let packet::Request { mode, options, .. } = &self.session.request;
+        let packet::Request { mode, options, .. } = &*self.session.request;
         let limits = options::Limits { blksize: self.session.blksize, ..self.shard.shared.settings.limits.clone() };
         let (agreed, oack) = options::answer(options, self.session.direction, *mode, &limits, size);
         log::debug!("{}: asked for {options}, granted {oack}", self.session.key.1);

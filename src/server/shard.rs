@@ -9,7 +9,7 @@ use std::{
     rc::{Rc, Weak},
     sync::Arc,
     task::Waker,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use smol::LocalExecutor;
@@ -30,6 +30,9 @@ use crate::{
     packet::{self, Malformed, Packet},
     socket::{Envelope, Inbox, Outgoing, Port, mtu::Mtus},
 };
+
+/// Who is still heard has not been reset: its request is an old one. Who has been reset asks again.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What datagrams of a transfer are known by: the socket and the peer.
 pub(super) type Key = (usize, SocketAddr);
@@ -130,7 +133,7 @@ impl Shard {
                 let session = self.sessions.borrow().get(&key).cloned();
                 match session {
                     Some(session) => {
-                        session.heard.set(true);
+                        session.heard.set(Some(self.now()));
                         session.mailbox.post(packet);
                     }
                     None => self.answer_stranger(key, &envelope, &packet),
@@ -156,8 +159,13 @@ impl Shard {
         let asked = (listener.port, envelope.peer, envelope.local);
         let earlier = self.requests.borrow().get(&asked).cloned();
         if let Some(earlier) = earlier {
-            if !earlier.heard.get() && earlier.direction == direction && earlier.request == request {
-                return earlier.mailbox.post_repeat();
+            if earlier.direction == direction && *earlier.request == request {
+                match earlier.heard.get() {
+                    None => return earlier.mailbox.post_repeat(),
+                    // It was sent before the first ACK, and waited longer in the queue of its socket.
+                    Some(at) if self.now().saturating_duration_since(at) < QUIET => return,
+                    Some(_) => {}
+                }
             }
             self.replace(&earlier);
         }
@@ -180,13 +188,13 @@ impl Shard {
             from: self.source(listener.port, &envelope),
             local: (envelope.local.unwrap_or(bound.ip()), bound.port()).into(),
             direction,
-            request,
+            request: request.into(),
             blksize: match settings.mtu {
                 true => self.mtus.borrow_mut().blksize(envelope.interface, &envelope.peer),
                 false => settings.limits.blksize,
             },
             began: self.now(),
-            heard: Cell::new(false),
+            heard: Cell::new(None),
             mailbox: Rc::default(),
         });
         self.sessions.borrow_mut().insert(key, session.clone());
@@ -196,14 +204,16 @@ impl Shard {
         }
     }
 
-    /// A port for a new transfer: one that this peer has not just had, so that nothing of the transfer before can be
-    /// taken for a part of this one.
+    /// A port for a new transfer: any, or the one that this peer has not had for longest, so that nothing of the
+    /// transfer before can be taken for a part of this one.
     fn draw(&self, listener: &Listener, peer: SocketAddr) -> usize {
         let (pool, any) = (&listener.pool, fastrand::usize(..listener.pool.len()));
-        let mut ports = pool[any..].iter().chain(&pool[..any]).copied();
         let (sessions, recent) = (self.sessions.borrow(), self.recent.borrow());
-        let is_fresh = |key| !sessions.contains_key(&key) && recent.find(&key, self.now()).is_none();
-        ports.find(|port| is_fresh((*port, peer))).unwrap_or(pool[any])
+        let last_use = |port: &usize| match (*port, peer) {
+            key if sessions.contains_key(&key) => Some(self.now()),
+            key => recent.ended_at(&key),
+        };
+        pool[any..].iter().chain(&pool[..any]).copied().min_by_key(last_use).unwrap_or(pool[any])
     }
 
     /// The client of this session has begun something else. What is still on its way is no stranger's.
@@ -243,6 +253,8 @@ impl Shard {
                 self.send(key.0, Outgoing::new(key.1, from, &Packet::Ack(last_ack)));
             }
             (Some(_), _) => {}
+            // In a storm the memory is too small to tell a stranger from a client whose last ACK comes late.
+            (None, _) if self.recent.borrow().may_have_forgotten(self.now()) => {}
             (None, Packet::Data { .. } | Packet::Ack(_)) => {
                 let is_pool = self.listeners.iter().any(|listener| listener.pool.contains(&key.0));
                 if is_pool && self.strangers.borrow_mut().take(self.now()) {

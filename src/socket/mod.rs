@@ -10,6 +10,8 @@ pub(crate) mod epoll;
 mod linux;
 pub(crate) mod mtu;
 mod plain;
+#[cfg(test)]
+mod tests;
 
 #[cfg(target_os = "linux")]
 use std::cell::Cell;
@@ -177,20 +179,24 @@ impl Port {
     /// Sends from the front of the queue until it is empty or the socket is full. A datagram that cannot be sent is
     /// lost, as on any wire.
     pub(crate) fn send(&self, queue: &mut VecDeque<Outgoing>) {
-        while !queue.is_empty() {
-            let sent = match self.batched {
-                #[cfg(target_os = "linux")]
-                true => linux::send(&self.socket, queue.make_contiguous(), &self.segment),
-                _ => plain::send(&self.socket, &queue[0]),
-            };
-            match sent {
-                Ok(count) => drop(queue.drain(..count)),
-                Err(error) if error.kind() == Kind::WouldBlock => return,
-                Err(error) if error.kind() == Kind::Interrupted => {}
-                Err(error) => {
-                    if let Some(lost) = queue.pop_front() {
-                        log::debug!("{}: cannot send {} bytes: {error}", lost.to, lost.len());
-                    }
+        send_all(queue, |queue| match self.batched {
+            #[cfg(target_os = "linux")]
+            true => linux::send(&self.socket, queue.make_contiguous(), &self.segment),
+            _ => plain::send(&self.socket, &queue[0]),
+        });
+    }
+}
+
+/// Empties the queue by a `send` that tells how many datagrams it has sent from the front.
+fn send_all(queue: &mut VecDeque<Outgoing>, mut send: impl FnMut(&mut VecDeque<Outgoing>) -> io::Result<usize>) {
+    while !queue.is_empty() {
+        match send(queue) {
+            Ok(count) => drop(queue.drain(..count)),
+            Err(error) if error.kind() == Kind::WouldBlock => return,
+            Err(error) if error.kind() == Kind::Interrupted => {}
+            Err(error) => {
+                if let Some(lost) = queue.pop_front() {
+                    log::debug!("{}: cannot send {} bytes: {error}", lost.to, lost.len());
                 }
             }
         }
@@ -238,78 +244,5 @@ impl Inbox {
             .iter()
             .zip(self.buffer.chunks(LARGEST))
             .map(|(envelope, bytes)| (*envelope, &bytes[..envelope.len]))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use futures_lite::future::poll_fn;
-
-    use super::*;
-
-    fn port(batched: bool, address: &str) -> Port {
-        Port::bind(Binding { address: address.parse().unwrap(), shared: false, batched }).unwrap()
-    }
-
-    fn receive(port: &Port, inbox: &mut Inbox) {
-        smol::block_on(poll_fn(|cx| port.poll_receive(cx, inbox))).unwrap();
-    }
-
-    #[test]
-    fn both_ways_carry_the_same() {
-        for (from, to) in [(true, true), (true, false), (false, true), (false, false)] {
-            let (sender, receiver) = (port(from, "127.0.0.1:0"), port(to, "127.0.0.1:0"));
-            let packets: Vec<Packet> = (0..150u16)
-                .map(|block| Packet::Data { block, payload: vec![block as u8; usize::from(block) * 9].into() })
-                .chain([Packet::Ack(7), Packet::Data { block: 1, payload: vec![9; 65464].into() }])
-                .collect();
-            let mut queue = packets.iter().map(|packet| Outgoing::new(receiver.local(), None, packet)).collect();
-            sender.send(&mut queue);
-            assert!(queue.is_empty());
-            let (mut inbox, mut received) = (Inbox::new(), Vec::new());
-            while received.len() < packets.len() {
-                receive(&receiver, &mut inbox);
-                for (envelope, bytes) in inbox.datagrams() {
-                    assert_eq!(envelope.peer, sender.local());
-                    received.push(Packet::decode(bytes).unwrap());
-                }
-            }
-            assert_eq!(received, packets);
-        }
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_wildcard_socket_answers_from_the_address_that_was_asked() {
-        let (server, client) = (port(true, "0.0.0.0:0"), port(true, "127.0.0.1:0"));
-        let asked: IpAddr = Ipv4Addr::new(127, 0, 0, 77).into();
-        let mut inbox = Inbox::new();
-        client.send(&mut [Outgoing::new((asked, server.local().port()).into(), None, &Packet::Ack(1))].into());
-        receive(&server, &mut inbox);
-        let (envelope, _) = inbox.datagrams().next().unwrap();
-        assert_eq!(envelope.local, Some(asked));
-        assert_ne!(envelope.interface, 0);
-        server.send(&mut [Outgoing::new(envelope.peer, envelope.local, &Packet::Ack(1))].into());
-        receive(&client, &mut inbox);
-        assert_eq!(inbox.datagrams().next().unwrap().0.peer, (asked, server.local().port()).into());
-    }
-
-    #[test]
-    fn a_datagram_that_cannot_be_sent_does_not_stop_the_others() {
-        for batched in [true, false] {
-            let (sender, receiver) = (port(batched, "127.0.0.1:0"), port(batched, "127.0.0.1:0"));
-            let nowhere = "[::1]:9".parse().unwrap();
-            let to = [nowhere, receiver.local(), nowhere, receiver.local()];
-            let mut queue = to.iter().map(|to| Outgoing::new(*to, None, &Packet::Ack(3))).collect();
-            sender.send(&mut queue);
-            assert!(queue.is_empty());
-            let (mut inbox, mut count) = (Inbox::new(), 0);
-            while count < 2 {
-                receive(&receiver, &mut inbox);
-                count += inbox.datagrams().count();
-            }
-        }
     }
 }

@@ -67,7 +67,8 @@ async fn agree(line: &mut Line, request: &Request, oack: &Options) -> Result<(),
     }
 }
 
-/// An ERROR before any block was acknowledged: who asked for the size may have wanted nothing else.
+/// An ERROR before any block was acknowledged: who asked for the size and leaves without a complaint wanted nothing else.
 pub(super) fn aborted_early(agreed: &Agreed, code: ErrorCode, message: String) -> Outcome {
-    if agreed.tsize_asked() { Outcome::Probe } else { Outcome::Aborted { code, message } }
+    let leaves = [ErrorCode::NOT_DEFINED, ErrorCode::OPTION_NEGOTIATION].contains(&code);
+    if leaves && agreed.tsize_asked() { Outcome::Probe } else { Outcome::Aborted { code, message } }
 }

@@ -15,7 +15,7 @@ pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
     let (reply, early) = match opening {
         Opening::Answer(oack) if oack.is_empty() => (Some(Packet::Ack(0)), None),
         Opening::Answer(oack) => (Some(Packet::Oack(oack)), None),
-        Opening::Ask(request) => match opening::request_read(&mut line, request).await {
+        Opening::Ask(request) => match Box::pin(opening::request_read(&mut line, request)).await {
             Ok(None) => (Some(Packet::Ack(0)), None),
             Ok(early) => (None, early),
             Err(outcome) => return outcome,

@@ -10,15 +10,17 @@ use crate::{
 
 pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
     let serves = matches!(opening, Opening::Answer(_));
+    // In boxes: what is over soon should not take room in the transfer for as long as that lasts.
     let opened = match opening {
         Opening::Answer(oack) if oack.is_empty() => Ok(false),
-        Opening::Answer(oack) => opening::offer(&mut line, oack).await.map(|()| true),
-        Opening::Ask(request) => opening::request_write(&mut line, request).await.map(|()| true),
+        Opening::Answer(oack) => Box::pin(opening::offer(&mut line, oack)).await.map(|()| true),
+        Opening::Ask(request) => Box::pin(opening::request_write(&mut line, request)).await.map(|()| true),
     };
     match opened {
         Ok(heard) => {
             let window = Window::new(&line.agreed());
-            Sender { line, window, duplicates: Duplicates::default(), heard, serves }.run().await
+            let mut sender = Sender { line, window, duplicates: Duplicates::default(), heard, serves };
+            sender.run().await
         }
         Err(outcome) => outcome,
     }
@@ -35,7 +37,7 @@ struct Sender {
 }
 
 impl Sender {
-    async fn run(mut self) -> Outcome {
+    async fn run(&mut self) -> Outcome {
         loop {
             while let Some(block) = self.window.next() {
                 let packet = Packet::Data { block: block.number, payload: block.payload };
@@ -57,8 +59,8 @@ impl Sender {
             Heard::Repeat | Heard::Overdue => self.send_again(),
             Heard::Chunk(chunk) => self.window.fill(chunk),
             Heard::End => self.window.finish(),
-            Heard::Failed(refusal) => return Some(self.line.fail(refusal).await),
-            Heard::Silence => return Some(self.on_silence().await),
+            Heard::Failed(refusal) => return Some(Box::pin(self.line.fail(refusal)).await),
+            Heard::Silence => return Some(Box::pin(self.on_silence()).await),
         }
         self.window.is_complete().then_some(Outcome::Complete)
     }

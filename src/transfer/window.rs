@@ -57,7 +57,7 @@ impl Window {
             windowsize: agreed.windowsize().into(),
             rollover: agreed.rollover(),
             text: (agreed.mode() == Mode::Netascii).then(netascii::Encoder::default),
-            blocks: VecDeque::new(),
+            blocks: VecDeque::with_capacity(1),
             acked: 0,
             sent: 0,
             high: 0,

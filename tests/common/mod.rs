@@ -2,10 +2,11 @@
 #![allow(dead_code, reason = "each test crate uses its part")]
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     ops::Deref,
     sync::{
         Mutex,
+        atomic::{AtomicU8, AtomicU16, Ordering::SeqCst},
         mpsc::{Receiver, channel},
     },
     thread::{self, JoinHandle},
@@ -36,9 +37,11 @@ impl Serving {
         Self::with(handler, |builder| builder)
     }
 
-    /// On a port of 127.0.0.1 that the system chooses.
+    /// On a loopback address of its own, and a port that the system chooses. `TUFFET_TEST_BATCHED=0` has the tests run
+    /// over the loop for other systems.
     pub fn with(handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
-        Self::on(&["127.0.0.1:0"], handler, set)
+        let batched = std::env::var_os("TUFFET_TEST_BATCHED").is_none_or(|value| value != "0");
+        Self::on(&[&format!("{}:0", own_address())], handler, |builder| set(builder.batched(batched)))
     }
 
     pub fn on(listen: &[&str], handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
@@ -75,6 +78,17 @@ impl Serving {
     pub fn is_running(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
+}
+
+/// Each server has another one where the system lets it: what one server still sends to a client that is gone must not
+/// be taken for the answer of another by a client that has got the same port, be it that of a test beside this one.
+fn own_address() -> Ipv4Addr {
+    static COUNT: AtomicU8 = AtomicU8::new(1);
+    if cfg!(not(target_os = "linux")) {
+        return Ipv4Addr::LOCALHOST;
+    }
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, high, low, COUNT.fetch_add(1, SeqCst))
 }
 
 impl Drop for Serving {
@@ -156,8 +170,13 @@ impl Peer {
     fn receive_within(&self, time: Duration) -> Option<(SocketAddr, Packet)> {
         let mut buffer = vec![0; 65536];
         self.socket.set_read_timeout(Some(time)).unwrap();
-        let (len, from) = self.socket.recv_from(&mut buffer).ok()?;
-        Some((from, Packet::decode(&buffer[..len]).unwrap()))
+        loop {
+            let (len, from) = self.socket.recv_from(&mut buffer).ok()?;
+            // What is meant for someone who had this port before comes from elsewhere.
+            if from.ip() == self.server.ip() || self.socket.broadcast().unwrap() {
+                return Some((from, Packet::decode(&buffer[..len]).unwrap()));
+            }
+        }
     }
 
     /// The last packet once more.
@@ -203,6 +222,15 @@ impl Peer {
             assert!(received.is_none() || received == self.last, "{received:?}");
         }
     }
+}
+
+/// The socket of a client that will be gone. Its port is none that the system gives to anybody else: what is still sent
+/// there would be taken for an answer.
+pub fn doomed_socket() -> UdpSocket {
+    static PORT: AtomicU16 = AtomicU16::new(10_000);
+    let next = || 10_000 + PORT.fetch_add(1, SeqCst) % 20_000;
+    let bind = |port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok();
+    std::iter::repeat_with(next).find_map(bind).unwrap()
 }
 
 pub fn request(name: &str, options: &[(&str, &str)]) -> packet::Request {

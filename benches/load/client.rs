@@ -1,0 +1,112 @@
+//! One client: a socket and the coroutine that gets a file.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    time::Instant,
+};
+
+use tuffet::{
+    packet::{Mode, Options, Packet, Request},
+    transfer::{Event, Outcome, Step, Timing, Transfer, Want},
+};
+
+use crate::arguments::Arguments;
+
+/// The kernel doubles it, and may grant less.
+const BUFFER: usize = 1 << 20;
+
+pub struct Client<'a> {
+    pub socket: UdpSocket,
+    /// Where packets go: the server's port until it has answered, then its TID.
+    peer: SocketAddr,
+    answered: bool,
+    transfer: Transfer,
+    expected: &'a [u8],
+    /// Bytes that came, and were what they should be.
+    received: usize,
+    intact: bool,
+    pub deadline: Instant,
+    pub began: Instant,
+}
+
+/// How a transfer ended.
+pub struct End {
+    pub outcome: Outcome,
+    pub intact: bool,
+    pub blocks: u64,
+    pub bytes: u64,
+    pub retransmits: u64,
+}
+
+impl<'a> Client<'a> {
+    pub fn new(arguments: &Arguments, server: SocketAddr, expected: &'a [u8], now: Instant) -> io::Result<Self> {
+        let socket = match server {
+            SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
+            SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?,
+        };
+        socket.set_nonblocking(true)?;
+        let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(BUFFER);
+        let transfer = Transfer::get(request(arguments), Timing::default());
+        let (peer, answered, received, intact) = (server, false, 0, true);
+        Ok(Self { socket, peer, answered, transfer, expected, received, intact, deadline: now, began: now })
+    }
+
+    /// Goes on until there is nothing to do but wait, or all is done.
+    pub fn resume(&mut self, now: Instant, mut event: Event) -> Option<End> {
+        loop {
+            event = match self.transfer.resume(now, event) {
+                Step::Send(packet) => {
+                    // What cannot be sent is lost, as on any wire.
+                    let _ = self.socket.send_to(&packet.encode(), self.peer);
+                    Event::Go
+                }
+                Step::Push(chunk) => {
+                    let end = self.received + chunk.len();
+                    self.intact &= self.expected.get(self.received..end) == Some(&chunk[..]);
+                    self.received = end;
+                    Event::Go
+                }
+                Step::Wait(Want::Room | Want::Verdict, _) => Event::Ready,
+                Step::Wait(_, deadline) => {
+                    self.deadline = deadline;
+                    return None;
+                }
+                Step::Done(outcome) => return Some(self.end(outcome)),
+            };
+        }
+    }
+
+    /// Takes one datagram. `None`: there is none.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Option<Event> {
+        loop {
+            let (len, from) = self.socket.recv_from(buffer).ok()?;
+            let Ok(packet) = Packet::decode(&buffer[..len]) else { continue };
+            if !self.answered {
+                (self.answered, self.peer) = (true, from);
+            }
+            if from == self.peer {
+                return Some(Event::Packet(packet));
+            }
+        }
+    }
+
+    fn end(&self, outcome: Outcome) -> End {
+        let progress = self.transfer.progress();
+        let intact = self.intact && self.received == self.expected.len();
+        // The last block is never a full one.
+        let blocks = progress.bytes / u64::from(progress.agreed.blksize()) + u64::from(outcome.is_success());
+        End { outcome, intact, blocks, bytes: progress.bytes, retransmits: progress.retransmits }
+    }
+}
+
+fn request(arguments: &Arguments) -> Request {
+    let mut options = Options::new();
+    if arguments.blksize != 512 {
+        options.push("blksize", arguments.blksize.to_string());
+    }
+    if arguments.windowsize != 1 {
+        options.push("windowsize", arguments.windowsize.to_string());
+    }
+    Request { filename: arguments.file.clone().into(), mode: Mode::Octet, options }
+}

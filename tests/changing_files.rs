@@ -1,0 +1,86 @@
+//! Files that change while they are sent: the client gets all of one state, or an ERROR.
+#![cfg(feature = "directory")]
+
+mod common;
+
+use std::{
+    fs::{self, File},
+    io::{Seek, SeekFrom, Write},
+    path::Path,
+    time::Duration,
+};
+
+use common::{Peer, Serving, file};
+use tuffet::{ErrorCode, handlers::Directory, packet::Packet};
+
+const SIZE: usize = 100_000;
+
+/// Gets the file, has something done to it after a few blocks, and goes on to the end.
+fn get(change: impl FnOnce(&Path)) -> Result<Vec<u8>, ErrorCode> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    fs::write(&path, file(SIZE)).unwrap();
+    let serving = Serving::new(Directory::new(directory.path()).unwrap());
+    let mut peer = Peer::new(serving.addr());
+    peer.rrq("file", &[]);
+    let (mut received, mut change) = (Vec::new(), Some(change));
+    for block in 1.. {
+        match peer.receive() {
+            Packet::Data { block: number, payload } => {
+                assert_eq!(number, block);
+                received.extend_from_slice(&payload);
+                if payload.len() < 512 {
+                    peer.ack(number);
+                    break;
+                }
+            }
+            Packet::Error { code, .. } => return Err(code),
+            other => panic!("{other:?}"),
+        }
+        if block == 5 {
+            // The time of a file moves in steps.
+            std::thread::sleep(Duration::from_millis(20));
+            change.take().into_iter().for_each(|change| change(&path));
+        }
+        peer.ack(block);
+    }
+    Ok(received)
+}
+
+#[test]
+fn a_file_that_is_let_alone_comes_whole() {
+    assert_eq!(get(|_| {}), Ok(file(SIZE)));
+}
+
+#[test]
+fn a_file_that_is_cut_short_ends_with_an_error() {
+    let cut = |path: &Path| File::options().write(true).open(path).unwrap().set_len(50_000).unwrap();
+    assert_eq!(get(cut), Err(ErrorCode::NOT_DEFINED));
+}
+
+#[test]
+fn a_file_that_grows_ends_with_an_error() {
+    let grow = |path: &Path| File::options().append(true).open(path).unwrap().write_all(b"more").unwrap();
+    assert_eq!(get(grow), Err(ErrorCode::NOT_DEFINED));
+}
+
+#[test]
+fn a_file_that_is_written_over_ends_with_an_error() {
+    let write_over = |path: &Path| {
+        let mut file = File::options().write(true).open(path).unwrap();
+        file.seek(SeekFrom::Start(90_000)).unwrap();
+        file.write_all(&[0; 10_000]).unwrap();
+    };
+    assert_eq!(get(write_over), Err(ErrorCode::NOT_DEFINED));
+}
+
+#[test]
+fn a_file_that_another_is_renamed_over_comes_whole_as_it_was() {
+    let replace = |path: &Path| {
+        let other = path.with_extension("new");
+        fs::write(&other, [0; 200_000]).unwrap();
+        fs::rename(other, path).unwrap();
+    };
+    assert_eq!(get(replace), Ok(file(SIZE)));
+    assert_eq!(get(|path| fs::remove_file(path).unwrap()), Ok(file(SIZE)));
+}

@@ -1,0 +1,116 @@
+//! `tuffet serve`, and what it logs.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+/// The server on a free port of the loopback.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    /// Its log files.
+    logs: TempDir,
+}
+
+/// A line of its log of transfers.
+#[derive(Debug)]
+pub struct Line {
+    /// `read` or `write`.
+    pub direction: String,
+    pub name: String,
+    pub outcome: String,
+    pub bytes: usize,
+    /// As in the OACK.
+    pub granted: String,
+}
+
+impl Server {
+    /// On 127.0.0.1.
+    pub fn start(args: &[&str]) -> Self {
+        Self::listening("127.0.0.1:0", args)
+    }
+
+    pub fn listening(address: &str, args: &[&str]) -> Self {
+        let logs = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
+        command.args(["serve", "--listen", address, "--log-file"]).arg(logs.path().join("transfers")).args(args);
+        let settings = |name: &str| name.starts_with("TUFFET_") || name.to_lowercase().ends_with("_proxy");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| settings(&name.to_string_lossy())) {
+            command.env_remove(name);
+        }
+        // Nobody reads it meanwhile, and a pipe would be full some day.
+        let stderr = File::create(logs.path().join("stderr")).unwrap();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("listening on ").and_then(|address| address.parse().ok());
+        let Some(address) = address else {
+            panic!("{args:?}: {line}{}", fs::read_to_string(logs.path().join("stderr")).unwrap())
+        };
+        Self { child, address, logs }
+    }
+
+    /// The most memory that it has had, in KiB.
+    pub fn peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
+    /// Asks it to end, which it does well, having warned of nothing. What it logged is returned.
+    pub fn stop(mut self) -> Vec<Line> {
+        let kill = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        let status = self.child.wait().unwrap();
+        let stderr = fs::read_to_string(self.logs.path().join("stderr")).unwrap();
+        // The level is the second word.
+        let troubled = |line: &&str| {
+            line.contains("panicked") || ["warn", "error"].map(Some).contains(&line.split_whitespace().nth(1))
+        };
+        assert_eq!(stderr.lines().find(troubled), None);
+        assert_eq!(status.code(), Some(0), "{stderr}");
+        let log = fs::read_to_string(self.logs.path().join("transfers")).unwrap();
+        log.lines().map(Line::parse).collect()
+    }
+
+    /// The same, and each transfer has to have ended well, whoever asked for it. An outcome of "probably" is not enough:
+    /// nothing is lost on the loopback.
+    pub fn stop_after_success(self) -> Vec<Line> {
+        let lines = self.stop();
+        for line in &lines {
+            assert_eq!(line.outcome, "complete", "{line:?}");
+        }
+        lines
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+impl Line {
+    /// `TIME PEER read NAME complete 513 bytes 0.001 s retransmits 0 blksize=1428 tsize=513`
+    fn parse(line: &str) -> Self {
+        let parsed = || {
+            let (subject, rest) = line.rsplit_once(" bytes ")?;
+            let (subject, bytes) = subject.rsplit_once(' ')?;
+            let mut words = subject.splitn(5, ' ').skip(2).map(str::to_owned);
+            Some(Self {
+                direction: words.next()?,
+                name: words.next()?,
+                outcome: words.next()?,
+                bytes: bytes.parse().ok()?,
+                granted: rest.splitn(5, ' ').nth(4).unwrap_or("").to_owned(),
+            })
+        };
+        parsed().unwrap_or_else(|| panic!("not a line of the log: {line}"))
+    }
+}
