@@ -143,7 +143,7 @@ fn relative_path(request: &Request) -> PathBuf {
 fn chunk_size(options: &Options) -> usize {
     let asked = |name| options.value(name).and_then(|value| value.parse::<usize>().ok()).filter(|&value| value > 0);
     let blksize = asked("blksize").or(asked("blksize2")).unwrap_or(512);
-    let window = blksize.saturating_mul(asked("windowsize").unwrap_or(1)).clamp(8 << 10, 64 << 10);
+    let window = blksize.saturating_mul(asked("windowsize").unwrap_or(1)).clamp(6 << 10, 64 << 10);
     // A block that spans two chunks would have to be copied.
     window - window % blksize.min(window)
 }
@@ -164,16 +164,16 @@ mod tests {
     #[test]
     fn chunks_are_whole_windows_within_bounds() {
         for (options, expected) in [
-            ("", 8192),
-            ("blksize 1468", 7340),
+            ("", 6144),
+            ("blksize 1468", 5872),
             ("blksize 1468 windowsize 16", 23488),
-            ("blksize2 1024", 8192),
+            ("blksize2 1024", 6144),
             ("blksize 65464", 65464),
             ("blksize 1468 windowsize 65535", 64592),
-            ("blksize 99999999999999999999", 8192),
+            ("blksize 99999999999999999999", 6144),
             ("blksize 18446744073709551615 windowsize 2", 0x10000),
-            ("blksize 0 windowsize 0", 8192),
-            ("blksize -1 windowsize x", 8192),
+            ("blksize 0 windowsize 0", 6144),
+            ("blksize -1 windowsize x", 6144),
         ] {
             let mut asked = Options::default();
             let mut words = options.split_whitespace();
