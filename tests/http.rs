@@ -37,7 +37,7 @@ fn request(name: &str) -> Request {
 }
 
 fn http(base: &str) -> Http {
-    Http::base(base).unwrap().direct()
+    Http::base(base).unwrap().direct().cache(4 << 20)
 }
 
 fn open(http: &Http, name: &str) -> Result<Source, Refusal> {

@@ -58,9 +58,9 @@ const OWN: [HeaderName; 12] = [
 /// | anything else, or no answer          | [`Refusal::upstream`]                   |
 ///
 /// # Shared
-/// Transfers of the same file share one GET, if the answer has a `Content-Length` and a strong `ETag` or a
-/// `Last-Modified`, and no `Cache-Control: private` or `no-store` and no `Vary: *`. What comes is kept in a
-/// [cache](Self::cache), where what no transfer will soon get to is given up first, and is fetched again by a `Range`
+/// With a [cache](Self::cache), transfers of the same file share one GET, if the answer has a `Content-Length` and a
+/// strong `ETag` or a `Last-Modified`, and no `Cache-Control: private` or `no-store` and no `Vary: *`. What comes is kept in the
+/// cache, where what no transfer will soon get to is given up first, and is fetched again by a `Range`
 /// for those who find it gone. Nothing is fetched farther than 64 KiB beyond the foremost reader, and nothing when the
 /// last one has left.
 ///
@@ -128,7 +128,7 @@ impl Http {
             base,
         };
         let misses = Duration::from_secs(5);
-        let rules = Rules { cache: 4 << 20, misses, identify: false, stale_if_error: false };
+        let rules = Rules { cache: 0, misses, identify: false, stale_if_error: false };
         Ok(Self { settings, rules, gateway: OnceLock::new() })
     }
 
@@ -188,7 +188,7 @@ impl Http {
     }
 
     /// How many bytes of files are kept to be shared. With less than 32 KiB nothing is, and each RRQ is a GET of its
-    /// own. Defaults to 4 MiB.
+    /// own. Defaults to 0, so that a router pays for nothing that it was not told to.
     #[must_use]
     pub fn cache(self, bytes: usize) -> Self {
         self.with(|http| http.rules.cache = bytes)
