@@ -59,9 +59,9 @@ const OWN: [HeaderName; 12] = [
 ///
 /// # Shared
 /// With a [cache](Self::cache), transfers of the same file share one GET, if the answer has a `Content-Length` and a
-/// strong `ETag` or a `Last-Modified`, and no `Cache-Control: private` or `no-store` and no `Vary: *`. What comes is kept in the
-/// cache, where what no transfer will soon get to is given up first, and is fetched again by a `Range`
-/// for those who find it gone. Nothing is fetched farther than 64 KiB beyond the foremost reader, and nothing when the
+/// strong `ETag` or a `Last-Modified`, and no `Cache-Control: private` or `no-store` and no `Vary: *`. What no transfer
+/// will soon get to is given up first, and is fetched again by a `Range` for those who find it gone. Nothing is fetched
+/// farther than 64 KiB beyond the foremost reader, and nothing when the
 /// last one has left.
 ///
 /// An answer is good for its `max-age`, and for 1 s at least; then the next RRQ asks whether the file has changed.
