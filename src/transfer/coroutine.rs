@@ -1,4 +1,4 @@
-//! The one place that knows genawaiter.
+//! The one place where a transfer meets genawaiter. (The user's generators do so in `source`.)
 //!
 //! `rc`, not `sync`: a resume costs 3 ns instead of 86, and a transfer never leaves its thread. A body that is resumed
 //! with arguments may await nothing but [`Co::step`]: there is no executor behind it.

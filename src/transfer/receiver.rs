@@ -58,7 +58,7 @@ impl Receiver {
             };
             match heard {
                 Heard::Packet(Packet::Data { block, payload }) => self.on_data(block, payload).await?,
-                Heard::Packet(Packet::Error { code, message }) => return Err(self.on_error(code, message)),
+                Heard::Packet(Packet::Error { code, message }) => return Err(Outcome::Aborted { code, message }),
                 Heard::Repeat | Heard::Overdue if self.received == 0 => {
                     if let Some(reply) = &mut reply {
                         self.line.ask(reply.clone(), true).await;
@@ -133,7 +133,7 @@ impl Receiver {
             match self.line.wait(want, false).await {
                 Heard::Ready => return Ok(()),
                 Heard::Failed(refusal) => return Err(self.give_up(refusal).await),
-                Heard::Packet(Packet::Error { code, message }) => return Err(self.on_error(code, message)),
+                Heard::Packet(Packet::Error { code, message }) => return Err(Outcome::Aborted { code, message }),
                 Heard::Packet(Packet::Data { block, payload }) => {
                     let agreed = self.line.agreed();
                     let window = agreed.windowsize().into();
@@ -155,10 +155,6 @@ impl Receiver {
         self.acked = self.received;
         let number = self.line.agreed().rollover().number(self.received);
         self.line.ask(Packet::Ack(number), again).await;
-    }
-
-    fn on_error(&self, code: ErrorCode, message: String) -> Outcome {
-        Outcome::Aborted { code, message }
     }
 
     /// What the sink says with a code is its word; without one it broke.
