@@ -20,8 +20,7 @@ use crate::{
 /// Batches received from one port before the transfers get their turn.
 const BATCHES: usize = 4;
 
-pub(super) fn run(shard: &Rc<Shard>, executor: &LocalExecutor<'static>) -> Result<(), Error> {
-    let mut reactor = Reactor::new(&shard.ports)?;
+pub(super) fn run(shard: &Rc<Shard>, executor: &LocalExecutor<'static>, mut reactor: Reactor) -> Result<(), Error> {
     let waker = reactor.waker();
     shard.shared.tell_of_phases(&waker);
     *shard.waker.borrow_mut() = Some(waker.clone());

@@ -23,6 +23,8 @@ use super::{
     recent::{Bucket, Recent},
     session::{Asked, Session},
 };
+#[cfg(target_os = "linux")]
+use crate::socket::epoll::Reactor;
 use crate::{
     driver::mailbox::{Mailbox, Timers},
     error::{Error, Refusal},
@@ -79,7 +81,10 @@ impl Shard {
         });
         #[cfg(target_os = "linux")]
         if shard.shared.settings.batched {
-            return fast::run(&shard, &executor);
+            match Reactor::new(&shard.ports) {
+                Ok(reactor) => return fast::run(&shard, &executor, reactor),
+                Err(error) => log::debug!("waiting the plain way: {error}"),
+            }
         }
         plain::run(shard, &executor)
     }
