@@ -1,6 +1,6 @@
 //! What answers requests.
 
-use std::{fmt, future::Future, marker::PhantomData, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, marker::PhantomData, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
 
 use crate::{
     error::Refusal,
@@ -63,6 +63,7 @@ pub struct Request {
     local: SocketAddr,
     path: Arc<str>,
     packet: Arc<packet::Request>,
+    received: Option<Instant>,
 }
 
 impl Request {
@@ -73,7 +74,13 @@ impl Request {
     pub fn new(peer: SocketAddr, local: SocketAddr, packet: impl Into<Arc<packet::Request>>) -> Result<Self, Refusal> {
         let packet = packet.into();
         let path = String::from_utf8_lossy(&normalise(&packet.filename)?).into();
-        Ok(Self { peer, local, path, packet })
+        Ok(Self { peer, local, path, packet, received: None })
+    }
+
+    /// Notes when it came.
+    #[cfg(feature = "net")]
+    pub(crate) fn received_at(self, now: Instant) -> Self {
+        Self { received: Some(now), ..self }
     }
 
     /// The client's address and port (its TID).
@@ -113,13 +120,18 @@ impl Request {
         &self.packet.options
     }
 
+    /// When a server received it; `None` for one that was made otherwise.
+    pub fn received(&self) -> Option<Instant> {
+        self.received
+    }
+
     /// The same request for another file.
     ///
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_path(&self, path: &str) -> Result<Self, Refusal> {
         let packet = packet::Request { filename: path.into(), ..(*self.packet).clone() };
-        Self::new(self.peer, self.local, packet)
+        Ok(Self { received: self.received, ..Self::new(self.peer, self.local, packet)? })
     }
 }
 

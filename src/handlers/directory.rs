@@ -102,8 +102,8 @@ impl Handler for Directory {
             if upload::is_partial(&path) {
                 return Err(Refusal::not_found().because("an upload that is not complete"));
             }
-            let opened = self.files.open(&self.root, path).await?;
-            Ok(download::source(opened, chunk_size(request.options())))
+            let opened = self.files.open(&self.root, path, request.received()).await?;
+            Ok(download::source(opened, self.files.readers.clone(), chunk_size(request.options())))
         })
     }
 

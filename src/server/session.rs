@@ -61,6 +61,7 @@ impl Session {
         let started = SystemTime::now();
         let (path, end) = match Request::new(self.key.1, self.local, self.request.clone()) {
             Ok(request) => {
+                let request = request.received_at(self.began);
                 let path = request.path().to_owned();
                 let registry = &shard.shared.registry;
                 let live = registry.register(self.key.1, path.clone(), self.direction, self.began);
