@@ -122,6 +122,9 @@ pub struct Serve {
     #[arg(help_heading = "Transfers")]
     pub max_transfers: NonZeroUsize,
 
+    #[command(flatten)]
+    pub limits: super::limits::Limits,
+
     /// When stopped, wait this long for running transfers to end
     #[arg(long, value_name = "TIME", env = "TUFFET_DRAIN", default_value = "10s", value_parser = values::duration)]
     #[arg(help_heading = "Transfers")]
@@ -345,6 +348,7 @@ mod tests {
             "--timeout 0",
             "--shards 0",
             "--max-transfers 0",
+            "--max-transfers-per-client 0",
             "--port-range 2-1",
             "--listen localhost",
             "ftp://host/",

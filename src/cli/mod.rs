@@ -6,6 +6,7 @@
 mod args;
 mod bars;
 mod get;
+mod limits;
 mod logging;
 mod put;
 mod remote;

@@ -105,6 +105,7 @@ fn builder(args: &Serve, log_file: Option<LogFile>) -> Builder {
         .patience(args.patience.into())
         .max_transfers(args.max_transfers.get())
         .drain(args.drain.into());
+    builder = args.limits.apply(builder);
     for address in args.listen.iter().flat_map(available) {
         builder = builder.listen(address);
     }
