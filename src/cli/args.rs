@@ -40,7 +40,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Serve(Serve),
+    Serve(Box<Serve>),
     Get(Get),
     Put(Put),
 }
@@ -92,6 +92,9 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", env = "TUFFET_MAX_UPLOAD", value_parser = values::size)]
     #[arg(help_heading = "Uploads")]
     pub max_upload: Option<u64>,
+
+    #[command(flatten)]
+    pub uploads: super::uploads::Uploads,
 
     #[cfg(feature = "http")]
     #[command(flatten)]
@@ -288,7 +291,7 @@ mod tests {
     fn serve(line: &str) -> Result<Serve, clap::Error> {
         let words = ["tuffet", "serve"].into_iter().chain(line.split_whitespace());
         Arguments::try_parse_from(words).map(|arguments| match arguments.command {
-            Command::Serve(serve) => serve,
+            Command::Serve(serve) => *serve,
             other => panic!("{other:?}"),
         })
     }

@@ -5,11 +5,11 @@ use tuffet::Builder;
 
 #[derive(Args, Debug)]
 pub struct Limits {
-    /// Run no more transfers than this at once for one address, in each thread [default: half of --max-transfers]
+    /// Of these, give no client address more than this [default: half]
     #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_TRANSFERS_PER_CLIENT", help_heading = "Transfers")]
     pub max_transfers_per_client: Option<std::num::NonZeroUsize>,
 
-    /// Answer no more requests than this of one address in a second, ten times as many at once; 0 is no limit
+    /// Requests a second that are answered of one client address; 0 is no limit
     #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_REQUESTS_PER_CLIENT", default_value = "1000")]
     #[arg(help_heading = "Transfers")]
     pub max_requests_per_client: u32,

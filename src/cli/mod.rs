@@ -12,6 +12,7 @@ mod put;
 mod remote;
 mod serve;
 mod signals;
+mod uploads;
 mod values;
 
 use std::process::ExitCode;
