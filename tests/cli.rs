@@ -123,6 +123,9 @@ fn a_server_that_cannot_start_says_why_and_what_helps() {
     let said = failure(&["serve", "--listen", "127.0.0.1:0", "--upload", "http://127.0.0.1:1/"]);
     assert!(said.contains("--upload"), "{said}");
 
+    let said = failure(&["serve", "--listen", "127.0.0.1:0", "--upload-names", "a[", path(directory.path())]);
+    assert!(said.contains("--upload-names a["), "{said}");
+
     #[cfg(feature = "http")]
     {
         let said = failure(&["serve", "--listen", "127.0.0.1:0", "--ca", path(&missing), "http://127.0.0.1:1/"]);
@@ -205,6 +208,31 @@ fn files_are_put_and_got() {
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!((lines.len(), lines[0]), (6, "what was there before"), "{log}");
     assert!(lines[1].contains("Z 127.0.0.1:") && lines[1].contains(" write stored complete 300000 bytes "), "{log}");
+}
+
+#[test]
+fn uploads_are_kept_apart_and_their_versions_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let (served, file) = (directory.path().join("served"), directory.path().join("file"));
+    fs::create_dir(&served).unwrap();
+    let options = ["--upload", "--upload-per-client", "--upload-names", "*.cfg,*.txt", "--keep-versions", "1"];
+    let server = Server::start(&[&options[..], &[path(&served)]].concat());
+    for text in ["one", "two", "three"] {
+        fs::write(&file, text).unwrap();
+        assert!(run(&["put", &server.address, path(&file), "a.cfg"]).status.success());
+    }
+    let said = failure(&["put", &server.address, path(&file), "a.exe"]);
+    assert!(said.contains("ERROR 2"), "{said}");
+    assert_eq!(run(&["get", "-q", &server.address, "a.cfg", "-"]).stdout, b"three");
+    let own = served.join("127.0.0.1");
+    assert_eq!(fs::read(own.join("a.cfg.~2~")).unwrap(), b"two");
+    assert_eq!(own.read_dir().unwrap().count(), 2);
+    server.stop("-TERM");
+    let server = Server::start(&["--upload", "--min-free", "9999T", path(&served)]);
+    let said = failure(&["put", &server.address, path(&file), "b.cfg"]);
+    assert!(said.contains("ERROR 3"), "{said}");
+    let said = server.stop("-TERM");
+    assert!(said.contains("would be left free"), "{said}");
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Serve(Serve),
+    Serve(Box<Serve>),
     Get(Get),
     Put(Put),
 }
@@ -93,6 +93,9 @@ pub struct Serve {
     #[arg(help_heading = "Uploads")]
     pub max_upload: Option<u64>,
 
+    #[command(flatten)]
+    pub uploads: super::uploads::Uploads,
+
     #[cfg(feature = "http")]
     #[command(flatten)]
     pub web: Web,
@@ -121,6 +124,9 @@ pub struct Serve {
     #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_TRANSFERS", default_value = "10000")]
     #[arg(help_heading = "Transfers")]
     pub max_transfers: NonZeroUsize,
+
+    #[command(flatten)]
+    pub limits: super::limits::Limits,
 
     /// When stopped, wait this long for running transfers to end
     #[arg(long, value_name = "TIME", env = "TUFFET_DRAIN", default_value = "10s", value_parser = values::duration)]
@@ -285,7 +291,7 @@ mod tests {
     fn serve(line: &str) -> Result<Serve, clap::Error> {
         let words = ["tuffet", "serve"].into_iter().chain(line.split_whitespace());
         Arguments::try_parse_from(words).map(|arguments| match arguments.command {
-            Command::Serve(serve) => serve,
+            Command::Serve(serve) => *serve,
             other => panic!("{other:?}"),
         })
     }
@@ -345,6 +351,7 @@ mod tests {
             "--timeout 0",
             "--shards 0",
             "--max-transfers 0",
+            "--max-transfers-per-client 0",
             "--port-range 2-1",
             "--listen localhost",
             "ftp://host/",

@@ -6,11 +6,13 @@
 mod args;
 mod bars;
 mod get;
+mod limits;
 mod logging;
 mod put;
 mod remote;
 mod serve;
 mod signals;
+mod uploads;
 mod values;
 
 use std::process::ExitCode;

@@ -68,7 +68,9 @@ fn directory(path: &Path, args: &Serve) -> Result<Box<dyn Handler>> {
         };
         format!("cannot serve {}: {error}{fix}", path.display())
     })?;
-    Ok(Box::new(directory.uploads(args.upload).overwrite(args.overwrite).make_directories(args.mkdir)))
+    let directory = directory.uploads(args.upload).overwrite(args.overwrite).make_directories(args.mkdir);
+    let explain = |error| format!("--upload-names {error}; a pattern is such as '*.cfg'");
+    Ok(Box::new(args.uploads.apply(directory).map_err(explain)?))
 }
 
 #[cfg(feature = "http")]
@@ -105,6 +107,7 @@ fn builder(args: &Serve, log_file: Option<LogFile>) -> Builder {
         .patience(args.patience.into())
         .max_transfers(args.max_transfers.get())
         .drain(args.drain.into());
+    builder = args.limits.apply(builder);
     for address in args.listen.iter().flat_map(available) {
         builder = builder.listen(address);
     }

@@ -22,7 +22,7 @@ const MOST: usize = 256;
 pub(crate) struct Mailbox {
     packets: RefCell<VecDeque<Packet>>,
     repeated: Cell<bool>,
-    replaced: Cell<bool>,
+    closed: Cell<Option<&'static str>>,
     stopped: Cell<bool>,
     expired: Cell<bool>,
     /// When the task wants a timeout.
@@ -52,9 +52,9 @@ impl Mailbox {
         self.wake();
     }
 
-    /// The peer has begun something else: to this transfer that is as if it had closed.
-    pub(crate) fn post_replaced(&self) {
-        self.replaced.set(true);
+    /// As if the peer had left, for this reason.
+    pub(crate) fn post_closed(&self, why: &'static str) {
+        self.closed.set(Some(why));
         self.wake();
     }
 
@@ -69,9 +69,8 @@ impl Mailbox {
         if let Some(packet) = self.packets.borrow_mut().pop_front() {
             return Some(Event::Packet(packet));
         }
-        if self.replaced.take() {
-            let message = "replaced by a new request of the same client".into();
-            return Some(Event::Packet(Packet::Error { code: ErrorCode::NOT_DEFINED, message }));
+        if let Some(why) = self.closed.take() {
+            return Some(Event::Packet(Packet::Error { code: ErrorCode::NOT_DEFINED, message: why.into() }));
         }
         if self.stopped.take() {
             return Some(Event::Failed(Refusal::new(ErrorCode::NOT_DEFINED, "the server is stopping")));

@@ -7,7 +7,7 @@ use std::{
 use cap_std::{ambient_authority, fs::Dir};
 
 use crate::{
-    error::Refusal,
+    error::{Error, Refusal},
     handler::{Answer, Handler, Request},
     packet::Options,
     source::Source,
@@ -15,7 +15,10 @@ use crate::{
 
 mod download;
 mod open;
+mod partial;
+mod policy;
 mod upload;
+mod versions;
 
 /// The files of a directory and of those below it.
 ///
@@ -27,10 +30,11 @@ mod upload;
 /// they end well with the bytes that they began with.
 ///
 /// # Uploads
-/// There are none unless [`uploads`](Self::uploads) allows them. The bytes go to a hidden file, `.tuffet-*`, beside
-/// the one that is asked for; when all are there and safe on the disk it takes its name in one step, and then the
-/// last block is acknowledged. If the transfer fails it is removed. It cannot be read or written by its own name. A
-/// server that is killed may leave it behind. What is new has mode 0644, less the umask.
+/// There are none unless [`uploads`](Self::uploads) allows them. The bytes go to a file without a name; when all are
+/// there and safe on the disk it gets its name in one step, and then the last block is acknowledged. If the transfer
+/// fails, or the server is killed, nothing is left. Where the file system has no such files (Linux has them on all but
+/// FAT, NFS and a few others) it is a hidden one, `.tuffet-*`, that is removed if the transfer fails, cannot be read or
+/// written by its own name, and is left behind by a server that is killed. What is new has mode 0644, less the umask.
 ///
 /// ```no_run
 /// use tuffet::handlers::Directory;
@@ -44,7 +48,7 @@ pub struct Directory {
     path: PathBuf,
     files: Arc<open::Files>,
     uploads: bool,
-    policy: upload::Policy,
+    policy: Arc<policy::Policy>,
 }
 
 impl Directory {
@@ -55,8 +59,7 @@ impl Directory {
     pub fn new(root: impl AsRef<Path>) -> io::Result<Self> {
         let path = root.as_ref().to_path_buf();
         let root = Arc::new(Dir::open_ambient_dir(&path, ambient_authority())?);
-        let policy = upload::Policy { overwrite: false, make_directories: false, most: u64::MAX };
-        Ok(Self { root, path, files: Arc::default(), uploads: false, policy })
+        Ok(Self { root, path, files: Arc::default(), uploads: false, policy: Arc::default() })
     }
 
     /// Whether files may be uploaded. Defaults to no: [`Refusal::denied`].
@@ -68,14 +71,14 @@ impl Directory {
     /// Whether an upload may replace a regular file that is not read-only. Defaults to no: [`Refusal::exists`].
     #[must_use]
     pub fn overwrite(mut self, overwrite: bool) -> Self {
-        self.policy.overwrite = overwrite;
+        self.policy().overwrite = overwrite;
         self
     }
 
     /// Whether an upload makes the directories that its name needs. Defaults to no: [`Refusal::not_found`].
     #[must_use]
     pub fn make_directories(mut self, make_directories: bool) -> Self {
-        self.policy.make_directories = make_directories;
+        self.policy().make_directories = make_directories;
         self
     }
 
@@ -83,8 +86,60 @@ impl Directory {
     /// `tsize`. Defaults to no limit but the disk's.
     #[must_use]
     pub fn max_upload(mut self, most: u64) -> Self {
-        self.policy.most = most;
+        self.policy().most = most;
         self
+    }
+
+    /// The bytes that uploads leave free on the disk; with less, [`Refusal::disk_full`], before any byte if the client
+    /// tells its `tsize`. Defaults to 0. Only Unix can tell.
+    #[must_use]
+    pub fn min_free(mut self, bytes: u64) -> Self {
+        self.policy().min_free = bytes;
+        self
+    }
+
+    /// Only names that fit one of these patterns may be uploaded; for others, [`Refusal::denied`]. `*.cfg` is for the
+    /// last part of a name, whatever the directory, `backup/*.cfg` for the whole of it; `**` is any number of
+    /// directories. May be called again for more. Defaults to all names.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for what is no pattern.
+    pub fn upload_names(mut self, patterns: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, Error> {
+        for pattern in patterns {
+            self.policy().allow(pattern.as_ref())?;
+        }
+        Ok(self)
+    }
+
+    /// Whether each client has a directory of its own, made when it is needed: what 192.0.2.7 uploads as `switch.cfg`
+    /// becomes `192.0.2.7/switch.cfg`. A client that reads gets its own file, if there is one, before all others'.
+    /// Defaults to no.
+    #[must_use]
+    pub fn per_client(mut self, per_client: bool) -> Self {
+        self.policy().per_client = per_client;
+        self
+    }
+
+    /// How many files are kept of those that uploads of a name replace: `switch.cfg.~1~`, `switch.cfg.~2~` and so on,
+    /// the newest with the highest number. More than none lets uploads replace files, and no upload may have such a
+    /// name itself. Defaults to 0.
+    #[must_use]
+    pub fn keep_versions(mut self, most: usize) -> Self {
+        let policy = self.policy();
+        policy.keep = most;
+        policy.overwrite |= most > 0;
+        self
+    }
+
+    fn policy(&mut self) -> &mut policy::Policy {
+        Arc::make_mut(&mut self.policy)
+    }
+
+    async fn open(&self, request: &Request, path: PathBuf) -> Result<Arc<open::Opened>, Refusal> {
+        if partial::is_partial(&path) {
+            return Err(Refusal::not_found().because("an upload that is not complete"));
+        }
+        self.files.open(&self.root, path, request.received()).await
     }
 }
 
@@ -99,10 +154,14 @@ impl Handler for Directory {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
         Box::pin(async {
             let path = relative_path(request);
-            if upload::is_partial(&path) {
-                return Err(Refusal::not_found().because("an upload that is not complete"));
-            }
-            let opened = self.files.open(&self.root, path, request.received()).await?;
+            let own = match self.policy.per_client {
+                true => self.open(request, policy::own_directory(request).join(&path)).await.ok(),
+                false => None,
+            };
+            let opened = match own {
+                Some(own) => own,
+                None => self.open(request, path).await?,
+            };
             Ok(download::source(opened, self.files.readers.clone(), chunk_size(request.options())))
         })
     }
@@ -112,8 +171,7 @@ impl Handler for Directory {
             if !self.uploads {
                 return Err(Refusal::denied().because("uploads are off"));
             }
-            let path = relative_path(request);
-            upload::receive(self.root.clone(), path, self.policy, chunk_size(request.options()), data).await
+            upload::receive(self.root.clone(), request, &self.policy, chunk_size(request.options()), data).await
         })
     }
 

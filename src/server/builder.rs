@@ -35,6 +35,10 @@ pub(super) struct Settings {
     pub(super) port_range: Option<RangeInclusive<u16>>,
     /// For each shard.
     pub(super) max_transfers: usize,
+    /// For each shard; half of the above if not set.
+    pub(super) max_transfers_per_client: Option<usize>,
+    /// In a second, for each shard; 0 is no limit.
+    pub(super) max_requests_per_client: u32,
     pub(super) max_upload: u64,
     pub(super) shards: usize,
     pub(super) drain: Duration,
@@ -50,6 +54,8 @@ impl Default for Builder {
             single_port: false,
             port_range: None,
             max_transfers: 10_000,
+            max_transfers_per_client: None,
+            max_requests_per_client: 1000,
             max_upload: u64::MAX,
             shards: 1,
             drain: Duration::from_secs(10),
@@ -116,10 +122,29 @@ impl Builder {
         self
     }
 
-    /// Transfers at once, in each shard. Requests beyond are not answered, so that the clients try again. Defaults to
-    /// 10000.
+    /// Transfers at once, in each shard. Requests beyond are not answered, so that the clients try again; but a
+    /// transfer whose client has not answered for 2 s loses its place to them, so that forged requests cannot hold all
+    /// of them. Defaults to 10000.
     pub fn max_transfers(mut self, most: usize) -> Self {
         self.settings.max_transfers = most;
+        self
+    }
+
+    /// Transfers at once of one client address, in each shard. Requests beyond are not answered, so that the client
+    /// tries again. Defaults to half of [`max_transfers`](Self::max_transfers): behind an address translator or a
+    /// container's bridge a whole room of machines has one address, and all it must leave is room for the others.
+    pub fn max_transfers_per_client(mut self, most: usize) -> Self {
+        self.settings.max_transfers_per_client = Some(most);
+        self
+    }
+
+    /// Requests of one client address that are looked at in a second, in each shard, and ten times as many at once;
+    /// 0 is no limit. Others are not answered. Defaults to 1000, which a thousand machines behind one address reach
+    /// when each asks for eleven files within a second.
+    ///
+    /// It takes a fixed 32 KiB for each shard, however many addresses there are or are forged.
+    pub fn max_requests_per_client(mut self, per_second: u32) -> Self {
+        self.settings.max_requests_per_client = per_second;
         self
     }
 
@@ -172,7 +197,8 @@ impl Builder {
             shards.push(Ports::bind(&addrs, &settings, false, &mut warnings)?);
         }
         let (phase, wakers) = (AtomicU8::new(super::Phase::Serving as u8), Mutex::default());
-        let shared = Shared { settings, handler, on_end, registry: Arc::default(), phase, wakers };
+        let own = shards.iter().flat_map(Ports::all).collect();
+        let shared = Shared { settings, handler, on_end, registry: Arc::default(), own, phase, wakers };
         Ok(Server { shards, addrs, warnings, shared: Arc::new(shared) })
     }
 }

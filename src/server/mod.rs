@@ -1,5 +1,6 @@
 //! The server: [`Builder`], [`Server`], [`Handle`].
 
+mod admission;
 mod builder;
 #[cfg(target_os = "linux")]
 mod fast;
@@ -64,6 +65,8 @@ struct Shared {
     handler: Box<dyn Handler>,
     on_end: Option<OnEnd>,
     registry: Arc<Registry>,
+    /// The addresses of all sockets of all shards.
+    own: Vec<SocketAddr>,
     phase: AtomicU8,
     /// The shards' loops, to be woken when the phase changes.
     wakers: Mutex<Vec<Waker>>,

@@ -78,7 +78,7 @@ impl Session {
             }
             Err(refusal) => {
                 let path = String::from_utf8_lossy(&self.request.filename).into_owned();
-                shard.refuse(self.key, self.from, &refusal);
+                shard.refuse_request(self.key, self.from, &refusal);
                 (path, Outcome::Refused(refusal).into())
             }
         };
@@ -193,7 +193,7 @@ impl Line<'_> {
 
     /// Says no before the transfer has begun.
     fn refuse(&self, refusal: Refusal) -> Outcome {
-        self.shard.refuse(self.session.key, self.session.from, &refusal);
+        self.shard.refuse_request(self.session.key, self.session.from, &refusal);
         if refusal.code() == ErrorCode::NOT_DEFINED && refusal.packet().is_some() {
             Outcome::Failed(refusal)
         } else {

@@ -18,9 +18,10 @@ use smol::LocalExecutor;
 use super::fast;
 use super::{
     Phase, Shared,
+    admission::{Admission, Dropped, is_client},
     listen::{Listener, Ports},
     plain,
-    recent::{Bucket, Recent},
+    recent::Recent,
     session::{Asked, Session},
 };
 #[cfg(target_os = "linux")]
@@ -36,6 +37,8 @@ use crate::{
 /// Who is still heard has not been reset: its request is an old one. Who has been reset asks again.
 const QUIET: Duration = Duration::from_secs(1);
 
+const REPLACED: &str = "replaced by a new request of the same client";
+
 /// What datagrams of a transfer are known by: the socket and the peer.
 pub(super) type Key = (usize, SocketAddr);
 
@@ -50,8 +53,7 @@ pub(super) struct Shard {
     /// The same sessions by the request that they answer.
     requests: RefCell<HashMap<Asked, Rc<Session>>>,
     recent: RefCell<Recent>,
-    /// For ERRORs to those who have no transfer.
-    strangers: RefCell<Bucket>,
+    admission: RefCell<Admission>,
     timers: RefCell<Timers>,
     mtus: RefCell<Mtus>,
     now: Cell<Instant>,
@@ -65,6 +67,7 @@ impl Shard {
         let Ports { ports, listeners } = ports;
         let executor = Rc::new(LocalExecutor::new());
         let shard = Rc::new(Self {
+            admission: Admission::new(&shared.settings).into(),
             shared,
             executor: Rc::downgrade(&executor),
             outboxes: ports.iter().map(|_| Outbox::default()).collect(),
@@ -73,7 +76,6 @@ impl Shard {
             sessions: RefCell::default(),
             requests: RefCell::default(),
             recent: RefCell::default(),
-            strangers: RefCell::default(),
             timers: RefCell::default(),
             mtus: RefCell::default(),
             now: Cell::new(Instant::now()),
@@ -147,8 +149,8 @@ impl Shard {
             (Err(malformed), listener) => {
                 log::debug!("{}: {malformed}", envelope.peer);
                 let is_request = matches!(malformed, Malformed::Filename | Malformed::Mode);
-                if is_request && listener.is_some() && self.strangers.borrow_mut().take(self.now()) {
-                    self.refuse(key, self.source(port, &envelope), &Refusal::bad_request());
+                if is_request && listener.is_some() {
+                    self.refuse_stranger(key, &envelope, &Refusal::bad_request());
                 }
             }
         }
@@ -161,6 +163,9 @@ impl Shard {
         direction: Direction,
         request: packet::Request,
     ) {
+        if let Err(dropped) = self.admit_request(&envelope) {
+            return drop_silently(envelope.peer, dropped);
+        }
         let asked = (listener.port, envelope.peer, envelope.local);
         let earlier = self.requests.borrow().get(&asked).cloned();
         if let Some(earlier) = earlier {
@@ -172,18 +177,16 @@ impl Shard {
                     Some(_) => {}
                 }
             }
-            self.replace(&earlier);
+            self.close(&earlier, REPLACED);
         }
-        let full = self.sessions.borrow().len() >= self.shared.settings.max_transfers;
-        if full || self.shared.phase() > Phase::Serving || envelope.peer.port() == 0 {
-            log::debug!("{}: not answered: {}", envelope.peer, if full { "too many transfers" } else { "stopping" });
-            return;
+        if let Err(dropped) = self.admit_transfer(envelope.peer.ip()) {
+            return drop_silently(envelope.peer, dropped);
         }
         let key = (self.draw(listener, envelope.peer), envelope.peer);
         // The same client has asked at another address of ours, and drew the same port.
         let other = self.sessions.borrow().get(&key).cloned();
         if let Some(other) = other {
-            self.replace(&other);
+            self.close(&other, REPLACED);
         }
         let bound = self.ports[listener.port].local();
         let settings = &self.shared.settings;
@@ -202,10 +205,42 @@ impl Shard {
             heard: Cell::new(None),
             mailbox: Rc::default(),
         });
+        self.admission.borrow_mut().began(envelope.peer.ip());
         self.sessions.borrow_mut().insert(key, session.clone());
         self.requests.borrow_mut().insert(asked, session.clone());
         if let Some(executor) = self.executor.upgrade() {
             executor.spawn(session.run(self.clone())).detach();
+        }
+    }
+
+    fn admit_request(&self, envelope: &Envelope) -> Result<(), Dropped> {
+        if !is_client(envelope.peer, envelope.local, &self.shared.own) {
+            return Err(Dropped::Source);
+        }
+        self.admission.borrow_mut().request(envelope.peer.ip(), self.now())
+    }
+
+    fn admit_transfer(&self, peer: IpAddr) -> Result<(), Dropped> {
+        if self.shared.phase() > Phase::Serving {
+            return Err(Dropped::Stopping);
+        }
+        let room = || self.admission.borrow().room(peer, self.sessions.borrow().len());
+        match room() {
+            Err(Dropped::Full) => {
+                self.make_room();
+                room()
+            }
+            other => other,
+        }
+    }
+
+    /// Ends the transfers that nobody has answered for a while.
+    fn make_room(&self) {
+        let Some(since) = self.admission.borrow_mut().sweep(self.now()) else { return };
+        let is_unanswered = |session: &&Rc<Session>| session.heard.get().is_none() && session.began <= since;
+        let unanswered: Vec<_> = self.sessions.borrow().values().filter(is_unanswered).cloned().collect();
+        for session in unanswered {
+            self.close(&session, "nobody has answered, and others wait");
         }
     }
 
@@ -221,21 +256,25 @@ impl Shard {
         pool[any..].iter().chain(&pool[..any]).copied().min_by_key(last_use).unwrap_or(pool[any])
     }
 
-    /// The client of this session has begun something else. What is still on its way is no stranger's.
-    fn replace(&self, session: &Rc<Session>) {
+    /// To this session it is as if its client had left. What is still on its way is no stranger's.
+    fn close(&self, session: &Session, why: &'static str) {
         self.forget(session);
         self.recent.borrow_mut().insert(session.key, None, self.now());
-        session.mailbox.post_replaced();
+        session.mailbox.post_closed(why);
     }
 
     fn forget(&self, session: &Session) {
-        fn remove<K: std::hash::Hash + Eq>(map: &RefCell<HashMap<K, Rc<Session>>>, key: &K, session: &Session) {
+        fn remove<K: std::hash::Hash + Eq>(map: &RefCell<HashMap<K, Rc<Session>>>, key: &K, session: &Session) -> bool {
             let mut map = map.borrow_mut();
-            if map.get(key).is_some_and(|found| std::ptr::eq(&**found, session)) {
+            let is_there = map.get(key).is_some_and(|found| std::ptr::eq(&**found, session));
+            if is_there {
                 map.remove(key);
             }
+            is_there
         }
-        remove(&self.sessions, &session.key, session);
+        if remove(&self.sessions, &session.key, session) {
+            self.admission.borrow_mut().ended(session.key.1.ip());
+        }
         remove(&self.requests, &session.asked, session);
     }
 
@@ -262,15 +301,36 @@ impl Shard {
             (None, _) if self.recent.borrow().may_have_forgotten(self.now()) => {}
             (None, Packet::Data { .. } | Packet::Ack(_)) => {
                 let is_pool = self.listeners.iter().any(|listener| listener.pool.contains(&key.0));
-                if is_pool && self.strangers.borrow_mut().take(self.now()) {
-                    self.refuse(key, from, &Refusal::unknown_tid());
+                if is_pool {
+                    self.refuse_stranger(key, envelope, &Refusal::unknown_tid());
                 }
             }
             (None, _) => {}
         }
     }
 
-    pub(super) fn refuse(&self, key: Key, from: Option<IpAddr>, refusal: &Refusal) {
+    fn refuse_stranger(&self, key: Key, envelope: &Envelope, refusal: &Refusal) {
+        if !is_client(key.1, envelope.local, &self.shared.own) {
+            return drop_silently(key.1, Dropped::Source);
+        }
+        match self.admission.borrow_mut().stranger(self.now()) {
+            Ok(()) => self.refuse(key, self.source(key.0, envelope), refusal),
+            Err(dropped) => drop_silently(key.1, dropped),
+        }
+    }
+
+    /// Says no to a request that has no transfer yet.
+    pub(super) fn refuse_request(&self, key: Key, from: Option<IpAddr>, refusal: &Refusal) {
+        if refusal.packet().is_none() {
+            return;
+        }
+        match self.admission.borrow_mut().refusal(self.now()) {
+            Ok(()) => self.refuse(key, from, refusal),
+            Err(dropped) => drop_silently(key.1, dropped),
+        }
+    }
+
+    fn refuse(&self, key: Key, from: Option<IpAddr>, refusal: &Refusal) {
         if let Some(error) = refusal.packet() {
             self.send(key.0, Outgoing::new(key.1, from, &error));
         }
@@ -325,6 +385,11 @@ impl Shard {
     pub(super) fn is_idle(&self) -> bool {
         self.sessions.borrow().is_empty()
     }
+}
+
+/// Who sent this gets no answer. Who watches for a flood looks here.
+fn drop_silently(peer: SocketAddr, dropped: Dropped) {
+    log::debug!("{peer}: not answered: {dropped}");
 }
 
 /// What a loop does after a batch.

@@ -198,14 +198,18 @@ impl Transfer {
     fn sender(opening: Opening, agreed: Agreed, timing: Timing) -> Self {
         let progress = Rc::new(Cell::new(Progress::new(agreed)));
         let counter = progress.clone();
-        let coroutine = Coroutine::new(move |co, now| sender::run(Line::new(co, now, timing, counter), opening));
+        let serves = matches!(opening, Opening::Answer(_));
+        let coroutine =
+            Coroutine::new(move |co, now| sender::run(Line::new(co, now, timing, serves, counter), opening));
         Self { coroutine, progress }
     }
 
     fn receiver(opening: Opening, agreed: Agreed, timing: Timing) -> Self {
         let progress = Rc::new(Cell::new(Progress::new(agreed)));
         let counter = progress.clone();
-        let coroutine = Coroutine::new(move |co, now| receiver::run(Line::new(co, now, timing, counter), opening));
+        let serves = matches!(opening, Opening::Answer(_));
+        let coroutine =
+            Coroutine::new(move |co, now| receiver::run(Line::new(co, now, timing, serves, counter), opening));
         Self { coroutine, progress }
     }
 
