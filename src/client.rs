@@ -177,7 +177,7 @@ impl Client {
             Outcome::Complete | Outcome::ProbablyComplete => Ok(record),
             Outcome::Aborted { code, message } => Err(Error::Peer { code, message }),
             Outcome::Refused(refusal) | Outcome::Failed(refusal) => Err(Error::Refused(refusal)),
-            Outcome::Probe | Outcome::TimedOut => Err(Error::TimedOut),
+            Outcome::Probe | Outcome::TimedOut | Outcome::Stopped => Err(Error::TimedOut),
         }
     }
 }

@@ -170,7 +170,10 @@ impl Line<'_> {
                     Event::Packet(Packet::Error { code, message }) => {
                         return Poll::Ready(Err(Outcome::Aborted { code, message }));
                     }
-                    Event::Failed(refusal) => return Poll::Ready(Err(self.refuse(refusal))),
+                    Event::Stop => {
+                        self.refuse(Refusal::stopping());
+                        return Poll::Ready(Err(Outcome::Stopped));
+                    }
                     Event::Timeout => {
                         let refusal = Refusal::internal().because("the handler had no answer for too long");
                         return Poll::Ready(Err(self.refuse(refusal)));

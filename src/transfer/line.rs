@@ -25,6 +25,8 @@ pub(super) struct Line {
     asked_at: Instant,
     /// Whether what is out went out only once, so that its answer measures a round trip (Karn).
     once: bool,
+    /// Whether this side ends.
+    stopped: bool,
     progress: Rc<Cell<Progress>>,
 }
 
@@ -47,7 +49,7 @@ impl Line {
         let ceiling = progress.get().agreed.timeout().unwrap_or(timing.timeout);
         let rto = Rto::new(ceiling);
         let timing = Timing { patience: timing.patience.min(FOR_EVER), ..timing };
-        Self { co, timing, rto, now, progressed_at: now, asked_at: now, once: true, progress }
+        Self { co, timing, rto, now, progressed_at: now, asked_at: now, once: true, stopped: false, progress }
     }
 
     /// What is agreed holds from here on.
@@ -103,6 +105,10 @@ impl Line {
                     Heard::Ready
                 }
                 Event::Failed(refusal) => Heard::Failed(refusal),
+                Event::Stop => {
+                    self.stopped = true;
+                    Heard::Failed(Refusal::stopping())
+                }
                 Event::Timeout if now >= patient_until => Heard::Silence,
                 Event::Timeout if asking && now >= due => {
                     self.rto.timed_out();
@@ -163,7 +169,7 @@ impl Line {
     /// Tells the peer that this side broke, and ends.
     pub(super) async fn fail(&mut self, refusal: Refusal) -> Outcome {
         self.tell(&refusal).await;
-        Outcome::Failed(refusal)
+        if self.stopped { Outcome::Stopped } else { Outcome::Failed(refusal) }
     }
 
     async fn tell(&mut self, refusal: &Refusal) {
