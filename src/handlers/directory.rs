@@ -102,8 +102,9 @@ impl Handler for Directory {
             if upload::is_partial(&path) {
                 return Err(Refusal::not_found().because("an upload that is not complete"));
             }
+            let origin = self.path.join(&path).to_string_lossy().into_owned();
             let opened = self.files.open(&self.root, path).await?;
-            Ok(download::source(opened, chunk_size(request.options())))
+            Ok(download::source(opened, chunk_size(request.options())).with_origin(origin))
         })
     }
 
