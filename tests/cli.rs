@@ -258,3 +258,29 @@ fn a_client_that_is_interrupted_leaves_nothing_behind() {
     assert_eq!(get.wait().unwrap().code(), Some(130));
     assert_eq!(directory.path().read_dir().unwrap().count(), 0);
 }
+
+#[test]
+fn log_lines_are_json_if_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    fs::write(directory.path().join("file \"1\""), "text").unwrap();
+    let server = Server::start(&["--log-format", "json", "--log-file", path(&log), path(directory.path())]);
+    let address = server.address.as_str();
+    assert!(run(&["get", address, "file \"1\"", "-"]).status.success());
+    failure(&["get", address, "\u{1b}[31m<b>", "-"]);
+    let said = server.stop("-TERM");
+
+    let objects = |text: &str| -> Vec<serde_json::Value> {
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    };
+    let lines = objects(&said);
+    assert!(lines.iter().all(|line| line["time"].is_string()), "{said}");
+    assert!(lines.iter().any(|line| line["level"] == "info" && line["message"].is_string()), "{said}");
+    let of_transfers: Vec<_> = lines.into_iter().filter(|line| !line["outcome"].is_null()).collect();
+    assert_eq!(of_transfers, objects(&fs::read_to_string(&log).unwrap()));
+    let [complete, refused] = &of_transfers[..] else { panic!("{said}") };
+    assert_eq!((&complete["outcome"], &complete["bytes"]), (&"complete".into(), &4.into()));
+    assert_eq!(complete["origin"], path(&directory.path().join("file \"1\"")));
+    assert_eq!((&refused["outcome"], &refused["code"]), (&"refused".into(), &1.into()));
+    assert_eq!(refused["path"], "\u{1b}[31m<b>");
+}

@@ -73,7 +73,7 @@ fn draining_is_bounded() {
     peer.expect_error(0);
     serving.join();
     dropped.try_recv().expect("nothing is left when the server has ended");
-    assert!(!serving.record().outcome.is_success());
+    assert_eq!(serving.record().outcome, Outcome::Stopped);
 }
 
 #[test]
@@ -87,7 +87,9 @@ fn abort_cuts_draining_short() {
     serving.abort();
     peers.iter_mut().for_each(|peer| peer.expect_error(0));
     serving.join();
-    assert_eq!(serving.records().len(), 20);
+    let records = serving.records();
+    assert_eq!(records.len(), 20);
+    assert!(records.iter().all(|record| record.outcome == Outcome::Stopped), "{records:?}");
     assert!(serving.transfers().is_empty());
 }
 

@@ -15,7 +15,10 @@ use tuffet::{options::Limits, packet::Mode, transfer::Timing};
 
 #[cfg(feature = "http")]
 use super::values::Header;
-use super::values::{self, Listen, Remote, Source};
+use super::{
+    format::LogFormat,
+    values::{self, Listen, Remote, Source},
+};
 
 const ENVIRONMENT: &str = "Every option can be set in the environment: --blksize is TUFFET_BLKSIZE.";
 
@@ -136,6 +139,9 @@ pub struct Serve {
     /// Append a line for every transfer to this file
     #[arg(long, value_name = "PATH", env = "TUFFET_LOG_FILE", help_heading = "Output")]
     pub log_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub log_format: LogFormat,
 
     #[command(flatten)]
     pub output: Output,

@@ -5,6 +5,7 @@
 
 mod args;
 mod bars;
+mod format;
 mod get;
 mod limits;
 mod logging;

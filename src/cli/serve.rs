@@ -10,7 +10,7 @@ use std::{
 };
 
 use indicatif::MultiProgress;
-use log::warn;
+use log::{info, warn};
 use tuffet::{
     Builder, Error, Handler, Server,
     handlers::{Chain, Directory, Memory},
@@ -22,6 +22,7 @@ use super::{
     Result,
     args::Serve,
     bars,
+    format::{self, Format},
     logging::{self, LogFile},
     signals,
     values::{Listen, Source},
@@ -30,8 +31,9 @@ use super::{
 /// Serves until a signal ends it.
 pub fn run(args: &Serve) -> Result<ExitCode> {
     let screen = bars::screen(args.output.quiet);
-    logging::start(args.output.level(), screen.clone());
-    let log_file = args.log_file.as_deref().map(open_log).transpose()?;
+    let format = args.log_format.log_format;
+    logging::start(args.output.level(), format, screen.clone());
+    let log_file = args.log_file.as_deref().map(|path| open_log(path, format)).transpose()?;
     let handler = handler(args)?;
     let served = handler.describe();
     let server = builder(args, log_file).handler(handler).bind().map_err(|error| explain(&error, args))?;
@@ -41,9 +43,9 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn open_log(path: &Path) -> Result<LogFile> {
+fn open_log(path: &Path, format: Format) -> Result<LogFile> {
     let explain = |error| format!("cannot write the log {}: {error}; --log-file needs a writable file", path.display());
-    Ok(LogFile::open(path).map_err(explain)?)
+    Ok(LogFile::open(path, format).map_err(explain)?)
 }
 
 fn handler(args: &Serve) -> Result<Chain> {
@@ -111,6 +113,9 @@ fn builder(args: &Serve, log_file: Option<LogFile>) -> Builder {
     for address in args.listen.iter().flat_map(available) {
         builder = builder.listen(address);
     }
+    if args.log_format.log_format == Format::Json {
+        builder = builder.on_end(format::log);
+    }
     if let Some(log_file) = log_file {
         builder = builder.on_end(move |record| log_file.append(record));
     }
@@ -164,7 +169,9 @@ fn announce(server: &Server, served: &str, args: &Serve) {
     for warning in server.warnings() {
         warn!("{warning}");
     }
-    if !args.output.quiet {
+    if args.log_format.log_format == Format::Json {
+        info!("serving {served}");
+    } else if !args.output.quiet {
         eprint!("{}", banner(server.addrs(), served, args));
     }
 }

@@ -9,11 +9,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{
-    error::{ErrorCode, Refusal},
-    packet::Packet,
-    transfer::Event,
-};
+use crate::{error::ErrorCode, packet::Packet, transfer::Event};
 
 /// More than this of one peer are dropped, as a full socket would: it sends again.
 const MOST: usize = 256;
@@ -73,7 +69,7 @@ impl Mailbox {
             return Some(Event::Packet(Packet::Error { code: ErrorCode::NOT_DEFINED, message: why.into() }));
         }
         if self.stopped.take() {
-            return Some(Event::Failed(Refusal::new(ErrorCode::NOT_DEFINED, "the server is stopping")));
+            return Some(Event::Stop);
         }
         if self.repeated.take() {
             return Some(Event::Repeat);

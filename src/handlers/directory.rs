@@ -139,7 +139,7 @@ impl Directory {
         if partial::is_partial(&path) {
             return Err(Refusal::not_found().because("an upload that is not complete"));
         }
-        self.files.open(&self.root, path, request.received()).await
+        self.files.open((&self.root, &self.path), path, request.received()).await
     }
 }
 
@@ -162,7 +162,9 @@ impl Handler for Directory {
                 Some(own) => own,
                 None => self.open(request, path).await?,
             };
-            Ok(download::source(opened, self.files.readers.clone(), chunk_size(request.options())))
+            let origin = opened.origin.clone();
+            let source = download::source(opened, self.files.readers.clone(), chunk_size(request.options()));
+            Ok(source.with_origin(origin))
         })
     }
 

@@ -222,7 +222,9 @@ impl Http {
         let new = || Upstream::new(&self.settings).map(|upstream| Gateway::new(upstream, self.rules));
         let gateway = self.gateway.get_or_init(new).as_ref().map_err(|why| Refusal::internal().because(why))?;
         let headers = if self.rules.identify { identity::headers(request) } else { HeaderMap::new() };
-        gateway.open(Ask { url: self.settings.base.join(request.path()), headers }).await
+        let url = self.settings.base.join(request.path());
+        let origin = url.to_string();
+        Ok(gateway.open(Ask { url, headers }).await?.with_origin(origin))
     }
 }
 

@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
-use super::{OnEnd, Server, Shared, listen::Ports};
+use super::{OnEnd, Server, Shared, listen::Ports, period::Period};
 use crate::{
     error::{Error, Refusal},
     handler::Handler,
     options::Limits,
-    stats::Record,
+    socket::Port,
+    stats::{Counter, Counters, Record, Registry},
     transfer::Timing,
 };
 
@@ -22,7 +23,9 @@ pub struct Builder {
     listen: Vec<SocketAddr>,
     settings: Settings,
     handler: Box<dyn Handler>,
-    on_end: Option<OnEnd>,
+    on_end: Vec<OnEnd>,
+    period: Option<Period>,
+    counters: Vec<Counter>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,7 +65,8 @@ impl Default for Builder {
             batched: true,
         };
         let nothing = crate::read(async |_| Err::<&str, _>(Refusal::not_found()));
-        Self { listen: Vec::new(), settings, handler: Box::new(nothing), on_end: None }
+        let (on_end, counters) = (Vec::new(), Vec::new());
+        Self { listen: Vec::new(), settings, handler: Box::new(nothing), on_end, period: None, counters }
     }
 }
 
@@ -173,9 +177,23 @@ impl Builder {
         self
     }
 
-    /// Called with the record of each transfer at its end, on the thread of its shard: it should be quick.
+    /// Called with the record of each transfer at its end, on the thread of its shard: it should be quick. May be
+    /// called again for more hooks.
     pub fn on_end(mut self, hook: impl Fn(&Record) + Send + Sync + 'static) -> Self {
-        self.on_end = Some(Box::new(hook));
+        self.on_end.push(Box::new(hook));
+        self
+    }
+
+    /// Called once in each period with what was counted in it, on a thread of its own, and a last time when
+    /// [`Server::run`] ends: nothing is counted twice or left out. 60 s are a good period. Defaults to no hook.
+    pub fn on_period(mut self, period: Duration, hook: impl Fn(&Counters) + Send + 'static) -> Self {
+        self.period = Some(Period::new(period, hook));
+        self
+    }
+
+    /// Delivers a counter of your own with the server's. May be called again for more; those of one name are one.
+    pub fn counter(mut self, counter: &Counter) -> Self {
+        self.counters.push(counter.clone());
         self
     }
 
@@ -184,7 +202,7 @@ impl Builder {
     /// # Errors
     /// [`Error::Bind`] with the address that could not be had.
     pub fn bind(self) -> Result<Server, Error> {
-        let Self { mut listen, settings, handler, on_end } = self;
+        let Self { mut listen, settings, handler, on_end, period, counters } = self;
         let anywhere = listen.is_empty();
         if anywhere {
             listen = vec![(Ipv4Addr::UNSPECIFIED, 69).into(), (Ipv6Addr::UNSPECIFIED, 69).into()];
@@ -198,8 +216,10 @@ impl Builder {
         }
         let (phase, wakers) = (AtomicU8::new(super::Phase::Serving as u8), Mutex::default());
         let own = shards.iter().flat_map(Ports::all).collect();
-        let shared = Shared { settings, handler, on_end, registry: Arc::default(), own, phase, wakers };
-        Ok(Server { shards, addrs, warnings, shared: Arc::new(shared) })
+        let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
+        let registry = Arc::new(Registry::new(counters, drops));
+        let shared = Shared { settings, handler, on_end, registry, own, phase, wakers };
+        Ok(Server { shards, addrs, warnings, period, shared: Arc::new(shared) })
     }
 }
 

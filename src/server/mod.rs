@@ -5,6 +5,7 @@ mod builder;
 #[cfg(target_os = "linux")]
 mod fast;
 mod listen;
+mod period;
 mod plain;
 mod recent;
 mod session;
@@ -25,10 +26,11 @@ pub use builder::Builder;
 use crate::{
     error::Error,
     handler::{Handler, Request},
-    stats::{Record, Registry, Snapshot},
+    stats::{Counter, Counters, Record, Registry, Snapshot},
 };
 use builder::Settings;
 use listen::Ports;
+use period::Period;
 use shard::Shard;
 
 /// A server whose sockets are bound.
@@ -52,6 +54,7 @@ pub struct Server {
     shards: Vec<Ports>,
     addrs: Vec<SocketAddr>,
     warnings: Vec<String>,
+    period: Option<Period>,
     shared: Arc<Shared>,
 }
 
@@ -63,7 +66,7 @@ pub struct Handle(Arc<Shared>);
 struct Shared {
     settings: Settings,
     handler: Box<dyn Handler>,
-    on_end: Option<OnEnd>,
+    on_end: Vec<OnEnd>,
     registry: Arc<Registry>,
     /// The addresses of all sockets of all shards.
     own: Vec<SocketAddr>,
@@ -109,6 +112,7 @@ impl Server {
     /// [`Error::Io`] if a socket fails for good, or a thread cannot be started.
     pub fn run(self) -> Result<(), Error> {
         let shared = self.shared;
+        let _period = self.period.map(|period| period.begin(shared.registry.clone())).transpose()?;
         let mut shards = self.shards.into_iter();
         let first = shards.next();
         let mut threads = Vec::new();
@@ -143,6 +147,16 @@ impl Handle {
     /// The transfers that are running, oldest first.
     pub fn transfers(&self) -> Vec<Snapshot> {
         self.0.registry.snapshots()
+    }
+
+    /// What the server has done since it began.
+    pub fn counters(&self) -> Counters {
+        self.0.registry.counters()
+    }
+
+    /// The counters that were added by [`Builder::counter`].
+    pub fn own_counters(&self) -> &[Counter] {
+        self.0.registry.own()
     }
 }
 

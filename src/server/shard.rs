@@ -32,6 +32,7 @@ use crate::{
     options::Direction,
     packet::{self, Malformed, Packet},
     socket::{Envelope, Inbox, Outgoing, Port, mtu::Mtus},
+    stats::Tally,
 };
 
 /// Who is still heard has not been reset: its request is an old one. Who has been reset asks again.
@@ -44,6 +45,7 @@ pub(super) type Key = (usize, SocketAddr);
 
 pub(super) struct Shard {
     pub(super) shared: Arc<Shared>,
+    tally: Arc<Tally>,
     /// Not owned: its tasks own the shard.
     executor: Weak<LocalExecutor<'static>>,
     pub(super) ports: Vec<Port>,
@@ -68,6 +70,7 @@ impl Shard {
         let executor = Rc::new(LocalExecutor::new());
         let shard = Rc::new(Self {
             admission: Admission::new(&shared.settings).into(),
+            tally: shared.registry.tally(),
             shared,
             executor: Rc::downgrade(&executor),
             outboxes: ports.iter().map(|_| Outbox::default()).collect(),
@@ -123,6 +126,7 @@ impl Shard {
 
     /// Hands what was received by a port to the transfers.
     pub(super) fn deliver(self: &Rc<Self>, port: usize, inbox: &Inbox) {
+        self.tally.received.add(inbox.len() as u64);
         for (envelope, bytes) in inbox.datagrams() {
             self.route(port, envelope, bytes);
         }
@@ -135,7 +139,7 @@ impl Shard {
         match (Packet::decode(bytes), listener) {
             (Ok(Packet::Rrq(request)), Some(listener)) => self.request(listener, envelope, Direction::Read, request),
             (Ok(Packet::Wrq(request)), Some(listener)) => self.request(listener, envelope, Direction::Write, request),
-            (Ok(Packet::Rrq(_) | Packet::Wrq(_)), None) => {}
+            (Ok(Packet::Rrq(_) | Packet::Wrq(_)), None) => self.tally.strangers.add(1),
             (Ok(packet), _) => {
                 let session = self.sessions.borrow().get(&key).cloned();
                 match session {
@@ -148,6 +152,7 @@ impl Shard {
             }
             (Err(malformed), listener) => {
                 log::debug!("{}: {malformed}", envelope.peer);
+                self.tally.malformed.add(1);
                 let is_request = matches!(malformed, Malformed::Filename | Malformed::Mode);
                 if is_request && listener.is_some() {
                     self.refuse_stranger(key, &envelope, &Refusal::bad_request());
@@ -163,24 +168,30 @@ impl Shard {
         direction: Direction,
         request: packet::Request,
     ) {
+        self.tally.requests.add(1);
         if let Err(dropped) = self.admit_request(&envelope) {
-            return drop_silently(envelope.peer, dropped);
+            return self.leave_unanswered(envelope.peer, dropped);
         }
         let asked = (listener.port, envelope.peer, envelope.local);
         let earlier = self.requests.borrow().get(&asked).cloned();
         if let Some(earlier) = earlier {
             if earlier.direction == direction && *earlier.request == request {
-                match earlier.heard.get() {
-                    None => return earlier.mailbox.post_repeat(),
+                let is_old = match earlier.heard.get() {
+                    None => {
+                        earlier.mailbox.post_repeat();
+                        true
+                    }
                     // It was sent before the first ACK, and waited longer in the queue of its socket.
-                    Some(at) if self.now().saturating_duration_since(at) < QUIET => return,
-                    Some(_) => {}
+                    Some(at) => self.now().saturating_duration_since(at) < QUIET,
+                };
+                if is_old {
+                    return self.tally.repeated.add(1);
                 }
             }
             self.close(&earlier, REPLACED);
         }
         if let Err(dropped) = self.admit_transfer(envelope.peer.ip()) {
-            return drop_silently(envelope.peer, dropped);
+            return self.leave_unanswered(envelope.peer, dropped);
         }
         let key = (self.draw(listener, envelope.peer), envelope.peer);
         // The same client has asked at another address of ours, and drew the same port.
@@ -210,6 +221,14 @@ impl Shard {
         self.requests.borrow_mut().insert(asked, session.clone());
         if let Some(executor) = self.executor.upgrade() {
             executor.spawn(session.run(self.clone())).detach();
+        }
+    }
+
+    fn leave_unanswered(&self, peer: SocketAddr, dropped: Dropped) {
+        drop_silently(peer, dropped);
+        match dropped {
+            Dropped::Source | Dropped::Stopping => self.tally.unanswered.add(1),
+            _ => self.tally.over_limit.add(1),
         }
     }
 
@@ -292,7 +311,9 @@ impl Shard {
     /// A packet of nobody's transfer (RFC 1350 section 4), or of one that has just ended.
     fn answer_stranger(&self, key: Key, envelope: &Envelope, packet: &Packet) {
         let from = self.source(key.0, envelope);
-        match (self.recent.borrow().find(&key, self.now()), packet) {
+        let recent = self.recent.borrow().find(&key, self.now());
+        self.tally.strangers.add(recent.is_none().into());
+        match (recent, packet) {
             (Some(Some(last_ack)), Packet::Data { block, .. }) if *block == last_ack => {
                 self.send(key.0, Outgoing::new(key.1, from, &Packet::Ack(last_ack)));
             }
@@ -360,7 +381,9 @@ impl Shard {
         for (port, outbox) in self.ports.iter().zip(&self.outboxes) {
             let mut queue = outbox.queue.borrow_mut();
             if !queue.is_empty() && !outbox.full.get() {
+                let waiting = queue.len();
                 port.send(&mut queue);
+                self.tally.sent.add((waiting - queue.len()) as u64);
                 outbox.full.set(!queue.is_empty());
             }
         }
@@ -384,6 +407,13 @@ impl Shard {
 
     pub(super) fn is_idle(&self) -> bool {
         self.sessions.borrow().is_empty()
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        // The sockets take their counts of what was dropped with them.
+        self.shared.registry.dropped();
     }
 }
 

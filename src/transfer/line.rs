@@ -32,6 +32,8 @@ pub(super) struct Line {
     pub(super) heard: bool,
     /// How often more a packet may go out unasked while the peer has not answered.
     unanswered: u32,
+    /// Whether this side ends.
+    stopped: bool,
     progress: Rc<Cell<Progress>>,
 }
 
@@ -56,7 +58,8 @@ impl Line {
         let ceiling = progress.get().agreed.timeout().unwrap_or(timing.timeout);
         let rto = Rto::new(ceiling);
         let timing = Timing { patience: timing.patience.min(FOR_EVER), ..timing };
-        Self { co, timing, rto, now, progressed_at: now, asked_at: now, once: true, heard: false, unanswered, progress }
+        let (asked_at, progressed_at, once, heard, stopped) = (now, now, true, false, false);
+        Self { co, timing, rto, now, progressed_at, asked_at, once, heard, unanswered, stopped, progress }
     }
 
     /// What is agreed holds from here on.
@@ -113,6 +116,10 @@ impl Line {
                     Heard::Ready
                 }
                 Event::Failed(refusal) => Heard::Failed(refusal),
+                Event::Stop => {
+                    self.stopped = true;
+                    Heard::Failed(Refusal::stopping())
+                }
                 Event::Timeout if now >= patient_until => Heard::Silence,
                 Event::Timeout if asks_again && now >= due => {
                     self.unanswered = self.unanswered.saturating_sub(1);
@@ -175,7 +182,7 @@ impl Line {
     /// Tells the peer that this side broke, and ends.
     pub(super) async fn fail(&mut self, refusal: Refusal) -> Outcome {
         self.tell(&refusal).await;
-        Outcome::Failed(refusal)
+        if self.stopped { Outcome::Stopped } else { Outcome::Failed(refusal) }
     }
 
     async fn tell(&mut self, refusal: &Refusal) {

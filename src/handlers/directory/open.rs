@@ -28,6 +28,8 @@ const SETTLED: Duration = Duration::from_secs(3);
 pub(super) struct Opened {
     pub(super) file: File,
     pub(super) version: Version,
+    /// Its path, for people.
+    pub(super) origin: Arc<str>,
     /// All of it, if one read brought all and no other content has this version.
     whole: OnceLock<Bytes>,
 }
@@ -56,7 +58,7 @@ impl Files {
     /// The file of a request that came at this time, if that is known.
     pub(super) async fn open(
         &self,
-        root: &Arc<Dir>,
+        (root, root_path): (&Arc<Dir>, &Path),
         path: PathBuf,
         received: Option<Instant>,
     ) -> Result<Arc<Opened>, Refusal> {
@@ -73,7 +75,8 @@ impl Files {
         };
         let version = version(&file)?;
         if version.is_file {
-            Ok(self.share(path, now, Opened { file, version, whole: OnceLock::new() }))
+            let origin = root_path.join(&path).to_string_lossy().into();
+            Ok(self.share(path, now, Opened { file, version, origin, whole: OnceLock::new() }))
         } else {
             Err(Refusal::not_found().because("not a regular file"))
         }

@@ -101,7 +101,8 @@ impl Object {
     /// Whether a reader can begin with what is there, or is on its way.
     pub(super) fn has_beginning(&self) -> bool {
         let state = self.state();
-        let comes = |fetch: &Running| fetch.position == fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let comes =
+            |fetch: &Running| fetch.position == fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
         self.size == 0 || state.fetches.iter().any(comes) || self.cache.find(self.id, 0).is_some()
     }
 
