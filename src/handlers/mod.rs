@@ -13,6 +13,8 @@ mod directory;
 #[cfg(feature = "http")]
 mod http;
 mod memory;
+#[cfg(feature = "http")]
+mod shared;
 
 pub use chain::Chain;
 #[cfg(feature = "directory")]
