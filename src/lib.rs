@@ -46,6 +46,7 @@
 //! | `directory` | [`handlers::Directory`] | through `cli` |
 //! | `http` | [`handlers::Http`], with reqwest and rustls | yes |
 //! | `cli` | the program `tuffet` | yes |
+//! | `sandbox` | the program gives up root and all files but its own (Linux) | yes |
 //!
 //! A program that embeds the server wants `default-features = false, features = ["net"]`.
 

@@ -99,6 +99,10 @@ pub struct Serve {
     #[command(flatten)]
     pub uploads: super::uploads::Uploads,
 
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    #[command(flatten)]
+    pub sandbox: super::sandbox::Sandbox,
+
     #[cfg(feature = "http")]
     #[command(flatten)]
     pub web: Web,

@@ -11,6 +11,8 @@ mod limits;
 mod logging;
 mod put;
 mod remote;
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+mod sandbox;
 mod serve;
 mod signals;
 mod uploads;

@@ -37,6 +37,9 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     let handler = handler(args)?;
     let served = handler.describe();
     let server = builder(args, log_file).handler(handler).bind().map_err(|error| explain(&error, args))?;
+    // When all is bound and opened, and before there is a second thread.
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    super::sandbox::enter(&super::sandbox::Plan::new(args))?;
     signals::stop_server(server.handle())?;
     announce(&server, &served, args);
     show_while_running(server, screen)?;
