@@ -5,6 +5,7 @@ mod builder;
 mod fast;
 mod listen;
 mod plain;
+mod pulse;
 mod recent;
 mod session;
 mod shard;
@@ -17,6 +18,7 @@ use std::{
     },
     task::Waker,
     thread,
+    time::Duration,
 };
 
 pub use builder::Builder;
@@ -28,6 +30,7 @@ use crate::{
 };
 use builder::Settings;
 use listen::Ports;
+use pulse::Pulse;
 use shard::Shard;
 
 /// A server whose sockets are bound.
@@ -65,6 +68,7 @@ struct Shared {
     on_end: Option<OnEnd>,
     registry: Arc<Registry>,
     phase: AtomicU8,
+    pulse: Pulse,
     /// The shards' loops, to be woken when the phase changes.
     wakers: Mutex<Vec<Waker>>,
 }
@@ -137,6 +141,13 @@ impl Handle {
         self.0.enter(Phase::Over);
     }
 
+    /// Whether the loops of all shards that run take a turn within this time: they receive, have their transfers go on,
+    /// and send. Where one does not, some handler or source blocks its thread. Blocks for that time at most, and is what
+    /// a watchdog should be fed from.
+    pub fn responds(&self, within: Duration) -> bool {
+        self.0.pulse.ask(|| self.0.wake(), within)
+    }
+
     /// The transfers that are running, oldest first.
     pub fn transfers(&self) -> Vec<Snapshot> {
         self.0.registry.snapshots()
@@ -146,6 +157,11 @@ impl Handle {
 impl Shared {
     fn enter(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Has each loop take a turn.
+    fn wake(&self) {
         for waker in self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             waker.wake_by_ref();
         }

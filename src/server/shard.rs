@@ -20,6 +20,7 @@ use super::{
     Phase, Shared,
     listen::{Listener, Ports},
     plain,
+    pulse::Beat,
     recent::{Bucket, Recent},
     session::{Asked, Session},
 };
@@ -41,6 +42,7 @@ pub(super) type Key = (usize, SocketAddr);
 
 pub(super) struct Shard {
     pub(super) shared: Arc<Shared>,
+    beat: Beat,
     /// Not owned: its tasks own the shard.
     executor: Weak<LocalExecutor<'static>>,
     pub(super) ports: Vec<Port>,
@@ -65,6 +67,7 @@ impl Shard {
         let Ports { ports, listeners } = ports;
         let executor = Rc::new(LocalExecutor::new());
         let shard = Rc::new(Self {
+            beat: shared.pulse.join(),
             shared,
             executor: Rc::downgrade(&executor),
             outboxes: ports.iter().map(|_| Outbox::default()).collect(),
@@ -91,6 +94,7 @@ impl Shard {
 
     /// Where to go on from here, now that a batch is done.
     pub(super) fn next(&self, last_call: &mut Option<Instant>) -> Next {
+        self.shared.pulse.beat(&self.beat);
         let phase = self.shared.phase();
         if phase == Phase::Serving {
             return Next::Serve;
@@ -103,6 +107,11 @@ impl Shard {
         } else {
             Next::Serve
         }
+    }
+
+    /// Whether somebody waits for a turn of the loop, if it does nothing else.
+    pub(super) fn is_asked(&self) -> bool {
+        self.shared.pulse.asks(&self.beat)
     }
 
     /// When to come back if nothing happens.
