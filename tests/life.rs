@@ -133,6 +133,24 @@ fn the_last_transfer_ends_the_draining_even_without_a_packet() {
 }
 
 #[test]
+fn a_server_responds_unless_a_handler_blocks_its_thread() {
+    let (go, wait) = channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let handler = read(move |request: Request| {
+        if request.path() == "blocks" {
+            _ = wait.lock().unwrap().recv();
+        }
+        async { "a file" }
+    });
+    let serving = Serving::with(handler, |builder| builder.shards(2));
+    (0..100).for_each(|_| assert!(serving.responds(LONG)));
+    Peer::new(serving.addr()).rrq("blocks", &[]);
+    eventually("it hangs", || !serving.responds(common::SHORT));
+    drop(go);
+    assert!(serving.responds(LONG));
+}
+
+#[test]
 fn transfers_show_while_they_run() {
     let serving = Serving::new(files());
     let (mut one, mut two) = (Peer::new(serving.addr()), Peer::new(serving.addr()));

@@ -1,13 +1,13 @@
 //! Everything that can be set.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     ops::RangeInclusive,
     sync::{Arc, Mutex, atomic::AtomicU8},
     time::Duration,
 };
 
-use super::{OnEnd, Server, Shared, listen::Ports, period::Period};
+use super::{OnEnd, Server, Shared, listen::Ports, period::Period, pulse::Pulse};
 use crate::{
     error::{Error, Refusal},
     handler::Handler,
@@ -21,6 +21,7 @@ use crate::{
 #[must_use = "nothing is bound before `bind`"]
 pub struct Builder {
     listen: Vec<SocketAddr>,
+    sockets: Vec<UdpSocket>,
     settings: Settings,
     handler: Box<dyn Handler>,
     on_end: Vec<OnEnd>,
@@ -65,8 +66,15 @@ impl Default for Builder {
             batched: true,
         };
         let nothing = crate::read(async |_| Err::<&str, _>(Refusal::not_found()));
-        let (on_end, counters) = (Vec::new(), Vec::new());
-        Self { listen: Vec::new(), settings, handler: Box::new(nothing), on_end, period: None, counters }
+        Self {
+            listen: Vec::new(),
+            sockets: Vec::new(),
+            settings,
+            handler: Box::new(nothing),
+            on_end: Vec::new(),
+            period: None,
+            counters: Vec::new(),
+        }
     }
 }
 
@@ -76,6 +84,17 @@ impl Builder {
     /// Defaults to port 69 on all addresses of both families, where a family that the system lacks is done without.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen.push(address);
+        self
+    }
+
+    /// A socket to listen on that is bound already, as a service manager or a privileged parent hands it over; may be
+    /// called again for more. Only what [`listen`](Self::listen) names is then listened on besides.
+    ///
+    /// Transfers are served from ports of their own, as always. It gets the options that own sockets have, and serves
+    /// one shard. A socket of `[::]` has to be one for IPv6 alone (`IPV6_V6ONLY`, systemd's `BindIPv6Only=ipv6-only`):
+    /// IPv4 clients have addresses of IPv4 here.
+    pub fn socket(mut self, socket: UdpSocket) -> Self {
+        self.sockets.push(socket);
         self
     }
 
@@ -200,25 +219,27 @@ impl Builder {
     /// Binds the sockets.
     ///
     /// # Errors
-    /// [`Error::Bind`] with the address that could not be had.
+    /// [`Error::Bind`] with the address that could not be had, [`Error::Config`] for a [`socket`](Self::socket) that
+    /// does not fit.
     pub fn bind(self) -> Result<Server, Error> {
-        let Self { mut listen, settings, handler, on_end, period, counters } = self;
-        let anywhere = listen.is_empty();
+        let Self { mut listen, sockets, settings, handler, on_end, period, counters } = self;
+        let anywhere = listen.is_empty() && sockets.is_empty();
         if anywhere {
             listen = vec![(Ipv4Addr::UNSPECIFIED, 69).into(), (Ipv6Addr::UNSPECIFIED, 69).into()];
         }
         let mut warnings = Vec::new();
-        let first = Ports::bind(&listen, &settings, anywhere, &mut warnings)?;
+        let first = Ports::bind(&listen, sockets, &settings, anywhere, &mut warnings)?;
         let addrs = first.listening();
         let mut shards = vec![first];
         for _ in 1..settings.shards {
-            shards.push(Ports::bind(&addrs, &settings, false, &mut warnings)?);
+            shards.push(Ports::bind(&addrs, Vec::new(), &settings, false, &mut warnings)?);
         }
         let (phase, wakers) = (AtomicU8::new(super::Phase::Serving as u8), Mutex::default());
         let own = shards.iter().flat_map(Ports::all).collect();
         let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
         let registry = Arc::new(Registry::new(counters, drops));
-        let shared = Shared { settings, handler, on_end, registry, own, phase, wakers };
+        let pulse = Pulse::default();
+        let shared = Shared { settings, handler, on_end, registry, own, phase, pulse, wakers };
         Ok(Server { shards, addrs, warnings, period, shared: Arc::new(shared) })
     }
 }
@@ -227,6 +248,7 @@ impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Builder")
             .field("listen", &self.listen)
+            .field("sockets", &self.sockets)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }

@@ -7,6 +7,7 @@ mod fast;
 mod listen;
 mod period;
 mod plain;
+mod pulse;
 mod recent;
 mod session;
 mod shard;
@@ -19,6 +20,7 @@ use std::{
     },
     task::Waker,
     thread,
+    time::Duration,
 };
 
 pub use builder::Builder;
@@ -31,6 +33,7 @@ use crate::{
 use builder::Settings;
 use listen::Ports;
 use period::Period;
+use pulse::Pulse;
 use shard::Shard;
 
 /// A server whose sockets are bound.
@@ -71,6 +74,7 @@ struct Shared {
     /// The addresses of all sockets of all shards.
     own: Vec<SocketAddr>,
     phase: AtomicU8,
+    pulse: Pulse,
     /// The shards' loops, to be woken when the phase changes.
     wakers: Mutex<Vec<Waker>>,
 }
@@ -144,6 +148,13 @@ impl Handle {
         self.0.enter(Phase::Over);
     }
 
+    /// Whether the loops of all shards that run take a turn within this time: they receive, have their transfers go on,
+    /// and send. Where one does not, some handler or source blocks its thread. Blocks for that time at most, and is what
+    /// a watchdog should be fed from.
+    pub fn responds(&self, within: Duration) -> bool {
+        self.0.pulse.ask(|| self.0.wake(), within)
+    }
+
     /// The transfers that are running, oldest first.
     pub fn transfers(&self) -> Vec<Snapshot> {
         self.0.registry.snapshots()
@@ -163,6 +174,11 @@ impl Handle {
 impl Shared {
     fn enter(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Has each loop take a turn.
+    fn wake(&self) {
         for waker in self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             waker.wake_by_ref();
         }

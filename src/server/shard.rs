@@ -21,6 +21,7 @@ use super::{
     admission::{Admission, Dropped, is_client},
     listen::{Listener, Ports},
     plain,
+    pulse::Beat,
     recent::Recent,
     session::{Asked, Session},
 };
@@ -46,6 +47,7 @@ pub(super) type Key = (usize, SocketAddr);
 pub(super) struct Shard {
     pub(super) shared: Arc<Shared>,
     tally: Arc<Tally>,
+    beat: Beat,
     /// Not owned: its tasks own the shard.
     executor: Weak<LocalExecutor<'static>>,
     pub(super) ports: Vec<Port>,
@@ -71,6 +73,7 @@ impl Shard {
         let shard = Rc::new(Self {
             admission: Admission::new(&shared.settings).into(),
             tally: shared.registry.tally(),
+            beat: shared.pulse.join(),
             shared,
             executor: Rc::downgrade(&executor),
             outboxes: ports.iter().map(|_| Outbox::default()).collect(),
@@ -96,6 +99,7 @@ impl Shard {
 
     /// Where to go on from here, now that a batch is done.
     pub(super) fn next(&self, last_call: &mut Option<Instant>) -> Next {
+        self.shared.pulse.beat(&self.beat);
         let phase = self.shared.phase();
         if phase == Phase::Serving {
             return Next::Serve;
@@ -108,6 +112,11 @@ impl Shard {
         } else {
             Next::Serve
         }
+    }
+
+    /// Whether somebody waits for a turn of the loop, if it does nothing else.
+    pub(super) fn is_asked(&self) -> bool {
+        self.shared.pulse.asks(&self.beat)
     }
 
     /// When to come back if nothing happens.

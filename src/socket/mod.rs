@@ -26,7 +26,7 @@ use std::{
 
 use bytes::Bytes;
 use smol::Async;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::packet::{self, Packet};
 
@@ -118,11 +118,23 @@ impl Port {
         #[cfg(not(unix))]
         let _ = shared;
         socket.bind(&address.into())?;
+        Self::prepare(socket, batched)
+    }
+
+    /// Takes a socket that somebody else has bound.
+    pub(crate) fn adopt(socket: UdpSocket, batched: bool) -> io::Result<Self> {
+        Self::prepare(socket.into(), batched)
+    }
+
+    fn prepare(socket: Socket, batched: bool) -> io::Result<Self> {
         // Both are wishes: a smaller buffer and a missing address are borne.
         let _ = socket.set_recv_buffer_size(BUFFER);
         let _ = socket.set_send_buffer_size(BUFFER);
         #[cfg(target_os = "linux")]
-        let batched = batched && linux::prepare(&socket, address.is_ipv6(), BUFFER).is_ok();
+        let batched = {
+            let v6 = socket.domain()? == Domain::IPV6;
+            batched && linux::prepare(&socket, v6, BUFFER).is_ok()
+        };
         #[cfg(not(target_os = "linux"))]
         let batched = batched && false;
         socket.set_nonblocking(true)?;
@@ -144,6 +156,13 @@ impl Port {
 
     pub(crate) fn drops(&self) -> Drops {
         Drops { socket: Arc::downgrade(&self.socket), last: 0, sum: 0 }
+    }
+
+    /// Whether it gets IPv4 as well, with addresses that are none of IPv4's.
+    pub(crate) fn is_dual(&self) -> bool {
+        self.local.ip().is_unspecified()
+            && self.local.is_ipv6()
+            && SockRef::from(&self.socket).only_v6().is_ok_and(|only| !only)
     }
 
     /// Receives what is there, up to a batch.
