@@ -12,6 +12,8 @@ mod put;
 mod remote;
 mod serve;
 mod signals;
+#[cfg(feature = "status")]
+mod status;
 mod values;
 
 use std::process::ExitCode;
