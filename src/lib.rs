@@ -30,7 +30,7 @@
 //!   one; an upload comes as one.
 //! - A [`Refusal`] is what a client is told when it is not served; an [`Error`] is what you are told.
 //! - [`Client`] gets and puts files.
-//! - [`stats`] tells what became of each transfer.
+//! - [`stats`] tells what became of each transfer, and [`status`] shows it to a browser and to Prometheus.
 //!
 //! # The pure core
 //!

@@ -16,7 +16,7 @@ use super::Result;
 
 #[derive(Args, Debug)]
 pub struct StatusArgs {
-    /// Show a live page, /metrics and /api/transfers over HTTP here; :PORT is for this machine only
+    /// Show a live page and /metrics over HTTP here; :PORT is for this machine only
     #[arg(long, value_name = "ADDR:PORT", env = "TUFFET_STATUS", value_parser = address, help_heading = "Output")]
     pub status: Option<SocketAddr>,
 }

@@ -41,7 +41,7 @@ use site::Site;
 /// let builder = Server::builder().listen("127.0.0.1:0".parse()?);
 /// let server = status.watch(builder).bind()?;
 /// let _serving = status.describe("nothing yet").serve(server.handle())?;
-/// # Ok::<(), tuffet::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// `/api/transfers` answers with an object:
