@@ -284,3 +284,23 @@ fn log_lines_are_json_if_wanted() {
     assert_eq!((&refused["outcome"], &refused["code"]), (&"refused".into(), &1.into()));
     assert_eq!(refused["path"], "\u{1b}[31m<b>");
 }
+
+#[cfg(feature = "status")]
+#[test]
+fn the_status_page_is_there_if_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["--status", ":0", path(directory.path())]);
+    let said = BufReader::new(server.child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let at =
+        said.filter_map(|line| Some(line.split_once("status at http://")?.1.trim_end_matches('/').to_owned())).next();
+    let at = at.expect("it does not say where");
+    assert!(at.starts_with("127.0.0.1:"), "{at}");
+    let mut stream = std::net::TcpStream::connect(&at).unwrap();
+    write!(stream, "GET /api/transfers HTTP/1.1\r\nHost: {at}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains(&format!("\"served\":\"{}\"", path(directory.path()))), "{answer}");
+
+    let said = failure(&["serve", "--listen", "127.0.0.1:0", "--status", &at, path(directory.path())]);
+    assert!(said.contains(&at) && said.contains("--status"), "{said}");
+}

@@ -68,7 +68,7 @@ fn each_end_is_counted_under_its_name() {
     assert_eq!(records.len(), 11);
     assert_eq!(counters.bytes_read, sum(&records, Direction::Read));
     assert_eq!(counters.bytes_written, sum(&records, Direction::Write));
-    assert_eq!(counters.retransmits, records.iter().map(|record| record.retransmits).sum());
+    assert_eq!(counters.retransmits, records.iter().map(|record| record.retransmits).sum::<u64>());
     // Each of them has a number of its own.
     let mut ids: Vec<_> = records.iter().map(|record| record.id).collect();
     ids.sort_unstable();

@@ -13,6 +13,8 @@ use humantime::Duration;
 use log::LevelFilter;
 use tuffet::{options::Limits, packet::Mode, transfer::Timing};
 
+#[cfg(feature = "status")]
+use super::status::StatusArgs;
 #[cfg(feature = "http")]
 use super::values::Header;
 use super::{
@@ -146,6 +148,10 @@ pub struct Serve {
 
     #[command(flatten)]
     pub log_format: LogFormat,
+
+    #[cfg(feature = "status")]
+    #[command(flatten)]
+    pub status: StatusArgs,
 
     #[command(flatten)]
     pub output: Output,
@@ -364,6 +370,7 @@ mod tests {
             "--max-transfers-per-client 0",
             "--port-range 2-1",
             "--listen localhost",
+            "--log-format xml",
             "ftp://host/",
         ] {
             assert!(serve(line).is_err(), "{line}");

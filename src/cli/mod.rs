@@ -15,6 +15,8 @@ mod remote;
 mod sandbox;
 mod serve;
 mod signals;
+#[cfg(feature = "status")]
+mod status;
 mod uploads;
 mod values;
 

@@ -16,6 +16,8 @@ use tuffet::{
     handlers::{Chain, Directory, Memory},
 };
 
+#[cfg(feature = "status")]
+use super::status;
 #[cfg(feature = "http")]
 use super::values::Header;
 use super::{
@@ -36,12 +38,17 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     let log_file = args.log_file.as_deref().map(|path| open_log(path, format)).transpose()?;
     let handler = handler(args)?;
     let served = handler.describe();
-    let server = builder(args, log_file).handler(handler).bind().map_err(|error| explain(&error, args))?;
+    let builder = builder(args, log_file).handler(handler);
+    #[cfg(feature = "status")]
+    let (status, builder) = args.status.watch(builder)?;
+    let server = builder.bind().map_err(|error| explain(&error, args))?;
     // When all is bound and opened, and before there is a second thread.
     #[cfg(all(feature = "sandbox", target_os = "linux"))]
     super::sandbox::enter(&super::sandbox::Plan::new(args))?;
     signals::stop_server(server.handle())?;
     announce(&server, &served, args);
+    #[cfg(feature = "status")]
+    let _status = status::serve(status, server.handle(), &served)?;
     show_while_running(server, screen)?;
     Ok(ExitCode::SUCCESS)
 }
