@@ -119,7 +119,8 @@ impl Admission {
     }
 }
 
-/// Whether a client can have this address. Who forges one of our own sockets would have the server talk to itself.
+/// Whether a client can have this address. That one is the broadcast address of a subnet only the system knows, which
+/// does not send there. Who forges one of our own sockets would have the server talk to itself.
 pub(super) fn is_client(peer: SocketAddr, asked: Option<IpAddr>, own: &[SocketAddr]) -> bool {
     let ip = peer.ip().to_canonical();
     let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
