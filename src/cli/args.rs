@@ -15,7 +15,10 @@ use tuffet::{options::Limits, packet::Mode, transfer::Timing};
 
 #[cfg(feature = "http")]
 use super::values::Header;
-use super::values::{self, Listen, Remote, Source};
+use super::{
+    journal::LogTarget,
+    values::{self, Listen, Remote, Source},
+};
 
 const ENVIRONMENT: &str = "Every option can be set in the environment: --blksize is TUFFET_BLKSIZE.";
 
@@ -127,9 +130,12 @@ pub struct Serve {
     #[arg(help_heading = "Transfers")]
     pub drain: Duration,
 
-    /// Append a line for every transfer to this file
+    /// Append a line for every transfer to this file; SIGHUP opens it anew
     #[arg(long, value_name = "PATH", env = "TUFFET_LOG_FILE", help_heading = "Output")]
     pub log_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub log_target: LogTarget,
 
     #[command(flatten)]
     pub output: Output,

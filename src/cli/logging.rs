@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::SystemTime,
 };
@@ -13,13 +13,19 @@ use humantime::{format_rfc3339_millis, format_rfc3339_seconds};
 use indicatif::MultiProgress;
 use log::{LevelFilter, Log, Metadata, Record};
 
+use super::journal::Target;
+
 /// Logs to standard error from now on, in the gaps of these bars.
-pub fn start(level: LevelFilter, bars: MultiProgress) {
+pub fn start(level: LevelFilter, target: Target, bars: MultiProgress) {
     let logger = env_logger::Builder::new()
         // At debug and trace, the libraries below would drown what is ours.
         .filter_level(level.min(LevelFilter::Warn))
         .filter_module("tuffet", level)
-        .format(|out, record| {
+        .format(move |out, record| {
+            target.begin(out, record.level())?;
+            if target == Target::Journal {
+                return writeln!(out, "{}", record.args());
+            }
             let time = format_rfc3339_seconds(SystemTime::now());
             let level = record.level().as_str().to_lowercase();
             writeln!(out, "{time} {level:5} {}", record.args())
@@ -52,11 +58,20 @@ impl Log for AboveBars {
 }
 
 /// A file with a line for each transfer. It is only ever appended to.
-pub struct LogFile(Mutex<File>);
+pub struct LogFile(Mutex<File>, PathBuf);
 
 impl LogFile {
     pub fn open(path: &Path) -> io::Result<Self> {
-        File::options().create(true).append(true).open(path).map(|file| Self(Mutex::new(file)))
+        open(path).map(|file| Self(Mutex::new(file), path.to_owned()))
+    }
+
+    /// Goes on in the file that has the name now, for `logrotate` and its like have given the old one another. If there
+    /// cannot be a new one it goes on in the old.
+    pub fn reopen(&self) {
+        match open(&self.1) {
+            Ok(file) => *self.0.lock().unwrap_or_else(PoisonError::into_inner) = file,
+            Err(error) => log::error!("cannot open the log file {} anew: {error}", self.1.display()),
+        }
     }
 
     pub fn append(&self, record: &tuffet::stats::Record) {
@@ -67,4 +82,8 @@ impl LogFile {
             log::error!("cannot write to the log file: {error}");
         }
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    File::options().create(true).append(true).open(path)
 }

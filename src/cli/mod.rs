@@ -6,10 +6,13 @@
 mod args;
 mod bars;
 mod get;
+mod journal;
 mod logging;
 mod put;
 mod remote;
 mod serve;
+#[cfg_attr(not(unix), path = "service/none.rs")]
+mod service;
 mod signals;
 mod values;
 

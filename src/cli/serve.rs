@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
     process::ExitCode,
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
 };
 
@@ -23,20 +23,27 @@ use super::{
     args::Serve,
     bars,
     logging::{self, LogFile},
+    service::{self, Totals},
     signals,
     values::{Listen, Source},
 };
 
 /// Serves until a signal ends it.
 pub fn run(args: &Serve) -> Result<ExitCode> {
+    let sockets = service::sockets()?;
     let screen = bars::screen(args.output.quiet);
-    logging::start(args.output.level(), screen.clone());
-    let log_file = args.log_file.as_deref().map(open_log).transpose()?;
+    logging::start(args.output.level(), args.log_target.target(), screen.clone());
+    let log_file = args.log_file.as_deref().map(open_log).transpose()?.map(Arc::new);
     let handler = handler(args)?;
     let served = handler.describe();
-    let server = builder(args, log_file).handler(handler).bind().map_err(|error| explain(&error, args))?;
-    signals::stop_server(server.handle())?;
+    let totals = Arc::<Totals>::default();
+    let builder = sockets.into_iter().fold(builder(args, log_file.clone(), totals.clone()), Builder::socket);
+    let server = builder.handler(handler).bind().map_err(|error| explain(&error, args))?;
+    let reload = move || log_file.iter().for_each(|log_file| log_file.reopen());
+    signals::obey(server.handle(), args.drain.into(), reload)?;
     announce(&server, &served, args);
+    service::ready();
+    service::watch(server.handle(), totals)?;
     show_while_running(server, screen)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -96,7 +103,7 @@ fn http(url: &str, _: &Serve) -> Result<Box<dyn Handler>> {
     Err(format!("cannot serve {url}: this tuffet is built without HTTP; build it with `--features http`").into())
 }
 
-fn builder(args: &Serve, log_file: Option<LogFile>) -> Builder {
+fn builder(args: &Serve, log_file: Option<Arc<LogFile>>, totals: Arc<Totals>) -> Builder {
     let mut builder = Server::builder()
         .single_port(args.single_port)
         .shards(args.shards.get())
@@ -108,9 +115,12 @@ fn builder(args: &Serve, log_file: Option<LogFile>) -> Builder {
     for address in args.listen.iter().flat_map(available) {
         builder = builder.listen(address);
     }
-    if let Some(log_file) = log_file {
-        builder = builder.on_end(move |record| log_file.append(record));
-    }
+    builder = builder.on_end(move |record| {
+        totals.add(record);
+        if let Some(log_file) = &log_file {
+            log_file.append(record);
+        }
+    });
     if let Some(ports) = args.port_range.clone() {
         builder = builder.port_range(ports);
     }
