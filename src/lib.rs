@@ -46,6 +46,7 @@
 //! | `directory` | [`handlers::Directory`] | through `cli` |
 //! | `http` | [`handlers::Http`], with reqwest and rustls | yes |
 //! | `cli` | the program `tuffet` | yes |
+//! | `manual` | its completions and its manual, written by itself | yes |
 //!
 //! A program that embeds the server wants `default-features = false, features = ["net"]`.
 

@@ -13,6 +13,8 @@ use humantime::Duration;
 use log::LevelFilter;
 use tuffet::{options::Limits, packet::Mode, transfer::Timing};
 
+#[cfg(feature = "manual")]
+use super::manual::{Completions, Man};
 #[cfg(feature = "http")]
 use super::values::Header;
 use super::{
@@ -46,6 +48,10 @@ pub enum Command {
     Serve(Serve),
     Get(Get),
     Put(Put),
+    #[cfg(feature = "manual")]
+    Completions(Completions),
+    #[cfg(feature = "manual")]
+    Man(Man),
 }
 
 /// Serve a directory, a web server or memory

@@ -8,6 +8,8 @@ mod bars;
 mod get;
 mod journal;
 mod logging;
+#[cfg(feature = "manual")]
+mod manual;
 mod put;
 mod remote;
 mod serve;
@@ -31,6 +33,10 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Get(args) => get::run(args),
         Command::Put(args) => put::run(args),
+        #[cfg(feature = "manual")]
+        Command::Completions(args) => manual::completions(&args),
+        #[cfg(feature = "manual")]
+        Command::Man(args) => manual::man(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("tuffet: {error}");
