@@ -5,6 +5,7 @@
 
 mod args;
 mod bars;
+mod container;
 mod get;
 mod journal;
 mod logging;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use indicatif::MultiProgress;
-use log::warn;
+use log::{info, warn};
 use tuffet::{
     Builder, Error, Handler, Server,
     handlers::{Chain, Directory, Memory},
@@ -21,7 +21,7 @@ use super::values::Header;
 use super::{
     Result,
     args::Serve,
-    bars,
+    bars, container,
     logging::{self, LogFile},
     service::{self, Totals},
     signals,
@@ -170,6 +170,10 @@ fn announce(server: &Server, served: &str, args: &Serve) {
     _ = out.flush();
     for warning in server.warnings() {
         warn!("{warning}");
+    }
+    let serves_others = server.addrs().iter().any(|address| !address.ip().is_loopback());
+    if let Some(hint) = container::hint(args.single_port).filter(|_| serves_others) {
+        info!("{hint}");
     }
     if !args.output.quiet {
         eprint!("{}", banner(server.addrs(), served, args));
