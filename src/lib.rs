@@ -45,12 +45,16 @@
 //! | `net` | the server and the client, on smol | through `cli` |
 //! | `directory` | [`handlers::Directory`] | through `cli` |
 //! | `http` | [`handlers::Http`], with reqwest and rustls | yes |
+//! | `rules` | [`rules`] and [`handlers::Rewrite`] | yes |
 //! | `cli` | the program `tuffet` | yes |
 //!
 //! A program that embeds the server wants `default-features = false, features = ["net"]`.
 
 // The pages of a smaller build name what it is without.
-#![cfg_attr(not(all(feature = "directory", feature = "http")), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(
+    not(all(feature = "directory", feature = "http", feature = "rules")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 #[cfg(feature = "net")]
 mod client;
@@ -62,6 +66,8 @@ pub mod handlers;
 pub mod netascii;
 pub mod options;
 pub mod packet;
+#[cfg(feature = "rules")]
+pub mod rules;
 #[cfg(feature = "net")]
 mod server;
 #[cfg(feature = "net")]

@@ -1,14 +1,18 @@
 //! The program: its command line, and what it does with the library.
 //!
-//! It exits with 0 if all went well, 1 if something failed, 2 if the command line is wrong, and 130 if a signal ended a
+//! It exits with 0 if all went well, 1 if something failed or would not be served, 2 if the command line is wrong, and 130 if a signal ended a
 //! transfer of the client.
 
 mod args;
 mod bars;
+#[cfg(feature = "rules")]
+mod explain;
 mod get;
 mod logging;
 mod put;
 mod remote;
+#[cfg(feature = "rules")]
+mod rules;
 mod serve;
 mod signals;
 mod values;
@@ -26,6 +30,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(args) => serve::run(&args),
+        #[cfg(feature = "rules")]
+        Command::Explain(args) => explain::run(&args),
         Command::Get(args) => get::run(args),
         Command::Put(args) => put::run(args),
     };

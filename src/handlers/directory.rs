@@ -7,12 +7,13 @@ use std::{
 use cap_std::{ambient_authority, fs::Dir};
 
 use crate::{
-    error::Refusal,
+    error::{ErrorCode, Refusal},
     handler::{Answer, Handler, Request},
     packet::Options,
     source::Source,
 };
 
+mod case;
 mod download;
 mod open;
 mod upload;
@@ -44,6 +45,7 @@ pub struct Directory {
     path: PathBuf,
     files: Arc<open::Files>,
     uploads: bool,
+    ignore_case: bool,
     policy: upload::Policy,
 }
 
@@ -56,7 +58,14 @@ impl Directory {
         let path = root.as_ref().to_path_buf();
         let root = Arc::new(Dir::open_ambient_dir(&path, ambient_authority())?);
         let policy = upload::Policy { overwrite: false, make_directories: false, most: u64::MAX };
-        Ok(Self { root, path, files: Arc::default(), uploads: false, policy })
+        Ok(Self { root, path, files: Arc::default(), uploads: false, ignore_case: false, policy })
+    }
+
+    /// Whether a file may be read by a name that differs in upper and lower case (of ASCII), where there is none of the
+    /// very name. Defaults to no. A [request](Request::ignores_case) may ask for it too.
+    #[must_use]
+    pub fn ignore_case(self, ignore_case: bool) -> Self {
+        Self { ignore_case, ..self }
     }
 
     /// Whether files may be uploaded. Defaults to no: [`Refusal::denied`].
@@ -88,10 +97,20 @@ impl Directory {
     }
 }
 
+impl Directory {
+    fn may_ignore_case(&self, request: &Request, refusal: &Refusal) -> bool {
+        (self.ignore_case || request.ignores_case()) && refusal.code() == ErrorCode::FILE_NOT_FOUND
+    }
+}
+
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { root: _, path, files: _, uploads, policy } = self;
-        f.debug_struct("Directory").field("path", path).field("uploads", uploads).field("policy", policy).finish()
+        let Self { root: _, path, files: _, uploads, ignore_case: _, policy } = self;
+        f.debug_struct("Directory")
+            .field("path", path)
+            .field("uploads", uploads)
+            .field("policy", policy)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,7 +121,15 @@ impl Handler for Directory {
             if upload::is_partial(&path) {
                 return Err(Refusal::not_found().because("an upload that is not complete"));
             }
-            let opened = self.files.open(&self.root, path).await?;
+            let opened = match self.files.open(&self.root, path.clone()).await {
+                Err(refusal) if self.may_ignore_case(request, &refusal) => {
+                    let root = self.root.clone();
+                    let found = smol::unblock(move || case::find(&root, &path)).await;
+                    let found = found.filter(|path| !upload::is_partial(path)).ok_or(refusal)?;
+                    self.files.open(&self.root, found).await?
+                }
+                opened => opened?,
+            };
             Ok(download::source(opened, chunk_size(request.options())))
         })
     }

@@ -46,7 +46,7 @@ const OWN: [HeaderName; 12] = [
 
 /// Reads files from an HTTP or HTTPS server, and takes no writes.
 ///
-/// An RRQ becomes a GET of the base followed by [`Request::path`]. `tsize` is known if the server sends a
+/// An RRQ becomes a GET of the base followed by [`Request::path`] and, if there is one, [`Request::query`]. `tsize` is known if the server sends a
 /// `Content-Length`. What the server answers becomes:
 ///
 /// | answer                               | for the peer                            |
@@ -222,7 +222,9 @@ impl Http {
         let new = || Upstream::new(&self.settings).map(|upstream| Gateway::new(upstream, self.rules));
         let gateway = self.gateway.get_or_init(new).as_ref().map_err(|why| Refusal::internal().because(why))?;
         let headers = if self.rules.identify { identity::headers(request) } else { HeaderMap::new() };
-        gateway.open(Ask { url: self.settings.base.join(request.path()), headers }).await
+        let mut url = self.settings.base.join(request.path());
+        url.set_query(request.query());
+        gateway.open(Ask { url, headers }).await
     }
 }
 
