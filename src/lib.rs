@@ -31,6 +31,7 @@
 //! - A [`Refusal`] is what a client is told when it is not served; an [`Error`] is what you are told.
 //! - [`Client`] gets and puts files.
 //! - [`stats`] tells what became of each transfer.
+//! - [`probe`] tests servers: as boot clients fetch, over a wire that loses what you like.
 //!
 //! # The pure core
 //!
@@ -63,6 +64,7 @@ pub mod handlers;
 pub mod netascii;
 pub mod options;
 pub mod packet;
+pub mod probe;
 #[cfg(feature = "net")]
 mod server;
 #[cfg(feature = "net")]

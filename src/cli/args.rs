@@ -19,6 +19,7 @@ use super::manual::{Completions, Man};
 use super::values::Header;
 use super::{
     journal::LogTarget,
+    probe::Probe,
     values::{self, Listen, Remote, Source},
 };
 
@@ -48,6 +49,7 @@ pub enum Command {
     Serve(Serve),
     Get(Get),
     Put(Put),
+    Probe(Probe),
     #[cfg(feature = "manual")]
     Completions(Completions),
     #[cfg(feature = "manual")]

@@ -1,7 +1,7 @@
 //! The program: its command line, and what it does with the library.
 //!
-//! It exits with 0 if all went well, 1 if something failed, 2 if the command line is wrong, and 130 if a signal ended a
-//! transfer of the client.
+//! It exits with 0 if all went well, 1 if something failed, 2 if the command line is wrong, 3 if `probe` saw something
+//! odd, and 130 if a signal ended a transfer of the client.
 
 mod args;
 mod bars;
@@ -11,6 +11,7 @@ mod journal;
 mod logging;
 #[cfg(feature = "manual")]
 mod manual;
+mod probe;
 mod put;
 mod remote;
 mod serve;
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Get(args) => get::run(args),
         Command::Put(args) => put::run(args),
+        Command::Probe(args) => probe::run(&args),
         #[cfg(feature = "manual")]
         Command::Completions(args) => manual::completions(&args),
         #[cfg(feature = "manual")]
