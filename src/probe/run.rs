@@ -212,12 +212,16 @@ impl<F: FnMut(&Happened)> Line<F> {
             }
             self.spoke = Instant::now();
             self.judge.sent(&packet);
-            let copies = self.pass(Way::Sent, self.peer.unwrap_or(self.server), &packet);
+            let copies = self.pass(Way::Sent, self.to(&packet), &packet);
             for delay in copies {
                 self.carry(delay, Way::Sent, &packet)?;
             }
         }
         Ok(())
+    }
+
+    fn to(&self, packet: &Packet) -> SocketAddr {
+        self.peer.filter(|_| !matches!(packet, Packet::Rrq(_))).unwrap_or(self.server)
     }
 
     /// The wire has this packet: what becomes of it.
@@ -237,7 +241,7 @@ impl<F: FnMut(&Happened)> Line<F> {
         match way {
             Way::Sent => {
                 self.report.datagrams.0 += 1;
-                match self.socket.send_to(&packet.encode(), self.peer.unwrap_or(self.server)) {
+                match self.socket.send_to(&packet.encode(), self.to(packet)) {
                     // It was told that nobody is there; that may change.
                     Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
                     other => other.map(drop),
@@ -285,6 +289,11 @@ impl<F: FnMut(&Happened)> Line<F> {
         };
         if from.ip() != self.server.ip() {
             self.judge.warn(Warning::OtherAddress(from.ip()));
+            return Ok(());
+        }
+        // A late packet for somebody who had this port before is no answer.
+        let answers = matches!(packet, Packet::Oack(_) | Packet::Data { block: 1, .. } | Packet::Error { .. });
+        if self.peer.is_none() && !answers {
             return Ok(());
         }
         self.report.first_answer.get_or_insert(self.start.elapsed());
