@@ -172,6 +172,7 @@ impl Client {
             acked: progress.acked,
             retransmits: progress.retransmits,
             blksize: progress.agreed.blksize(),
+            hint: None,
         };
         match record.outcome {
             Outcome::Complete | Outcome::ProbablyComplete => Ok(record),

@@ -61,6 +61,7 @@ mod driver;
 pub mod error;
 pub mod handler;
 pub mod handlers;
+pub mod hint;
 pub mod netascii;
 pub mod options;
 pub mod packet;

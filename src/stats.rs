@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    hint::Hint,
     options::Direction,
     packet::Options,
     transfer::{Outcome, Progress},
@@ -51,6 +52,8 @@ pub struct Record {
     pub retransmits: u64,
     /// Bytes in a full block.
     pub blksize: u16,
+    /// What may help where it failed in a way that is known. Always `None` on a client.
+    pub hint: Option<Hint>,
 }
 
 /// One transfer that is running.

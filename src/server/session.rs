@@ -20,6 +20,7 @@ use crate::{
     },
     error::{ErrorCode, Refusal},
     handler::Request,
+    hint::{Hint, Seen},
     options::{self, Agreed, Direction},
     packet::{self, Mode, Options, Packet},
     socket::Outgoing,
@@ -52,6 +53,8 @@ pub(super) type Asked = (usize, SocketAddr, Option<IpAddr>);
 struct End {
     outcome: Outcome,
     progress: Progress,
+    /// Of the file, where it is known.
+    size: Option<u64>,
     granted: Options,
     last_ack: Option<u16>,
 }
@@ -83,6 +86,15 @@ impl Session {
         };
         let received = end.outcome == Outcome::Complete && self.direction == Direction::Write;
         shard.end(&self, end.last_ack.filter(|_| received));
+        let hint = Hint::find(&Seen {
+            direction: self.direction,
+            outcome: &end.outcome,
+            progress: &end.progress,
+            asked: &self.request.options,
+            granted: &end.granted,
+            size: end.size,
+            single_port: shard.shared.settings.single_port,
+        });
         let record = Record {
             peer: self.key.1,
             local: self.local,
@@ -98,10 +110,14 @@ impl Session {
             acked: end.progress.acked,
             retransmits: end.progress.retransmits,
             blksize: end.progress.agreed.blksize(),
+            hint,
         };
         match record.outcome {
             Outcome::Probe => log::debug!("{record}"),
             _ => log::info!("{record}"),
+        }
+        if let Some(hint) = &record.hint {
+            log::info!("{}: {hint}", record.peer);
         }
         if let Some(hook) = &shard.shared.on_end {
             hook(&record);
@@ -113,7 +129,7 @@ impl Session {
 impl From<Outcome> for End {
     fn from(outcome: Outcome) -> Self {
         let progress = Progress::new(Agreed::plain(Mode::Octet));
-        Self { outcome, progress, granted: Options::new(), last_ack: None }
+        Self { outcome, progress, size: None, granted: Options::new(), last_ack: None }
     }
 }
 
@@ -131,7 +147,8 @@ impl Line<'_> {
         let (agreed, oack) = self.answer(source.size());
         self.live.set_size(source.size());
         let transfer = Transfer::send(oack.clone(), agreed, self.shard.shared.settings.timing);
-        Ok(self.drive(transfer, Feed::Read(source), oack).await)
+        let size = source.size();
+        Ok(End { size, ..self.drive(transfer, Feed::Read(source), oack).await })
     }
 
     async fn write(&self, request: &Request) -> Result<End, Outcome> {
@@ -187,7 +204,7 @@ impl Line<'_> {
 
     async fn drive(&self, mut transfer: Transfer, mut feed: Feed<'_>, granted: Options) -> End {
         let (outcome, last_ack) = driver::run(self, &mut transfer, &mut feed).await;
-        End { outcome, progress: transfer.progress(), granted, last_ack }
+        End { outcome, progress: transfer.progress(), size: None, granted, last_ack }
     }
 
     /// Says no before the transfer has begun.
