@@ -254,3 +254,52 @@ fn the_status_page_is_there_if_wanted() {
     let said = failure(&["serve", "--listen", "127.0.0.1:0", "--status", &at, path(directory.path())]);
     assert!(said.contains(&at) && said.contains("--status"), "{said}");
 }
+
+#[test]
+fn a_probe_says_what_the_server_did() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("file"), [7; 30_000]).unwrap();
+    let server = Server::start(&["-q", path(directory.path())]);
+    let address = server.address.as_str();
+
+    let output = run(&["probe", address, "file", "--as", "edk2", "--lose-received", "4", "--lose-sent", "-1"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for step in [
+        " RRQ file octet tsize=0 blksize=1468 windowsize=4\n",
+        " ERROR 8 \"User aborted the transfer\"\n",
+        "EDK2: size known, 0 bytes",
+        " RRQ file octet blksize=1468 windowsize=4\n",
+        "   OACK blksize=1468 windowsize=4 from 127.0.0.1:",
+        "   DATA 3, 1468 bytes [lost]\n",
+        "   DATA 3, 1468 bytes again\n",
+        " ACK 21 [lost]\n",
+        "EDK2: complete, 30000 bytes in ",
+        "packets came when all was over",
+    ] {
+        assert!(said.contains(step), "{step:?} is not in\n{said}");
+    }
+    assert!(said.contains("… ") && !said.contains("DATA 12,"), "long runs are left out:\n{said}");
+    let all = run(&["probe", address, "file", "--verbose"]);
+    assert!(text(&all.stdout).contains("DATA 12,"));
+
+    let output = run(&["probe", "-q", address, "missing"]);
+    assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(1), 1));
+    for wrong in [["--lose-sent", "0"], ["--delay-sent", "3"], ["--as", "amiga"]] {
+        assert_eq!(run(&["probe", address, "file", wrong[0], wrong[1]]).status.code(), Some(2), "{wrong:?}");
+    }
+
+    // One that grants what nobody asked for.
+    let odd = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = odd.local_addr().unwrap().to_string();
+    let answers = std::thread::spawn(move || {
+        for answer in [&b"\0\x06blksize\x00512\0timeout\x001\0"[..], b"\0\x03\0\x01end"] {
+            let (_, peer) = odd.recv_from(&mut [0; 600]).unwrap();
+            odd.send_to(answer, peer).unwrap();
+        }
+    });
+    let output = run(&["probe", &address, "file", "--as", "grub"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stdout).contains("warning: the server sent the option timeout, which was not asked for"));
+    answers.join().unwrap();
+}

@@ -20,6 +20,7 @@ use crate::{
     },
     error::{ErrorCode, Refusal},
     handler::Request,
+    hint::{Hint, Seen},
     options::{self, Agreed, Direction},
     packet::{self, Mode, Options, Packet},
     socket::Outgoing,
@@ -85,6 +86,15 @@ impl Session {
         };
         let received = end.outcome == Outcome::Complete && self.direction == Direction::Write;
         shard.end(&self, end.last_ack.filter(|_| received));
+        let hint = Hint::find(&Seen {
+            direction: self.direction,
+            outcome: &end.outcome,
+            progress: &end.progress,
+            asked: &self.request.options,
+            granted: &end.granted,
+            size: live.size(),
+            single_port: shard.shared.settings.single_port,
+        });
         let record = Record {
             id: live.id(),
             peer: self.key.1,
@@ -105,9 +115,13 @@ impl Session {
             retransmits: end.progress.retransmits,
             blksize: end.progress.agreed.blksize(),
             windowsize: end.progress.agreed.windowsize(),
+            hint,
         };
         let level = if record.outcome == Outcome::Probe { log::Level::Debug } else { log::Level::Info };
         log::log!(target: "tuffet::transfers", level, "{record}");
+        if let Some(hint) = &record.hint {
+            log::info!("{}: {hint}", record.peer);
+        }
         for hook in &shard.shared.on_end {
             hook(&record);
         }
