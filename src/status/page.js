@@ -189,6 +189,20 @@ function spread(samples) {
   return Array.from({ length: POINTS }, (_, i) => samples[Math.floor((i * samples.length) / POINTS)]);
 }
 
+// Those who got no answer at all
+
+function showUnanswered(clients) {
+  // What is long over explains nothing.
+  const recent = clients.filter((client) => client.last < 600).slice(0, 8);
+  by("unanswered").hidden = recent.length === 0;
+  by("turned-away").replaceChildren(...recent.map((client) => {
+    const item = make("li");
+    const times = client.requests + (client.requests === 1 ? " request, " : " requests, ") + ago(client.last * 1000);
+    item.append(make("b", "", client.client), make("span", "", client.reason), make("small", "", times));
+    return item;
+  }));
+}
+
 // Machines
 
 function known(client) {
@@ -386,6 +400,7 @@ function show(answer) {
   expect(answer.running, ended);
   showTotals(answer);
   showRunning(answer.running, answer.running_total, ended);
+  showUnanswered(answer.unanswered);
   showMachines();
 }
 
