@@ -45,6 +45,7 @@
 //! | `net` | the server and the client, on smol | through `cli` |
 //! | `directory` | [`handlers::Directory`] | through `cli` |
 //! | `http` | [`handlers::Http`], with reqwest and rustls | yes |
+//! | `rules` | [`rules`] and [`handlers::Rewrite`] | yes |
 //! | `serde` | what [`stats`] tells can be serialized | through `cli` |
 //! | `status` | a page, metrics and an API that show what a server does | yes |
 //! | `cli` | the program `tuffet` | yes |
@@ -55,7 +56,7 @@
 
 // The pages of a smaller build name what it is without.
 #![cfg_attr(
-    not(all(feature = "directory", feature = "http", feature = "status")),
+    not(all(feature = "directory", feature = "http", feature = "rules", feature = "status")),
     allow(rustdoc::broken_intra_doc_links)
 )]
 
@@ -69,6 +70,8 @@ pub mod handlers;
 pub mod netascii;
 pub mod options;
 pub mod packet;
+#[cfg(feature = "rules")]
+pub mod rules;
 #[cfg(feature = "net")]
 mod server;
 #[cfg(feature = "net")]

@@ -33,6 +33,11 @@ Examples:
   tuffet serve http://192.168.0.2/netboot/         serve what a web server has
   tuffet serve ./overrides http://192.168.0.2/     the first that has a file gives it
   tuffet serve --listen :6969 --upload ./configs   take uploads too, on a port that needs no root
+  tuffet serve --map '^x64/(.*)=>http://mirror/$1' some names are files of a web server
+
+A TARGET has $1 or ${name} for groups of the REGEX, and ${path}, ${client}, ${server} and ${mac}; of several, as in
+A=>B=>C, the first that is there is served. CLIENTS are networks, addresses and MAC addresses or their beginnings, with
+commas. `tuffet explain` tells what becomes of a request.
 
 Sizes are written 512K, 64M, 2G (of 1024); times 500ms, 5s, 1m, and a number alone is seconds.
 Every option can be set in the environment: --max-upload is TUFFET_MAX_UPLOAD.
@@ -49,6 +54,8 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Serve(Box<Serve>),
+    #[cfg(feature = "rules")]
+    Explain(Box<super::explain::Explain>),
     Get(Get),
     Put(Put),
     #[cfg(feature = "manual")]
@@ -111,6 +118,10 @@ pub struct Serve {
     #[cfg(all(feature = "sandbox", target_os = "linux"))]
     #[command(flatten)]
     pub sandbox: super::sandbox::Sandbox,
+
+    #[cfg(feature = "rules")]
+    #[command(flatten)]
+    pub names: super::rules::Names,
 
     #[cfg(feature = "http")]
     #[command(flatten)]

@@ -1,11 +1,13 @@
 //! The program: its command line, and what it does with the library.
 //!
-//! It exits with 0 if all went well, 1 if something failed, 2 if the command line is wrong, and 130 if a signal ended a
+//! It exits with 0 if all went well, 1 if something failed or would not be served, 2 if the command line is wrong, and 130 if a signal ended a
 //! transfer of the client.
 
 mod args;
 mod bars;
 mod container;
+#[cfg(feature = "rules")]
+mod explain;
 mod format;
 mod get;
 mod journal;
@@ -15,6 +17,8 @@ mod logging;
 mod manual;
 mod put;
 mod remote;
+#[cfg(feature = "rules")]
+mod rules;
 #[cfg(all(feature = "sandbox", target_os = "linux"))]
 mod sandbox;
 mod serve;
@@ -39,6 +43,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(args) => serve::run(&args),
+        #[cfg(feature = "rules")]
+        Command::Explain(args) => explain::run(&args),
         Command::Get(args) => get::run(args),
         Command::Put(args) => put::run(args),
         #[cfg(feature = "manual")]

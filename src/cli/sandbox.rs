@@ -82,7 +82,7 @@ impl Plan {
             directories: directories.collect(),
             readable: Vec::new(),
             appendable: args.log_file.iter().map(directory_of).collect(),
-            connects: connects(&args.sources),
+            connects: connects(urls(args)),
         }
     }
 }
@@ -145,9 +145,20 @@ fn check_access(plan: &Plan, identity: &Identity) -> Result<()> {
     Ok(())
 }
 
+/// All URLs that may be asked.
+fn urls(args: &Serve) -> impl Iterator<Item = &str> {
+    let sources = args.sources.iter().filter_map(|source| match source {
+        Source::Url(url) => Some(url.as_str()),
+        _ => None,
+    });
+    #[cfg(feature = "rules")]
+    let sources = sources.chain(args.names.urls());
+    sources
+}
+
 /// The ports of the web servers, of where they may redirect to, and of the proxies of the environment.
-fn connects(sources: &[Source]) -> Vec<u16> {
-    let mut ports: Vec<u16> = sources.iter().filter_map(|source| port(source_url(source)?)).collect();
+fn connects<'a>(urls: impl Iterator<Item = &'a str>) -> Vec<u16> {
+    let mut ports: Vec<u16> = urls.filter_map(port).collect();
     if ports.is_empty() {
         return ports;
     }
@@ -160,13 +171,6 @@ fn connects(sources: &[Source]) -> Vec<u16> {
     ports.sort_unstable();
     ports.dedup();
     ports
-}
-
-fn source_url(source: &Source) -> Option<&str> {
-    match source {
-        Source::Url(url) => Some(url),
-        _ => None,
-    }
 }
 
 /// The port of a URL.
@@ -201,8 +205,8 @@ mod tests {
         ] {
             assert_eq!(port(url), Some(expected), "{url}");
         }
-        assert_eq!(connects(&[Source::Memory, Source::Directory(".".into())]), [0; 0]);
-        let ports = connects(&[Source::Url("http://host:8080/".into())]);
+        assert_eq!(connects([].into_iter()), [0; 0]);
+        let ports = connects(["http://host:8080/"].into_iter());
         assert!([53, 80, 443, 8080].iter().all(|port| ports.contains(port)), "{ports:?}");
     }
 }

@@ -62,16 +62,28 @@ fn open_log(path: &Path, format: Format) -> Result<LogFile> {
     Ok(LogFile::open(path, format).map_err(explain)?)
 }
 
-fn handler(args: &Serve) -> Result<Chain> {
+fn handler(args: &Serve) -> Result<Box<dyn Handler>> {
+    let chain = Chain::new(sources(args)?);
+    #[cfg(feature = "rules")]
+    return super::rules::apply(args, chain);
+    #[cfg(not(feature = "rules"))]
+    Ok(Box::new(chain))
+}
+
+/// What is served, each by itself.
+pub fn sources(args: &Serve) -> Result<Vec<Box<dyn Handler>>> {
     if args.upload && args.sources.iter().all(|source| matches!(source, Source::Url(_))) {
         return Err("--upload needs a directory or memory: for the files; name one too".into());
     }
-    let handlers = args.sources.iter().map(|source| match source {
+    args.sources.iter().map(|it| source(it, args)).collect()
+}
+
+pub fn source(source: &Source, args: &Serve) -> Result<Box<dyn Handler>> {
+    match source {
         Source::Directory(path) => directory(path, args),
         Source::Url(url) => http(url, args),
-        Source::Memory => Ok(Box::new(Memory::new().overwrite(args.overwrite)) as _),
-    });
-    Ok(Chain::new(handlers.collect::<Result<_>>()?))
+        Source::Memory => Ok(Box::new(Memory::new().overwrite(args.overwrite))),
+    }
 }
 
 fn directory(path: &Path, args: &Serve) -> Result<Box<dyn Handler>> {
@@ -84,6 +96,8 @@ fn directory(path: &Path, args: &Serve) -> Result<Box<dyn Handler>> {
         };
         format!("cannot serve {}: {error}{fix}", path.display())
     })?;
+    #[cfg(feature = "rules")]
+    let directory = directory.ignore_case(args.names.ignore_case);
     let directory = directory.uploads(args.upload).overwrite(args.overwrite).make_directories(args.mkdir);
     let explain = |error| format!("--upload-names {error}; a pattern is such as '*.cfg'");
     Ok(Box::new(args.uploads.apply(directory).map_err(explain)?))

@@ -7,12 +7,13 @@ use std::{
 use cap_std::{ambient_authority, fs::Dir};
 
 use crate::{
-    error::{Error, Refusal},
+    error::{Error, ErrorCode, Refusal},
     handler::{Answer, Handler, Request},
     packet::Options,
     source::Source,
 };
 
+mod case;
 mod download;
 mod open;
 mod partial;
@@ -48,6 +49,7 @@ pub struct Directory {
     path: PathBuf,
     files: Arc<open::Files>,
     uploads: bool,
+    ignore_case: bool,
     policy: Arc<policy::Policy>,
 }
 
@@ -59,7 +61,15 @@ impl Directory {
     pub fn new(root: impl AsRef<Path>) -> io::Result<Self> {
         let path = root.as_ref().to_path_buf();
         let root = Arc::new(Dir::open_ambient_dir(&path, ambient_authority())?);
-        Ok(Self { root, path, files: Arc::default(), uploads: false, policy: Arc::default() })
+        let (files, policy) = (Arc::default(), Arc::default());
+        Ok(Self { root, path, files, uploads: false, ignore_case: false, policy })
+    }
+
+    /// Whether a file may be read by a name that differs in upper and lower case (of ASCII), where there is none of the
+    /// very name. Defaults to no. A [request](Request::ignores_case) may ask for it too.
+    #[must_use]
+    pub fn ignore_case(self, ignore_case: bool) -> Self {
+        Self { ignore_case, ..self }
     }
 
     /// Whether files may be uploaded. Defaults to no: [`Refusal::denied`].
@@ -136,17 +146,36 @@ impl Directory {
     }
 
     async fn open(&self, request: &Request, path: PathBuf) -> Result<Arc<open::Opened>, Refusal> {
+        match self.open_exactly(request, path.clone()).await {
+            Err(refusal) if self.may_ignore_case(request, &refusal) => {
+                let root = self.root.clone();
+                let found = smol::unblock(move || case::find(&root, &path)).await;
+                self.open_exactly(request, found.ok_or(refusal)?).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_exactly(&self, request: &Request, path: PathBuf) -> Result<Arc<open::Opened>, Refusal> {
         if partial::is_partial(&path) {
             return Err(Refusal::not_found().because("an upload that is not complete"));
         }
         self.files.open((&self.root, &self.path), path, request.received()).await
     }
+
+    fn may_ignore_case(&self, request: &Request, refusal: &Refusal) -> bool {
+        (self.ignore_case || request.ignores_case()) && refusal.code() == ErrorCode::FILE_NOT_FOUND
+    }
 }
 
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { root: _, path, files: _, uploads, policy } = self;
-        f.debug_struct("Directory").field("path", path).field("uploads", uploads).field("policy", policy).finish()
+        let Self { root: _, path, files: _, uploads, ignore_case: _, policy } = self;
+        f.debug_struct("Directory")
+            .field("path", path)
+            .field("uploads", uploads)
+            .field("policy", policy)
+            .finish_non_exhaustive()
     }
 }
 

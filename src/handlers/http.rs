@@ -40,7 +40,7 @@ const OWN: [HeaderName; 12] = [
 
 /// Reads files from an HTTP or HTTPS server, and takes no writes.
 ///
-/// An RRQ becomes a GET of the base followed by [`Request::path`]. `tsize` is known if the server sends a
+/// An RRQ becomes a GET of the base followed by [`Request::path`] and, if there is one, [`Request::query`]. `tsize` is known if the server sends a
 /// `Content-Length`. What the server answers becomes:
 ///
 /// | answer                               | for the peer                            |
@@ -216,7 +216,8 @@ impl Http {
         let new = || Upstream::new(&self.settings).map(|upstream| Gateway::new(upstream, self.rules));
         let gateway = self.gateway.get_or_init(new).as_ref().map_err(|why| Refusal::internal().because(why))?;
         let headers = if self.identify { identity::headers(request) } else { HeaderMap::new() };
-        let url = self.settings.base.join(request.path());
+        let mut url = self.settings.base.join(request.path());
+        url.set_query(request.query());
         let origin = url.to_string();
         Ok(gateway.open(Ask { url, headers }).await?.with_origin(origin))
     }

@@ -6,6 +6,7 @@
 //! | [`Directory`] | the files of a directory, and takes uploads if told to | `directory` |
 //! | [`Http`] | the files below an HTTP(S) URL, shared and resumed | `http` |
 //! | [`Memory`] | files that it keeps in memory | |
+//! | [`Rewrite`] | what another handler has, by other names | `rules` |
 
 mod chain;
 #[cfg(feature = "directory")]
@@ -13,6 +14,8 @@ mod directory;
 #[cfg(feature = "http")]
 mod http;
 mod memory;
+#[cfg(feature = "rules")]
+mod rewrite;
 #[cfg(feature = "http")]
 mod shared;
 
@@ -22,6 +25,8 @@ pub use directory::Directory;
 #[cfg(feature = "http")]
 pub use http::Http;
 pub use memory::Memory;
+#[cfg(feature = "rules")]
+pub use rewrite::Rewrite;
 
 #[cfg(test)]
 mod testing {

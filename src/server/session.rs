@@ -15,7 +15,7 @@ use super::shard::{Key, Shard};
 use crate::{
     driver::{
         self, Wire,
-        feed::{Feed, Upload, caught},
+        feed::{Feed, Upload, caught, caught_now},
         mailbox::Mailbox,
     },
     error::{ErrorCode, Refusal},
@@ -134,7 +134,7 @@ impl Line<'_> {
     async fn read(&self, request: &Request) -> Result<End, Outcome> {
         let handler = &self.shard.shared.handler;
         let source = self.opened(caught(async { handler.read(request).await })).await?;
-        let (agreed, oack) = self.answer(source.size());
+        let (agreed, oack) = self.answer(request, source.size())?;
         self.live.set_size(source.size());
         let origin = source.shared_origin();
         let transfer = Transfer::send(oack.clone(), agreed, self.shard.shared.settings.timing);
@@ -143,7 +143,7 @@ impl Line<'_> {
     }
 
     async fn write(&self, request: &Request) -> Result<End, Outcome> {
-        let (agreed, oack) = self.answer(None);
+        let (agreed, oack) = self.answer(request, None)?;
         let most = self.shard.shared.settings.max_upload;
         if agreed.tsize().is_some_and(|size| size > most) {
             return Err(self.refuse(Refusal::too_big()));
@@ -156,12 +156,14 @@ impl Line<'_> {
         Ok(self.drive(transfer, Feed::Write(upload), oack).await)
     }
 
-    fn answer(&self, size: Option<u64>) -> (Agreed, Options) {
-        let packet::Request { mode, options, .. } = &*self.session.request;
-        let limits = options::Limits { blksize: self.session.blksize, ..self.shard.shared.settings.limits.clone() };
-        let (agreed, oack) = options::answer(options, self.session.direction, *mode, &limits, size);
+    fn answer(&self, request: &Request, size: Option<u64>) -> Result<(Agreed, Options), Outcome> {
+        let (options, direction) = (request.options(), self.session.direction);
+        let mut limits = options::Limits { blksize: self.session.blksize, ..self.shard.shared.settings.limits.clone() };
+        let limited = caught_now(|| self.shard.shared.handler.limit(request, direction, &mut limits));
+        limited.map_err(|refusal| self.refuse(refusal))?;
+        let (agreed, oack) = options::answer(options, direction, request.mode(), &limits, size);
         log::debug!("{}: asked for {options}, granted {oack}", self.session.key.1);
-        (agreed, oack)
+        Ok((agreed, oack))
     }
 
     /// Waits for the handler, for as long as the client does.
