@@ -132,16 +132,22 @@ pub(super) fn is_client(peer: SocketAddr, asked: Option<IpAddr>, own: &[SocketAd
     peer.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast && !is_own
 }
 
-impl fmt::Display for Dropped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Dropped {
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
             Self::Source => "no client has this address",
             Self::Stopping => "stopping",
             Self::Requests => "too many requests of this address",
             Self::Client => "too many transfers of this address",
             Self::Full => "too many transfers",
             Self::Errors => "too many errors",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
     }
 }
 

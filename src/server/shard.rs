@@ -235,6 +235,7 @@ impl Shard {
 
     fn leave_unanswered(&self, peer: SocketAddr, dropped: Dropped) {
         drop_silently(peer, dropped);
+        self.shared.registry.turn_away(peer.ip(), dropped.reason(), self.now());
         match dropped {
             Dropped::Source | Dropped::Stopping => self.tally.unanswered.add(1),
             _ => self.tally.over_limit.add(1),

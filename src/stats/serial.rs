@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Display};
 use humantime::format_rfc3339_millis;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use super::{Record, Snapshot};
+use super::{Record, Snapshot, Unanswered};
 use crate::{options::Direction, packet::Options, transfer::Outcome};
 
 impl Serialize for Record {
@@ -49,6 +49,17 @@ impl Serialize for Snapshot {
         fields.serialize_field("bytes", &self.bytes)?;
         fields.serialize_field("size", &self.size)?;
         fields.serialize_field("seconds", &self.since.as_secs_f64())?;
+        fields.end()
+    }
+}
+
+impl Serialize for Unanswered {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Unanswered", 4)?;
+        fields.serialize_field("client", &Text(self.client))?;
+        fields.serialize_field("reason", self.reason)?;
+        fields.serialize_field("requests", &self.requests)?;
+        fields.serialize_field("last", &self.last.elapsed().as_secs_f64())?;
         fields.end()
     }
 }
