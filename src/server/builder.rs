@@ -45,9 +45,9 @@ pub(super) struct Settings {
     pub(super) batched: bool,
 }
 
-impl Default for Builder {
+impl Default for Settings {
     fn default() -> Self {
-        let settings = Settings {
+        Self {
             limits: Limits::default(),
             mtu: true,
             timing: Timing::default(),
@@ -60,9 +60,14 @@ impl Default for Builder {
             shards: 1,
             drain: Duration::from_secs(10),
             batched: true,
-        };
+        }
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
         let nothing = crate::read(async |_| Err::<&str, _>(Refusal::not_found()));
-        Self { listen: Vec::new(), settings, handler: Box::new(nothing), on_end: None }
+        Self { listen: Vec::new(), settings: Settings::default(), handler: Box::new(nothing), on_end: None }
     }
 }
 
