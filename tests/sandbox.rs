@@ -156,7 +156,8 @@ fn it_serves_takes_and_logs_without_privileges() {
     let options = ["--upload", "--overwrite", "--mkdir", "--keep-versions", "1", "--log-file", text(&log)];
     let server = Server::start(&[&options[..], &[text(&root)]].concat());
     server.assert_has_no_privileges();
-    assert_eq!(server.get("file").stdout, b"text");
+    let get = ["get", "-q", "--blksize", "65464", &server.address, "file", "-"];
+    assert_eq!(tuffet(&get).output().unwrap().stdout, b"text");
     for round in ["one", "two", "three"] {
         for name in ["new", "sub/new"] {
             let put = server.put(name, round);
@@ -172,6 +173,8 @@ fn it_serves_takes_and_logs_without_privileges() {
     // There are threads by now, and they have no more than the first.
     server.assert_has_no_privileges();
     let said = server.stop();
+    // The MTU of the loopback was found out.
+    assert!(said.contains(" blksize=65464"), "{said}");
     assert!(said.contains("sandbox: user ") && said.contains("no capabilities, no new privileges"), "{said}");
     assert_eq!(fs::read_to_string(log).unwrap().lines().filter(|line| line.contains(" complete ")).count(), 7);
 }
