@@ -185,6 +185,30 @@ fn uploads_are_kept_apart_and_their_versions_too() {
     assert!(said.contains("would be left free"), "{said}");
 }
 
+/// Where the file system has files without a name, as nearly all of Linux do.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_that_is_killed_leaves_no_part_of_an_upload() {
+    let served = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["--upload", "--overwrite", path(served.path())]);
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"\0\x02new\0octet\0blksize\x0060000\0", &server.address).unwrap();
+    let mut answer = [0; 600];
+    let (_, from) = client.recv_from(&mut answer).unwrap();
+    for block in 1..=10 {
+        client.send_to(&[&[0, 3, 0, block][..], &[7; 60_000]].concat(), from).unwrap();
+        while answer[..4] != [0, 4, 0, block] {
+            client.recv_from(&mut answer).unwrap();
+        }
+    }
+    let files = || fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().flatten();
+    let sizes = files().filter_map(|file| fs::metadata(file.path()).ok()).map(|file| file.len());
+    assert!(sizes.max() >= Some(500_000), "the bytes are on the disk");
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    assert_eq!(served.path().read_dir().unwrap().count(), 0);
+}
+
 #[test]
 fn standard_input_is_put_into_memory() {
     let server = Server::start(&["memory:"]);

@@ -41,6 +41,8 @@ pub(super) struct Session {
     /// Largest blksize for this client.
     pub(super) blksize: u16,
     pub(super) began: Instant,
+    /// When the first packet went out, if the handler has come that far.
+    pub(super) answered: Cell<Option<Instant>>,
     /// When the peer was last heard, if it has answered.
     pub(super) heard: Cell<Option<Instant>>,
     pub(super) mailbox: Rc<Mailbox>,
@@ -230,6 +232,9 @@ impl Line<'_> {
 
 impl Wire for Line<'_> {
     fn send(&self, packet: &Packet) {
+        if self.session.answered.get().is_none() {
+            self.session.answered.set(Some(self.shard.now()));
+        }
         self.shard.send(self.session.key.0, Outgoing::new(self.session.key.1, self.session.from, packet));
     }
 
