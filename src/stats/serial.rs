@@ -136,7 +136,7 @@ mod tests {
             retransmits: 0,
             blksize: 512,
             windowsize: 1,
-            hint: Some(Hint::NoOptions),
+            hint: Some(Hint::SinglePort),
         };
         let expected = r#"{"time":"1970-01-01T00:00:00.000Z","id":7,"client":"10.0.0.7:2070","server":"10.0.0.7:2070",
             "direction":"read","filename":"/a\u001b\"<b>","path":"a\u001b\"<b>","origin":"/srv/a","outcome":"refused",
@@ -146,7 +146,7 @@ mod tests {
         let json = serde_json::to_string(&record).unwrap();
         assert_eq!(
             json,
-            expected.lines().map(str::trim_start).collect::<String>().replace("HINT", &Hint::NoOptions.to_string())
+            expected.lines().map(str::trim_start).collect::<String>().replace("HINT", &Hint::SinglePort.to_string())
         );
     }
 }
