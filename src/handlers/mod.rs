@@ -2,11 +2,14 @@
 //!
 //! | handler | serves | feature |
 //! |---|---|---|
+//! | [`Bucket`] | the objects of a bucket of S3, Google or Azure, and takes uploads if told to | `object-store` |
 //! | [`Chain`] | what the first of several handlers has | |
 //! | [`Directory`] | the files of a directory, and takes uploads if told to | `directory` |
 //! | [`Http`] | the files below an HTTP(S) URL, shared and resumed | `http` |
 //! | [`Memory`] | files that it keeps in memory | |
 
+#[cfg(feature = "object-store")]
+mod bucket;
 mod chain;
 #[cfg(feature = "directory")]
 mod directory;
@@ -16,6 +19,8 @@ mod memory;
 #[cfg(feature = "http")]
 mod shared;
 
+#[cfg(feature = "object-store")]
+pub use bucket::Bucket;
 pub use chain::Chain;
 #[cfg(feature = "directory")]
 pub use directory::Directory;

@@ -99,7 +99,8 @@ impl<U: Upstream> Object<U> {
     /// Whether a reader can begin with what is there, or is on its way.
     pub(super) fn has_beginning(&self) -> bool {
         let state = self.state();
-        let comes = |fetch: &Running| fetch.position == fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let had = |fetch: &Running| fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
+        let comes = |fetch: &Running| fetch.position == had(fetch);
         self.size == 0 || state.fetches.iter().any(comes) || self.cache.find(self.id, 0).is_some()
     }
 
