@@ -23,7 +23,7 @@ const SERVE_EXAMPLES: &str = "\
 Examples:
   tuffet serve ./tftpboot                          serve a directory on port 69
   tuffet serve http://192.168.0.2/netboot/         serve what a web server has
-  tuffet serve s3://bucket/netboot --cache 64M     serve a bucket, with the settings of AWS_* in the environment
+  tuffet serve s3://bucket/netboot --cache 64M     serve a bucket, with the settings of AWS_*
   tuffet serve ./overrides http://192.168.0.2/     the first that has a file gives it
   tuffet serve --listen :6969 --upload ./configs   take uploads too, on a port that needs no root
 
@@ -50,7 +50,7 @@ pub enum Command {
 #[derive(Args, Debug)]
 #[command(after_help = SERVE_EXAMPLES, mut_args = |arg| arg.hide_env(true))]
 pub struct Serve {
-    /// Directory, http:// or https:// URL, s3://, gs:// or az:// bucket, or `memory:`; the first that has a file gives it
+    /// Directory, URL (http, https, s3, gs, az) or `memory:`; the first that has a file gives it
     #[arg(value_name = "SOURCE", default_value = ".", env = "TUFFET_SOURCE")]
     #[arg(value_parser = OsStringValueParser::new().try_map(Source::try_from))]
     pub sources: Vec<Source>,
@@ -140,7 +140,7 @@ pub struct Serve {
 #[cfg(feature = "http")]
 #[derive(Args, Debug)]
 pub struct Web {
-    /// Memory for files that several clients fetch, per web server or bucket; 0 is none
+    /// Memory for files that several clients fetch, for each source; 0 is none
     #[arg(long, value_name = "SIZE", env = "TUFFET_CACHE", default_value = "0", value_parser = values::size)]
     #[arg(help_heading = "Web servers")]
     pub cache: u64,
