@@ -4,7 +4,7 @@ mod answer;
 mod base;
 mod identity;
 mod sharing;
-mod tls;
+pub(super) mod tls;
 mod upstream;
 mod validator;
 

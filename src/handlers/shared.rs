@@ -89,7 +89,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn refusal(self) -> Refusal {
+    pub(super) fn refusal(self) -> Refusal {
         match self {
             Self::Outage(refusal) | Self::Passing(refusal) | Self::Final(refusal) => refusal,
         }

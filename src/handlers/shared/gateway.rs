@@ -50,6 +50,12 @@ impl<U: Upstream> Gateway<U> {
         self.cache.used()
     }
 
+    /// Asks anew for what has been changed.
+    #[cfg(feature = "object-store")]
+    pub(in crate::handlers) fn forget(&self, ask: &U::Ask) {
+        self.names.forget(&ask.to_string());
+    }
+
     /// The file, in a tokio context.
     pub(in crate::handlers) async fn open(&self, ask: U::Ask) -> Result<Source, Refusal> {
         let turn = match self.names.name(&ask.to_string()).known().await {

@@ -118,8 +118,8 @@ impl<U: Upstream> Object<U> {
             return true;
         }
         let state = self.state();
-        let comes =
-            |fetch: &Running| fetch.position == fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
+        let had = |fetch: &Running| fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
+        let comes = |fetch: &Running| fetch.position == had(fetch);
         self.size == 0 || state.fetches.iter().any(comes) || self.cache.find(self.id, 0).is_some()
     }
 
