@@ -48,6 +48,7 @@
 //! | `http` | [`handlers::Http`], with reqwest and rustls | yes |
 //! | `cli` | the program `tuffet` | yes |
 //! | `manual` | its completions and its manual, written by itself | yes |
+//! | `probe` | its command `probe` | yes |
 //!
 //! A program that embeds the server wants `default-features = false, features = ["net"]`.
 

@@ -231,6 +231,7 @@ fn a_client_that_is_interrupted_leaves_nothing_behind() {
     assert_eq!(directory.path().read_dir().unwrap().count(), 0);
 }
 
+#[cfg(feature = "probe")]
 #[test]
 fn a_probe_says_what_the_server_did() {
     let directory = tempfile::tempdir().unwrap();

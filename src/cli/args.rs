@@ -15,11 +15,12 @@ use tuffet::{options::Limits, packet::Mode, transfer::Timing};
 
 #[cfg(feature = "manual")]
 use super::manual::{Completions, Man};
+#[cfg(feature = "probe")]
+use super::probe::Probe;
 #[cfg(feature = "http")]
 use super::values::Header;
 use super::{
     journal::LogTarget,
-    probe::Probe,
     values::{self, Listen, Remote, Source},
 };
 
@@ -49,6 +50,7 @@ pub enum Command {
     Serve(Serve),
     Get(Get),
     Put(Put),
+    #[cfg(feature = "probe")]
     Probe(Probe),
     #[cfg(feature = "manual")]
     Completions(Completions),

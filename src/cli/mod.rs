@@ -11,6 +11,7 @@ mod journal;
 mod logging;
 #[cfg(feature = "manual")]
 mod manual;
+#[cfg(feature = "probe")]
 mod probe;
 mod put;
 mod remote;
@@ -35,6 +36,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Get(args) => get::run(args),
         Command::Put(args) => put::run(args),
+        #[cfg(feature = "probe")]
         Command::Probe(args) => probe::run(&args),
         #[cfg(feature = "manual")]
         Command::Completions(args) => manual::completions(&args),

@@ -219,8 +219,7 @@ mod tests {
 
     #[test]
     fn sizes_and_good_byes() {
-        let mut judge = Judge::default();
-        judge.asked = options("tsize=0");
+        let mut judge = Judge { asked: options("tsize=0"), ..Judge::default() };
         judge.received(&Packet::Oack(options("tsize=9")), false);
         judge.received(&Packet::Data { block: 1, payload: vec![0; 8].into() }, true);
         judge.received(&Packet::Data { block: 1, payload: vec![0; 8].into() }, false);
