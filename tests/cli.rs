@@ -249,6 +249,7 @@ fn a_client_that_is_interrupted_leaves_nothing_behind() {
     assert_eq!(directory.path().read_dir().unwrap().count(), 0);
 }
 
+#[cfg(feature = "probe")]
 #[test]
 fn log_lines_are_json_if_wanted() {
     let directory = tempfile::tempdir().unwrap();

@@ -15,6 +15,8 @@ use tuffet::{options::Limits, packet::Mode, transfer::Timing};
 
 #[cfg(feature = "manual")]
 use super::manual::{Completions, Man};
+#[cfg(feature = "probe")]
+use super::probe::Probe;
 #[cfg(feature = "status")]
 use super::status::StatusArgs;
 #[cfg(feature = "http")]
@@ -22,7 +24,6 @@ use super::values::Header;
 use super::{
     format::LogFormat,
     journal::LogTarget,
-    probe::Probe,
     values::{self, Listen, Remote, Source},
 };
 
@@ -60,6 +61,7 @@ pub enum Command {
     Explain(Box<super::explain::Explain>),
     Get(Get),
     Put(Put),
+    #[cfg(feature = "probe")]
     Probe(Box<Probe>),
     #[cfg(feature = "manual")]
     Completions(Completions),
