@@ -22,6 +22,7 @@ use super::values::Header;
 use super::{
     format::LogFormat,
     journal::LogTarget,
+    probe::Probe,
     values::{self, Listen, Remote, Source},
 };
 
@@ -58,6 +59,7 @@ pub enum Command {
     Explain(Box<super::explain::Explain>),
     Get(Get),
     Put(Put),
+    Probe(Box<Probe>),
     #[cfg(feature = "manual")]
     Completions(Completions),
     #[cfg(feature = "manual")]

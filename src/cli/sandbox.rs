@@ -108,23 +108,22 @@ pub fn enter(plan: &Plan) -> Result<()> {
     // Opened as long as that is allowed.
     let rules = plan.landlock.then(|| landlock::Rules::new(plan)).transpose()?;
     let done = restrict(&choice.identity, rules)?;
-    let (level, user) = match &choice.why {
-        None => (Level::Info, choice.identity.to_string()),
-        Some(why) => (Level::Warn, format!("{}, because {why}", choice.identity)),
-    };
-    log::log!(level, "sandbox: user {user}; {done}");
+    let why = choice.why.map(|why| format!(", because {why}")).unwrap_or_default();
+    // Root without capabilities still owns most files: then landlock has to keep it from them.
+    let level = if choice.identity.is_root() && !done.confined { Level::Warn } else { Level::Info };
+    let (user, landlock) = (choice.identity, done.landlock);
+    log::log!(level, "sandbox: user {user}{why}; no capabilities, no new privileges, {landlock}");
     Ok(())
 }
 
 /// For this thread, and those that it starts.
-fn restrict(identity: &Identity, rules: Option<landlock::Rules>) -> Result<String> {
+fn restrict(identity: &Identity, rules: Option<landlock::Rules>) -> Result<landlock::Done> {
     capabilities::drop_bounding();
     identity.assume()?;
     capabilities::drop_all()?;
     identity.verify()?;
     rustix::thread::set_no_new_privs(true)?;
-    let landlock = rules.map_or_else(|| Ok("landlock refused by --no-landlock".into()), landlock::Rules::enforce)?;
-    Ok(format!("no capabilities, no new privileges, {landlock}"))
+    rules.map_or_else(|| Ok(landlock::Done::none("landlock refused by --no-landlock")), landlock::Rules::enforce)
 }
 
 /// Says now what would be an ERROR for each client.

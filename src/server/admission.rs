@@ -225,6 +225,37 @@ mod tests {
         assert_eq!((0..1000).filter(|_| bucket.take(start + Duration::from_secs(1))).count(), 50);
     }
 
+    fn admission(max_transfers: usize) -> Admission {
+        Admission::new(&Settings { max_transfers, ..Settings::default() })
+    }
+
+    #[test]
+    fn errors_are_bounded_and_recover() {
+        let (mut admission, start) = (admission(10), Instant::now());
+        assert_eq!((0..100_000).filter(|_| admission.refusal(start).is_ok()).count(), 20_000);
+        assert_eq!((0..100_000).filter(|_| admission.stranger(start).is_ok()).count(), 100);
+        let later = start + Duration::from_secs(1);
+        assert_eq!((0..100_000).filter(|_| admission.refusal(later).is_ok()).count(), 5_000);
+        assert_eq!((0..100_000).filter(|_| admission.stranger(later).is_ok()).count(), 50);
+    }
+
+    #[test]
+    fn places_are_counted_and_given_back() {
+        let mut admission = admission(1000);
+        (0..500).for_each(|_| admission.began(ip(1)));
+        assert_eq!(admission.room(ip(1), 500), Err(Dropped::Client));
+        assert_eq!(admission.room(ip(2), 500), Ok(()));
+        assert_eq!(admission.room(ip(2), 1000), Err(Dropped::Full));
+        admission.ended(ip(1));
+        assert_eq!(admission.room(ip(1), 499), Ok(()));
+        (0..499).for_each(|_| admission.ended(ip(1)));
+        assert!(admission.clients.is_empty());
+        // Where there are few, one address may have them all.
+        let mut few = self::admission(50);
+        (0..49).for_each(|_| few.began(ip(1)));
+        assert_eq!(few.room(ip(1), 49), Ok(()));
+    }
+
     #[test]
     fn a_flood_of_one_address_hurts_nobody_else() {
         let (mut rates, start) = (Rates::new(10), Instant::now());
