@@ -12,7 +12,7 @@ use std::{
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
     time::{Duration, Instant},
@@ -221,17 +221,33 @@ fn socket() -> UdpSocket {
     socket
 }
 
-fn work(server: SocketAddr, seed: u64, until: Instant) {
+/// All clients for a part of the time, and then until the server is done with them.
+fn work(serving: &Serving, seed: u64, time: Duration) {
+    let until = Instant::now() + time;
+    let (server, over) = (serving.addr(), AtomicBool::new(false));
     thread::scope(|scope| {
-        for n in 0..CLIENTS as u64 {
-            scope.spawn(move || {
-                let mut client = Client::new(server, seed.wrapping_add(n));
-                while Instant::now() < until {
-                    client.act();
-                }
-            });
-        }
+        let clients: Vec<_> = (0..CLIENTS as u64)
+            .map(|n| {
+                scope.spawn(move || {
+                    let mut client = Client::new(server, seed.wrapping_add(n));
+                    while Instant::now() < until {
+                        client.act();
+                    }
+                })
+            })
+            .collect();
+        // The records that nobody reads would be the largest part of the memory.
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                serving.records();
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        over.store(true, Relaxed);
     });
+    eventually("all have ended", || serving.counters().running == 0);
+    serving.records();
 }
 
 fn open_files() -> usize {
@@ -273,15 +289,10 @@ fn everything_adds_up_and_is_given_back() {
     };
     let mut serving = Serving::with(files(), set);
 
-    let quiet = |serving: &Serving| eventually("all have ended", || serving.counters().running == 0);
     // The first third fills what is kept for good: buffers, the memory of recent transfers, the allocator's own.
-    work(serving.addr(), seed, Instant::now() + Duration::from_secs_f64(seconds as f64 / 3.0));
-    quiet(&serving);
-    serving.records();
+    work(&serving, seed, Duration::from_secs_f64(seconds as f64 / 3.0));
     let (memory, idle_files) = (resident(), open_files());
-    work(serving.addr(), !seed, Instant::now() + Duration::from_secs_f64(seconds as f64 * 2.0 / 3.0));
-    quiet(&serving);
-    serving.records();
+    work(&serving, !seed, Duration::from_secs_f64(seconds as f64 * 2.0 / 3.0));
     let memory_after = resident();
     assert!(open_files() <= idle_files, "{idle_files} files when idle, {} after", open_files());
     assert!(memory_after < memory + 8 * 1024, "{memory} KiB after a third, {memory_after} KiB at the end");
