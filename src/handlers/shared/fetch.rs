@@ -145,6 +145,10 @@ impl<U: Upstream> Fetch<U> {
                 let had = self.skip.min(chunk.len() as u64);
                 self.skip -= had;
                 chunk.advance(had as usize);
+                let end = self.end.or(self.size).unwrap_or(u64::MAX);
+                if chunk.len() as u64 > end.saturating_sub(self.position) {
+                    return Err(Failure::Final(Refusal::upstream().because("the body is too long")));
+                }
                 if !chunk.is_empty() {
                     return Ok(Some(chunk));
                 }
