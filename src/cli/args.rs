@@ -188,7 +188,7 @@ pub struct Serve {
 #[derive(Args, Debug)]
 pub struct Web {
     /// Memory for files that several clients fetch, for each source; 0 is none
-    #[arg(long, value_name = "SIZE", env = "TUFFET_CACHE", default_value = "0", value_parser = values::size)]
+    #[arg(long, value_name = "SIZE", env = "TUFFET_CACHE", default_value = "2M", value_parser = values::size)]
     #[arg(help_heading = "Web servers")]
     pub cache: u64,
 
