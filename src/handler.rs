@@ -1,6 +1,6 @@
 //! What answers requests.
 
-use std::{fmt, future::Future, marker::PhantomData, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, marker::PhantomData, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
 
 use crate::{
     error::Refusal,
@@ -91,6 +91,7 @@ pub struct Request {
     renamed: Option<Arc<[u8]>>,
     query: Option<Arc<str>>,
     ignores_case: bool,
+    received: Option<Instant>,
 }
 
 impl Request {
@@ -101,7 +102,13 @@ impl Request {
     pub fn new(peer: SocketAddr, local: SocketAddr, packet: impl Into<Arc<packet::Request>>) -> Result<Self, Refusal> {
         let packet = packet.into();
         let path = String::from_utf8_lossy(&normalise(&packet.filename)?).into();
-        Ok(Self { peer, local, path, packet, renamed: None, query: None, ignores_case: false })
+        Ok(Self { peer, local, path, packet, received: None, renamed: None, query: None, ignores_case: false })
+    }
+
+    /// Notes when it came.
+    #[cfg(feature = "net")]
+    pub(crate) fn received_at(self, now: Instant) -> Self {
+        Self { received: Some(now), ..self }
     }
 
     /// The client's address and port (its TID).
@@ -142,6 +149,11 @@ impl Request {
     /// All options as they were asked, known or not.
     pub fn options(&self) -> &Options {
         &self.packet.options
+    }
+
+    /// When a server received it; `None` for one that was made otherwise.
+    pub fn received(&self) -> Option<Instant> {
+        self.received
     }
 
     /// What a handler that asks a web server puts behind the `?`, percent-encoded; others ignore it. Defaults to none.

@@ -30,7 +30,7 @@
 //!   one; an upload comes as one.
 //! - A [`Refusal`] is what a client is told when it is not served; an [`Error`] is what you are told.
 //! - [`Client`] gets and puts files.
-//! - [`stats`] tells what became of each transfer.
+//! - [`stats`] tells what became of each transfer, and [`status`] shows it to a browser and to Prometheus.
 //!
 //! # The pure core
 //!
@@ -46,13 +46,16 @@
 //! | `directory` | [`handlers::Directory`] | through `cli` |
 //! | `http` | [`handlers::Http`], with reqwest and rustls | yes |
 //! | `rules` | [`rules`] and [`handlers::Rewrite`] | yes |
+//! | `serde` | what [`stats`] tells can be serialized | through `cli` |
+//! | `status` | a page, metrics and an API that show what a server does | yes |
 //! | `cli` | the program `tuffet` | yes |
+//! | `sandbox` | the program gives up root and all files but its own (Linux) | yes |
 //!
 //! A program that embeds the server wants `default-features = false, features = ["net"]`.
 
 // The pages of a smaller build name what it is without.
 #![cfg_attr(
-    not(all(feature = "directory", feature = "http", feature = "rules")),
+    not(all(feature = "directory", feature = "http", feature = "rules", feature = "status")),
     allow(rustdoc::broken_intra_doc_links)
 )]
 
@@ -75,6 +78,8 @@ mod socket;
 pub mod source;
 #[cfg(feature = "net")]
 pub mod stats;
+#[cfg(feature = "status")]
+pub mod status;
 pub mod transfer;
 
 #[doc(no_inline)]

@@ -6,7 +6,7 @@ mod program;
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Command, Stdio},
 };
@@ -72,6 +72,9 @@ fn a_server_that_cannot_start_says_why_and_what_helps() {
 
     let said = failure(&["serve", "--listen", "127.0.0.1:0", "--upload", "http://127.0.0.1:1/"]);
     assert!(said.contains("--upload"), "{said}");
+
+    let said = failure(&["serve", "--listen", "127.0.0.1:0", "--upload-names", "a[", path(directory.path())]);
+    assert!(said.contains("--upload-names a["), "{said}");
 
     #[cfg(feature = "http")]
     {
@@ -158,6 +161,31 @@ fn files_are_put_and_got() {
 }
 
 #[test]
+fn uploads_are_kept_apart_and_their_versions_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let (served, file) = (directory.path().join("served"), directory.path().join("file"));
+    fs::create_dir(&served).unwrap();
+    let options = ["--upload", "--upload-per-client", "--upload-names", "*.cfg,*.txt", "--keep-versions", "1"];
+    let server = Server::start(&[&options[..], &[path(&served)]].concat());
+    for text in ["one", "two", "three"] {
+        fs::write(&file, text).unwrap();
+        assert!(run(&["put", &server.address, path(&file), "a.cfg"]).status.success());
+    }
+    let said = failure(&["put", &server.address, path(&file), "a.exe"]);
+    assert!(said.contains("ERROR 2"), "{said}");
+    assert_eq!(run(&["get", "-q", &server.address, "a.cfg", "-"]).stdout, b"three");
+    let own = served.join("127.0.0.1");
+    assert_eq!(fs::read(own.join("a.cfg.~2~")).unwrap(), b"two");
+    assert_eq!(own.read_dir().unwrap().count(), 2);
+    server.stop("-TERM");
+    let server = Server::start(&["--upload", "--min-free", "9999T", path(&served)]);
+    let said = failure(&["put", &server.address, path(&file), "b.cfg"]);
+    assert!(said.contains("ERROR 3"), "{said}");
+    let said = server.stop("-TERM");
+    assert!(said.contains("would be left free"), "{said}");
+}
+
+#[test]
 fn standard_input_is_put_into_memory() {
     let server = Server::start(&["memory:"]);
     let address = server.address.as_str();
@@ -179,4 +207,50 @@ fn a_client_that_is_interrupted_leaves_nothing_behind() {
     Command::new("kill").args(["-INT", &get.id().to_string()]).status().unwrap();
     assert_eq!(get.wait().unwrap().code(), Some(130));
     assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn log_lines_are_json_if_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    fs::write(directory.path().join("file \"1\""), "text").unwrap();
+    let server = Server::start(&["--log-format", "json", "--log-file", path(&log), path(directory.path())]);
+    let address = server.address.as_str();
+    assert!(run(&["get", address, "file \"1\"", "-"]).status.success());
+    failure(&["get", address, "\u{1b}[31m<b>", "-"]);
+    let said = server.stop("-TERM");
+
+    let objects = |text: &str| -> Vec<serde_json::Value> {
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    };
+    let lines = objects(&said);
+    assert!(lines.iter().all(|line| line["time"].is_string()), "{said}");
+    assert!(lines.iter().any(|line| line["level"] == "info" && line["message"].is_string()), "{said}");
+    let of_transfers: Vec<_> = lines.into_iter().filter(|line| !line["outcome"].is_null()).collect();
+    assert_eq!(of_transfers, objects(&fs::read_to_string(&log).unwrap()));
+    let [complete, refused] = &of_transfers[..] else { panic!("{said}") };
+    assert_eq!((&complete["outcome"], &complete["bytes"]), (&"complete".into(), &4.into()));
+    assert_eq!(complete["origin"], path(&directory.path().join("file \"1\"")));
+    assert_eq!((&refused["outcome"], &refused["code"]), (&"refused".into(), &1.into()));
+    assert_eq!(refused["path"], "\u{1b}[31m<b>");
+}
+
+#[cfg(feature = "status")]
+#[test]
+fn the_status_page_is_there_if_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["--status", ":0", path(directory.path())]);
+    let said = BufReader::new(server.child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let at =
+        said.filter_map(|line| Some(line.split_once("status at http://")?.1.trim_end_matches('/').to_owned())).next();
+    let at = at.expect("it does not say where");
+    assert!(at.starts_with("127.0.0.1:"), "{at}");
+    let mut stream = std::net::TcpStream::connect(&at).unwrap();
+    write!(stream, "GET /api/transfers HTTP/1.1\r\nHost: {at}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains(&format!("\"served\":\"{}\"", path(directory.path()))), "{answer}");
+
+    let said = failure(&["serve", "--listen", "127.0.0.1:0", "--status", &at, path(directory.path())]);
+    assert!(said.contains(&at) && said.contains("--status"), "{said}");
 }

@@ -73,7 +73,7 @@ fn draining_is_bounded() {
     peer.expect_error(0);
     serving.join();
     dropped.try_recv().expect("nothing is left when the server has ended");
-    assert!(!serving.record().outcome.is_success());
+    assert_eq!(serving.record().outcome, Outcome::Stopped);
 }
 
 #[test]
@@ -87,7 +87,9 @@ fn abort_cuts_draining_short() {
     serving.abort();
     peers.iter_mut().for_each(|peer| peer.expect_error(0));
     serving.join();
-    assert_eq!(serving.records().len(), 20);
+    let records = serving.records();
+    assert_eq!(records.len(), 20);
+    assert!(records.iter().all(|record| record.outcome == Outcome::Stopped), "{records:?}");
     assert!(serving.transfers().is_empty());
 }
 
@@ -128,6 +130,24 @@ fn the_last_transfer_ends_the_draining_even_without_a_packet() {
     assert_eq!(serving.record().outcome, Outcome::Refused(Refusal::silent()));
     eventually("the server has ended", || !serving.is_running());
     serving.join();
+}
+
+#[test]
+fn a_server_responds_unless_a_handler_blocks_its_thread() {
+    let (go, wait) = channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let handler = read(move |request: Request| {
+        if request.path() == "blocks" {
+            _ = wait.lock().unwrap().recv();
+        }
+        async { "a file" }
+    });
+    let serving = Serving::with(handler, |builder| builder.shards(2));
+    (0..100).for_each(|_| assert!(serving.responds(LONG)));
+    Peer::new(serving.addr()).rrq("blocks", &[]);
+    eventually("it hangs", || !serving.responds(common::SHORT));
+    drop(go);
+    assert!(serving.responds(LONG));
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn explain_says_what_would_happen() {
         "Boot/BCD': yes\n",
         "target   52-54-00-12-34-56/x of ",
         "target   nobody of ",
-        "target   Boot/BCD of ",
+        "/Boot/BCD, 3 bytes",
     ] {
         assert!(said.contains(line), "{said}");
     }

@@ -13,9 +13,14 @@ use humantime::Duration;
 use log::LevelFilter;
 use tuffet::{options::Limits, packet::Mode, transfer::Timing};
 
+#[cfg(feature = "status")]
+use super::status::StatusArgs;
 #[cfg(feature = "http")]
 use super::values::Header;
-use super::values::{self, Listen, Remote, Source};
+use super::{
+    format::LogFormat,
+    values::{self, Listen, Remote, Source},
+};
 
 const ENVIRONMENT: &str = "Every option can be set in the environment: --blksize is TUFFET_BLKSIZE.";
 
@@ -45,9 +50,9 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Serve(Serve),
+    Serve(Box<Serve>),
     #[cfg(feature = "rules")]
-    Explain(super::explain::Explain),
+    Explain(Box<super::explain::Explain>),
     Get(Get),
     Put(Put),
 }
@@ -104,6 +109,13 @@ pub struct Serve {
     #[command(flatten)]
     pub names: super::rules::Names,
 
+    #[command(flatten)]
+    pub uploads: super::uploads::Uploads,
+
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    #[command(flatten)]
+    pub sandbox: super::sandbox::Sandbox,
+
     #[cfg(feature = "http")]
     #[command(flatten)]
     pub web: Web,
@@ -133,6 +145,9 @@ pub struct Serve {
     #[arg(help_heading = "Transfers")]
     pub max_transfers: NonZeroUsize,
 
+    #[command(flatten)]
+    pub limits: super::limits::Limits,
+
     /// When stopped, wait this long for running transfers to end
     #[arg(long, value_name = "TIME", env = "TUFFET_DRAIN", default_value = "10s", value_parser = values::duration)]
     #[arg(help_heading = "Transfers")]
@@ -141,6 +156,13 @@ pub struct Serve {
     /// Append a line for every transfer to this file
     #[arg(long, value_name = "PATH", env = "TUFFET_LOG_FILE", help_heading = "Output")]
     pub log_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub log_format: LogFormat,
+
+    #[cfg(feature = "status")]
+    #[command(flatten)]
+    pub status: StatusArgs,
 
     #[command(flatten)]
     pub output: Output,
@@ -296,7 +318,7 @@ mod tests {
     fn serve(line: &str) -> Result<Serve, clap::Error> {
         let words = ["tuffet", "serve"].into_iter().chain(line.split_whitespace());
         Arguments::try_parse_from(words).map(|arguments| match arguments.command {
-            Command::Serve(serve) => serve,
+            Command::Serve(serve) => *serve,
             other => panic!("{other:?}"),
         })
     }
@@ -356,8 +378,10 @@ mod tests {
             "--timeout 0",
             "--shards 0",
             "--max-transfers 0",
+            "--max-transfers-per-client 0",
             "--port-range 2-1",
             "--listen localhost",
+            "--log-format xml",
             "ftp://host/",
         ] {
             assert!(serve(line).is_err(), "{line}");

@@ -164,7 +164,8 @@ fn find(
             let query = candidate.request().query().map(|query| format!("?{query}")).unwrap_or_default();
             let file = format!("{}{query} of {}", candidate.request().path(), source.describe());
             match look(source, candidate.request(), direction) {
-                Ok(known) => {
+                Ok((known, origin)) => {
+                    let file = origin.unwrap_or(file);
                     let size = known.map(|size| format!(", {size} bytes")).unwrap_or_default();
                     report.say("target", format_args!("{file}{size}"));
                     return Ok(known);
@@ -183,10 +184,16 @@ fn find(
     Err(last)
 }
 
-fn look(source: &dyn Handler, request: &Request, direction: Direction) -> std::result::Result<Option<u64>, Refusal> {
+/// Size and origin, as far as they are known.
+type Found = (Option<u64>, Option<String>);
+
+fn look(source: &dyn Handler, request: &Request, direction: Direction) -> std::result::Result<Found, Refusal> {
     match direction {
-        Direction::Read => smol::block_on(source.read(request)).map(|source| source.size()),
-        Direction::Write if source.takes_writes() => Ok(None),
+        Direction::Read => {
+            let source = smol::block_on(source.read(request))?;
+            Ok((source.size(), source.origin().map(Into::into)))
+        }
+        Direction::Write if source.takes_writes() => Ok((None, None)),
         Direction::Write => Err(Refusal::denied().because("it takes no uploads")),
     }
 }

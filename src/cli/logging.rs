@@ -5,25 +5,24 @@ use std::{
     io::{self, Write},
     path::Path,
     sync::{Mutex, PoisonError},
-    time::SystemTime,
 };
 
 use env_logger::Logger;
-use humantime::{format_rfc3339_millis, format_rfc3339_seconds};
 use indicatif::MultiProgress;
 use log::{LevelFilter, Log, Metadata, Record};
 
+use super::format::{Format, TRANSFERS};
+
 /// Logs to standard error from now on, in the gaps of these bars.
-pub fn start(level: LevelFilter, bars: MultiProgress) {
+pub fn start(level: LevelFilter, format: Format, bars: MultiProgress) {
+    // In JSON, the program tells of them itself.
+    let transfers = if format == Format::Json { LevelFilter::Off } else { level };
     let logger = env_logger::Builder::new()
         // At debug and trace, the libraries below would drown what is ours.
         .filter_level(level.min(LevelFilter::Warn))
         .filter_module("tuffet", level)
-        .format(|out, record| {
-            let time = format_rfc3339_seconds(SystemTime::now());
-            let level = record.level().as_str().to_lowercase();
-            writeln!(out, "{time} {level:5} {}", record.args())
-        })
+        .filter_module(TRANSFERS, transfers)
+        .format(move |out, record| format.write(out, record))
         .build();
     log::set_max_level(logger.filter());
     // It fails only where there is a logger already.
@@ -52,16 +51,16 @@ impl Log for AboveBars {
 }
 
 /// A file with a line for each transfer. It is only ever appended to.
-pub struct LogFile(Mutex<File>);
+pub struct LogFile(Mutex<File>, Format);
 
 impl LogFile {
-    pub fn open(path: &Path) -> io::Result<Self> {
-        File::options().create(true).append(true).open(path).map(|file| Self(Mutex::new(file)))
+    pub fn open(path: &Path, format: Format) -> io::Result<Self> {
+        File::options().create(true).append(true).open(path).map(|file| Self(Mutex::new(file), format))
     }
 
     pub fn append(&self, record: &tuffet::stats::Record) {
         // One write, so that lines of several processes do not mix.
-        let line = format!("{} {record}\n", format_rfc3339_millis(SystemTime::now()));
+        let line = self.1.line(record);
         let written = self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
         if let Err(error) = written {
             log::error!("cannot write to the log file: {error}");

@@ -7,14 +7,21 @@ mod args;
 mod bars;
 #[cfg(feature = "rules")]
 mod explain;
+mod format;
 mod get;
+mod limits;
 mod logging;
 mod put;
 mod remote;
 #[cfg(feature = "rules")]
 mod rules;
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+mod sandbox;
 mod serve;
 mod signals;
+#[cfg(feature = "status")]
+mod status;
+mod uploads;
 mod values;
 
 use std::process::ExitCode;

@@ -9,7 +9,9 @@ use tuffet::{Client, Error, stats::Record, transfer::Outcome};
 use super::{
     Result,
     args::{Asking, Output},
-    bars, logging, signals,
+    bars,
+    format::Format,
+    logging, signals,
     values::Remote,
 };
 
@@ -24,7 +26,7 @@ pub fn run(
     transfer: impl AsyncFnOnce(Client, MultiProgress) -> std::result::Result<Record, Error>,
 ) -> Result<ExitCode> {
     let screen = bars::screen(output.quiet);
-    logging::start(output.level(), screen.clone());
+    logging::start(output.level(), Format::Text, screen.clone());
     let transfer = async {
         let record = transfer(client(server, asking).await?, screen).await.map_err(|error| explain(error, server))?;
         if !output.quiet {

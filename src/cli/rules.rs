@@ -33,6 +33,15 @@ pub struct Map {
     targets: Vec<String>,
 }
 
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+impl Names {
+    /// The web servers, as far as a URL says which it is.
+    pub fn sources(&self) -> impl Iterator<Item = Source> {
+        let targets = self.maps.iter().flat_map(|map| &map.targets);
+        targets.filter(|target| is_url(target)).map(|url| Source::Url(url.clone()))
+    }
+}
+
 impl FromStr for Map {
     type Err = String;
 

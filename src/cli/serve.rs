@@ -10,18 +10,21 @@ use std::{
 };
 
 use indicatif::MultiProgress;
-use log::warn;
+use log::{info, warn};
 use tuffet::{
     Builder, Error, Handler, Server,
     handlers::{Chain, Directory, Memory},
 };
 
+#[cfg(feature = "status")]
+use super::status;
 #[cfg(feature = "http")]
 use super::values::Header;
 use super::{
     Result,
     args::Serve,
     bars,
+    format::{self, Format},
     logging::{self, LogFile},
     signals,
     values::{Listen, Source},
@@ -30,20 +33,29 @@ use super::{
 /// Serves until a signal ends it.
 pub fn run(args: &Serve) -> Result<ExitCode> {
     let screen = bars::screen(args.output.quiet);
-    logging::start(args.output.level(), screen.clone());
-    let log_file = args.log_file.as_deref().map(open_log).transpose()?;
+    let format = args.log_format.log_format;
+    logging::start(args.output.level(), format, screen.clone());
+    let log_file = args.log_file.as_deref().map(|path| open_log(path, format)).transpose()?;
     let handler = handler(args)?;
     let served = handler.describe();
-    let server = builder(args, log_file).handler(handler).bind().map_err(|error| explain(&error, args))?;
+    let builder = builder(args, log_file).handler(handler);
+    #[cfg(feature = "status")]
+    let (status, builder) = args.status.watch(builder)?;
+    let server = builder.bind().map_err(|error| explain(&error, args))?;
+    // When all is bound and opened, and before there is a second thread.
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    super::sandbox::enter(&super::sandbox::Plan::new(args))?;
     signals::stop_server(server.handle())?;
     announce(&server, &served, args);
+    #[cfg(feature = "status")]
+    let _status = status::serve(status, server.handle(), &served)?;
     show_while_running(server, screen)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn open_log(path: &Path) -> Result<LogFile> {
+fn open_log(path: &Path, format: Format) -> Result<LogFile> {
     let explain = |error| format!("cannot write the log {}: {error}; --log-file needs a writable file", path.display());
-    Ok(LogFile::open(path).map_err(explain)?)
+    Ok(LogFile::open(path, format).map_err(explain)?)
 }
 
 fn handler(args: &Serve) -> Result<Box<dyn Handler>> {
@@ -60,6 +72,15 @@ pub fn sources(args: &Serve) -> Result<Vec<Box<dyn Handler>>> {
         return Err("--upload needs a directory or memory: for the files; name one too".into());
     }
     args.sources.iter().map(|it| source(it, args)).collect()
+}
+
+/// Whatever files may come from.
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+pub fn all_sources(args: &Serve) -> Vec<Source> {
+    let sources = args.sources.iter().cloned();
+    #[cfg(feature = "rules")]
+    let sources = sources.chain(args.names.sources());
+    sources.collect()
 }
 
 pub fn source(source: &Source, args: &Serve) -> Result<Box<dyn Handler>> {
@@ -80,9 +101,11 @@ fn directory(path: &Path, args: &Serve) -> Result<Box<dyn Handler>> {
         };
         format!("cannot serve {}: {error}{fix}", path.display())
     })?;
+    let directory = directory.uploads(args.upload).overwrite(args.overwrite).make_directories(args.mkdir);
     #[cfg(feature = "rules")]
     let directory = directory.ignore_case(args.names.ignore_case);
-    Ok(Box::new(directory.uploads(args.upload).overwrite(args.overwrite).make_directories(args.mkdir)))
+    let explain = |error| format!("--upload-names {error}; a pattern is such as '*.cfg'");
+    Ok(Box::new(args.uploads.apply(directory).map_err(explain)?))
 }
 
 #[cfg(feature = "http")]
@@ -119,8 +142,12 @@ fn builder(args: &Serve, log_file: Option<LogFile>) -> Builder {
         .patience(args.patience.into())
         .max_transfers(args.max_transfers.get())
         .drain(args.drain.into());
+    builder = args.limits.apply(builder);
     for address in args.listen.iter().flat_map(available) {
         builder = builder.listen(address);
+    }
+    if args.log_format.log_format == Format::Json {
+        builder = builder.on_end(format::log);
     }
     if let Some(log_file) = log_file {
         builder = builder.on_end(move |record| log_file.append(record));
@@ -175,7 +202,9 @@ fn announce(server: &Server, served: &str, args: &Serve) {
     for warning in server.warnings() {
         warn!("{warning}");
     }
-    if !args.output.quiet {
+    if args.log_format.log_format == Format::Json {
+        info!("serving {served}");
+    } else if !args.output.quiet {
         eprint!("{}", banner(server.addrs(), served, args));
     }
 }

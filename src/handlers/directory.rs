@@ -7,7 +7,7 @@ use std::{
 use cap_std::{ambient_authority, fs::Dir};
 
 use crate::{
-    error::{ErrorCode, Refusal},
+    error::{Error, ErrorCode, Refusal},
     handler::{Answer, Handler, Request},
     packet::Options,
     source::Source,
@@ -16,7 +16,10 @@ use crate::{
 mod case;
 mod download;
 mod open;
+mod partial;
+mod policy;
 mod upload;
+mod versions;
 
 /// The files of a directory and of those below it.
 ///
@@ -28,10 +31,11 @@ mod upload;
 /// they end well with the bytes that they began with.
 ///
 /// # Uploads
-/// There are none unless [`uploads`](Self::uploads) allows them. The bytes go to a hidden file, `.tuffet-*`, beside
-/// the one that is asked for; when all are there and safe on the disk it takes its name in one step, and then the
-/// last block is acknowledged. If the transfer fails it is removed. It cannot be read or written by its own name. A
-/// server that is killed may leave it behind. What is new has mode 0644, less the umask.
+/// There are none unless [`uploads`](Self::uploads) allows them. The bytes go to a file without a name; when all are
+/// there and safe on the disk it gets its name in one step, and then the last block is acknowledged. If the transfer
+/// fails, or the server is killed, nothing is left. Where the file system has no such files (Linux has them on all but
+/// FAT, NFS and a few others) it is a hidden one, `.tuffet-*`, that is removed if the transfer fails, cannot be read or
+/// written by its own name, and is left behind by a server that is killed. What is new has mode 0644, less the umask.
 ///
 /// ```no_run
 /// use tuffet::handlers::Directory;
@@ -46,7 +50,7 @@ pub struct Directory {
     files: Arc<open::Files>,
     uploads: bool,
     ignore_case: bool,
-    policy: upload::Policy,
+    policy: Arc<policy::Policy>,
 }
 
 impl Directory {
@@ -57,8 +61,7 @@ impl Directory {
     pub fn new(root: impl AsRef<Path>) -> io::Result<Self> {
         let path = root.as_ref().to_path_buf();
         let root = Arc::new(Dir::open_ambient_dir(&path, ambient_authority())?);
-        let policy = upload::Policy { overwrite: false, make_directories: false, most: u64::MAX };
-        Ok(Self { root, path, files: Arc::default(), uploads: false, ignore_case: false, policy })
+        Ok(Self { root, path, files: Arc::default(), uploads: false, ignore_case: false, policy: Arc::default() })
     }
 
     /// Whether a file may be read by a name that differs in upper and lower case (of ASCII), where there is none of the
@@ -77,14 +80,14 @@ impl Directory {
     /// Whether an upload may replace a regular file that is not read-only. Defaults to no: [`Refusal::exists`].
     #[must_use]
     pub fn overwrite(mut self, overwrite: bool) -> Self {
-        self.policy.overwrite = overwrite;
+        self.policy().overwrite = overwrite;
         self
     }
 
     /// Whether an upload makes the directories that its name needs. Defaults to no: [`Refusal::not_found`].
     #[must_use]
     pub fn make_directories(mut self, make_directories: bool) -> Self {
-        self.policy.make_directories = make_directories;
+        self.policy().make_directories = make_directories;
         self
     }
 
@@ -92,14 +95,68 @@ impl Directory {
     /// `tsize`. Defaults to no limit but the disk's.
     #[must_use]
     pub fn max_upload(mut self, most: u64) -> Self {
-        self.policy.most = most;
+        self.policy().most = most;
         self
     }
-}
 
-impl Directory {
-    fn may_ignore_case(&self, request: &Request, refusal: &Refusal) -> bool {
-        (self.ignore_case || request.ignores_case()) && refusal.code() == ErrorCode::FILE_NOT_FOUND
+    /// The bytes that uploads leave free on the disk; with less, [`Refusal::disk_full`], before any byte if the client
+    /// tells its `tsize`. Defaults to 0. Only Unix can tell.
+    #[must_use]
+    pub fn min_free(mut self, bytes: u64) -> Self {
+        self.policy().min_free = bytes;
+        self
+    }
+
+    /// Only names that fit one of these patterns may be uploaded; for others, [`Refusal::denied`]. `*.cfg` is for the
+    /// last part of a name, whatever the directory, `backup/*.cfg` for the whole of it; `**` is any number of
+    /// directories. May be called again for more. Defaults to all names.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for what is no pattern.
+    pub fn upload_names(mut self, patterns: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, Error> {
+        for pattern in patterns {
+            self.policy().allow(pattern.as_ref())?;
+        }
+        Ok(self)
+    }
+
+    /// Whether each client has a directory of its own, made when it is needed: what 192.0.2.7 uploads as `switch.cfg`
+    /// becomes `192.0.2.7/switch.cfg`. A client that reads gets its own file, if there is one, before all others'.
+    /// Defaults to no.
+    #[must_use]
+    pub fn per_client(mut self, per_client: bool) -> Self {
+        self.policy().per_client = per_client;
+        self
+    }
+
+    /// How many files are kept of those that uploads of a name replace: `switch.cfg.~1~`, `switch.cfg.~2~` and so on,
+    /// the newest with the highest number. More than none lets uploads replace files, and no upload may have such a
+    /// name itself. Defaults to 0.
+    #[must_use]
+    pub fn keep_versions(mut self, most: usize) -> Self {
+        let policy = self.policy();
+        policy.keep = most;
+        policy.overwrite |= most > 0;
+        self
+    }
+
+    fn policy(&mut self) -> &mut policy::Policy {
+        Arc::make_mut(&mut self.policy)
+    }
+
+    async fn open(&self, request: &Request, path: PathBuf) -> Result<Arc<open::Opened>, Refusal> {
+        if partial::is_partial(&path) {
+            return Err(Refusal::not_found().because("an upload that is not complete"));
+        }
+        let opened = self.files.open((&self.root, &self.path), path.clone(), request.received()).await;
+        let Err(refusal) = opened else { return opened };
+        if !(self.ignore_case || request.ignores_case()) || refusal.code() != ErrorCode::FILE_NOT_FOUND {
+            return Err(refusal);
+        }
+        let root = self.root.clone();
+        let found = smol::unblock(move || case::find(&root, &path)).await;
+        let found = found.filter(|path| !partial::is_partial(path)).ok_or(refusal)?;
+        self.files.open((&self.root, &self.path), found, request.received()).await
     }
 }
 
@@ -118,19 +175,17 @@ impl Handler for Directory {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
         Box::pin(async {
             let path = relative_path(request);
-            if upload::is_partial(&path) {
-                return Err(Refusal::not_found().because("an upload that is not complete"));
-            }
-            let opened = match self.files.open(&self.root, path.clone()).await {
-                Err(refusal) if self.may_ignore_case(request, &refusal) => {
-                    let root = self.root.clone();
-                    let found = smol::unblock(move || case::find(&root, &path)).await;
-                    let found = found.filter(|path| !upload::is_partial(path)).ok_or(refusal)?;
-                    self.files.open(&self.root, found).await?
-                }
-                opened => opened?,
+            let own = match self.policy.per_client {
+                true => self.open(request, policy::own_directory(request).join(&path)).await.ok(),
+                false => None,
             };
-            Ok(download::source(opened, chunk_size(request.options())))
+            let opened = match own {
+                Some(own) => own,
+                None => self.open(request, path).await?,
+            };
+            let origin = opened.origin.clone();
+            let source = download::source(opened, self.files.readers.clone(), chunk_size(request.options()));
+            Ok(source.with_origin(origin))
         })
     }
 
@@ -139,8 +194,7 @@ impl Handler for Directory {
             if !self.uploads {
                 return Err(Refusal::denied().because("uploads are off"));
             }
-            let path = relative_path(request);
-            upload::receive(self.root.clone(), path, self.policy, chunk_size(request.options()), data).await
+            upload::receive(self.root.clone(), request, &self.policy, chunk_size(request.options()), data).await
         })
     }
 

@@ -2,13 +2,7 @@
 
 mod answer;
 mod base;
-mod breaker;
-mod cache;
-mod fetch;
-mod gateway;
 mod identity;
-mod names;
-mod object;
 mod sharing;
 mod tls;
 mod upstream;
@@ -21,9 +15,9 @@ use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use self::{
     base::Base,
-    gateway::{Gateway, Rules},
     upstream::{Ask, Settings, Upstream},
 };
+use super::shared::{Gateway, Rules};
 use crate::{Error, Refusal, Request, Source, handler::Answer};
 
 const PRODUCT: &str = concat!("tuffet/", env!("CARGO_PKG_VERSION"));
@@ -102,7 +96,8 @@ const OWN: [HeaderName; 12] = [
 pub struct Http {
     settings: Settings,
     rules: Rules,
-    gateway: OnceLock<Result<Gateway, String>>,
+    identify: bool,
+    gateway: OnceLock<Result<Gateway<Upstream>, String>>,
 }
 
 impl Http {
@@ -117,7 +112,6 @@ impl Http {
         let base = Base::parse(url)?;
         let settings = Settings {
             connect_timeout: Duration::from_secs(5),
-            read_timeout: Duration::from_secs(20),
             redirects: 5,
             direct: false,
             headers: HeaderMap::from_iter([
@@ -127,9 +121,9 @@ impl Http {
             tls: tls::system(base.is_https()),
             base,
         };
-        let misses = Duration::from_secs(5);
-        let rules = Rules { cache: 0, misses, identify: false, stale_if_error: false };
-        Ok(Self { settings, rules, gateway: OnceLock::new() })
+        let (misses, silence) = (Duration::from_secs(5), Duration::from_secs(20));
+        let rules = Rules { cache: 0, misses, stale_if_error: false, silence };
+        Ok(Self { settings, rules, identify: false, gateway: OnceLock::new() })
     }
 
     /// How long a connection may take to be made, name resolution and TLS included. Defaults to 5 s.
@@ -142,7 +136,7 @@ impl Http {
     /// in which the client takes nothing does not count. Defaults to 20 s.
     #[must_use]
     pub fn read_timeout(self, limit: Duration) -> Self {
-        self.with(|http| http.settings.read_timeout = limit)
+        self.with(|http| http.rules.silence = limit)
     }
 
     /// How many redirects are followed, wherever they lead, but never from https to http. Defaults to 5.
@@ -184,7 +178,7 @@ impl Http {
     /// sent). What it answers then is for that client alone, unless its `Cache-Control` says `public`. Defaults to no.
     #[must_use]
     pub fn identify(self, yes: bool) -> Self {
-        self.with(|http| http.rules.identify = yes)
+        self.with(|http| http.identify = yes)
     }
 
     /// How many bytes of files are kept to be shared. With less than 32 KiB nothing is, and each RRQ is a GET of its
@@ -221,10 +215,11 @@ impl Http {
     async fn open(&self, request: &Request) -> Result<Source, Refusal> {
         let new = || Upstream::new(&self.settings).map(|upstream| Gateway::new(upstream, self.rules));
         let gateway = self.gateway.get_or_init(new).as_ref().map_err(|why| Refusal::internal().because(why))?;
-        let headers = if self.rules.identify { identity::headers(request) } else { HeaderMap::new() };
+        let headers = if self.identify { identity::headers(request) } else { HeaderMap::new() };
         let mut url = self.settings.base.join(request.path());
         url.set_query(request.query());
-        gateway.open(Ask { url, headers }).await
+        let origin = url.to_string();
+        Ok(gateway.open(Ask { url, headers }).await?.with_origin(origin))
     }
 }
 
@@ -244,7 +239,7 @@ impl fmt::Debug for Http {
         f.debug_struct("Http")
             .field("base", &self.settings.base.to_string())
             .field("connect_timeout", &self.settings.connect_timeout)
-            .field("read_timeout", &self.settings.read_timeout)
+            .field("read_timeout", &self.rules.silence)
             .field("redirects", &self.settings.redirects)
             .field("direct", &self.settings.direct)
             .field("cache", &self.rules.cache)

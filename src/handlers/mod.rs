@@ -16,6 +16,8 @@ mod http;
 mod memory;
 #[cfg(feature = "rules")]
 mod rewrite;
+#[cfg(feature = "http")]
+mod shared;
 
 pub use chain::Chain;
 #[cfg(feature = "directory")]

@@ -1,18 +1,19 @@
 //! Everything that can be set.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     ops::RangeInclusive,
     sync::{Arc, Mutex, atomic::AtomicU8},
     time::Duration,
 };
 
-use super::{OnEnd, Server, Shared, listen::Ports};
+use super::{OnEnd, Server, Shared, listen::Ports, period::Period, pulse::Pulse};
 use crate::{
     error::{Error, Refusal},
     handler::Handler,
     options::Limits,
-    stats::Record,
+    socket::Port,
+    stats::{Counter, Counters, Record, Registry},
     transfer::Timing,
 };
 
@@ -20,9 +21,12 @@ use crate::{
 #[must_use = "nothing is bound before `bind`"]
 pub struct Builder {
     listen: Vec<SocketAddr>,
+    sockets: Vec<UdpSocket>,
     settings: Settings,
     handler: Box<dyn Handler>,
-    on_end: Option<OnEnd>,
+    on_end: Vec<OnEnd>,
+    period: Option<Period>,
+    counters: Vec<Counter>,
 }
 
 #[derive(Clone, Debug)]
@@ -35,6 +39,10 @@ pub(super) struct Settings {
     pub(super) port_range: Option<RangeInclusive<u16>>,
     /// For each shard.
     pub(super) max_transfers: usize,
+    /// For each shard; half of the above if not set.
+    pub(super) max_transfers_per_client: Option<usize>,
+    /// In a second, for each shard; 0 is no limit.
+    pub(super) max_requests_per_client: u32,
     pub(super) max_upload: u64,
     pub(super) shards: usize,
     pub(super) drain: Duration,
@@ -50,13 +58,23 @@ impl Default for Builder {
             single_port: false,
             port_range: None,
             max_transfers: 10_000,
+            max_transfers_per_client: None,
+            max_requests_per_client: 1000,
             max_upload: u64::MAX,
             shards: 1,
             drain: Duration::from_secs(10),
             batched: true,
         };
         let nothing = crate::read(async |_| Err::<&str, _>(Refusal::not_found()));
-        Self { listen: Vec::new(), settings, handler: Box::new(nothing), on_end: None }
+        Self {
+            listen: Vec::new(),
+            sockets: Vec::new(),
+            settings,
+            handler: Box::new(nothing),
+            on_end: Vec::new(),
+            period: None,
+            counters: Vec::new(),
+        }
     }
 }
 
@@ -66,6 +84,17 @@ impl Builder {
     /// Defaults to port 69 on all addresses of both families, where a family that the system lacks is done without.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen.push(address);
+        self
+    }
+
+    /// A socket to listen on that is bound already, as a service manager or a privileged parent hands it over; may be
+    /// called again for more. Only what [`listen`](Self::listen) names is then listened on besides.
+    ///
+    /// Transfers are served from ports of their own, as always. It gets the options that own sockets have, and serves
+    /// one shard. A socket of `[::]` has to be one for IPv6 alone (`IPV6_V6ONLY`, systemd's `BindIPv6Only=ipv6-only`):
+    /// IPv4 clients have addresses of IPv4 here.
+    pub fn socket(mut self, socket: UdpSocket) -> Self {
+        self.sockets.push(socket);
         self
     }
 
@@ -116,10 +145,29 @@ impl Builder {
         self
     }
 
-    /// Transfers at once, in each shard. Requests beyond are not answered, so that the clients try again. Defaults to
-    /// 10000.
+    /// Transfers at once, in each shard. Requests beyond are not answered, so that the clients try again; but a
+    /// transfer whose client has not answered for 2 s loses its place to them, so that forged requests cannot hold all
+    /// of them. Defaults to 10000.
     pub fn max_transfers(mut self, most: usize) -> Self {
         self.settings.max_transfers = most;
+        self
+    }
+
+    /// Transfers at once of one client address, in each shard. Requests beyond are not answered, so that the client
+    /// tries again. Defaults to half of [`max_transfers`](Self::max_transfers): behind an address translator or a
+    /// container's bridge a whole room of machines has one address, and all it must leave is room for the others.
+    pub fn max_transfers_per_client(mut self, most: usize) -> Self {
+        self.settings.max_transfers_per_client = Some(most);
+        self
+    }
+
+    /// Requests of one client address that are looked at in a second, in each shard, and ten times as many at once;
+    /// 0 is no limit. Others are not answered. Defaults to 1000, which a thousand machines behind one address reach
+    /// when each asks for eleven files within a second.
+    ///
+    /// It takes a fixed 32 KiB for each shard, however many addresses there are or are forged.
+    pub fn max_requests_per_client(mut self, per_second: u32) -> Self {
+        self.settings.max_requests_per_client = per_second;
         self
     }
 
@@ -148,32 +196,51 @@ impl Builder {
         self
     }
 
-    /// Called with the record of each transfer at its end, on the thread of its shard: it should be quick.
+    /// Called with the record of each transfer at its end, on the thread of its shard: it should be quick. May be
+    /// called again for more hooks.
     pub fn on_end(mut self, hook: impl Fn(&Record) + Send + Sync + 'static) -> Self {
-        self.on_end = Some(Box::new(hook));
+        self.on_end.push(Box::new(hook));
+        self
+    }
+
+    /// Called once in each period with what was counted in it, on a thread of its own, and a last time when
+    /// [`Server::run`] ends: nothing is counted twice or left out. 60 s are a good period. Defaults to no hook.
+    pub fn on_period(mut self, period: Duration, hook: impl Fn(&Counters) + Send + 'static) -> Self {
+        self.period = Some(Period::new(period, hook));
+        self
+    }
+
+    /// Delivers a counter of your own with the server's. May be called again for more; those of one name are one.
+    pub fn counter(mut self, counter: &Counter) -> Self {
+        self.counters.push(counter.clone());
         self
     }
 
     /// Binds the sockets.
     ///
     /// # Errors
-    /// [`Error::Bind`] with the address that could not be had.
+    /// [`Error::Bind`] with the address that could not be had, [`Error::Config`] for a [`socket`](Self::socket) that
+    /// does not fit.
     pub fn bind(self) -> Result<Server, Error> {
-        let Self { mut listen, settings, handler, on_end } = self;
-        let anywhere = listen.is_empty();
+        let Self { mut listen, sockets, settings, handler, on_end, period, counters } = self;
+        let anywhere = listen.is_empty() && sockets.is_empty();
         if anywhere {
             listen = vec![(Ipv4Addr::UNSPECIFIED, 69).into(), (Ipv6Addr::UNSPECIFIED, 69).into()];
         }
         let mut warnings = Vec::new();
-        let first = Ports::bind(&listen, &settings, anywhere, &mut warnings)?;
+        let first = Ports::bind(&listen, sockets, &settings, anywhere, &mut warnings)?;
         let addrs = first.listening();
         let mut shards = vec![first];
         for _ in 1..settings.shards {
-            shards.push(Ports::bind(&addrs, &settings, false, &mut warnings)?);
+            shards.push(Ports::bind(&addrs, Vec::new(), &settings, false, &mut warnings)?);
         }
         let (phase, wakers) = (AtomicU8::new(super::Phase::Serving as u8), Mutex::default());
-        let shared = Shared { settings, handler, on_end, registry: Arc::default(), phase, wakers };
-        Ok(Server { shards, addrs, warnings, shared: Arc::new(shared) })
+        let own = shards.iter().flat_map(Ports::all).collect();
+        let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
+        let registry = Arc::new(Registry::new(counters, drops));
+        let pulse = Pulse::default();
+        let shared = Shared { settings, handler, on_end, registry, own, phase, pulse, wakers };
+        Ok(Server { shards, addrs, warnings, period, shared: Arc::new(shared) })
     }
 }
 
@@ -181,6 +248,7 @@ impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Builder")
             .field("listen", &self.listen)
+            .field("sockets", &self.sockets)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }

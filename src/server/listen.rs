@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
 };
 
 use super::builder::Settings;
@@ -32,26 +32,28 @@ pub(super) struct Listener {
 }
 
 impl Ports {
-    /// `anywhere`: a family that the system lacks is only warned of, as long as one is left.
+    /// `sockets`: bound by somebody else. `anywhere`: a family that the system lacks is only warned of, as long as one is left.
     pub(super) fn bind(
         listen: &[SocketAddr],
+        sockets: Vec<UdpSocket>,
         settings: &Settings,
         anywhere: bool,
         warnings: &mut Vec<String>,
     ) -> Result<Self, Error> {
         let mut bound = Self { ports: Vec::new(), listeners: Vec::new() };
+        for socket in sockets {
+            bound.listen(adopt(socket, settings)?);
+        }
         for &address in listen {
             match Port::bind(binding(address, settings, true)) {
-                Ok(port) => {
-                    bound.listeners.push(Listener { port: bound.ports.len(), pool: Vec::new() });
-                    bound.ports.push(port);
-                }
+                Ok(port) => bound.listen(port),
                 Err(error) if anywhere && is_missing(&error) => warnings.push(format!("no {address}: {error}")),
                 Err(error) => return Err(Error::Bind(address, error)),
             }
         }
         if bound.listeners.is_empty() {
-            return Err(Error::Bind(listen[0], io::ErrorKind::AddrNotAvailable.into()));
+            let address = listen.first().copied().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
+            return Err(Error::Bind(address, io::ErrorKind::AddrNotAvailable.into()));
         }
         for i in 0..bound.listeners.len() {
             bound.listeners[i].pool = bound.pool(i, settings)?;
@@ -59,8 +61,17 @@ impl Ports {
         Ok(bound)
     }
 
+    fn listen(&mut self, port: Port) {
+        self.listeners.push(Listener { port: self.ports.len(), pool: Vec::new() });
+        self.ports.push(port);
+    }
+
     pub(super) fn listening(&self) -> Vec<SocketAddr> {
         self.listeners.iter().map(|listener| self.ports[listener.port].local()).collect()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        self.ports.iter().map(Port::local)
     }
 
     fn pool(&mut self, listener: usize, settings: &Settings) -> Result<Vec<usize>, Error> {
@@ -77,6 +88,20 @@ impl Ports {
         self.ports.extend(bind_pool(ip, settings)?);
         Ok((begin..self.ports.len()).collect())
     }
+}
+
+fn adopt(socket: UdpSocket, settings: &Settings) -> Result<Port, Error> {
+    let port = Port::adopt(socket, settings.batched)?;
+    let address = port.local();
+    if port.is_dual() {
+        let fix = "set BindIPv6Only=ipv6-only and add a socket for 0.0.0.0";
+        return Err(Error::Config(format!("the socket {address} that was handed over takes IPv4 too; {fix}")));
+    }
+    if settings.shards > 1 {
+        let why = "serves one shard: its address cannot be bound again";
+        return Err(Error::Config(format!("the socket {address} that was handed over {why}")));
+    }
+    Ok(port)
 }
 
 fn bind_pool(ip: IpAddr, settings: &Settings) -> Result<Vec<Port>, Error> {

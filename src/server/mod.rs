@@ -1,10 +1,13 @@
 //! The server: [`Builder`], [`Server`], [`Handle`].
 
+mod admission;
 mod builder;
 #[cfg(target_os = "linux")]
 mod fast;
 mod listen;
+mod period;
 mod plain;
+mod pulse;
 mod recent;
 mod session;
 mod shard;
@@ -17,6 +20,7 @@ use std::{
     },
     task::Waker,
     thread,
+    time::Duration,
 };
 
 pub use builder::Builder;
@@ -24,10 +28,12 @@ pub use builder::Builder;
 use crate::{
     error::Error,
     handler::{Handler, Request},
-    stats::{Record, Registry, Snapshot},
+    stats::{Counter, Counters, Record, Registry, Snapshot},
 };
 use builder::Settings;
 use listen::Ports;
+use period::Period;
+use pulse::Pulse;
 use shard::Shard;
 
 /// A server whose sockets are bound.
@@ -51,6 +57,7 @@ pub struct Server {
     shards: Vec<Ports>,
     addrs: Vec<SocketAddr>,
     warnings: Vec<String>,
+    period: Option<Period>,
     shared: Arc<Shared>,
 }
 
@@ -62,9 +69,12 @@ pub struct Handle(Arc<Shared>);
 struct Shared {
     settings: Settings,
     handler: Box<dyn Handler>,
-    on_end: Option<OnEnd>,
+    on_end: Vec<OnEnd>,
     registry: Arc<Registry>,
+    /// The addresses of all sockets of all shards.
+    own: Vec<SocketAddr>,
     phase: AtomicU8,
+    pulse: Pulse,
     /// The shards' loops, to be woken when the phase changes.
     wakers: Mutex<Vec<Waker>>,
 }
@@ -106,6 +116,7 @@ impl Server {
     /// [`Error::Io`] if a socket fails for good, or a thread cannot be started.
     pub fn run(self) -> Result<(), Error> {
         let shared = self.shared;
+        let _period = self.period.map(|period| period.begin(shared.registry.clone())).transpose()?;
         let mut shards = self.shards.into_iter();
         let first = shards.next();
         let mut threads = Vec::new();
@@ -137,15 +148,37 @@ impl Handle {
         self.0.enter(Phase::Over);
     }
 
+    /// Whether the loops of all shards that run take a turn within this time: they receive, have their transfers go on,
+    /// and send. Where one does not, some handler or source blocks its thread. Blocks for that time at most, and is what
+    /// a watchdog should be fed from.
+    pub fn responds(&self, within: Duration) -> bool {
+        self.0.pulse.ask(|| self.0.wake(), within)
+    }
+
     /// The transfers that are running, oldest first.
     pub fn transfers(&self) -> Vec<Snapshot> {
         self.0.registry.snapshots()
+    }
+
+    /// What the server has done since it began.
+    pub fn counters(&self) -> Counters {
+        self.0.registry.counters()
+    }
+
+    /// The counters that were added by [`Builder::counter`].
+    pub fn own_counters(&self) -> &[Counter] {
+        self.0.registry.own()
     }
 }
 
 impl Shared {
     fn enter(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Has each loop take a turn.
+    fn wake(&self) {
         for waker in self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             waker.wake_by_ref();
         }

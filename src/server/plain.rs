@@ -72,6 +72,7 @@ fn poll_work(
     };
     // The listeners, which come first, are asked last: a client may end one transfer and begin the next within one
     // batch, and its last ACK was sent before its request.
+    work |= shard.is_asked();
     for (i, port) in shard.ports.iter().enumerate().rev() {
         if let Poll::Ready(received) = port.poll_receive(cx, inbox) {
             received?;

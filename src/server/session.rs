@@ -52,6 +52,7 @@ pub(super) type Asked = (usize, SocketAddr, Option<IpAddr>);
 struct End {
     outcome: Outcome,
     progress: Progress,
+    origin: Option<Arc<str>>,
     granted: Options,
     last_ack: Option<u16>,
 }
@@ -59,12 +60,14 @@ struct End {
 impl Session {
     pub(super) async fn run(self: Rc<Self>, shard: Rc<Shard>) {
         let started = SystemTime::now();
-        let (path, end) = match Request::new(self.key.1, self.local, self.request.clone()) {
+        let filename = String::from_utf8_lossy(&self.request.filename).into_owned();
+        let request = Request::new(self.key.1, self.local, self.request.clone());
+        let path = request.as_ref().map_or(filename.as_str(), Request::path).to_owned();
+        let live = shard.shared.registry.register(self.key.1, path.clone(), self.direction, self.began);
+        let end = match request {
             Ok(request) => {
-                let path = request.path().to_owned();
-                let registry = &shard.shared.registry;
-                let live = registry.register(self.key.1, path.clone(), self.direction, self.began);
-                let line = Line { shard: &shard, session: &self, live };
+                let request = request.received_at(self.began);
+                let line = Line { shard: &shard, session: &self, live: &live };
                 let end = caught(async {
                     let end = match self.direction {
                         Direction::Read => line.read(&request).await,
@@ -73,23 +76,26 @@ impl Session {
                     Ok(end.unwrap_or_else(End::from))
                 });
                 // What panics here is the end of the user's side: a destructor.
-                (path, end.await.unwrap_or_else(|refusal| Outcome::Failed(refusal).into()))
+                end.await.unwrap_or_else(|refusal| Outcome::Failed(refusal).into())
             }
             Err(refusal) => {
-                let path = String::from_utf8_lossy(&self.request.filename).into_owned();
-                shard.refuse(self.key, self.from, &refusal);
-                (path, Outcome::Refused(refusal).into())
+                shard.refuse_request(self.key, self.from, &refusal);
+                Outcome::Refused(refusal).into()
             }
         };
         let received = end.outcome == Outcome::Complete && self.direction == Direction::Write;
         shard.end(&self, end.last_ack.filter(|_| received));
         let record = Record {
+            id: live.id(),
             peer: self.key.1,
             local: self.local,
+            filename,
             path,
+            origin: end.origin,
             direction: self.direction,
             outcome: end.outcome,
             bytes: end.progress.bytes,
+            size: live.size(),
             started,
             duration: self.began.elapsed(),
             asked: self.request.options.clone(),
@@ -98,14 +104,14 @@ impl Session {
             acked: end.progress.acked,
             retransmits: end.progress.retransmits,
             blksize: end.progress.agreed.blksize(),
+            windowsize: end.progress.agreed.windowsize(),
         };
-        match record.outcome {
-            Outcome::Probe => log::debug!("{record}"),
-            _ => log::info!("{record}"),
-        }
-        if let Some(hook) = &shard.shared.on_end {
+        let level = if record.outcome == Outcome::Probe { log::Level::Debug } else { log::Level::Info };
+        log::log!(target: "tuffet::transfers", level, "{record}");
+        for hook in &shard.shared.on_end {
             hook(&record);
         }
+        live.end(&record);
     }
 }
 
@@ -113,7 +119,7 @@ impl Session {
 impl From<Outcome> for End {
     fn from(outcome: Outcome) -> Self {
         let progress = Progress::new(Agreed::plain(Mode::Octet));
-        Self { outcome, progress, granted: Options::new(), last_ack: None }
+        Self { outcome, progress, origin: None, granted: Options::new(), last_ack: None }
     }
 }
 
@@ -121,7 +127,7 @@ impl From<Outcome> for End {
 struct Line<'a> {
     shard: &'a Shard,
     session: &'a Session,
-    live: Registered,
+    live: &'a Registered,
 }
 
 impl Line<'_> {
@@ -130,8 +136,10 @@ impl Line<'_> {
         let source = self.opened(caught(async { handler.read(request).await })).await?;
         let (agreed, oack) = self.answer(request, source.size())?;
         self.live.set_size(source.size());
+        let origin = source.shared_origin();
         let transfer = Transfer::send(oack.clone(), agreed, self.shard.shared.settings.timing);
-        Ok(self.drive(transfer, Feed::Read(source), oack).await)
+        let end = self.drive(transfer, Feed::Read(source), oack).await;
+        Ok(End { origin, ..end })
     }
 
     async fn write(&self, request: &Request) -> Result<End, Outcome> {
@@ -172,7 +180,10 @@ impl Line<'_> {
                     Event::Packet(Packet::Error { code, message }) => {
                         return Poll::Ready(Err(Outcome::Aborted { code, message }));
                     }
-                    Event::Failed(refusal) => return Poll::Ready(Err(self.refuse(refusal))),
+                    Event::Stop => {
+                        self.refuse(Refusal::stopping());
+                        return Poll::Ready(Err(Outcome::Stopped));
+                    }
                     Event::Timeout => {
                         let refusal = Refusal::internal().because("the handler had no answer for too long");
                         return Poll::Ready(Err(self.refuse(refusal)));
@@ -189,12 +200,12 @@ impl Line<'_> {
 
     async fn drive(&self, mut transfer: Transfer, mut feed: Feed<'_>, granted: Options) -> End {
         let (outcome, last_ack) = driver::run(self, &mut transfer, &mut feed).await;
-        End { outcome, progress: transfer.progress(), granted, last_ack }
+        End { outcome, progress: transfer.progress(), origin: None, granted, last_ack }
     }
 
     /// Says no before the transfer has begun.
     fn refuse(&self, refusal: Refusal) -> Outcome {
-        self.shard.refuse(self.session.key, self.session.from, &refusal);
+        self.shard.refuse_request(self.session.key, self.session.from, &refusal);
         if refusal.code() == ErrorCode::NOT_DEFINED && refusal.packet().is_some() {
             Outcome::Failed(refusal)
         } else {

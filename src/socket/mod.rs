@@ -20,13 +20,13 @@ use std::{
     collections::VecDeque,
     io::{self, ErrorKind as Kind},
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use smol::Async;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::packet::{self, Packet};
 
@@ -70,6 +70,16 @@ pub(crate) struct Outgoing {
     payload: Bytes,
 }
 
+/// How many datagrams the system has dropped before a socket, for those who watch from elsewhere: it does not keep the
+/// socket open.
+#[derive(Debug)]
+pub(crate) struct Drops {
+    socket: Weak<UdpSocket>,
+    /// What the system said last; it counts in 32 bits.
+    last: u32,
+    sum: u64,
+}
+
 /// Where a received datagram came from, and where it went.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Envelope {
@@ -108,11 +118,23 @@ impl Port {
         #[cfg(not(unix))]
         let _ = shared;
         socket.bind(&address.into())?;
+        Self::prepare(socket, batched)
+    }
+
+    /// Takes a socket that somebody else has bound.
+    pub(crate) fn adopt(socket: UdpSocket, batched: bool) -> io::Result<Self> {
+        Self::prepare(socket.into(), batched)
+    }
+
+    fn prepare(socket: Socket, batched: bool) -> io::Result<Self> {
         // Both are wishes: a smaller buffer and a missing address are borne.
         let _ = socket.set_recv_buffer_size(BUFFER);
         let _ = socket.set_send_buffer_size(BUFFER);
         #[cfg(target_os = "linux")]
-        let batched = batched && linux::prepare(&socket, address.is_ipv6(), BUFFER).is_ok();
+        let batched = {
+            let v6 = socket.domain()? == Domain::IPV6;
+            batched && linux::prepare(&socket, v6, BUFFER).is_ok()
+        };
         #[cfg(not(target_os = "linux"))]
         let batched = batched && false;
         socket.set_nonblocking(true)?;
@@ -130,6 +152,17 @@ impl Port {
 
     pub(crate) fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    pub(crate) fn drops(&self) -> Drops {
+        Drops { socket: Arc::downgrade(&self.socket), last: 0, sum: 0 }
+    }
+
+    /// Whether it gets IPv4 as well, with addresses that are none of IPv4's.
+    pub(crate) fn is_dual(&self) -> bool {
+        self.local.ip().is_unspecified()
+            && self.local.is_ipv6()
+            && SockRef::from(&self.socket).only_v6().is_ok_and(|only| !only)
     }
 
     /// Receives what is there, up to a batch.
@@ -221,6 +254,20 @@ impl Outgoing {
     }
 }
 
+impl Drops {
+    /// As many as until now, or until the socket was closed if that is what was asked last.
+    pub(crate) fn count(&mut self) -> u64 {
+        #[cfg(target_os = "linux")]
+        if let Some(count) = self.socket.upgrade().and_then(|socket| linux::dropped(&*socket)) {
+            self.sum += u64::from(count.wrapping_sub(self.last));
+            self.last = count;
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (&self.socket, self.last);
+        self.sum
+    }
+}
+
 impl Inbox {
     pub(crate) fn new() -> Self {
         Self {
@@ -237,6 +284,10 @@ impl Inbox {
     #[cfg(target_os = "linux")]
     pub(crate) fn is_full(&self) -> bool {
         self.envelopes.len() == self.asked
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.envelopes.len()
     }
 
     pub(crate) fn datagrams(&self) -> impl Iterator<Item = (Envelope, &[u8])> {

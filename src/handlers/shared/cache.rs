@@ -208,7 +208,7 @@ mod tests {
             }
             let state = cache.state();
             assert!(state.used <= cache.budget && state.places.len() == state.segments.len());
-            assert_eq!(state.used, state.segments.values().map(|segment| cost(&segment.bytes)).sum());
+            assert_eq!(state.used, state.segments.values().map(|segment| cost(&segment.bytes)).sum::<usize>());
             assert!(state.segments.iter().all(|(place, segment)| state.places[segment.index] == *place));
         }
     }

@@ -1,7 +1,7 @@
 //! One state of one file, read by any number of transfers.
 //!
-//! What they need is fetched by tasks of its own, beside the thread that reqwest needs anyway, so that no transfer waits
-//! for another one's client. A fetch gets what some reader wants, a segment ahead and no more. Readers behind it find
+//! What they need is fetched by tasks of its own, beside the thread that the upstream needs anyway, so that no transfer
+//! waits for another one's client. A fetch gets what some reader wants, a segment ahead and no more. Readers behind it find
 //! the segments in the cache; for those who find them gone another fetch begins where they are.
 
 use std::{
@@ -14,16 +14,14 @@ use std::{
 };
 
 use futures_lite::future;
-use reqwest::Response;
 use smol::Timer;
 use tokio::{sync::Notify, task::AbortHandle};
 
 use super::{
-    answer,
+    Facts, Upstream,
     cache::{Cache, SEGMENT},
     fetch::{Fetch, PIECE},
-    upstream::{Ask, Upstream},
-    validator::Validator,
+    origin::Origin,
 };
 use crate::{Bytes, Refusal};
 
@@ -36,12 +34,12 @@ const LOOK_AHEAD: u64 = SEGMENT as u64;
 /// A fetch that nobody wanted anything of for so long is given up, if it has all or there is another.
 const LEFT_BEHIND: Duration = Duration::from_secs(15);
 
-pub(super) struct Object {
+pub(super) struct Object<U: Upstream> {
     id: u64,
-    ask: Ask,
-    validator: Validator,
+    ask: U::Ask,
+    validator: U::Validator,
     size: u64,
-    upstream: Arc<Upstream>,
+    origin: Arc<Origin<U>>,
     cache: Arc<Cache>,
     state: Mutex<State>,
     /// A segment came, or a fetch ended.
@@ -70,11 +68,11 @@ struct Running {
     task: AbortHandle,
 }
 
-impl Object {
+impl<U: Upstream> Object<U> {
     pub(super) fn new(
-        (upstream, cache): (Arc<Upstream>, Arc<Cache>),
-        ask: Ask,
-        (validator, size): (Validator, u64),
+        (origin, cache): (Arc<Origin<U>>, Arc<Cache>),
+        ask: U::Ask,
+        (validator, size): (U::Validator, u64),
     ) -> Arc<Self> {
         static IDS: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
@@ -82,7 +80,7 @@ impl Object {
             ask,
             validator,
             size,
-            upstream,
+            origin,
             cache,
             state: Mutex::default(),
             arrived: Notify::new(),
@@ -94,14 +92,15 @@ impl Object {
         self.size
     }
 
-    pub(super) fn validator(&self) -> &Validator {
+    pub(super) fn validator(&self) -> &U::Validator {
         &self.validator
     }
 
     /// Whether a reader can begin with what is there, or is on its way.
     pub(super) fn has_beginning(&self) -> bool {
         let state = self.state();
-        let comes = |fetch: &Running| fetch.position == fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let comes =
+            |fetch: &Running| fetch.position == fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
         self.size == 0 || state.fetches.iter().any(comes) || self.cache.find(self.id, 0).is_some()
     }
 
@@ -110,7 +109,7 @@ impl Object {
         self.state().failed.is_some()
     }
 
-    pub(super) fn reader(self: &Arc<Self>) -> Reader {
+    pub(super) fn reader(self: &Arc<Self>) -> Reader<U> {
         let mut state = self.state();
         state.readers += 1;
         state.begun += 1;
@@ -119,10 +118,10 @@ impl Object {
     }
 
     /// Takes the body of an answer that has all of it, if its beginning is not there yet.
-    pub(super) fn adopt(self: &Arc<Self>, response: Response) {
-        let in_pieces = self.size > PIECE && self.upstream.is_crowded() && answer::gives_ranges(&response);
+    pub(super) fn adopt(self: &Arc<Self>, facts: Facts<U>, body: U::Body) {
+        let in_pieces = self.size > PIECE && self.origin.is_crowded() && facts.gives_ranges;
         if self.size > 0 && !in_pieces && self.cache.find(self.id, 0).is_none() {
-            let fetch = Fetch::of(self.upstream.clone(), self.ask.clone(), response);
+            let fetch = Fetch::of(self.origin.clone(), self.ask.clone(), facts, body);
             self.begin(&mut self.state(), fetch, 0, 0);
         }
     }
@@ -146,8 +145,8 @@ impl Object {
         match behind.max_by_key(|fetch| fetch.position) {
             Some(fetch) => fetch.goal = fetch.goal.max(position + LOOK_AHEAD),
             None => {
-                let (upstream, ask, validator) = (self.upstream.clone(), self.ask.clone(), self.validator.clone());
-                let fetch = Fetch::from(upstream, ask, validator, self.size, position);
+                let (origin, ask, validator) = (self.origin.clone(), self.ask.clone(), self.validator.clone());
+                let fetch = Fetch::from(origin, ask, validator, self.size, position);
                 self.begin(&mut state, fetch, position, position + LOOK_AHEAD);
             }
         }
@@ -167,7 +166,7 @@ impl Object {
         }
     }
 
-    fn begin(self: &Arc<Self>, state: &mut State, fetch: Fetch, position: u64, goal: u64) {
+    fn begin(self: &Arc<Self>, state: &mut State, fetch: Fetch<U>, position: u64, goal: u64) {
         state.begun += 1;
         let id = state.begun;
         let task = tokio::spawn(run(Turn { object: self.clone(), id }, fetch)).abort_handle();
@@ -226,14 +225,14 @@ impl State {
     }
 }
 
-impl Drop for Object {
+impl<U: Upstream> Drop for Object<U> {
     fn drop(&mut self) {
         self.cache.forget(self.id);
     }
 }
 
 /// The task of a fetch. It ends with a failure, with the last reader, or when nobody needs it any more.
-async fn run(turn: Turn, mut fetch: Fetch) {
+async fn run<U: Upstream>(turn: Turn<U>, mut fetch: Fetch<U>) {
     let object = &turn.object;
     loop {
         let wanted = object.wanted.notified();
@@ -271,12 +270,12 @@ fn rest(start: u64, bytes: &Bytes, position: u64) -> Option<Bytes> {
 }
 
 /// A fetch's place among those of its object, for as long as it runs, however that ends.
-struct Turn {
-    object: Arc<Object>,
+struct Turn<U: Upstream> {
+    object: Arc<Object<U>>,
     id: u64,
 }
 
-impl Drop for Turn {
+impl<U: Upstream> Drop for Turn<U> {
     fn drop(&mut self) {
         self.object.state().fetches.retain(|fetch| fetch.id != self.id);
         self.object.arrived.notify_waiters();
@@ -284,13 +283,13 @@ impl Drop for Turn {
 }
 
 /// One transfer's way through the file.
-pub(super) struct Reader {
-    object: Arc<Object>,
+pub(super) struct Reader<U: Upstream> {
+    object: Arc<Object<U>>,
     id: u64,
     position: u64,
 }
 
-impl Reader {
+impl<U: Upstream> Reader<U> {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         while self.position < self.object.size {
             let arrived = self.object.arrived.notified();
@@ -310,7 +309,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl<U: Upstream> Drop for Reader<U> {
     fn drop(&mut self) {
         self.object.cache.moved(self.object.id, self.id, Some(self.position), None);
         let mut state = self.object.state();

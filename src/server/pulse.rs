@@ -1,0 +1,83 @@
+//! Whether the loops of the shards go round.
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+/// Asked from elsewhere, answered by each loop after a turn.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    asked: AtomicU64,
+    /// What each shard that runs has answered last.
+    shards: Mutex<Vec<Weak<AtomicU64>>>,
+    answered: Condvar,
+}
+
+/// A shard's part.
+#[derive(Debug)]
+pub(super) struct Beat(Arc<AtomicU64>);
+
+impl Pulse {
+    pub(super) fn join(&self) -> Beat {
+        let beat = Arc::new(AtomicU64::new(self.asked.load(SeqCst)));
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&beat));
+        Beat(beat)
+    }
+
+    /// Whether somebody waits for this shard.
+    pub(super) fn asks(&self, beat: &Beat) -> bool {
+        beat.0.load(SeqCst) != self.asked.load(SeqCst)
+    }
+
+    /// A turn is over: everything that was ready has had its turn.
+    pub(super) fn beat(&self, beat: &Beat) {
+        if self.asks(beat) {
+            beat.0.store(self.asked.load(SeqCst), SeqCst);
+            // Whoever waits holds the lock until it waits.
+            drop(self.shards.lock().unwrap_or_else(PoisonError::into_inner));
+            self.answered.notify_all();
+        }
+    }
+
+    /// Asks, has the loops woken, and waits for the answers of all that run.
+    pub(super) fn ask(&self, wake: impl FnOnce(), within: Duration) -> bool {
+        let question = self.asked.fetch_add(1, SeqCst) + 1;
+        wake();
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let owe = |shards: &mut Vec<Weak<AtomicU64>>| {
+            shards.retain(|beat| beat.strong_count() > 0);
+            shards.iter().filter_map(Weak::upgrade).any(|beat| beat.load(SeqCst) < question)
+        };
+        let waited = self.answered.wait_timeout_while(shards, within, owe).unwrap_or_else(PoisonError::into_inner);
+        !waited.1.timed_out()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(10);
+
+    #[test]
+    fn all_that_run_have_to_answer() {
+        let pulse = Pulse::default();
+        assert!(pulse.ask(|| (), SHORT), "nothing runs that could hang");
+        let (one, two) = (pulse.join(), pulse.join());
+        assert!(!pulse.ask(|| pulse.beat(&one), SHORT));
+        assert!(pulse.ask(|| [&one, &two].map(|beat| pulse.beat(beat)).into_iter().collect(), LONG));
+        assert!(!pulse.ask(|| (), SHORT), "an old answer is none");
+        drop(two);
+        thread::scope(|threads| {
+            let wake = || drop(threads.spawn(|| pulse.beat(&one)));
+            assert!(pulse.ask(wake, LONG), "who has left owes nothing");
+        });
+    }
+}
