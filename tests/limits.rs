@@ -28,7 +28,7 @@ fn peer_at(address: &str, serving: &Serving) -> Peer {
 
 #[test]
 fn one_address_has_no_more_transfers_than_it_may() {
-    let serving = Serving::with(files(), |builder| builder.max_transfers(10));
+    let serving = Serving::with(files(), |builder| builder.max_transfers_per_client(5));
     let mut greedy: Vec<Peer> = (0..8).map(|_| peer_at("127.9.0.1", &serving)).collect();
     for (n, peer) in greedy.iter_mut().enumerate() {
         peer.rrq("600", &[]);

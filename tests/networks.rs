@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Peer, SHORT, Serving, file, request, size};
+use common::{Peer, SHORT, Serving, eventually, file, request, size};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
 use tuffet::{Client, Handler, Request, packet::Packet, read, transfer::Outcome};
@@ -280,6 +280,40 @@ fn what_no_client_can_have_sent_is_ignored() {
             assert!(listening.recv(&mut [0; 600]).is_err());
         });
     }
+}
+
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn forged_requests_do_not_lock_anybody_out() {
+    let with_route = format!("{TWO_LINKS}; ip route add default dev s0");
+    if !on_machines("forged_requests_do_not_lock_anybody_out", &with_route) {
+        return;
+    }
+    let serving = Serving::on(&["0.0.0.0:69"], files(), |builder| builder.max_transfers(500));
+    on("client", || {
+        let rrq = Packet::Rrq(request("100000", &[])).encode();
+        thread::scope(|threads| {
+            let flood = threads.spawn(|| {
+                let namespace = File::open("/run/netns/client").unwrap();
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                for n in 0..5000u32 {
+                    let from = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + n);
+                    forge(&format!("{from}:2070"), "10.9.0.1:69", &rrq);
+                    thread::sleep(Duration::from_micros(500));
+                }
+            });
+            eventually("it is full", || serving.transfers().len() == 500);
+            // A few repeated requests, as every client has it, are enough; the places would be free after 30 s.
+            let client = Client::new("10.9.0.1:69".parse().unwrap()).patience(Duration::from_secs(15));
+            let got = smol::block_on(client.get("100000", async |data| {
+                assert!(data.collect(100_000).await? == file(100_000));
+                Ok(())
+            }));
+            assert_eq!(got.unwrap().outcome, Outcome::Complete);
+            assert!(serving.transfers().len() <= 500);
+            flood.join().unwrap();
+        });
+    });
 }
 
 /// Sends a datagram that says it is from somewhere.

@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     os::unix::{
         fs::{MetadataExt, PermissionsExt, chown, symlink},
         process::CommandExt,
@@ -185,6 +185,40 @@ fn a_web_server_is_found_by_its_name() {
     }
     assert!(String::from_utf8_lossy(&server.get("missing").stderr).contains("ERROR 1"));
     server.assert_has_no_privileges();
+}
+
+/// Names come from a resolver that is asked as `/etc/resolv.conf` says, by threads that begin in the sandbox.
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn a_resolver_is_asked() {
+    const THERE: &str = "TUFFET_TEST_HAS_OWN_RESOLVER";
+    if std::env::var_os(THERE).is_none() {
+        let script = "ip link set lo up; mount -t tmpfs none /mnt; echo nameserver 127.0.0.1 >/mnt/resolv.conf
+            mount --bind /mnt/resolv.conf /etc/resolv.conf; exec \"$0\" --ignored --exact a_resolver_is_asked";
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--mount", "sh", "-ec", script]).arg(std::env::current_exe().unwrap()).env(THERE, "yes");
+        return assert!(command.status().expect("unshare").success());
+    }
+    let resolver = UdpSocket::bind("127.0.0.1:53").unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((len, from)) = resolver.recv_from(&mut buffer) {
+            // A question has its type and class in its last four bytes, and nothing after it is asked for here.
+            let end = 12 + buffer[12..len].iter().position(|&byte| byte == 0).unwrap() + 5;
+            let is_v4 = buffer[end - 3] == 1;
+            let counts = [0x81, 0x80, 0, 1, 0, u8::from(is_v4), 0, 0, 0, 0];
+            let mut answer = [&buffer[..2], &counts, &buffer[12..end]].concat();
+            if is_v4 {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, 1]);
+            }
+            resolver.send_to(&answer, from).unwrap();
+        }
+    });
+    let port = web(|_| "200 OK".into());
+    let server = Server::start(&[&format!("http://mirror.example:{port}/")]);
+    server.assert_is(NOBODY, NOBODY);
+    let got = server.get("file");
+    assert_eq!(got.stdout, b"text", "{} {}", String::from_utf8_lossy(&got.stderr), server.stop());
 }
 
 /// The kernel says no to a port that nobody named, and only landlock can: the web server would have it connect there.

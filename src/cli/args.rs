@@ -13,12 +13,15 @@ use humantime::Duration;
 use log::LevelFilter;
 use tuffet::{options::Limits, packet::Mode, transfer::Timing};
 
+#[cfg(feature = "manual")]
+use super::manual::{Completions, Man};
 #[cfg(feature = "status")]
 use super::status::StatusArgs;
 #[cfg(feature = "http")]
 use super::values::Header;
 use super::{
     format::LogFormat,
+    journal::LogTarget,
     values::{self, Listen, Remote, Source},
 };
 
@@ -55,6 +58,10 @@ pub enum Command {
     Explain(Box<super::explain::Explain>),
     Get(Get),
     Put(Put),
+    #[cfg(feature = "manual")]
+    Completions(Completions),
+    #[cfg(feature = "manual")]
+    Man(Man),
 }
 
 /// Serve a directory, a web server or memory
@@ -153,12 +160,15 @@ pub struct Serve {
     #[arg(help_heading = "Transfers")]
     pub drain: Duration,
 
-    /// Append a line for every transfer to this file
+    /// Append a line for every transfer to this file; SIGHUP opens it anew
     #[arg(long, value_name = "PATH", env = "TUFFET_LOG_FILE", help_heading = "Output")]
     pub log_file: Option<PathBuf>,
 
     #[command(flatten)]
     pub log_format: LogFormat,
+
+    #[command(flatten)]
+    pub log_target: LogTarget,
 
     #[cfg(feature = "status")]
     #[command(flatten)]

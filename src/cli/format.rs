@@ -11,6 +11,8 @@ use log::Record;
 use serde_json::json;
 use tuffet::stats;
 
+use super::journal::Target;
+
 /// Where the library tells of each transfer.
 pub const TRANSFERS: &str = "tuffet::transfers";
 /// Where the program tells of each transfer, in JSON.
@@ -32,9 +34,11 @@ pub enum Format {
 
 impl Format {
     /// A line of standard error.
-    pub fn write(self, out: &mut impl Write, record: &Record) -> io::Result<()> {
+    pub fn write(self, out: &mut impl Write, record: &Record, target: Target) -> io::Result<()> {
         let (now, level) = (SystemTime::now(), record.level().as_str().to_lowercase());
         match self {
+            // The journal has times and levels of its own.
+            Self::Text if target == Target::Journal => writeln!(out, "{}", record.args()),
             Self::Text => writeln!(out, "{} {level:5} {}", format_rfc3339_seconds(now), record.args()),
             // They are JSON already.
             Self::Json if record.target() == RECORDS => writeln!(out, "{}", record.args()),

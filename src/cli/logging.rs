@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
@@ -11,10 +11,13 @@ use env_logger::Logger;
 use indicatif::MultiProgress;
 use log::{LevelFilter, Log, Metadata, Record};
 
-use super::format::{Format, TRANSFERS};
+use super::{
+    format::{Format, TRANSFERS},
+    journal::Target,
+};
 
 /// Logs to standard error from now on, in the gaps of these bars.
-pub fn start(level: LevelFilter, format: Format, bars: MultiProgress) {
+pub fn start(level: LevelFilter, format: Format, target: Target, bars: MultiProgress) {
     // In JSON, the program tells of them itself.
     let transfers = if format == Format::Json { LevelFilter::Off } else { level };
     let logger = env_logger::Builder::new()
@@ -22,7 +25,10 @@ pub fn start(level: LevelFilter, format: Format, bars: MultiProgress) {
         .filter_level(level.min(LevelFilter::Warn))
         .filter_module("tuffet", level)
         .filter_module(TRANSFERS, transfers)
-        .format(move |out, record| format.write(out, record))
+        .format(move |out, record| {
+            target.begin(out, record.level())?;
+            format.write(out, record, target)
+        })
         .build();
     log::set_max_level(logger.filter());
     // It fails only where there is a logger already.
@@ -51,19 +57,36 @@ impl Log for AboveBars {
 }
 
 /// A file with a line for each transfer. It is only ever appended to.
-pub struct LogFile(Mutex<File>, Format);
+pub struct LogFile {
+    file: Mutex<File>,
+    path: PathBuf,
+    format: Format,
+}
 
 impl LogFile {
     pub fn open(path: &Path, format: Format) -> io::Result<Self> {
-        File::options().create(true).append(true).open(path).map(|file| Self(Mutex::new(file), format))
+        open(path).map(|file| Self { file: Mutex::new(file), path: path.to_owned(), format })
+    }
+
+    /// Goes on in the file that has the name now, for `logrotate` and its like have given the old one another. If there
+    /// cannot be a new one it goes on in the old.
+    pub fn reopen(&self) {
+        match open(&self.path) {
+            Ok(file) => *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file,
+            Err(error) => log::error!("cannot open the log file {} anew: {error}", self.path.display()),
+        }
     }
 
     pub fn append(&self, record: &tuffet::stats::Record) {
         // One write, so that lines of several processes do not mix.
-        let line = self.1.line(record);
-        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+        let line = self.format.line(record);
+        let written = self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
         if let Err(error) = written {
             log::error!("cannot write to the log file: {error}");
         }
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    File::options().create(true).append(true).open(path)
 }

@@ -5,12 +5,16 @@
 
 mod args;
 mod bars;
+mod container;
 #[cfg(feature = "rules")]
 mod explain;
 mod format;
 mod get;
+mod journal;
 mod limits;
 mod logging;
+#[cfg(feature = "manual")]
+mod manual;
 mod put;
 mod remote;
 #[cfg(feature = "rules")]
@@ -18,6 +22,8 @@ mod rules;
 #[cfg(all(feature = "sandbox", target_os = "linux"))]
 mod sandbox;
 mod serve;
+#[cfg_attr(not(unix), path = "service/none.rs")]
+mod service;
 mod signals;
 #[cfg(feature = "status")]
 mod status;
@@ -41,6 +47,10 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Get(args) => get::run(args),
         Command::Put(args) => put::run(args),
+        #[cfg(feature = "manual")]
+        Command::Completions(args) => manual::completions(&args),
+        #[cfg(feature = "manual")]
+        Command::Man(args) => manual::man(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("tuffet: {error}");

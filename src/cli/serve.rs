@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
     process::ExitCode,
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
 };
 
@@ -23,32 +23,36 @@ use super::values::Header;
 use super::{
     Result,
     args::Serve,
-    bars,
+    bars, container,
     format::{self, Format},
     logging::{self, LogFile},
-    signals,
+    service, signals,
     values::{Listen, Source},
 };
 
 /// Serves until a signal ends it.
 pub fn run(args: &Serve) -> Result<ExitCode> {
+    let sockets = service::sockets()?;
     let screen = bars::screen(args.output.quiet);
     let format = args.log_format.log_format;
-    logging::start(args.output.level(), format, screen.clone());
-    let log_file = args.log_file.as_deref().map(|path| open_log(path, format)).transpose()?;
+    logging::start(args.output.level(), format, args.log_target.target(), screen.clone());
+    let log_file = args.log_file.as_deref().map(|path| open_log(path, format)).transpose()?.map(Arc::new);
     let handler = handler(args)?;
     let served = handler.describe();
-    let builder = builder(args, log_file).handler(handler);
+    let builder = sockets.into_iter().fold(builder(args, log_file.clone()), Builder::socket).handler(handler);
     #[cfg(feature = "status")]
     let (status, builder) = args.status.watch(builder)?;
     let server = builder.bind().map_err(|error| explain(&error, args))?;
     // When all is bound and opened, and before there is a second thread.
     #[cfg(all(feature = "sandbox", target_os = "linux"))]
     super::sandbox::enter(&super::sandbox::Plan::new(args))?;
-    signals::stop_server(server.handle())?;
+    let reload = move || log_file.iter().for_each(|log_file| log_file.reopen());
+    signals::obey(server.handle(), args.drain.into(), reload)?;
     announce(&server, &served, args);
     #[cfg(feature = "status")]
     let _status = status::serve(status, server.handle(), &served)?;
+    service::ready();
+    service::watch(server.handle())?;
     show_while_running(server, screen)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -133,7 +137,7 @@ fn http(url: &str, _: &Serve) -> Result<Box<dyn Handler>> {
     Err(format!("cannot serve {url}: this tuffet is built without HTTP; build it with `--features http`").into())
 }
 
-fn builder(args: &Serve, log_file: Option<LogFile>) -> Builder {
+fn builder(args: &Serve, log_file: Option<Arc<LogFile>>) -> Builder {
     let mut builder = Server::builder()
         .single_port(args.single_port)
         .shards(args.shards.get())
@@ -201,6 +205,10 @@ fn announce(server: &Server, served: &str, args: &Serve) {
     _ = out.flush();
     for warning in server.warnings() {
         warn!("{warning}");
+    }
+    let serves_others = server.addrs().iter().any(|address| !address.ip().is_loopback());
+    if let Some(hint) = container::hint(args.single_port).filter(|_| serves_others) {
+        info!("{hint}");
     }
     if args.log_format.log_format == Format::Json {
         info!("serving {served}");

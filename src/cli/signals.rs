@@ -1,11 +1,18 @@
-//! Ctrl-C and SIGTERM.
+//! Ctrl-C, SIGTERM and SIGHUP.
 
-use std::{future::pending, io, process, thread};
+use std::{
+    future::pending,
+    io::{self, IsTerminal},
+    process, thread,
+    time::Duration,
+};
 
 use async_signal::{Signal, Signals};
 use log::{info, warn};
 use smol::stream::StreamExt;
 use tuffet::Handle;
+
+use super::service;
 
 #[cfg(unix)]
 const ENDING: [Signal; 2] = [Signal::Int, Signal::Term];
@@ -13,24 +20,48 @@ const ENDING: [Signal; 2] = [Signal::Int, Signal::Term];
 const ENDING: [Signal; 1] = [Signal::Int];
 
 /// The first signal stops the server, the second aborts its transfers, and the third does not wait for anything.
-pub fn stop_server(handle: Handle) -> io::Result<()> {
+/// SIGHUP reloads; but it ends a server whose terminal has gone.
+pub fn obey(server: Handle, drain: Duration, reload: impl Fn() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new(ENDING)?;
+    #[cfg(unix)]
+    signals.add_signals([Signal::Hup])?;
+    let had_terminal = io::stderr().is_terminal();
+    let mut endings = 0;
+    let mut obey = move |signal| {
+        #[cfg(unix)]
+        if signal == Signal::Hup && (!had_terminal || io::stderr().is_terminal()) {
+            info!("reloading");
+            return service::reload(&reload);
+        }
+        _ = (signal, &reload, had_terminal);
+        endings += 1;
+        match endings {
+            1 => stop(&server, drain),
+            2 => {
+                warn!("stopping at once");
+                server.abort();
+            }
+            _ => process::exit(1),
+        }
+    };
     thread::Builder::new().name("signals".into()).spawn(move || {
         smol::block_on(async {
-            signals.next().await;
-            match handle.transfers().len() {
-                0 => info!("stopping"),
-                running => info!("stopping when {running} transfers have ended; again to stop at once"),
+            while let Some(signal) = signals.next().await {
+                signal.into_iter().for_each(&mut obey);
             }
-            handle.stop();
-            signals.next().await;
-            warn!("stopping at once");
-            handle.abort();
-            signals.next().await;
-            process::exit(1);
         });
     })?;
     Ok(())
+}
+
+fn stop(server: &Handle, drain: Duration) {
+    let running = server.transfers().len();
+    match running {
+        0 => info!("stopping"),
+        _ => info!("stopping when {running} transfers have ended; again to stop at once"),
+    }
+    service::stopping(running, drain);
+    server.stop();
 }
 
 /// Waits for a signal that asks for the end.

@@ -15,6 +15,8 @@ use super::builder::Settings;
 /// Buckets in each of the two rows. An address has one in each row and is over its limit when both are empty, so who
 /// shares one with a flood is served by the other, and no number of forged addresses takes more memory than this.
 const BUCKETS: usize = 2048;
+/// Transfers that one address may have by default, whatever half of all is.
+const LEAST: usize = 100;
 /// Seconds' worth of requests that may come at once: a room of machines behind one address, each of which asks for ten
 /// files that are not there.
 const BURST: f32 = 10.0;
@@ -59,8 +61,8 @@ impl Admission {
         let most = settings.max_transfers;
         Self {
             max_transfers: most,
-            // Half, rounded up: one address, be it that of many machines, leaves room for the others.
-            max_transfers_per_client: settings.max_transfers_per_client.unwrap_or(most.div_ceil(2)),
+            // One address, be it that of many machines, leaves room for the others.
+            max_transfers_per_client: settings.max_transfers_per_client.unwrap_or((most / 2).max(LEAST)),
             clients: HashMap::new(),
             requests: (settings.max_requests_per_client > 0).then(|| Rates::new(settings.max_requests_per_client)),
             refusals: Bucket::new(REFUSALS),

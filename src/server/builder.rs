@@ -39,7 +39,7 @@ pub(super) struct Settings {
     pub(super) port_range: Option<RangeInclusive<u16>>,
     /// For each shard.
     pub(super) max_transfers: usize,
-    /// For each shard; half of the above if not set.
+    /// For each shard; about half of the above if not set.
     pub(super) max_transfers_per_client: Option<usize>,
     /// In a second, for each shard; 0 is no limit.
     pub(super) max_requests_per_client: u32,
@@ -154,8 +154,9 @@ impl Builder {
     }
 
     /// Transfers at once of one client address, in each shard. Requests beyond are not answered, so that the client
-    /// tries again. Defaults to half of [`max_transfers`](Self::max_transfers): behind an address translator or a
-    /// container's bridge a whole room of machines has one address, and all it must leave is room for the others.
+    /// tries again. Defaults to half of [`max_transfers`](Self::max_transfers), and 100 at least: behind an address
+    /// translator or a container's bridge a whole room of machines has one address, and all it must leave is room for
+    /// the others.
     pub fn max_transfers_per_client(mut self, most: usize) -> Self {
         self.settings.max_transfers_per_client = Some(most);
         self

@@ -38,6 +38,12 @@ use shard::Shard;
 
 /// A server whose sockets are bound.
 ///
+/// # Forged addresses
+/// A request may bear the address of somebody else. Before anything has come from there, the server sends one block of
+/// 512 bytes, or an OACK, three times at most, and once more for each repeated request: 1632 bytes with IP headers for
+/// an RRQ of 38, which is 43 times as much, and three times as much if it asks for any option. A window is sent only
+/// when the OACK was acknowledged. [`Builder::max_requests_per_client`] bounds how often that can be had.
+///
 /// ```
 /// use tuffet::{Server, read};
 ///

@@ -20,7 +20,7 @@ pub const SEARCH: u32 = 1;
 pub const WRITE: u32 = 2;
 pub const READ: u32 = 4;
 
-/// What `nobody` is where there is no list of users, as in an empty container.
+/// What `nobody` is everywhere on Linux, listed or not. To look it up would cost memory for good.
 const NOBODY: u32 = 65534;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub fn choose(plan: &Plan) -> Result<Choice> {
         plan.directories.iter().filter_map(|(path, kind)| Some((path, *kind, fs::metadata(path).ok()?))).collect();
     let better = match directories.first() {
         Some((.., first)) if first.uid() != 0 => Identity::owner(first)?,
-        _ => Identity::nobody()?,
+        _ => Identity::nobody(),
     };
     if !capabilities::may_change_user() {
         return no_better(current, "it has no right to become another");
@@ -113,12 +113,8 @@ impl Identity {
         }
     }
 
-    /// In no group but its own: others may count on what `nobody` is a member of.
-    fn nobody() -> Result<Self> {
-        match User::from_name("nobody") {
-            Ok(Some(user)) => Ok(Self { groups: vec![user.gid], ..Self::of(user)? }),
-            _ => Ok(Self { name: "nobody".into(), ..Self::unlisted(NOBODY, Gid::from_raw(NOBODY)) }),
-        }
+    fn nobody() -> Self {
+        Self { name: "nobody".into(), ..Self::unlisted(NOBODY, Gid::from_raw(NOBODY)) }
     }
 
     fn of(user: User) -> Result<Self> {

@@ -1,0 +1,73 @@
+//! Where log lines go: to a person at a terminal or in a file, or to the journal of systemd.
+//!
+//! The journal reads standard error and takes a number in front of a line for its priority (sd-daemon(3)), so
+//! `journalctl -p warning` works. That needs no connection of its own that could be refused or full, works in a sandbox
+//! without a file system, and with every manager that reads standard error so. The journal has times of its own, and
+//! these lines have none.
+
+use std::io::{self, Write};
+
+use clap::{Args, ValueEnum};
+use log::Level;
+
+#[derive(Args, Debug)]
+pub struct LogTarget {
+    /// Log for `stderr` or for the `journal` of systemd [default: the one that it is]
+    #[arg(
+        long,
+        value_name = "TARGET",
+        env = "TUFFET_LOG_TARGET",
+        help_heading = "Output",
+        hide_possible_values = true
+    )]
+    log_target: Option<Target>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    Stderr,
+    Journal,
+}
+
+impl LogTarget {
+    pub fn target(&self) -> Target {
+        self.log_target.unwrap_or(if is_journal() { Target::Journal } else { Target::Stderr })
+    }
+}
+
+impl Target {
+    /// What a line of this level begins with, besides what is said.
+    pub fn begin(self, out: &mut impl Write, level: Level) -> io::Result<()> {
+        match self {
+            Self::Stderr => Ok(()),
+            Self::Journal => write!(out, "<{}>", priority(level)),
+        }
+    }
+}
+
+/// As syslog(3) numbers them.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+/// Whether standard error is the stream that the journal named: it may be another one by now.
+#[cfg(unix)]
+fn is_journal() -> bool {
+    use std::os::{fd::AsFd, unix::fs::MetadataExt};
+    let named = std::env::var("JOURNAL_STREAM").ok();
+    let found = || {
+        let metadata = std::fs::File::from(io::stderr().as_fd().try_clone_to_owned()?).metadata()?;
+        Ok::<_, io::Error>(format!("{}:{}", metadata.dev(), metadata.ino()))
+    };
+    named.is_some() && named == found().ok()
+}
+
+#[cfg(not(unix))]
+fn is_journal() -> bool {
+    false
+}

@@ -1,0 +1,95 @@
+//! `tuffet completions` and `tuffet man`: both are made of the definitions that the parser works by, so they are right.
+
+use std::{
+    fs,
+    io::{self, ErrorKind, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Command, CommandFactory};
+use clap_complete::Shell;
+
+use super::{Result, args::Arguments};
+
+/// Write what a shell completes the command line with
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  source <(tuffet completions bash)                        in ~/.bashrc
+  tuffet completions fish > ~/.config/fish/completions/tuffet.fish
+  tuffet completions zsh > \"${fpath[1]}/_tuffet\"")]
+pub struct Completions {
+    /// bash, elvish, fish, powershell or zsh
+    #[arg(hide_possible_values = true)]
+    shell: Shell,
+}
+
+/// Write the manual
+#[derive(Args, Debug)]
+#[command(mut_args = |arg| arg.hide_env(true), after_help = "\
+Examples:
+  tuffet man | man -l -                  read it
+  tuffet man --dir /usr/share/man/man1   install it, with a page for each command")]
+pub struct Man {
+    /// Write all pages into this directory, and not the first to standard output
+    #[arg(long, value_name = "PATH", env = "TUFFET_DIR")]
+    dir: Option<PathBuf>,
+}
+
+pub fn completions(args: &Completions) -> Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Arguments::command(), "tuffet", &mut script);
+    print(&script)
+}
+
+pub fn man(args: &Man) -> Result<ExitCode> {
+    let mut program = Arguments::command().disable_help_subcommand(true);
+    program.build();
+    let Some(dir) = &args.dir else { return print(page(&program)?.as_bytes()) };
+    let write = || {
+        fs::create_dir_all(dir)?;
+        for command in std::iter::once(&program).chain(program.get_subcommands()) {
+            fs::write(dir.join(format!("{}.1", name(command))), page(command)?)?;
+        }
+        Ok(())
+    };
+    let explain =
+        |error: io::Error| format!("cannot write the manual into {}: {error}; --dir needs a directory", dir.display());
+    write().map_err(explain)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn page(command: &Command) -> io::Result<String> {
+    let mut rendered = Vec::new();
+    clap_mangen::Man::new(command.clone().after_help(None)).render(&mut rendered)?;
+    // No date, so that the same program always writes the same pages.
+    let title = format!(".TH {} 1 \"\" \"tuffet {}\" TFTP", name(command).to_uppercase(), env!("CARGO_PKG_VERSION"));
+    let mut page = String::new();
+    for line in String::from_utf8_lossy(&rendered).lines() {
+        page += if line.starts_with(".TH") { &title } else { line.trim_end() };
+        page += "\n";
+    }
+    if let Some(notes) = command.get_after_help() {
+        // As it stands: the examples are a table.
+        page += ".SH NOTES\n.nf\n";
+        for line in notes.to_string().lines() {
+            page += &format!("\\&{}\n", line.replace('\\', "\\e").replace('-', "\\-"));
+        }
+        page += ".fi\n";
+    }
+    Ok(page)
+}
+
+/// `tuffet-serve`
+fn name(command: &Command) -> &str {
+    command.get_display_name().unwrap_or(command.get_name())
+}
+
+fn print(text: &[u8]) -> Result<ExitCode> {
+    match io::stdout().write_all(text) {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,72 @@
+//! The unit files, and the program under the tools of systemd itself.
+#![cfg(all(target_os = "linux", feature = "cli"))]
+
+mod common;
+
+use std::{
+    fs,
+    net::UdpSocket,
+    process::{Child, Command, Stdio},
+};
+
+use common::{Peer, eventually};
+
+const UNITS: [&str; 2] = ["tuffet.service", "tuffet.socket"];
+
+/// The units in a directory of their own, for the program that was built.
+fn units() -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    for unit in UNITS {
+        let text = fs::read_to_string(format!("{}/contrib/systemd/{unit}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let text = text.replace("/usr/bin/tuffet", env!("CARGO_BIN_EXE_tuffet"));
+        fs::write(place.path().join(unit), text).unwrap();
+    }
+    place
+}
+
+#[test]
+#[ignore = "needs systemd"]
+fn the_units_are_right() {
+    let place = units();
+    let mut analyze = Command::new("systemd-analyze");
+    analyze.args(["verify", "--man=no"]).args(UNITS.map(|unit| place.path().join(unit)));
+    let output = analyze.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+#[test]
+#[ignore = "needs systemd"]
+fn the_service_is_hardened() {
+    let place = units();
+    let mut analyze = Command::new("systemd-analyze");
+    // In tenths, of 100: 20 is "OK", and what is left is the network.
+    analyze.args(["security", "--offline=true", "--no-pager", "--threshold=18"]).arg(place.path().join(UNITS[0]));
+    let output = analyze.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+struct Activated(Child);
+
+impl Drop for Activated {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs systemd"]
+fn a_request_starts_the_server() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("file"), "as it is").unwrap();
+    let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = Command::new("systemd-socket-activate");
+    command.args(["--datagram", "--listen", &address.to_string(), env!("CARGO_BIN_EXE_tuffet"), "serve"]);
+    command.current_dir(&place).stdout(Stdio::null()).stderr(Stdio::null());
+    let _activated = Activated(command.spawn().unwrap());
+    eventually("it listens", || UdpSocket::bind(address).is_err());
+    let mut peer = Peer::new(address);
+    peer.rrq("file", &[]).expect_data(1, "as it is");
+    peer.ack(1);
+}
