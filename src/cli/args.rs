@@ -56,6 +56,8 @@ pub enum Command {
     Serve(Box<Serve>),
     #[cfg(feature = "rules")]
     Explain(Box<super::explain::Explain>),
+    #[cfg(feature = "config")]
+    CheckConfig(super::config::CheckConfig),
     Get(Get),
     Put(Put),
     #[cfg(feature = "manual")]
@@ -111,6 +113,10 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", env = "TUFFET_MAX_UPLOAD", value_parser = values::size)]
     #[arg(help_heading = "Uploads")]
     pub max_upload: Option<u64>,
+
+    #[cfg(feature = "rules")]
+    #[command(flatten)]
+    pub access: super::access::Access,
 
     #[cfg(feature = "rules")]
     #[command(flatten)]
@@ -173,6 +179,10 @@ pub struct Serve {
     #[cfg(feature = "status")]
     #[command(flatten)]
     pub status: StatusArgs,
+
+    #[cfg(feature = "config")]
+    #[command(flatten)]
+    pub config: super::config::ConfigArgs,
 
     #[command(flatten)]
     pub output: Output,

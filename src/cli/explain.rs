@@ -16,7 +16,12 @@ use tuffet::{
     rules::{Candidate, Mac},
 };
 
-use super::{Result, args::Serve, rules, serve};
+use super::{
+    Result,
+    args::Serve,
+    rules,
+    serve::{self, Opened},
+};
 
 /// What UEFI firmware on Ethernet asks for.
 const USUAL: &str = "tsize=0,blksize=1468,windowsize=4";
@@ -91,10 +96,14 @@ impl Report {
 }
 
 fn report(args: &Explain) -> Result<Report> {
-    let mut report = Report::default();
-    let sources = serve::sources(&args.serve)?;
-    let rules = rules::rules(&args.serve)?;
+    let (mut report, opened) = (Report::default(), Opened::default());
+    let sources = serve::sources(&args.serve, &opened)?;
+    let rules = rules::rules(&args.serve, &opened)?;
     let direction = if args.write { Direction::Write } else { Direction::Read };
+    if !args.serve.access.admits(args.client) {
+        report.say("answer", "none: --allow and --deny do not admit this client");
+        return Ok(report);
+    }
     let request = match request(args) {
         Ok(request) => request,
         Err(refusal) => {

@@ -81,11 +81,27 @@ impl Plan {
             is_off: args.sandbox.no_sandbox,
             landlock: !args.sandbox.no_landlock,
             directories: directories.collect(),
-            readable: Vec::new(),
+            readable: reread(args).iter().map(directory_of).collect(),
             appendable: args.log_file.iter().map(directory_of).collect(),
             connects: connects(&sources),
         }
     }
+}
+
+/// What is read again at a reload. The directory, because an editor may put another file in its place.
+#[cfg(feature = "config")]
+fn reread(args: &Serve) -> Vec<PathBuf> {
+    #[cfg(feature = "http")]
+    let certificates = args.web.ca.clone();
+    #[cfg(not(feature = "http"))]
+    let certificates = None;
+    // Without a file there is nothing to reload.
+    args.config.config.clone().map_or_else(Vec::new, |config| [config].into_iter().chain(certificates).collect())
+}
+
+#[cfg(not(feature = "config"))]
+fn reread(_: &Serve) -> Vec<PathBuf> {
+    Vec::new()
 }
 
 /// Gives up what the plan does not name. There is no way back.
