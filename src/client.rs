@@ -178,6 +178,7 @@ impl Client {
             retransmits: progress.retransmits,
             blksize: progress.agreed.blksize(),
             windowsize: progress.agreed.windowsize(),
+            hint: None,
         };
         match record.outcome {
             Outcome::Complete | Outcome::ProbablyComplete => Ok(record),

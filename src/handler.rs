@@ -87,11 +87,11 @@ pub struct Request {
     local: SocketAddr,
     path: Arc<str>,
     packet: Arc<packet::Request>,
+    received: Option<Instant>,
     /// The bytes of the path, if it is not that of the packet.
     renamed: Option<Arc<[u8]>>,
     query: Option<Arc<str>>,
     ignores_case: bool,
-    received: Option<Instant>,
 }
 
 impl Request {

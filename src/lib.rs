@@ -31,6 +31,7 @@
 //! - A [`Refusal`] is what a client is told when it is not served; an [`Error`] is what you are told.
 //! - [`Client`] gets and puts files.
 //! - [`stats`] tells what became of each transfer, and [`status`] shows it to a browser and to Prometheus.
+//! - [`probe`] tests servers: as boot clients fetch, over a wire that loses what you like.
 //!
 //! # The pure core
 //!
@@ -68,9 +69,11 @@ mod driver;
 pub mod error;
 pub mod handler;
 pub mod handlers;
+pub mod hint;
 pub mod netascii;
 pub mod options;
 pub mod packet;
+pub mod probe;
 #[cfg(feature = "rules")]
 pub mod rules;
 #[cfg(feature = "net")]

@@ -32,7 +32,7 @@ fn boot_over(habits: Habits, size: usize, mut up: Wire, mut down: Wire) -> Boot 
     let mut client = Client::new(habits);
     let mut server = Server::new(Source::of(&file), Some(size as u64), Timing::default());
     let report = run(&mut client, &mut server, &mut up, &mut down, secs(600));
-    let took = client.took().unwrap_or_else(|| panic!("it gave up after {} timeouts", client.timeouts));
+    let took = client.took().unwrap_or_else(|| panic!("it gave up after {} timeouts", client.timeouts()));
     assert!(client.file == file, "the file changed on its way");
     let outcome = server.outcome().expect("it is over");
     assert!(outcome.is_success(), "{outcome:?}");
@@ -46,7 +46,11 @@ fn every_client_boots_on_a_clean_wire_without_a_single_copy() {
         let boot = boot(habits, SIZE, Weather::fine(LATENCY), 0);
         assert_eq!(boot.server.outcome(), Some(&Outcome::Complete));
         if habits.pause.is_none() {
-            assert_eq!((boot.client.timeouts, boot.server.end().transfer.progress().retransmits), (0, 0), "{habits:?}");
+            assert_eq!(
+                (boot.client.timeouts(), boot.server.end().transfer.progress().retransmits),
+                (0, 0),
+                "{habits:?}"
+            );
         }
     }
 }
@@ -59,7 +63,7 @@ fn every_client_boots_at_one_percent_loss_without_long_stops() {
             let boot = boot(habits, SIZE, Weather::lossy(LATENCY, 0.01), seed);
             let _trying = Trying((habits.name, seed));
             // Some clients ignore whatever the server repeats and wait for their own timer.
-            let own_fault = habits.patience * boot.client.timeouts as u32;
+            let own_fault = habits.patience * boot.client.timeouts() as u32;
             let late = boot.took.saturating_sub(clean.took);
             assert!(late <= ms(250) * boot.incidents as u32 + secs(1) + own_fault, "{late:?} later");
             // If the last ACK is lost, the last window goes out until patience ends.
@@ -94,7 +98,7 @@ fn uboot_survives_a_wire_that_costs_it_more_than_ten_packets() {
     for habits in [UBOOT, UBOOT_WINDOWS] {
         for seed in 0..40 {
             let boot = boot(habits, SIZE, Weather::lossy(ms(1), 0.05), seed);
-            assert!(boot.incidents > 10 && boot.client.timeouts <= 6, "{} of 10 timeouts", boot.client.timeouts);
+            assert!(boot.incidents > 10 && boot.client.timeouts() <= 6, "{} of 10 timeouts", boot.client.timeouts());
         }
     }
 }
@@ -127,7 +131,7 @@ fn grub_in_its_pauses_is_not_flooded() {
     let (blocks, pauses) = (SIZE / 1024 + 1, SIZE / 1024 / 50);
     let copies = boot.sent - blocks - 1;
     assert!(copies <= 8 * pauses, "{copies} copies in {pauses} pauses of 3 s");
-    assert_eq!(boot.client.timeouts, 0);
+    assert_eq!(boot.client.timeouts(), 0);
 }
 
 #[test]

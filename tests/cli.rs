@@ -6,7 +6,7 @@ mod program;
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Command, Stdio},
 };
@@ -185,6 +185,30 @@ fn uploads_are_kept_apart_and_their_versions_too() {
     assert!(said.contains("would be left free"), "{said}");
 }
 
+/// Where the file system has files without a name, as nearly all of Linux do.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_that_is_killed_leaves_no_part_of_an_upload() {
+    let served = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["--upload", "--overwrite", path(served.path())]);
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"\0\x02new\0octet\0blksize\x0060000\0", &server.address).unwrap();
+    let mut answer = [0; 600];
+    let (_, from) = client.recv_from(&mut answer).unwrap();
+    for block in 1..=10 {
+        client.send_to(&[&[0, 3, 0, block][..], &[7; 60_000]].concat(), from).unwrap();
+        while answer[..4] != [0, 4, 0, block] {
+            client.recv_from(&mut answer).unwrap();
+        }
+    }
+    let files = || fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().flatten();
+    let sizes = files().filter_map(|file| fs::metadata(file.path()).ok()).map(|file| file.len());
+    assert!(sizes.max() >= Some(500_000), "the bytes are on the disk");
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    assert_eq!(served.path().read_dir().unwrap().count(), 0);
+}
+
 #[test]
 fn standard_input_is_put_into_memory() {
     let server = Server::start(&["memory:"]);
@@ -254,4 +278,53 @@ fn the_status_page_is_there_if_wanted() {
 
     let said = failure(&["serve", "--listen", "127.0.0.1:0", "--status", &at, path(directory.path())]);
     assert!(said.contains(&at) && said.contains("--status"), "{said}");
+}
+
+#[test]
+fn a_probe_says_what_the_server_did() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("file"), [7; 30_000]).unwrap();
+    let server = Server::start(&["-q", path(directory.path())]);
+    let address = server.address.as_str();
+
+    let output = run(&["probe", address, "file", "--as", "edk2", "--lose-received", "4", "--lose-sent", "-1"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for step in [
+        " RRQ file octet tsize=0 blksize=1468 windowsize=4\n",
+        " ERROR 8 \"User aborted the transfer\"\n",
+        "EDK2: size known, 0 bytes",
+        " RRQ file octet blksize=1468 windowsize=4\n",
+        "   OACK blksize=1468 windowsize=4 from 127.0.0.1:",
+        "   DATA 3, 1468 bytes [lost]\n",
+        "   DATA 3, 1468 bytes again\n",
+        " ACK 21 [lost]\n",
+        "EDK2: complete, 30000 bytes in ",
+        "packets came when all was over",
+    ] {
+        assert!(said.contains(step), "{step:?} is not in\n{said}");
+    }
+    assert!(said.contains("… ") && !said.contains("DATA 12,"), "long runs are left out:\n{said}");
+    let all = run(&["probe", address, "file", "--verbose"]);
+    assert!(text(&all.stdout).contains("DATA 12,"));
+
+    let output = run(&["probe", "-q", address, "missing"]);
+    assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(1), 1));
+    for wrong in [["--lose-sent", "0"], ["--delay-sent", "3"], ["--as", "amiga"]] {
+        assert_eq!(run(&["probe", address, "file", wrong[0], wrong[1]]).status.code(), Some(2), "{wrong:?}");
+    }
+
+    // One that grants what nobody asked for.
+    let odd = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = odd.local_addr().unwrap().to_string();
+    let answers = std::thread::spawn(move || {
+        for answer in [&b"\0\x06blksize\x00512\0timeout\x001\0"[..], b"\0\x03\0\x01end"] {
+            let (_, peer) = odd.recv_from(&mut [0; 600]).unwrap();
+            odd.send_to(answer, peer).unwrap();
+        }
+    });
+    let output = run(&["probe", &address, "file", "--as", "grub"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stdout).contains("warning: the server sent the option timeout, which was not asked for"));
+    answers.join().unwrap();
 }

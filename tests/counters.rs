@@ -116,6 +116,9 @@ fn what_is_not_answered_is_counted() {
     // An ACK to the port that listens is of nobody's transfer.
     assert_eq!((counters.malformed, counters.strangers), (1, 1));
     assert!(counters.sent >= 2);
+    let unanswered = serving.unanswered();
+    assert_eq!((unanswered.len(), unanswered[0].requests), (1, 1));
+    assert_eq!((unanswered[0].client.to_string().as_str(), unanswered[0].reason), ("127.0.0.1", "too many transfers"));
     serving.abort();
     let record = serving.record();
     assert_eq!((record.outcome, record.bytes), (Outcome::Stopped, 0));

@@ -120,6 +120,25 @@ fn who_never_answers_loses_its_place_to_who_asks() {
 }
 
 #[test]
+fn who_waits_for_a_slow_handler_keeps_its_place() {
+    let (go, wait) = smol::channel::bounded::<()>(1);
+    let serving = Serving::with(
+        read(move |_| {
+            let wait = wait.clone();
+            async move { wait.recv().await.map(|()| "late").map_err(|_| Refusal::internal()) }
+        }),
+        |builder| builder.max_transfers(1),
+    );
+    let mut first = Peer::new(serving.addr());
+    first.rrq("slow", &[]);
+    eventually("it waits", || serving.transfers().len() == 1);
+    thread::sleep(Duration::from_millis(2100));
+    Peer::new(serving.addr()).rrq("other", &[]).expect_silence();
+    go.send_blocking(()).unwrap();
+    first.expect_data(1, "late");
+}
+
+#[test]
 fn nobody_gets_more_than_three_packets_unasked() {
     let serving = Serving::with(files(), |builder| builder.patience(Duration::from_secs(4)));
     let mut silent: Vec<Peer> = (0..3).map(|_| Peer::new(serving.addr())).collect();

@@ -56,7 +56,9 @@ fn files() -> impl Handler {
 fn serve() -> (Serving, Shown, String) {
     let status = Status::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}/", status.addr());
-    let serving = Serving::with(files(), |builder| status.watch(builder).patience(Duration::from_millis(1500)));
+    let serving = Serving::with(files(), |builder| {
+        status.watch(builder).patience(Duration::from_millis(1500)).max_requests_per_client(30)
+    });
     let shown = status.describe("http://mirror/netboot/").serve(serving.handle.clone()).unwrap();
     (serving, shown, url)
 }
@@ -150,7 +152,15 @@ fn the_page_shows_what_runs_and_what_became_of_it() {
     assert!(width().as_f64().unwrap() > 0.0);
     assert!(browser.text_of("#running .client").starts_with("127.0.1."));
 
+    // As many as may ask at once, and then some.
+    let greedy = machine(&serving, "127.0.1.11");
+    eventually("it is told of who is not answered", || {
+        (0..50).for_each(|_| greedy.send(Packet::Rrq(common::request("../x", &[]))));
+        browser.text_of("#turned-away li").starts_with("127.0.1.11too many requests of this address")
+    });
+
     let of = |machine: &str, selector: &str| browser.text_of(&format!("[data-machine='{machine}'] {selector}"));
+    assert!(of("127.0.1.11", ".what small").contains(" times · ERROR 2 access denied"), "one line for all");
     eventually("the one that vanished is told of", || {
         of("127.0.1.9", ".verdict").starts_with("timed out: 5000/vmlinuz")
     });

@@ -122,6 +122,28 @@ impl Server {
         assert!(!self.here("missing").exists());
     }
 
+    /// They serve every boot client, whatever one packet suffers.
+    fn probed(&self) {
+        self.serve("boot", &bytes(100_000));
+        let probe = |options: &[&str]| {
+            let mut probe = limited(env!("CARGO_BIN_EXE_tuffet"));
+            probe.args(["probe", "-q", &self.address, "boot"]).args(options);
+            finish(probe)
+        };
+        for (client, _) in tuffet::probe::habits::ALL {
+            let output = probe(&["--as", client]);
+            assert_eq!(output.status.code(), Some(0), "{client}: {}", said(&output));
+        }
+        for fault in ["--lose-sent", "--lose-received", "--duplicate-sent", "--duplicate-received"] {
+            for number in ["2", "7", "-1"] {
+                let output = probe(&[fault, number]);
+                assert!(matches!(output.status.code(), Some(0 | 3)), "{fault} {number}: {}", said(&output));
+            }
+        }
+        let late = probe(&["--delay-sent", "5=600ms", "--delay-received=-1=200ms"]);
+        assert!(matches!(late.status.code(), Some(0 | 3)), "{}", said(&late));
+    }
+
     fn roll_over(&self, options: &[&str]) {
         let bytes = bytes(LONG);
         self.serve("long", &bytes);
@@ -135,6 +157,7 @@ impl Server {
 fn tftpd_hpa() {
     let server = Server::hpa();
     server.exchange();
+    server.probed();
     // It knows no windows.
     server.roll_over(&["--blksize", "512", "--windowsize", "16"]);
 }
@@ -147,6 +170,7 @@ fn atftpd() {
     let log = logs.path().join("log");
     let server = Server::atftpd(&log);
     server.exchange();
+    server.probed();
     server.roll_over(&["--blksize", "512", "--windowsize", "1"]);
     // 3 does not divide 65536: the numbers begin anew inside a window.
     server.roll_over(&["--blksize", "512", "--windowsize", "3"]);

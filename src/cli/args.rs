@@ -22,6 +22,7 @@ use super::values::Header;
 use super::{
     format::LogFormat,
     journal::LogTarget,
+    probe::Probe,
     values::{self, Listen, Remote, Source},
 };
 
@@ -60,6 +61,7 @@ pub enum Command {
     CheckConfig(super::config::CheckConfig),
     Get(Get),
     Put(Put),
+    Probe(Box<Probe>),
     #[cfg(feature = "manual")]
     Completions(Completions),
     #[cfg(feature = "manual")]

@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use humantime::{format_rfc3339_millis, format_rfc3339_seconds};
 use log::Record;
-use serde_json::json;
+use serde::Serialize;
 use tuffet::stats;
 
 use super::journal::Target;
@@ -44,7 +44,7 @@ impl Format {
             Self::Json if record.target() == RECORDS => writeln!(out, "{}", record.args()),
             Self::Json => {
                 let (time, message) = (format_rfc3339_millis(now).to_string(), record.args().to_string());
-                writeln!(out, "{}", json!({ "time": time, "level": level, "message": message }))
+                writeln!(out, "{}", json(&Line { time: &time, level: &level, message: &message }))
             }
         }
     }
@@ -64,7 +64,15 @@ pub fn log(record: &stats::Record) {
     log::log!(target: RECORDS, level, "{}", json(record));
 }
 
-fn json(record: &stats::Record) -> String {
+/// What is not about a transfer.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: &'a str,
+    level: &'a str,
+    message: &'a str,
+}
+
+fn json(value: &impl Serialize) -> String {
     // It has no keys but texts, and nothing that can fail.
-    serde_json::to_string(record).unwrap_or_default()
+    serde_json::to_string(value).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use tuffet::Builder;
 
 #[derive(Args, Debug)]
 pub struct Limits {
-    /// Of these, give no client address more than this [default: half]
+    /// Of these, give no client address more than this [default: half, at least 100]
     #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_TRANSFERS_PER_CLIENT", help_heading = "Transfers")]
     pub max_transfers_per_client: Option<std::num::NonZeroUsize>,
 

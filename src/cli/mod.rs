@@ -1,7 +1,7 @@
 //! The program: its command line, and what it does with the library.
 //!
-//! It exits with 0 if all went well, 1 if something failed or would not be served, 2 if the command line is wrong, and 130 if a signal ended a
-//! transfer of the client.
+//! It exits with 0 if all went well, 1 if something failed or would not be served, 2 if the command line is wrong, 3 if
+//! `probe` saw something odd, and 130 if a signal ended a transfer of the client.
 
 #[cfg(feature = "rules")]
 mod access;
@@ -19,6 +19,7 @@ mod limits;
 mod logging;
 #[cfg(feature = "manual")]
 mod manual;
+mod probe;
 mod put;
 mod remote;
 #[cfg(feature = "rules")]
@@ -65,6 +66,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::CheckConfig(args) => config::check(&args),
         Command::Get(args) => get::run(args),
         Command::Put(args) => put::run(args),
+        Command::Probe(args) => probe::run(&args),
         #[cfg(feature = "manual")]
         Command::Completions(args) => manual::completions(&args),
         #[cfg(feature = "manual")]

@@ -125,23 +125,22 @@ pub fn enter(plan: &Plan) -> Result<()> {
     // Opened as long as that is allowed.
     let rules = plan.landlock.then(|| landlock::Rules::new(plan)).transpose()?;
     let done = restrict(&choice.identity, rules)?;
-    let (level, user) = match &choice.why {
-        None => (Level::Info, choice.identity.to_string()),
-        Some(why) => (Level::Warn, format!("{}, because {why}", choice.identity)),
-    };
-    log::log!(level, "sandbox: user {user}; {done}");
+    let why = choice.why.map(|why| format!(", because {why}")).unwrap_or_default();
+    // Root without capabilities still owns most files: then landlock has to keep it from them.
+    let level = if choice.identity.is_root() && !done.confined { Level::Warn } else { Level::Info };
+    let (user, landlock) = (choice.identity, done.landlock);
+    log::log!(level, "sandbox: user {user}{why}; no capabilities, no new privileges, {landlock}");
     Ok(())
 }
 
 /// For this thread, and those that it starts.
-fn restrict(identity: &Identity, rules: Option<landlock::Rules>) -> Result<String> {
+fn restrict(identity: &Identity, rules: Option<landlock::Rules>) -> Result<landlock::Done> {
     capabilities::drop_bounding();
     identity.assume()?;
     capabilities::drop_all()?;
     identity.verify()?;
     rustix::thread::set_no_new_privs(true)?;
-    let landlock = rules.map_or_else(|| Ok("landlock refused by --no-landlock".into()), landlock::Rules::enforce)?;
-    Ok(format!("no capabilities, no new privileges, {landlock}"))
+    rules.map_or_else(|| Ok(landlock::Done::none("landlock refused by --no-landlock")), landlock::Rules::enforce)
 }
 
 /// Says now what would be an ERROR for each client.
@@ -164,7 +163,11 @@ fn check_access(plan: &Plan, identity: &Identity) -> Result<()> {
 
 /// The ports of the web servers, of where they may redirect to, and of the proxies of the environment.
 fn connects(sources: &[Source]) -> Vec<u16> {
-    let mut ports: Vec<u16> = sources.iter().filter_map(|source| port(source_url(source)?)).collect();
+    let url = |source| match source {
+        &Source::Url(ref url) => Some(url),
+        _ => None,
+    };
+    let mut ports: Vec<u16> = sources.iter().filter_map(url).filter_map(|url| port(url)).collect();
     if ports.is_empty() {
         return ports;
     }
@@ -177,13 +180,6 @@ fn connects(sources: &[Source]) -> Vec<u16> {
     ports.sort_unstable();
     ports.dedup();
     ports
-}
-
-fn source_url(source: &Source) -> Option<&str> {
-    match source {
-        Source::Url(url) => Some(url),
-        _ => None,
-    }
 }
 
 /// The port of a URL.
@@ -218,8 +214,8 @@ mod tests {
         ] {
             assert_eq!(port(url), Some(expected), "{url}");
         }
-        assert_eq!(connects(&[Source::Memory, Source::Directory(".".into())]), [0; 0]);
-        let ports = connects(&[Source::Url("http://host:8080/".into())]);
+        assert_eq!(connects([].into_iter()), [0; 0]);
+        let ports = connects(["http://host:8080/"].into_iter());
         assert!([53, 80, 443, 8080].iter().all(|port| ports.contains(port)), "{ports:?}");
     }
 }

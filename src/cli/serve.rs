@@ -137,9 +137,9 @@ fn directory(path: &Path, args: &Serve) -> Result<Box<dyn Handler>> {
         };
         format!("cannot serve {}: {error}{fix}", path.display())
     })?;
-    let directory = directory.uploads(args.upload).overwrite(args.overwrite).make_directories(args.mkdir);
     #[cfg(feature = "rules")]
     let directory = directory.ignore_case(args.names.ignore_case);
+    let directory = directory.uploads(args.upload).overwrite(args.overwrite).make_directories(args.mkdir);
     let explain = |error| format!("--upload-names {error}; a pattern is such as '*.cfg'");
     Ok(Box::new(args.uploads.apply(directory).map_err(explain)?))
 }

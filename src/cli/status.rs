@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use log::info;
+use log::{info, warn};
 use tuffet::{
     Builder, Error, Handle,
     status::{Serving, Status},
@@ -35,6 +35,9 @@ impl StatusArgs {
 pub fn serve(status: Option<Status>, handle: Handle, served: &str) -> Result<Option<Serving>> {
     let Some(status) = status else { return Ok(None) };
     info!("status at http://{}/", status.addr());
+    if !status.addr().ip().is_loopback() {
+        warn!("whoever can reach it can read the names of files and the addresses of machines");
+    }
     Ok(Some(status.describe(served).serve(handle)?))
 }
 

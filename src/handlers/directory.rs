@@ -61,7 +61,8 @@ impl Directory {
     pub fn new(root: impl AsRef<Path>) -> io::Result<Self> {
         let path = root.as_ref().to_path_buf();
         let root = Arc::new(Dir::open_ambient_dir(&path, ambient_authority())?);
-        Ok(Self { root, path, files: Arc::default(), uploads: false, ignore_case: false, policy: Arc::default() })
+        let (files, policy) = (Arc::default(), Arc::default());
+        Ok(Self { root, path, files, uploads: false, ignore_case: false, policy })
     }
 
     /// Whether a file may be read by a name that differs in upper and lower case (of ASCII), where there is none of the
@@ -145,18 +146,25 @@ impl Directory {
     }
 
     async fn open(&self, request: &Request, path: PathBuf) -> Result<Arc<open::Opened>, Refusal> {
+        match self.open_exactly(request, path.clone()).await {
+            Err(refusal) if self.may_ignore_case(request, &refusal) => {
+                let root = self.root.clone();
+                let found = smol::unblock(move || case::find(&root, &path)).await;
+                self.open_exactly(request, found.ok_or(refusal)?).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_exactly(&self, request: &Request, path: PathBuf) -> Result<Arc<open::Opened>, Refusal> {
         if partial::is_partial(&path) {
             return Err(Refusal::not_found().because("an upload that is not complete"));
         }
-        let opened = self.files.open((&self.root, &self.path), path.clone(), request.received()).await;
-        let Err(refusal) = opened else { return opened };
-        if !(self.ignore_case || request.ignores_case()) || refusal.code() != ErrorCode::FILE_NOT_FOUND {
-            return Err(refusal);
-        }
-        let root = self.root.clone();
-        let found = smol::unblock(move || case::find(&root, &path)).await;
-        let found = found.filter(|path| !partial::is_partial(path)).ok_or(refusal)?;
-        self.files.open((&self.root, &self.path), found, request.received()).await
+        self.files.open((&self.root, &self.path), path, request.received()).await
+    }
+
+    fn may_ignore_case(&self, request: &Request, refusal: &Refusal) -> bool {
+        (self.ignore_case || request.ignores_case()) && refusal.code() == ErrorCode::FILE_NOT_FOUND
     }
 }
 

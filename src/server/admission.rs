@@ -156,9 +156,9 @@ pub(super) fn is_client(peer: SocketAddr, asked: Option<IpAddr>, own: &[SocketAd
     peer.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast && !is_own
 }
 
-impl fmt::Display for Dropped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Dropped {
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
             Self::Source => "no client has this address",
             Self::Stopping => "stopping",
             Self::Denied => "it is not admitted",
@@ -166,7 +166,13 @@ impl fmt::Display for Dropped {
             Self::Client => "too many transfers of this address",
             Self::Full => "too many transfers",
             Self::Errors => "too many errors",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
     }
 }
 
@@ -242,6 +248,43 @@ mod tests {
         let (mut bucket, start) = (Bucket::new((100.0, 50.0)), Instant::now());
         assert_eq!((0..1000).filter(|_| bucket.take(start)).count(), 100);
         assert_eq!((0..1000).filter(|_| bucket.take(start + Duration::from_secs(1))).count(), 50);
+    }
+
+    fn admission(max_transfers: usize) -> Admission {
+        Admission::new(crate::Server::builder().max_transfers(max_transfers).into_terms().into())
+    }
+
+    #[test]
+    fn errors_are_bounded_and_recover() {
+        let (mut admission, start) = (admission(10), Instant::now());
+        assert_eq!((0..100_000).filter(|_| admission.refusal(start).is_ok()).count(), 20_000);
+        assert_eq!(
+            (0..100_000).filter(|_| admission.stranger(std::net::Ipv4Addr::LOCALHOST.into(), start).is_ok()).count(),
+            100
+        );
+        let later = start + Duration::from_secs(1);
+        assert_eq!((0..100_000).filter(|_| admission.refusal(later).is_ok()).count(), 5_000);
+        assert_eq!(
+            (0..100_000).filter(|_| admission.stranger(std::net::Ipv4Addr::LOCALHOST.into(), later).is_ok()).count(),
+            50
+        );
+    }
+
+    #[test]
+    fn places_are_counted_and_given_back() {
+        let mut admission = admission(1000);
+        (0..500).for_each(|_| admission.began(ip(1)));
+        assert_eq!(admission.room(ip(1), 500), Err(Dropped::Client));
+        assert_eq!(admission.room(ip(2), 500), Ok(()));
+        assert_eq!(admission.room(ip(2), 1000), Err(Dropped::Full));
+        admission.ended(ip(1));
+        assert_eq!(admission.room(ip(1), 499), Ok(()));
+        (0..499).for_each(|_| admission.ended(ip(1)));
+        assert!(admission.clients.is_empty());
+        // Where there are few, one address may have them all.
+        let mut few = self::admission(50);
+        (0..49).for_each(|_| few.began(ip(1)));
+        assert_eq!(few.room(ip(1), 49), Ok(()));
     }
 
     #[test]

@@ -50,9 +50,9 @@ pub(super) struct Settings {
     pub(super) batched: bool,
 }
 
-impl Default for Builder {
+impl Default for Settings {
     fn default() -> Self {
-        let settings = Settings {
+        Self {
             limits: Limits::default(),
             mtu: true,
             timing: Timing::default(),
@@ -65,12 +65,17 @@ impl Default for Builder {
             shards: 1,
             drain: Duration::from_secs(10),
             batched: true,
-        };
+        }
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
         let nothing = crate::read(async |_| Err::<&str, _>(Refusal::not_found()));
         Self {
             listen: Vec::new(),
             sockets: Vec::new(),
-            settings,
+            settings: Settings::default(),
             handler: Box::new(nothing),
             admits: None,
             on_end: Vec::new(),

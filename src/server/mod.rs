@@ -29,7 +29,7 @@ pub use builder::Builder;
 use crate::{
     error::Error,
     handler::Request,
-    stats::{Counter, Counters, Record, Registry, Snapshot},
+    stats::{Counter, Counters, Record, Registry, Snapshot, Unanswered},
 };
 use listen::Ports;
 use period::Period;
@@ -184,6 +184,12 @@ impl Handle {
     /// The transfers that are running, oldest first.
     pub fn transfers(&self) -> Vec<Snapshot> {
         self.0.registry.snapshots()
+    }
+
+    /// Clients that were not answered, because of a limit or because the server stops: the last 32 of them, the last one
+    /// first.
+    pub fn unanswered(&self) -> Vec<Unanswered> {
+        self.0.registry.unanswered()
     }
 
     /// What the server has done since it began.

@@ -23,6 +23,7 @@ use crate::{
     },
     error::{ErrorCode, Refusal},
     handler::Request,
+    hint::{Hint, Seen},
     options::{self, Agreed, Direction},
     packet::{self, Mode, Options, Packet},
     socket::Outgoing,
@@ -43,6 +44,8 @@ pub(super) struct Session {
     /// Largest blksize for this client.
     pub(super) blksize: u16,
     pub(super) began: Instant,
+    /// When the first packet went out, if the handler has come that far.
+    pub(super) answered: Cell<Option<Instant>>,
     /// When the peer was last heard, if it has answered.
     pub(super) heard: Cell<Option<Instant>>,
     pub(super) mailbox: Rc<Mailbox>,
@@ -89,6 +92,15 @@ impl Session {
         };
         let received = end.outcome == Outcome::Complete && self.direction == Direction::Write;
         shard.end(&self, end.last_ack.filter(|_| received));
+        let hint = Hint::find(&Seen {
+            direction: self.direction,
+            outcome: &end.outcome,
+            progress: &end.progress,
+            asked: &self.request.options,
+            granted: &end.granted,
+            size: live.size(),
+            single_port: self.terms.settings.single_port,
+        });
         let record = Record {
             id: live.id(),
             peer: self.key.1,
@@ -109,9 +121,13 @@ impl Session {
             retransmits: end.progress.retransmits,
             blksize: end.progress.agreed.blksize(),
             windowsize: end.progress.agreed.windowsize(),
+            hint,
         };
         let level = if record.outcome == Outcome::Probe { log::Level::Debug } else { log::Level::Info };
         log::log!(target: "tuffet::transfers", level, "{record}");
+        if let Some(hint) = &record.hint {
+            log::info!("{}: {hint}", record.peer);
+        }
         for hook in &shard.shared.on_end {
             hook(&record);
         }
@@ -221,6 +237,9 @@ impl Line<'_> {
 
 impl Wire for Line<'_> {
     fn send(&self, packet: &Packet) {
+        if self.session.answered.get().is_none() {
+            self.session.answered.set(Some(self.shard.now()));
+        }
         self.shard.send(self.session.key.0, Outgoing::new(self.session.key.1, self.session.from, packet));
     }
 

@@ -224,6 +224,7 @@ impl Shard {
                 false => settings.limits.blksize,
             },
             began: self.now(),
+            answered: Cell::new(None),
             heard: Cell::new(None),
             mailbox: Rc::default(),
             terms,
@@ -238,6 +239,7 @@ impl Shard {
 
     fn leave_unanswered(&self, peer: SocketAddr, dropped: Dropped) {
         drop_silently(peer, dropped);
+        self.shared.registry.turn_away(peer.ip(), dropped.reason(), self.now());
         match dropped {
             Dropped::Source | Dropped::Stopping | Dropped::Denied => self.tally.unanswered.add(1),
             _ => self.tally.over_limit.add(1),
@@ -265,12 +267,15 @@ impl Shard {
         }
     }
 
-    /// Ends the transfers that nobody has answered for a while.
+    /// Ends the transfers whose clients have been silent since their first packet.
     fn make_room(&self) {
         let Some(since) = self.admission.borrow_mut().sweep(self.now()) else { return };
-        let is_unanswered = |session: &&Rc<Session>| session.heard.get().is_none() && session.began <= since;
-        let unanswered: Vec<_> = self.sessions.borrow().values().filter(is_unanswered).cloned().collect();
-        for session in unanswered {
+        // Who waits for a slow handler could not answer yet.
+        let is_silent = |session: &&Rc<Session>| {
+            session.heard.get().is_none() && session.answered.get().is_some_and(|at| at <= since)
+        };
+        let silent: Vec<_> = self.sessions.borrow().values().filter(is_silent).cloned().collect();
+        for session in silent {
             self.close(&session, "nobody has answered, and others wait");
         }
     }

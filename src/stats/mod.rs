@@ -9,7 +9,9 @@ mod record;
 mod registry;
 #[cfg(feature = "serde")]
 mod serial;
+mod unanswered;
 
 pub use counters::{Counter, Counters, Outcomes};
 pub use record::{Record, Snapshot};
 pub(crate) use registry::{Registered, Registry, Tally};
+pub use unanswered::Unanswered;

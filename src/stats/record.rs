@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{options::Direction, packet::Options, transfer::Outcome};
+use crate::{hint::Hint, options::Direction, packet::Options, transfer::Outcome};
 
 /// One transfer that has ended.
 ///
@@ -21,7 +21,7 @@ use crate::{options::Direction, packet::Options, transfer::Outcome};
 ///  "direction": "read", "filename": "/pxelinux.0", "path": "pxelinux.0", "origin": "/srv/tftp/pxelinux.0",
 ///  "outcome": "complete", "code": null, "reason": null, "bytes": 42430, "size": 42430, "seconds": 0.013,
 ///  "bytes_per_second": 3263846, "sent": 84, "acked": 84, "retransmits": 0, "blksize": 512, "windowsize": 1,
-///  "asked": {"tsize": "0"}, "granted": {"tsize": "42430"}}
+///  "asked": {"tsize": "0"}, "granted": {"tsize": "42430"}, "hint": null}
 /// ```
 ///
 /// `time` is when the request came. `code` and `reason` are those of the ERROR that ended it, whoever sent it, with
@@ -67,6 +67,8 @@ pub struct Record {
     pub blksize: u16,
     /// Blocks between two ACKs.
     pub windowsize: u16,
+    /// What may help where it failed in a way that is known. Always `None` on a client.
+    pub hint: Option<Hint>,
 }
 
 /// One transfer that is running.

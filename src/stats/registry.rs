@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Counter, Counters, Record, Snapshot};
+use super::{Counter, Counters, Record, Snapshot, Unanswered, unanswered::TurnedAway};
 use crate::{options::Direction, socket::Drops, transfer::Progress};
 
 /// What a server's shards tell those who want to watch. A transfer takes its lock at its beginning and at its end; in
@@ -21,6 +21,7 @@ pub(crate) struct Registry {
     tallies: Mutex<Vec<Arc<Tally>>>,
     drops: Mutex<Vec<Drops>>,
     own: Vec<Counter>,
+    turned_away: TurnedAway,
 }
 
 #[derive(Debug, Default)]
@@ -101,6 +102,14 @@ impl Registry {
     /// Asks the system. To be called before a socket is closed as well, because it takes its count with it.
     pub(crate) fn dropped(&self) -> u64 {
         lock(&self.drops).iter_mut().map(Drops::count).sum()
+    }
+
+    pub(crate) fn turn_away(&self, client: IpAddr, reason: &'static str, now: Instant) {
+        self.turned_away.insert(client, reason, now);
+    }
+
+    pub(crate) fn unanswered(&self) -> Vec<Unanswered> {
+        self.turned_away.all()
     }
 
     pub(crate) fn own(&self) -> &[Counter] {

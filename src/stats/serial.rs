@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, fmt::Display};
 use humantime::format_rfc3339_millis;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use super::{Record, Snapshot};
+use super::{Record, Snapshot, Unanswered};
 use crate::{options::Direction, packet::Options, transfer::Outcome};
 
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (code, reason) = error(&self.outcome);
-        let mut fields = serializer.serialize_struct("Record", 22)?;
+        let mut fields = serializer.serialize_struct("Record", 23)?;
         fields.serialize_field("time", &Text(format_rfc3339_millis(self.started)))?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("client", &Text(self.peer))?;
@@ -34,6 +34,7 @@ impl Serialize for Record {
         fields.serialize_field("windowsize", &self.windowsize)?;
         fields.serialize_field("asked", &self.asked)?;
         fields.serialize_field("granted", &self.granted)?;
+        fields.serialize_field("hint", &self.hint.as_ref().map(Text))?;
         fields.end()
     }
 }
@@ -48,6 +49,17 @@ impl Serialize for Snapshot {
         fields.serialize_field("bytes", &self.bytes)?;
         fields.serialize_field("size", &self.size)?;
         fields.serialize_field("seconds", &self.since.as_secs_f64())?;
+        fields.end()
+    }
+}
+
+impl Serialize for Unanswered {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Unanswered", 4)?;
+        fields.serialize_field("client", &Text(self.client))?;
+        fields.serialize_field("reason", self.reason)?;
+        fields.serialize_field("requests", &self.requests)?;
+        fields.serialize_field("last", &self.last.elapsed().as_secs_f64())?;
         fields.end()
     }
 }
@@ -99,7 +111,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::error::Refusal;
+    use crate::{error::Refusal, hint::Hint};
 
     #[test]
     fn a_record_is_flat_and_complete() {
@@ -124,13 +136,17 @@ mod tests {
             retransmits: 0,
             blksize: 512,
             windowsize: 1,
+            hint: Some(Hint::SinglePort),
         };
         let expected = r#"{"time":"1970-01-01T00:00:00.000Z","id":7,"client":"10.0.0.7:2070","server":"10.0.0.7:2070",
             "direction":"read","filename":"/a\u001b\"<b>","path":"a\u001b\"<b>","origin":"/srv/a","outcome":"refused",
             "code":2,"reason":"access denied (a link)","bytes":1024,"size":null,"seconds":0.5,"bytes_per_second":2048,
             "sent":2,"acked":1,"retransmits":0,"blksize":512,"windowsize":1,"asked":{"TSIZE":"1","tsize":"0"},
-            "granted":{}}"#;
+            "granted":{},"hint":"HINT"}"#;
         let json = serde_json::to_string(&record).unwrap();
-        assert_eq!(json, expected.lines().map(str::trim_start).collect::<String>());
+        assert_eq!(
+            json,
+            expected.lines().map(str::trim_start).collect::<String>().replace("HINT", &Hint::SinglePort.to_string())
+        );
     }
 }

@@ -86,7 +86,7 @@ pub(super) fn text(handle: &Handle, seen: &Seen) -> Result<String> {
     page.counter("tuffet_refusals_total", "Transfers that were refused, by the ERROR's code.", &["code"], &codes)?;
     let bytes: &[(&[&str], u64)] = &[(&["read"], counters.bytes_read), (&["write"], counters.bytes_written)];
     page.counter("tuffet_bytes_total", "Bytes of files that have arrived.", &["direction"], bytes)?;
-    let unanswered: &[(&[&str], u64)] = &[(&["limit"], counters.over_limit), (&["stopping"], counters.unanswered)];
+    let unanswered: &[(&[&str], u64)] = &[(&["limit"], counters.over_limit), (&["other"], counters.unanswered)];
     let help = "Requests that were not answered.";
     page.counter("tuffet_unanswered_requests_total", help, &["reason"], unanswered)?;
     for (name, help, value) in [

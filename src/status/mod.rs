@@ -48,13 +48,14 @@ use site::Site;
 ///
 /// ```json
 /// {"server": {"version": "0.1.0", "served": "/srv/tftp", "started": 1795230000000}, "now": 1795230061000,
-///  "counters": {}, "running_total": 1,
+///  "counters": {}, "unanswered": [], "running_total": 1,
 ///  "running": [{"id": 8, "client": "10.0.0.7:2071", "direction": "read", "path": "linux", "bytes": 1024,
 ///               "size": 8192, "seconds": 0.2}],
 ///  "next": 7, "recent": []}
 /// ```
 ///
-/// Times are in milliseconds since 1970. `counters` are [`Counters`](crate::stats::Counters), and `recent` has
+/// Times are in milliseconds since 1970. `counters` are [`Counters`](crate::stats::Counters), `unanswered` has
+/// [`Unanswered`](crate::stats::Unanswered) clients, and `recent` has
 /// [`Record`](crate::stats::Record)s in the order of their ends; with `?since=7`, what was `next` in the answer before,
 /// only those that have ended since. `running` has 256 transfers at most, the oldest.
 #[derive(Debug)]

@@ -189,6 +189,20 @@ function spread(samples) {
   return Array.from({ length: POINTS }, (_, i) => samples[Math.floor((i * samples.length) / POINTS)]);
 }
 
+// Those who got no answer at all
+
+function showUnanswered(clients) {
+  // What is long over explains nothing.
+  const recent = clients.filter((client) => client.last < 600).slice(0, 8);
+  by("unanswered").hidden = recent.length === 0;
+  by("turned-away").replaceChildren(...recent.map((client) => {
+    const item = make("li");
+    const times = client.requests + (client.requests === 1 ? " request, " : " requests, ") + ago(client.last * 1000);
+    item.append(make("b", "", client.client), make("span", "", client.reason), make("small", "", times));
+    return item;
+  }));
+}
+
 // Machines
 
 function known(client) {
@@ -250,11 +264,27 @@ function verdict(records, busy) {
   return [kind, WORDS[last.outcome] + ": " + last.path + (reason(last) ? ", " + reason(last) : "")];
 }
 
+/// A client that asks for the same again and again takes one line: the last, with the begin of the first.
+function collapse(boot) {
+  const lines = [];
+  for (const record of boot) {
+    const before = lines[lines.length - 1];
+    const same = before && ["path", "outcome", "code", "reason"].every((key) => before[key] === record[key]);
+    if (same && record.bytes === 0 && before.bytes === 0) {
+      lines[lines.length - 1] = { ...record, begin: before.begin, times: (before.times || 1) + 1 };
+    } else {
+      lines.push(record);
+    }
+  }
+  return lines;
+}
+
 function line(record, begin, span) {
   const item = make("li");
   const what = make("div", "what");
   what.append(make("span", "path", record.path));
   const facts = [];
+  if (record.times) facts.push(record.times + " times");
   if (record.bytes > 0) facts.push(bytes(record.bytes), time(record.seconds), bytes(record.bytes_per_second) + "/s");
   if (record.retransmits > 0) facts.push(record.retransmits + " sent again");
   const why = reason(record);
@@ -302,9 +332,11 @@ function showMachine(it) {
     const begin = boot[0].begin;
     const span = Math.max(1, ...boot.map((record) => record.end - begin));
     const list = make("ol");
-    list.append(...boot.map((record) => line(record, begin, span)));
-    const lasted = time(span / 1000);
-    part.append(make("h3", "", new Date(begin).toLocaleString() + " · " + boot.length + (boot.length === 1 ? " transfer in " : " transfers in ") + lasted), list);
+    list.append(...collapse(boot).map((record) => line(record, begin, span)));
+    const at = new Date(begin);
+    const today = at.toDateString() === new Date(state.now).toDateString();
+    const words = boot.length + (boot.length === 1 ? " transfer in " : " transfers in ") + time(span / 1000);
+    part.append(make("h3", "", (today ? at.toLocaleTimeString() : at.toLocaleString()) + " · " + words), list);
     return part;
   }));
 }
@@ -314,7 +346,7 @@ function showMachines() {
     if (it.records.length || it.running.length) showMachine(it);
     else forget(it);
   }
-  const sorted = [...state.machines.values()].sort((a, b) => b.last - a.last);
+  const sorted = [...state.machines.values()].sort((a, b) => (b.last > a.last) - (b.last < a.last));
   const place = by("machines");
   sorted.forEach((it, i) => {
     // What is new, or in trouble, stands open until somebody closes it.
@@ -386,6 +418,7 @@ function show(answer) {
   expect(answer.running, ended);
   showTotals(answer);
   showRunning(answer.running, answer.running_total, ended);
+  showUnanswered(answer.unanswered);
   showMachines();
 }
 

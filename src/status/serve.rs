@@ -9,8 +9,8 @@ use smol_hyper::rt::{FuturesIo, SmolTimer};
 
 use super::site::Site;
 
-/// Connections at once; the next ones wait in the system's queue.
-const CONNECTIONS: usize = 32;
+/// Connections at once; the next ones wait in the system's queue. Each may hold an answer with the whole history.
+const CONNECTIONS: usize = 8;
 /// For all of a request and its answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// For the head of the request.

@@ -92,12 +92,13 @@ impl Site {
             "started": millis(self.seen.started),
         });
         let counters = json(&self.handle.counters());
+        let unanswered = json(&self.handle.unanswered());
         let now = millis(SystemTime::now());
         let (total, shown) = (running.len(), json(&&running[..running.len().min(RUNNING)]));
         // The records are JSON since they were made.
         let recent = recent.join(",");
         format!(
-            r#"{{"server":{server},"now":{now},"counters":{counters},"running_total":{total},"running":{shown},"next":{next},"recent":[{recent}]}}"#
+            r#"{{"server":{server},"now":{now},"counters":{counters},"unanswered":{unanswered},"running_total":{total},"running":{shown},"next":{next},"recent":[{recent}]}}"#
         )
     }
 }

@@ -102,7 +102,10 @@ impl Line {
             self.now = now;
             return match event {
                 Event::Packet(packet) => Heard::Packet(packet),
-                Event::Repeat => Heard::Repeat,
+                Event::Repeat => {
+                    self.count(|progress| progress.requests += 1);
+                    Heard::Repeat
+                }
                 Event::Chunk(chunk) => {
                     self.source_moved(asking, !chunk.is_empty());
                     Heard::Chunk(chunk)

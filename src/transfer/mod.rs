@@ -138,6 +138,8 @@ pub struct Progress {
     pub acked: u64,
     /// Packets sent again.
     pub retransmits: u64,
+    /// Times that the peer repeated its request before it heard an answer.
+    pub requests: u64,
     /// The options in force.
     pub agreed: Agreed,
 }
@@ -236,7 +238,7 @@ impl Default for Timing {
 
 impl Progress {
     pub(crate) const fn new(agreed: Agreed) -> Self {
-        Self { bytes: 0, sent: 0, acked: 0, retransmits: 0, agreed }
+        Self { bytes: 0, sent: 0, acked: 0, retransmits: 0, requests: 0, agreed }
     }
 }
 

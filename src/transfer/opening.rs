@@ -44,8 +44,12 @@ async fn exchange<T>(line: &mut Line, packet: Packet, answer: impl Fn(Packet) ->
         match line.wait(Want::Packet, true).await {
             Heard::Packet(Packet::Error { code, message }) => return Err(aborted_early(&line.agreed(), code, message)),
             Heard::Packet(heard) => {
+                // DATA is answered where it is received.
+                let is_data = matches!(heard, Packet::Data { .. });
                 if let Some(answer) = answer(heard) {
-                    line.answered();
+                    if !is_data {
+                        line.answered();
+                    }
                     return Ok(answer);
                 }
             }

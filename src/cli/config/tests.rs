@@ -147,3 +147,10 @@ fn the_example_is_right() {
         assert!(found.iter().all(|error| error.contains("no group 1")), "{setting}: {found:?}");
     }
 }
+
+#[test]
+fn readme_is_right() {
+    let readme = include_str!("../../../README.md");
+    let (_, rest) = readme.split_once("```toml\n").unwrap();
+    assert_eq!(errors(rest.split_once("```").unwrap().0), Vec::<String>::new());
+}

@@ -126,6 +126,10 @@ impl Identity {
         Self { name: uid.to_string(), uid: Uid::from_raw(uid), gid, groups: vec![gid] }
     }
 
+    pub fn is_root(&self) -> bool {
+        self.uid.is_root()
+    }
+
     /// Whether the mode of a directory allows this, without capabilities. Access lists are not looked at.
     pub fn may(&self, directory: &Metadata, wanted: u32) -> bool {
         let group = Gid::from_raw(directory.gid());

@@ -1,6 +1,6 @@
 //! Which uploads there may be, and where they go.
 
-use std::path::PathBuf;
+use std::{fs::File, path::PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
@@ -67,9 +67,9 @@ impl Policy {
         if self.per_client { own_directory(request).join(path) } else { path }
     }
 
-    /// Whether so many bytes more leave enough space.
-    pub(super) fn check_space(&self, there: impl Fd, bytes: u64) -> Result<(), Refusal> {
-        if self.min_free == 0 || free(there)?.saturating_sub(bytes) >= self.min_free {
+    /// Whether so many bytes more, where this file is, leave enough space.
+    pub(super) fn check_space(&self, file: &File, bytes: u64) -> Result<(), Refusal> {
+        if self.min_free == 0 || free(file)?.saturating_sub(bytes) >= self.min_free {
             return Ok(());
         }
         Err(Refusal::disk_full().because(format_args!("less than {} bytes would be left free", self.min_free)))
@@ -84,23 +84,14 @@ pub(super) fn own_directory(request: &Request) -> PathBuf {
 }
 
 #[cfg(unix)]
-use std::os::fd::AsFd as Fd;
-
-#[cfg(unix)]
-fn free(there: impl Fd) -> std::io::Result<u64> {
-    let found = rustix::fs::fstatvfs(there)?;
+fn free(file: &File) -> std::io::Result<u64> {
+    let found = rustix::fs::fstatvfs(file)?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// Anything on the disk.
-#[cfg(not(unix))]
-trait Fd {}
-#[cfg(not(unix))]
-impl<T> Fd for T {}
-
 /// Not known.
 #[cfg(not(unix))]
-fn free(_: impl Fd) -> std::io::Result<u64> {
+fn free(_: &File) -> std::io::Result<u64> {
     Ok(u64::MAX)
 }
 

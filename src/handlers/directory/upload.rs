@@ -69,8 +69,9 @@ fn create(root: Arc<Dir>, path: &Path, policy: &Policy, size: u64) -> Result<Par
         _ => root,
     };
     check_free(&dir, name, policy.overwrite)?;
-    policy.check_space(&*dir, size)?;
-    Ok(Partial::create(dir, name)?)
+    let partial = Partial::create(dir, name)?;
+    policy.check_space(&partial.bytes(), size)?;
+    Ok(partial)
 }
 
 /// Writes these bytes and gives the buffer back.

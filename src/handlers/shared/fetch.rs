@@ -17,6 +17,8 @@ const TRIES: u32 = 10;
 /// What is asked for at once while there are many fetches. An answer that waits for its reader holds a connection and
 /// its buffers, about 1 MiB.
 pub(super) const PIECE: u64 = 128 << 10;
+/// The same while there are few, where it is only a part that is wanted.
+const LARGE_PIECE: u64 = 1 << 20;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -31,6 +33,9 @@ pub(super) struct Fetch<U: Upstream> {
     size: Option<u64>,
     /// Where the next byte is in the file.
     position: u64,
+    /// Whether the file is asked for in pieces, however few the fetches are, and where nothing more is wanted.
+    in_pieces: bool,
+    until: u64,
     /// None before the first answer, and after a break.
     body: Option<U::Body>,
     /// Where this answer ends, if not with the file.
@@ -52,9 +57,11 @@ impl<U: Upstream> Fetch<U> {
         fetch
     }
 
-    /// The same file from a later position.
+    /// The same file from a later position, in pieces.
     pub(super) fn from(origin: Arc<Origin<U>>, ask: U::Ask, validator: U::Validator, size: u64, position: u64) -> Self {
-        Self::new(origin, ask, Some(validator), Some(size), position)
+        let mut fetch = Self::new(origin, ask, Some(validator), Some(size), position);
+        fetch.in_pieces = true;
+        fetch
     }
 
     fn new(
@@ -65,13 +72,19 @@ impl<U: Upstream> Fetch<U> {
         position: u64,
     ) -> Self {
         origin.begun();
+        let (in_pieces, until) = (false, u64::MAX);
         let (body, end, skip, rest, failures, over) = (None, None, 0, Bytes::new(), 0, None);
-        Self { origin, ask, validator, size, position, body, end, skip, rest, failures, over }
+        Self { origin, ask, validator, size, position, in_pieces, until, body, end, skip, rest, failures, over }
     }
 
     /// How many bytes the whole file has, if the upstream said so.
     pub(super) fn size(&self) -> Option<u64> {
         self.size
+    }
+
+    /// No piece that is asked for from now on goes beyond this position.
+    pub(super) fn until(&mut self, position: u64) {
+        self.until = position;
     }
 
     /// What comes next, of any length. The future can be dropped, and nothing is lost.
@@ -159,8 +172,12 @@ impl<U: Upstream> Fetch<U> {
             Timer::after(pause(self.failures)).await;
         }
         let Some(validator) = &self.validator else { return Err(passing("it cannot be told from another file")) };
-        let crowded = self.origin.is_crowded();
-        let end = self.size.filter(|_| crowded).map(|size| size.min(self.position + PIECE));
+        let piece = match self.origin.is_crowded() {
+            true => Some(PIECE),
+            false => self.in_pieces.then_some(LARGE_PIECE),
+        };
+        let end = piece.map(|piece| (self.position + piece).min(self.until.max(self.position + 1)));
+        let end = self.size.zip(end).map(|(size, end)| size.min(end));
         let part = self.origin.part(&self.ask, (validator, self.size), (self.position, end)).await?;
         (self.skip, self.end) = (self.position - part.first, part.end.filter(|_| self.size.is_some()));
         if self.skip > 0 {

@@ -93,7 +93,7 @@ impl<U: Upstream> Gateway<U> {
         let same = |object: &Arc<Object<U>>| object.size() == size && U::is_same(object.validator(), &validator);
         let object = match turn.stale.clone().filter(same) {
             Some(object) => object,
-            None => Object::new((self.origin.clone(), self.cache.clone()), ask, (validator, size)),
+            None => Object::new((self.origin.clone(), self.cache.clone()), ask, (validator, size, facts.gives_ranges)),
         };
         let reader = object.reader();
         object.adopt(facts, body);

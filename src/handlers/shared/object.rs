@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_lite::future;
@@ -19,7 +19,7 @@ use tokio::{sync::Notify, task::AbortHandle};
 
 use super::{
     Facts, Upstream,
-    cache::{Cache, SEGMENT},
+    cache::{BEGINNING, Cache, SEGMENT},
     fetch::{Fetch, PIECE},
     origin::Origin,
 };
@@ -31,14 +31,27 @@ const NEAR: u64 = 8 * SEGMENT as u64;
 /// How far a fetch goes beyond what its foremost reader has.
 const LOOK_AHEAD: u64 = SEGMENT as u64;
 
+/// A fetch waits for readers behind it that could not use the cache otherwise: this long for each segment, which the
+/// clients of its foremost readers do not even notice, and this long in all.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSES: Duration = Duration::from_secs(10);
+/// Those who come when the beginning of a file has been given up already wait for more of them, for a second for each
+/// who reads it, and for so long at most.
+const GATHERING_EACH: Duration = Duration::from_secs(1);
+const GATHERING: Duration = Duration::from_secs(5);
+/// How often it looks whether they have got on.
+const MOMENT: Duration = Duration::from_millis(10);
+
 /// A fetch that nobody wanted anything of for so long is given up, if it has all or there is another.
-const LEFT_BEHIND: Duration = Duration::from_secs(15);
+const LEFT_BEHIND: Duration = Duration::from_secs(2);
 
 pub(super) struct Object<U: Upstream> {
     id: u64,
     ask: U::Ask,
     validator: U::Validator,
     size: u64,
+    /// Whether it is known that parts of it can be had, and it is worth it.
+    gives_pieces: bool,
     origin: Arc<Origin<U>>,
     cache: Arc<Cache>,
     state: Mutex<State>,
@@ -63,6 +76,8 @@ struct Running {
     position: u64,
     /// How far it is to go.
     goal: u64,
+    /// Of those of its readers who have least of it left.
+    patience: Duration,
     /// Its last segments. Whatever becomes of them in the cache, the foremost reader finds them here.
     last: VecDeque<(u64, Bytes)>,
     task: AbortHandle,
@@ -72,7 +87,7 @@ impl<U: Upstream> Object<U> {
     pub(super) fn new(
         (origin, cache): (Arc<Origin<U>>, Arc<Cache>),
         ask: U::Ask,
-        (validator, size): (U::Validator, u64),
+        (validator, size, gives_ranges): (U::Validator, u64, bool),
     ) -> Arc<Self> {
         static IDS: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
@@ -80,6 +95,7 @@ impl<U: Upstream> Object<U> {
             ask,
             validator,
             size,
+            gives_pieces: gives_ranges && size > PIECE,
             origin,
             cache,
             state: Mutex::default(),
@@ -96,8 +112,11 @@ impl<U: Upstream> Object<U> {
         &self.validator
     }
 
-    /// Whether a reader can begin with what is there, or is on its way.
+    /// Whether a reader can begin with what is there, or is on its way, or can be had without asking for all.
     pub(super) fn has_beginning(&self) -> bool {
+        if self.gives_pieces {
+            return true;
+        }
         let state = self.state();
         let comes =
             |fetch: &Running| fetch.position == fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
@@ -114,20 +133,20 @@ impl<U: Upstream> Object<U> {
         state.readers += 1;
         state.begun += 1;
         self.cache.moved(self.id, state.begun, None, Some(0));
-        Reader { object: self.clone(), id: state.begun, position: 0 }
+        Reader { object: self.clone(), id: state.begun, position: 0, patience: PAUSES }
     }
 
     /// Takes the body of an answer that has all of it, if its beginning is not there yet.
     pub(super) fn adopt(self: &Arc<Self>, facts: Facts<U>, body: U::Body) {
-        let in_pieces = self.size > PIECE && self.origin.is_crowded() && facts.gives_ranges;
+        let in_pieces = self.gives_pieces && self.origin.is_crowded();
         if self.size > 0 && !in_pieces && self.cache.find(self.id, 0).is_none() {
             let fetch = Fetch::of(self.origin.clone(), self.ask.clone(), facts, body);
-            self.begin(&mut self.state(), fetch, 0, 0);
+            self.begin(&mut self.state(), fetch, (0, 0), PAUSES);
         }
     }
 
     /// What is there from this position on. If there is nothing, it is on its way when this has returned.
-    fn find(self: &Arc<Self>, position: u64) -> Result<Option<Bytes>, Refusal> {
+    fn find(self: &Arc<Self>, position: u64, patience: Duration) -> Result<Option<Bytes>, Refusal> {
         let mut state = self.state();
         let last = state.fetches.iter().flat_map(|fetch| &fetch.last);
         let found = last.filter_map(|(start, bytes)| rest(*start, bytes, position)).next();
@@ -143,11 +162,14 @@ impl<U: Upstream> Object<U> {
             .iter_mut()
             .filter(|fetch| (position.saturating_sub(NEAR)..=position).contains(&fetch.position));
         match behind.max_by_key(|fetch| fetch.position) {
-            Some(fetch) => fetch.goal = fetch.goal.max(position + LOOK_AHEAD),
+            Some(fetch) => {
+                fetch.goal = fetch.goal.max(position + LOOK_AHEAD);
+                fetch.patience = fetch.patience.min(patience);
+            }
             None => {
                 let (origin, ask, validator) = (self.origin.clone(), self.ask.clone(), self.validator.clone());
                 let fetch = Fetch::from(origin, ask, validator, self.size, position);
-                self.begin(&mut state, fetch, position, position + LOOK_AHEAD);
+                self.begin(&mut state, fetch, (position, position + LOOK_AHEAD), patience);
             }
         }
         self.wanted.notify_waiters();
@@ -166,18 +188,42 @@ impl<U: Upstream> Object<U> {
         }
     }
 
-    fn begin(self: &Arc<Self>, state: &mut State, fetch: Fetch<U>, position: u64, goal: u64) {
+    fn begin(self: &Arc<Self>, state: &mut State, fetch: Fetch<U>, (position, goal): (u64, u64), patience: Duration) {
         state.begun += 1;
         let id = state.begun;
         let task = tokio::spawn(run(Turn { object: self.clone(), id }, fetch)).abort_handle();
-        state.fetches.push(Running { id, position, goal, last: VecDeque::new(), task });
+        state.fetches.push(Running { id, position, goal, patience, last: VecDeque::new(), task });
     }
 
-    /// How many bytes this fetch is to bring next.
-    fn demand(&self, id: u64) -> usize {
+    /// Where this fetch is to go on, if it is.
+    fn demand(&self, id: u64) -> Option<u64> {
         let mut state = self.state();
-        let Some(fetch) = state.fetch(id).filter(|fetch| fetch.position < fetch.goal.min(self.size)) else { return 0 };
-        usize::try_from(self.size - fetch.position).map_or(SEGMENT, |left| left.min(SEGMENT))
+        let fetch = state.fetch(id).filter(|fetch| fetch.position < fetch.goal.min(self.size))?;
+        Some(fetch.position)
+    }
+
+    /// Waits for others, before a fetch that began then brings what is at this position.
+    async fn wait(&self, id: u64, position: u64, began: Instant) {
+        let patience = self.state().fetch(id).map_or(Duration::ZERO, |fetch| fetch.patience);
+        let until = Instant::now() + PAUSE.min(patience);
+        while Instant::now() < until && (self.gathers(position, began) || self.crowds_out(position)) {
+            Timer::after(MOMENT).await;
+        }
+    }
+
+    /// Whether others, who come as late as those at this beginning of a file, should get on together with them.
+    fn gathers(&self, position: u64, began: Instant) -> bool {
+        let state = self.state();
+        let others = u32::try_from(state.readers).map_or(u32::MAX, |readers| readers.saturating_sub(1));
+        position < 2 * BEGINNING
+            && self.size > self.cache.budget() as u64
+            && began.elapsed() < GATHERING.min(GATHERING_EACH.saturating_mul(others))
+            && state.fetches.iter().any(|fetch| fetch.position > 2 * BEGINNING)
+    }
+
+    /// Whether this would push out of the cache what readers are on the way to.
+    fn crowds_out(&self, position: u64) -> bool {
+        self.cache.crowds_out((self.id, position), NEAR)
     }
 
     /// Takes what a fetch brought. Whether it goes on.
@@ -234,23 +280,32 @@ impl<U: Upstream> Drop for Object<U> {
 /// The task of a fetch. It ends with a failure, with the last reader, or when nobody needs it any more.
 async fn run<U: Upstream>(turn: Turn<U>, mut fetch: Fetch<U>) {
     let object = &turn.object;
+    let began = Instant::now();
+    let mut useful = began;
     loop {
         let wanted = object.wanted.notified();
-        let most = object.demand(turn.id);
-        if most > 0 {
+        if let Some(position) = object.demand(turn.id) {
+            object.wait(turn.id, position, began).await;
+            let until = object.cache.next_after(object.id, position).unwrap_or(object.size);
+            fetch.until(until);
+            let most = usize::try_from(until.min(object.size) - position).map_or(SEGMENT, |most| most.min(SEGMENT));
             let bytes = fetch.segment(most).await;
             if !object.put(turn.id, bytes) {
                 return;
             }
-        } else if !is_in_time(wanted).await && object.is_spare(turn.id) {
-            return;
+            useful = Instant::now();
+        } else if !is_before(useful + LEFT_BEHIND, wanted).await {
+            if object.is_spare(turn.id) {
+                return;
+            }
+            useful = Instant::now();
         }
     }
 }
 
-async fn is_in_time(wanted: impl Future<Output = ()>) -> bool {
+async fn is_before(deadline: Instant, wanted: impl Future<Output = ()>) -> bool {
     let late = async {
-        Timer::after(LEFT_BEHIND).await;
+        Timer::at(deadline).await;
         false
     };
     future::or(
@@ -287,19 +342,23 @@ pub(super) struct Reader<U: Upstream> {
     object: Arc<Object<U>>,
     id: u64,
     position: u64,
+    /// How much longer it may wait for other readers.
+    patience: Duration,
 }
 
 impl<U: Upstream> Reader<U> {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         while self.position < self.object.size {
             let arrived = self.object.arrived.notified();
-            if let Some(bytes) = self.object.find(self.position)? {
+            if let Some(bytes) = self.object.find(self.position, self.patience)? {
                 let from = self.position;
                 self.position += bytes.len() as u64;
                 self.object.cache.moved(self.object.id, self.id, Some(from), Some(self.position));
                 return Ok(Some(bytes));
             }
+            let began = Instant::now();
             arrived.await;
+            self.patience = self.patience.saturating_sub(began.elapsed());
         }
         Ok(None)
     }

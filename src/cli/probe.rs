@@ -1,0 +1,286 @@
+//! `tuffet probe`.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Write},
+    net::{SocketAddr, ToSocketAddrs},
+    process::ExitCode,
+};
+
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use humantime::{Duration, format_duration};
+use tuffet::{
+    packet::Packet,
+    probe::{self, Ending, Fault, Faults, Habits, Happened, Report, Way, habits},
+};
+
+use super::{
+    Result,
+    args::Output,
+    values::{self, Remote},
+};
+
+/// It came, and something was odd.
+const ODD: u8 = 3;
+/// Blocks and ACKs that are shown at the beginning, and before something happens.
+const FIRST: usize = 6;
+const BEFORE: usize = 2;
+
+const NOTES: &str = "\
+Examples:
+  tuffet probe 192.0.2.1 pxelinux.0 --as pxelinux        what a client gets, step by step
+  tuffet probe 192.0.2.1 grubx64.efi --as edk2           asks twice, as UEFI firmware does
+  tuffet probe 192.0.2.1 vmlinuz --lose-received 5       is a lost block sent again, and how soon?
+  tuffet probe 192.0.2.1 vmlinuz --lose-sent -1          the last ACK is lost: does the server end in time?
+  tuffet probe 192.0.2.1 vmlinuz --delay-sent 4=2s       does a late ACK double the rest?
+
+Packets are counted from 1, copies included, for each way on its own; -1 is the one that ends the transfer. A number again
+is the one after it.
+It exits with 0 if the file came and nothing was odd, 3 if something was, 1 if the file did not come.
+Every option can be set in the environment: --lose-sent is TUFFET_LOSE_SENT.";
+
+/// Fetch a file as a boot client does, and say what the server did
+#[derive(Args, Debug)]
+#[command(after_help = NOTES, mut_args = |arg| arg.hide_env(true))]
+pub struct Probe {
+    /// The server [default port: 69]
+    #[arg(value_name = "HOST[:PORT]")]
+    server: Remote,
+
+    /// The file's name on the server
+    name: String,
+
+    /// Whose options, timeouts and manners to have
+    #[arg(long = "as", value_name = "CLIENT", env = "TUFFET_AS", default_value = "ipxe", value_parser = client())]
+    client: Habits,
+
+    /// Lose the N-th packet to the server, any number of times
+    #[arg(long, value_name = "N", env = "TUFFET_LOSE_SENT", help_heading = "Faults")]
+    #[arg(allow_negative_numbers = true, value_delimiter = ',', value_parser = number)]
+    lose_sent: Vec<i64>,
+
+    /// Lose the N-th packet from the server
+    #[arg(long, value_name = "N", env = "TUFFET_LOSE_RECEIVED", help_heading = "Faults")]
+    #[arg(allow_negative_numbers = true, value_delimiter = ',', value_parser = number)]
+    lose_received: Vec<i64>,
+
+    /// Have the N-th packet to the server arrive twice
+    #[arg(long, value_name = "N", env = "TUFFET_DUPLICATE_SENT", help_heading = "Faults")]
+    #[arg(allow_negative_numbers = true, value_delimiter = ',', value_parser = number)]
+    duplicate_sent: Vec<i64>,
+
+    /// Have the N-th packet from the server arrive twice
+    #[arg(long, value_name = "N", env = "TUFFET_DUPLICATE_RECEIVED", help_heading = "Faults")]
+    #[arg(allow_negative_numbers = true, value_delimiter = ',', value_parser = number)]
+    duplicate_received: Vec<i64>,
+
+    /// Have the N-th packet to the server arrive later by this time
+    #[arg(long, value_name = "N=TIME", env = "TUFFET_DELAY_SENT", help_heading = "Faults")]
+    #[arg(allow_hyphen_values = true, value_delimiter = ',', value_parser = delay)]
+    delay_sent: Vec<(i64, Duration)>,
+
+    /// Have the N-th packet from the server arrive later by this time
+    #[arg(long, value_name = "N=TIME", env = "TUFFET_DELAY_RECEIVED", help_heading = "Faults")]
+    #[arg(allow_hyphen_values = true, value_delimiter = ',', value_parser = delay)]
+    delay_received: Vec<(i64, Duration)>,
+
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", env = "TUFFET_LIMIT", default_value = "60s", value_parser = values::duration)]
+    limit: Duration,
+
+    #[command(flatten)]
+    output: Output,
+}
+
+fn client() -> impl TypedValueParser<Value = Habits> {
+    let names = PossibleValuesParser::new(habits::ALL.map(|(name, _)| name));
+    names.try_map(|wanted| habits::ALL.into_iter().find(|(name, _)| *name == wanted).map(|found| found.1).ok_or(""))
+}
+
+fn number(text: &str) -> std::result::Result<i64, &'static str> {
+    text.parse().ok().filter(|n| *n > 0 || *n == -1).ok_or("not a number from 1 on, nor -1 for the last")
+}
+
+fn delay(text: &str) -> std::result::Result<(i64, Duration), String> {
+    let (packet, time) = text.split_once('=').ok_or("not a packet and a time, such as 3=200ms")?;
+    Ok((number(packet)?, values::duration(time)?))
+}
+
+pub fn run(args: &Probe) -> Result<ExitCode> {
+    let server = address(&args.server)?;
+    let probe = probe::Probe::new(server, &args.name, args.client).faults(args.faults()).limit(args.limit.into());
+    let mut worst = 0;
+    let mut screen = Screen::new(args);
+    let failed = |error: io::Error| format!("{}: {error}", args.server);
+    if let Some(report) = probe.run_size(|happened| screen.show(happened)).map_err(failed)? {
+        worst = screen.judge(&report, args);
+        screen = Screen::new(args);
+    }
+    let report = probe.run(|happened| screen.show(happened)).map_err(failed)?;
+    worst = match screen.judge(&report, args) {
+        1 => 1,
+        code => code.max(worst),
+    };
+    Ok(ExitCode::from(worst))
+}
+
+fn address(server: &Remote) -> Result<SocketAddr> {
+    let Remote { host, port } = server;
+    let found = (host.as_str(), *port).to_socket_addrs();
+    let mut found = found.map_err(|error| format!("cannot find the host {host}: {error}"))?;
+    Ok(found.next().ok_or_else(|| format!("the host {host} has no address"))?)
+}
+
+impl Probe {
+    fn faults(&self) -> Faults {
+        let mut faults = Faults::new();
+        for (way, fault, numbers) in [
+            (Way::Sent, Fault::Lose, &self.lose_sent),
+            (Way::Received, Fault::Lose, &self.lose_received),
+            (Way::Sent, Fault::Duplicate, &self.duplicate_sent),
+            (Way::Received, Fault::Duplicate, &self.duplicate_received),
+        ] {
+            faults = numbers.iter().fold(faults, |faults, n| faults.with(way, *n, fault));
+        }
+        for (way, delays) in [(Way::Sent, &self.delay_sent), (Way::Received, &self.delay_received)] {
+            faults = delays.iter().fold(faults, |faults, (n, time)| faults.with(way, *n, Fault::Delay((*time).into())));
+        }
+        faults
+    }
+}
+
+/// The steps, with long runs of blocks left out.
+struct Screen {
+    quiet: bool,
+    all: bool,
+    shown: usize,
+    left_out: usize,
+    held: VecDeque<String>,
+    /// The highest number so far, each way.
+    numbers: [Option<u16>; 2],
+    peer: Option<SocketAddr>,
+}
+
+impl Screen {
+    fn new(args: &Probe) -> Self {
+        let (quiet, all) = (args.output.quiet, args.output.verbose > 0);
+        Self { quiet, all, shown: 0, left_out: 0, held: VecDeque::new(), numbers: [None; 2], peer: None }
+    }
+
+    fn show(&mut self, happened: &Happened) {
+        let Happened { at, way, peer, packet, copies, .. } = happened;
+        let indent = if *way == Way::Sent { "" } else { "  " };
+        let mut line = format!("{:8.3} s  {indent}{}", at.as_secs_f64(), describe(packet));
+        let fate = match copies {
+            [] => " [lost]".into(),
+            [_, _, ..] => " [twice]".into(),
+            [delay] if !delay.is_zero() => format!(" [{} later]", format_duration(*delay)),
+            _ => String::new(),
+        };
+        line += &fate;
+        if *way == Way::Received && self.peer.replace(*peer) != Some(*peer) {
+            line += &format!(" from {peer}");
+        }
+        let number = match packet {
+            Packet::Data { block, .. } | Packet::Ack(block) => Some(*block),
+            _ => None,
+        };
+        let highest = &mut self.numbers[*way as usize];
+        // Numbers roll over, so the nearer half of them is old.
+        let repeated = number.zip(*highest).is_some_and(|(number, highest)| number.wrapping_sub(highest) as i16 <= 0);
+        if repeated {
+            line += " again";
+        } else {
+            *highest = number.or(*highest);
+        }
+        let plain = number.is_some() && !repeated && fate.is_empty();
+        if plain && !self.all && self.shown >= FIRST {
+            self.held.push_back(line);
+            if self.held.len() > BEFORE {
+                self.held.pop_front();
+                self.left_out += 1;
+            }
+            return;
+        }
+        self.shown += usize::from(plain);
+        self.flush();
+        self.print(&line);
+    }
+
+    fn flush(&mut self) {
+        match std::mem::take(&mut self.left_out) {
+            0 => {}
+            n => self.print(&format!("            … {n} packets")),
+        }
+        for line in std::mem::take(&mut self.held) {
+            self.print(&line);
+        }
+    }
+
+    fn print(&self, line: &str) {
+        if !self.quiet {
+            // Whoever reads it has seen enough.
+            _ = writeln!(io::stdout(), "{line}");
+        }
+    }
+
+    /// Says how it ended. Returns the code to exit with.
+    fn judge(mut self, report: &Report, args: &Probe) -> u8 {
+        self.flush();
+        self.quiet = false;
+        let Report { ending, bytes, took, datagrams, repeats, copies, .. } = report;
+        self.print(&format!("{}: {ending}, {bytes} bytes in {:.3} s", args.client.name, took.as_secs_f64()));
+        if !args.output.quiet {
+            let after = |time: Option<std::time::Duration>, what: &str| {
+                time.map_or(String::new(), |time| format!("first {what} after {:.1} ms; ", time.as_secs_f64() * 1e3))
+            };
+            let first = after(report.first_answer, "answer") + &after(report.first_data, "block");
+            let (sent, received) = datagrams;
+            let counts = format!("{sent} packets sent, {received} received; {repeats} repeated, {copies} came again");
+            self.print(&format!("{first}{counts}"));
+            notes(report, args).iter().for_each(|note| self.print(&format!("note: {note}")));
+        }
+        report.warnings.iter().for_each(|warning| self.print(&format!("warning: {warning}")));
+        match (ending.is_success(), report.warnings.is_empty()) {
+            (true, true) => 0,
+            (true, false) => ODD,
+            (false, _) => 1,
+        }
+    }
+}
+
+/// What is no fault, and good to know.
+fn notes(report: &Report, args: &Probe) -> Vec<String> {
+    let mut notes = Vec::new();
+    if report.first_answer.is_none() {
+        notes.push(format!("{} does not answer; is it a TFTP server, and does a firewall let it answer?", args.server));
+    }
+    if report.granted.is_empty() && report.first_data.is_some() && !args.client.options.is_empty() {
+        notes.push("no option was granted".into());
+    }
+    if report.ending == Ending::GaveUp && report.bytes == 0 && !report.granted.is_empty() {
+        notes.push(
+            "no block came after the OACK: if they are larger than a link's MTU, fragments may be dropped".into(),
+        );
+    }
+    if report.late > 0 {
+        notes.push(format!("{} packets came when all was over", report.late));
+    }
+    notes
+}
+
+fn describe(packet: &Packet) -> String {
+    match packet {
+        Packet::Rrq(request) | Packet::Wrq(request) => {
+            let name = String::from_utf8_lossy(&request.filename);
+            format!("RRQ {} {} {}", name.escape_debug(), request.mode.as_str(), request.options).trim_end().into()
+        }
+        Packet::Data { block, payload } => format!("DATA {block}, {} bytes", payload.len()),
+        Packet::Ack(block) => format!("ACK {block}"),
+        Packet::Error { code, message } => format!("ERROR {code} {message:?}"),
+        Packet::Oack(options) => format!("OACK {options}"),
+    }
+}

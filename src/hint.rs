@@ -1,0 +1,140 @@
+//! What helps where a transfer fails in a way that the field knows.
+//!
+//! Clients that fail say nothing of the cause, but the way they fail does. [`Hint::find`] is pure; the server logs what
+//! it finds, and has it in the [`Record`](crate::stats::Record) for [`on_end`](crate::Builder::on_end).
+
+use std::fmt;
+
+use crate::{
+    error::ErrorCode,
+    options::Direction,
+    packet::Options,
+    transfer::{Outcome, Progress},
+};
+
+/// The last block number before the rollover.
+const LAST_NUMBER: u64 = 65535;
+/// The largest blksize there is (RFC 2348).
+const LARGEST: u64 = 65464;
+/// What the least MTU of IPv6 takes in one piece, 1280 without headers: tunnels take it too.
+const FITS_TUNNELS: u16 = 1228;
+/// What every client and every link takes.
+const FITS_ALL: u16 = 512;
+
+/// A cause that is likely, and what helps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hint {
+    /// The client cannot take an OACK, or not this one.
+    NoOptions,
+    /// No block of this size reaches the client, though smaller packets do; this one may.
+    SmallerBlocks {
+        /// Granted, in bytes.
+        blksize: u16,
+        /// Worth a try, in bytes.
+        better: u16,
+    },
+    /// The client knows no block after 65535.
+    NoRollover {
+        /// The least blksize that needs no more blocks, if the size is known and there is one.
+        needed: Option<u16>,
+        /// Whether the client asked for that much, and this server did not grant it.
+        asked: bool,
+    },
+    /// No answer reaches the client, which asks again and again.
+    SinglePort,
+}
+
+/// What a server has seen of a transfer.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "it is filled in by who drives a transfer")]
+pub struct Seen<'a> {
+    /// RRQ or WRQ.
+    pub direction: Direction,
+    /// How it ended.
+    pub outcome: &'a Outcome,
+    /// How far it came.
+    pub progress: &'a Progress,
+    /// What the client asked for.
+    pub asked: &'a Options,
+    /// What stood in the OACK.
+    pub granted: &'a Options,
+    /// Size of the file in bytes, if it is known.
+    pub size: Option<u64>,
+    /// Whether answers come from the port that was asked.
+    pub single_port: bool,
+}
+
+impl Hint {
+    /// What may have been the cause, if there is a known one.
+    pub fn find(seen: &Seen) -> Option<Self> {
+        let Progress { bytes, acked, requests, .. } = *seen.progress;
+        let blksize = seen.progress.agreed.blksize();
+        let silent = match seen.outcome {
+            Outcome::TimedOut => true,
+            Outcome::Aborted { .. } => false,
+            _ => return None,
+        };
+        let unheard = silent && acked == 0;
+        if seen.direction == Direction::Read && stopped_at_rollover(seen) {
+            return Some(Self::no_rollover(seen));
+        }
+        // Who hears nothing asks again; who cannot take the answer is silent.
+        if unheard && (requests > 0 || seen.granted.is_empty()) {
+            return (!seen.single_port).then_some(Self::SinglePort);
+        }
+        let refused = matches!(seen.outcome, Outcome::Aborted { code: ErrorCode::OPTION_NEGOTIATION, .. });
+        if !seen.granted.is_empty() && bytes == 0 && (unheard || refused) {
+            return Some(Self::NoOptions);
+        }
+        let full = seen.size.is_none_or(|size| size >= blksize.into());
+        if seen.direction == Direction::Read && silent && bytes == 0 && full && blksize > FITS_ALL {
+            let better = if blksize > FITS_TUNNELS { FITS_TUNNELS } else { FITS_ALL };
+            return Some(Self::SmallerBlocks { blksize, better });
+        }
+        None
+    }
+
+    fn no_rollover(seen: &Seen) -> Self {
+        let needed = seen.size.map(|size| size / LAST_NUMBER + 1).filter(|needed| *needed <= LARGEST);
+        let asked = seen.asked.value("blksize").and_then(|asked| asked.parse().ok()).unwrap_or(0);
+        Self::NoRollover {
+            needed: needed.map(|needed| needed as u16),
+            asked: needed.is_some_and(|needed| needed <= asked),
+        }
+    }
+}
+
+/// It took all that has a number, or the last window of it did not come through whole.
+fn stopped_at_rollover(seen: &Seen) -> bool {
+    let agreed = &seen.progress.agreed;
+    let (blksize, windowsize) = (u64::from(agreed.blksize()), u64::from(agreed.windowsize()));
+    let blocks = seen.progress.bytes / blksize;
+    blocks <= LAST_NUMBER + 1 && blocks + windowsize > LAST_NUMBER
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoOptions => f.write_str(
+                "the client did not take the options: a rule with options = \"none\" for it would send it none",
+            ),
+            Self::SmallerBlocks { blksize, better } => write!(
+                f,
+                "no block of {blksize} bytes was acknowledged, perhaps for the MTU of a link: try --blksize {better}",
+            ),
+            Self::NoRollover { needed, asked } => {
+                f.write_str("the client stopped at block 65535, so it may not know another after it: ")?;
+                match needed {
+                    Some(needed) if *asked => write!(f, "--blksize {needed} would do without"),
+                    Some(needed) => write!(f, "have it ask for a blksize of {needed} or more"),
+                    None => f.write_str("have it ask for a larger blksize, or for a smaller file"),
+                }
+            }
+            Self::SinglePort => f.write_str(
+                "no answer reached the client: where address translation, a container or a firewall is on the way, \
+                 try --single-port",
+            ),
+        }
+    }
+}

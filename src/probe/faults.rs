@@ -1,0 +1,139 @@
+//! What goes wrong on the wire, packet by packet.
+
+use std::time::Duration;
+
+use crate::{options::DEFAULT_BLKSIZE, packet::Packet};
+
+/// Which way a packet goes, seen from the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the client to the server.
+    Sent,
+    /// From the server to the client.
+    Received,
+}
+
+/// What happens to one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It does not arrive.
+    Lose,
+    /// It arrives twice.
+    Duplicate,
+    /// It arrives this much later.
+    Delay(Duration),
+}
+
+/// A wire that mistreats some packets, chosen by number.
+///
+/// ```
+/// use std::time::Duration;
+/// use tuffet::{packet::Packet, probe::{Fault, Faults, Way}};
+///
+/// let mut faults = Faults::new().with(Way::Sent, 2, Fault::Lose).with(Way::Sent, 3, Fault::Duplicate);
+/// let copies: Vec<usize> = (0..4).map(|n| faults.pass(Way::Sent, &Packet::Ack(n)).len()).collect();
+/// assert_eq!(copies, [1, 0, 2, 1]);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    rules: Vec<(Way, i64, Fault)>,
+    passed: [i64; 2],
+    blksize: Option<usize>,
+    /// The number of the block that ends the file.
+    last: Option<u16>,
+}
+
+impl Faults {
+    /// None.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether there is none, or none is left.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Has this happen to the packet with this number among those that go this way, copies included; the first has
+    /// number 1. -1 stands for the packet that ends the transfer: the last DATA, the ACK of it, an ERROR. The same
+    /// number again means the next packet; -1 again the same packet when it is repeated.
+    #[must_use]
+    pub fn with(mut self, way: Way, number: i64, fault: Fault) -> Self {
+        self.rules.push((way, number, fault));
+        self
+    }
+
+    /// A packet comes by: after which times copies of it arrive. None if it is lost.
+    pub fn pass(&mut self, way: Way, packet: &Packet) -> Vec<Duration> {
+        let passed = &mut self.passed[way as usize];
+        *passed += 1;
+        let passed = *passed;
+        let is_last = self.look(packet);
+        let meant = |(w, n, _): &&mut (Way, i64, Fault)| *w == way && (*n == passed || (*n == -1 && is_last));
+        let Some(rule) = self.rules.iter_mut().find(meant) else { return vec![Duration::ZERO] };
+        let (number, fault) = (rule.1, rule.2);
+        // It has happened.
+        rule.1 = 0;
+        for (w, n, _) in &mut self.rules {
+            if *w == way && *n == number && number > 0 {
+                *n += 1;
+            }
+        }
+        self.rules.retain(|(_, number, _)| *number != 0);
+        match fault {
+            Fault::Lose => Vec::new(),
+            Fault::Duplicate => vec![Duration::ZERO; 2],
+            Fault::Delay(time) => vec![time],
+        }
+    }
+
+    /// Whether it ends the transfer.
+    fn look(&mut self, packet: &Packet) -> bool {
+        match packet {
+            Packet::Oack(oack) => {
+                self.blksize = oack.value("blksize").and_then(|size| size.parse().ok());
+                false
+            }
+            Packet::Data { block, payload } => {
+                let is_last = payload.len() < self.blksize.unwrap_or(DEFAULT_BLKSIZE.into());
+                if is_last {
+                    self.last = Some(*block);
+                }
+                is_last
+            }
+            Packet::Ack(block) => self.last == Some(*block),
+            Packet::Error { .. } => true,
+            Packet::Rrq(_) | Packet::Wrq(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(block: u16, len: usize) -> Packet {
+        Packet::Data { block, payload: vec![0; len].into() }
+    }
+
+    #[test]
+    fn the_last_packet_is_the_one_that_ends_the_transfer() {
+        let mut faults = Faults::new().with(Way::Received, -1, Fault::Lose).with(Way::Received, -1, Fault::Lose);
+        faults = faults.with(Way::Sent, -1, Fault::Delay(Duration::from_secs(1)));
+        let oack = Packet::Oack([("blksize", "1000")].into_iter().collect());
+        assert_eq!(faults.pass(Way::Received, &oack).len(), 1);
+        assert_eq!(faults.pass(Way::Received, &data(1, 1000)).len(), 1);
+        assert_eq!(faults.pass(Way::Sent, &Packet::Ack(1)), [Duration::ZERO]);
+        assert_eq!([(); 3].map(|()| faults.pass(Way::Received, &data(2, 999)).len()), [0, 0, 1]);
+        assert_eq!(faults.pass(Way::Sent, &Packet::Ack(2)), [Duration::from_secs(1)]);
+        assert!(faults.is_empty());
+    }
+
+    #[test]
+    fn a_number_again_is_the_next_packet() {
+        let mut faults = Faults::new().with(Way::Sent, 2, Fault::Lose).with(Way::Sent, 2, Fault::Lose);
+        assert_eq!([(); 4].map(|()| faults.pass(Way::Sent, &Packet::Ack(7)).len()), [1, 0, 0, 1]);
+        assert_eq!(faults.pass(Way::Received, &Packet::Ack(7)).len(), 1);
+    }
+}

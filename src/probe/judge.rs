@@ -1,0 +1,232 @@
+//! What a server does that it should not.
+
+use std::{fmt, net::IpAddr};
+
+use crate::{
+    options::DEFAULT_BLKSIZE,
+    packet::{Options, Packet},
+};
+
+/// Looks at the packets of one transfer, as the client sees them.
+#[derive(Clone, Debug, Default)]
+pub struct Judge {
+    asked: Options,
+    blksize: Option<usize>,
+    windowsize: u64,
+    tsize: Option<u64>,
+    /// What was sent last, and whether that was an ERROR.
+    said: Option<Packet>,
+    over: bool,
+    bytes: u64,
+    /// Repeats of the client.
+    pub(super) repeats: u64,
+    pub(super) copies: u64,
+    late: u64,
+    warnings: Vec<Warning>,
+}
+
+/// Something odd. The client may have borne it; another may not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// An option was granted that was not asked for (RFC 2347).
+    Unasked(String),
+    /// An option was granted with this value, which is more than was asked, not equal where it has to be, or no number.
+    BadValue {
+        /// The option.
+        name: String,
+        /// What was asked.
+        asked: String,
+        /// What was granted.
+        granted: String,
+    },
+    /// A block was longer than agreed.
+    LongBlock {
+        /// Its bytes.
+        len: usize,
+        /// The blksize.
+        blksize: usize,
+    },
+    /// The size that was told is not that of the file.
+    WrongSize {
+        /// In the OACK.
+        told: u64,
+        /// What came.
+        came: u64,
+    },
+    /// More copies of DATA than losses and silence explain: the Sorcerer's Apprentice, which doubles every block.
+    Flood {
+        /// DATA that the client had already.
+        copies: u64,
+    },
+    /// An ERROR in answer to an ERROR.
+    ErrorToError,
+    /// It answered from another address than the one that was asked, which firewalls and iPXE do not take.
+    OtherAddress(IpAddr),
+    /// A datagram that is no TFTP.
+    Malformed,
+}
+
+impl Judge {
+    /// The client says this.
+    pub fn sent(&mut self, packet: &Packet) {
+        if let Packet::Rrq(request) = packet {
+            self.asked = request.options.clone();
+        }
+        self.repeats += u64::from(self.said.as_ref() == Some(packet));
+        self.over |= matches!(packet, Packet::Error { .. });
+        self.said = Some(packet.clone());
+    }
+
+    /// The server says this. `is_next`: it is the DATA that the client waits for.
+    pub fn received(&mut self, packet: &Packet, is_next: bool) {
+        let left = matches!(self.said, Some(Packet::Error { .. }));
+        match packet {
+            Packet::Error { .. } if left => self.warn(Warning::ErrorToError),
+            _ if self.over => self.late += 1,
+            Packet::Oack(oack) => self.look_at(oack),
+            Packet::Data { payload, .. } => {
+                let blksize = self.blksize.unwrap_or(DEFAULT_BLKSIZE.into());
+                if payload.len() > blksize {
+                    self.warn(Warning::LongBlock { len: payload.len(), blksize });
+                }
+                if is_next {
+                    self.bytes += payload.len() as u64;
+                    self.over = payload.len() < blksize;
+                } else {
+                    self.copies += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes what the packets do not show.
+    pub fn warn(&mut self, warning: Warning) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// What there is to say in the end. `excuses`: packets that were lost, doubled or delayed on purpose, times that the
+    /// client was silent for long, and times that it repeated itself because nothing came; not those that it did so
+    /// because of a copy, for that is what feeds the Apprentice.
+    pub fn warnings(mut self, excuses: u64) -> Vec<Warning> {
+        if let Some(told) = self.tsize.filter(|&told| told != self.bytes && self.over && self.bytes > 0) {
+            self.warn(Warning::WrongSize { told, came: self.bytes });
+        }
+        // Each brings a window again, or two.
+        if self.copies > (excuses + 2) * 2 * self.windowsize.max(1) {
+            self.warn(Warning::Flood { copies: self.copies });
+        }
+        self.warnings
+    }
+
+    /// Packets that came when all was over: what a server repeats that did not hear the end.
+    pub fn late(&self) -> u64 {
+        self.late
+    }
+
+    fn look_at(&mut self, oack: &Options) {
+        let asked = self.asked.clone();
+        for (name, granted) in oack.iter() {
+            let Some(asked) = asked.value(name) else {
+                self.warn(Warning::Unasked(name.into()));
+                continue;
+            };
+            let (name, number) = (name.to_ascii_lowercase(), granted.parse::<u64>().ok());
+            let is_plain = granted.bytes().all(|b| b.is_ascii_digit());
+            let most = match name.as_str() {
+                "blksize" | "windowsize" | "msftwindow" => asked.parse().ok(),
+                _ => Some(u64::MAX),
+            };
+            let must_echo = ["timeout", "utimeout", "rollover"].contains(&name.as_str());
+            if !is_plain || number.is_none() || number > most || (must_echo && asked != granted) {
+                self.warn(Warning::BadValue { name: name.clone(), asked: asked.into(), granted: granted.into() });
+            }
+            match name.as_str() {
+                "blksize" => self.blksize = number.map(|size| size as usize),
+                "windowsize" => self.windowsize = number.unwrap_or(1),
+                "tsize" => self.tsize = number,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unasked(name) => write!(f, "the server sent the option {name}, which was not asked for"),
+            Self::BadValue { name, asked, granted } => {
+                write!(f, "the server granted {name}={granted} where {name}={asked} was asked for")
+            }
+            Self::LongBlock { len, blksize } => write!(f, "a block of {len} bytes where {blksize} were agreed"),
+            Self::WrongSize { told, came } => write!(f, "the server told a size of {told} bytes, and {came} came"),
+            Self::Flood { copies } => {
+                write!(f, "{copies} blocks came again for no reason: the server answers repeated ACKs")
+            }
+            Self::ErrorToError => f.write_str("the server answered an ERROR with an ERROR"),
+            Self::OtherAddress(ip) => write!(f, "the server answered from another address, {ip}"),
+            Self::Malformed => f.write_str("the server sent a datagram that is no TFTP"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{Mode, Request};
+
+    fn options(text: &str) -> Options {
+        text.split_whitespace().map(|pair| pair.split_once('=').unwrap()).collect()
+    }
+
+    fn judged(asked: &str, granted: &str) -> Vec<String> {
+        let mut judge = Judge::default();
+        let options_asked = options(asked);
+        let request = Request { filename: b"x".to_vec(), mode: Mode::Octet, options: options_asked };
+        judge.sent(&Packet::Rrq(request));
+        judge.received(&Packet::Oack(options(granted)), false);
+        judge.warnings(0).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_oack_grants_what_was_asked_or_less() {
+        let asked = "tsize=0 blksize=1468 windowsize=4 timeout=5";
+        assert!(judged(asked, "tsize=9 blksize=1024 windowsize=1 timeout=5").is_empty());
+        assert_eq!(judged("blksize=1468", "blksize=1468 tsize=9").len(), 1);
+        for bad in ["blksize=1469", "windowsize=5", "timeout=4", "timeout=5.0", "tsize=+9"] {
+            assert_eq!(judged(asked, bad).len(), 1, "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_block_twice_is_a_flood_and_a_few_are_not() {
+        for (copies, floods) in [(4, false), (50, true)] {
+            let mut judge = Judge::default();
+            for block in 1..=50 {
+                let data = Packet::Data { block, payload: vec![0; 512].into() };
+                judge.received(&data, true);
+                if block <= copies {
+                    judge.received(&data, false);
+                }
+                judge.sent(&Packet::Ack(block));
+            }
+            assert_eq!(judge.warnings(0), [Warning::Flood { copies: copies.into() }][..usize::from(floods)]);
+        }
+    }
+
+    #[test]
+    fn sizes_and_good_byes() {
+        let mut judge = Judge { asked: options("tsize=0"), ..Judge::default() };
+        judge.received(&Packet::Oack(options("tsize=9")), false);
+        judge.received(&Packet::Data { block: 1, payload: vec![0; 8].into() }, true);
+        judge.received(&Packet::Data { block: 1, payload: vec![0; 8].into() }, false);
+        assert_eq!(judge.late(), 1);
+        let error = Packet::Error { code: crate::ErrorCode::NOT_DEFINED, message: String::new() };
+        judge.sent(&error);
+        judge.received(&error, false);
+        assert_eq!(judge.warnings(0), [Warning::ErrorToError, Warning::WrongSize { told: 9, came: 8 }]);
+    }
+}

@@ -1,0 +1,159 @@
+//! What a server can tell of the cause when a client fails.
+
+mod sim;
+
+use std::time::{Duration, Instant};
+
+use tuffet::{
+    hint::{Hint, Seen},
+    options::{self, Direction, Limits},
+    packet::{Mode, Packet},
+    probe::{BootClient, Habits, habits},
+    transfer::Timing,
+};
+
+use sim::{Peer, Script, Server, Source, Weather, Wire, ms, run, secs};
+
+/// A client behind something that lets only some packets of the server through, for as long as it lives.
+struct Behind<F> {
+    client: BootClient,
+    lets_through: F,
+    lives: Duration,
+    born: Option<Instant>,
+}
+
+impl<F: FnMut(&Packet) -> bool> Peer for Behind<F> {
+    fn start(&mut self, now: Instant) -> Vec<Packet> {
+        self.born = Some(now);
+        self.client.start(now)
+    }
+
+    fn hear(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
+        if (self.lets_through)(&packet) { self.client.hear(now, packet) } else { Vec::new() }
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let dies_at = self.born? + self.lives;
+        self.client.wake_at().filter(|at| *at <= dies_at)
+    }
+
+    fn wake(&mut self, now: Instant) -> Vec<Packet> {
+        self.client.wake(now)
+    }
+}
+
+struct Case {
+    habits: Habits,
+    size: usize,
+    size_known: bool,
+    single_port: bool,
+    lives: Duration,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Self { habits: habits::IPXE, size: 9000, size_known: true, single_port: false, lives: secs(3600) }
+    }
+}
+
+impl Case {
+    fn hint(&self, lets_through: impl FnMut(&Packet) -> bool) -> Option<Hint> {
+        let size = self.size_known.then_some(self.size as u64);
+        let client = BootClient::new(self.habits, "file");
+        let mut client = Behind { client, lets_through, lives: self.lives, born: None };
+        let mut server = Server::new(Source::of(&vec![7; self.size]), size, Timing::default());
+        let fine = || Wire::new(Weather::fine(ms(1)), 0);
+        // A client that hears nothing may ask for ever.
+        client.lives = client.lives.min(secs(20));
+        run(&mut client, &mut server, &mut fine(), &mut fine(), secs(600));
+        let asked = sim::options(self.habits.options);
+        let (_, granted) = options::answer(&asked, Direction::Read, Mode::Octet, &Limits::default(), size);
+        Hint::find(&Seen {
+            direction: Direction::Read,
+            outcome: server.outcome().unwrap(),
+            progress: &server.end().transfer.progress(),
+            asked: &asked,
+            granted: &granted,
+            size,
+            single_port: self.single_port,
+        })
+    }
+}
+
+#[test]
+fn who_gets_the_file_needs_no_hint() {
+    for (_, habits) in habits::ALL {
+        for size in [0, 1, 5000] {
+            assert_eq!(Case { habits, size, ..Case::default() }.hint(|_| true), None, "{habits:?}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_cannot_take_an_oack() {
+    // It is silent after it, as some firmware is.
+    let case = Case { lives: ms(1), ..Case::default() };
+    assert_eq!(case.hint(|_| false), Some(Hint::NoOptions));
+    // It says so. (One that has asked for the size may want no more.)
+    for (asked, expected) in [("blksize=1468", Some(Hint::NoOptions)), ("blksize=1468 tsize=0", None)] {
+        let mut client = Script::read(asked, 9000);
+        assert_eq!(client.ask().len(), 1);
+        client.say("ERROR 8");
+        let asked = sim::options(asked);
+        let hint = Hint::find(&Seen {
+            direction: Direction::Read,
+            outcome: client.outcome().unwrap(),
+            progress: &client.progress(),
+            asked: &asked,
+            granted: &asked,
+            size: Some(9000),
+            single_port: false,
+        });
+        assert_eq!(hint, expected);
+    }
+}
+
+fn smaller(blksize: u16, better: u16) -> Hint {
+    Hint::SmallerBlocks { blksize, better }
+}
+
+#[test]
+fn a_link_that_takes_no_full_block() {
+    let narrow = |mtu: usize| move |packet: &Packet| packet.encode().len() + 28 <= mtu;
+    assert_eq!(Case::default().hint(narrow(1420)), Some(smaller(1432, 1228)));
+    let grub = Case { habits: habits::GRUB, ..Case::default() };
+    assert_eq!(grub.hint(narrow(600)), Some(smaller(1024, 512)));
+    let small = Case { size: 1000, ..Case::default() };
+    assert_eq!(small.hint(narrow(600)), None, "the block was not full");
+    let later = |packet: &Packet| !matches!(packet, Packet::Data { block: 2.., .. });
+    assert_eq!(Case::default().hint(later), None, "a full one came through");
+}
+
+#[test]
+fn a_client_without_rollover() {
+    let stops = |packet: &Packet| !matches!(packet, Packet::Data { block: 0, .. });
+    let mut habits = habits::BUSYBOX;
+    for asked in ["blksize=8 tsize=0", "blksize=8 tsize=0 windowsize=16"] {
+        habits.options = asked;
+        let case = Case { habits, size: 8 * 70_000, ..Case::default() };
+        let hint = case.hint(stops);
+        assert_eq!(hint, Some(Hint::NoRollover { needed: Some(9), asked: false }), "{asked}");
+        assert!(hint.unwrap().to_string().ends_with("have it ask for a blksize of 9 or more"));
+        let unknown = Case { size_known: false, ..case }.hint(stops);
+        assert_eq!(unknown, Some(Hint::NoRollover { needed: None, asked: false }));
+    }
+    habits.options = "blksize=8";
+    let earlier = |packet: &Packet| !matches!(packet, Packet::Data { block: 65_000, .. });
+    assert_eq!(Case { habits, size: 8 * 70_000, ..Case::default() }.hint(earlier), None);
+}
+
+#[test]
+fn a_client_that_no_answer_reaches() {
+    for (_, habits) in habits::ALL.into_iter().filter(|(_, habits)| habits.patience < secs(20)) {
+        assert_eq!(Case { habits, ..Case::default() }.hint(|_| false), Some(Hint::SinglePort), "{habits:?}");
+        let single_port = Case { habits, single_port: true, ..Case::default() };
+        assert_eq!(single_port.hint(|_| false), None, "it is that already");
+    }
+    let plain = Case { habits: habits::PHONE, lives: ms(1), ..Case::default() };
+    assert_eq!(plain.hint(|_| false), Some(Hint::SinglePort), "who asked once and plainly as well");
+}

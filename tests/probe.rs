@@ -1,0 +1,166 @@
+//! Probing servers: good ones, and such as have the faults that others' users suffer from.
+#![cfg(feature = "net")]
+
+mod common;
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+use common::{Serving, file, size};
+use tuffet::{
+    Handler, Refusal, Request,
+    packet::{Options, Packet},
+    probe::{Ending, Fault, Faults, Probe, Report, Warning, Way, habits},
+    read,
+    transfer::Outcome,
+};
+
+const TIME: Duration = Duration::from_secs(20);
+
+fn files() -> impl Handler {
+    read(async |request: Request| match size(&request) {
+        0 => Err(Refusal::not_found()),
+        size => Ok(file(size)),
+    })
+}
+
+fn probe(server: SocketAddr, name: &str, habits: habits::Habits) -> Probe {
+    Probe::new(server, name, habits).limit(TIME).linger(Duration::ZERO)
+}
+
+#[test]
+fn every_client_gets_its_file_and_finds_nothing_odd() {
+    let serving = Serving::new(files());
+    for (name, habits) in habits::ALL {
+        let probe = probe(serving.addr(), "40000", habits);
+        if let Some(report) = probe.run_size(|_| ()).unwrap() {
+            assert_eq!((report.ending, report.warnings), (Ending::SizeKnown, vec![]), "{name}");
+            assert_eq!(serving.record().outcome, if name == "edk2" { Outcome::Probe } else { Outcome::Complete });
+        }
+        let report = probe.run(|_| ()).unwrap();
+        assert_eq!((report.ending, report.bytes, report.warnings), (Ending::Complete, 40_000, vec![]), "{name}");
+        assert_eq!(serving.record().outcome, Outcome::Complete, "{name}");
+    }
+}
+
+#[test]
+fn any_packet_may_be_lost_doubled_or_late() {
+    let serving = Serving::new(files());
+    for way in [Way::Sent, Way::Received] {
+        for fault in [Fault::Lose, Fault::Duplicate, Fault::Delay(Duration::from_millis(60))] {
+            for number in [1, 2, 3, 5, -1] {
+                let faults = Faults::new().with(way, number, fault);
+                let mut struck = 0;
+                let report = probe(serving.addr(), "5000", habits::IPXE).faults(faults).run(|happened| {
+                    struck += usize::from(happened.copies != [Duration::ZERO]);
+                });
+                let report = report.unwrap();
+                assert_eq!((&report.ending, report.bytes), (&Ending::Complete, 5000), "{way:?} {number} {fault:?}");
+                assert_eq!((report.warnings, struck), (vec![], 1), "{way:?} {number} {fault:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refusal_is_told() {
+    let serving = Serving::new(files());
+    let report = probe(serving.addr(), "0", habits::GRUB).run(|_| ()).unwrap();
+    assert!(matches!(report.ending, Ending::Refused { code: tuffet::ErrorCode::FILE_NOT_FOUND, .. }));
+}
+
+/// What a client thinks of a server that answers each packet with these.
+fn judged(habits: habits::Habits, mut server: impl FnMut(Packet) -> Vec<Packet> + Send) -> Report {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                let mut buffer = [0; 2000];
+                let Ok((len, from)) = socket.recv_from(&mut buffer) else { continue };
+                for packet in server(Packet::decode(&buffer[..len]).unwrap()) {
+                    socket.send_to(&packet.encode(), from).unwrap();
+                }
+            }
+        });
+        let report = probe(address, "x", habits).linger(Duration::from_millis(200)).run(|_| ());
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        report.unwrap()
+    })
+}
+
+fn oack(text: &str) -> Vec<Packet> {
+    let options: Options = text.split_whitespace().map(|pair| pair.split_once('=').unwrap()).collect();
+    vec![Packet::Oack(options)]
+}
+
+fn data(block: u16, len: usize) -> Packet {
+    Packet::Data { block, payload: vec![7; len].into() }
+}
+
+#[test]
+fn what_is_granted_unasked_is_seen_and_strict_clients_leave() {
+    let server = |packet| match packet {
+        Packet::Rrq(_) => oack("blksize=1024 timeout=1"),
+        Packet::Ack(0) => vec![data(1, 9)],
+        _ => vec![],
+    };
+    let report = judged(habits::GRUB, server);
+    assert_eq!((report.ending, report.warnings), (Ending::Complete, vec![Warning::Unasked("timeout".into())]));
+    let report = judged(habits::EDK2, server);
+    assert!(matches!(report.ending, Ending::Rejected(_)), "{:?}", report.ending);
+}
+
+#[test]
+fn the_sorcerers_apprentice_is_seen() {
+    // It answers each ACK, whether or not it has answered it.
+    let server = |packet| match packet {
+        Packet::Rrq(_) => vec![data(1, 512)],
+        Packet::Ack(block) => vec![data(block + 1, if block < 40 { 512 } else { 1 })],
+        _ => vec![],
+    };
+    let fine = judged(habits::BUSYBOX, server);
+    assert_eq!((fine.ending, fine.warnings), (Ending::Complete, vec![]));
+    let socket_faults = Faults::new().with(Way::Sent, 3, Fault::Duplicate);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 600];
+        while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+            for packet in server(Packet::decode(&buffer[..len]).unwrap()) {
+                socket.send_to(&packet.encode(), from).unwrap();
+            }
+        }
+    });
+    let report = probe(address, "x", habits::BUSYBOX).faults(socket_faults).run(|_| ()).unwrap();
+    assert!(matches!(report.warnings[..], [Warning::Flood { copies: 30.. }]), "{report:?}");
+}
+
+#[test]
+fn an_error_to_an_error_and_a_wrong_size_are_seen() {
+    let report = judged(habits::PXELINUX, |packet| match packet {
+        Packet::Rrq(_) => oack("tsize=1408 blksize=1408"),
+        Packet::Ack(0) => vec![data(1, 1408)],
+        error => vec![error],
+    });
+    assert_eq!((report.ending, report.warnings), (Ending::Complete, vec![Warning::ErrorToError]));
+    let report = judged(habits::IPXE, |packet| match packet {
+        Packet::Rrq(_) => oack("tsize=1000"),
+        _ => vec![data(1, 10)],
+    });
+    assert_eq!(report.warnings, [Warning::WrongSize { told: 1000, came: 10 }]);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_given_up() {
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let probe = probe(nobody.local_addr().unwrap(), "x", habits::IPXE).limit(Duration::from_millis(600));
+    let report = probe.run(|_| ()).unwrap();
+    assert_eq!((report.ending, report.first_answer), (Ending::GaveUp, None));
+    assert!(report.repeats > 0);
+}
