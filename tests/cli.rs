@@ -6,7 +6,7 @@ mod program;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::Write,
     path::Path,
     process::{Command, Stdio},
 };

@@ -83,7 +83,7 @@ impl Plan {
             directories: directories.collect(),
             readable: reread(args).iter().map(directory_of).collect(),
             appendable: args.log_file.iter().map(directory_of).collect(),
-            connects: connects(&sources),
+            connects: connects(sources.iter().filter_map(url)),
         }
     }
 }
@@ -161,13 +161,16 @@ fn check_access(plan: &Plan, identity: &Identity) -> Result<()> {
     Ok(())
 }
 
-/// The ports of the web servers, of where they may redirect to, and of the proxies of the environment.
-fn connects(sources: &[Source]) -> Vec<u16> {
-    let url = |source| match source {
-        &Source::Url(ref url) => Some(url),
+fn url(source: &Source) -> Option<&str> {
+    match source {
+        Source::Url(url) => Some(url),
         _ => None,
-    };
-    let mut ports: Vec<u16> = sources.iter().filter_map(url).filter_map(|url| port(url)).collect();
+    }
+}
+
+/// The ports of the web servers, of where they may redirect to, and of the proxies of the environment.
+fn connects<'a>(urls: impl Iterator<Item = &'a str>) -> Vec<u16> {
+    let mut ports: Vec<u16> = urls.filter_map(port).collect();
     if ports.is_empty() {
         return ports;
     }
