@@ -311,6 +311,38 @@ fn root_becomes_the_owner_of_the_directory() {
 
 #[test]
 #[ignore = "needs root"]
+fn the_log_goes_on_in_a_new_file() {
+    let (temp, root) = tree();
+    chown(&root, Some(1234), Some(5678)).unwrap();
+    let logs = temp.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let (log, old) = (logs.join("log"), logs.join("log.1"));
+    let server = Server::start(&["--log-file", text(&log), text(&root)]);
+    let reload = |server: &Server| {
+        let kill = Command::new("kill").args(["-HUP", &server.child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        assert_eq!(server.get("file").stdout, b"text");
+    };
+    // In a directory of root's it has the file that is there; it was given it.
+    reload(&server);
+    assert_eq!(fs::metadata(&log).unwrap().uid(), 1234);
+    // In one of its own it makes a new one.
+    chown(&logs, Some(1234), None).unwrap();
+    fs::rename(&log, &old).unwrap();
+    for _ in 0..100 {
+        reload(&server);
+        if log.exists() {
+            break;
+        }
+    }
+    let said = server.stop();
+    assert!(log.exists() && !said.contains("cannot open the log"), "{said}");
+    let lines = |path| fs::read_to_string(path).unwrap().lines().count();
+    assert!(lines(&old) > 0 && lines(&log) > 0);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn root_stays_where_nobody_else_could_serve() {
     let (_temp, root) = tree();
     // It may not write there.

@@ -6,10 +6,7 @@ mod capabilities;
 mod landlock;
 mod user;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use clap::{ArgAction, Args, builder::FalseyValueParser};
 use log::{Level, info, warn};
@@ -45,8 +42,8 @@ pub struct Plan {
     pub directories: Vec<(PathBuf, Use)>,
     /// Files that are read later, or directories with all that is in them.
     pub readable: Vec<PathBuf>,
-    /// Directories of files that are made and appended to later.
-    pub appendable: Vec<PathBuf>,
+    /// Files that are opened anew and appended to later, or made anew.
+    pub logs: Vec<PathBuf>,
     /// TCP ports of others that are connected to, and whether they are found by name.
     pub connects: Vec<u16>,
 }
@@ -72,17 +69,13 @@ impl Plan {
             Source::Directory(path) => Some((path.clone(), kind)),
             _ => None,
         });
-        let directory_of = |file: &PathBuf| match file.parent() {
-            Some(parent) if parent != Path::new("") => parent.to_path_buf(),
-            _ => ".".into(),
-        };
         Self {
             user: args.sandbox.user.clone(),
             is_off: args.sandbox.no_sandbox,
             landlock: !args.sandbox.no_landlock,
             directories: directories.collect(),
-            readable: reread(args).iter().map(directory_of).chain(tokens()).collect(),
-            appendable: args.log_file.iter().map(directory_of).collect(),
+            readable: reread(args).iter().map(|file| landlock::directory_of(file).into()).chain(tokens()).collect(),
+            logs: args.log_file.iter().cloned().collect(),
             connects: connects(sources.iter().filter_map(url)),
         }
     }
@@ -124,6 +117,9 @@ pub fn enter(plan: &Plan) -> Result<()> {
     check_access(plan, &choice.identity)?;
     // Opened as long as that is allowed.
     let rules = plan.landlock.then(|| landlock::Rules::new(plan)).transpose()?;
+    for log in &plan.logs {
+        choice.identity.own(log);
+    }
     let done = restrict(&choice.identity, rules)?;
     let why = choice.why.map(|why| format!(", because {why}")).unwrap_or_default();
     // Root without capabilities still owns most files: then landlock has to keep it from them.

@@ -52,7 +52,7 @@ impl Rules {
         let append = AccessFs::WriteFile | AccessFs::MakeReg;
         rules = rules
             .add_rules(path_beneath_rules(&plan.readable, read))?
-            .add_rules(path_beneath_rules(&plan.appendable, append))?
+            .add_rules(path_beneath_rules(plan.logs.iter().map(|log| directory_of(log)), append))?
             .add_rules(path_beneath_rules(INTERFACES, read))?
             .add_rules(path_beneath_rules(interfaces(), read))?;
         if !plan.connects.is_empty() {
@@ -118,6 +118,11 @@ fn writes(kind: Use) -> BitFlags<AccessFs> {
     }
 }
 
+/// Where a file may be made anew.
+pub fn directory_of(file: &Path) -> &Path {
+    file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
 /// Where the links in the directory of the interfaces lead.
 fn interfaces() -> Vec<std::path::PathBuf> {
     let entries = Path::new(INTERFACES[0]).read_dir().into_iter().flatten().flatten();
@@ -154,7 +159,7 @@ mod tests {
         let plan = Plan {
             directories: vec![(path("read"), Use::Read), (path("write"), Use::Write)],
             readable: vec![path("other/config")],
-            appendable: vec![path("log")],
+            logs: vec![path("log/file")],
             connects: vec![allowed.local_addr().unwrap().port()],
             ..Plan::default()
         };

@@ -7,11 +7,13 @@
 use std::{
     ffi::CString,
     fmt,
-    fs::{self, Metadata},
-    os::unix::fs::MetadataExt,
+    fs::{self, File, Metadata},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
+    path::Path,
 };
 
 use nix::unistd::{self, Gid, Group, Uid, User};
+use rustix::fs::OFlags;
 
 use super::{Plan, Result, Use, capabilities};
 
@@ -153,6 +155,22 @@ impl Identity {
         };
         let may_set_groups = fs::read_to_string("/proc/self/setgroups").map_or(true, |text| text.trim() != "deny");
         may_set_groups && has("/proc/self/uid_map", self.uid.as_raw()) && has("/proc/self/gid_map", self.gid.as_raw())
+    }
+
+    /// Gives this user a file of root's, so that it can be opened anew; but none that has other names, for then it may
+    /// be something else.
+    pub fn own(&self, path: &Path) {
+        let own = || {
+            let file = File::options().append(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path)?;
+            let found = file.metadata()?;
+            if found.is_file() && found.nlink() == 1 && found.uid() == 0 && !self.is_root() {
+                fchown(&file, Some(self.uid.as_raw()), Some(self.gid.as_raw()))?;
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        if let Err(error) = own() {
+            log::debug!("cannot give {} to user {self}: {error}", path.display());
+        }
     }
 
     /// Becomes this user, for good.
