@@ -331,3 +331,36 @@ fn forge(from: &str, to: &str, payload: &[u8]) {
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap();
     socket.send_to(&ip, &to.into()).unwrap();
 }
+
+#[cfg(feature = "rules")]
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn rules_know_the_card_of_a_neighbour() {
+    use tuffet::{
+        handlers::Rewrite,
+        rules::{Rule, Rules},
+    };
+
+    let machines = format!("{TWO_LINKS}\nip -n client link set c0 address 52:54:00:12:34:56");
+    if !on_machines("rules_know_the_card_of_a_neighbour", &machines) {
+        return;
+    }
+    let rule = Rule::new("by card").client("52:54:00".parse().unwrap()).target("${mac}/${path}").unwrap();
+    let said = read(async |request: Request| request.path().to_owned());
+    let handler = Rewrite::new(Rules::new(vec![rule]).unwrap(), said);
+    let serving = Serving::on(&["0.0.0.0:69", "[::]:69"], handler, |builder| builder);
+    on("client", || {
+        // The last is another card of the same machine.
+        for (address, expected) in
+            [("10.9.0.1:69", "52-54-00-12-34-56/x"), ("[fd09::1]:69", "52-54-00-12-34-56/x"), ("10.9.1.1:69", "x")]
+        {
+            let mut peer = peer(address);
+            peer.rrq("x", &[]).expect_data(1, expected);
+            peer.ack(1);
+            serving.record();
+        }
+    });
+    let mut peer = peer("127.0.0.1:69");
+    peer.rrq("x", &[]).expect_data(1, "x");
+    peer.ack(1);
+}

@@ -13,8 +13,8 @@ use crate::{
 /// A handler behind [`Rules`], which say what the requests are for, and what is granted to them.
 ///
 /// On Linux, rules may ask for the MAC address of a client: it is looked up in the neighbour table of the kernel, which
-/// has those of the machines on the same link. The table is read at most every 50 ms, and not at all if no rule wants
-/// it.
+/// has those of the machines on the same link. It is read again after a second, and earlier for who is not in it; and
+/// not at all if no rule wants it.
 pub struct Rewrite {
     rules: Rules,
     handler: Box<dyn Handler>,

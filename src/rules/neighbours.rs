@@ -1,7 +1,7 @@
 //! The neighbour table of the kernel: which MAC address an address of the same link has.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     net::{IpAddr, SocketAddr},
     sync::{Mutex, PoisonError},
@@ -19,17 +19,20 @@ use super::client::Mac;
 
 /// What was read is good for this long.
 const GOOD: Duration = Duration::from_secs(1);
-/// Who is not in it may have come since, but a crowd of those may not have it read again and again.
-const PAUSE: Duration = Duration::from_millis(50);
+/// In that time, the table is read this often at most: a flood of forged addresses is in no table.
+const READS: u32 = 200;
 
 #[derive(Default)]
 pub(crate) struct Neighbours(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
-    read: Option<Instant>,
+    since: Option<Instant>,
+    reads: u32,
     /// By address and interface: a link-local address may be there on several.
     entries: HashMap<(IpAddr, u32), Mac>,
+    /// Those who were not in it. Others may have come after it was read.
+    missing: HashSet<IpAddr>,
 }
 
 impl Neighbours {
@@ -41,17 +44,23 @@ impl Neighbours {
             SocketAddr::V4(_) => 0,
         };
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let age = table.read.map_or(Duration::MAX, |read| read.elapsed());
+        if table.since.is_none_or(|since| since.elapsed() >= GOOD) {
+            *table = Table { since: Some(Instant::now()), ..Table::default() };
+        }
         let known = table.find(ip, interface);
-        if age < PAUSE || (age < GOOD && known.is_some()) {
+        if known.is_some() || table.missing.contains(&ip) || table.reads >= READS {
             return known;
         }
-        table.read = Some(Instant::now());
+        table.reads += 1;
         match dump() {
             Ok(entries) => table.entries = entries,
             Err(error) => log::warn!("cannot read the neighbour table: {error}"),
         }
-        table.find(ip, interface)
+        let found = table.find(ip, interface);
+        if found.is_none() {
+            table.missing.insert(ip);
+        }
+        found
     }
 }
 
