@@ -19,7 +19,7 @@ use object_store::{ObjectStore, path::Path};
 
 use self::{
     objects::{Key, Objects},
-    place::{Place, Settings},
+    place::{Place, Settings, Stores},
     upload::{Aborts, Uploads},
 };
 use super::{
@@ -69,7 +69,7 @@ const LONGEST_NAME: usize = 1024;
 /// before the first byte is taken. Up to 5 MiB the store itself decides (a conditional put), so of two who upload
 /// the same new name at the same time one is refused. Beyond, it is looked up once more before the parts become an
 /// object: of two who end within the same few milliseconds, both are told that all is well, and the later one stays.
-/// They are never mixed.
+/// They are never mixed. A client that goes away while its last bytes are committed may leave a whole object there.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -102,7 +102,7 @@ enum From {
 
 /// What is made when the first request comes.
 struct Open {
-    store: Arc<dyn ObjectStore>,
+    writes: Arc<dyn ObjectStore>,
     gateway: Gateway<Objects>,
 }
 
@@ -242,12 +242,12 @@ impl Bucket {
 
     fn open(&self) -> Result<&Open, Refusal> {
         let open = self.open.get_or_init(|| {
-            let store = match &self.from {
+            let Stores { reads, writes } = match &self.from {
                 From::Url(place, settings) => place.connect(settings)?,
-                From::Given(store, _) => store.clone(),
+                From::Given(store, _) => Stores { reads: store.clone(), writes: store.clone() },
             };
-            let objects = Objects { store: store.clone(), fresh: self.fresh };
-            Ok(Open { store, gateway: Gateway::new(objects, self.rules) })
+            let objects = Objects { store: reads, fresh: self.fresh };
+            Ok(Open { writes, gateway: Gateway::new(objects, self.rules) })
         });
         open.as_ref().map_err(|why| Refusal::internal().because(why))
     }
@@ -278,7 +278,7 @@ impl Bucket {
         }
         let (open, key) = (self.open()?, self.key(request)?);
         let uploads = Uploads {
-            store: &*open.store,
+            store: &open.writes,
             overwrite: self.overwrite,
             part: self.part,
             budget: self.budget,
