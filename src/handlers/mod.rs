@@ -7,6 +7,7 @@
 //! | [`Directory`] | the files of a directory, and takes uploads if told to | `directory` |
 //! | [`Http`] | the files below an HTTP(S) URL, shared and resumed | `http` |
 //! | [`Memory`] | files that it keeps in memory | |
+#![cfg_attr(not(feature = "object-store"), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(feature = "object-store")]
 mod bucket;
