@@ -47,7 +47,8 @@ const LONGEST_NAME: usize = 1024;
 /// | anything else, or no answer                  | [`Refusal::upstream`]                       |
 ///
 /// S3 says of an object that is not there that it is not allowed, to those who may not list the bucket: allow
-/// `s3:ListBucket` beside `s3:GetObject`, so that boot loaders that try many names are told the truth.
+/// `s3:ListBucket` beside `s3:GetObject`, so that boot loaders that try many names are told the truth, and uploads can
+/// see that a name is free.
 ///
 /// # Shared, resumed, bounded
 /// As with [`Http`](super::Http): with a [cache](Self::cache), transfers of the same object share one GET. It is asked
