@@ -112,7 +112,8 @@ impl Bucket {
     ///
     /// Everything else comes from the environment: for S3 the variables `AWS_REGION`, `AWS_ENDPOINT_URL` (for other
     /// stores that speak S3), `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or the credentials of the machine, the
-    /// container or the web identity; `AWS_SKIP_SIGNATURE=true` is for public buckets. For the others `GOOGLE_*` and
+    /// container or the web identity (the files in `~/.aws` are not read); `AWS_SKIP_SIGNATURE=true` is for public
+    /// buckets. An endpoint may be `http://`. For the others `GOOGLE_*` and
     /// `AZURE_*`; see [`from_env`](object_store::aws::AmazonS3Builder::from_env) of the builders in `object_store`.
     ///
     /// # Errors
