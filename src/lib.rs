@@ -59,7 +59,13 @@
 
 // The pages of a smaller build name what it is without.
 #![cfg_attr(
-    not(all(feature = "directory", feature = "http", feature = "rules", feature = "status")),
+    not(all(
+        feature = "directory",
+        feature = "http",
+        feature = "object-store",
+        feature = "rules",
+        feature = "status"
+    )),
     allow(rustdoc::broken_intra_doc_links)
 )]
 

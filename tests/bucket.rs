@@ -61,7 +61,7 @@ fn objects_are_files() {
 fn what_the_store_says_becomes_an_error_of_tftp() {
     let store = Store::new();
     for (error, expected) in [
-        ((|path| Error::NotFound { path, source: "no".into() }) as fn(String) -> Error, Refusal::not_found()),
+        ((|path| Error::NotFound { path, source: "no".into() }) as store::Says, Refusal::not_found()),
         (|path| Error::PermissionDenied { path, source: "no".into() }, Refusal::denied()),
         (|path| Error::Unauthenticated { path, source: "no".into() }, Refusal::denied()),
         (|_| Error::Generic { store: "test", source: "no".into() }, UPSTREAM),

@@ -3,6 +3,9 @@
 
 mod common;
 mod stock;
+#[allow(dead_code, reason = "each test crate uses its part")]
+#[path = "http/upstream.rs"]
+mod upstream;
 
 use std::{
     fs,
@@ -81,9 +84,13 @@ impl Server {
     }
 
     fn with_secret(store: &Store, secret: &str, more: &[&str]) -> Self {
+        Self::before(&format!("http://127.0.0.1:{}", store.port), secret, more)
+    }
+
+    fn before(endpoint: &str, secret: &str, more: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
         command.args(["serve", "s3://boot/images", "--listen", "127.0.0.1:0"]).args(more);
-        command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", store.port));
+        command.env("AWS_ENDPOINT_URL", endpoint);
         command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", secret).env("AWS_REGION", "us-east-1");
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
@@ -127,6 +134,17 @@ impl Drop for Server {
         _ = self.child.kill();
         _ = self.child.wait();
     }
+}
+
+#[test]
+fn a_store_is_trusted_by_its_certificate() {
+    let answer = "HTTP/1.1 200 OK\r\nETag: \"a\"\r\nContent-Length: 5\r\n\r\nhello";
+    let store = upstream::Upstream::secure(answer);
+    let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/http/ca.pem");
+    let server = Server::before(&store.url(), "secret", &["--ca", ca]);
+    Peer::new(server.address).rrq("x", &[]).expect_data(1, "hello");
+    let careful = Server::before(&store.url(), "secret", &[]);
+    Peer::new(careful.address).rrq("x", &[]).expect_error(0);
 }
 
 #[test]

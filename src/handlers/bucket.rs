@@ -19,7 +19,7 @@ use object_store::{ObjectStore, path::Path};
 
 use self::{
     objects::{Key, Objects},
-    place::{Place, Settings},
+    place::{Place, Settings, Stores},
     upload::{Aborts, Uploads},
 };
 use super::{
@@ -47,7 +47,8 @@ const LONGEST_NAME: usize = 1024;
 /// | anything else, or no answer                  | [`Refusal::upstream`]                       |
 ///
 /// S3 says of an object that is not there that it is not allowed, to those who may not list the bucket: allow
-/// `s3:ListBucket` beside `s3:GetObject`, so that boot loaders that try many names are told the truth.
+/// `s3:ListBucket` beside `s3:GetObject`, so that boot loaders that try many names are told the truth, and uploads can
+/// see that a name is free.
 ///
 /// # Shared, resumed, bounded
 /// As with [`Http`](super::Http): with a [cache](Self::cache), transfers of the same object share one GET. It is asked
@@ -69,7 +70,7 @@ const LONGEST_NAME: usize = 1024;
 /// before the first byte is taken. Up to 5 MiB the store itself decides (a conditional put), so of two who upload
 /// the same new name at the same time one is refused. Beyond, it is looked up once more before the parts become an
 /// object: of two who end within the same few milliseconds, both are told that all is well, and the later one stays.
-/// They are never mixed.
+/// They are never mixed. A client that goes away while its last bytes are committed may leave a whole object there.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -102,7 +103,7 @@ enum From {
 
 /// What is made when the first request comes.
 struct Open {
-    store: Arc<dyn ObjectStore>,
+    writes: Arc<dyn ObjectStore>,
     gateway: Gateway<Objects>,
 }
 
@@ -111,7 +112,8 @@ impl Bucket {
     ///
     /// Everything else comes from the environment: for S3 the variables `AWS_REGION`, `AWS_ENDPOINT_URL` (for other
     /// stores that speak S3), `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or the credentials of the machine, the
-    /// container or the web identity; `AWS_SKIP_SIGNATURE=true` is for public buckets. For the others `GOOGLE_*` and
+    /// container or the web identity (the files in `~/.aws` are not read); `AWS_SKIP_SIGNATURE=true` is for public
+    /// buckets. An endpoint may be `http://`. For the others `GOOGLE_*` and
     /// `AZURE_*`; see [`from_env`](object_store::aws::AmazonS3Builder::from_env) of the builders in `object_store`.
     ///
     /// # Errors
@@ -242,12 +244,12 @@ impl Bucket {
 
     fn open(&self) -> Result<&Open, Refusal> {
         let open = self.open.get_or_init(|| {
-            let store = match &self.from {
+            let Stores { reads, writes } = match &self.from {
                 From::Url(place, settings) => place.connect(settings)?,
-                From::Given(store, _) => store.clone(),
+                From::Given(store, _) => Stores { reads: store.clone(), writes: store.clone() },
             };
-            let objects = Objects { store: store.clone(), fresh: self.fresh };
-            Ok(Open { store, gateway: Gateway::new(objects, self.rules) })
+            let objects = Objects { store: reads, fresh: self.fresh };
+            Ok(Open { writes, gateway: Gateway::new(objects, self.rules) })
         });
         open.as_ref().map_err(|why| Refusal::internal().because(why))
     }
@@ -278,7 +280,7 @@ impl Bucket {
         }
         let (open, key) = (self.open()?, self.key(request)?);
         let uploads = Uploads {
-            store: &*open.store,
+            store: &open.writes,
             overwrite: self.overwrite,
             part: self.part,
             budget: self.budget,

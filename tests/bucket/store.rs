@@ -12,15 +12,13 @@ use std::{
 use futures_lite::{StreamExt, stream};
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart, memory::InMemory,
-    path::Path,
+    ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    memory::InMemory, path::Path,
 };
 use tuffet::Bytes;
 
+pub type Says = fn(String) -> Error;
 type Listing<T> = futures_lite::stream::Boxed<Result<T>>;
-
-/// What the store says of an object.
-pub type Failure = fn(String) -> Error;
 
 #[derive(Debug, Default)]
 pub struct Store {
@@ -28,8 +26,9 @@ pub struct Store {
     pub seen: Arc<Seen>,
     /// Bodies break after so many bytes, if not 0.
     pub breaks_after: AtomicUsize,
-    pub error: Mutex<Option<Failure>>,
-    /// Knows nothing of `if_match`.
+    /// What is said of each object.
+    pub error: Mutex<Option<Says>>,
+    /// Knows nothing of `if_match`, and refuses conditional puts.
     pub is_simple: AtomicBool,
 }
 
@@ -38,10 +37,13 @@ pub struct Seen {
     /// The options of each GET.
     pub gets: Mutex<Vec<GetOptions>>,
     pub parts: Mutex<Vec<usize>>,
+    pub begun: AtomicUsize,
     pub aborted: AtomicUsize,
     pub completed: AtomicUsize,
     /// Nothing is stored until this is false.
     pub stopped: AtomicBool,
+    /// Uploads that have begun are not told so until this is false.
+    pub hesitating: AtomicBool,
 }
 
 impl Store {
@@ -64,8 +66,8 @@ impl Store {
 }
 
 impl Seen {
-    async fn go(&self) {
-        while self.stopped.load(SeqCst) {
+    async fn go(&self, waits: &AtomicBool) {
+        while waits.load(SeqCst) {
             smol::Timer::after(Duration::from_millis(2)).await;
         }
     }
@@ -80,12 +82,17 @@ impl fmt::Display for Store {
 #[async_trait::async_trait]
 impl ObjectStore for Store {
     async fn put_opts(&self, key: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.seen.go().await;
+        self.seen.go(&self.seen.stopped).await;
+        if options.mode == PutMode::Create && self.is_simple.load(SeqCst) {
+            return Err(Error::NotImplemented { operation: "put".into(), implementer: self.to_string() });
+        }
         self.memory.put_opts(key, payload, options).await
     }
 
     async fn put_multipart_opts(&self, key: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let upload = self.memory.put_multipart_opts(key, options).await?;
+        self.seen.begun.fetch_add(1, SeqCst);
+        self.seen.go(&self.seen.hesitating).await;
         Ok(Box::new(Upload { upload, seen: self.seen.clone() }))
     }
 
@@ -142,13 +149,13 @@ impl MultipartUpload for Upload {
         self.seen.parts.lock().unwrap().push(payload.content_length());
         let (part, seen) = (self.upload.put_part(payload), self.seen.clone());
         Box::pin(async move {
-            seen.go().await;
+            seen.go(&seen.stopped).await;
             part.await
         })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        self.seen.go().await;
+        self.seen.go(&self.seen.stopped).await;
         self.seen.completed.fetch_add(1, SeqCst);
         self.upload.complete().await
     }

@@ -74,6 +74,15 @@ fn uploads_have_to_be_allowed_and_replace_nothing_unless_told_to() {
 }
 
 #[test]
+fn a_store_without_conditional_puts_is_looked_at_before() {
+    let store = Store::new();
+    store.is_simple.store(true, SeqCst);
+    put(&taking(&store), "x", b"first").unwrap();
+    assert_eq!(put(&taking(&store), "x", b"second"), Err(Refusal::exists()));
+    assert_eq!(store.object("boot/x").unwrap(), "first");
+}
+
+#[test]
 fn an_object_that_is_there_is_refused_before_any_byte_travels() {
     let store = Store::new();
     store.insert("boot/x", "old");
@@ -120,9 +129,12 @@ fn an_object_that_comes_while_parts_are_put_is_not_replaced() {
 fn what_is_given_up_leaves_nothing() {
     let store = Store::new();
     let bucket = taking(&store);
-    // Before there was a part, between two of them, with one on its way, and by a failure.
+    // Before there was a part, when one is about to be, between two of them, with one on its way, and by a failure.
     give_up(&bucket, "x", stuck(1000), || bucket.uploading() > 0);
-    assert_eq!((bucket.uploading(), store.seen.aborted.load(SeqCst)), (0, 0));
+    assert_eq!((bucket.uploading(), store.seen.begun.load(SeqCst)), (0, 0));
+    store.seen.hesitating.store(true, SeqCst);
+    give_up(&bucket, "x", stuck(PART + 1), || store.seen.begun.load(SeqCst) == 1);
+    store.seen.hesitating.store(false, SeqCst);
     give_up(&bucket, "x", stuck(PART + 1), || store.seen.parts.lock().unwrap().len() == 1);
     store.seen.stopped.store(true, SeqCst);
     give_up(&bucket, "x", stuck(3 * PART), || store.seen.parts.lock().unwrap().len() == 2);
@@ -133,7 +145,7 @@ fn what_is_given_up_leaves_nothing() {
     eventually("the memory is free", || bucket.uploading() == 0);
     // The last is not awaited by anybody but the server's end.
     bucket.close();
-    assert_eq!((store.seen.completed.load(SeqCst), store.seen.aborted.load(SeqCst)), (0, 3));
+    assert_eq!((store.seen.completed.load(SeqCst), store.seen.aborted.load(SeqCst)), (0, 4));
     assert_eq!(store.object("boot/x"), None);
 }
 

@@ -13,9 +13,8 @@ use url::Url;
 
 use crate::Error;
 
-/// A request for a body has tries of its own beside these, with longer pauses; these are for what is written, and for
-/// the credentials.
-const RETRIES: usize = 2;
+/// What is written is tried again so often, within 3 s. What is read has tries of its own, see `shared`.
+const RETRIES: usize = 5;
 
 /// A bucket, and a prefix in it.
 #[derive(Clone)]
@@ -37,6 +36,13 @@ enum Kind {
 pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
     pub(super) tls: rustls::ClientConfig,
+}
+
+/// The same store twice.
+pub(super) struct Stores {
+    pub(super) reads: Arc<dyn ObjectStore>,
+    /// Tries again by itself.
+    pub(super) writes: Arc<dyn ObjectStore>,
 }
 
 impl Place {
@@ -80,16 +86,22 @@ impl Place {
     }
 
     /// The store, with its settings from the environment. Nothing is sent yet.
-    pub(super) fn connect(&self, settings: &Settings) -> Result<Arc<dyn ObjectStore>, String> {
-        let connector = Connector(client(settings).map_err(|error| error.to_string())?);
+    pub(super) fn connect(&self, settings: &Settings) -> Result<Stores, String> {
+        let client = client(settings).map_err(|error| error.to_string())?;
+        let store = |retries| self.store(client.clone(), retries).map_err(|error| error.to_string());
+        Ok(Stores { reads: store(0)?, writes: store(RETRIES)? })
+    }
+
+    fn store(&self, client: Client, max_retries: usize) -> object_store::Result<Arc<dyn ObjectStore>> {
+        let connector = Connector(client);
         let backoff = BackoffConfig {
             init_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(1),
             ..BackoffConfig::default()
         };
-        let retry = RetryConfig { backoff, max_retries: RETRIES, retry_timeout: Duration::from_secs(10) };
+        let retry = RetryConfig { backoff, max_retries, retry_timeout: Duration::from_secs(10) };
         let url = self.url.as_str();
-        let store: object_store::Result<Arc<dyn ObjectStore>> = match self.kind {
+        match self.kind {
             Kind::S3 => {
                 let builder = AmazonS3Builder::from_env().with_url(url);
                 builder.with_retry(retry).with_http_connector(connector).build().map(|store| Arc::new(store) as _)
@@ -102,8 +114,7 @@ impl Place {
                 let builder = MicrosoftAzureBuilder::from_env().with_url(url);
                 builder.with_retry(retry).with_http_connector(connector).build().map(|store| Arc::new(store) as _)
             }
-        };
-        store.map_err(|error| error.to_string())
+        }
     }
 }
 

@@ -9,7 +9,10 @@ use std::{
 use futures_lite::future;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
 use smol::Timer;
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::{
+    runtime::Handle,
+    task::{JoinHandle, JoinSet},
+};
 
 use super::{
     objects::{Key, failure},
@@ -17,11 +20,11 @@ use super::{
 };
 use crate::{Refusal, Source};
 
-/// How long parts that are given up may take to go, and how long that is waited for at the end.
+/// How long parts may take to go when they are given up, and how long the end of the server waits for that.
 const LONGEST_ABORT: Duration = Duration::from_secs(5);
 
 pub(super) struct Uploads<'a> {
-    pub(super) store: &'a dyn ObjectStore,
+    pub(super) store: &'a Arc<dyn ObjectStore>,
     pub(super) overwrite: bool,
     pub(super) part: usize,
     pub(super) budget: usize,
@@ -50,7 +53,7 @@ impl Uploads<'_> {
         }
         let Some(mut parts) = parts else { return self.put(&key.path, part).await };
         parts.put(part).await?;
-        parts.arrived().await?;
+        arrived(&mut parts.coming).await?;
         self.check(&key.path).await?;
         parts.complete().await
     }
@@ -68,15 +71,30 @@ impl Uploads<'_> {
     }
 
     async fn put(&self, path: &Path, part: Part) -> Result<(), Refusal> {
-        let mode = if self.overwrite { PutMode::Overwrite } else { PutMode::Create };
-        let (payload, _share) = part.freeze();
-        let put = self.store.put_opts(path, payload, PutOptions { mode, ..PutOptions::default() }).await;
-        put.map(drop).map_err(refused)
+        let (payload, share) = part.freeze();
+        let (store, path, overwrite) = (self.store.clone(), path.clone(), self.overwrite);
+        let mut coming = JoinSet::new();
+        coming.spawn(async move {
+            let put = async |mode| {
+                store.put_opts(&path, payload.clone(), PutOptions { mode, ..PutOptions::default() }).await.map(drop)
+            };
+            let done = put(if overwrite { PutMode::Overwrite } else { PutMode::Create }).await;
+            match done {
+                // The operator says that this store has no conditions; it was looked up before.
+                Err(object_store::Error::NotImplemented { .. }) if !overwrite => put(PutMode::Overwrite).await,
+                done => done,
+            }
+            .map(|()| share)
+        });
+        arrived(&mut coming).await
     }
 
     async fn begin(&self, key: &Key) -> Result<Parts, Refusal> {
-        let upload = self.store.put_multipart(&key.path).await.map_err(refused)?;
-        Ok(Parts { upload: Some(upload), key: key.clone(), coming: JoinSet::new(), aborts: self.aborts.clone() })
+        let (store, path) = (self.store.clone(), key.path.clone());
+        let upload = Some(Upload::Coming(tokio::spawn(async move { store.put_multipart(&path).await })));
+        let mut parts = Parts { upload, key: key.clone(), coming: JoinSet::new(), aborts: self.aborts.clone() };
+        parts.begun().await.map_err(refused)?;
+        Ok(parts)
     }
 
     fn empty(&self) -> Part {
@@ -84,20 +102,47 @@ impl Uploads<'_> {
     }
 }
 
+/// What is put, with its share of the memory. It is a task, for its checksum takes milliseconds in which other transfers
+/// would wait, and ends when this is dropped.
+type Puts = JoinSet<object_store::Result<Share>>;
+
+/// Waits until all has been taken.
+async fn arrived(puts: &mut Puts) -> Result<(), Refusal> {
+    while let Some(put) = puts.join_next().await {
+        put.map_err(object_store::Error::from).and_then(|put| put).map_err(refused)?;
+    }
+    Ok(())
+}
+
 /// An object in parts. They are given up when this is dropped before all of it is there.
 struct Parts {
-    upload: Option<Box<dyn MultipartUpload>>,
+    upload: Option<Upload>,
     key: Key,
-    /// The part on its way, of which there is one at most. It is a task, for its checksum takes milliseconds in which
-    /// other transfers would wait.
-    coming: JoinSet<object_store::Result<Share>>,
+    /// The part on its way, of which there is one at most.
+    coming: Puts,
     aborts: Arc<Aborts>,
 }
 
+/// The store's word for it.
+enum Upload {
+    /// Asked for. When the client leaves now, it will be there all the same.
+    Coming(JoinHandle<object_store::Result<Box<dyn MultipartUpload>>>),
+    There(Box<dyn MultipartUpload>),
+}
+
 impl Parts {
+    async fn begun(&mut self) -> object_store::Result<()> {
+        if let Some(Upload::Coming(coming)) = &mut self.upload {
+            let begun = coming.await.map_err(object_store::Error::from).and_then(|begun| begun);
+            self.upload = None;
+            self.upload = Some(Upload::There(begun?));
+        }
+        Ok(())
+    }
+
     async fn put(&mut self, part: Part) -> Result<(), Refusal> {
-        self.arrived().await?;
-        if let Some(upload) = &mut self.upload {
+        arrived(&mut self.coming).await?;
+        if let Some(Upload::There(upload)) = &mut self.upload {
             let (payload, share) = part.freeze();
             let put = upload.put_part(payload);
             self.coming.spawn(async { put.await.map(|()| share) });
@@ -105,18 +150,10 @@ impl Parts {
         Ok(())
     }
 
-    /// Waits until the part before has been taken.
-    async fn arrived(&mut self) -> Result<(), Refusal> {
-        while let Some(put) = self.coming.join_next().await {
-            put.map_err(object_store::Error::from).and_then(|put| put).map_err(refused)?;
-        }
-        Ok(())
-    }
-
     /// Makes an object of the parts. When this is dropped in the middle, nobody knows whether the store did it; to give
     /// up the parts of an object that is there already does no harm.
     async fn complete(mut self) -> Result<(), Refusal> {
-        if let Some(upload) = &mut self.upload {
+        if let Some(Upload::There(upload)) = &mut self.upload {
             upload.complete().await.map_err(refused)?;
         }
         self.upload = None;
@@ -124,16 +161,33 @@ impl Parts {
     }
 }
 
+impl Upload {
+    async fn abort(self) -> object_store::Result<()> {
+        match self {
+            Self::There(mut upload) => upload.abort().await,
+            Self::Coming(coming) => match coming.await? {
+                Ok(mut upload) => upload.abort().await,
+                // Then there is nothing.
+                Err(_) => Ok(()),
+            },
+        }
+    }
+}
+
 impl Drop for Parts {
     fn drop(&mut self) {
-        self.coming.abort_all();
-        let (Some(mut upload), Ok(runtime)) = (self.upload.take(), Handle::try_current()) else { return };
-        let (running, key) = (self.aborts.begin(), self.key.clone());
+        let (Some(upload), Ok(runtime)) = (self.upload.take(), Handle::try_current()) else { return };
+        let (running, key, mut coming) = (self.aborts.begin(), self.key.clone(), mem::take(&mut self.coming));
         runtime.spawn(async move {
+            // A part that arrives after the others were given up would stay, so it may end first.
+            let ended = async { while coming.join_next().await.is_some() {} };
+            let late = async { _ = Timer::after(LONGEST_ABORT / 2).await };
+            future::or(ended, late).await;
+            drop(coming);
             let aborted = async { upload.abort().await.map_err(|error| failure(error).refusal()) };
             let late = async {
-                Timer::after(LONGEST_ABORT).await;
-                Err(Refusal::upstream().because(format_args!("no answer for {LONGEST_ABORT:?}")))
+                Timer::after(LONGEST_ABORT / 2).await;
+                Err(Refusal::upstream().because("no answer"))
             };
             if let Err(refusal) = future::or(aborted, late).await {
                 log::warn!("{key}: the parts of an upload are left there: {}", refusal.detail().unwrap_or_default());

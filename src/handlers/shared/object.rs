@@ -1,8 +1,8 @@
 //! One state of one file, read by any number of transfers.
 //!
 //! What they need is fetched by tasks of its own, beside the thread that the upstream needs anyway, so that no transfer
-//! waits for another one's client. A fetch gets what some reader wants, a segment ahead and no more. Readers behind it find
-//! the segments in the cache; for those who find them gone another fetch begins where they are.
+//! waits for another one's client. A fetch gets what some reader wants, a segment ahead and no more. Readers behind it
+//! find the segments in the cache; for those who find them gone another fetch begins where they are.
 
 use std::{
     collections::VecDeque,
