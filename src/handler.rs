@@ -66,6 +66,10 @@ pub trait Handler: Send + Sync + 'static {
         false
     }
 
+    /// The server has ended, and all transfers with it. This may wait a few seconds for what they left to be cleaned up.
+    /// Defaults to nothing; a chain passes it on.
+    fn close(&self) {}
+
     /// What is served, in a few words for people: `/srv/tftp`, `http://mirror/netboot/`.
     fn describe(&self) -> String {
         "a handler".into()
@@ -298,6 +302,10 @@ macro_rules! pointer {
 
             fn takes_writes(&self) -> bool {
                 (**self).takes_writes()
+            }
+
+            fn close(&self) {
+                (**self).close();
             }
 
             fn describe(&self) -> String {

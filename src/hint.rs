@@ -84,7 +84,9 @@ impl Hint {
             return (!seen.single_port).then_some(Self::SinglePort);
         }
         let refused = matches!(seen.outcome, Outcome::Aborted { code: ErrorCode::OPTION_NEGOTIATION, .. });
-        if !seen.granted.is_empty() && bytes == 0 && (unheard || refused) {
+        // Of an upload, large blocks may as well be lost on their way here.
+        let clear = seen.direction == Direction::Read || blksize <= FITS_ALL;
+        if !seen.granted.is_empty() && bytes == 0 && (refused || (unheard && clear)) {
             return Some(Self::NoOptions);
         }
         let full = seen.size.is_none_or(|size| size >= blksize.into());

@@ -51,6 +51,7 @@
 //! | `status` | a page, metrics and an API that show what a server does | yes |
 //! | `cli` | the program `tuffet` | yes |
 //! | `manual` | its completions and its manual, written by itself | yes |
+//! | `probe` | its command `probe` | yes |
 //! | `sandbox` | the program gives up root and all files but its own (Linux) | yes |
 //!
 //! A program that embeds the server wants `default-features = false, features = ["net"]`.

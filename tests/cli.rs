@@ -95,6 +95,22 @@ fn a_url_needs_http() {
     assert!(said.contains("--features http"), "{said}");
 }
 
+#[cfg(not(feature = "object-store"))]
+#[test]
+fn a_bucket_needs_object_stores() {
+    let said = failure(&["serve", "--listen", "127.0.0.1:0", "--upload", "s3://bucket/boot"]);
+    assert!(said.contains("s3://bucket/boot") && said.contains("--features object-store"), "{said}");
+}
+
+#[cfg(feature = "object-store")]
+#[test]
+fn a_bucket_that_makes_no_sense_is_explained() {
+    for (url, why) in [("s3://key:hidden@bucket/boot", "AWS_ACCESS_KEY_ID"), ("s3://bucket?x", "query")] {
+        let said = failure(&["serve", "--listen", "127.0.0.1:0", url]);
+        assert!(said.contains(why) && !said.contains("hidden"), "{said}");
+    }
+}
+
 #[test]
 fn a_client_that_cannot_start_says_why() {
     let directory = tempfile::tempdir().unwrap();
@@ -233,6 +249,7 @@ fn a_client_that_is_interrupted_leaves_nothing_behind() {
     assert_eq!(directory.path().read_dir().unwrap().count(), 0);
 }
 
+#[cfg(feature = "probe")]
 #[test]
 fn log_lines_are_json_if_wanted() {
     let directory = tempfile::tempdir().unwrap();

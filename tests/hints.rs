@@ -113,6 +113,27 @@ fn a_client_that_cannot_take_an_oack() {
     }
 }
 
+#[test]
+fn an_upload_that_does_not_begin() {
+    for (asked, expected) in [("tsize=9", Some(Hint::NoOptions)), ("blksize=1468", None), ("", Some(Hint::SinglePort))]
+    {
+        let mut client = Script::write(asked, Mode::Octet);
+        assert_eq!(client.ask().len(), 1);
+        client.pass(secs(30));
+        let asked = sim::options(asked);
+        let hint = Hint::find(&Seen {
+            direction: Direction::Write,
+            outcome: client.outcome().unwrap(),
+            progress: &client.progress(),
+            asked: &asked,
+            granted: &asked,
+            size: None,
+            single_port: false,
+        });
+        assert_eq!(hint, expected);
+    }
+}
+
 fn smaller(blksize: u16, better: u16) -> Hint {
     Hint::SmallerBlocks { blksize, better }
 }

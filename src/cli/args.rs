@@ -15,6 +15,8 @@ use tuffet::{options::Limits, packet::Mode, transfer::Timing};
 
 #[cfg(feature = "manual")]
 use super::manual::{Completions, Man};
+#[cfg(feature = "probe")]
+use super::probe::Probe;
 #[cfg(feature = "status")]
 use super::status::StatusArgs;
 #[cfg(feature = "http")]
@@ -22,7 +24,6 @@ use super::values::Header;
 use super::{
     format::LogFormat,
     journal::LogTarget,
-    probe::Probe,
     values::{self, Listen, Remote, Source},
 };
 
@@ -32,6 +33,7 @@ const SERVE_EXAMPLES: &str = "\
 Examples:
   tuffet serve ./tftpboot                          serve a directory on port 69
   tuffet serve http://192.168.0.2/netboot/         serve what a web server has
+  tuffet serve s3://bucket/netboot --cache 64M     serve a bucket, with the settings of AWS_*
   tuffet serve ./overrides http://192.168.0.2/     the first that has a file gives it
   tuffet serve --listen :6969 --upload ./configs   take uploads too, on a port that needs no root
   tuffet serve --map '^x64/(.*)=>http://mirror/$1' some names are files of a web server
@@ -59,6 +61,7 @@ pub enum Command {
     Explain(Box<super::explain::Explain>),
     Get(Get),
     Put(Put),
+    #[cfg(feature = "probe")]
     Probe(Box<Probe>),
     #[cfg(feature = "manual")]
     Completions(Completions),
@@ -66,11 +69,11 @@ pub enum Command {
     Man(Man),
 }
 
-/// Serve a directory, a web server or memory
+/// Serve a directory, a web server, a bucket or memory
 #[derive(Args, Debug)]
 #[command(after_help = SERVE_EXAMPLES, mut_args = |arg| arg.hide_env(true))]
 pub struct Serve {
-    /// Directory, http:// or https:// URL, or `memory:`; the first that has a file gives it
+    /// Directory, URL (http, https, s3, gs, az) or `memory:`; the first that has a file gives it
     #[arg(value_name = "SOURCE", default_value = ".", env = "TUFFET_SOURCE")]
     #[arg(value_parser = OsStringValueParser::new().try_map(Source::try_from))]
     pub sources: Vec<Source>,
@@ -94,7 +97,7 @@ pub struct Serve {
     #[arg(long, value_name = "NUMBER", env = "TUFFET_SHARDS", default_value = "1", help_heading = "Network")]
     pub shards: NonZeroUsize,
 
-    /// Let clients upload new files into the directories; `memory:` always does
+    /// Let clients upload new files into the directories and buckets; `memory:` always does
     #[arg(long, short, env = "TUFFET_UPLOAD", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     #[arg(help_heading = "Uploads")]
     pub upload: bool,
@@ -184,8 +187,8 @@ pub struct Serve {
 #[cfg(feature = "http")]
 #[derive(Args, Debug)]
 pub struct Web {
-    /// Memory for files that several clients fetch, per web server; 0 is none
-    #[arg(long, value_name = "SIZE", env = "TUFFET_CACHE", default_value = "0", value_parser = values::size)]
+    /// Memory for files that several clients fetch, for each source; 0 is none
+    #[arg(long, value_name = "SIZE", env = "TUFFET_CACHE", default_value = "2M", value_parser = values::size)]
     #[arg(help_heading = "Web servers")]
     pub cache: u64,
 

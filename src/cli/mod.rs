@@ -15,6 +15,7 @@ mod limits;
 mod logging;
 #[cfg(feature = "manual")]
 mod manual;
+#[cfg(feature = "probe")]
 mod probe;
 mod put;
 mod remote;
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Get(args) => get::run(args),
         Command::Put(args) => put::run(args),
+        #[cfg(feature = "probe")]
         Command::Probe(args) => probe::run(&args),
         #[cfg(feature = "manual")]
         Command::Completions(args) => manual::completions(&args),

@@ -80,7 +80,7 @@ impl Plan {
             is_off: args.sandbox.no_sandbox,
             landlock: !args.sandbox.no_landlock,
             directories: directories.collect(),
-            readable: Vec::new(),
+            readable: of_stores().filter(|(name, _)| name.ends_with("_FILE")).map(|(_, path)| path.into()).collect(),
             appendable: args.log_file.iter().map(directory_of).collect(),
             connects: connects(urls(args)),
         }
@@ -148,11 +148,21 @@ fn check_access(plan: &Plan, identity: &Identity) -> Result<()> {
 fn urls(args: &Serve) -> impl Iterator<Item = &str> {
     let sources = args.sources.iter().filter_map(|source| match source {
         Source::Url(url) => Some(url.as_str()),
+        Source::Bucket(_) => Some("https://"),
         _ => None,
     });
     #[cfg(feature = "rules")]
     let sources = sources.chain(args.names.urls());
     sources
+}
+
+/// What the settings of object stores name in the environment: addresses, and files of tokens that are read now and
+/// then.
+fn of_stores() -> impl Iterator<Item = (String, String)> {
+    let is_setting = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix));
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(move |(name, _)| is_setting(name))
 }
 
 /// The ports of the web servers, of where they may redirect to, and of the proxies of the environment.
@@ -161,6 +171,7 @@ fn connects<'a>(urls: impl Iterator<Item = &'a str>) -> Vec<u16> {
     if ports.is_empty() {
         return ports;
     }
+    ports.extend(of_stores().filter(|(_, value)| value.contains("://")).filter_map(|(_, url)| port(&url)));
     for name in ["http_proxy", "https_proxy", "all_proxy"] {
         let value = std::env::var(name).or_else(|_| std::env::var(name.to_uppercase()));
         ports.extend(value.ok().and_then(|url| port(&url)));

@@ -73,7 +73,7 @@ fn handler(args: &Serve) -> Result<Box<dyn Handler>> {
 /// What is served, each by itself.
 pub fn sources(args: &Serve) -> Result<Vec<Box<dyn Handler>>> {
     if args.upload && args.sources.iter().all(|source| matches!(source, Source::Url(_))) {
-        return Err("--upload needs a directory or memory: for the files; name one too".into());
+        return Err("--upload needs a directory, a bucket or memory: for the files; name one too".into());
     }
     args.sources.iter().map(|it| source(it, args)).collect()
 }
@@ -82,6 +82,7 @@ pub fn source(source: &Source, args: &Serve) -> Result<Box<dyn Handler>> {
     match source {
         Source::Directory(path) => directory(path, args),
         Source::Url(url) => http(url, args),
+        Source::Bucket(url) => bucket(url, args),
         Source::Memory => Ok(Box::new(Memory::new().overwrite(args.overwrite))),
     }
 }
@@ -116,16 +117,45 @@ fn http(url: &str, args: &Serve) -> Result<Box<dyn Handler>> {
         http = http.header(name, value)?;
     }
     if let Some(path) = &web.ca {
-        let explain = |error: &dyn std::fmt::Display| format!("--ca {}: {error}", path.display());
-        let pem = std::fs::read(path).map_err(|error| explain(&error))?;
-        http = http.root_certificates(&pem).map_err(|error| explain(&error))?;
+        http = with_ca(path, |pem| http.root_certificates(pem))?;
     }
     Ok(Box::new(http))
+}
+
+#[cfg(feature = "http")]
+fn with_ca<T>(path: &Path, trust: impl FnOnce(&[u8]) -> std::result::Result<T, Error>) -> Result<T> {
+    let explain = |error: &dyn std::fmt::Display| format!("--ca {}: {error}", path.display());
+    let pem = std::fs::read(path).map_err(|error| explain(&error))?;
+    Ok(trust(&pem).map_err(|error| explain(&error))?)
 }
 
 #[cfg(not(feature = "http"))]
 fn http(url: &str, _: &Serve) -> Result<Box<dyn Handler>> {
     Err(format!("cannot serve {url}: this tuffet is built without HTTP; build it with `--features http`").into())
+}
+
+#[cfg(feature = "object-store")]
+fn bucket(url: &str, args: &Serve) -> Result<Box<dyn Handler>> {
+    let web = &args.web;
+    let mut bucket = tuffet::handlers::Bucket::url(url)?
+        .cache(usize::try_from(web.cache).unwrap_or(usize::MAX))
+        .read_timeout(web.upstream_timeout.into())
+        .connect_timeout(web.connect_timeout.into())
+        .stale_if_error(web.stale)
+        .uploads(args.upload)
+        .overwrite(args.overwrite);
+    if let Some(path) = &web.ca {
+        bucket = with_ca(path, |pem| bucket.root_certificates(pem))?;
+    }
+    Ok(Box::new(bucket))
+}
+
+#[cfg(not(feature = "object-store"))]
+fn bucket(url: &str, _: &Serve) -> Result<Box<dyn Handler>> {
+    Err(format!(
+        "cannot serve {url}: this tuffet is built without object stores; build it with `--features object-store`"
+    )
+    .into())
 }
 
 fn builder(args: &Serve, log_file: Option<Arc<LogFile>>) -> Builder {

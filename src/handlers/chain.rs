@@ -72,6 +72,10 @@ impl Handler for Chain {
         self.0.iter().any(|handler| handler.takes_writes())
     }
 
+    fn close(&self) {
+        self.0.iter().for_each(|handler| handler.close());
+    }
+
     fn describe(&self) -> String {
         self.0.iter().map(|handler| handler.describe()).collect::<Vec<_>>().join(", ")
     }

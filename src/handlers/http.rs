@@ -4,7 +4,7 @@ mod answer;
 mod base;
 mod identity;
 mod sharing;
-mod tls;
+pub(super) mod tls;
 mod upstream;
 mod validator;
 
@@ -17,7 +17,7 @@ use self::{
     base::Base,
     upstream::{Ask, Settings, Upstream},
 };
-use super::shared::{Gateway, Rules};
+use super::shared::{CACHE, Gateway, Rules};
 use crate::{Error, Refusal, Request, Source, handler::Answer};
 
 const PRODUCT: &str = concat!("tuffet/", env!("CARGO_PKG_VERSION"));
@@ -53,10 +53,13 @@ const OWN: [HeaderName; 12] = [
 ///
 /// # Shared
 /// With a [cache](Self::cache), transfers of the same file share one GET, if the answer has a `Content-Length` and a
-/// strong `ETag` or a `Last-Modified`, and no `Cache-Control: private` or `no-store` and no `Vary: *`. What no transfer
-/// will soon get to is given up first, and is fetched again by a `Range` for those who find it gone. Nothing is fetched
-/// farther than 64 KiB beyond the foremost reader, and nothing when the
-/// last one has left.
+/// strong `ETag` or a `Last-Modified`, and no `Cache-Control: private` or `no-store` and no `Vary: *`. Nothing is
+/// fetched farther than 64 KiB beyond the foremost reader, and nothing when the last one has left.
+///
+/// A file may be larger than the cache. What few transfers are on the way to is given up first, and is fetched again by
+/// a `Range` for those who find it gone. So that this is seldom, the foremost wait for those behind when something
+/// between them would have to be given up, and those who come when the file's middle is gone wait for more of them: no
+/// longer than 1 s for each 32 KiB, and in all no longer than 1 s for each other transfer of the file and 10 s for all.
 ///
 /// An answer is good for its `max-age`, and for 1 s at least; then the next RRQ asks whether the file has changed.
 /// That there is no such file is [remembered](Self::remember_misses) for 5 s, of up to 1024 names. Who asks while
@@ -74,9 +77,10 @@ const OWN: [HeaderName; 12] = [
 ///
 /// # Bounded
 /// Beside the cache, a transfer holds at most two segments of 32 KiB. Each fetch, of which there is one for all readers
-/// that are near each other, costs two more and a connection, up to about 1 MiB of its buffers; with more than 16
-/// fetches at once they ask for pieces of 128 KiB, so that this is what their connections hold. A body that is not
-/// shared costs a connection for each transfer.
+/// that are near each other, costs two more and a connection, up to about 1 MiB of its buffers. With more than 8
+/// fetches at once they ask for pieces of 128 KiB, with more than 128 of 32 KiB, so that this is what their connections
+/// hold; this is so without a cache as well. A body that cannot come in pieces (no `Accept-Ranges`, or none of what
+/// sharing needs) costs a connection for each transfer.
 ///
 /// One handler has one pool of connections, shared by all threads. The proxies of the environment (`http_proxy`,
 /// `https_proxy`, `all_proxy`, `no_proxy`) are used unless [`direct`](Self::direct) is called.
@@ -122,7 +126,7 @@ impl Http {
             base,
         };
         let (misses, silence) = (Duration::from_secs(5), Duration::from_secs(20));
-        let rules = Rules { cache: 0, misses, stale_if_error: false, silence };
+        let rules = Rules { cache: CACHE, misses, stale_if_error: false, silence };
         Ok(Self { settings, rules, identify: false, gateway: OnceLock::new() })
     }
 
@@ -182,7 +186,8 @@ impl Http {
     }
 
     /// How many bytes of files are kept to be shared. With less than 32 KiB nothing is, and each RRQ is a GET of its
-    /// own. Defaults to 0, so that a router pays for nothing that it was not told to.
+    /// own. Defaults to 2 MiB, which a router has to spare; more of them cost the upstream less where many transfers of
+    /// one file begin within seconds, until all of it fits.
     #[must_use]
     pub fn cache(self, bytes: usize) -> Self {
         self.with(|http| http.rules.cache = bytes)

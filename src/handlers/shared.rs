@@ -15,6 +15,10 @@ use std::{fmt, time::Duration};
 pub(super) use self::gateway::{Gateway, Rules};
 use crate::{Bytes, Refusal};
 
+/// How many bytes are kept if nothing else is said: so few that a router has them to spare, and enough for machines
+/// that boot together to share a fetch.
+pub(super) const CACHE: usize = 2 << 20;
+
 /// Where files come from, in the words of its protocol. All of it is called in a tokio context.
 pub(super) trait Upstream: Sized + Send + Sync + 'static {
     /// What is asked for, as often as it takes. Its text is the file's name in the logs, and is the same for those who
@@ -89,7 +93,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn refusal(self) -> Refusal {
+    pub(super) fn refusal(self) -> Refusal {
         match self {
             Self::Outage(refusal) | Self::Passing(refusal) | Self::Final(refusal) => refusal,
         }

@@ -138,6 +138,7 @@ impl Server {
             let other = thread.join().unwrap_or_else(|_| Err(std::io::Error::other("a shard panicked").into()));
             result = result.and(other);
         }
+        shared.handler.close();
         result
     }
 }

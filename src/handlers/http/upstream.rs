@@ -50,6 +50,8 @@ impl Upstream {
         let builder = Client::builder()
             .default_headers(settings.headers.clone())
             .referer(false)
+            // Another feature may bring HTTP/2, where bodies that are not read would share one connection.
+            .http1_only()
             .connect_timeout(settings.connect_timeout)
             .redirect(Policy::custom(move |attempt| redirect(attempt, most)))
             .pool_max_idle_per_host(IDLE_CONNECTIONS)

@@ -252,6 +252,41 @@ mod tests {
     }
 
     #[test]
+    fn what_few_readers_are_on_the_way_to_goes_first() {
+        let cache = cache_of(6);
+        (0..3).for_each(|reader| cache.moved(1, reader, None, Some(1500)));
+        cache.moved(1, 3, None, Some(500));
+        assert!(cache.crowds_out((1, 6000), 0), "the last reader would lose what it comes to");
+        assert!(!cache.crowds_out((1, 6000), 6000), "all of this is near");
+        assert!(!cache.crowds_out((2, 0), 0), "nobody reads the other");
+        insert(&cache, 6);
+        assert_eq!(kept(&cache), [1, 2, 3, 4, 5, 6]);
+        cache.moved(1, 3, Some(500), None);
+        (0..3).for_each(|reader| cache.moved(1, reader, Some(1500), Some(2500)));
+        assert!(!cache.crowds_out((1, 7000), 0), "the first is past");
+    }
+
+    #[test]
+    fn the_beginning_is_kept_while_somebody_reads() {
+        let size = 16 * BEGINNING;
+        let fill = |reader: bool| {
+            let cache = Cache::new(size as usize / 2);
+            if reader {
+                cache.moved(1, 1, None, Some(0));
+            }
+            for n in 0..size / SEGMENT as u64 {
+                let position = n * SEGMENT as u64;
+                cache.insert(1, position, vec![0; SEGMENT].into());
+                if reader {
+                    cache.moved(1, 1, Some(position), Some(position + SEGMENT as u64));
+                }
+            }
+            (0..8).filter(|n| cache.find(1, n * SEGMENT as u64).is_some()).count()
+        };
+        assert_eq!((fill(true), fill(false)), (8, 0));
+    }
+
+    #[test]
     fn many_come_and_go() {
         let (cache, mut random) = (Cache::new(20 * (1000 + OVERHEAD)), fastrand::Rng::with_seed(1));
         for _ in 0..10_000 {

@@ -14,11 +14,8 @@ use crate::{Bytes, Refusal};
 
 /// Tries without a byte of progress before it is given up, which is after half a minute: no client waits for longer.
 const TRIES: u32 = 10;
-/// What is asked for at once while there are many fetches. An answer that waits for its reader holds a connection and
-/// its buffers, about 1 MiB.
-pub(super) const PIECE: u64 = 128 << 10;
-/// The same while there are few, where it is only a part that is wanted.
-const LARGE_PIECE: u64 = 1 << 20;
+/// What is asked for at once of a part of a file while there are few fetches.
+const LARGE_PIECE: u64 = 256 << 10;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -75,11 +72,6 @@ impl<U: Upstream> Fetch<U> {
         let (in_pieces, until) = (false, u64::MAX);
         let (body, end, skip, rest, failures, over) = (None, None, 0, Bytes::new(), 0, None);
         Self { origin, ask, validator, size, position, in_pieces, until, body, end, skip, rest, failures, over }
-    }
-
-    /// How many bytes the whole file has, if the upstream said so.
-    pub(super) fn size(&self) -> Option<u64> {
-        self.size
     }
 
     /// No piece that is asked for from now on goes beyond this position.
@@ -153,6 +145,10 @@ impl<U: Upstream> Fetch<U> {
                 let had = self.skip.min(chunk.len() as u64);
                 self.skip -= had;
                 chunk.advance(had as usize);
+                let end = self.end.or(self.size).unwrap_or(u64::MAX);
+                if chunk.len() as u64 > end.saturating_sub(self.position) {
+                    return Err(Failure::Final(Refusal::upstream().because("the body is too long")));
+                }
                 if !chunk.is_empty() {
                     return Ok(Some(chunk));
                 }
@@ -172,10 +168,7 @@ impl<U: Upstream> Fetch<U> {
             Timer::after(pause(self.failures)).await;
         }
         let Some(validator) = &self.validator else { return Err(passing("it cannot be told from another file")) };
-        let piece = match self.origin.is_crowded() {
-            true => Some(PIECE),
-            false => self.in_pieces.then_some(LARGE_PIECE),
-        };
+        let piece = self.origin.piece().or(self.in_pieces.then_some(LARGE_PIECE));
         let end = piece.map(|piece| (self.position + piece).min(self.until.max(self.position + 1)));
         let end = self.size.zip(end).map(|(size, end)| size.min(end));
         let part = self.origin.part(&self.ask, (validator, self.size), (self.position, end)).await?;

@@ -11,7 +11,7 @@ use super::{
     fetch::Fetch,
     names::{Known, Names, Turn},
     object::{Object, Reader},
-    origin::{Origin, located},
+    origin::{Origin, PIECE, located},
 };
 use crate::{Bytes, ErrorCode, Refusal, Source};
 
@@ -50,6 +50,12 @@ impl<U: Upstream> Gateway<U> {
         self.cache.used()
     }
 
+    /// Asks anew for what has been changed.
+    #[cfg(feature = "object-store")]
+    pub(in crate::handlers) fn forget(&self, ask: &U::Ask) {
+        self.names.forget(&ask.to_string());
+    }
+
     /// The file, in a tokio context.
     pub(in crate::handlers) async fn open(&self, ask: U::Ask) -> Result<Source, Refusal> {
         let turn = match self.names.name(&ask.to_string()).known().await {
@@ -60,7 +66,7 @@ impl<U: Upstream> Gateway<U> {
         };
         let stale = turn.as_ref().and_then(|turn| turn.stale.as_ref());
         // The body is wanted if its beginning is not there, but in a crowd it would be left for pieces of it.
-        let known = stale.filter(|object| object.has_beginning() || self.origin.is_crowded());
+        let known = stale.filter(|object| object.has_beginning() || self.origin.piece().is_some());
         let answer = self.origin.open(&ask, known.map(|object| object.validator())).await;
         match (turn, answer) {
             (Some(turn), Ok(answer)) => self.answered(turn, ask, answer),
@@ -127,8 +133,14 @@ impl<U: Upstream> Gateway<U> {
 
     /// A body for one transfer, as it comes.
     fn stream(&self, ask: U::Ask, facts: Facts<U>, body: U::Body) -> Source {
-        let fetch = Fetch::of(self.origin.clone(), ask, facts, body);
-        let size = fetch.size();
+        let size = facts.size;
+        let in_pieces = facts.gives_ranges && self.origin.piece().is_some();
+        let fetch = match (facts.validator.clone(), size) {
+            (Some(validator), Some(size)) if in_pieces && size > PIECE => {
+                Fetch::from(self.origin.clone(), ask, validator, size, 0)
+            }
+            _ => Fetch::of(self.origin.clone(), ask, facts, body),
+        };
         // As in a handler's `read`, everything that touches a body does it in a tokio context, the drop included.
         let source = Source::from(Gen::new(|co| Compat::new(chunks(co, fetch))));
         match size {

@@ -66,6 +66,14 @@ impl<U: Upstream> Names<U> {
     }
 }
 
+#[cfg(feature = "object-store")]
+impl<U: Upstream> Names<U> {
+    /// Knows nothing of this name any more.
+    pub(super) fn forget(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
 impl<U: Upstream> Name<U> {
     /// What is known, or the duty to find out.
     pub(super) async fn known(self: &Arc<Self>) -> Result<Known<U>, Turn<U>> {

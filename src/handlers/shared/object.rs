@@ -20,8 +20,8 @@ use tokio::{sync::Notify, task::AbortHandle};
 use super::{
     Facts, Upstream,
     cache::{BEGINNING, Cache, SEGMENT},
-    fetch::{Fetch, PIECE},
-    origin::Origin,
+    fetch::Fetch,
+    origin::{Origin, PIECE},
 };
 use crate::{Bytes, Refusal};
 
@@ -32,12 +32,11 @@ const NEAR: u64 = 8 * SEGMENT as u64;
 const LOOK_AHEAD: u64 = SEGMENT as u64;
 
 /// A fetch waits for readers behind it that could not use the cache otherwise: this long for each segment, which the
-/// clients of its foremost readers do not even notice, and this long in all.
+/// clients of its foremost readers do not even notice, ...
 const PAUSE: Duration = Duration::from_secs(1);
+/// ... and in all so long for each other reader there is, and no longer than this.
 const PAUSES: Duration = Duration::from_secs(10);
-/// Those who come when the beginning of a file has been given up already wait for more of them, for a second for each
-/// who reads it, and for so long at most.
-const GATHERING_EACH: Duration = Duration::from_secs(1);
+/// Those who come when the middle of a file is kept no more wait for others who come, for so long at most.
 const GATHERING: Duration = Duration::from_secs(5);
 /// How often it looks whether they have got on.
 const MOMENT: Duration = Duration::from_millis(10);
@@ -118,8 +117,8 @@ impl<U: Upstream> Object<U> {
             return true;
         }
         let state = self.state();
-        let comes =
-            |fetch: &Running| fetch.position == fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
+        let had = |fetch: &Running| fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
+        let comes = |fetch: &Running| fetch.position == had(fetch);
         self.size == 0 || state.fetches.iter().any(comes) || self.cache.find(self.id, 0).is_some()
     }
 
@@ -138,7 +137,7 @@ impl<U: Upstream> Object<U> {
 
     /// Takes the body of an answer that has all of it, if its beginning is not there yet.
     pub(super) fn adopt(self: &Arc<Self>, facts: Facts<U>, body: U::Body) {
-        let in_pieces = self.gives_pieces && self.origin.is_crowded();
+        let in_pieces = self.gives_pieces && self.origin.piece().is_some();
         if self.size > 0 && !in_pieces && self.cache.find(self.id, 0).is_none() {
             let fetch = Fetch::of(self.origin.clone(), self.ask.clone(), facts, body);
             self.begin(&mut self.state(), fetch, (0, 0), PAUSES);
@@ -205,20 +204,24 @@ impl<U: Upstream> Object<U> {
     /// Waits for others, before a fetch that began then brings what is at this position.
     async fn wait(&self, id: u64, position: u64, began: Instant) {
         let patience = self.state().fetch(id).map_or(Duration::ZERO, |fetch| fetch.patience);
-        let until = Instant::now() + PAUSE.min(patience);
+        let until = Instant::now() + PAUSE.min(patience.saturating_sub(PAUSES.saturating_sub(self.worth())));
         while Instant::now() < until && (self.gathers(position, began) || self.crowds_out(position)) {
             Timer::after(MOMENT).await;
         }
     }
 
+    /// How long a reader may wait for so many others.
+    fn worth(&self) -> Duration {
+        let others = self.state().readers.saturating_sub(1);
+        PAUSES.min(PAUSE.saturating_mul(u32::try_from(others).unwrap_or(u32::MAX)))
+    }
+
     /// Whether others, who come as late as those at this beginning of a file, should get on together with them.
     fn gathers(&self, position: u64, began: Instant) -> bool {
-        let state = self.state();
-        let others = u32::try_from(state.readers).map_or(u32::MAX, |readers| readers.saturating_sub(1));
         position < 2 * BEGINNING
             && self.size > self.cache.budget() as u64
-            && began.elapsed() < GATHERING.min(GATHERING_EACH.saturating_mul(others))
-            && state.fetches.iter().any(|fetch| fetch.position > 2 * BEGINNING)
+            && began.elapsed() < GATHERING.min(self.worth())
+            && self.state().fetches.iter().any(|fetch| fetch.position > 2 * BEGINNING)
     }
 
     /// Whether this would push out of the cache what readers are on the way to.

@@ -11,8 +11,13 @@ use smol::Timer;
 use super::{Answer, Failure, Part, Upstream, breaker::Breaker};
 use crate::{Bytes, Refusal};
 
-/// With more fetches than this at once, each asks for a piece at a time.
-const FEW: usize = 16;
+/// With more fetches than this at once, each asks for a piece at a time. An answer that waits for its reader holds a
+/// connection and its buffers, up to about 1 MiB.
+const FEW: usize = 8;
+pub(super) const PIECE: u64 = 128 << 10;
+/// With more than this, for a small one.
+const MANY: usize = 128;
+const SMALL_PIECE: u64 = 32 << 10;
 
 pub(super) struct Origin<U> {
     upstream: U,
@@ -57,9 +62,13 @@ impl<U: Upstream> Origin<U> {
         self.fetches.fetch_sub(1, Relaxed);
     }
 
-    /// Whether there are many fetches at once.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.fetches.load(Relaxed) > FEW
+    /// How much is to be asked for at once, if there are many fetches.
+    pub(super) fn piece(&self) -> Option<u64> {
+        match self.fetches.load(Relaxed) {
+            0..=FEW => None,
+            0..=MANY => Some(PIECE),
+            _ => Some(SMALL_PIECE),
+        }
     }
 
     async fn reported<T>(&self, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
