@@ -49,6 +49,7 @@ fn objects_are_files() {
     for cache in [0, 4 << 20] {
         let bucket = bucket(&store).cache(cache);
         assert_eq!(open(&bucket, "big").unwrap().size(), Some(1 << 20));
+        assert!(open(&bucket, "big").unwrap().origin().is_some_and(|origin| origin.ends_with("/boot/big")));
         assert!(fetch(&bucket, "big").unwrap() == big);
         assert_eq!(fetch(&bucket, "empty").unwrap(), b"");
         assert_eq!(fetch(&bucket, "other"), Err(Refusal::not_found()));

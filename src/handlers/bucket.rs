@@ -271,7 +271,9 @@ impl Bucket {
     }
 
     async fn get(&self, request: &Request) -> Result<Source, Refusal> {
-        self.open()?.gateway.open(self.key(request)?).await
+        let key = self.key(request)?;
+        let origin = key.to_string();
+        Ok(self.open()?.gateway.open(key).await?.with_origin(origin))
     }
 
     async fn put(&self, request: &Request, data: Source) -> Result<(), Refusal> {
