@@ -157,13 +157,18 @@ impl Client {
         let mut line = Line::new(self.server)?;
         let outcome = line.run(&mut transfer, feed).await?;
         let progress = transfer.progress();
+        let filename = String::from_utf8_lossy(&request.filename).into_owned();
         let record = Record {
+            id: 0,
             peer: line.peer.get(),
             local: line.socket.get_ref().local_addr()?,
-            path: String::from_utf8_lossy(&request.filename).into_owned(),
+            path: filename.clone(),
+            filename,
+            origin: None,
             direction,
             outcome,
             bytes: progress.bytes,
+            size: progress.agreed.tsize(),
             started,
             duration: began.elapsed(),
             asked: request.options,
@@ -172,13 +177,14 @@ impl Client {
             acked: progress.acked,
             retransmits: progress.retransmits,
             blksize: progress.agreed.blksize(),
+            windowsize: progress.agreed.windowsize(),
             hint: None,
         };
         match record.outcome {
             Outcome::Complete | Outcome::ProbablyComplete => Ok(record),
             Outcome::Aborted { code, message } => Err(Error::Peer { code, message }),
             Outcome::Refused(refusal) | Outcome::Failed(refusal) => Err(Error::Refused(refusal)),
-            Outcome::Probe | Outcome::TimedOut => Err(Error::TimedOut),
+            Outcome::Probe | Outcome::TimedOut | Outcome::Stopped => Err(Error::TimedOut),
         }
     }
 }

@@ -115,6 +115,11 @@ impl Refusal {
         Self::new(ErrorCode::NOT_DEFINED, "upstream failed")
     }
 
+    /// ERROR 0: the server ends, and this transfer with it.
+    pub const fn stopping() -> Self {
+        Self::new(ErrorCode::NOT_DEFINED, "the server is stopping")
+    }
+
     /// Adds what the operator should know. It is logged, never sent.
     #[must_use]
     pub fn because(mut self, detail: impl fmt::Display) -> Self {

@@ -1,10 +1,11 @@
 //! What answers requests.
 
-use std::{fmt, future::Future, marker::PhantomData, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, marker::PhantomData, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
 
 use crate::{
     error::Refusal,
     handlers::Chain,
+    options::{Direction, Limits},
     packet::{self, Mode, Options},
     source::{IntoSource, Source},
 };
@@ -37,10 +38,37 @@ pub trait Handler: Send + Sync + 'static {
         Box::pin(async { Err(Refusal::denied()) })
     }
 
+    /// Lowers what may be granted to this request: options, blksize, windowsize. `limits` holds what the server allows.
+    /// It is called once for each request that is answered, on the thread of its transfer. Defaults to no change.
+    ///
+    /// ```
+    /// use tuffet::{Handler, Request, Source, handler::Answer, options::{Direction, Limits}, packet};
+    ///
+    /// /// Some old firmware cannot take an OACK.
+    /// struct Careful<H>(H);
+    ///
+    /// impl<H: Handler> Handler for Careful<H> {
+    ///     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
+    ///         self.0.read(request)
+    ///     }
+    ///
+    ///     fn limit(&self, request: &Request, _: Direction, limits: &mut Limits) {
+    ///         limits.answer = !request.path().starts_with("old/");
+    ///     }
+    /// }
+    /// ```
+    fn limit(&self, request: &Request, direction: Direction, limits: &mut Limits) {
+        let _ = (request, direction, limits);
+    }
+
     /// Whether [`write`](Self::write) may accept anything. Defaults to no; a chain asks this.
     fn takes_writes(&self) -> bool {
         false
     }
+
+    /// The server has ended, and all transfers with it. This may wait a few seconds for what they left to be cleaned up.
+    /// Defaults to nothing; a chain passes it on.
+    fn close(&self) {}
 
     /// What is served, in a few words for people: `/srv/tftp`, `http://mirror/netboot/`.
     fn describe(&self) -> String {
@@ -63,6 +91,11 @@ pub struct Request {
     local: SocketAddr,
     path: Arc<str>,
     packet: Arc<packet::Request>,
+    received: Option<Instant>,
+    /// The bytes of the path, if it is not that of the packet.
+    renamed: Option<Arc<[u8]>>,
+    query: Option<Arc<str>>,
+    ignores_case: bool,
 }
 
 impl Request {
@@ -73,7 +106,13 @@ impl Request {
     pub fn new(peer: SocketAddr, local: SocketAddr, packet: impl Into<Arc<packet::Request>>) -> Result<Self, Refusal> {
         let packet = packet.into();
         let path = String::from_utf8_lossy(&normalise(&packet.filename)?).into();
-        Ok(Self { peer, local, path, packet })
+        Ok(Self { peer, local, path, packet, received: None, renamed: None, query: None, ignores_case: false })
+    }
+
+    /// Notes when it came.
+    #[cfg(feature = "net")]
+    pub(crate) fn received_at(self, now: Instant) -> Self {
+        Self { received: Some(now), ..self }
     }
 
     /// The client's address and port (its TID).
@@ -94,6 +133,9 @@ impl Request {
 
     /// [`path`](Self::path) with its bytes as they are, for stores whose names need not be UTF-8.
     pub fn path_bytes(&self) -> Vec<u8> {
+        if let Some(renamed) = &self.renamed {
+            return renamed.to_vec();
+        }
         // `new` refuses what has no normal form.
         normalise(&self.packet.filename).unwrap_or_default()
     }
@@ -113,13 +155,42 @@ impl Request {
         &self.packet.options
     }
 
-    /// The same request for another file.
+    /// When a server received it; `None` for one that was made otherwise.
+    pub fn received(&self) -> Option<Instant> {
+        self.received
+    }
+
+    /// What a handler that asks a web server puts behind the `?`, percent-encoded; others ignore it. Defaults to none.
+    pub fn query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
+    /// Whether a file may be served whose name is the same but for upper and lower case (of ASCII), where the store can
+    /// look for one. Defaults to no. Windows boot managers ask for `\Boot\BCD` and `\boot\bcd` alike.
+    pub fn ignores_case(&self) -> bool {
+        self.ignores_case
+    }
+
+    /// The same request for another file. [`filename`](Self::filename) stays what was sent.
     ///
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_path(&self, path: &str) -> Result<Self, Refusal> {
-        let packet = packet::Request { filename: path.into(), ..(*self.packet).clone() };
-        Self::new(self.peer, self.local, packet)
+        let bytes = joined(path.as_bytes().split(is_separator))?;
+        let path = String::from_utf8_lossy(&bytes).into();
+        Ok(Self { path, renamed: Some(bytes.into()), ..self.clone() })
+    }
+
+    /// The same request with a [query](Self::query).
+    #[must_use]
+    pub fn with_query(self, query: &str) -> Self {
+        Self { query: Some(query.into()), ..self }
+    }
+
+    /// The same request, with [`ignores_case`](Self::ignores_case) as told.
+    #[must_use]
+    pub fn ignoring_case(self, ignores_case: bool) -> Self {
+        Self { ignores_case, ..self }
     }
 }
 
@@ -131,11 +202,20 @@ impl fmt::Debug for Request {
 
 /// The normal form of a name, see [`Request::path`].
 pub(crate) fn normalise(name: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let is_drive = |part: &&[u8]| matches!(part, [letter, b':'] if letter.is_ascii_alphabetic());
+    let drive = name.split(is_separator).take(1).filter(is_drive).count();
+    joined(name.split(is_separator).skip(drive))
+}
+
+fn is_separator(byte: &u8) -> bool {
+    matches!(byte, b'/' | b'\\')
+}
+
+fn joined<'a>(all: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, Refusal> {
     let mut parts: Vec<&[u8]> = Vec::new();
-    for (i, part) in name.split(|byte| matches!(byte, b'/' | b'\\')).enumerate() {
+    for part in all {
         match part {
             b"" | b"." => {}
-            [letter, b':'] if i == 0 && letter.is_ascii_alphabetic() => {}
             b".." => _ = parts.pop().ok_or(Refusal::denied().because("the name leads out of the root"))?,
             part => parts.push(part),
         }
@@ -216,8 +296,16 @@ macro_rules! pointer {
                 (**self).write(request, data)
             }
 
+            fn limit(&self, request: &Request, direction: Direction, limits: &mut Limits) {
+                (**self).limit(request, direction, limits);
+            }
+
             fn takes_writes(&self) -> bool {
                 (**self).takes_writes()
+            }
+
+            fn close(&self) {
+                (**self).close();
             }
 
             fn describe(&self) -> String {
@@ -256,6 +344,22 @@ mod tests {
         let request = Request::new(address, address, packet).unwrap();
         assert_eq!(request.path(), "a/caf\u{fffd}");
         assert_eq!(request.path_bytes(), b"a/caf\xe9");
+    }
+
+    #[test]
+    fn other_names_are_made_comparable_too() {
+        let packet = packet::Request { filename: b"/C:/x".into(), mode: Mode::Octet, options: Options::default() };
+        let address = SocketAddr::from(([127, 0, 0, 1], 69));
+        let request = Request::new(address, address, packet).unwrap();
+        assert_eq!(request.path(), "C:/x", "only what stands first is a drive");
+        assert_eq!(request.with_path(request.path()).unwrap().path(), "C:/x");
+        let other = request.with_path("/a//./b").unwrap().with_query("q").ignoring_case(true);
+        assert_eq!(
+            (other.path(), other.path_bytes().as_slice(), other.filename()),
+            ("a/b", &b"a/b"[..], &b"/C:/x"[..])
+        );
+        assert_eq!((other.query(), other.ignores_case(), request.query()), (Some("q"), true, None));
+        assert_eq!(request.with_path("../x"), Err(Refusal::denied()));
     }
 
     #[test]

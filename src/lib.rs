@@ -30,7 +30,7 @@
 //!   one; an upload comes as one.
 //! - A [`Refusal`] is what a client is told when it is not served; an [`Error`] is what you are told.
 //! - [`Client`] gets and puts files.
-//! - [`stats`] tells what became of each transfer.
+//! - [`stats`] tells what became of each transfer, and [`status`] shows it to a browser and to Prometheus.
 //! - [`probe`] tests servers: as boot clients fetch, over a wire that loses what you like.
 //!
 //! # The pure core
@@ -46,14 +46,21 @@
 //! | `net` | the server and the client, on smol | through `cli` |
 //! | `directory` | [`handlers::Directory`] | through `cli` |
 //! | `http` | [`handlers::Http`], with reqwest and rustls | yes |
+//! | `rules` | [`rules`] and [`handlers::Rewrite`] | yes |
+//! | `serde` | what [`stats`] tells can be serialized | through `cli` |
+//! | `status` | a page, metrics and an API that show what a server does | yes |
 //! | `cli` | the program `tuffet` | yes |
 //! | `manual` | its completions and its manual, written by itself | yes |
 //! | `probe` | its command `probe` | yes |
+//! | `sandbox` | the program gives up root and all files but its own (Linux) | yes |
 //!
 //! A program that embeds the server wants `default-features = false, features = ["net"]`.
 
 // The pages of a smaller build name what it is without.
-#![cfg_attr(not(all(feature = "directory", feature = "http")), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(
+    not(all(feature = "directory", feature = "http", feature = "rules", feature = "status")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 #[cfg(feature = "net")]
 mod client;
@@ -67,6 +74,8 @@ pub mod netascii;
 pub mod options;
 pub mod packet;
 pub mod probe;
+#[cfg(feature = "rules")]
+pub mod rules;
 #[cfg(feature = "net")]
 mod server;
 #[cfg(feature = "net")]
@@ -74,6 +83,8 @@ mod socket;
 pub mod source;
 #[cfg(feature = "net")]
 pub mod stats;
+#[cfg(feature = "status")]
+pub mod status;
 pub mod transfer;
 
 #[doc(no_inline)]

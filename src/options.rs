@@ -6,9 +6,12 @@
 //! Beyond the RFCs: `blksize2` (a power of two), `utimeout` (microseconds) and `rollover` (0 or 1), as tftp-hpa and
 //! the BSDs have them.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use crate::packet::{Mode, Options};
+
+/// The options that are understood.
+pub const NAMES: [&str; 7] = ["blksize", "blksize2", "timeout", "utimeout", "tsize", "windowsize", "rollover"];
 
 /// Block size when none was agreed, in bytes (RFC 1350).
 pub const DEFAULT_BLKSIZE: u16 = 512;
@@ -53,6 +56,9 @@ pub struct Limits {
     pub windowsize: u16,
     /// Whether options are answered at all. Defaults to true; some firmware asks for options and cannot take an OACK.
     pub answer: bool,
+    /// The only options that are granted, of [`NAMES`]; others are ignored as if they were unknown. Defaults to `None`,
+    /// which is all.
+    pub only: Option<Arc<[&'static str]>>,
 }
 
 /// Which way the bytes go.
@@ -75,7 +81,7 @@ impl std::fmt::Display for Direction {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { blksize: 65464, windowsize: 64, answer: true }
+        Self { blksize: 65464, windowsize: 64, answer: true, only: None }
     }
 }
 
@@ -163,7 +169,11 @@ pub fn answer(
     let mut oack = Options::new();
     let (mut blksize_set, mut timeout_set, mut rollover_set, mut windowsize_set) = (false, false, false, false);
     for (name, value) in asked.iter() {
-        let granted = match name.to_ascii_lowercase().as_str() {
+        let lower = name.to_ascii_lowercase();
+        if limits.only.as_ref().is_some_and(|only| !only.contains(&lower.as_str())) {
+            continue;
+        }
+        let granted = match lower.as_str() {
             "blksize" if !blksize_set => within(value, BLKSIZE).map(|asked| {
                 agreed.blksize = (asked as u16).min(limits.blksize.max(8));
                 blksize_set = true;
@@ -292,13 +302,25 @@ mod tests {
 
     #[test]
     fn limits_lower_what_is_granted() {
-        let limits = Limits { blksize: 1468, windowsize: 8, answer: true };
+        let limits = Limits { blksize: 1468, windowsize: 8, ..Limits::default() };
         let (agreed, oack) = read("blksize=8192 windowsize=64", &limits, None);
         assert_eq!((agreed.blksize(), agreed.windowsize()), (1468, 8));
         assert_eq!(oack, "blksize=1468 windowsize=8");
         assert_eq!(read("blksize2=65536", &limits, None).1, "blksize2=1024", "a power of two");
         let (agreed, oack) = read("blksize=1024 tsize=0", &Limits { answer: false, ..limits }, None);
         assert_eq!((agreed.blksize(), agreed.tsize_asked(), oack.as_str()), (512, true, ""));
+    }
+
+    #[test]
+    fn only_some_options_may_be_granted() {
+        let only = |names: &[&'static str]| Limits { only: Some(names.into()), ..Limits::default() };
+        assert_eq!(read("TSize=0 blksize=1468", &only(&["tsize"]), Some(9)).1, "TSize=9");
+        let (agreed, oack) = read("tsize=0 blksize=1468", &only(&[]), Some(9));
+        assert_eq!((agreed.blksize(), agreed.tsize(), oack.as_str()), (512, None, ""));
+        let all: Vec<String> = NAMES.iter().map(|name| format!("{name}=1")).collect();
+        let ignored = ["blksize", "blksize2", "utimeout"]; // 1 is out of their range.
+        let granted = read(&all.join(" "), &Limits::default(), Some(9)).1;
+        assert_eq!(granted.split(' ').count(), NAMES.len() - ignored.len(), "{granted}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -39,6 +40,7 @@ pub struct Source {
     exact: bool,
     /// Bytes given so far.
     given: u64,
+    origin: Option<Arc<str>>,
     chunks: Pin<Box<dyn Stream<Item = Result<Bytes, Refusal>>>>,
 }
 
@@ -64,13 +66,21 @@ pub trait IntoSource {
 impl Source {
     /// A source of the chunks of this stream. A failure ends it.
     pub fn stream(chunks: impl Stream<Item = Result<Bytes, Refusal>> + 'static) -> Self {
-        Self { size: None, exact: false, given: 0, chunks: Box::pin(chunks) }
+        Self { size: None, exact: false, given: 0, origin: None, chunks: Box::pin(chunks) }
     }
 
     /// Says how many bytes there will be.
     #[must_use]
     pub fn with_size(mut self, size: u64) -> Self {
         (self.size, self.exact) = (Some(size), true);
+        self
+    }
+
+    /// Says where the bytes come from, for the operator: a file, a URL. It stands in the transfer's record and is never
+    /// sent.
+    #[must_use]
+    pub fn with_origin(mut self, origin: impl Into<Arc<str>>) -> Self {
+        self.origin = Some(origin.into());
         self
     }
 
@@ -86,6 +96,16 @@ impl Source {
     /// For an upload this is the client's word: its `tsize`, if it sent one.
     pub fn size(&self) -> Option<u64> {
         self.size
+    }
+
+    /// Where the bytes come from, if that was said.
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+
+    #[cfg(feature = "net")]
+    pub(crate) fn shared_origin(&self) -> Option<Arc<str>> {
+        self.origin.clone()
     }
 
     /// The next chunk; `None` at the end. Do not call it again after the end or after a failure.
@@ -140,7 +160,12 @@ impl Stream for Source {
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source").field("size", &self.size).field("given", &self.given).finish_non_exhaustive()
+        let Self { size, exact: _, given, origin, chunks: _ } = self;
+        f.debug_struct("Source")
+            .field("size", size)
+            .field("given", given)
+            .field("origin", origin)
+            .finish_non_exhaustive()
     }
 }
 

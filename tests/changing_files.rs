@@ -84,3 +84,43 @@ fn a_file_that_another_is_renamed_over_comes_whole_as_it_was() {
     assert_eq!(get(replace), Ok(file(SIZE)));
     assert_eq!(get(|path| fs::remove_file(path).unwrap()), Ok(file(SIZE)));
 }
+
+/// One client has had the beginning of a small file, and stays, while another begins after the change.
+fn two_gets(change: impl FnOnce(&Path)) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    fs::write(&path, file(1000)).unwrap();
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+    let serving = Serving::new(Directory::new(directory.path()).unwrap());
+    let (mut first, mut second) = (Peer::new(serving.addr()), Peer::new(serving.addr()));
+    for peer in [&mut first, &mut second] {
+        peer.rrq("file", &[("blksize", "1024")]);
+        assert!(matches!(peer.receive(), Packet::Oack(_)));
+    }
+    first.ack(0);
+    assert_eq!(first.receive(), Packet::Data { block: 1, payload: file(1000).into() });
+    second.ack(0);
+    assert_eq!(second.receive(), Packet::Data { block: 1, payload: file(1000).into() });
+    change(&path);
+    let mut third = Peer::new(serving.addr());
+    third.rrq("file", &[("blksize", "1024")]);
+    assert!(matches!(third.receive(), Packet::Oack(_)));
+    third.ack(0);
+    match third.receive() {
+        Packet::Data { block: 1, payload } => payload.to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_small_file_that_was_read_a_moment_ago_comes_as_it_is_now() {
+    let other: Vec<u8> = file(1000).into_iter().rev().collect();
+    assert_eq!(two_gets(|_| {}), file(1000));
+    assert_eq!(two_gets(|path| fs::write(path, &other).unwrap()), other);
+    let replace = |path: &Path| {
+        fs::write(path.with_extension("new"), &other).unwrap();
+        fs::rename(path.with_extension("new"), path).unwrap();
+    };
+    assert_eq!(two_gets(replace), other);
+}

@@ -1,29 +1,17 @@
 //! The program, from outside: what it prints, where, and how it exits.
 #![cfg(all(unix, feature = "cli"))]
 
+#[path = "common/program.rs"]
+mod program;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     path::Path,
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    process::{Command, Stdio},
 };
 
-fn tuffet(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
-    command.args(args).stdin(Stdio::null());
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TUFFET_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn run(args: &[&str]) -> Output {
-    tuffet(args).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
+use program::{Server, run, text, tuffet};
 
 /// It fails with 1 and one line, which it returns.
 fn failure(args: &[&str]) -> String {
@@ -33,44 +21,6 @@ fn failure(args: &[&str]) -> String {
     assert!(output.stdout.is_empty(), "{args:?}");
     assert!(said.starts_with("tuffet: ") && said.ends_with('\n') && said.lines().count() == 1, "{args:?}: {said}");
     said
-}
-
-/// A server on a free port, in a directory of its own.
-struct Server {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    address: String,
-}
-
-impl Server {
-    fn start(args: &[&str]) -> Self {
-        let command = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
-        let mut child = tuffet(&command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on ").expect(&line).to_owned();
-        Self { child, stdout, address }
-    }
-
-    /// Asks it to end; it exits with 0, having printed nothing more. What it said on standard error is returned.
-    fn stop(mut self, signal: &str) -> String {
-        let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
-        let (mut printed, mut said) = (String::new(), String::new());
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        self.stdout.read_to_string(&mut printed).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{said}");
-        assert_eq!(printed, "");
-        said
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
 }
 
 fn path(path: &Path) -> &str {
@@ -123,6 +73,9 @@ fn a_server_that_cannot_start_says_why_and_what_helps() {
     let said = failure(&["serve", "--listen", "127.0.0.1:0", "--upload", "http://127.0.0.1:1/"]);
     assert!(said.contains("--upload"), "{said}");
 
+    let said = failure(&["serve", "--listen", "127.0.0.1:0", "--upload-names", "a[", path(directory.path())]);
+    assert!(said.contains("--upload-names a["), "{said}");
+
     #[cfg(feature = "http")]
     {
         let said = failure(&["serve", "--listen", "127.0.0.1:0", "--ca", path(&missing), "http://127.0.0.1:1/"]);
@@ -140,6 +93,22 @@ fn a_server_that_cannot_start_says_why_and_what_helps() {
 fn a_url_needs_http() {
     let said = failure(&["serve", "--listen", "127.0.0.1:0", "http://127.0.0.1:1/"]);
     assert!(said.contains("--features http"), "{said}");
+}
+
+#[cfg(not(feature = "object-store"))]
+#[test]
+fn a_bucket_needs_object_stores() {
+    let said = failure(&["serve", "--listen", "127.0.0.1:0", "--upload", "s3://bucket/boot"]);
+    assert!(said.contains("s3://bucket/boot") && said.contains("--features object-store"), "{said}");
+}
+
+#[cfg(feature = "object-store")]
+#[test]
+fn a_bucket_that_makes_no_sense_is_explained() {
+    for (url, why) in [("s3://key:hidden@bucket/boot", "AWS_ACCESS_KEY_ID"), ("s3://bucket?x", "query")] {
+        let said = failure(&["serve", "--listen", "127.0.0.1:0", url]);
+        assert!(said.contains(why) && !said.contains("hidden"), "{said}");
+    }
 }
 
 #[test]
@@ -208,6 +177,55 @@ fn files_are_put_and_got() {
 }
 
 #[test]
+fn uploads_are_kept_apart_and_their_versions_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let (served, file) = (directory.path().join("served"), directory.path().join("file"));
+    fs::create_dir(&served).unwrap();
+    let options = ["--upload", "--upload-per-client", "--upload-names", "*.cfg,*.txt", "--keep-versions", "1"];
+    let server = Server::start(&[&options[..], &[path(&served)]].concat());
+    for text in ["one", "two", "three"] {
+        fs::write(&file, text).unwrap();
+        assert!(run(&["put", &server.address, path(&file), "a.cfg"]).status.success());
+    }
+    let said = failure(&["put", &server.address, path(&file), "a.exe"]);
+    assert!(said.contains("ERROR 2"), "{said}");
+    assert_eq!(run(&["get", "-q", &server.address, "a.cfg", "-"]).stdout, b"three");
+    let own = served.join("127.0.0.1");
+    assert_eq!(fs::read(own.join("a.cfg.~2~")).unwrap(), b"two");
+    assert_eq!(own.read_dir().unwrap().count(), 2);
+    server.stop("-TERM");
+    let server = Server::start(&["--upload", "--min-free", "9999T", path(&served)]);
+    let said = failure(&["put", &server.address, path(&file), "b.cfg"]);
+    assert!(said.contains("ERROR 3"), "{said}");
+    let said = server.stop("-TERM");
+    assert!(said.contains("would be left free"), "{said}");
+}
+
+/// Where the file system has files without a name, as nearly all of Linux do.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_that_is_killed_leaves_no_part_of_an_upload() {
+    let served = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["--upload", "--overwrite", path(served.path())]);
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"\0\x02new\0octet\0blksize\x0060000\0", &server.address).unwrap();
+    let mut answer = [0; 600];
+    let (_, from) = client.recv_from(&mut answer).unwrap();
+    for block in 1..=10 {
+        client.send_to(&[&[0, 3, 0, block][..], &[7; 60_000]].concat(), from).unwrap();
+        while answer[..4] != [0, 4, 0, block] {
+            client.recv_from(&mut answer).unwrap();
+        }
+    }
+    let files = || fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().flatten();
+    let sizes = files().filter_map(|file| fs::metadata(file.path()).ok()).map(|file| file.len());
+    assert!(sizes.max() >= Some(500_000), "the bytes are on the disk");
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    assert_eq!(served.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
 fn standard_input_is_put_into_memory() {
     let server = Server::start(&["memory:"]);
     let address = server.address.as_str();
@@ -232,6 +250,52 @@ fn a_client_that_is_interrupted_leaves_nothing_behind() {
 }
 
 #[cfg(feature = "probe")]
+#[test]
+fn log_lines_are_json_if_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    fs::write(directory.path().join("file \"1\""), "text").unwrap();
+    let server = Server::start(&["--log-format", "json", "--log-file", path(&log), path(directory.path())]);
+    let address = server.address.as_str();
+    assert!(run(&["get", address, "file \"1\"", "-"]).status.success());
+    failure(&["get", address, "\u{1b}[31m<b>", "-"]);
+    let said = server.stop("-TERM");
+
+    let objects = |text: &str| -> Vec<serde_json::Value> {
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    };
+    let lines = objects(&said);
+    assert!(lines.iter().all(|line| line["time"].is_string()), "{said}");
+    assert!(lines.iter().any(|line| line["level"] == "info" && line["message"].is_string()), "{said}");
+    let of_transfers: Vec<_> = lines.into_iter().filter(|line| !line["outcome"].is_null()).collect();
+    assert_eq!(of_transfers, objects(&fs::read_to_string(&log).unwrap()));
+    let [complete, refused] = &of_transfers[..] else { panic!("{said}") };
+    assert_eq!((&complete["outcome"], &complete["bytes"]), (&"complete".into(), &4.into()));
+    assert_eq!(complete["origin"], path(&directory.path().join("file \"1\"")));
+    assert_eq!((&refused["outcome"], &refused["code"]), (&"refused".into(), &1.into()));
+    assert_eq!(refused["path"], "\u{1b}[31m<b>");
+}
+
+#[cfg(feature = "status")]
+#[test]
+fn the_status_page_is_there_if_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["--status", ":0", path(directory.path())]);
+    let said = BufReader::new(server.child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let at =
+        said.filter_map(|line| Some(line.split_once("status at http://")?.1.trim_end_matches('/').to_owned())).next();
+    let at = at.expect("it does not say where");
+    assert!(at.starts_with("127.0.0.1:"), "{at}");
+    let mut stream = std::net::TcpStream::connect(&at).unwrap();
+    write!(stream, "GET /api/transfers HTTP/1.1\r\nHost: {at}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains(&format!("\"served\":\"{}\"", path(directory.path()))), "{answer}");
+
+    let said = failure(&["serve", "--listen", "127.0.0.1:0", "--status", &at, path(directory.path())]);
+    assert!(said.contains(&at) && said.contains("--status"), "{said}");
+}
+
 #[test]
 fn a_probe_says_what_the_server_did() {
     let directory = tempfile::tempdir().unwrap();

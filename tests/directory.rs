@@ -336,9 +336,12 @@ fn half_way(directory: &Directory, name: &str, then: impl Future<Output = ()>) {
 fn uploads_that_are_dropped_leave_nothing() {
     let (temp, directory) = tree();
     let directory = directory.uploads(true).overwrite(true);
-    let mut there = Vec::new();
-    half_way(&directory, "file", async { there = names(&root(&temp)) });
-    assert_eq!(there.len(), 3, "{there:?}");
+    half_way(&directory, "file", async {
+        // Not even what a server that is killed here would leave.
+        if cfg!(target_os = "linux") {
+            assert_eq!(names(&root(&temp)), ["file", "sub"]);
+        }
+    });
     assert_eq!(names(&root(&temp)), ["file", "sub"]);
     assert_eq!(get(&directory, "file").unwrap(), b"file");
 }
@@ -348,13 +351,14 @@ fn uploads_cannot_be_seen_before_they_are_complete() {
     let (temp, directory) = tree();
     let directory = directory.uploads(true).overwrite(true);
     half_way(&directory, "new", async {
-        let hidden = names(&root(&temp)).remove(0);
-        assert_eq!(fs::metadata(root(&temp).join(&hidden)).unwrap().len(), 200_000);
-        for name in ["new", &hidden, &format!("sub/../{hidden}")] {
+        // The name that it would have where a file needs one.
+        let hidden = ".tuffet-0123456789abcdef";
+        fs::write(root(&temp).join(hidden), "a part").unwrap();
+        for name in ["new", hidden, ".TUFFET-0", &format!("sub/../{hidden}")] {
             let answer = directory.read(&request(name).unwrap()).await;
             assert_eq!(answer.err(), Some(Refusal::not_found()), "{name}");
         }
-        let answer = directory.write(&request(&hidden).unwrap(), untouched()).await;
+        let answer = directory.write(&request(hidden).unwrap(), untouched()).await;
         assert_eq!(answer, Err(Refusal::denied()));
     });
 }

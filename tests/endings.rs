@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tuffet::{
     ErrorCode, Refusal,
-    options::Direction,
-    packet::{Mode, Packet, Request},
-    transfer::{Outcome, Timing, Transfer},
+    options::{Agreed, Direction},
+    packet::{Mode, Options, Packet, Request},
+    transfer::{Event, Outcome, Step, Timing, Transfer},
 };
 
 use sim::{End, Peer, Server, Side, Source, Weather, Wire, ms, options, run, secs};
@@ -243,4 +243,25 @@ fn patience_without_end_is_a_very_long_time() {
     let fine = || Wire::new(Weather::fine(ms(1)), 0);
     run(&mut client, &mut server, &mut fine(), &mut fine(), secs(8000));
     assert_eq!(client.outcome, Some(Outcome::Complete));
+}
+
+#[test]
+fn a_side_that_stops_says_so() {
+    let agreed = || Agreed::plain(Mode::Octet);
+    let oack = || [("tsize", "3000")].into_iter().collect();
+    for mut transfer in [
+        Transfer::send(Options::new(), agreed(), Timing::default()),
+        Transfer::send(oack(), agreed(), Timing::default()),
+        Transfer::receive(Options::new(), agreed(), Timing::default()),
+        Transfer::get(request(), Timing::default()),
+        Transfer::put(request(), Timing::default()),
+    ] {
+        let (now, mut event) = (Instant::now(), Event::Go);
+        while !matches!(transfer.resume(now, event), Step::Wait(..)) {
+            event = Event::Go;
+        }
+        let Step::Send(packet) = transfer.resume(now, Event::Stop) else { panic!("the peer is told nothing") };
+        assert_eq!(Some(packet), Refusal::stopping().packet());
+        assert!(matches!(transfer.resume(now, Event::Go), Step::Done(Outcome::Stopped)));
+    }
 }

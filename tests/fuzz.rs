@@ -168,6 +168,7 @@ fn random_event(random: &mut fastrand::Rng) -> Event {
         18 | 19 => Event::Timeout,
         20 | 21 => Event::Ready,
         22 if random.u8(..10) == 0 => Event::Failed(Refusal::internal()),
+        23 if random.u8(..10) == 0 => Event::Stop,
         _ => Event::Go,
     }
 }

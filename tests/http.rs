@@ -3,6 +3,8 @@
 
 #[path = "http/files.rs"]
 mod files;
+#[path = "http/lies.rs"]
+mod lies;
 #[path = "http/resume.rs"]
 mod resume;
 #[path = "http/served.rs"]

@@ -4,13 +4,15 @@
 mod common;
 
 use std::{
-    sync::mpsc::channel,
+    sync::mpsc::{self, channel},
     thread,
     time::{Duration, Instant},
 };
 
 use common::{LONG, Peer, Serving, doomed_socket, eventually, file, guard, request, size};
-use tuffet::{Client, Gen, Handler, Refusal, Request, Server, packet::Packet, read, transfer::Outcome};
+use tuffet::{
+    Client, Gen, Handler, Refusal, Request, Server, Source, handler::Answer, packet::Packet, read, transfer::Outcome,
+};
 
 fn files() -> impl Handler {
     read(async |request: Request| file(size(&request)))
@@ -73,7 +75,7 @@ fn draining_is_bounded() {
     peer.expect_error(0);
     serving.join();
     dropped.try_recv().expect("nothing is left when the server has ended");
-    assert!(!serving.record().outcome.is_success());
+    assert_eq!(serving.record().outcome, Outcome::Stopped);
 }
 
 #[test]
@@ -87,7 +89,9 @@ fn abort_cuts_draining_short() {
     serving.abort();
     peers.iter_mut().for_each(|peer| peer.expect_error(0));
     serving.join();
-    assert_eq!(serving.records().len(), 20);
+    let records = serving.records();
+    assert_eq!(records.len(), 20);
+    assert!(records.iter().all(|record| record.outcome == Outcome::Stopped), "{records:?}");
     assert!(serving.transfers().is_empty());
 }
 
@@ -247,4 +251,29 @@ fn a_hook_may_stop_the_server() {
     smol::block_on(Client::new(addr).get("9", async |data| data.collect(9).await.map(drop))).unwrap();
     thread.join().unwrap().unwrap();
     assert!(handle.get().unwrap().transfers().is_empty());
+}
+
+#[test]
+fn the_handler_is_told_of_the_end_once() {
+    struct Closing(mpsc::Sender<()>);
+    impl Handler for Closing {
+        fn read<'a>(&'a self, _: &'a Request) -> Answer<'a, Source> {
+            Box::pin(async { Ok(Source::from("x")) })
+        }
+
+        fn close(&self) {
+            self.0.send(()).unwrap();
+        }
+    }
+    for shards in [1, 3] {
+        let (sender, told) = channel();
+        let handler = files().or(std::sync::Arc::new(Closing(sender)));
+        let mut serving = Serving::with(handler, |builder| builder.shards(shards));
+        Peer::new(serving.addr()).rrq("9", &[]).expect_data(1, file(9));
+        assert!(told.try_recv().is_err());
+        // The handle lives on, and the handler with it.
+        serving.abort();
+        serving.join();
+        assert_eq!(told.try_iter().count(), 1);
+    }
 }

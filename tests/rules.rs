@@ -300,7 +300,7 @@ fn a_request_without_nul_gets_error_4() {
 
 #[test]
 fn too_many_transfers_are_met_with_silence() {
-    let serving = Serving::with(files(), |builder| builder.max_transfers(2));
+    let serving = Serving::with(files(), |builder| builder.max_transfers(2).max_transfers_per_client(2));
     let mut peers: Vec<Peer> = (0..3).map(|_| Peer::new(serving.addr())).collect();
     peers[0].rrq("10", &[]).expect_data(1, file(10));
     peers[1].rrq("10", &[]).expect_data(1, file(10));

@@ -9,7 +9,10 @@ use std::{
     net::{SocketAddr, UdpSocket},
     os::{
         fd::OwnedFd,
-        unix::{fs::MetadataExt, net::UnixDatagram},
+        unix::{
+            fs::{MetadataExt, PermissionsExt},
+            net::UnixDatagram,
+        },
     },
     path::Path,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
@@ -40,6 +43,8 @@ impl Service {
 
     fn spawn(mut command: Command, set: impl FnOnce(&mut Command, &Path)) -> Self {
         let place = tempfile::tempdir().unwrap();
+        // Started as root, it becomes somebody else.
+        open_to_all(place.path());
         fs::create_dir(place.path().join("served")).unwrap();
         fs::write(place.path().join("served/file"), [7; 600]).unwrap();
         let stderr = File::create(place.path().join("stderr")).unwrap();
@@ -98,12 +103,17 @@ impl Drop for Service {
     }
 }
 
+fn open_to_all(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+}
+
 /// The manager's end.
 struct Manager(UnixDatagram);
 
 impl Manager {
     fn new(place: &Path) -> Self {
         let socket = UnixDatagram::bind(place.join("notify")).unwrap();
+        open_to_all(&place.join("notify"));
         socket.set_read_timeout(Some(LONG)).unwrap();
         Self(socket)
     }

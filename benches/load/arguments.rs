@@ -7,6 +7,8 @@ Many TFTP clients against one server. Every byte that arrives is checked.
   --transfers N       transfers in all, 0: as many as clients [default: 0]
   --blksize BYTES     blksize to ask for [default: 512]
   --windowsize N      windowsize to ask for [default: 1]
+  --over SECONDS      the clients begin one after the other within this time [default: 0]
+  --slow N            so many of the clients, spread over all, ask for a blksize of 512 and no windowsize [default: 0]
   --seconds N         end after this time; what has not ended then has failed [default: 20]
   --size BYTES        size of the file that the server within this program has [default: 1048576]
   --plain             have the server within this program send one datagram a call
@@ -24,6 +26,8 @@ pub struct Arguments {
     pub transfers: usize,
     pub blksize: u16,
     pub windowsize: u16,
+    pub over: Duration,
+    pub slow: usize,
     pub limit: Duration,
     pub size: usize,
     pub batched: bool,
@@ -41,6 +45,8 @@ impl Arguments {
             transfers: 0,
             blksize: 512,
             windowsize: 1,
+            over: Duration::ZERO,
+            slow: 0,
             limit: Duration::from_secs(20),
             size: 1 << 20,
             batched: true,
@@ -71,6 +77,8 @@ impl Arguments {
                 "--transfers" => arguments.transfers = number(0..=1_000_000)?,
                 "--blksize" => arguments.blksize = number(8..=65464)? as u16,
                 "--windowsize" => arguments.windowsize = number(1..=65535)? as u16,
+                "--over" => arguments.over = Duration::from_secs(number(0..=600)? as u64),
+                "--slow" => arguments.slow = number(0..=10_000)?,
                 "--seconds" => arguments.limit = Duration::from_secs(number(1..=600)? as u64),
                 "--size" => arguments.size = number(0..=1 << 30)?,
                 "--server" => arguments.server = Some(value.parse().map_err(|error| bad(&error))?),

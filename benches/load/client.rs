@@ -40,14 +40,19 @@ pub struct End {
 }
 
 impl<'a> Client<'a> {
-    pub fn new(arguments: &Arguments, server: SocketAddr, expected: &'a [u8], now: Instant) -> io::Result<Self> {
+    pub fn new(
+        arguments: &Arguments,
+        server: SocketAddr,
+        expected: &'a [u8],
+        (n, now): (usize, Instant),
+    ) -> io::Result<Self> {
         let socket = match server {
             SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
             SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?,
         };
         socket.set_nonblocking(true)?;
         let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(BUFFER);
-        let transfer = Transfer::get(request(arguments), Timing::default());
+        let transfer = Transfer::get(request(arguments, n), Timing::default());
         let (peer, answered, received, intact) = (server, false, 0, true);
         Ok(Self { socket, peer, answered, transfer, expected, received, intact, deadline: now, began: now })
     }
@@ -100,12 +105,15 @@ impl<'a> Client<'a> {
     }
 }
 
-fn request(arguments: &Arguments) -> Request {
+/// What the n-th client asks for.
+fn request(arguments: &Arguments, n: usize) -> Request {
     let mut options = Options::new();
-    if arguments.blksize != 512 {
+    let slow_before = |n: usize| (n * arguments.slow).div_ceil(arguments.clients);
+    let is_slow = slow_before(n % arguments.clients) < slow_before(n % arguments.clients + 1);
+    if arguments.blksize != 512 && !is_slow {
         options.push("blksize", arguments.blksize.to_string());
     }
-    if arguments.windowsize != 1 {
+    if arguments.windowsize != 1 && !is_slow {
         options.push("windowsize", arguments.windowsize.to_string());
     }
     Request { filename: arguments.file.clone().into(), mode: Mode::Octet, options }

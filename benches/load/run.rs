@@ -37,20 +37,23 @@ pub struct Report {
 pub fn run(arguments: &Arguments, server: SocketAddr, expected: &[u8]) -> io::Result<Report> {
     let (epoll, mut events) = (epoll::create(epoll::CreateFlags::CLOEXEC)?, Vec::with_capacity(256));
     let (mut report, mut buffer) = (Report::default(), vec![0; 65536]);
-    let (begin, mut left) = (Instant::now(), arguments.transfers);
-    let start = |slot: usize, now| {
-        let mut client = Client::new(arguments, server, expected, now)?;
+    let (begin, mut started) = (Instant::now(), 0);
+    let start = |slot: usize, n: usize, now| {
+        let mut client = Client::new(arguments, server, expected, (n, now))?;
         epoll::add(&epoll, &client.socket, epoll::EventData::new_u64(slot as u64), epoll::EventFlags::IN)?;
         assert!(client.resume(now, Event::Go).is_none(), "a transfer cannot end before it has asked");
         io::Result::Ok(client)
     };
-    let mut clients = Vec::new();
-    for slot in 0..arguments.clients {
-        clients.push(Some(start(slot, Instant::now())?));
-        left -= 1;
-    }
-    let (mut running, mut next_tick) = (clients.len(), begin + TICK);
-    while running > 0 && begin.elapsed() < arguments.limit {
+    let mut clients: Vec<_> = (0..arguments.clients).map(|_| None).collect();
+    let (mut running, mut next_tick) = (0, begin + TICK);
+    while running + arguments.transfers > started && begin.elapsed() < arguments.limit {
+        for (slot, client) in clients.iter_mut().enumerate().filter(|(_, client)| client.is_none()) {
+            let due = arguments.over.mul_f64(started as f64 / arguments.clients as f64).min(arguments.over);
+            if started < arguments.transfers && begin.elapsed() >= due {
+                *client = Some(start(slot, started, Instant::now())?);
+                started += 1;
+            }
+        }
         events.clear();
         epoll::wait(&epoll, spare_capacity(&mut events), Some(&Timespec::try_from(TICK).unwrap()))?;
         let mut now = Instant::now();
@@ -79,19 +82,13 @@ pub fn run(arguments: &Arguments, server: SocketAddr, expected: &[u8]) -> io::Re
                 }
             }
         }
-        for (slot, client) in clients.iter_mut().enumerate().filter(|(_, client)| client.is_none()) {
-            if left == 0 {
-                continue;
-            }
-            left -= 1;
-            *client = Some(start(slot, Instant::now())?);
-        }
         running = clients.iter().flatten().count();
     }
     report.elapsed = begin.elapsed();
-    if running + left > 0 {
-        report.failures += running + left;
-        report.why.get_or_insert(format!("{} transfers had not ended in time", running + left));
+    let late = running + arguments.transfers - started;
+    if late > 0 {
+        report.failures += late;
+        report.why.get_or_insert(format!("{late} transfers had not ended in time"));
     }
     Ok(report)
 }

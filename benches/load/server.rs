@@ -44,6 +44,9 @@ impl Server {
         let server = tuffet::Server::builder()
             .listen(([127, 0, 0, 1], 0).into())
             .batched(arguments.batched)
+            // Thousands of clients have one address here.
+            .max_transfers_per_client(usize::MAX)
+            .max_requests_per_client(0)
             .handler(tuffet::read(move |_: Request| std::future::ready(file.clone())))
             .bind()?;
         let (address, handle) = (server.addrs()[0], server.handle());

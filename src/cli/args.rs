@@ -17,9 +17,12 @@ use tuffet::{options::Limits, packet::Mode, transfer::Timing};
 use super::manual::{Completions, Man};
 #[cfg(feature = "probe")]
 use super::probe::Probe;
+#[cfg(feature = "status")]
+use super::status::StatusArgs;
 #[cfg(feature = "http")]
 use super::values::Header;
 use super::{
+    format::LogFormat,
     journal::LogTarget,
     values::{self, Listen, Remote, Source},
 };
@@ -30,8 +33,14 @@ const SERVE_EXAMPLES: &str = "\
 Examples:
   tuffet serve ./tftpboot                          serve a directory on port 69
   tuffet serve http://192.168.0.2/netboot/         serve what a web server has
+  tuffet serve s3://bucket/netboot --cache 64M     serve a bucket, with the settings of AWS_*
   tuffet serve ./overrides http://192.168.0.2/     the first that has a file gives it
   tuffet serve --listen :6969 --upload ./configs   take uploads too, on a port that needs no root
+  tuffet serve --map '^x64/(.*)=>http://mirror/$1' some names are files of a web server
+
+A TARGET has $1 or ${name} for groups of the REGEX, and ${path}, ${client}, ${server} and ${mac}; of several, as in
+A=>B=>C, the first that is there is served. CLIENTS are networks, addresses and MAC addresses or their beginnings, with
+commas. `tuffet explain` tells what becomes of a request.
 
 Sizes are written 512K, 64M, 2G (of 1024); times 500ms, 5s, 1m, and a number alone is seconds.
 Every option can be set in the environment: --max-upload is TUFFET_MAX_UPLOAD.
@@ -47,22 +56,24 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Serve(Serve),
+    Serve(Box<Serve>),
+    #[cfg(feature = "rules")]
+    Explain(Box<super::explain::Explain>),
     Get(Get),
     Put(Put),
     #[cfg(feature = "probe")]
-    Probe(Probe),
+    Probe(Box<Probe>),
     #[cfg(feature = "manual")]
     Completions(Completions),
     #[cfg(feature = "manual")]
     Man(Man),
 }
 
-/// Serve a directory, a web server or memory
+/// Serve a directory, a web server, a bucket or memory
 #[derive(Args, Debug)]
 #[command(after_help = SERVE_EXAMPLES, mut_args = |arg| arg.hide_env(true))]
 pub struct Serve {
-    /// Directory, http:// or https:// URL, or `memory:`; the first that has a file gives it
+    /// Directory, URL (http, https, s3, gs, az) or `memory:`; the first that has a file gives it
     #[arg(value_name = "SOURCE", default_value = ".", env = "TUFFET_SOURCE")]
     #[arg(value_parser = OsStringValueParser::new().try_map(Source::try_from))]
     pub sources: Vec<Source>,
@@ -86,7 +97,7 @@ pub struct Serve {
     #[arg(long, value_name = "NUMBER", env = "TUFFET_SHARDS", default_value = "1", help_heading = "Network")]
     pub shards: NonZeroUsize,
 
-    /// Let clients upload new files into the directories; `memory:` always does
+    /// Let clients upload new files into the directories and buckets; `memory:` always does
     #[arg(long, short, env = "TUFFET_UPLOAD", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     #[arg(help_heading = "Uploads")]
     pub upload: bool,
@@ -105,6 +116,17 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", env = "TUFFET_MAX_UPLOAD", value_parser = values::size)]
     #[arg(help_heading = "Uploads")]
     pub max_upload: Option<u64>,
+
+    #[command(flatten)]
+    pub uploads: super::uploads::Uploads,
+
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    #[command(flatten)]
+    pub sandbox: super::sandbox::Sandbox,
+
+    #[cfg(feature = "rules")]
+    #[command(flatten)]
+    pub names: super::rules::Names,
 
     #[cfg(feature = "http")]
     #[command(flatten)]
@@ -135,6 +157,9 @@ pub struct Serve {
     #[arg(help_heading = "Transfers")]
     pub max_transfers: NonZeroUsize,
 
+    #[command(flatten)]
+    pub limits: super::limits::Limits,
+
     /// When stopped, wait this long for running transfers to end
     #[arg(long, value_name = "TIME", env = "TUFFET_DRAIN", default_value = "10s", value_parser = values::duration)]
     #[arg(help_heading = "Transfers")]
@@ -145,7 +170,14 @@ pub struct Serve {
     pub log_file: Option<PathBuf>,
 
     #[command(flatten)]
+    pub log_format: LogFormat,
+
+    #[command(flatten)]
     pub log_target: LogTarget,
+
+    #[cfg(feature = "status")]
+    #[command(flatten)]
+    pub status: StatusArgs,
 
     #[command(flatten)]
     pub output: Output,
@@ -155,8 +187,8 @@ pub struct Serve {
 #[cfg(feature = "http")]
 #[derive(Args, Debug)]
 pub struct Web {
-    /// Memory for files that several clients fetch, per web server; 0 is none
-    #[arg(long, value_name = "SIZE", env = "TUFFET_CACHE", default_value = "0", value_parser = values::size)]
+    /// Memory for files that several clients fetch, for each source; 0 is none
+    #[arg(long, value_name = "SIZE", env = "TUFFET_CACHE", default_value = "2M", value_parser = values::size)]
     #[arg(help_heading = "Web servers")]
     pub cache: u64,
 
@@ -301,7 +333,7 @@ mod tests {
     fn serve(line: &str) -> Result<Serve, clap::Error> {
         let words = ["tuffet", "serve"].into_iter().chain(line.split_whitespace());
         Arguments::try_parse_from(words).map(|arguments| match arguments.command {
-            Command::Serve(serve) => serve,
+            Command::Serve(serve) => *serve,
             other => panic!("{other:?}"),
         })
     }
@@ -361,8 +393,10 @@ mod tests {
             "--timeout 0",
             "--shards 0",
             "--max-transfers 0",
+            "--max-transfers-per-client 0",
             "--port-range 2-1",
             "--listen localhost",
+            "--log-format xml",
             "ftp://host/",
         ] {
             assert!(serve(line).is_err(), "{line}");

@@ -5,30 +5,29 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    time::SystemTime,
 };
 
 use env_logger::Logger;
-use humantime::{format_rfc3339_millis, format_rfc3339_seconds};
 use indicatif::MultiProgress;
 use log::{LevelFilter, Log, Metadata, Record};
 
-use super::journal::Target;
+use super::{
+    format::{Format, TRANSFERS},
+    journal::Target,
+};
 
 /// Logs to standard error from now on, in the gaps of these bars.
-pub fn start(level: LevelFilter, target: Target, bars: MultiProgress) {
+pub fn start(level: LevelFilter, format: Format, target: Target, bars: MultiProgress) {
+    // In JSON, the program tells of them itself.
+    let transfers = if format == Format::Json { LevelFilter::Off } else { level };
     let logger = env_logger::Builder::new()
         // At debug and trace, the libraries below would drown what is ours.
         .filter_level(level.min(LevelFilter::Warn))
         .filter_module("tuffet", level)
+        .filter_module(TRANSFERS, transfers)
         .format(move |out, record| {
             target.begin(out, record.level())?;
-            if target == Target::Journal {
-                return writeln!(out, "{}", record.args());
-            }
-            let time = format_rfc3339_seconds(SystemTime::now());
-            let level = record.level().as_str().to_lowercase();
-            writeln!(out, "{time} {level:5} {}", record.args())
+            format.write(out, record, target)
         })
         .build();
     log::set_max_level(logger.filter());
@@ -58,26 +57,30 @@ impl Log for AboveBars {
 }
 
 /// A file with a line for each transfer. It is only ever appended to.
-pub struct LogFile(Mutex<File>, PathBuf);
+pub struct LogFile {
+    file: Mutex<File>,
+    path: PathBuf,
+    format: Format,
+}
 
 impl LogFile {
-    pub fn open(path: &Path) -> io::Result<Self> {
-        open(path).map(|file| Self(Mutex::new(file), path.to_owned()))
+    pub fn open(path: &Path, format: Format) -> io::Result<Self> {
+        open(path).map(|file| Self { file: Mutex::new(file), path: path.to_owned(), format })
     }
 
     /// Goes on in the file that has the name now, for `logrotate` and its like have given the old one another. If there
     /// cannot be a new one it goes on in the old.
     pub fn reopen(&self) {
-        match open(&self.1) {
-            Ok(file) => *self.0.lock().unwrap_or_else(PoisonError::into_inner) = file,
-            Err(error) => log::error!("cannot open the log file {} anew: {error}", self.1.display()),
+        match open(&self.path) {
+            Ok(file) => *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file,
+            Err(error) => log::error!("cannot open the log file {} anew: {error}", self.path.display()),
         }
     }
 
     pub fn append(&self, record: &tuffet::stats::Record) {
         // One write, so that lines of several processes do not mix.
-        let line = format!("{} {record}\n", format_rfc3339_millis(SystemTime::now()));
-        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+        let line = self.format.line(record);
+        let written = self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
         if let Err(error) = written {
             log::error!("cannot write to the log file: {error}");
         }

@@ -1,13 +1,17 @@
 //! The program: its command line, and what it does with the library.
 //!
-//! It exits with 0 if all went well, 1 if something failed, 2 if the command line is wrong, 3 if `probe` saw something
-//! odd, and 130 if a signal ended a transfer of the client.
+//! It exits with 0 if all went well, 1 if something failed or would not be served, 2 if the command line is wrong, 3 if
+//! `probe` saw something odd, and 130 if a signal ended a transfer of the client.
 
 mod args;
 mod bars;
 mod container;
+#[cfg(feature = "rules")]
+mod explain;
+mod format;
 mod get;
 mod journal;
+mod limits;
 mod logging;
 #[cfg(feature = "manual")]
 mod manual;
@@ -15,10 +19,17 @@ mod manual;
 mod probe;
 mod put;
 mod remote;
+#[cfg(feature = "rules")]
+mod rules;
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+mod sandbox;
 mod serve;
 #[cfg_attr(not(unix), path = "service/none.rs")]
 mod service;
 mod signals;
+#[cfg(feature = "status")]
+mod status;
+mod uploads;
 mod values;
 
 use std::process::ExitCode;
@@ -34,6 +45,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(args) => serve::run(&args),
+        #[cfg(feature = "rules")]
+        Command::Explain(args) => explain::run(&args),
         Command::Get(args) => get::run(args),
         Command::Put(args) => put::run(args),
         #[cfg(feature = "probe")]

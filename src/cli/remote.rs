@@ -10,6 +10,7 @@ use super::{
     Result,
     args::{Asking, Output},
     bars,
+    format::Format,
     journal::Target,
     logging, signals,
     values::Remote,
@@ -26,7 +27,7 @@ pub fn run(
     transfer: impl AsyncFnOnce(Client, MultiProgress) -> std::result::Result<Record, Error>,
 ) -> Result<ExitCode> {
     let screen = bars::screen(output.quiet);
-    logging::start(output.level(), Target::Stderr, screen.clone());
+    logging::start(output.level(), Format::Text, Target::Stderr, screen.clone());
     let transfer = async {
         let record = transfer(client(server, asking).await?, screen).await.map_err(|error| explain(error, server))?;
         if !output.quiet {

@@ -16,15 +16,17 @@ use tuffet::{
     handlers::{Chain, Directory, Memory},
 };
 
+#[cfg(feature = "status")]
+use super::status;
 #[cfg(feature = "http")]
 use super::values::Header;
 use super::{
     Result,
     args::Serve,
     bars, container,
+    format::{self, Format},
     logging::{self, LogFile},
-    service::{self, Totals},
-    signals,
+    service, signals,
     values::{Listen, Source},
 };
 
@@ -32,37 +34,57 @@ use super::{
 pub fn run(args: &Serve) -> Result<ExitCode> {
     let sockets = service::sockets()?;
     let screen = bars::screen(args.output.quiet);
-    logging::start(args.output.level(), args.log_target.target(), screen.clone());
-    let log_file = args.log_file.as_deref().map(open_log).transpose()?.map(Arc::new);
+    let format = args.log_format.log_format;
+    logging::start(args.output.level(), format, args.log_target.target(), screen.clone());
+    let log_file = args.log_file.as_deref().map(|path| open_log(path, format)).transpose()?.map(Arc::new);
     let handler = handler(args)?;
     let served = handler.describe();
-    let totals = Arc::<Totals>::default();
-    let builder = sockets.into_iter().fold(builder(args, log_file.clone(), totals.clone()), Builder::socket);
-    let server = builder.handler(handler).bind().map_err(|error| explain(&error, args))?;
+    let builder = sockets.into_iter().fold(builder(args, log_file.clone()), Builder::socket).handler(handler);
+    #[cfg(feature = "status")]
+    let (status, builder) = args.status.watch(builder)?;
+    let server = builder.bind().map_err(|error| explain(&error, args))?;
+    // When all is bound and opened, and before there is a second thread.
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    super::sandbox::enter(&super::sandbox::Plan::new(args))?;
     let reload = move || log_file.iter().for_each(|log_file| log_file.reopen());
     signals::obey(server.handle(), args.drain.into(), reload)?;
     announce(&server, &served, args);
+    #[cfg(feature = "status")]
+    let _status = status::serve(status, server.handle(), &served)?;
     service::ready();
-    service::watch(server.handle(), totals)?;
+    service::watch(server.handle())?;
     show_while_running(server, screen)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn open_log(path: &Path) -> Result<LogFile> {
+fn open_log(path: &Path, format: Format) -> Result<LogFile> {
     let explain = |error| format!("cannot write the log {}: {error}; --log-file needs a writable file", path.display());
-    Ok(LogFile::open(path).map_err(explain)?)
+    Ok(LogFile::open(path, format).map_err(explain)?)
 }
 
-fn handler(args: &Serve) -> Result<Chain> {
+fn handler(args: &Serve) -> Result<Box<dyn Handler>> {
+    let chain = Chain::new(sources(args)?);
+    #[cfg(feature = "rules")]
+    return super::rules::apply(args, chain);
+    #[cfg(not(feature = "rules"))]
+    Ok(Box::new(chain))
+}
+
+/// What is served, each by itself.
+pub fn sources(args: &Serve) -> Result<Vec<Box<dyn Handler>>> {
     if args.upload && args.sources.iter().all(|source| matches!(source, Source::Url(_))) {
-        return Err("--upload needs a directory or memory: for the files; name one too".into());
+        return Err("--upload needs a directory, a bucket or memory: for the files; name one too".into());
     }
-    let handlers = args.sources.iter().map(|source| match source {
+    args.sources.iter().map(|it| source(it, args)).collect()
+}
+
+pub fn source(source: &Source, args: &Serve) -> Result<Box<dyn Handler>> {
+    match source {
         Source::Directory(path) => directory(path, args),
         Source::Url(url) => http(url, args),
-        Source::Memory => Ok(Box::new(Memory::new().overwrite(args.overwrite)) as _),
-    });
-    Ok(Chain::new(handlers.collect::<Result<_>>()?))
+        Source::Bucket(url) => bucket(url, args),
+        Source::Memory => Ok(Box::new(Memory::new().overwrite(args.overwrite))),
+    }
 }
 
 fn directory(path: &Path, args: &Serve) -> Result<Box<dyn Handler>> {
@@ -75,7 +97,11 @@ fn directory(path: &Path, args: &Serve) -> Result<Box<dyn Handler>> {
         };
         format!("cannot serve {}: {error}{fix}", path.display())
     })?;
-    Ok(Box::new(directory.uploads(args.upload).overwrite(args.overwrite).make_directories(args.mkdir)))
+    #[cfg(feature = "rules")]
+    let directory = directory.ignore_case(args.names.ignore_case);
+    let directory = directory.uploads(args.upload).overwrite(args.overwrite).make_directories(args.mkdir);
+    let explain = |error| format!("--upload-names {error}; a pattern is such as '*.cfg'");
+    Ok(Box::new(args.uploads.apply(directory).map_err(explain)?))
 }
 
 #[cfg(feature = "http")]
@@ -91,11 +117,16 @@ fn http(url: &str, args: &Serve) -> Result<Box<dyn Handler>> {
         http = http.header(name, value)?;
     }
     if let Some(path) = &web.ca {
-        let explain = |error: &dyn std::fmt::Display| format!("--ca {}: {error}", path.display());
-        let pem = std::fs::read(path).map_err(|error| explain(&error))?;
-        http = http.root_certificates(&pem).map_err(|error| explain(&error))?;
+        http = with_ca(path, |pem| http.root_certificates(pem))?;
     }
     Ok(Box::new(http))
+}
+
+#[cfg(feature = "http")]
+fn with_ca<T>(path: &Path, trust: impl FnOnce(&[u8]) -> std::result::Result<T, Error>) -> Result<T> {
+    let explain = |error: &dyn std::fmt::Display| format!("--ca {}: {error}", path.display());
+    let pem = std::fs::read(path).map_err(|error| explain(&error))?;
+    Ok(trust(&pem).map_err(|error| explain(&error))?)
 }
 
 #[cfg(not(feature = "http"))]
@@ -103,7 +134,31 @@ fn http(url: &str, _: &Serve) -> Result<Box<dyn Handler>> {
     Err(format!("cannot serve {url}: this tuffet is built without HTTP; build it with `--features http`").into())
 }
 
-fn builder(args: &Serve, log_file: Option<Arc<LogFile>>, totals: Arc<Totals>) -> Builder {
+#[cfg(feature = "object-store")]
+fn bucket(url: &str, args: &Serve) -> Result<Box<dyn Handler>> {
+    let web = &args.web;
+    let mut bucket = tuffet::handlers::Bucket::url(url)?
+        .cache(usize::try_from(web.cache).unwrap_or(usize::MAX))
+        .read_timeout(web.upstream_timeout.into())
+        .connect_timeout(web.connect_timeout.into())
+        .stale_if_error(web.stale)
+        .uploads(args.upload)
+        .overwrite(args.overwrite);
+    if let Some(path) = &web.ca {
+        bucket = with_ca(path, |pem| bucket.root_certificates(pem))?;
+    }
+    Ok(Box::new(bucket))
+}
+
+#[cfg(not(feature = "object-store"))]
+fn bucket(url: &str, _: &Serve) -> Result<Box<dyn Handler>> {
+    Err(format!(
+        "cannot serve {url}: this tuffet is built without object stores; build it with `--features object-store`"
+    )
+    .into())
+}
+
+fn builder(args: &Serve, log_file: Option<Arc<LogFile>>) -> Builder {
     let mut builder = Server::builder()
         .single_port(args.single_port)
         .shards(args.shards.get())
@@ -112,15 +167,16 @@ fn builder(args: &Serve, log_file: Option<Arc<LogFile>>, totals: Arc<Totals>) ->
         .patience(args.patience.into())
         .max_transfers(args.max_transfers.get())
         .drain(args.drain.into());
+    builder = args.limits.apply(builder);
     for address in args.listen.iter().flat_map(available) {
         builder = builder.listen(address);
     }
-    builder = builder.on_end(move |record| {
-        totals.add(record);
-        if let Some(log_file) = &log_file {
-            log_file.append(record);
-        }
-    });
+    if args.log_format.log_format == Format::Json {
+        builder = builder.on_end(format::log);
+    }
+    if let Some(log_file) = log_file {
+        builder = builder.on_end(move |record| log_file.append(record));
+    }
     if let Some(ports) = args.port_range.clone() {
         builder = builder.port_range(ports);
     }
@@ -175,7 +231,9 @@ fn announce(server: &Server, served: &str, args: &Serve) {
     if let Some(hint) = container::hint(args.single_port).filter(|_| serves_others) {
         info!("{hint}");
     }
-    if !args.output.quiet {
+    if args.log_format.log_format == Format::Json {
+        info!("serving {served}");
+    } else if !args.output.quiet {
         eprint!("{}", banner(server.addrs(), served, args));
     }
 }

@@ -2,22 +2,13 @@
 //!
 //! Without one, nothing here does anything.
 
-use std::{
-    env, io,
-    net::UdpSocket,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    thread,
-    time::Duration,
-};
+use std::{env, io, net::UdpSocket, thread, time::Duration};
 
 use indicatif::BinaryBytes;
 use listenfd::ListenFd;
 use log::{debug, warn};
 use sd_notify::NotifyState;
-use tuffet::{Handle, stats::Record};
+use tuffet::{Handle, stats::Counters};
 
 /// Longest time between two looks at what is to be said.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -33,24 +24,12 @@ pub fn sockets() -> super::Result<Vec<UdpSocket>> {
 }
 
 /// What `systemctl status` shows of the transfers.
-#[derive(Debug, Default)]
-pub struct Totals {
-    ended: AtomicU64,
-    arrived: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl Totals {
-    pub fn add(&self, record: &Record) {
-        self.ended.fetch_add(1, Relaxed);
-        self.arrived.fetch_add(record.outcome.is_success().into(), Relaxed);
-        self.bytes.fetch_add(record.bytes, Relaxed);
-    }
-
-    fn status(&self, running: usize) -> String {
-        let [ended, arrived, bytes] = [&self.ended, &self.arrived, &self.bytes].map(|sum| sum.load(Relaxed));
-        format!("{running} transfers running; {arrived} of {ended} arrived, {}", BinaryBytes(bytes))
-    }
+fn status(counters: &Counters) -> String {
+    let both = [&counters.reads, &counters.writes];
+    let ended: u64 = both.iter().map(|outcomes| outcomes.total()).sum();
+    let arrived: u64 = both.iter().map(|outcomes| outcomes.complete + outcomes.probably_complete).sum();
+    let bytes = BinaryBytes(counters.bytes_read + counters.bytes_written);
+    format!("{} transfers running; {arrived} of {ended} arrived, {bytes}", counters.running)
 }
 
 /// The sockets are bound: what comes from now on waits there.
@@ -76,7 +55,7 @@ pub fn stopping(running: usize, drain: Duration) {
 
 /// Tells of the transfers, and feeds the watchdog for as long as the server goes round: a timer alone would feed it
 /// while a handler blocks everything.
-pub fn watch(server: Handle, totals: Arc<Totals>) -> io::Result<()> {
+pub fn watch(server: Handle) -> io::Result<()> {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(());
     }
@@ -93,7 +72,7 @@ pub fn watch(server: Handle, totals: Arc<Totals>) -> io::Result<()> {
                     false => warn!("nothing was served for {pause:?}: a source blocks its thread"),
                 }
             }
-            let status = totals.status(server.transfers().len());
+            let status = status(&server.counters());
             if status != last {
                 words.push(NotifyState::Status(&status));
             }

@@ -73,6 +73,7 @@ fn unbracketed(host: &str) -> &str {
 pub enum Source {
     Directory(PathBuf),
     Url(String),
+    Bucket(String),
     Memory,
 }
 
@@ -81,12 +82,12 @@ impl TryFrom<OsString> for Source {
 
     fn try_from(text: OsString) -> Result<Self, Self::Error> {
         let Some(name) = text.to_str() else { return Ok(Self::Directory(text.into())) };
-        match name.split_once("://") {
+        let scheme = name.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        match scheme.as_deref() {
             _ if name == "memory:" => Ok(Self::Memory),
-            Some((scheme, _)) if ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) => {
-                Ok(Self::Url(name.into()))
-            }
-            Some(_) => Err("a URL begins with http:// or https://"),
+            Some("http" | "https") => Ok(Self::Url(name.into())),
+            Some("s3" | "s3a" | "gs" | "az" | "azure" | "adl" | "abfs" | "abfss") => Ok(Self::Bucket(name.into())),
+            Some(_) => Err("a URL begins with http://, https://, s3://, gs:// or az://"),
             None if name.is_empty() => Err("the name of a directory is empty"),
             None => Ok(Self::Directory(text.into())),
         }
@@ -184,6 +185,7 @@ mod tests {
         assert_eq!(source("/srv/tftp"), Ok(Source::Directory("/srv/tftp".into())));
         assert_eq!(source("HTTP://mirror/"), Ok(Source::Url("HTTP://mirror/".into())));
         assert_eq!(source("https://mirror/"), Ok(Source::Url("https://mirror/".into())));
+        assert_eq!(source("s3://bucket/boot"), Ok(Source::Bucket("s3://bucket/boot".into())));
         assert!(source("ftp://mirror/").is_err());
         assert!(source("").is_err());
     }

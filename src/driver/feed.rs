@@ -128,6 +128,11 @@ pub(crate) fn caught<'a, T>(
     async { work.await.unwrap_or_else(|panic| Err(panicked(&*panic))) }
 }
 
+/// As [`caught`], for what does not wait.
+pub(crate) fn caught_now<T>(work: impl FnOnce() -> T) -> Result<T, Refusal> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(&*panic))
+}
+
 fn panicked(panic: &(dyn Any + Send)) -> Refusal {
     let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
     let text = text.unwrap_or("without a message");

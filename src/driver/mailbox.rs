@@ -9,11 +9,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{
-    error::{ErrorCode, Refusal},
-    packet::Packet,
-    transfer::Event,
-};
+use crate::{error::ErrorCode, packet::Packet, transfer::Event};
 
 /// More than this of one peer are dropped, as a full socket would: it sends again.
 const MOST: usize = 256;
@@ -22,7 +18,7 @@ const MOST: usize = 256;
 pub(crate) struct Mailbox {
     packets: RefCell<VecDeque<Packet>>,
     repeated: Cell<bool>,
-    replaced: Cell<bool>,
+    closed: Cell<Option<&'static str>>,
     stopped: Cell<bool>,
     expired: Cell<bool>,
     /// When the task wants a timeout.
@@ -52,9 +48,9 @@ impl Mailbox {
         self.wake();
     }
 
-    /// The peer has begun something else: to this transfer that is as if it had closed.
-    pub(crate) fn post_replaced(&self) {
-        self.replaced.set(true);
+    /// As if the peer had left, for this reason.
+    pub(crate) fn post_closed(&self, why: &'static str) {
+        self.closed.set(Some(why));
         self.wake();
     }
 
@@ -69,12 +65,11 @@ impl Mailbox {
         if let Some(packet) = self.packets.borrow_mut().pop_front() {
             return Some(Event::Packet(packet));
         }
-        if self.replaced.take() {
-            let message = "replaced by a new request of the same client".into();
-            return Some(Event::Packet(Packet::Error { code: ErrorCode::NOT_DEFINED, message }));
+        if let Some(why) = self.closed.take() {
+            return Some(Event::Packet(Packet::Error { code: ErrorCode::NOT_DEFINED, message: why.into() }));
         }
         if self.stopped.take() {
-            return Some(Event::Failed(Refusal::new(ErrorCode::NOT_DEFINED, "the server is stopping")));
+            return Some(Event::Stop);
         }
         if self.repeated.take() {
             return Some(Event::Repeat);

@@ -3,6 +3,7 @@ use std::fmt;
 use crate::{
     error::{ErrorCode, Refusal},
     handler::{Answer, Handler, Request},
+    options::{Direction, Limits},
     source::Source,
 };
 
@@ -10,7 +11,8 @@ use crate::{
 ///
 /// An RRQ is answered by the first that does not say [`ErrorCode::FILE_NOT_FOUND`]; any other refusal ends the
 /// search, so that a handler can forbid a name to those behind it. A WRQ goes to the first that
-/// [takes writes](Handler::takes_writes), whatever its answer.
+/// [takes writes](Handler::takes_writes), whatever its answer. What [any](Handler::limit) of them does not grant is not
+/// granted.
 ///
 /// ```
 /// use tuffet::{handlers::Memory, Handler, Refusal, Request, read};
@@ -60,8 +62,18 @@ impl Handler for Chain {
         }
     }
 
+    fn limit(&self, request: &Request, direction: Direction, limits: &mut Limits) {
+        for handler in &self.0 {
+            handler.limit(request, direction, limits);
+        }
+    }
+
     fn takes_writes(&self) -> bool {
         self.0.iter().any(|handler| handler.takes_writes())
+    }
+
+    fn close(&self) {
+        self.0.iter().for_each(|handler| handler.close());
     }
 
     fn describe(&self) -> String {

@@ -7,15 +7,19 @@ use std::{
 use cap_std::{ambient_authority, fs::Dir};
 
 use crate::{
-    error::Refusal,
+    error::{Error, ErrorCode, Refusal},
     handler::{Answer, Handler, Request},
     packet::Options,
     source::Source,
 };
 
+mod case;
 mod download;
 mod open;
+mod partial;
+mod policy;
 mod upload;
+mod versions;
 
 /// The files of a directory and of those below it.
 ///
@@ -27,10 +31,11 @@ mod upload;
 /// they end well with the bytes that they began with.
 ///
 /// # Uploads
-/// There are none unless [`uploads`](Self::uploads) allows them. The bytes go to a hidden file, `.tuffet-*`, beside
-/// the one that is asked for; when all are there and safe on the disk it takes its name in one step, and then the
-/// last block is acknowledged. If the transfer fails it is removed. It cannot be read or written by its own name. A
-/// server that is killed may leave it behind. What is new has mode 0644, less the umask.
+/// There are none unless [`uploads`](Self::uploads) allows them. The bytes go to a file without a name; when all are
+/// there and safe on the disk it gets its name in one step, and then the last block is acknowledged. If the transfer
+/// fails, or the server is killed, nothing is left. Where the file system has no such files (Linux has them on all but
+/// FAT, NFS and a few others) it is a hidden one, `.tuffet-*`, that is removed if the transfer fails, cannot be read or
+/// written by its own name, and is left behind by a server that is killed. What is new has mode 0644, less the umask.
 ///
 /// ```no_run
 /// use tuffet::handlers::Directory;
@@ -44,7 +49,8 @@ pub struct Directory {
     path: PathBuf,
     files: Arc<open::Files>,
     uploads: bool,
-    policy: upload::Policy,
+    ignore_case: bool,
+    policy: Arc<policy::Policy>,
 }
 
 impl Directory {
@@ -55,8 +61,15 @@ impl Directory {
     pub fn new(root: impl AsRef<Path>) -> io::Result<Self> {
         let path = root.as_ref().to_path_buf();
         let root = Arc::new(Dir::open_ambient_dir(&path, ambient_authority())?);
-        let policy = upload::Policy { overwrite: false, make_directories: false, most: u64::MAX };
-        Ok(Self { root, path, files: Arc::default(), uploads: false, policy })
+        let (files, policy) = (Arc::default(), Arc::default());
+        Ok(Self { root, path, files, uploads: false, ignore_case: false, policy })
+    }
+
+    /// Whether a file may be read by a name that differs in upper and lower case (of ASCII), where there is none of the
+    /// very name. Defaults to no. A [request](Request::ignores_case) may ask for it too.
+    #[must_use]
+    pub fn ignore_case(self, ignore_case: bool) -> Self {
+        Self { ignore_case, ..self }
     }
 
     /// Whether files may be uploaded. Defaults to no: [`Refusal::denied`].
@@ -68,14 +81,14 @@ impl Directory {
     /// Whether an upload may replace a regular file that is not read-only. Defaults to no: [`Refusal::exists`].
     #[must_use]
     pub fn overwrite(mut self, overwrite: bool) -> Self {
-        self.policy.overwrite = overwrite;
+        self.policy().overwrite = overwrite;
         self
     }
 
     /// Whether an upload makes the directories that its name needs. Defaults to no: [`Refusal::not_found`].
     #[must_use]
     pub fn make_directories(mut self, make_directories: bool) -> Self {
-        self.policy.make_directories = make_directories;
+        self.policy().make_directories = make_directories;
         self
     }
 
@@ -83,15 +96,86 @@ impl Directory {
     /// `tsize`. Defaults to no limit but the disk's.
     #[must_use]
     pub fn max_upload(mut self, most: u64) -> Self {
-        self.policy.most = most;
+        self.policy().most = most;
         self
+    }
+
+    /// The bytes that uploads leave free on the disk; with less, [`Refusal::disk_full`], before any byte if the client
+    /// tells its `tsize`. Defaults to 0. Only Unix can tell.
+    #[must_use]
+    pub fn min_free(mut self, bytes: u64) -> Self {
+        self.policy().min_free = bytes;
+        self
+    }
+
+    /// Only names that fit one of these patterns may be uploaded; for others, [`Refusal::denied`]. `*.cfg` is for the
+    /// last part of a name, whatever the directory, `backup/*.cfg` for the whole of it; `**` is any number of
+    /// directories. May be called again for more. Defaults to all names.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for what is no pattern.
+    pub fn upload_names(mut self, patterns: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, Error> {
+        for pattern in patterns {
+            self.policy().allow(pattern.as_ref())?;
+        }
+        Ok(self)
+    }
+
+    /// Whether each client has a directory of its own, made when it is needed: what 192.0.2.7 uploads as `switch.cfg`
+    /// becomes `192.0.2.7/switch.cfg`. A client that reads gets its own file, if there is one, before all others'.
+    /// Defaults to no.
+    #[must_use]
+    pub fn per_client(mut self, per_client: bool) -> Self {
+        self.policy().per_client = per_client;
+        self
+    }
+
+    /// How many files are kept of those that uploads of a name replace: `switch.cfg.~1~`, `switch.cfg.~2~` and so on,
+    /// the newest with the highest number. More than none lets uploads replace files, and no upload may have such a
+    /// name itself. Defaults to 0.
+    #[must_use]
+    pub fn keep_versions(mut self, most: usize) -> Self {
+        let policy = self.policy();
+        policy.keep = most;
+        policy.overwrite |= most > 0;
+        self
+    }
+
+    fn policy(&mut self) -> &mut policy::Policy {
+        Arc::make_mut(&mut self.policy)
+    }
+
+    async fn open(&self, request: &Request, path: PathBuf) -> Result<Arc<open::Opened>, Refusal> {
+        match self.open_exactly(request, path.clone()).await {
+            Err(refusal) if self.may_ignore_case(request, &refusal) => {
+                let root = self.root.clone();
+                let found = smol::unblock(move || case::find(&root, &path)).await;
+                self.open_exactly(request, found.ok_or(refusal)?).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_exactly(&self, request: &Request, path: PathBuf) -> Result<Arc<open::Opened>, Refusal> {
+        if partial::is_partial(&path) {
+            return Err(Refusal::not_found().because("an upload that is not complete"));
+        }
+        self.files.open((&self.root, &self.path), path, request.received()).await
+    }
+
+    fn may_ignore_case(&self, request: &Request, refusal: &Refusal) -> bool {
+        (self.ignore_case || request.ignores_case()) && refusal.code() == ErrorCode::FILE_NOT_FOUND
     }
 }
 
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { root: _, path, files: _, uploads, policy } = self;
-        f.debug_struct("Directory").field("path", path).field("uploads", uploads).field("policy", policy).finish()
+        let Self { root: _, path, files: _, uploads, ignore_case: _, policy } = self;
+        f.debug_struct("Directory")
+            .field("path", path)
+            .field("uploads", uploads)
+            .field("policy", policy)
+            .finish_non_exhaustive()
     }
 }
 
@@ -99,11 +183,17 @@ impl Handler for Directory {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
         Box::pin(async {
             let path = relative_path(request);
-            if upload::is_partial(&path) {
-                return Err(Refusal::not_found().because("an upload that is not complete"));
-            }
-            let opened = self.files.open(&self.root, path).await?;
-            Ok(download::source(opened, chunk_size(request.options())))
+            let own = match self.policy.per_client {
+                true => self.open(request, policy::own_directory(request).join(&path)).await.ok(),
+                false => None,
+            };
+            let opened = match own {
+                Some(own) => own,
+                None => self.open(request, path).await?,
+            };
+            let origin = opened.origin.clone();
+            let source = download::source(opened, self.files.readers.clone(), chunk_size(request.options()));
+            Ok(source.with_origin(origin))
         })
     }
 
@@ -112,8 +202,7 @@ impl Handler for Directory {
             if !self.uploads {
                 return Err(Refusal::denied().because("uploads are off"));
             }
-            let path = relative_path(request);
-            upload::receive(self.root.clone(), path, self.policy, chunk_size(request.options()), data).await
+            upload::receive(self.root.clone(), request, &self.policy, chunk_size(request.options()), data).await
         })
     }
 

@@ -2,15 +2,9 @@
 
 mod answer;
 mod base;
-mod breaker;
-mod cache;
-mod fetch;
-mod gateway;
 mod identity;
-mod names;
-mod object;
 mod sharing;
-mod tls;
+pub(super) mod tls;
 mod upstream;
 mod validator;
 
@@ -21,9 +15,9 @@ use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use self::{
     base::Base,
-    gateway::{Gateway, Rules},
     upstream::{Ask, Settings, Upstream},
 };
+use super::shared::{CACHE, Gateway, Rules};
 use crate::{Error, Refusal, Request, Source, handler::Answer};
 
 const PRODUCT: &str = concat!("tuffet/", env!("CARGO_PKG_VERSION"));
@@ -46,7 +40,7 @@ const OWN: [HeaderName; 12] = [
 
 /// Reads files from an HTTP or HTTPS server, and takes no writes.
 ///
-/// An RRQ becomes a GET of the base followed by [`Request::path`]. `tsize` is known if the server sends a
+/// An RRQ becomes a GET of the base followed by [`Request::path`] and, if there is one, [`Request::query`]. `tsize` is known if the server sends a
 /// `Content-Length`. What the server answers becomes:
 ///
 /// | answer                               | for the peer                            |
@@ -59,10 +53,13 @@ const OWN: [HeaderName; 12] = [
 ///
 /// # Shared
 /// With a [cache](Self::cache), transfers of the same file share one GET, if the answer has a `Content-Length` and a
-/// strong `ETag` or a `Last-Modified`, and no `Cache-Control: private` or `no-store` and no `Vary: *`. What no transfer
-/// will soon get to is given up first, and is fetched again by a `Range` for those who find it gone. Nothing is fetched
-/// farther than 64 KiB beyond the foremost reader, and nothing when the
-/// last one has left.
+/// strong `ETag` or a `Last-Modified`, and no `Cache-Control: private` or `no-store` and no `Vary: *`. Nothing is
+/// fetched farther than 64 KiB beyond the foremost reader, and nothing when the last one has left.
+///
+/// A file may be larger than the cache. What few transfers are on the way to is given up first, and is fetched again by
+/// a `Range` for those who find it gone. So that this is seldom, the foremost wait for those behind when something
+/// between them would have to be given up, and those who come when the file's middle is gone wait for more of them: no
+/// longer than 1 s for each 32 KiB, and in all no longer than 1 s for each other transfer of the file and 10 s for all.
 ///
 /// An answer is good for its `max-age`, and for 1 s at least; then the next RRQ asks whether the file has changed.
 /// That there is no such file is [remembered](Self::remember_misses) for 5 s, of up to 1024 names. Who asks while
@@ -80,9 +77,10 @@ const OWN: [HeaderName; 12] = [
 ///
 /// # Bounded
 /// Beside the cache, a transfer holds at most two segments of 32 KiB. Each fetch, of which there is one for all readers
-/// that are near each other, costs two more and a connection, up to about 1 MiB of its buffers; with more than 16
-/// fetches at once they ask for pieces of 128 KiB, so that this is what their connections hold. A body that is not
-/// shared costs a connection for each transfer.
+/// that are near each other, costs two more and a connection, up to about 1 MiB of its buffers. With more than 8
+/// fetches at once they ask for pieces of 128 KiB, with more than 128 of 32 KiB, so that this is what their connections
+/// hold; this is so without a cache as well. A body that cannot come in pieces (no `Accept-Ranges`, or none of what
+/// sharing needs) costs a connection for each transfer.
 ///
 /// One handler has one pool of connections, shared by all threads. The proxies of the environment (`http_proxy`,
 /// `https_proxy`, `all_proxy`, `no_proxy`) are used unless [`direct`](Self::direct) is called.
@@ -102,7 +100,8 @@ const OWN: [HeaderName; 12] = [
 pub struct Http {
     settings: Settings,
     rules: Rules,
-    gateway: OnceLock<Result<Gateway, String>>,
+    identify: bool,
+    gateway: OnceLock<Result<Gateway<Upstream>, String>>,
 }
 
 impl Http {
@@ -117,7 +116,6 @@ impl Http {
         let base = Base::parse(url)?;
         let settings = Settings {
             connect_timeout: Duration::from_secs(5),
-            read_timeout: Duration::from_secs(20),
             redirects: 5,
             direct: false,
             headers: HeaderMap::from_iter([
@@ -127,9 +125,9 @@ impl Http {
             tls: tls::system(base.is_https()),
             base,
         };
-        let misses = Duration::from_secs(5);
-        let rules = Rules { cache: 0, misses, identify: false, stale_if_error: false };
-        Ok(Self { settings, rules, gateway: OnceLock::new() })
+        let (misses, silence) = (Duration::from_secs(5), Duration::from_secs(20));
+        let rules = Rules { cache: CACHE, misses, stale_if_error: false, silence };
+        Ok(Self { settings, rules, identify: false, gateway: OnceLock::new() })
     }
 
     /// How long a connection may take to be made, name resolution and TLS included. Defaults to 5 s.
@@ -142,7 +140,7 @@ impl Http {
     /// in which the client takes nothing does not count. Defaults to 20 s.
     #[must_use]
     pub fn read_timeout(self, limit: Duration) -> Self {
-        self.with(|http| http.settings.read_timeout = limit)
+        self.with(|http| http.rules.silence = limit)
     }
 
     /// How many redirects are followed, wherever they lead, but never from https to http. Defaults to 5.
@@ -184,11 +182,12 @@ impl Http {
     /// sent). What it answers then is for that client alone, unless its `Cache-Control` says `public`. Defaults to no.
     #[must_use]
     pub fn identify(self, yes: bool) -> Self {
-        self.with(|http| http.rules.identify = yes)
+        self.with(|http| http.identify = yes)
     }
 
     /// How many bytes of files are kept to be shared. With less than 32 KiB nothing is, and each RRQ is a GET of its
-    /// own. Defaults to 0, so that a router pays for nothing that it was not told to.
+    /// own. Defaults to 2 MiB, which a router has to spare; more of them cost the upstream less where many transfers of
+    /// one file begin within seconds, until all of it fits.
     #[must_use]
     pub fn cache(self, bytes: usize) -> Self {
         self.with(|http| http.rules.cache = bytes)
@@ -221,8 +220,11 @@ impl Http {
     async fn open(&self, request: &Request) -> Result<Source, Refusal> {
         let new = || Upstream::new(&self.settings).map(|upstream| Gateway::new(upstream, self.rules));
         let gateway = self.gateway.get_or_init(new).as_ref().map_err(|why| Refusal::internal().because(why))?;
-        let headers = if self.rules.identify { identity::headers(request) } else { HeaderMap::new() };
-        gateway.open(Ask { url: self.settings.base.join(request.path()), headers }).await
+        let headers = if self.identify { identity::headers(request) } else { HeaderMap::new() };
+        let mut url = self.settings.base.join(request.path());
+        url.set_query(request.query());
+        let origin = url.to_string();
+        Ok(gateway.open(Ask { url, headers }).await?.with_origin(origin))
     }
 }
 
@@ -242,7 +244,7 @@ impl fmt::Debug for Http {
         f.debug_struct("Http")
             .field("base", &self.settings.base.to_string())
             .field("connect_timeout", &self.settings.connect_timeout)
-            .field("read_timeout", &self.settings.read_timeout)
+            .field("read_timeout", &self.rules.silence)
             .field("redirects", &self.settings.redirects)
             .field("direct", &self.settings.direct)
             .field("cache", &self.rules.cache)

@@ -131,7 +131,10 @@ impl fmt::Debug for Memory {
 
 impl Handler for Memory {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
-        Box::pin(async { self.get(request.path()).map(Source::from).ok_or(Refusal::not_found()) })
+        Box::pin(async {
+            let bytes = self.get(request.path()).ok_or(Refusal::not_found())?;
+            Ok(Source::from(bytes).with_origin(format!("memory:{}", request.path())))
+        })
     }
 
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {

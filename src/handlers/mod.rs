@@ -2,24 +2,36 @@
 //!
 //! | handler | serves | feature |
 //! |---|---|---|
+//! | [`Bucket`] | the objects of a bucket of S3, Google or Azure, and takes uploads if told to | `object-store` |
 //! | [`Chain`] | what the first of several handlers has | |
 //! | [`Directory`] | the files of a directory, and takes uploads if told to | `directory` |
 //! | [`Http`] | the files below an HTTP(S) URL, shared and resumed | `http` |
 //! | [`Memory`] | files that it keeps in memory | |
+//! | [`Rewrite`] | what another handler has, by other names | `rules` |
 
+#[cfg(feature = "object-store")]
+mod bucket;
 mod chain;
 #[cfg(feature = "directory")]
 mod directory;
 #[cfg(feature = "http")]
 mod http;
 mod memory;
+#[cfg(feature = "rules")]
+mod rewrite;
+#[cfg(feature = "http")]
+mod shared;
 
+#[cfg(feature = "object-store")]
+pub use bucket::Bucket;
 pub use chain::Chain;
 #[cfg(feature = "directory")]
 pub use directory::Directory;
 #[cfg(feature = "http")]
 pub use http::Http;
 pub use memory::Memory;
+#[cfg(feature = "rules")]
+pub use rewrite::Rewrite;
 
 #[cfg(test)]
 mod testing {

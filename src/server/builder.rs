@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
-use super::{OnEnd, Server, Shared, listen::Ports, pulse::Pulse};
+use super::{OnEnd, Server, Shared, listen::Ports, period::Period, pulse::Pulse};
 use crate::{
     error::{Error, Refusal},
     handler::Handler,
     options::Limits,
-    stats::Record,
+    socket::Port,
+    stats::{Counter, Counters, Record, Registry},
     transfer::Timing,
 };
 
@@ -23,7 +24,9 @@ pub struct Builder {
     sockets: Vec<UdpSocket>,
     settings: Settings,
     handler: Box<dyn Handler>,
-    on_end: Option<OnEnd>,
+    on_end: Vec<OnEnd>,
+    period: Option<Period>,
+    counters: Vec<Counter>,
 }
 
 #[derive(Clone, Debug)]
@@ -36,29 +39,47 @@ pub(super) struct Settings {
     pub(super) port_range: Option<RangeInclusive<u16>>,
     /// For each shard.
     pub(super) max_transfers: usize,
+    /// For each shard; about half of the above if not set.
+    pub(super) max_transfers_per_client: Option<usize>,
+    /// In a second, for each shard; 0 is no limit.
+    pub(super) max_requests_per_client: u32,
     pub(super) max_upload: u64,
     pub(super) shards: usize,
     pub(super) drain: Duration,
     pub(super) batched: bool,
 }
 
-impl Default for Builder {
+impl Default for Settings {
     fn default() -> Self {
-        let settings = Settings {
+        Self {
             limits: Limits::default(),
             mtu: true,
             timing: Timing::default(),
             single_port: false,
             port_range: None,
             max_transfers: 10_000,
+            max_transfers_per_client: None,
+            max_requests_per_client: 1000,
             max_upload: u64::MAX,
             shards: 1,
             drain: Duration::from_secs(10),
             batched: true,
-        };
+        }
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
         let nothing = crate::read(async |_| Err::<&str, _>(Refusal::not_found()));
-        let (listen, sockets) = (Vec::new(), Vec::new());
-        Self { listen, sockets, settings, handler: Box::new(nothing), on_end: None }
+        Self {
+            listen: Vec::new(),
+            sockets: Vec::new(),
+            settings: Settings::default(),
+            handler: Box::new(nothing),
+            on_end: Vec::new(),
+            period: None,
+            counters: Vec::new(),
+        }
     }
 }
 
@@ -129,10 +150,30 @@ impl Builder {
         self
     }
 
-    /// Transfers at once, in each shard. Requests beyond are not answered, so that the clients try again. Defaults to
-    /// 10000.
+    /// Transfers at once, in each shard. Requests beyond are not answered, so that the clients try again; but a
+    /// transfer whose client has not answered for 2 s loses its place to them, so that forged requests cannot hold all
+    /// of them. Defaults to 10000.
     pub fn max_transfers(mut self, most: usize) -> Self {
         self.settings.max_transfers = most;
+        self
+    }
+
+    /// Transfers at once of one client address, in each shard. Requests beyond are not answered, so that the client
+    /// tries again. Defaults to half of [`max_transfers`](Self::max_transfers), and 100 at least: behind an address
+    /// translator or a container's bridge a whole room of machines has one address, and all it must leave is room for
+    /// the others.
+    pub fn max_transfers_per_client(mut self, most: usize) -> Self {
+        self.settings.max_transfers_per_client = Some(most);
+        self
+    }
+
+    /// Requests of one client address that are looked at in a second, in each shard, and ten times as many at once;
+    /// 0 is no limit. Others are not answered. Defaults to 1000, which a thousand machines behind one address reach
+    /// when each asks for eleven files within a second.
+    ///
+    /// It takes a fixed 32 KiB for each shard, however many addresses there are or are forged.
+    pub fn max_requests_per_client(mut self, per_second: u32) -> Self {
+        self.settings.max_requests_per_client = per_second;
         self
     }
 
@@ -161,9 +202,23 @@ impl Builder {
         self
     }
 
-    /// Called with the record of each transfer at its end, on the thread of its shard: it should be quick.
+    /// Called with the record of each transfer at its end, on the thread of its shard: it should be quick. May be
+    /// called again for more hooks.
     pub fn on_end(mut self, hook: impl Fn(&Record) + Send + Sync + 'static) -> Self {
-        self.on_end = Some(Box::new(hook));
+        self.on_end.push(Box::new(hook));
+        self
+    }
+
+    /// Called once in each period with what was counted in it, on a thread of its own, and a last time when
+    /// [`Server::run`] ends: nothing is counted twice or left out. 60 s are a good period. Defaults to no hook.
+    pub fn on_period(mut self, period: Duration, hook: impl Fn(&Counters) + Send + 'static) -> Self {
+        self.period = Some(Period::new(period, hook));
+        self
+    }
+
+    /// Delivers a counter of your own with the server's. May be called again for more; those of one name are one.
+    pub fn counter(mut self, counter: &Counter) -> Self {
+        self.counters.push(counter.clone());
         self
     }
 
@@ -173,7 +228,7 @@ impl Builder {
     /// [`Error::Bind`] with the address that could not be had, [`Error::Config`] for a [`socket`](Self::socket) that
     /// does not fit.
     pub fn bind(self) -> Result<Server, Error> {
-        let Self { mut listen, sockets, settings, handler, on_end } = self;
+        let Self { mut listen, sockets, settings, handler, on_end, period, counters } = self;
         let anywhere = listen.is_empty() && sockets.is_empty();
         if anywhere {
             listen = vec![(Ipv4Addr::UNSPECIFIED, 69).into(), (Ipv6Addr::UNSPECIFIED, 69).into()];
@@ -186,9 +241,12 @@ impl Builder {
             shards.push(Ports::bind(&addrs, Vec::new(), &settings, false, &mut warnings)?);
         }
         let (phase, wakers) = (AtomicU8::new(super::Phase::Serving as u8), Mutex::default());
-        let shared =
-            Shared { settings, handler, on_end, registry: Arc::default(), phase, pulse: Pulse::default(), wakers };
-        Ok(Server { shards, addrs, warnings, shared: Arc::new(shared) })
+        let own = shards.iter().flat_map(Ports::all).collect();
+        let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
+        let registry = Arc::new(Registry::new(counters, drops));
+        let pulse = Pulse::default();
+        let shared = Shared { settings, handler, on_end, registry, own, phase, pulse, wakers };
+        Ok(Server { shards, addrs, warnings, period, shared: Arc::new(shared) })
     }
 }
 

@@ -70,6 +70,10 @@ impl Ports {
         self.listeners.iter().map(|listener| self.ports[listener.port].local()).collect()
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        self.ports.iter().map(Port::local)
+    }
+
     fn pool(&mut self, listener: usize, settings: &Settings) -> Result<Vec<usize>, Error> {
         let port = self.listeners[listener].port;
         let ip = self.ports[port].local().ip();

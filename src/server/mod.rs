@@ -1,9 +1,11 @@
 //! The server: [`Builder`], [`Server`], [`Handle`].
 
+mod admission;
 mod builder;
 #[cfg(target_os = "linux")]
 mod fast;
 mod listen;
+mod period;
 mod plain;
 mod pulse;
 mod recent;
@@ -26,14 +28,21 @@ pub use builder::Builder;
 use crate::{
     error::Error,
     handler::{Handler, Request},
-    stats::{Record, Registry, Snapshot},
+    stats::{Counter, Counters, Record, Registry, Snapshot, Unanswered},
 };
 use builder::Settings;
 use listen::Ports;
+use period::Period;
 use pulse::Pulse;
 use shard::Shard;
 
 /// A server whose sockets are bound.
+///
+/// # Forged addresses
+/// A request may bear the address of somebody else. Before anything has come from there, the server sends one block of
+/// 512 bytes, or an OACK, three times at most, and once more for each repeated request: 1632 bytes with IP headers for
+/// an RRQ of 38, which is 43 times as much, and three times as much if it asks for any option. A window is sent only
+/// when the OACK was acknowledged. [`Builder::max_requests_per_client`] bounds how often that can be had.
 ///
 /// ```
 /// use tuffet::{Server, read};
@@ -54,6 +63,7 @@ pub struct Server {
     shards: Vec<Ports>,
     addrs: Vec<SocketAddr>,
     warnings: Vec<String>,
+    period: Option<Period>,
     shared: Arc<Shared>,
 }
 
@@ -65,8 +75,10 @@ pub struct Handle(Arc<Shared>);
 struct Shared {
     settings: Settings,
     handler: Box<dyn Handler>,
-    on_end: Option<OnEnd>,
+    on_end: Vec<OnEnd>,
     registry: Arc<Registry>,
+    /// The addresses of all sockets of all shards.
+    own: Vec<SocketAddr>,
     phase: AtomicU8,
     pulse: Pulse,
     /// The shards' loops, to be woken when the phase changes.
@@ -110,6 +122,7 @@ impl Server {
     /// [`Error::Io`] if a socket fails for good, or a thread cannot be started.
     pub fn run(self) -> Result<(), Error> {
         let shared = self.shared;
+        let _period = self.period.map(|period| period.begin(shared.registry.clone())).transpose()?;
         let mut shards = self.shards.into_iter();
         let first = shards.next();
         let mut threads = Vec::new();
@@ -125,6 +138,7 @@ impl Server {
             let other = thread.join().unwrap_or_else(|_| Err(std::io::Error::other("a shard panicked").into()));
             result = result.and(other);
         }
+        shared.handler.close();
         result
     }
 }
@@ -151,6 +165,22 @@ impl Handle {
     /// The transfers that are running, oldest first.
     pub fn transfers(&self) -> Vec<Snapshot> {
         self.0.registry.snapshots()
+    }
+
+    /// Clients that were not answered, because of a limit or because the server stops: the last 32 of them, the last one
+    /// first.
+    pub fn unanswered(&self) -> Vec<Unanswered> {
+        self.0.registry.unanswered()
+    }
+
+    /// What the server has done since it began.
+    pub fn counters(&self) -> Counters {
+        self.0.registry.counters()
+    }
+
+    /// The counters that were added by [`Builder::counter`].
+    pub fn own_counters(&self) -> &[Counter] {
+        self.0.registry.own()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is remembered of those who have no transfer: those who just had one, and how many were answered.
+//! What is remembered of those who have no transfer any more.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -52,34 +52,6 @@ impl Recent {
     }
 }
 
-/// A token bucket.
-pub(super) struct Bucket {
-    tokens: f64,
-    filled: Option<Instant>,
-}
-
-impl Bucket {
-    const SIZE: f64 = 100.0;
-    const PER_SECOND: f64 = 50.0;
-
-    pub(super) fn take(&mut self, now: Instant) -> bool {
-        let since = self.filled.map_or(Duration::ZERO, |filled| now.saturating_duration_since(filled));
-        self.filled = Some(now);
-        self.tokens = (self.tokens + since.as_secs_f64() * Self::PER_SECOND).min(Self::SIZE);
-        let any = self.tokens >= 1.0;
-        if any {
-            self.tokens -= 1.0;
-        }
-        any
-    }
-}
-
-impl Default for Bucket {
-    fn default() -> Self {
-        Self { tokens: Self::SIZE, filled: None }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,12 +70,5 @@ mod tests {
         assert_eq!(recent.find(&key(1), start + MEMORY), None);
         recent.insert(key(2), None, start + MEMORY);
         assert_eq!(recent.ended.len(), 1);
-    }
-
-    #[test]
-    fn a_bucket_empties_and_fills() {
-        let (mut bucket, start) = (Bucket::default(), Instant::now());
-        assert_eq!((0..1000).filter(|_| bucket.take(start)).count(), 100);
-        assert_eq!((0..1000).filter(|_| bucket.take(start + Duration::from_secs(1))).count(), 50);
     }
 }

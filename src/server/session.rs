@@ -15,7 +15,7 @@ use super::shard::{Key, Shard};
 use crate::{
     driver::{
         self, Wire,
-        feed::{Feed, Upload, caught},
+        feed::{Feed, Upload, caught, caught_now},
         mailbox::Mailbox,
     },
     error::{ErrorCode, Refusal},
@@ -41,6 +41,8 @@ pub(super) struct Session {
     /// Largest blksize for this client.
     pub(super) blksize: u16,
     pub(super) began: Instant,
+    /// When the first packet went out, if the handler has come that far.
+    pub(super) answered: Cell<Option<Instant>>,
     /// When the peer was last heard, if it has answered.
     pub(super) heard: Cell<Option<Instant>>,
     pub(super) mailbox: Rc<Mailbox>,
@@ -53,8 +55,7 @@ pub(super) type Asked = (usize, SocketAddr, Option<IpAddr>);
 struct End {
     outcome: Outcome,
     progress: Progress,
-    /// Of the file, where it is known.
-    size: Option<u64>,
+    origin: Option<Arc<str>>,
     granted: Options,
     last_ack: Option<u16>,
 }
@@ -62,12 +63,14 @@ struct End {
 impl Session {
     pub(super) async fn run(self: Rc<Self>, shard: Rc<Shard>) {
         let started = SystemTime::now();
-        let (path, end) = match Request::new(self.key.1, self.local, self.request.clone()) {
+        let filename = String::from_utf8_lossy(&self.request.filename).into_owned();
+        let request = Request::new(self.key.1, self.local, self.request.clone());
+        let path = request.as_ref().map_or(filename.as_str(), Request::path).to_owned();
+        let live = shard.shared.registry.register(self.key.1, path.clone(), self.direction, self.began);
+        let end = match request {
             Ok(request) => {
-                let path = request.path().to_owned();
-                let registry = &shard.shared.registry;
-                let live = registry.register(self.key.1, path.clone(), self.direction, self.began);
-                let line = Line { shard: &shard, session: &self, live };
+                let request = request.received_at(self.began);
+                let line = Line { shard: &shard, session: &self, live: &live };
                 let end = caught(async {
                     let end = match self.direction {
                         Direction::Read => line.read(&request).await,
@@ -76,12 +79,11 @@ impl Session {
                     Ok(end.unwrap_or_else(End::from))
                 });
                 // What panics here is the end of the user's side: a destructor.
-                (path, end.await.unwrap_or_else(|refusal| Outcome::Failed(refusal).into()))
+                end.await.unwrap_or_else(|refusal| Outcome::Failed(refusal).into())
             }
             Err(refusal) => {
-                let path = String::from_utf8_lossy(&self.request.filename).into_owned();
-                shard.refuse(self.key, self.from, &refusal);
-                (path, Outcome::Refused(refusal).into())
+                shard.refuse_request(self.key, self.from, &refusal);
+                Outcome::Refused(refusal).into()
             }
         };
         let received = end.outcome == Outcome::Complete && self.direction == Direction::Write;
@@ -92,16 +94,20 @@ impl Session {
             progress: &end.progress,
             asked: &self.request.options,
             granted: &end.granted,
-            size: end.size,
+            size: live.size(),
             single_port: shard.shared.settings.single_port,
         });
         let record = Record {
+            id: live.id(),
             peer: self.key.1,
             local: self.local,
+            filename,
             path,
+            origin: end.origin,
             direction: self.direction,
             outcome: end.outcome,
             bytes: end.progress.bytes,
+            size: live.size(),
             started,
             duration: self.began.elapsed(),
             asked: self.request.options.clone(),
@@ -110,18 +116,18 @@ impl Session {
             acked: end.progress.acked,
             retransmits: end.progress.retransmits,
             blksize: end.progress.agreed.blksize(),
+            windowsize: end.progress.agreed.windowsize(),
             hint,
         };
-        match record.outcome {
-            Outcome::Probe => log::debug!("{record}"),
-            _ => log::info!("{record}"),
-        }
+        let level = if record.outcome == Outcome::Probe { log::Level::Debug } else { log::Level::Info };
+        log::log!(target: "tuffet::transfers", level, "{record}");
         if let Some(hint) = &record.hint {
             log::info!("{}: {hint}", record.peer);
         }
-        if let Some(hook) = &shard.shared.on_end {
+        for hook in &shard.shared.on_end {
             hook(&record);
         }
+        live.end(&record);
     }
 }
 
@@ -129,7 +135,7 @@ impl Session {
 impl From<Outcome> for End {
     fn from(outcome: Outcome) -> Self {
         let progress = Progress::new(Agreed::plain(Mode::Octet));
-        Self { outcome, progress, size: None, granted: Options::new(), last_ack: None }
+        Self { outcome, progress, origin: None, granted: Options::new(), last_ack: None }
     }
 }
 
@@ -137,22 +143,23 @@ impl From<Outcome> for End {
 struct Line<'a> {
     shard: &'a Shard,
     session: &'a Session,
-    live: Registered,
+    live: &'a Registered,
 }
 
 impl Line<'_> {
     async fn read(&self, request: &Request) -> Result<End, Outcome> {
         let handler = &self.shard.shared.handler;
         let source = self.opened(caught(async { handler.read(request).await })).await?;
-        let (agreed, oack) = self.answer(source.size());
+        let (agreed, oack) = self.answer(request, source.size())?;
         self.live.set_size(source.size());
+        let origin = source.shared_origin();
         let transfer = Transfer::send(oack.clone(), agreed, self.shard.shared.settings.timing);
-        let size = source.size();
-        Ok(End { size, ..self.drive(transfer, Feed::Read(source), oack).await })
+        let end = self.drive(transfer, Feed::Read(source), oack).await;
+        Ok(End { origin, ..end })
     }
 
     async fn write(&self, request: &Request) -> Result<End, Outcome> {
-        let (agreed, oack) = self.answer(None);
+        let (agreed, oack) = self.answer(request, None)?;
         let most = self.shard.shared.settings.max_upload;
         if agreed.tsize().is_some_and(|size| size > most) {
             return Err(self.refuse(Refusal::too_big()));
@@ -165,12 +172,14 @@ impl Line<'_> {
         Ok(self.drive(transfer, Feed::Write(upload), oack).await)
     }
 
-    fn answer(&self, size: Option<u64>) -> (Agreed, Options) {
-        let packet::Request { mode, options, .. } = &*self.session.request;
-        let limits = options::Limits { blksize: self.session.blksize, ..self.shard.shared.settings.limits.clone() };
-        let (agreed, oack) = options::answer(options, self.session.direction, *mode, &limits, size);
+    fn answer(&self, request: &Request, size: Option<u64>) -> Result<(Agreed, Options), Outcome> {
+        let (options, direction) = (request.options(), self.session.direction);
+        let mut limits = options::Limits { blksize: self.session.blksize, ..self.shard.shared.settings.limits.clone() };
+        let limited = caught_now(|| self.shard.shared.handler.limit(request, direction, &mut limits));
+        limited.map_err(|refusal| self.refuse(refusal))?;
+        let (agreed, oack) = options::answer(options, direction, request.mode(), &limits, size);
         log::debug!("{}: asked for {options}, granted {oack}", self.session.key.1);
-        (agreed, oack)
+        Ok((agreed, oack))
     }
 
     /// Waits for the handler, for as long as the client does.
@@ -187,7 +196,10 @@ impl Line<'_> {
                     Event::Packet(Packet::Error { code, message }) => {
                         return Poll::Ready(Err(Outcome::Aborted { code, message }));
                     }
-                    Event::Failed(refusal) => return Poll::Ready(Err(self.refuse(refusal))),
+                    Event::Stop => {
+                        self.refuse(Refusal::stopping());
+                        return Poll::Ready(Err(Outcome::Stopped));
+                    }
                     Event::Timeout => {
                         let refusal = Refusal::internal().because("the handler had no answer for too long");
                         return Poll::Ready(Err(self.refuse(refusal)));
@@ -204,12 +216,12 @@ impl Line<'_> {
 
     async fn drive(&self, mut transfer: Transfer, mut feed: Feed<'_>, granted: Options) -> End {
         let (outcome, last_ack) = driver::run(self, &mut transfer, &mut feed).await;
-        End { outcome, progress: transfer.progress(), size: None, granted, last_ack }
+        End { outcome, progress: transfer.progress(), origin: None, granted, last_ack }
     }
 
     /// Says no before the transfer has begun.
     fn refuse(&self, refusal: Refusal) -> Outcome {
-        self.shard.refuse(self.session.key, self.session.from, &refusal);
+        self.shard.refuse_request(self.session.key, self.session.from, &refusal);
         if refusal.code() == ErrorCode::NOT_DEFINED && refusal.packet().is_some() {
             Outcome::Failed(refusal)
         } else {
@@ -220,6 +232,9 @@ impl Line<'_> {
 
 impl Wire for Line<'_> {
     fn send(&self, packet: &Packet) {
+        if self.session.answered.get().is_none() {
+            self.session.answered.set(Some(self.shard.now()));
+        }
         self.shard.send(self.session.key.0, Outgoing::new(self.session.key.1, self.session.from, packet));
     }
 

@@ -18,10 +18,11 @@ use smol::LocalExecutor;
 use super::fast;
 use super::{
     Phase, Shared,
+    admission::{Admission, Dropped, is_client},
     listen::{Listener, Ports},
     plain,
     pulse::Beat,
-    recent::{Bucket, Recent},
+    recent::Recent,
     session::{Asked, Session},
 };
 #[cfg(target_os = "linux")]
@@ -32,16 +33,20 @@ use crate::{
     options::Direction,
     packet::{self, Malformed, Packet},
     socket::{Envelope, Inbox, Outgoing, Port, mtu::Mtus},
+    stats::Tally,
 };
 
 /// Who is still heard has not been reset: its request is an old one. Who has been reset asks again.
 const QUIET: Duration = Duration::from_secs(1);
+
+const REPLACED: &str = "replaced by a new request of the same client";
 
 /// What datagrams of a transfer are known by: the socket and the peer.
 pub(super) type Key = (usize, SocketAddr);
 
 pub(super) struct Shard {
     pub(super) shared: Arc<Shared>,
+    tally: Arc<Tally>,
     beat: Beat,
     /// Not owned: its tasks own the shard.
     executor: Weak<LocalExecutor<'static>>,
@@ -52,8 +57,7 @@ pub(super) struct Shard {
     /// The same sessions by the request that they answer.
     requests: RefCell<HashMap<Asked, Rc<Session>>>,
     recent: RefCell<Recent>,
-    /// For ERRORs to those who have no transfer.
-    strangers: RefCell<Bucket>,
+    admission: RefCell<Admission>,
     timers: RefCell<Timers>,
     mtus: RefCell<Mtus>,
     now: Cell<Instant>,
@@ -67,6 +71,8 @@ impl Shard {
         let Ports { ports, listeners } = ports;
         let executor = Rc::new(LocalExecutor::new());
         let shard = Rc::new(Self {
+            admission: Admission::new(&shared.settings).into(),
+            tally: shared.registry.tally(),
             beat: shared.pulse.join(),
             shared,
             executor: Rc::downgrade(&executor),
@@ -76,7 +82,6 @@ impl Shard {
             sessions: RefCell::default(),
             requests: RefCell::default(),
             recent: RefCell::default(),
-            strangers: RefCell::default(),
             timers: RefCell::default(),
             mtus: RefCell::default(),
             now: Cell::new(Instant::now()),
@@ -130,6 +135,7 @@ impl Shard {
 
     /// Hands what was received by a port to the transfers.
     pub(super) fn deliver(self: &Rc<Self>, port: usize, inbox: &Inbox) {
+        self.tally.received.add(inbox.len() as u64);
         for (envelope, bytes) in inbox.datagrams() {
             self.route(port, envelope, bytes);
         }
@@ -142,7 +148,7 @@ impl Shard {
         match (Packet::decode(bytes), listener) {
             (Ok(Packet::Rrq(request)), Some(listener)) => self.request(listener, envelope, Direction::Read, request),
             (Ok(Packet::Wrq(request)), Some(listener)) => self.request(listener, envelope, Direction::Write, request),
-            (Ok(Packet::Rrq(_) | Packet::Wrq(_)), None) => {}
+            (Ok(Packet::Rrq(_) | Packet::Wrq(_)), None) => self.tally.strangers.add(1),
             (Ok(packet), _) => {
                 let session = self.sessions.borrow().get(&key).cloned();
                 match session {
@@ -155,9 +161,10 @@ impl Shard {
             }
             (Err(malformed), listener) => {
                 log::debug!("{}: {malformed}", envelope.peer);
+                self.tally.malformed.add(1);
                 let is_request = matches!(malformed, Malformed::Filename | Malformed::Mode);
-                if is_request && listener.is_some() && self.strangers.borrow_mut().take(self.now()) {
-                    self.refuse(key, self.source(port, &envelope), &Refusal::bad_request());
+                if is_request && listener.is_some() {
+                    self.refuse_stranger(key, &envelope, &Refusal::bad_request());
                 }
             }
         }
@@ -170,29 +177,36 @@ impl Shard {
         direction: Direction,
         request: packet::Request,
     ) {
+        self.tally.requests.add(1);
+        if let Err(dropped) = self.admit_request(&envelope) {
+            return self.leave_unanswered(envelope.peer, dropped);
+        }
         let asked = (listener.port, envelope.peer, envelope.local);
         let earlier = self.requests.borrow().get(&asked).cloned();
         if let Some(earlier) = earlier {
             if earlier.direction == direction && *earlier.request == request {
-                match earlier.heard.get() {
-                    None => return earlier.mailbox.post_repeat(),
+                let is_old = match earlier.heard.get() {
+                    None => {
+                        earlier.mailbox.post_repeat();
+                        true
+                    }
                     // It was sent before the first ACK, and waited longer in the queue of its socket.
-                    Some(at) if self.now().saturating_duration_since(at) < QUIET => return,
-                    Some(_) => {}
+                    Some(at) => self.now().saturating_duration_since(at) < QUIET,
+                };
+                if is_old {
+                    return self.tally.repeated.add(1);
                 }
             }
-            self.replace(&earlier);
+            self.close(&earlier, REPLACED);
         }
-        let full = self.sessions.borrow().len() >= self.shared.settings.max_transfers;
-        if full || self.shared.phase() > Phase::Serving || envelope.peer.port() == 0 {
-            log::debug!("{}: not answered: {}", envelope.peer, if full { "too many transfers" } else { "stopping" });
-            return;
+        if let Err(dropped) = self.admit_transfer(envelope.peer.ip()) {
+            return self.leave_unanswered(envelope.peer, dropped);
         }
         let key = (self.draw(listener, envelope.peer), envelope.peer);
         // The same client has asked at another address of ours, and drew the same port.
         let other = self.sessions.borrow().get(&key).cloned();
         if let Some(other) = other {
-            self.replace(&other);
+            self.close(&other, REPLACED);
         }
         let bound = self.ports[listener.port].local();
         let settings = &self.shared.settings;
@@ -208,13 +222,58 @@ impl Shard {
                 false => settings.limits.blksize,
             },
             began: self.now(),
+            answered: Cell::new(None),
             heard: Cell::new(None),
             mailbox: Rc::default(),
         });
+        self.admission.borrow_mut().began(envelope.peer.ip());
         self.sessions.borrow_mut().insert(key, session.clone());
         self.requests.borrow_mut().insert(asked, session.clone());
         if let Some(executor) = self.executor.upgrade() {
             executor.spawn(session.run(self.clone())).detach();
+        }
+    }
+
+    fn leave_unanswered(&self, peer: SocketAddr, dropped: Dropped) {
+        drop_silently(peer, dropped);
+        self.shared.registry.turn_away(peer.ip(), dropped.reason(), self.now());
+        match dropped {
+            Dropped::Source | Dropped::Stopping => self.tally.unanswered.add(1),
+            _ => self.tally.over_limit.add(1),
+        }
+    }
+
+    fn admit_request(&self, envelope: &Envelope) -> Result<(), Dropped> {
+        if !is_client(envelope.peer, envelope.local, &self.shared.own) {
+            return Err(Dropped::Source);
+        }
+        self.admission.borrow_mut().request(envelope.peer.ip(), self.now())
+    }
+
+    fn admit_transfer(&self, peer: IpAddr) -> Result<(), Dropped> {
+        if self.shared.phase() > Phase::Serving {
+            return Err(Dropped::Stopping);
+        }
+        let room = || self.admission.borrow().room(peer, self.sessions.borrow().len());
+        match room() {
+            Err(Dropped::Full) => {
+                self.make_room();
+                room()
+            }
+            other => other,
+        }
+    }
+
+    /// Ends the transfers whose clients have been silent since their first packet.
+    fn make_room(&self) {
+        let Some(since) = self.admission.borrow_mut().sweep(self.now()) else { return };
+        // Who waits for a slow handler could not answer yet.
+        let is_silent = |session: &&Rc<Session>| {
+            session.heard.get().is_none() && session.answered.get().is_some_and(|at| at <= since)
+        };
+        let silent: Vec<_> = self.sessions.borrow().values().filter(is_silent).cloned().collect();
+        for session in silent {
+            self.close(&session, "nobody has answered, and others wait");
         }
     }
 
@@ -230,21 +289,25 @@ impl Shard {
         pool[any..].iter().chain(&pool[..any]).copied().min_by_key(last_use).unwrap_or(pool[any])
     }
 
-    /// The client of this session has begun something else. What is still on its way is no stranger's.
-    fn replace(&self, session: &Rc<Session>) {
+    /// To this session it is as if its client had left. What is still on its way is no stranger's.
+    fn close(&self, session: &Session, why: &'static str) {
         self.forget(session);
         self.recent.borrow_mut().insert(session.key, None, self.now());
-        session.mailbox.post_replaced();
+        session.mailbox.post_closed(why);
     }
 
     fn forget(&self, session: &Session) {
-        fn remove<K: std::hash::Hash + Eq>(map: &RefCell<HashMap<K, Rc<Session>>>, key: &K, session: &Session) {
+        fn remove<K: std::hash::Hash + Eq>(map: &RefCell<HashMap<K, Rc<Session>>>, key: &K, session: &Session) -> bool {
             let mut map = map.borrow_mut();
-            if map.get(key).is_some_and(|found| std::ptr::eq(&**found, session)) {
+            let is_there = map.get(key).is_some_and(|found| std::ptr::eq(&**found, session));
+            if is_there {
                 map.remove(key);
             }
+            is_there
         }
-        remove(&self.sessions, &session.key, session);
+        if remove(&self.sessions, &session.key, session) {
+            self.admission.borrow_mut().ended(session.key.1.ip());
+        }
         remove(&self.requests, &session.asked, session);
     }
 
@@ -262,7 +325,9 @@ impl Shard {
     /// A packet of nobody's transfer (RFC 1350 section 4), or of one that has just ended.
     fn answer_stranger(&self, key: Key, envelope: &Envelope, packet: &Packet) {
         let from = self.source(key.0, envelope);
-        match (self.recent.borrow().find(&key, self.now()), packet) {
+        let recent = self.recent.borrow().find(&key, self.now());
+        self.tally.strangers.add(recent.is_none().into());
+        match (recent, packet) {
             (Some(Some(last_ack)), Packet::Data { block, .. }) if *block == last_ack => {
                 self.send(key.0, Outgoing::new(key.1, from, &Packet::Ack(last_ack)));
             }
@@ -271,15 +336,36 @@ impl Shard {
             (None, _) if self.recent.borrow().may_have_forgotten(self.now()) => {}
             (None, Packet::Data { .. } | Packet::Ack(_)) => {
                 let is_pool = self.listeners.iter().any(|listener| listener.pool.contains(&key.0));
-                if is_pool && self.strangers.borrow_mut().take(self.now()) {
-                    self.refuse(key, from, &Refusal::unknown_tid());
+                if is_pool {
+                    self.refuse_stranger(key, envelope, &Refusal::unknown_tid());
                 }
             }
             (None, _) => {}
         }
     }
 
-    pub(super) fn refuse(&self, key: Key, from: Option<IpAddr>, refusal: &Refusal) {
+    fn refuse_stranger(&self, key: Key, envelope: &Envelope, refusal: &Refusal) {
+        if !is_client(key.1, envelope.local, &self.shared.own) {
+            return drop_silently(key.1, Dropped::Source);
+        }
+        match self.admission.borrow_mut().stranger(self.now()) {
+            Ok(()) => self.refuse(key, self.source(key.0, envelope), refusal),
+            Err(dropped) => drop_silently(key.1, dropped),
+        }
+    }
+
+    /// Says no to a request that has no transfer yet.
+    pub(super) fn refuse_request(&self, key: Key, from: Option<IpAddr>, refusal: &Refusal) {
+        if refusal.packet().is_none() {
+            return;
+        }
+        match self.admission.borrow_mut().refusal(self.now()) {
+            Ok(()) => self.refuse(key, from, refusal),
+            Err(dropped) => drop_silently(key.1, dropped),
+        }
+    }
+
+    fn refuse(&self, key: Key, from: Option<IpAddr>, refusal: &Refusal) {
         if let Some(error) = refusal.packet() {
             self.send(key.0, Outgoing::new(key.1, from, &error));
         }
@@ -309,7 +395,9 @@ impl Shard {
         for (port, outbox) in self.ports.iter().zip(&self.outboxes) {
             let mut queue = outbox.queue.borrow_mut();
             if !queue.is_empty() && !outbox.full.get() {
+                let waiting = queue.len();
                 port.send(&mut queue);
+                self.tally.sent.add((waiting - queue.len()) as u64);
                 outbox.full.set(!queue.is_empty());
             }
         }
@@ -334,6 +422,18 @@ impl Shard {
     pub(super) fn is_idle(&self) -> bool {
         self.sessions.borrow().is_empty()
     }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        // The sockets take their counts of what was dropped with them.
+        self.shared.registry.dropped();
+    }
+}
+
+/// Who sent this gets no answer. Who watches for a flood looks here.
+fn drop_silently(peer: SocketAddr, dropped: Dropped) {
+    log::debug!("{peer}: not answered: {dropped}");
 }
 
 /// What a loop does after a batch.

@@ -62,6 +62,19 @@ fn set(socket: &impl AsRawFd, level: c_int, name: c_int, value: c_int) -> io::Re
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Datagrams that the kernel has dropped before this socket, as a rule because its buffer was full. Reckoned when it is
+/// asked: SO_RXQ_OVFL would cost something with each datagram, and tell nothing before the next one.
+pub(super) fn dropped(socket: &impl AsRawFd) -> Option<u32> {
+    const DROPS: usize = 8;
+    let mut counts = [0_u32; DROPS + 1];
+    let mut size = mem::size_of_val(&counts) as socklen_t;
+    let (fd, into) = (socket.as_raw_fd(), counts.as_mut_ptr().cast());
+    // SAFETY: `counts` and `size` live until after the call; the kernel writes `size` bytes at most, and any bytes are
+    // numbers.
+    let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, into, &raw mut size) };
+    (result == 0 && size as usize == mem::size_of_val(&counts)).then_some(counts[DROPS])
+}
+
 pub(super) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
     let mut names = [MaybeUninit::<Name>::uninit(); BATCH];
     let mut controls = [MaybeUninit::<Control>::uninit(); BATCH];

@@ -20,7 +20,7 @@ use std::{
     collections::VecDeque,
     io::{self, ErrorKind as Kind},
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, ready},
 };
 
@@ -68,6 +68,16 @@ pub(crate) struct Outgoing {
     pub(crate) from: Option<IpAddr>,
     header: [u8; 4],
     payload: Bytes,
+}
+
+/// How many datagrams the system has dropped before a socket, for those who watch from elsewhere: it does not keep the
+/// socket open.
+#[derive(Debug)]
+pub(crate) struct Drops {
+    socket: Weak<UdpSocket>,
+    /// What the system said last; it counts in 32 bits.
+    last: u32,
+    sum: u64,
 }
 
 /// Where a received datagram came from, and where it went.
@@ -142,6 +152,10 @@ impl Port {
 
     pub(crate) fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    pub(crate) fn drops(&self) -> Drops {
+        Drops { socket: Arc::downgrade(&self.socket), last: 0, sum: 0 }
     }
 
     /// Whether it gets IPv4 as well, with addresses that are none of IPv4's.
@@ -240,6 +254,20 @@ impl Outgoing {
     }
 }
 
+impl Drops {
+    /// As many as until now, or until the socket was closed if that is what was asked last.
+    pub(crate) fn count(&mut self) -> u64 {
+        #[cfg(target_os = "linux")]
+        if let Some(count) = self.socket.upgrade().and_then(|socket| linux::dropped(&*socket)) {
+            self.sum += u64::from(count.wrapping_sub(self.last));
+            self.last = count;
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (&self.socket, self.last);
+        self.sum
+    }
+}
+
 impl Inbox {
     pub(crate) fn new() -> Self {
         Self {
@@ -256,6 +284,10 @@ impl Inbox {
     #[cfg(target_os = "linux")]
     pub(crate) fn is_full(&self) -> bool {
         self.envelopes.len() == self.asked
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.envelopes.len()
     }
 
     pub(crate) fn datagrams(&self) -> impl Iterator<Item = (Envelope, &[u8])> {

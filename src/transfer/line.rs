@@ -11,6 +11,9 @@ use bytes::Bytes;
 use super::{Event, Outcome, Progress, Step, Timing, Want, coroutine::Co, rto::Rto};
 use crate::{error::Refusal, options::Agreed, packet::Packet};
 
+/// How often a server sends its first packet to who has not answered, unless it is asked again. A request may bear the
+/// address of somebody else, who would get all of them.
+const UNANSWERED: u32 = 3;
 /// Short enough to be added to any time.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -25,6 +28,12 @@ pub(super) struct Line {
     asked_at: Instant,
     /// Whether what is out went out only once, so that its answer measures a round trip (Karn).
     once: bool,
+    /// Whether the peer has ever answered.
+    pub(super) heard: bool,
+    /// How often more a packet may go out unasked while the peer has not answered.
+    unanswered: u32,
+    /// Whether this side ends.
+    stopped: bool,
     progress: Rc<Cell<Progress>>,
 }
 
@@ -43,11 +52,14 @@ pub(super) enum Heard {
 }
 
 impl Line {
-    pub(super) fn new(co: Co, now: Instant, timing: Timing, progress: Rc<Cell<Progress>>) -> Self {
+    /// `serves`: it was the peer who asked.
+    pub(super) fn new(co: Co, now: Instant, timing: Timing, serves: bool, progress: Rc<Cell<Progress>>) -> Self {
+        let unanswered = if serves { UNANSWERED - 1 } else { u32::MAX };
         let ceiling = progress.get().agreed.timeout().unwrap_or(timing.timeout);
         let rto = Rto::new(ceiling);
         let timing = Timing { patience: timing.patience.min(FOR_EVER), ..timing };
-        Self { co, timing, rto, now, progressed_at: now, asked_at: now, once: true, progress }
+        let (asked_at, progressed_at, once, heard, stopped) = (now, now, true, false, false);
+        Self { co, timing, rto, now, progressed_at, asked_at, once, heard, unanswered, stopped, progress }
     }
 
     /// What is agreed holds from here on.
@@ -83,8 +95,9 @@ impl Line {
     pub(super) async fn wait(&mut self, want: Want, asking: bool) -> Heard {
         loop {
             let patient_until = self.progressed_at + self.timing.patience;
+            let asks_again = asking && (self.heard || self.unanswered > 0);
             let due = self.due();
-            let deadline = if asking { due.min(patient_until) } else { patient_until };
+            let deadline = if asks_again { due.min(patient_until) } else { patient_until };
             let (now, event) = self.co.step(Step::Wait(want, deadline)).await;
             self.now = now;
             return match event {
@@ -106,8 +119,13 @@ impl Line {
                     Heard::Ready
                 }
                 Event::Failed(refusal) => Heard::Failed(refusal),
+                Event::Stop => {
+                    self.stopped = true;
+                    Heard::Failed(Refusal::stopping())
+                }
                 Event::Timeout if now >= patient_until => Heard::Silence,
-                Event::Timeout if asking && now >= due => {
+                Event::Timeout if asks_again && now >= due => {
+                    self.unanswered = self.unanswered.saturating_sub(1);
                     self.rto.timed_out();
                     Heard::Overdue
                 }
@@ -128,6 +146,7 @@ impl Line {
         if std::mem::take(&mut self.once) {
             self.rto.sample(self.now.saturating_duration_since(self.asked_at));
         }
+        self.heard = true;
         self.progressed_at = self.now;
         self.count(|progress| progress.acked += 1);
     }
@@ -166,7 +185,7 @@ impl Line {
     /// Tells the peer that this side broke, and ends.
     pub(super) async fn fail(&mut self, refusal: Refusal) -> Outcome {
         self.tell(&refusal).await;
-        Outcome::Failed(refusal)
+        if self.stopped { Outcome::Stopped } else { Outcome::Failed(refusal) }
     }
 
     async fn tell(&mut self, refusal: &Refusal) {

@@ -83,6 +83,8 @@ pub enum Event {
     Ready,
     /// The source or the sink has failed.
     Failed(Refusal),
+    /// This side ends, and its transfers with it.
+    Stop,
 }
 
 /// How a transfer ended.
@@ -107,8 +109,10 @@ pub enum Outcome {
     TimedOut,
     /// This side said no.
     Refused(Refusal),
-    /// The source or the sink failed in the middle.
+    /// The source or the sink failed, before the first block or in the middle.
     Failed(Refusal),
+    /// This side was stopped before the transfer had ended.
+    Stopped,
 }
 
 /// The clocks of a transfer.
@@ -200,14 +204,18 @@ impl Transfer {
     fn sender(opening: Opening, agreed: Agreed, timing: Timing) -> Self {
         let progress = Rc::new(Cell::new(Progress::new(agreed)));
         let counter = progress.clone();
-        let coroutine = Coroutine::new(move |co, now| sender::run(Line::new(co, now, timing, counter), opening));
+        let serves = matches!(opening, Opening::Answer(_));
+        let coroutine =
+            Coroutine::new(move |co, now| sender::run(Line::new(co, now, timing, serves, counter), opening));
         Self { coroutine, progress }
     }
 
     fn receiver(opening: Opening, agreed: Agreed, timing: Timing) -> Self {
         let progress = Rc::new(Cell::new(Progress::new(agreed)));
         let counter = progress.clone();
-        let coroutine = Coroutine::new(move |co, now| receiver::run(Line::new(co, now, timing, counter), opening));
+        let serves = matches!(opening, Opening::Answer(_));
+        let coroutine =
+            Coroutine::new(move |co, now| receiver::run(Line::new(co, now, timing, serves, counter), opening));
         Self { coroutine, progress }
     }
 
@@ -235,16 +243,17 @@ impl Progress {
 }
 
 impl Outcome {
-    /// The outcome's name, as it stands in logs and metrics.
+    /// The outcome's name, as it stands in logs and metrics: one lower-case word, which stays as it is.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Complete => "complete",
-            Self::ProbablyComplete => "probably complete",
+            Self::ProbablyComplete => "probably_complete",
             Self::Probe => "probe",
             Self::Aborted { .. } => "aborted",
-            Self::TimedOut => "timed out",
+            Self::TimedOut => "timed_out",
             Self::Refused(_) => "refused",
-            Self::Failed(_) => "upstream failed",
+            Self::Failed(_) => "upstream_failed",
+            Self::Stopped => "stopped",
         }
     }
 

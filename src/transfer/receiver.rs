@@ -73,6 +73,7 @@ impl Receiver {
     }
 
     async fn on_data(&mut self, block: u16, payload: Bytes) -> Flow {
+        self.line.heard = true;
         let agreed = self.line.agreed();
         if payload.len() > agreed.blksize().into() {
             return Err(self.line.refuse(Refusal::bad_request().because("DATA longer than the blksize")).await);

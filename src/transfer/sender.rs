@@ -12,14 +12,14 @@ pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
     let serves = matches!(opening, Opening::Answer(_));
     // In boxes: what is over soon should not take room in the transfer for as long as that lasts.
     let opened = match opening {
-        Opening::Answer(oack) if oack.is_empty() => Ok(false),
-        Opening::Answer(oack) => Box::pin(opening::offer(&mut line, oack)).await.map(|()| true),
-        Opening::Ask(request) => Box::pin(opening::request_write(&mut line, request)).await.map(|()| true),
+        Opening::Answer(oack) if oack.is_empty() => Ok(()),
+        Opening::Answer(oack) => Box::pin(opening::offer(&mut line, oack)).await,
+        Opening::Ask(request) => Box::pin(opening::request_write(&mut line, request)).await,
     };
     match opened {
-        Ok(heard) => {
+        Ok(()) => {
             let window = Window::new(&line.agreed());
-            let mut sender = Sender { line, window, duplicates: Duplicates::default(), heard, serves };
+            let mut sender = Sender { line, window, duplicates: Duplicates::default(), serves };
             sender.run().await
         }
         Err(outcome) => outcome,
@@ -30,8 +30,6 @@ struct Sender {
     line: Line,
     window: Window,
     duplicates: Duplicates,
-    /// Whether the peer has ever answered.
-    heard: bool,
     /// Whether the peer is a client that reads.
     serves: bool,
 }
@@ -55,7 +53,7 @@ impl Sender {
             Heard::Packet(Packet::Ack(number)) => self.on_ack(number),
             Heard::Packet(Packet::Error { code, message }) => return Some(self.on_error(code, message)),
             Heard::Packet(_) | Heard::Ready => {}
-            Heard::Repeat if self.heard => {}
+            Heard::Repeat if self.line.heard => {}
             Heard::Repeat | Heard::Overdue => self.send_again(),
             Heard::Chunk(chunk) => self.window.fill(chunk),
             Heard::End => self.window.finish(),
@@ -67,7 +65,7 @@ impl Sender {
 
     fn on_ack(&mut self, number: u16) {
         let Some(acknowledged) = self.window.acknowledge(number) else { return };
-        self.heard = true;
+        self.line.heard = true;
         if acknowledged.blocks > 0 {
             self.duplicates.progressed(&self.line, self.window.windowsize());
             self.line.moved(acknowledged.bytes);
@@ -95,7 +93,7 @@ impl Sender {
         if !self.serves {
             return Outcome::Aborted { code, message };
         }
-        if code == ErrorCode::NOT_DEFINED && self.has_sent_all() && self.heard {
+        if code == ErrorCode::NOT_DEFINED && self.has_sent_all() && self.line.heard {
             self.line.moved(self.window.bytes_out());
             Outcome::Complete
         } else if self.window.has_begun() {
@@ -109,7 +107,7 @@ impl Sender {
         if !self.window.is_out() {
             return self.line.fail(Refusal::internal().because("the source had no chunk for too long")).await;
         }
-        if self.heard && self.has_sent_all() { Outcome::ProbablyComplete } else { Outcome::TimedOut }
+        if self.line.heard && self.has_sent_all() { Outcome::ProbablyComplete } else { Outcome::TimedOut }
     }
 
     /// pxelinux leaves on the last full block of a file that is a multiple of the blksize.

@@ -229,7 +229,7 @@ mod tests {
                 assert_eq!(blocks.concat(), file);
             }
         }
-        assert_eq!(all(&mut window(&[], Mode::Octet), &[]), [[]; 1], "an empty file is one empty block");
+        assert_eq!(all(&mut window(&[], Mode::Octet), &[]), [[0_u8; 0]; 1], "an empty file is one empty block");
         assert_eq!(all(&mut window(&[], Mode::Octet), &[b"", b"ab", b""]), [b"ab"]);
         assert_eq!(all(&mut window(&[], Mode::Netascii), &[b"a\n", b"\r"]), [b"a\r\n\r\0"]);
     }

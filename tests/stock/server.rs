@@ -63,14 +63,24 @@ impl Server {
     }
 
     /// Asks it to end, which it does well, having warned of nothing. What it logged is returned.
-    pub fn stop(mut self) -> Vec<Line> {
+    pub fn stop(self) -> Vec<Line> {
+        self.end(&["warn", "error"])
+    }
+
+    /// The same, where it has something to warn of.
+    pub fn stop_with_warnings(self) -> Vec<Line> {
+        self.end(&["error"])
+    }
+
+    fn end(mut self, troubles: &[&str]) -> Vec<Line> {
         let kill = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(kill.success());
         let status = self.child.wait().unwrap();
         let stderr = fs::read_to_string(self.logs.path().join("stderr")).unwrap();
         // The level is the second word.
         let troubled = |line: &&str| {
-            line.contains("panicked") || ["warn", "error"].map(Some).contains(&line.split_whitespace().nth(1))
+            let level = line.split_whitespace().nth(1);
+            line.contains("panicked") || troubles.iter().any(|trouble| level == Some(trouble))
         };
         assert_eq!(stderr.lines().find(troubled), None);
         assert_eq!(status.code(), Some(0), "{stderr}");

@@ -1,15 +1,8 @@
 //! There is no service manager here.
 
-use std::{io, net::UdpSocket, sync::Arc, time::Duration};
+use std::{io, net::UdpSocket, time::Duration};
 
-use tuffet::{Handle, stats::Record};
-
-#[derive(Debug, Default)]
-pub struct Totals;
-
-impl Totals {
-    pub fn add(&self, _: &Record) {}
-}
+use tuffet::Handle;
 
 pub fn sockets() -> super::Result<Vec<UdpSocket>> {
     Ok(Vec::new())
@@ -19,6 +12,6 @@ pub fn ready() {}
 
 pub fn stopping(_: usize, _: Duration) {}
 
-pub fn watch(_: Handle, _: Arc<Totals>) -> io::Result<()> {
+pub fn watch(_: Handle) -> io::Result<()> {
     Ok(())
 }

@@ -8,23 +8,42 @@ use smol::unblock;
 use super::open::Opened;
 use crate::{Gen, error::Refusal, source::Source};
 
-pub(super) fn source(opened: Arc<Opened>, chunk: usize) -> Source {
+/// What all readers together may have read ahead, as long as they are few: the more, the smaller the chunk of each.
+const AHEAD: usize = 1 << 20;
+/// The largest chunk.
+const LARGEST: usize = 32 << 10;
+
+/// `window` is the smallest chunk that makes sense, in whole blocks. Each reader has a clone of `readers`.
+pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, window: usize) -> Source {
     let size = opened.version.size;
     let chunks = Gen::new(async move |co| {
+        if let Some(whole) = opened.whole() {
+            co.yield_(whole).await;
+            return Ok(());
+        }
         let mut at = 0;
         while at < size {
+            let chunk = chunk_size(window, Arc::strong_count(&readers));
             let most = usize::try_from(size - at).map_or(chunk, |rest| rest.min(chunk));
             let bytes = read(&opened, at, most).await?;
             at += bytes.len() as u64;
             if at == size {
                 // Before the last chunk: after it there may be nothing left to fail.
                 opened.check_unchanged()?;
+                if bytes.len() as u64 == size {
+                    opened.keep(&bytes);
+                }
             }
             co.yield_(bytes).await;
         }
         Ok::<(), Refusal>(())
     });
     Source::from(chunks).with_size(size)
+}
+
+/// Whole windows: a block that spans two chunks would have to be copied.
+fn chunk_size(window: usize, readers: usize) -> usize {
+    window * ((AHEAD / readers).min(LARGEST) / window).max(1)
 }
 
 /// Up to `most` bytes, but at least one.
@@ -67,4 +86,17 @@ fn read_waiting(mut file: &File, at: u64, chunk: &mut [u8]) -> std::io::Result<(
     // Nobody else uses the position: only systems that tell a file's identity share it.
     file.seek(SeekFrom::Start(at))?;
     file.read_exact(chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_readers_get_large_chunks() {
+        let blocks = |readers| chunk_size(12 * 512, readers) / 512;
+        assert_eq!([1, 32, 50, 100, 1000].map(blocks), [60, 60, 36, 12, 12]);
+        assert_eq!(chunk_size(64592, 1), 64592);
+        assert_eq!(chunk_size(64 << 10, 1000), 64 << 10);
+    }
 }

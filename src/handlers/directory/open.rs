@@ -5,9 +5,11 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    time::{Duration, Instant, SystemTime},
 };
 
+use bytes::Bytes;
 use cap_std::fs::{Dir, OpenOptions};
 use smol::unblock;
 
@@ -17,11 +19,19 @@ use crate::error::Refusal;
 /// Up to this many, files that nobody reads any more may stay in the table.
 const FEW: usize = 64;
 
+/// A file that was modified this long ago will not be modified again without a change of its version: the time of a
+/// file moves in steps, of 2 s at most.
+const SETTLED: Duration = Duration::from_secs(3);
+
 /// A regular file, open for reading by any number of transfers.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) file: File,
     pub(super) version: Version,
+    /// Its path, for people.
+    pub(super) origin: Arc<str>,
+    /// All of it, if one read brought all and no other content has this version.
+    whole: OnceLock<Bytes>,
 }
 
 /// What tells one state of a file from another.
@@ -37,42 +47,66 @@ pub(super) struct Version {
 
 /// The files that are being read. A room of machines that boots from one file takes one descriptor.
 #[derive(Debug, Default)]
-pub(super) struct Files(Mutex<HashMap<(u64, u64), Weak<Opened>>>);
+pub(super) struct Files {
+    /// By name, with the time before it was last opened.
+    known: Mutex<HashMap<PathBuf, (Instant, Weak<Opened>)>>,
+    /// Each reader has a clone.
+    pub(super) readers: Arc<()>,
+}
 
 impl Files {
-    pub(super) async fn open(&self, root: &Arc<Dir>, path: PathBuf) -> Result<Arc<Opened>, Refusal> {
+    /// The file of a request that came at this time, if that is known.
+    pub(super) async fn open(
+        &self,
+        (root, root_path): (&Arc<Dir>, &Path),
+        path: PathBuf,
+        received: Option<Instant>,
+    ) -> Result<Arc<Opened>, Refusal> {
+        if let Some(known) = self.opened_since(&path, received) {
+            return Ok(known);
+        }
+        let now = Instant::now();
         let file = match open_cached(root, &path) {
             Some(opened) => opened.map_err(refuse)?,
             None => {
-                let root = root.clone();
+                let (root, path) = (root.clone(), path.clone());
                 unblock(move || open_waiting(&root, &path)).await.map_err(refuse)?
             }
         };
         let version = version(&file)?;
         if version.is_file {
-            Ok(self.share(Opened { file, version }))
+            let origin = root_path.join(&path).to_string_lossy().into();
+            Ok(self.share(path, now, Opened { file, version, origin, whole: OnceLock::new() }))
         } else {
             Err(Refusal::not_found().because("not a regular file"))
         }
     }
 
+    /// A file that was opened after the request had come is what opening it once more would give. A storm of requests
+    /// costs one opening for each batch of them.
+    fn opened_since(&self, path: &Path, received: Option<Instant>) -> Option<Arc<Opened>> {
+        let known = self.known();
+        let (at, opened) = known.get(path)?;
+        opened.upgrade().filter(|_| received.is_some_and(|received| received <= *at))
+    }
+
     /// The same file in the same state, if it is open already.
-    fn share(&self, opened: Opened) -> Arc<Opened> {
-        let version = opened.version;
-        if version.identity == (0, 0) {
+    fn share(&self, path: PathBuf, at: Instant, opened: Opened) -> Arc<Opened> {
+        if opened.version.identity == (0, 0) {
             return Arc::new(opened);
         }
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = files.get(&version.identity).and_then(Weak::upgrade);
-        if let Some(known) = known.filter(|known| known.version == version) {
-            return known;
+        let mut known = self.known();
+        if known.len() >= FEW {
+            known.retain(|_, (_, opened)| opened.strong_count() > 0);
         }
-        if files.len() >= FEW {
-            files.retain(|_, file| file.strong_count() > 0);
-        }
-        let opened = Arc::new(opened);
-        files.insert(version.identity, Arc::downgrade(&opened));
+        let same = known.get(&path).and_then(|(_, opened)| opened.upgrade());
+        let opened = same.filter(|same| same.version == opened.version).unwrap_or_else(|| Arc::new(opened));
+        known.insert(path, (at, Arc::downgrade(&opened)));
         opened
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<PathBuf, (Instant, Weak<Opened>)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,6 +117,26 @@ impl Opened {
             now if now == self.version => Ok(()),
             _ => Err(Refusal::internal().because("the file changed while it was sent")),
         }
+    }
+
+    /// All of it, if it is small and another one has read it.
+    pub(super) fn whole(&self) -> Option<Bytes> {
+        self.whole.get().cloned()
+    }
+
+    /// Keeps all of it, checked, for those who read the same version.
+    pub(super) fn keep(&self, whole: &Bytes) {
+        if self.version.is_settled() {
+            self.whole.get_or_init(|| whole.clone());
+        }
+    }
+}
+
+impl Version {
+    fn is_settled(&self) -> bool {
+        let (seconds, nanoseconds) = self.modified;
+        let modified = u64::try_from(seconds).map(|seconds| Duration::new(seconds, nanoseconds)).unwrap_or_default();
+        SystemTime::UNIX_EPOCH.elapsed().is_ok_and(|now| now.saturating_sub(modified) > SETTLED)
     }
 }
 

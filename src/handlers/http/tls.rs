@@ -15,7 +15,7 @@ use crate::Error;
 
 /// Trusts what the system trusts. If the system has no certificates, as in a minimal container, http goes on to work
 /// and https trusts nobody; `needed` makes that a warning.
-pub(super) fn system(needed: bool) -> ClientConfig {
+pub(in crate::handlers) fn system(needed: bool) -> ClientConfig {
     let provider = provider();
     match Verifier::new(provider.clone()) {
         Ok(verifier) => config(provider, Arc::new(verifier)),
@@ -28,7 +28,7 @@ pub(super) fn system(needed: bool) -> ClientConfig {
 }
 
 /// Trusts what the system trusts, and these.
-pub(super) fn with_roots(pem: &[u8]) -> Result<ClientConfig, Error> {
+pub(in crate::handlers) fn with_roots(pem: &[u8]) -> Result<ClientConfig, Error> {
     let no = |why: &dyn std::fmt::Display| Error::Config(format!("the root certificates cannot be used: {why}"));
     let roots = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|error| no(&error))?;
     if roots.is_empty() {

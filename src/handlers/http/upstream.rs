@@ -1,35 +1,29 @@
 //! The server behind this one: one pool of connections, and the words for what goes wrong with it.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
-use futures_lite::future;
 use reqwest::{
-    Client, Response, Url,
+    Client, Response, StatusCode, Url,
     header::HeaderMap,
     redirect::{Action, Attempt, Policy},
 };
-use smol::Timer;
 
-use super::{answer, base::Base, breaker::Breaker};
-use crate::Refusal;
+use super::{answer, base::Base, sharing::Sharing, validator::Validator};
+use crate::{
+    Bytes, Refusal,
+    handlers::shared::{self, Answer, Facts, Failure, Part},
+};
 
 // An idle connection keeps its buffers, so a burst of transfers should not leave many behind; a boot's requests, which
 // follow each other within seconds, should find one.
 const IDLE_CONNECTIONS: usize = 8;
 const IDLE_TIME: Duration = Duration::from_secs(15);
 
-/// With more fetches than this at once, each asks for a piece at a time.
-const FEW: usize = 16;
-
 /// What is needed to reach it.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) base: Base,
     pub(super) connect_timeout: Duration,
-    pub(super) read_timeout: Duration,
     pub(super) redirects: usize,
     pub(super) direct: bool,
     pub(super) headers: HeaderMap,
@@ -39,9 +33,6 @@ pub(super) struct Settings {
 pub(super) struct Upstream {
     client: Client,
     base: Base,
-    read_timeout: Duration,
-    breaker: Breaker,
-    fetches: AtomicUsize,
 }
 
 /// What is asked for, as often as it takes.
@@ -59,63 +50,93 @@ impl Upstream {
         let builder = Client::builder()
             .default_headers(settings.headers.clone())
             .referer(false)
+            // Another feature may bring HTTP/2, where bodies that are not read would share one connection.
+            .http1_only()
             .connect_timeout(settings.connect_timeout)
             .redirect(Policy::custom(move |attempt| redirect(attempt, most)))
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .pool_idle_timeout(IDLE_TIME)
             .tls_backend_preconfigured(settings.tls.clone());
         let builder = if settings.direct { builder.no_proxy() } else { builder };
-        Ok(Self {
-            client: builder.build().map_err(|error| causes(&error))?,
-            base: settings.base.clone(),
-            read_timeout: settings.read_timeout,
-            breaker: Breaker::default(),
-            fetches: AtomicUsize::new(0),
-        })
-    }
-
-    /// The head of the answer for a transfer that begins; refused at once while the upstream is known to be dead.
-    pub(super) async fn open(&self, ask: &Ask, conditions: HeaderMap) -> Result<Response, Refusal> {
-        self.breaker.check()?;
-        self.get(ask, conditions).await
+        Ok(Self { client: builder.build().map_err(|error| causes(&error))?, base: settings.base.clone() })
     }
 
     /// The head of the answer, whatever it is.
-    pub(super) async fn get(&self, ask: &Ask, conditions: HeaderMap) -> Result<Response, Refusal> {
+    async fn get(&self, ask: &Ask, conditions: HeaderMap) -> Result<Response, Failure> {
         let request = self.client.get(ask.url.clone()).headers(ask.headers.clone()).headers(conditions);
-        let answer = self.within(self.base.authorize(request).send()).await;
-        self.breaker.report(answer.as_ref().is_ok_and(|response| !answer::is_outage(response.status())));
-        answer
+        match self.base.authorize(request).send().await {
+            Ok(response) if answer::is_outage(response.status()) => Err(Failure::Outage(status(&response))),
+            Ok(response) => Ok(response),
+            Err(error) => Err(Failure::Outage(failed(error))),
+        }
+    }
+}
+
+impl shared::Upstream for Upstream {
+    type Ask = Ask;
+    type Validator = Validator;
+    type Body = Response;
+
+    async fn open(&self, ask: &Ask, known: Option<&Validator>) -> Result<Answer<Self>, Failure> {
+        let response = self.get(ask, known.map_or_else(HeaderMap::new, Validator::if_changed)).await?;
+        let sharing = Sharing::of(response.headers());
+        if response.status() == StatusCode::NOT_MODIFIED && known.is_some() {
+            return Ok(Answer::Unchanged(sharing.fresh));
+        }
+        if answer::is_passing(response.status()) {
+            return Err(Failure::Passing(status(&response)));
+        }
+        // What the upstream was told of who asks may be why it answered so.
+        let may_share = !sharing.forbidden && (sharing.public || ask.headers.is_empty());
+        Ok(match answer::file(response) {
+            Err(refusal) => Answer::Refused { refusal, may_share },
+            Ok(response) => {
+                let facts = Facts {
+                    size: answer::size(&response),
+                    validator: Validator::of(response.headers()),
+                    may_share,
+                    fresh: sharing.fresh,
+                    gives_ranges: answer::gives_ranges(&response),
+                };
+                Answer::File(facts, response)
+            }
+        })
     }
 
-    /// The next piece of a body.
-    pub(super) async fn chunk(&self, response: &mut Response) -> Result<Option<crate::Bytes>, Refusal> {
-        self.within(response.chunk()).await
+    async fn part(
+        &self,
+        ask: &Ask,
+        (validator, size): (&Validator, Option<u64>),
+        (first, end): (u64, Option<u64>),
+    ) -> Result<Part<Response>, Failure> {
+        let response = self.get(ask, validator.part(first, end)).await?;
+        let is_same = validator.is_of(response.headers()) && !answer::is_encoded(&response);
+        let part = answer::end_of_part(&response, first, size).filter(|_| is_same);
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT if part.is_some() => Ok(Part { body: response, first, end: part }),
+            StatusCode::OK if is_same && (size.is_none() || size == answer::size(&response)) => {
+                Ok(Part { body: response, first: 0, end: None })
+            }
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+                Err(Failure::Final(Refusal::upstream().because("the file changed upstream")))
+            }
+            code if answer::is_passing(code) => Err(Failure::Passing(status(&response))),
+            code => Err(Failure::Final(Refusal::upstream().because(format_args!("the file is gone, answered {code}")))),
+        }
     }
 
-    pub(super) fn begun(&self) {
-        self.fetches.fetch_add(1, Relaxed);
+    async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>, Refusal> {
+        response.chunk().await.map_err(failed)
     }
 
-    pub(super) fn ended(&self) {
-        self.fetches.fetch_sub(1, Relaxed);
+    fn is_same(known: &Validator, now: &Validator) -> bool {
+        known.is_same(now)
     }
+}
 
-    /// Whether there are many fetches at once.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.fetches.load(Relaxed) > FEW
-    }
-
-    /// What this future gives, unless the upstream is silent for too long. The clock runs only while it is waited for.
-    async fn within<T>(&self, answer: impl Future<Output = reqwest::Result<T>>) -> Result<T, Refusal> {
-        let limit = self.read_timeout;
-        let answered =
-            async { answer.await.map_err(|error| Refusal::upstream().because(causes(&error.without_url()))) };
-        let silent = async {
-            Timer::after(limit).await;
-            Err(Refusal::upstream().because(format_args!("no byte for {limit:?}")))
-        };
-        future::or(answered, silent).await
+impl fmt::Display for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.url.fmt(f)
     }
 }
 
@@ -133,12 +154,12 @@ fn redirect(attempt: Attempt, most: usize) -> Action {
     }
 }
 
-/// The refusal with the URL in front of its detail.
-pub(super) fn located(url: &Url, refusal: Refusal) -> Refusal {
-    match refusal.detail().map(str::to_owned) {
-        Some(detail) => refusal.because(format_args!("{url}: {detail}")),
-        None => refusal.because(url),
-    }
+fn status(response: &Response) -> Refusal {
+    Refusal::upstream().because(format_args!("answered {}", response.status()))
+}
+
+fn failed(error: reqwest::Error) -> Refusal {
+    Refusal::upstream().because(causes(&error.without_url()))
 }
 
 /// An error with all its causes: reqwest's own words leave out the one that matters.

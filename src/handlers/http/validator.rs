@@ -15,7 +15,15 @@ impl Validator {
 
     /// Whether an answer with these headers is of the same file, byte for byte.
     pub(super) fn is_of(&self, headers: &HeaderMap) -> bool {
-        let (etag, modified) = (headers.get(ETAG), headers.get(LAST_MODIFIED));
+        self.matches(headers.get(ETAG), headers.get(LAST_MODIFIED))
+    }
+
+    /// Whether this one, which is newer, is of the same file.
+    pub(super) fn is_same(&self, newer: &Self) -> bool {
+        self.matches(newer.etag.as_ref(), newer.modified.as_ref())
+    }
+
+    fn matches(&self, etag: Option<&HeaderValue>, modified: Option<&HeaderValue>) -> bool {
         match (&self.etag, etag) {
             (Some(ours), Some(theirs)) if ours != theirs => false,
             (Some(ours), Some(_)) if is_strong(ours) => true,

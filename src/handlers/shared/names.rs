@@ -6,74 +6,77 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::Url;
 use tokio::sync::Notify;
 
-use super::object::Object;
+use super::{Upstream, object::Object};
 use crate::Refusal;
 
 /// Names beyond this many push out those that nobody uses.
 const MOST: usize = 1024;
 
-#[derive(Default)]
-pub(super) struct Names(Mutex<HashMap<Url, Arc<Name>>>);
+pub(super) struct Names<U: Upstream>(Mutex<HashMap<String, Arc<Name<U>>>>);
 
-#[derive(Default)]
-pub(super) struct Name {
-    state: Mutex<State>,
+pub(super) struct Name<U: Upstream> {
+    state: Mutex<State<U>>,
     changed: Notify,
 }
 
-#[derive(Default)]
-struct State {
+struct State<U: Upstream> {
     asking: bool,
     /// How often it was asked for.
     asked: u64,
     /// What those are told who waited for this asking.
     failed: Option<(u64, Refusal)>,
-    known: Option<Known>,
+    known: Option<Known<U>>,
     until: Option<Instant>,
 }
 
-#[derive(Clone)]
-pub(super) enum Known {
-    Object(Arc<Object>),
+pub(super) enum Known<U: Upstream> {
+    Object(Arc<Object<U>>),
     Refused(Refusal),
     /// Its answers may not be shared, so each transfer asks for itself.
     Alone,
 }
 
 /// The duty to ask for all who wait. If it is dropped, another one of them has it.
-pub(super) struct Turn {
-    name: Arc<Name>,
+pub(super) struct Turn<U: Upstream> {
+    name: Arc<Name<U>>,
     /// What is there, but has to be asked about.
-    pub(super) stale: Option<Arc<Object>>,
+    pub(super) stale: Option<Arc<Object<U>>>,
 }
 
-impl Names {
-    pub(super) fn name(&self, url: &Url) -> Arc<Name> {
+impl<U: Upstream> Names<U> {
+    pub(super) fn name(&self, name: &str) -> Arc<Name<U>> {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(name) = names.get(url) {
+        if let Some(name) = names.get(name) {
             return name.clone();
         }
         if names.len() >= MOST {
             // What nobody reads is an object with no other owner, in a name with no other owner.
             let now = Instant::now();
             names.retain(|_, name| Arc::strong_count(name) > 1 || name.is_fresh(now));
-            let unused = names.iter().find(|(_, name)| Arc::strong_count(name) == 1).map(|(url, _)| url.clone());
+            let unused = names.iter().find(|(_, name)| Arc::strong_count(name) == 1).map(|(name, _)| name.clone());
             if names.len() >= MOST
-                && let Some(url) = unused
+                && let Some(name) = unused
             {
-                names.remove(&url);
+                names.remove(&name);
             }
         }
-        names.entry(url.clone()).or_default().clone()
+        names.entry(name.to_owned()).or_default().clone()
     }
 }
 
-impl Name {
+#[cfg(feature = "object-store")]
+impl<U: Upstream> Names<U> {
+    /// Knows nothing of this name any more.
+    pub(super) fn forget(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
+impl<U: Upstream> Name<U> {
     /// What is known, or the duty to find out.
-    pub(super) async fn known(self: &Arc<Self>) -> Result<Known, Turn> {
+    pub(super) async fn known(self: &Arc<Self>) -> Result<Known<U>, Turn<U>> {
         let mut waited = None;
         loop {
             let changed = self.changed.notified();
@@ -103,18 +106,18 @@ impl Name {
         self.state().is_fresh(now)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<U>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl<U: Upstream> State<U> {
     fn is_fresh(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
     }
 }
 
-impl Known {
+impl<U: Upstream> Known<U> {
     /// What has to be fetched from its beginning is as well asked for anew.
     fn can_begin(&self) -> bool {
         !matches!(self, Self::Object(object) if !object.has_beginning())
@@ -125,9 +128,9 @@ impl Known {
     }
 }
 
-impl Turn {
+impl<U: Upstream> Turn<U> {
     /// Tells all who wait.
-    pub(super) fn found(self, known: Known, fresh: Duration) {
+    pub(super) fn found(self, known: Known<U>, fresh: Duration) {
         let mut state = self.name.state();
         state.until = Instant::now().checked_add(fresh);
         state.known = Some(known);
@@ -140,9 +143,37 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl<U: Upstream> Drop for Turn<U> {
     fn drop(&mut self) {
         self.name.state().asking = false;
         self.name.changed.notify_waiters();
+    }
+}
+
+impl<U: Upstream> Default for Names<U> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<U: Upstream> Default for Name<U> {
+    fn default() -> Self {
+        Self { state: Mutex::default(), changed: Notify::new() }
+    }
+}
+
+impl<U: Upstream> Default for State<U> {
+    fn default() -> Self {
+        Self { asking: false, asked: 0, failed: None, known: None, until: None }
+    }
+}
+
+impl<U: Upstream> Clone for Known<U> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Object(object) => Self::Object(object.clone()),
+            Self::Refused(refusal) => Self::Refused(refusal.clone()),
+            Self::Alone => Self::Alone,
+        }
     }
 }

@@ -1,24 +1,21 @@
 //! A file as it comes, from wherever the connection broke the last time.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Buf;
 use futures_lite::future;
-use reqwest::{Response, StatusCode};
 use smol::Timer;
 
 use super::{
-    answer,
-    upstream::{Ask, Upstream, located},
-    validator::Validator,
+    Facts, Failure, Upstream,
+    origin::{Origin, located},
 };
 use crate::{Bytes, Refusal};
 
 /// Tries without a byte of progress before it is given up, which is after half a minute: no client waits for longer.
 const TRIES: u32 = 10;
-/// What is asked for at once while there are many fetches. An answer that waits for its reader holds a connection and
-/// its buffers, about 1 MiB.
-pub(super) const PIECE: u64 = 128 << 10;
+/// What is asked for at once of a part of a file while there are few fetches.
+const LARGE_PIECE: u64 = 256 << 10;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -26,15 +23,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a segment that has begun waits for its rest, so that a slow upstream still gives a steady stream.
 const TRICKLE: Duration = Duration::from_millis(100);
 
-pub(super) struct Fetch {
-    upstream: Arc<Upstream>,
-    ask: Ask,
-    validator: Option<Validator>,
+pub(super) struct Fetch<U: Upstream> {
+    origin: Arc<Origin<U>>,
+    ask: U::Ask,
+    validator: Option<U::Validator>,
     size: Option<u64>,
     /// Where the next byte is in the file.
     position: u64,
+    /// Whether the file is asked for in pieces, however few the fetches are, and where nothing more is wanted.
+    in_pieces: bool,
+    until: u64,
     /// None before the first answer, and after a break.
-    response: Option<Response>,
+    body: Option<U::Body>,
     /// Where this answer ends, if not with the file.
     end: Option<u64>,
     /// Bytes of this answer that were had before.
@@ -46,35 +46,37 @@ pub(super) struct Fetch {
     over: Option<Result<(), Refusal>>,
 }
 
-/// Why no chunk came, and whether it makes sense to ask again.
-enum Break {
-    Passing(Refusal),
-    Final(Refusal),
-}
-
-impl Fetch {
+impl<U: Upstream> Fetch<U> {
     /// The body of this answer, which is the whole file.
-    pub(super) fn of(upstream: Arc<Upstream>, ask: Ask, response: Response) -> Self {
-        let (validator, size) = (Validator::of(response.headers()), answer::size(&response));
-        let mut fetch = Self::new(upstream, ask, validator, size, 0);
-        fetch.response = Some(response);
+    pub(super) fn of(origin: Arc<Origin<U>>, ask: U::Ask, facts: Facts<U>, body: U::Body) -> Self {
+        let mut fetch = Self::new(origin, ask, facts.validator, facts.size, 0);
+        fetch.body = Some(body);
         fetch
     }
 
-    /// The same file from a later position.
-    pub(super) fn from(upstream: Arc<Upstream>, ask: Ask, validator: Validator, size: u64, position: u64) -> Self {
-        Self::new(upstream, ask, Some(validator), Some(size), position)
+    /// The same file from a later position, in pieces.
+    pub(super) fn from(origin: Arc<Origin<U>>, ask: U::Ask, validator: U::Validator, size: u64, position: u64) -> Self {
+        let mut fetch = Self::new(origin, ask, Some(validator), Some(size), position);
+        fetch.in_pieces = true;
+        fetch
     }
 
-    fn new(upstream: Arc<Upstream>, ask: Ask, validator: Option<Validator>, size: Option<u64>, position: u64) -> Self {
-        upstream.begun();
-        let (response, end, skip, rest, failures, over) = (None, None, 0, Bytes::new(), 0, None);
-        Self { upstream, ask, validator, size, position, response, end, skip, rest, failures, over }
+    fn new(
+        origin: Arc<Origin<U>>,
+        ask: U::Ask,
+        validator: Option<U::Validator>,
+        size: Option<u64>,
+        position: u64,
+    ) -> Self {
+        origin.begun();
+        let (in_pieces, until) = (false, u64::MAX);
+        let (body, end, skip, rest, failures, over) = (None, None, 0, Bytes::new(), 0, None);
+        Self { origin, ask, validator, size, position, in_pieces, until, body, end, skip, rest, failures, over }
     }
 
-    /// How many bytes the whole file has, if the upstream said so.
-    pub(super) fn size(&self) -> Option<u64> {
-        self.size
+    /// No piece that is asked for from now on goes beyond this position.
+    pub(super) fn until(&mut self, position: u64) {
+        self.until = position;
     }
 
     /// What comes next, of any length. The future can be dropped, and nothing is lost.
@@ -87,15 +89,15 @@ impl Fetch {
                     return Ok(Some(chunk));
                 }
                 Ok(None) => self.over = Some(Ok(())),
-                Err(Break::Final(refusal)) => self.over = Some(Err(located(&self.ask.url, refusal))),
-                Err(Break::Passing(refusal)) => self.broke(located(&self.ask.url, refusal)),
+                Err(Failure::Final(refusal)) => self.over = Some(Err(located(&self.ask, refusal))),
+                Err(Failure::Passing(refusal) | Failure::Outage(refusal)) => self.broke(located(&self.ask, refusal)),
             }
         }
         self.over.clone().unwrap_or(Ok(())).map(|()| None)
     }
 
     fn broke(&mut self, refusal: Refusal) {
-        self.response = None;
+        self.body = None;
         self.failures += 1;
         if self.size == Some(self.position) {
             self.over = Some(Ok(()));
@@ -133,16 +135,20 @@ impl Fetch {
         Ok(Some(segment.into()))
     }
 
-    async fn try_chunk(&mut self) -> Result<Option<Bytes>, Break> {
+    async fn try_chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
-            if self.response.is_none() {
-                self.response = Some(self.ask().await?);
+            if self.body.is_none() {
+                self.body = Some(self.ask().await?);
             }
-            while let Some(response) = &mut self.response {
-                let Some(mut chunk) = self.upstream.chunk(response).await.map_err(Break::Passing)? else { break };
+            while let Some(body) = &mut self.body {
+                let Some(mut chunk) = self.origin.chunk(body).await.map_err(Failure::Passing)? else { break };
                 let had = self.skip.min(chunk.len() as u64);
                 self.skip -= had;
                 chunk.advance(had as usize);
+                let end = self.end.or(self.size).unwrap_or(u64::MAX);
+                if chunk.len() as u64 > end.saturating_sub(self.position) {
+                    return Err(Failure::Final(Refusal::upstream().because("the body is too long")));
+                }
                 if !chunk.is_empty() {
                     return Ok(Some(chunk));
                 }
@@ -150,55 +156,38 @@ impl Fetch {
             match self.size {
                 Some(size) if self.position >= size => return Ok(None),
                 None if self.end.is_none() => return Ok(None),
-                _ if self.end == Some(self.position) => self.response = None,
+                _ if self.end == Some(self.position) => self.body = None,
                 _ => return Err(passing("the body is too short")),
             }
         }
     }
 
     /// Asks for the rest of the file; for all of it, from a server that cannot give less.
-    async fn ask(&mut self) -> Result<Response, Break> {
+    async fn ask(&mut self) -> Result<U::Body, Failure> {
         if self.failures > 0 {
             Timer::after(pause(self.failures)).await;
         }
         let Some(validator) = &self.validator else { return Err(passing("it cannot be told from another file")) };
-        let crowded = self.upstream.is_crowded();
-        let end = self.size.filter(|_| crowded).map(|size| size.min(self.position + PIECE));
-        let answer = self.upstream.get(&self.ask, validator.part(self.position, end)).await;
-        let response = answer.map_err(Break::Passing)?;
-        let status = response.status();
-        let is_same = validator.is_of(response.headers()) && !answer::is_encoded(&response);
-        let part = answer::end_of_part(&response, self.position, self.size).filter(|_| is_same);
-        (self.skip, self.end) = match status {
-            StatusCode::PARTIAL_CONTENT if part.is_some() => (0, part.filter(|_| self.size.is_some())),
-            StatusCode::OK if is_same && (self.size.is_none() || self.size == answer::size(&response)) => {
-                (self.position, None)
-            }
-            StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
-                return Err(Break::Final(Refusal::upstream().because("the file changed upstream")));
-            }
-            _ if answer::is_passing(status) => return Err(passing(format_args!("answered {status}"))),
-            _ => {
-                return Err(Break::Final(
-                    Refusal::upstream().because(format_args!("the file is gone, answered {status}")),
-                ));
-            }
-        };
+        let piece = self.origin.piece().or(self.in_pieces.then_some(LARGE_PIECE));
+        let end = piece.map(|piece| (self.position + piece).min(self.until.max(self.position + 1)));
+        let end = self.size.zip(end).map(|(size, end)| size.min(end));
+        let part = self.origin.part(&self.ask, (validator, self.size), (self.position, end)).await?;
+        (self.skip, self.end) = (self.position - part.first, part.end.filter(|_| self.size.is_some()));
         if self.skip > 0 {
-            log::info!("{}: the upstream gives no ranges, so {} bytes come again", self.ask.url, self.skip);
+            log::info!("{}: the upstream gives no ranges, so {} bytes come again", self.ask, self.skip);
         }
-        Ok(response)
+        Ok(part.body)
     }
 }
 
-impl Drop for Fetch {
+impl<U: Upstream> Drop for Fetch<U> {
     fn drop(&mut self) {
-        self.upstream.ended();
+        self.origin.ended();
     }
 }
 
-fn passing(why: impl fmt::Display) -> Break {
-    Break::Passing(Refusal::upstream().because(why))
+fn passing(why: &str) -> Failure {
+    Failure::Passing(Refusal::upstream().because(why))
 }
 
 fn pause(failures: u32) -> Duration {

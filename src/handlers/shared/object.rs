@@ -1,7 +1,7 @@
 //! One state of one file, read by any number of transfers.
 //!
-//! What they need is fetched by tasks of its own, beside the thread that reqwest needs anyway, so that no transfer waits
-//! for another one's client. A fetch gets what some reader wants, a segment ahead and no more. Readers behind it find
+//! What they need is fetched by tasks of its own, beside the thread that the upstream needs anyway, so that no transfer
+//! waits for another one's client. A fetch gets what some reader wants, a segment ahead and no more. Readers behind it find
 //! the segments in the cache; for those who find them gone another fetch begins where they are.
 
 use std::{
@@ -10,20 +10,18 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_lite::future;
-use reqwest::Response;
 use smol::Timer;
 use tokio::{sync::Notify, task::AbortHandle};
 
 use super::{
-    answer,
-    cache::{Cache, SEGMENT},
-    fetch::{Fetch, PIECE},
-    upstream::{Ask, Upstream},
-    validator::Validator,
+    Facts, Upstream,
+    cache::{BEGINNING, Cache, SEGMENT},
+    fetch::Fetch,
+    origin::{Origin, PIECE},
 };
 use crate::{Bytes, Refusal};
 
@@ -33,15 +31,27 @@ const NEAR: u64 = 8 * SEGMENT as u64;
 /// How far a fetch goes beyond what its foremost reader has.
 const LOOK_AHEAD: u64 = SEGMENT as u64;
 
-/// A fetch that nobody wanted anything of for so long is given up, if it has all or there is another.
-const LEFT_BEHIND: Duration = Duration::from_secs(15);
+/// A fetch waits for readers behind it that could not use the cache otherwise: this long for each segment, which the
+/// clients of its foremost readers do not even notice, ...
+const PAUSE: Duration = Duration::from_secs(1);
+/// ... and in all so long for each other reader there is, and no longer than this.
+const PAUSES: Duration = Duration::from_secs(10);
+/// Those who come when the middle of a file is kept no more wait for others who come, for so long at most.
+const GATHERING: Duration = Duration::from_secs(5);
+/// How often it looks whether they have got on.
+const MOMENT: Duration = Duration::from_millis(10);
 
-pub(super) struct Object {
+/// A fetch that nobody wanted anything of for so long is given up, if it has all or there is another.
+const LEFT_BEHIND: Duration = Duration::from_secs(2);
+
+pub(super) struct Object<U: Upstream> {
     id: u64,
-    ask: Ask,
-    validator: Validator,
+    ask: U::Ask,
+    validator: U::Validator,
     size: u64,
-    upstream: Arc<Upstream>,
+    /// Whether it is known that parts of it can be had, and it is worth it.
+    gives_pieces: bool,
+    origin: Arc<Origin<U>>,
     cache: Arc<Cache>,
     state: Mutex<State>,
     /// A segment came, or a fetch ended.
@@ -65,16 +75,18 @@ struct Running {
     position: u64,
     /// How far it is to go.
     goal: u64,
+    /// Of those of its readers who have least of it left.
+    patience: Duration,
     /// Its last segments. Whatever becomes of them in the cache, the foremost reader finds them here.
     last: VecDeque<(u64, Bytes)>,
     task: AbortHandle,
 }
 
-impl Object {
+impl<U: Upstream> Object<U> {
     pub(super) fn new(
-        (upstream, cache): (Arc<Upstream>, Arc<Cache>),
-        ask: Ask,
-        (validator, size): (Validator, u64),
+        (origin, cache): (Arc<Origin<U>>, Arc<Cache>),
+        ask: U::Ask,
+        (validator, size, gives_ranges): (U::Validator, u64, bool),
     ) -> Arc<Self> {
         static IDS: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
@@ -82,7 +94,8 @@ impl Object {
             ask,
             validator,
             size,
-            upstream,
+            gives_pieces: gives_ranges && size > PIECE,
+            origin,
             cache,
             state: Mutex::default(),
             arrived: Notify::new(),
@@ -94,14 +107,18 @@ impl Object {
         self.size
     }
 
-    pub(super) fn validator(&self) -> &Validator {
+    pub(super) fn validator(&self) -> &U::Validator {
         &self.validator
     }
 
-    /// Whether a reader can begin with what is there, or is on its way.
+    /// Whether a reader can begin with what is there, or is on its way, or can be had without asking for all.
     pub(super) fn has_beginning(&self) -> bool {
+        if self.gives_pieces {
+            return true;
+        }
         let state = self.state();
-        let comes = |fetch: &Running| fetch.position == fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let had = |fetch: &Running| fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
+        let comes = |fetch: &Running| fetch.position == had(fetch);
         self.size == 0 || state.fetches.iter().any(comes) || self.cache.find(self.id, 0).is_some()
     }
 
@@ -110,25 +127,25 @@ impl Object {
         self.state().failed.is_some()
     }
 
-    pub(super) fn reader(self: &Arc<Self>) -> Reader {
+    pub(super) fn reader(self: &Arc<Self>) -> Reader<U> {
         let mut state = self.state();
         state.readers += 1;
         state.begun += 1;
         self.cache.moved(self.id, state.begun, None, Some(0));
-        Reader { object: self.clone(), id: state.begun, position: 0 }
+        Reader { object: self.clone(), id: state.begun, position: 0, patience: PAUSES }
     }
 
     /// Takes the body of an answer that has all of it, if its beginning is not there yet.
-    pub(super) fn adopt(self: &Arc<Self>, response: Response) {
-        let in_pieces = self.size > PIECE && self.upstream.is_crowded() && answer::gives_ranges(&response);
+    pub(super) fn adopt(self: &Arc<Self>, facts: Facts<U>, body: U::Body) {
+        let in_pieces = self.gives_pieces && self.origin.piece().is_some();
         if self.size > 0 && !in_pieces && self.cache.find(self.id, 0).is_none() {
-            let fetch = Fetch::of(self.upstream.clone(), self.ask.clone(), response);
-            self.begin(&mut self.state(), fetch, 0, 0);
+            let fetch = Fetch::of(self.origin.clone(), self.ask.clone(), facts, body);
+            self.begin(&mut self.state(), fetch, (0, 0), PAUSES);
         }
     }
 
     /// What is there from this position on. If there is nothing, it is on its way when this has returned.
-    fn find(self: &Arc<Self>, position: u64) -> Result<Option<Bytes>, Refusal> {
+    fn find(self: &Arc<Self>, position: u64, patience: Duration) -> Result<Option<Bytes>, Refusal> {
         let mut state = self.state();
         let last = state.fetches.iter().flat_map(|fetch| &fetch.last);
         let found = last.filter_map(|(start, bytes)| rest(*start, bytes, position)).next();
@@ -144,11 +161,14 @@ impl Object {
             .iter_mut()
             .filter(|fetch| (position.saturating_sub(NEAR)..=position).contains(&fetch.position));
         match behind.max_by_key(|fetch| fetch.position) {
-            Some(fetch) => fetch.goal = fetch.goal.max(position + LOOK_AHEAD),
+            Some(fetch) => {
+                fetch.goal = fetch.goal.max(position + LOOK_AHEAD);
+                fetch.patience = fetch.patience.min(patience);
+            }
             None => {
-                let (upstream, ask, validator) = (self.upstream.clone(), self.ask.clone(), self.validator.clone());
-                let fetch = Fetch::from(upstream, ask, validator, self.size, position);
-                self.begin(&mut state, fetch, position, position + LOOK_AHEAD);
+                let (origin, ask, validator) = (self.origin.clone(), self.ask.clone(), self.validator.clone());
+                let fetch = Fetch::from(origin, ask, validator, self.size, position);
+                self.begin(&mut state, fetch, (position, position + LOOK_AHEAD), patience);
             }
         }
         self.wanted.notify_waiters();
@@ -167,18 +187,46 @@ impl Object {
         }
     }
 
-    fn begin(self: &Arc<Self>, state: &mut State, fetch: Fetch, position: u64, goal: u64) {
+    fn begin(self: &Arc<Self>, state: &mut State, fetch: Fetch<U>, (position, goal): (u64, u64), patience: Duration) {
         state.begun += 1;
         let id = state.begun;
         let task = tokio::spawn(run(Turn { object: self.clone(), id }, fetch)).abort_handle();
-        state.fetches.push(Running { id, position, goal, last: VecDeque::new(), task });
+        state.fetches.push(Running { id, position, goal, patience, last: VecDeque::new(), task });
     }
 
-    /// How many bytes this fetch is to bring next.
-    fn demand(&self, id: u64) -> usize {
+    /// Where this fetch is to go on, if it is.
+    fn demand(&self, id: u64) -> Option<u64> {
         let mut state = self.state();
-        let Some(fetch) = state.fetch(id).filter(|fetch| fetch.position < fetch.goal.min(self.size)) else { return 0 };
-        usize::try_from(self.size - fetch.position).map_or(SEGMENT, |left| left.min(SEGMENT))
+        let fetch = state.fetch(id).filter(|fetch| fetch.position < fetch.goal.min(self.size))?;
+        Some(fetch.position)
+    }
+
+    /// Waits for others, before a fetch that began then brings what is at this position.
+    async fn wait(&self, id: u64, position: u64, began: Instant) {
+        let patience = self.state().fetch(id).map_or(Duration::ZERO, |fetch| fetch.patience);
+        let until = Instant::now() + PAUSE.min(patience.saturating_sub(PAUSES.saturating_sub(self.worth())));
+        while Instant::now() < until && (self.gathers(position, began) || self.crowds_out(position)) {
+            Timer::after(MOMENT).await;
+        }
+    }
+
+    /// How long a reader may wait for so many others.
+    fn worth(&self) -> Duration {
+        let others = self.state().readers.saturating_sub(1);
+        PAUSES.min(PAUSE.saturating_mul(u32::try_from(others).unwrap_or(u32::MAX)))
+    }
+
+    /// Whether others, who come as late as those at this beginning of a file, should get on together with them.
+    fn gathers(&self, position: u64, began: Instant) -> bool {
+        position < 2 * BEGINNING
+            && self.size > self.cache.budget() as u64
+            && began.elapsed() < GATHERING.min(self.worth())
+            && self.state().fetches.iter().any(|fetch| fetch.position > 2 * BEGINNING)
+    }
+
+    /// Whether this would push out of the cache what readers are on the way to.
+    fn crowds_out(&self, position: u64) -> bool {
+        self.cache.crowds_out((self.id, position), NEAR)
     }
 
     /// Takes what a fetch brought. Whether it goes on.
@@ -226,32 +274,41 @@ impl State {
     }
 }
 
-impl Drop for Object {
+impl<U: Upstream> Drop for Object<U> {
     fn drop(&mut self) {
         self.cache.forget(self.id);
     }
 }
 
 /// The task of a fetch. It ends with a failure, with the last reader, or when nobody needs it any more.
-async fn run(turn: Turn, mut fetch: Fetch) {
+async fn run<U: Upstream>(turn: Turn<U>, mut fetch: Fetch<U>) {
     let object = &turn.object;
+    let began = Instant::now();
+    let mut useful = began;
     loop {
         let wanted = object.wanted.notified();
-        let most = object.demand(turn.id);
-        if most > 0 {
+        if let Some(position) = object.demand(turn.id) {
+            object.wait(turn.id, position, began).await;
+            let until = object.cache.next_after(object.id, position).unwrap_or(object.size);
+            fetch.until(until);
+            let most = usize::try_from(until.min(object.size) - position).map_or(SEGMENT, |most| most.min(SEGMENT));
             let bytes = fetch.segment(most).await;
             if !object.put(turn.id, bytes) {
                 return;
             }
-        } else if !is_in_time(wanted).await && object.is_spare(turn.id) {
-            return;
+            useful = Instant::now();
+        } else if !is_before(useful + LEFT_BEHIND, wanted).await {
+            if object.is_spare(turn.id) {
+                return;
+            }
+            useful = Instant::now();
         }
     }
 }
 
-async fn is_in_time(wanted: impl Future<Output = ()>) -> bool {
+async fn is_before(deadline: Instant, wanted: impl Future<Output = ()>) -> bool {
     let late = async {
-        Timer::after(LEFT_BEHIND).await;
+        Timer::at(deadline).await;
         false
     };
     future::or(
@@ -271,12 +328,12 @@ fn rest(start: u64, bytes: &Bytes, position: u64) -> Option<Bytes> {
 }
 
 /// A fetch's place among those of its object, for as long as it runs, however that ends.
-struct Turn {
-    object: Arc<Object>,
+struct Turn<U: Upstream> {
+    object: Arc<Object<U>>,
     id: u64,
 }
 
-impl Drop for Turn {
+impl<U: Upstream> Drop for Turn<U> {
     fn drop(&mut self) {
         self.object.state().fetches.retain(|fetch| fetch.id != self.id);
         self.object.arrived.notify_waiters();
@@ -284,23 +341,27 @@ impl Drop for Turn {
 }
 
 /// One transfer's way through the file.
-pub(super) struct Reader {
-    object: Arc<Object>,
+pub(super) struct Reader<U: Upstream> {
+    object: Arc<Object<U>>,
     id: u64,
     position: u64,
+    /// How much longer it may wait for other readers.
+    patience: Duration,
 }
 
-impl Reader {
+impl<U: Upstream> Reader<U> {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         while self.position < self.object.size {
             let arrived = self.object.arrived.notified();
-            if let Some(bytes) = self.object.find(self.position)? {
+            if let Some(bytes) = self.object.find(self.position, self.patience)? {
                 let from = self.position;
                 self.position += bytes.len() as u64;
                 self.object.cache.moved(self.object.id, self.id, Some(from), Some(self.position));
                 return Ok(Some(bytes));
             }
+            let began = Instant::now();
             arrived.await;
+            self.patience = self.patience.saturating_sub(began.elapsed());
         }
         Ok(None)
     }
@@ -310,7 +371,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl<U: Upstream> Drop for Reader<U> {
     fn drop(&mut self) {
         self.object.cache.moved(self.object.id, self.id, Some(self.position), None);
         let mut state = self.object.state();

@@ -1,6 +1,7 @@
-//! Segments of files. The one whose next reader is farthest away is given up first.
+//! Segments of files. What few or none of the readers are on the way to is given up first.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -10,11 +11,17 @@ use crate::Bytes;
 /// How much of a file is kept or given up at once. A transfer may hold two of them beyond the budget.
 pub(super) const SEGMENT: usize = 32 << 10;
 
+/// This much of a file is kept while somebody reads it, for those who come.
+pub(super) const BEGINNING: u64 = 8 * SEGMENT as u64;
+
 /// What a segment costs beside its bytes, about: its entries here and the allocations.
 const OVERHEAD: usize = 256;
 
 /// Of so many the least useful one is given up. To look for the least useful of all would cost more than it gains.
 const SAMPLE: usize = 16;
+
+/// What so many readers or more are on the way to is of the same use.
+const MANY: usize = 4;
 
 pub(super) struct Cache {
     budget: usize,
@@ -42,10 +49,24 @@ struct Segment {
     index: usize,
 }
 
+/// The less, the sooner it is given up.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Use {
+    /// How many are on the way to it, no farther away than the cache could ever span; [`MANY`] at most.
+    readers: usize,
+    /// How far the next one of all has to go.
+    distance: Reverse<u64>,
+    used_at: u64,
+}
+
 impl Cache {
     pub(super) fn new(budget: usize) -> Self {
         let (segments, places, readers, random) = Default::default();
         Self { budget, state: Mutex::new(State { used: 0, clock: 0, segments, places, readers, random }) }
+    }
+
+    pub(super) fn budget(&self) -> usize {
+        self.budget
     }
 
     /// Bytes that it holds.
@@ -73,10 +94,31 @@ impl Cache {
         state.segments.insert(place, segment);
         state.places.push(place);
         while state.used > self.budget
-            && let Some(place) = state.least_useful()
+            && let Some(victim) = state.least_useful(place, self.budget)
         {
-            state.remove(place);
+            state.remove(victim);
         }
+    }
+
+    /// Whether to bring a segment to this place would push out what readers are on the way to: of the same object,
+    /// unless it is `near`, or of another one if several would use this one.
+    pub(super) fn crowds_out(&self, place: Place, near: u64) -> bool {
+        let mut state = self.state();
+        if state.used + SEGMENT + OVERHEAD <= self.budget {
+            return false;
+        }
+        let Some(victim) = state.least_useful(place, self.budget) else { return false };
+        state.use_of(victim, self.budget).readers > 0
+            && match victim.0 == place.0 {
+                true => victim.1.abs_diff(place.1) > near,
+                false => state.use_at(place, place.1 + 1, self.budget).readers > 1,
+            }
+    }
+
+    /// Where the next segment of an object begins behind this position.
+    pub(super) fn next_after(&self, object: u64, position: u64) -> Option<u64> {
+        let state = self.state();
+        state.segments.range((object, position + 1)..=(object, u64::MAX)).next().map(|(place, _)| place.1)
     }
 
     /// Notes that a reader is at this position; `None` is for one who comes or leaves.
@@ -105,21 +147,33 @@ impl Cache {
 }
 
 impl State {
-    fn least_useful(&mut self) -> Option<Place> {
+    /// Of some, of the newest, and of the first of its object: that is where its last readers are.
+    fn least_useful(&mut self, newest: Place, budget: usize) -> Option<Place> {
         let most = self.places.len();
         let drawn = (0..SAMPLE.min(most)).map(|n| if most <= SAMPLE { n } else { self.random.usize(..most) });
         let drawn: Vec<_> = drawn.map(|n| self.places[n]).collect();
-        drawn.into_iter().max_by_key(|place| self.uselessness(*place))
+        let first = self.segments.range((newest.0, 0)..=newest).next().map(|(place, _)| *place);
+        let newest = Some(newest).filter(|place| self.segments.contains_key(place));
+        drawn.into_iter().chain(first).chain(newest).min_by_key(|place| self.use_of(*place, budget))
     }
 
-    /// How far its next reader has to go; what nobody is on the way to is less useful still, and the older the less.
-    fn uselessness(&self, place: Place) -> (u64, u64) {
-        let (object, position) = place;
-        let Some(segment) = self.segments.get(&place) else { return (u64::MAX, u64::MAX) };
-        let end = position + segment.bytes.len() as u64;
+    fn use_of(&self, place: Place, budget: usize) -> Use {
+        let segment = self.segments.get(&place);
+        let end = place.1 + segment.map_or(0, |segment| segment.bytes.len() as u64);
+        Use { used_at: segment.map_or(0, |segment| segment.used_at), ..self.use_at(place, end, budget) }
+    }
+
+    /// Of what is now brought to this place.
+    fn use_at(&self, (object, position): Place, end: u64, budget: usize) -> Use {
+        let is_read = || self.readers.range(((object, 0), 0)..((object, u64::MAX), 0)).next().is_some();
+        if position < BEGINNING && budget as u64 > 4 * BEGINNING && is_read() {
+            return Use { readers: MANY, distance: Reverse(0), used_at: u64::MAX };
+        }
+        let from = end.saturating_sub(budget as u64);
+        let readers = self.readers.range(((object, from), 0)..((object, end), 0)).take(MANY).count();
         let behind = self.readers.range(((object, 0), 0)..((object, end), 0)).next_back();
-        let distance = behind.map_or(u64::MAX, |((_, reader), _)| end - reader);
-        (distance, u64::MAX - segment.used_at)
+        let distance = Reverse(behind.map_or(u64::MAX, |((_, reader), _)| end - reader));
+        Use { readers, distance, used_at: u64::MAX }
     }
 
     fn remove(&mut self, place: Place) {
@@ -198,6 +252,41 @@ mod tests {
     }
 
     #[test]
+    fn what_few_readers_are_on_the_way_to_goes_first() {
+        let cache = cache_of(6);
+        (0..3).for_each(|reader| cache.moved(1, reader, None, Some(1500)));
+        cache.moved(1, 3, None, Some(500));
+        assert!(cache.crowds_out((1, 6000), 0), "the last reader would lose what it comes to");
+        assert!(!cache.crowds_out((1, 6000), 6000), "all of this is near");
+        assert!(!cache.crowds_out((2, 0), 0), "nobody reads the other");
+        insert(&cache, 6);
+        assert_eq!(kept(&cache), [1, 2, 3, 4, 5, 6]);
+        cache.moved(1, 3, Some(500), None);
+        (0..3).for_each(|reader| cache.moved(1, reader, Some(1500), Some(2500)));
+        assert!(!cache.crowds_out((1, 7000), 0), "the first is past");
+    }
+
+    #[test]
+    fn the_beginning_is_kept_while_somebody_reads() {
+        let size = 16 * BEGINNING;
+        let fill = |reader: bool| {
+            let cache = Cache::new(size as usize / 2);
+            if reader {
+                cache.moved(1, 1, None, Some(0));
+            }
+            for n in 0..size / SEGMENT as u64 {
+                let position = n * SEGMENT as u64;
+                cache.insert(1, position, vec![0; SEGMENT].into());
+                if reader {
+                    cache.moved(1, 1, Some(position), Some(position + SEGMENT as u64));
+                }
+            }
+            (0..8).filter(|n| cache.find(1, n * SEGMENT as u64).is_some()).count()
+        };
+        assert_eq!((fill(true), fill(false)), (8, 0));
+    }
+
+    #[test]
     fn many_come_and_go() {
         let (cache, mut random) = (Cache::new(20 * (1000 + OVERHEAD)), fastrand::Rng::with_seed(1));
         for _ in 0..10_000 {
@@ -208,7 +297,7 @@ mod tests {
             }
             let state = cache.state();
             assert!(state.used <= cache.budget && state.places.len() == state.segments.len());
-            assert_eq!(state.used, state.segments.values().map(|segment| cost(&segment.bytes)).sum());
+            assert_eq!(state.used, state.segments.values().map(|segment| cost(&segment.bytes)).sum::<usize>());
             assert!(state.segments.iter().all(|(place, segment)| state.places[segment.index] == *place));
         }
     }

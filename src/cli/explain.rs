@@ -1,0 +1,204 @@
+//! `tuffet explain`.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    process::ExitCode,
+};
+
+use clap::{ArgAction, Args, builder::FalseyValueParser};
+use tuffet::{
+    Handler, Refusal, Request,
+    handlers::{Chain, Rewrite},
+    options::{self, Direction, Limits},
+    packet::{self, Mode, Options},
+    rules::{Candidate, Mac},
+};
+
+use super::{Result, args::Serve, rules, serve};
+
+/// What UEFI firmware on Ethernet asks for.
+const USUAL: &str = "tsize=0,blksize=1468,windowsize=4";
+
+const EXAMPLES: &str = "\
+Examples:
+  tuffet explain 10.0.0.5 pxelinux.0 ./tftpboot
+  tuffet explain 10.0.0.5 '\\Boot\\BCD' ./tftpboot --ignore-case
+  tuffet explain 10.0.0.5 x64/linux --map '^x64/(.*)=>http://mirror/$1' --options blksize=1468,tsize=0
+
+It takes the options of `tuffet serve`. It exits with 0 if the file would be served, and with 1 if not.";
+
+/// Say what would become of a request, and why, without a server or a client
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES, mut_args = |arg| arg.hide_env(true))]
+pub struct Explain {
+    /// The client's address
+    pub client: IpAddr,
+
+    /// The file's name, as the client sends it
+    pub name: String,
+
+    /// What the client asks for
+    #[arg(long, value_name = "NAME=VALUE,...", env = "TUFFET_OPTIONS", default_value = USUAL, value_delimiter = ',')]
+    #[arg(value_parser = option)]
+    #[arg(help_heading = "The request")]
+    pub options: Vec<(String, String)>,
+
+    /// The client uploads the file
+    #[arg(long, env = "TUFFET_WRITE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(help_heading = "The request")]
+    pub write: bool,
+
+    /// The client asks for text, with its line ends converted
+    #[arg(long, env = "TUFFET_NETASCII", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(help_heading = "The request")]
+    pub netascii: bool,
+
+    /// The client's MAC address [default: what the neighbour table has]
+    #[arg(long, value_name = "MAC", env = "TUFFET_MAC", help_heading = "The request")]
+    pub mac: Option<Mac>,
+
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+fn option(text: &str) -> std::result::Result<(String, String), &'static str> {
+    if text.is_empty() {
+        return Ok(Default::default());
+    }
+    let (name, value) = text.split_once('=').ok_or("not an option, such as blksize=1468")?;
+    Ok((name.into(), value.into()))
+}
+
+/// Exits with 0 if it would be served.
+pub fn run(args: &Explain) -> Result<ExitCode> {
+    let report = report(args)?;
+    io::stdout().lock().write_all(report.text.as_bytes())?;
+    Ok(if report.served { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[derive(Default)]
+struct Report {
+    text: String,
+    served: bool,
+}
+
+impl Report {
+    fn say(&mut self, what: &str, value: impl Display) {
+        self.text += &format!("{what:<8} {value}\n");
+    }
+}
+
+fn report(args: &Explain) -> Result<Report> {
+    let mut report = Report::default();
+    let sources = serve::sources(&args.serve)?;
+    let rules = rules::rules(&args.serve)?;
+    let direction = if args.write { Direction::Write } else { Direction::Read };
+    let request = match request(args) {
+        Ok(request) => request,
+        Err(refusal) => {
+            report.say("name", format_args!("{:?} is refused: {refusal}", args.name));
+            return Ok(report);
+        }
+    };
+    report.say("request", format_args!("{direction} of {:?} by {}", args.name, args.client));
+    report.say("name", request.path());
+    let rewrite = Rewrite::new(rules.clone(), Chain::default());
+    let mac = args.mac.or_else(|| rewrite.mac(&request));
+    if rules.needs_mac() {
+        report.say("mac", mac.map_or("not known".into(), |mac| mac.to_string()));
+    }
+    let mut tried = Vec::new();
+    let verdict = rules.explain(&request, direction, mac, |rule, result| {
+        let why = result.map_or_else(|mismatch| format!("no: {mismatch}"), |()| "yes".into());
+        tried.push(format!("{}: {why}", rule.title()));
+    });
+    tried.iter().for_each(|line| report.say("rule", line));
+    let found = match &verdict {
+        Err(refusal) => {
+            report.say("answer", refused(refusal));
+            return Ok(report);
+        }
+        Ok(verdict) if args.write && verdict.upload() == Some(false) => Err(Refusal::denied()),
+        Ok(verdict) => find(verdict.candidates(), &sources, direction, &mut report),
+    };
+    match found {
+        Err(refusal) => report.say("answer", refused(&refusal)),
+        Ok(size) => {
+            let mut limits = limits(&args.serve);
+            if let Ok(verdict) = &verdict {
+                verdict.limit(&mut limits);
+            }
+            let (_, oack) = options::answer(request.options(), direction, request.mode(), &limits, size);
+            report.say("asked", request.options());
+            report.say("answer", if oack.is_empty() { "no options".into() } else { format!("OACK {oack}") });
+            report.served = true;
+        }
+    }
+    Ok(report)
+}
+
+fn request(args: &Explain) -> std::result::Result<Request, Refusal> {
+    let mode = if args.netascii { Mode::Netascii } else { Mode::Octet };
+    let options: Options = args.options.iter().filter(|(name, _)| !name.is_empty()).cloned().collect();
+    let packet = packet::Request { filename: args.name.clone().into_bytes(), mode, options };
+    let listen = args.serve.listen.first().and_then(|listen| listen.0.first().copied());
+    let local = listen.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 69)));
+    // The port of a client that is not there.
+    Request::new((args.client, 1024).into(), local, packet)
+}
+
+/// The size of the first that is there, if it is known.
+fn find(
+    candidates: &[Candidate],
+    sources: &[Box<dyn Handler>],
+    direction: Direction,
+    report: &mut Report,
+) -> std::result::Result<Option<u64>, Refusal> {
+    let mut last = Refusal::not_found().because("no target of the rule can be filled in");
+    for candidate in candidates {
+        let own = candidate.source().map(|source| &**source as &dyn Handler);
+        let sources = own.map_or_else(|| sources.iter().map(|source| &**source).collect(), |own| vec![own]);
+        for source in sources {
+            let query = candidate.request().query().map(|query| format!("?{query}")).unwrap_or_default();
+            let file = format!("{}{query} of {}", candidate.request().path(), source.describe());
+            match look(source, candidate.request(), direction) {
+                Ok(known) => {
+                    let size = known.map(|size| format!(", {size} bytes")).unwrap_or_default();
+                    report.say("target", format_args!("{file}{size}"));
+                    return Ok(known);
+                }
+                Err(refusal) => {
+                    report.say("target", format_args!("{file}: {refusal}"));
+                    let ends = direction == Direction::Read && refusal.code() != tuffet::ErrorCode::FILE_NOT_FOUND;
+                    last = refusal;
+                    if ends {
+                        return Err(last);
+                    }
+                }
+            }
+        }
+    }
+    Err(last)
+}
+
+fn look(source: &dyn Handler, request: &Request, direction: Direction) -> std::result::Result<Option<u64>, Refusal> {
+    match direction {
+        Direction::Read => smol::block_on(source.read(request)).map(|source| source.size()),
+        Direction::Write if source.takes_writes() => Ok(None),
+        Direction::Write => Err(Refusal::denied().because("it takes no uploads")),
+    }
+}
+
+fn limits(args: &Serve) -> Limits {
+    let mut limits = Limits::default();
+    limits.windowsize = args.windowsize;
+    // What Ethernet takes in one piece with IPv4; the server looks at the interface.
+    limits.blksize = args.blksize.unwrap_or(1468);
+    limits
+}
+
+fn refused(refusal: &Refusal) -> String {
+    if refusal.packet().is_some() { format!("{refusal}") } else { format!("none: {refusal}") }
+}

@@ -1,0 +1,78 @@
+//! What log lines look like.
+
+use std::{
+    io::{self, Write},
+    time::SystemTime,
+};
+
+use clap::{Args, ValueEnum};
+use humantime::{format_rfc3339_millis, format_rfc3339_seconds};
+use log::Record;
+use serde::Serialize;
+use tuffet::stats;
+
+use super::journal::Target;
+
+/// Where the library tells of each transfer.
+pub const TRANSFERS: &str = "tuffet::transfers";
+/// Where the program tells of each transfer, in JSON.
+const RECORDS: &str = "tuffet::records";
+
+#[derive(Args, Debug)]
+pub struct LogFormat {
+    /// Log in lines of `text` or of `json`, on standard error and in the log file
+    #[arg(long, value_name = "FORMAT", env = "TUFFET_LOG_FORMAT", default_value = "text", help_heading = "Output")]
+    #[arg(hide_possible_values = true)]
+    pub log_format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+impl Format {
+    /// A line of standard error.
+    pub fn write(self, out: &mut impl Write, record: &Record, target: Target) -> io::Result<()> {
+        let (now, level) = (SystemTime::now(), record.level().as_str().to_lowercase());
+        match self {
+            // The journal has times and levels of its own.
+            Self::Text if target == Target::Journal => writeln!(out, "{}", record.args()),
+            Self::Text => writeln!(out, "{} {level:5} {}", format_rfc3339_seconds(now), record.args()),
+            // They are JSON already.
+            Self::Json if record.target() == RECORDS => writeln!(out, "{}", record.args()),
+            Self::Json => {
+                let (time, message) = (format_rfc3339_millis(now).to_string(), record.args().to_string());
+                writeln!(out, "{}", json(&Line { time: &time, level: &level, message: &message }))
+            }
+        }
+    }
+
+    /// A line of the log file.
+    pub fn line(self, record: &stats::Record) -> String {
+        match self {
+            Self::Text => format!("{} {record}\n", format_rfc3339_millis(SystemTime::now())),
+            Self::Json => json(record) + "\n",
+        }
+    }
+}
+
+/// Tells of a transfer in JSON, where the library has told of it in text.
+pub fn log(record: &stats::Record) {
+    let level = if record.outcome.name() == "probe" { log::Level::Debug } else { log::Level::Info };
+    log::log!(target: RECORDS, level, "{}", json(record));
+}
+
+/// What is not about a transfer.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: &'a str,
+    level: &'a str,
+    message: &'a str,
+}
+
+fn json(value: &impl Serialize) -> String {
+    // It has no keys but texts, and nothing that can fail.
+    serde_json::to_string(value).unwrap_or_default()
+}

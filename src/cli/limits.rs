@@ -1,0 +1,25 @@
+//! How much a client may ask for.
+
+use clap::Args;
+use tuffet::Builder;
+
+#[derive(Args, Debug)]
+pub struct Limits {
+    /// Of these, give no client address more than this [default: half, at least 100]
+    #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_TRANSFERS_PER_CLIENT", help_heading = "Transfers")]
+    pub max_transfers_per_client: Option<std::num::NonZeroUsize>,
+
+    /// Requests a second that are answered of one client address; 0 is no limit
+    #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_REQUESTS_PER_CLIENT", default_value = "1000")]
+    #[arg(help_heading = "Transfers")]
+    pub max_requests_per_client: u32,
+}
+
+impl Limits {
+    pub fn apply(&self, mut builder: Builder) -> Builder {
+        if let Some(most) = self.max_transfers_per_client {
+            builder = builder.max_transfers_per_client(most.get());
+        }
+        builder.max_requests_per_client(self.max_requests_per_client)
+    }
+}

@@ -1,0 +1,141 @@
+//! `--map` and what becomes of it.
+
+use std::str::FromStr;
+
+use clap::{ArgAction, Args, builder::FalseyValueParser};
+use tuffet::{
+    Error, Handler,
+    handlers::Rewrite,
+    rules::{Clients, Rule, Rules, is_url},
+};
+
+use super::{Result, args::Serve, serve, values::Source};
+
+/// How names become those of files.
+#[derive(Args, Debug)]
+pub struct Names {
+    /// Serve other names or URLs: `[CLIENTS ]REGEX=>TARGET`, any number of times; the first counts
+    #[arg(long = "map", value_name = "RULE", env = "TUFFET_MAP", value_delimiter = '\n')]
+    #[arg(help_heading = "Names")]
+    pub maps: Vec<Map>,
+
+    /// Find files in directories whose names differ in upper and lower case only
+    #[arg(long, env = "TUFFET_IGNORE_CASE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(help_heading = "Names")]
+    pub ignore_case: bool,
+}
+
+/// `10.0.0.0/8,52:54:00 ^x64/(.*)=>http://mirror/$1=>x64/default`: for whom, which names, and what they are, tried in
+/// their order.
+#[derive(Clone, Debug)]
+pub struct Map {
+    rule: Rule,
+    targets: Vec<String>,
+}
+
+impl FromStr for Map {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let mut parts = text.split("=>").map(str::trim);
+        let pattern = parts.next().unwrap_or_default();
+        let targets: Vec<String> = parts.map(Into::into).collect();
+        if targets.is_empty() {
+            return Err("not REGEX=>TARGET".into());
+        }
+        let mut rule = Rule::new(title(pattern, &targets));
+        let clients = pattern.split_once(' ').and_then(|(first, regex)| Some((clients(first)?, regex.trim_start())));
+        let (clients, regex) = clients.unwrap_or((Vec::new(), pattern));
+        rule = clients.into_iter().fold(rule, Rule::client).name(regex).map_err(|error| error.to_string())?;
+        let map = Self { rule, targets };
+        // All that is wrong with it is told now, but for what its web servers have to say.
+        map.rule(|_| Ok(tuffet::handlers::Memory::new())).and_then(|rule| Rules::new(vec![rule])).map_err(|error| {
+            let error = error.to_string();
+            error.strip_prefix(&format!("{}: ", map.rule.title())).unwrap_or(&error).to_owned()
+        })?;
+        Ok(map)
+    }
+}
+
+impl Map {
+    fn rule<H: Handler>(
+        &self,
+        open: impl Fn(&str) -> std::result::Result<H, Error>,
+    ) -> std::result::Result<Rule, Error> {
+        self.targets.iter().try_fold(self.rule.clone(), |rule, target| match is_url(target) {
+            true => rule.url(target, &open),
+            false => rule.target(target),
+        })
+    }
+}
+
+impl Names {
+    /// The URLs that names are mapped to.
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.maps.iter().flat_map(|map| &map.targets).map(String::as_str).filter(|target| is_url(target))
+    }
+}
+
+/// Passwords of web servers do not belong into logs.
+fn title(pattern: &str, targets: &[String]) -> String {
+    let shown = targets.iter().map(|target| match (is_url(target), target.rsplit_once('@')) {
+        (true, Some((_, host))) => format!("=>...@{host}"),
+        _ => format!("=>{target}"),
+    });
+    format!("--map '{pattern}{}'", shown.collect::<String>())
+}
+
+/// `10.0.0.0/8,52:54:00`; `None` if it is something else, such as the beginning of a regular expression.
+fn clients(text: &str) -> Option<Vec<Clients>> {
+    text.split(',').map(|client| client.parse().ok()).collect()
+}
+
+/// The rules of the command line.
+pub fn rules(args: &Serve) -> Result<Rules> {
+    let open = |base: &str| {
+        let source = Source::try_from(std::ffi::OsString::from(base)).map_err(|error| Error::Config(error.into()))?;
+        serve::source(&source, args).map_err(|error| Error::Config(error.to_string()))
+    };
+    let rules = args.names.maps.iter().map(|map| map.rule(open));
+    Ok(Rules::new(rules.collect::<std::result::Result<_, _>>()?)?)
+}
+
+/// The handler, behind the rules if there are any.
+pub fn apply(args: &Serve, handler: impl Handler) -> Result<Box<dyn Handler>> {
+    let rules = rules(args)?;
+    Ok(if rules.is_empty() { Box::new(handler) } else { Box::new(Rewrite::new(rules, handler)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps() {
+        for good in [
+            "^a$=>b",
+            "(.*) => ${client}/$1 => $1",
+            "10.0.0.0/8 x=>y",
+            "10.0.0.0/8,::1,52:54:00 ^(?<x>.)=>http://mirror/${x}?a=${mac}",
+            "a b=>c",
+            "[a-z] b=>c",
+            "=>one",
+        ] {
+            assert!(good.parse::<Map>().is_ok(), "{good}");
+        }
+        for (bad, why) in [
+            ("x", "not REGEX=>TARGET"),
+            ("(=>x", "not a regular expression"),
+            ("x=>", "names no file"),
+            ("x=>$1", "there is no group 1"),
+            ("x=>../y", "`..`"),
+            ("x=>http://$0/", "host"),
+        ] {
+            let error = bad.parse::<Map>().unwrap_err();
+            assert!(error.contains(why) && !error.contains("--map"), "{bad}: {error}");
+        }
+        let secret: Map = "x=>http://u:secret@h/x => y".parse().unwrap();
+        assert_eq!(secret.rule.title(), "--map 'x=>...@h/x=>y'");
+    }
+}

@@ -1,0 +1,222 @@
+//! What the server gives up when its sockets are bound: root, capabilities, and all files and ports but its own.
+//!
+//! It happens in one place, before there is a second thread, and says in one line what the system could do of it.
+
+mod capabilities;
+mod landlock;
+mod user;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::{ArgAction, Args, builder::FalseyValueParser};
+use log::{Level, info, warn};
+
+use super::{Result, args::Serve, values::Source};
+use user::Identity;
+
+#[derive(Args, Debug)]
+pub struct Sandbox {
+    /// When started as root, become this user [default: the directory's owner, or nobody]
+    #[arg(long, value_name = "USER[:GROUP]", env = "TUFFET_USER", help_heading = "Safety")]
+    pub user: Option<String>,
+
+    /// Let the process open any file and TCP port that its user may: no landlock
+    #[arg(long, env = "TUFFET_NO_LANDLOCK", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(help_heading = "Safety")]
+    pub no_landlock: bool,
+
+    /// Give nothing up: no landlock, all capabilities, and the user who started it
+    #[arg(long, env = "TUFFET_NO_SANDBOX", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(help_heading = "Safety")]
+    pub no_sandbox: bool,
+}
+
+/// What the server needs, and so may keep.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Who to become, as `--user` has it.
+    pub user: Option<String>,
+    pub is_off: bool,
+    pub landlock: bool,
+    /// What is served, and whether it takes uploads.
+    pub directories: Vec<(PathBuf, Use)>,
+    /// Files that are read later, or directories with all that is in them.
+    pub readable: Vec<PathBuf>,
+    /// Directories of files that are made and appended to later.
+    pub appendable: Vec<PathBuf>,
+    /// TCP ports of others that are connected to, and whether they are found by name.
+    pub connects: Vec<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    Read,
+    /// Uploads.
+    Write,
+    /// Uploads that make directories.
+    WriteDirectories,
+}
+
+impl Plan {
+    pub fn new(args: &Serve) -> Self {
+        let kind = match (args.upload, args.mkdir || args.uploads.upload_per_client) {
+            (false, _) => Use::Read,
+            (true, false) => Use::Write,
+            (true, true) => Use::WriteDirectories,
+        };
+        let directories = args.sources.iter().filter_map(|source| match source {
+            Source::Directory(path) => Some((path.clone(), kind)),
+            _ => None,
+        });
+        let directory_of = |file: &PathBuf| match file.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_path_buf(),
+            _ => ".".into(),
+        };
+        Self {
+            user: args.sandbox.user.clone(),
+            is_off: args.sandbox.no_sandbox,
+            landlock: !args.sandbox.no_landlock,
+            directories: directories.collect(),
+            readable: of_stores().filter(|(name, _)| name.ends_with("_FILE")).map(|(_, path)| path.into()).collect(),
+            appendable: args.log_file.iter().map(directory_of).collect(),
+            connects: connects(urls(args)),
+        }
+    }
+}
+
+/// Gives up what the plan does not name. There is no way back.
+///
+/// # Errors
+/// If the user cannot be changed as it was asked, or could not read what is to be served.
+pub fn enter(plan: &Plan) -> Result<()> {
+    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if threads > 1 {
+        warn!("{threads} threads run already, and only this one gives up what it may");
+    }
+    let choice = user::choose(plan)?;
+    if plan.is_off {
+        if plan.user.is_some() {
+            choice.identity.assume()?;
+        }
+        info!("no sandbox: user {}, and all that it may do", choice.identity);
+        return Ok(());
+    }
+    check_access(plan, &choice.identity)?;
+    // Opened as long as that is allowed.
+    let rules = plan.landlock.then(|| landlock::Rules::new(plan)).transpose()?;
+    let done = restrict(&choice.identity, rules)?;
+    let why = choice.why.map(|why| format!(", because {why}")).unwrap_or_default();
+    // Root without capabilities still owns most files: then landlock has to keep it from them.
+    let level = if choice.identity.is_root() && !done.confined { Level::Warn } else { Level::Info };
+    let (user, landlock) = (choice.identity, done.landlock);
+    log::log!(level, "sandbox: user {user}{why}; no capabilities, no new privileges, {landlock}");
+    Ok(())
+}
+
+/// For this thread, and those that it starts.
+fn restrict(identity: &Identity, rules: Option<landlock::Rules>) -> Result<landlock::Done> {
+    capabilities::drop_bounding();
+    identity.assume()?;
+    capabilities::drop_all()?;
+    identity.verify()?;
+    rustix::thread::set_no_new_privs(true)?;
+    rules.map_or_else(|| Ok(landlock::Done::none("landlock refused by --no-landlock")), landlock::Rules::enforce)
+}
+
+/// Says now what would be an ERROR for each client.
+fn check_access(plan: &Plan, identity: &Identity) -> Result<()> {
+    for (path, kind) in &plan.directories {
+        let Ok(directory) = fs::metadata(path) else { continue };
+        let (path, name) = (path.display(), identity);
+        if !identity.may(&directory, user::SEARCH) {
+            return Err(format!(
+                "cannot serve {path} as user {name}: chmod o+rx it, or name another user: --user root"
+            )
+            .into());
+        }
+        if *kind != Use::Read && !identity.may(&directory, user::WRITE | user::SEARCH) {
+            warn!("uploads into {path} will be refused: user {name} may not write there; chown it, or see --user");
+        }
+    }
+    Ok(())
+}
+
+/// All URLs that may be asked.
+fn urls(args: &Serve) -> impl Iterator<Item = &str> {
+    let sources = args.sources.iter().filter_map(|source| match source {
+        Source::Url(url) => Some(url.as_str()),
+        Source::Bucket(_) => Some("https://"),
+        _ => None,
+    });
+    #[cfg(feature = "rules")]
+    let sources = sources.chain(args.names.urls());
+    sources
+}
+
+/// What the settings of object stores name in the environment: addresses, and files of tokens that are read now and
+/// then.
+fn of_stores() -> impl Iterator<Item = (String, String)> {
+    let is_setting = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix));
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(move |(name, _)| is_setting(name))
+}
+
+/// The ports of the web servers, of where they may redirect to, and of the proxies of the environment.
+fn connects<'a>(urls: impl Iterator<Item = &'a str>) -> Vec<u16> {
+    let mut ports: Vec<u16> = urls.filter_map(port).collect();
+    if ports.is_empty() {
+        return ports;
+    }
+    ports.extend(of_stores().filter(|(_, value)| value.contains("://")).filter_map(|(_, url)| port(&url)));
+    for name in ["http_proxy", "https_proxy", "all_proxy"] {
+        let value = std::env::var(name).or_else(|_| std::env::var(name.to_uppercase()));
+        ports.extend(value.ok().and_then(|url| port(&url)));
+    }
+    // A resolver is asked by TCP when its answer is long.
+    ports.extend([80, 443, 53]);
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// The port of a URL.
+fn port(url: &str) -> Option<u16> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') && (!name.contains(':') || name.ends_with(']')) => port.parse().ok(),
+        _ if scheme.eq_ignore_ascii_case("https") => Some(443),
+        _ if scheme.to_ascii_lowercase().starts_with("socks") => Some(1080),
+        _ => Some(80),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_urls() {
+        for (url, expected) in [
+            ("http://host/", 80),
+            ("https://host", 443),
+            ("HTTPS://host:8443/x:1/", 8443),
+            ("http://user:1234@host/", 80),
+            ("http://user:pass@host:81/", 81),
+            ("http://[::1]/", 80),
+            ("http://[::1]:8080/", 8080),
+            ("proxy:3128", 3128),
+            ("socks5://proxy", 1080),
+        ] {
+            assert_eq!(port(url), Some(expected), "{url}");
+        }
+        assert_eq!(connects([].into_iter()), [0; 0]);
+        let ports = connects(["http://host:8080/"].into_iter());
+        assert!([53, 80, 443, 8080].iter().all(|port| ports.contains(port)), "{ports:?}");
+    }
+}

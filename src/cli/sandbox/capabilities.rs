@@ -1,0 +1,30 @@
+//! Capabilities: none of them is needed once the sockets are bound.
+
+use rustix::{
+    io,
+    thread::{self, CapabilitySet, CapabilitySets},
+};
+
+/// No program that this process might ever run gets one. Without CAP_SETPCAP that cannot be said, and is not needed:
+/// there are no new privileges anyway.
+pub fn drop_bounding() {
+    for number in 0..64 {
+        // It ends where the kernel knows no more.
+        if thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)).is_err() {
+            break;
+        }
+    }
+}
+
+pub fn drop_all() -> io::Result<()> {
+    // Old kernels have no ambient ones.
+    _ = thread::clear_ambient_capability_set();
+    let none = CapabilitySet::empty();
+    thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+}
+
+/// Whether this process may change its user.
+pub fn may_change_user() -> bool {
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
+}

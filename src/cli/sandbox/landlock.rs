@@ -1,0 +1,198 @@
+//! Landlock: the kernel leaves the server its files and ports, and no others, whatever a defect in it might do.
+
+use std::path::Path;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
+};
+
+use super::{Plan, Result, Use};
+
+/// What is known here. A kernel that knows less does what it can.
+const KNOWN: ABI = ABI::V6;
+
+/// What the C library looks into when it resolves a name. Some are links to where a service keeps them.
+const RESOLVER: [&str; 10] = [
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/ld.so.cache",
+    "/run/systemd/resolve",
+    "/run/NetworkManager",
+    "/run/resolvconf",
+];
+/// Where glibc has the modules that `nsswitch.conf` names.
+const MODULES: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
+/// Where the MTU of an interface is found.
+const INTERFACES: [&str; 2] = ["/sys/class/net", "/sys/devices/virtual/net"];
+
+/// Rules that are not in force yet.
+pub struct Rules(RulesetCreated);
+
+/// How far it went.
+pub struct Done {
+    /// For people.
+    pub landlock: &'static str,
+    /// Whether files at least are out of reach.
+    pub confined: bool,
+}
+
+impl Rules {
+    pub fn new(plan: &Plan) -> Result<Self> {
+        let read = AccessFs::ReadFile | AccessFs::ReadDir;
+        let mut rules = ruleset()?;
+        for (path, kind) in &plan.directories {
+            let there = PathFd::new(path).map_err(|error| format!("cannot serve {}: {error}", path.display()))?;
+            rules = rules.add_rule(PathBeneath::new(there, read | writes(*kind)))?;
+        }
+        let append = AccessFs::WriteFile | AccessFs::MakeReg;
+        rules = rules
+            .add_rules(path_beneath_rules(&plan.readable, read))?
+            .add_rules(path_beneath_rules(&plan.appendable, append))?
+            .add_rules(path_beneath_rules(INTERFACES, read))?
+            .add_rules(path_beneath_rules(interfaces(), read))?;
+        if !plan.connects.is_empty() {
+            rules = rules.add_rules(path_beneath_rules(RESOLVER, read))?;
+            if cfg!(target_env = "gnu") {
+                rules = rules.add_rules(path_beneath_rules(MODULES, read))?;
+            }
+        }
+        for &port in &plan.connects {
+            rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+        }
+        Ok(Self(rules))
+    }
+
+    /// Puts them in force.
+    pub fn enforce(self) -> Result<Done> {
+        let status = self.0.restrict_self()?;
+        Ok(match (status.ruleset, status.landlock) {
+            (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => {
+                Done::none("no landlock (not enabled in this kernel)")
+            }
+            (RulesetStatus::NotEnforced, _) => Done::none("no landlock (this kernel has none)"),
+            (_, LandlockStatus::Available { effective_abi: abi, .. }) if abi < ABI::V4 => {
+                Done::some("landlock for files (this kernel has none for TCP and signals)")
+            }
+            (_, LandlockStatus::Available { effective_abi: abi, .. }) if abi < ABI::V6 => {
+                Done::some("landlock for files and TCP (this kernel has none for signals)")
+            }
+            _ => Done::some("landlock for files, TCP and signals"),
+        })
+    }
+}
+
+impl Done {
+    pub fn none(landlock: &'static str) -> Self {
+        Self { landlock, confined: false }
+    }
+
+    fn some(landlock: &'static str) -> Self {
+        Self { landlock, confined: true }
+    }
+}
+
+fn ruleset() -> std::result::Result<RulesetCreated, RulesetError> {
+    let mut scopes: BitFlags<Scope> = Scope::Signal.into();
+    // Some service managers are told by such a socket that the server is ready.
+    if std::env::var_os("NOTIFY_SOCKET").is_none_or(|name| !name.as_encoded_bytes().starts_with(b"@")) {
+        scopes |= Scope::AbstractUnixSocket;
+    }
+    Ruleset::default()
+        .handle_access(AccessFs::from_all(KNOWN))?
+        .handle_access(AccessNet::from_all(KNOWN))?
+        .scope(scopes)?
+        .create()
+}
+
+fn writes(kind: Use) -> BitFlags<AccessFs> {
+    let files = AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile;
+    match kind {
+        Use::Read => BitFlags::empty(),
+        Use::Write => files,
+        Use::WriteDirectories => files | AccessFs::MakeDir,
+    }
+}
+
+/// Where the links in the directory of the interfaces lead.
+fn interfaces() -> Vec<std::path::PathBuf> {
+    let entries = Path::new(INTERFACES[0]).read_dir().into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.path().canonicalize().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, File},
+        io::ErrorKind::PermissionDenied,
+        net::{TcpListener, TcpStream},
+        os::unix::fs::symlink,
+        thread,
+    };
+
+    use super::*;
+
+    fn is_denied<T>(result: std::io::Result<T>) -> bool {
+        result.is_err_and(|error| error.kind() == PermissionDenied)
+    }
+
+    /// In a thread of its own, which is all that the rules bind.
+    #[test]
+    fn what_is_not_ours_cannot_be_opened() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        for directory in ["read", "write", "log", "other"] {
+            fs::create_dir(path(directory)).unwrap();
+            fs::write(path(directory).join("file"), "text").unwrap();
+        }
+        symlink(path("other/file"), path("read/link")).unwrap();
+        let (allowed, refused) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let plan = Plan {
+            directories: vec![(path("read"), Use::Read), (path("write"), Use::Write)],
+            readable: vec![path("other/config")],
+            appendable: vec![path("log")],
+            connects: vec![allowed.local_addr().unwrap().port()],
+            ..Plan::default()
+        };
+        let restricted = thread::spawn(move || {
+            let temp = temp;
+            let path = |name: &str| temp.path().join(name);
+            let done = Rules::new(&plan).unwrap().enforce().unwrap();
+            if !done.confined {
+                return println!("skipped: {}", done.landlock);
+            }
+            fs::read(path("read/file")).unwrap();
+            fs::read_dir(path("read")).unwrap();
+            fs::write(path("write/new"), "text").unwrap();
+            fs::rename(path("write/new"), path("write/file")).unwrap();
+            File::options().append(true).open(path("log/file")).unwrap();
+            File::options().append(true).create(true).open(path("log/new")).unwrap();
+            fs::read("/etc/hosts").unwrap();
+            fs::read_dir("/sys/class/net").unwrap();
+
+            for file in ["/etc/passwd", "/proc/self/environ", "/dev/zero"] {
+                assert!(is_denied(File::open(file)), "{file}");
+            }
+            for file in ["other/file", "read/link", "log/file"] {
+                assert!(is_denied(File::open(path(file))), "{file}");
+            }
+            assert!(is_denied(fs::read_dir("/")) && is_denied(fs::read_dir(temp.path())));
+            for file in ["read/file", "read/new", "other/file", "other/new"] {
+                assert!(is_denied(fs::write(path(file), "text")), "{file}");
+            }
+            assert!(is_denied(fs::remove_file(path("read/file"))) && is_denied(fs::create_dir(path("write/sub"))));
+            assert!(is_denied(symlink("/etc", path("write/link"))));
+            assert!(is_denied(std::process::Command::new("/bin/true").status()));
+            if done.landlock.ends_with("signals") {
+                TcpStream::connect(allowed.local_addr().unwrap()).unwrap();
+                assert!(is_denied(TcpStream::connect(refused.local_addr().unwrap())));
+                assert!(is_denied(TcpListener::bind("127.0.0.1:0")));
+            }
+        });
+        restricted.join().unwrap();
+    }
+}

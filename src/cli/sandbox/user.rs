@@ -1,0 +1,192 @@
+//! Who the server becomes.
+//!
+//! Started as root it becomes the owner of the first directory, so that it can read what is there, and uploads belong
+//! to who owns the place. If that is root, it becomes `nobody`. If `nobody` could not read it, or not write where
+//! uploads go, it stays root, without any capability.
+
+use std::{
+    ffi::CString,
+    fmt,
+    fs::{self, Metadata},
+    os::unix::fs::MetadataExt,
+};
+
+use nix::unistd::{self, Gid, Group, Uid, User};
+
+use super::{Plan, Result, Use, capabilities};
+
+/// What is wanted of a directory, as in its mode.
+pub const SEARCH: u32 = 1;
+pub const WRITE: u32 = 2;
+pub const READ: u32 = 4;
+
+/// What `nobody` is everywhere on Linux, listed or not. To look it up would cost memory for good.
+const NOBODY: u32 = 65534;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    name: String,
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
+}
+
+#[derive(Debug)]
+pub struct Choice {
+    pub identity: Identity,
+    /// Why it is nobody better, for people.
+    pub why: Option<String>,
+}
+
+/// Who to be from now on.
+pub fn choose(plan: &Plan) -> Result<Choice> {
+    let current = Identity::current()?;
+    let choice = |identity| Ok(Choice { identity, why: None });
+    let no_better = |identity, why: &str| Ok(Choice { identity, why: Some(why.into()) });
+    if let Some(wish) = &plan.user {
+        let explain = |error| format!("--user {wish}: {error}");
+        let wanted = Identity::named(wish).map_err(explain)?;
+        return match () {
+            () if (wanted.uid, wanted.gid) == (current.uid, current.gid) => choice(current),
+            () if capabilities::may_change_user() => choice(wanted),
+            () => Err(explain("only root can change its user; start it as root, or leave --user out".into()).into()),
+        };
+    }
+    if plan.is_off || !current.uid.is_root() {
+        return choice(current);
+    }
+    let directories: Vec<_> =
+        plan.directories.iter().filter_map(|(path, kind)| Some((path, *kind, fs::metadata(path).ok()?))).collect();
+    let better = match directories.first() {
+        Some((.., first)) if first.uid() != 0 => Identity::owner(first)?,
+        _ => Identity::nobody(),
+    };
+    if !capabilities::may_change_user() {
+        return no_better(current, "it has no right to become another");
+    }
+    if !better.is_mapped() {
+        return no_better(current, "this container has no others");
+    }
+    for (path, kind, directory) in &directories {
+        let needed = if *kind == Use::Read { READ | SEARCH } else { READ | WRITE | SEARCH };
+        if !better.may(directory, needed) && current.may(directory, needed) {
+            let what = if *kind == Use::Read { "read" } else { "write" };
+            return no_better(current, &format!("{} may not {what} {}: see --user", better.name, path.display()));
+        }
+    }
+    choice(better)
+}
+
+impl Identity {
+    fn current() -> Result<Self> {
+        let (uid, gid) = (unistd::geteuid(), unistd::getegid());
+        let name = if uid.is_root() { "root".into() } else { uid.to_string() };
+        Ok(Self { name, uid, gid, groups: unistd::getgroups()? })
+    }
+
+    /// `USER[:GROUP]`, by names or numbers.
+    fn named(wish: &str) -> std::result::Result<Self, String> {
+        let (user, group) = wish.split_once(':').map_or((wish, None), |(user, group)| (user, Some(group)));
+        let found = match user.parse() {
+            Ok(number) => User::from_uid(Uid::from_raw(number)),
+            Err(_) => User::from_name(user),
+        };
+        let mut identity = match found {
+            Ok(Some(found)) => Self::of(found).map_err(|error| error.to_string())?,
+            _ => match user.parse() {
+                Ok(number) => Self::unlisted(number, Gid::from_raw(number)),
+                Err(_) => return Err("there is no such user; `getent passwd` lists them".into()),
+            },
+        };
+        if let Some(group) = group {
+            let found = group.parse().ok().map(Gid::from_raw);
+            let found = found.or_else(|| Group::from_name(group).ok().flatten().map(|group| group.gid));
+            identity.gid = found.ok_or("there is no such group; `getent group` lists them")?;
+        }
+        Ok(identity)
+    }
+
+    fn owner(directory: &Metadata) -> Result<Self> {
+        match User::from_uid(Uid::from_raw(directory.uid())) {
+            Ok(Some(user)) => Self::of(user),
+            _ => Ok(Self::unlisted(directory.uid(), Gid::from_raw(directory.gid()))),
+        }
+    }
+
+    fn nobody() -> Self {
+        Self { name: "nobody".into(), ..Self::unlisted(NOBODY, Gid::from_raw(NOBODY)) }
+    }
+
+    fn of(user: User) -> Result<Self> {
+        let groups = unistd::getgrouplist(&CString::new(user.name.as_str())?, user.gid)?;
+        Ok(Self { name: user.name, uid: user.uid, gid: user.gid, groups })
+    }
+
+    fn unlisted(uid: u32, gid: Gid) -> Self {
+        Self { name: uid.to_string(), uid: Uid::from_raw(uid), gid, groups: vec![gid] }
+    }
+
+    pub fn is_root(&self) -> bool {
+        self.uid.is_root()
+    }
+
+    /// Whether the mode of a directory allows this, without capabilities. Access lists are not looked at.
+    pub fn may(&self, directory: &Metadata, wanted: u32) -> bool {
+        let group = Gid::from_raw(directory.gid());
+        let shift = match () {
+            () if directory.uid() == self.uid.as_raw() => 6,
+            () if self.gid == group || self.groups.contains(&group) => 3,
+            () => 0,
+        };
+        directory.mode() >> shift & wanted == wanted
+    }
+
+    /// Whether the namespace of users that this process lives in has this one.
+    fn is_mapped(&self) -> bool {
+        let has = |file: &str, id: u32| {
+            let Ok(map) = fs::read_to_string(file) else { return true };
+            map.lines().any(|line| {
+                let mut numbers = line.split_whitespace().map(|number| number.parse().unwrap_or(0u64));
+                let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
+                first.zip(count).is_some_and(|(first, count)| (first..first + count).contains(&id.into()))
+            })
+        };
+        let may_set_groups = fs::read_to_string("/proc/self/setgroups").map_or(true, |text| text.trim() != "deny");
+        may_set_groups && has("/proc/self/uid_map", self.uid.as_raw()) && has("/proc/self/gid_map", self.gid.as_raw())
+    }
+
+    /// Becomes this user, for good.
+    pub fn assume(&self) -> Result<()> {
+        if *self == Self::current()? {
+            return Ok(());
+        }
+        let set = || {
+            // The groups as long as that is allowed, the user last.
+            unistd::setgroups(&self.groups)?;
+            unistd::setresgid(self.gid, self.gid, self.gid)?;
+            unistd::setresuid(self.uid, self.uid, self.uid)
+        };
+        set().map_err(|error| format!("cannot become user {self}: {error}; see --user and --no-sandbox").into())
+    }
+
+    /// Proves that there is no way back.
+    pub fn verify(&self) -> Result<()> {
+        let (user, group) = (unistd::getresuid()?, unistd::getresgid()?);
+        let is_this = [user.real, user.effective, user.saved] == [self.uid; 3]
+            && [group.real, group.effective, group.saved] == [self.gid; 3];
+        let is_root = self.uid.is_root();
+        if is_this && (is_root || unistd::setuid(Uid::from_raw(0)).is_err()) {
+            Ok(())
+        } else {
+            Err(format!("user {self} could become root again: that must not be").into())
+        }
+    }
+}
+
+/// `nobody (65534:65534)`
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, uid, gid, .. } = self;
+        if *name == uid.to_string() { write!(f, "{uid}:{gid}") } else { write!(f, "{name} ({uid}:{gid})") }
+    }
+}

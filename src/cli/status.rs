@@ -1,0 +1,75 @@
+//! The status page of `tuffet serve`.
+
+use std::{
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use clap::Args;
+use log::{info, warn};
+use tuffet::{
+    Builder, Error, Handle,
+    status::{Serving, Status},
+};
+
+use super::Result;
+
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Show a live page and /metrics over HTTP here; :PORT is for this machine only
+    #[arg(long, value_name = "ADDR:PORT", env = "TUFFET_STATUS", value_parser = address, help_heading = "Output")]
+    pub status: Option<SocketAddr>,
+}
+
+impl StatusArgs {
+    /// Binds it, if it is wanted, and has it see what the server will do.
+    pub fn watch(&self, builder: Builder) -> Result<(Option<Status>, Builder)> {
+        let Some(address) = self.status else { return Ok((None, builder)) };
+        let status = Status::bind(address).map_err(explain)?;
+        let builder = status.watch(builder);
+        Ok((Some(status), builder))
+    }
+}
+
+/// Begins to serve it.
+pub fn serve(status: Option<Status>, handle: Handle, served: &str) -> Result<Option<Serving>> {
+    let Some(status) = status else { return Ok(None) };
+    info!("status at http://{}/", status.addr());
+    if !status.addr().ip().is_loopback() {
+        warn!("whoever can reach it can read the names of files and the addresses of machines");
+    }
+    Ok(Some(status.describe(served).serve(handle)?))
+}
+
+fn explain(error: Error) -> String {
+    let Error::Bind(_, cause) = &error else { return error.to_string() };
+    let fix = match cause.kind() {
+        ErrorKind::AddrInUse => "something else has it; choose another: --status :9069",
+        ErrorKind::PermissionDenied => "ports below 1024 need root; choose another: --status :9069",
+        ErrorKind::AddrNotAvailable => "this machine has no such address; --status :9069 is for this machine only",
+        _ => return error.to_string(),
+    };
+    format!("{error}; {fix}")
+}
+
+fn address(text: &str) -> std::result::Result<SocketAddr, &'static str> {
+    if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    text.parse().map_err(|_| "not an ADDR:PORT or :PORT with a numeric address")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_alone_is_for_this_machine_only() {
+        assert_eq!(address(":9069").unwrap().to_string(), "127.0.0.1:9069");
+        assert_eq!(address("0.0.0.0:9069").unwrap().to_string(), "0.0.0.0:9069");
+        assert_eq!(address("[::]:9069").unwrap().to_string(), "[::]:9069");
+        for bad in ["", ":", "9069", "localhost:9069", "10.0.0.1", ":65536"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+}

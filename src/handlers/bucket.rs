@@ -1,0 +1,362 @@
+//! Files of an object store: S3, Google Cloud Storage, Azure, and what speaks like them.
+
+mod objects;
+mod part;
+mod place;
+mod upload;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use async_compat::Compat;
+use object_store::{ObjectStore, path::Path};
+
+use self::{
+    objects::{Key, Objects},
+    place::{Place, Settings},
+    upload::{Aborts, Uploads},
+};
+use super::{
+    http::tls,
+    shared::{Gateway, Rules},
+};
+use crate::{Error, Refusal, Request, Source, handler::Answer};
+
+/// The least that S3 takes as a part of an object, but for the last one.
+const LEAST_PART: usize = 5 << 20;
+
+/// S3 has no longer names.
+const LONGEST_NAME: usize = 1024;
+
+/// Reads the objects of a bucket as files, and takes uploads if told to.
+///
+/// An RRQ becomes a GET of the object whose key is the prefix and [`Request::path`]; no name leads out of the prefix.
+/// `tsize` is always known. What the store answers becomes:
+///
+/// | answer                                       | for the peer                                |
+/// |----------------------------------------------|---------------------------------------------|
+/// | the object                                   | the file                                    |
+/// | there is none, or its key cannot be one      | [`Refusal::not_found`]                      |
+/// | not allowed, or not with these credentials   | [`Refusal::denied`]                         |
+/// | anything else, or no answer                  | [`Refusal::upstream`]                       |
+///
+/// S3 says of an object that is not there that it is not allowed, to those who may not list the bucket: allow
+/// `s3:ListBucket` beside `s3:GetObject`, so that boot loaders that try many names are told the truth.
+///
+/// # Shared, resumed, bounded
+/// As with [`Http`](super::Http): with a [cache](Self::cache), transfers of the same object share one GET. It is asked
+/// about again (by its `ETag`) when it was last asked about more than 1 s ago; see [`fresh`](Self::fresh). A GET that
+/// breaks or stalls goes on where it was, by a range and the condition that the `ETag` is still the same, or else the
+/// date and the size: old and new are never mixed. The same pauses, tries, bounds and breaker hold.
+///
+/// # Uploads
+/// A WRQ becomes an object when all of it has come, and not before; the last ACK is sent after that. Up to one part
+/// of 5 MiB is held in memory and put at once. What is longer is put in parts, one on its way while the next one
+/// comes, so that an upload holds 10 MiB at most, and all of them [no more](Self::upload_memory) than 256 MiB. With
+/// 10000 parts an object of S3 ends at 48 GiB.
+///
+/// When the client goes away, sends an ERROR, or the server stops, the parts are given up (aborted). The end of
+/// the server waits for that, up to 5 s. If the process is killed, or the store does not answer then, parts are left that
+/// nobody sees but that are paid for: a lifecycle rule that ends incomplete uploads after a day removes them.
+///
+/// An object that is there is refused with ERROR 6, unless it may be [replaced](Self::overwrite). This is checked
+/// before the first byte is taken. Up to 5 MiB the store itself decides (a conditional put), so of two who upload
+/// the same new name at the same time one is refused. Beyond, it is looked up once more before the parts become an
+/// object: of two who end within the same few milliseconds, both are told that all is well, and the later one stays.
+/// They are never mixed.
+///
+/// ```
+/// use std::sync::Arc;
+/// use object_store::memory::InMemory;
+/// use tuffet::{Handler, handlers::Bucket};
+///
+/// let bucket = Bucket::of(Arc::new(InMemory::new()), "netboot")?.cache(64 << 20).uploads(true);
+/// assert!(bucket.takes_writes());
+/// assert_eq!(bucket.describe(), "InMemory/netboot/");
+/// # Ok::<(), tuffet::Error>(())
+/// ```
+pub struct Bucket {
+    from: From,
+    rules: Rules,
+    fresh: Duration,
+    uploads: bool,
+    overwrite: bool,
+    part: usize,
+    budget: usize,
+    held: Arc<AtomicUsize>,
+    aborts: Arc<Aborts>,
+    open: OnceLock<Result<Open, String>>,
+}
+
+/// Where the store comes from.
+enum From {
+    Url(Place, Box<Settings>),
+    Given(Arc<dyn ObjectStore>, Path),
+}
+
+/// What is made when the first request comes.
+struct Open {
+    store: Arc<dyn ObjectStore>,
+    gateway: Gateway<Objects>,
+}
+
+impl Bucket {
+    /// The objects below this URL: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`.
+    ///
+    /// Everything else comes from the environment: for S3 the variables `AWS_REGION`, `AWS_ENDPOINT_URL` (for other
+    /// stores that speak S3), `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or the credentials of the machine, the
+    /// container or the web identity; `AWS_SKIP_SIGNATURE=true` is for public buckets. For the others `GOOGLE_*` and
+    /// `AZURE_*`; see [`from_env`](object_store::aws::AmazonS3Builder::from_env) of the builders in `object_store`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if this is not such a URL, or the environment makes no sense.
+    pub fn url(url: &str) -> Result<Self, Error> {
+        let place = Place::parse(url)?;
+        let settings = Settings { connect_timeout: Duration::from_secs(5), tls: tls::system(true) };
+        place.connect(&settings).map_err(|why| Error::Config(format!("cannot use {place}: {why}")))?;
+        Ok(Self::new(From::Url(place, Box::new(settings))))
+    }
+
+    /// The objects of this store whose keys begin with this prefix and a slash; of all of it if the prefix is empty.
+    ///
+    /// The store is used in a tokio context. What it does when something fails (retries, timeouts) is up to it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if this cannot be the beginning of a key.
+    pub fn of(store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self, Error> {
+        let prefix = Path::parse(prefix).map_err(|error| Error::Config(format!("{prefix:?} is no prefix: {error}")))?;
+        Ok(Self::new(From::Given(store, prefix)))
+    }
+
+    fn new(from: From) -> Self {
+        let (misses, silence) = (Duration::from_secs(5), Duration::from_secs(20));
+        Self {
+            from,
+            rules: Rules { cache: 0, misses, stale_if_error: false, silence },
+            fresh: Duration::from_secs(1),
+            uploads: false,
+            overwrite: false,
+            part: LEAST_PART,
+            budget: 256 << 20,
+            held: Arc::default(),
+            aborts: Arc::default(),
+            open: OnceLock::new(),
+        }
+    }
+
+    /// How many bytes of objects are kept to be shared. With less than 32 KiB nothing is, and each RRQ is a GET of its
+    /// own. Defaults to 0.
+    #[must_use]
+    pub fn cache(self, bytes: usize) -> Self {
+        self.with(|bucket| bucket.rules.cache = bytes)
+    }
+
+    /// How long an object in the cache is served without asking whether it has changed. Defaults to 1 s, and is never
+    /// less.
+    #[must_use]
+    pub fn fresh(self, time: Duration) -> Self {
+        self.with(|bucket| bucket.fresh = time)
+    }
+
+    /// How long it is remembered that there is no object of a name. Defaults to 5 s.
+    #[must_use]
+    pub fn remember_misses(self, time: Duration) -> Self {
+        self.with(|bucket| bucket.rules.misses = time)
+    }
+
+    /// Serves what was had before when the store does not answer, as far as it is still in the cache. Defaults to no.
+    #[must_use]
+    pub fn stale_if_error(self, yes: bool) -> Self {
+        self.with(|bucket| bucket.rules.stale_if_error = yes)
+    }
+
+    /// How long the store may be silent while something is read. Defaults to 20 s.
+    #[must_use]
+    pub fn read_timeout(self, limit: Duration) -> Self {
+        self.with(|bucket| bucket.rules.silence = limit)
+    }
+
+    /// How long a connection may take to be made, for a bucket of a [URL](Self::url). Defaults to 5 s.
+    #[must_use]
+    pub fn connect_timeout(self, limit: Duration) -> Self {
+        self.with(|bucket| {
+            if let From::Url(_, settings) = &mut bucket.from {
+                settings.connect_timeout = limit;
+            }
+        })
+    }
+
+    /// Trusts the certificates of this PEM file, too, for a bucket of a [URL](Self::url). Defaults to those of the
+    /// system.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is no certificate in it, or one that cannot be used.
+    pub fn root_certificates(self, pem: &[u8]) -> Result<Self, Error> {
+        let tls = tls::with_roots(pem)?;
+        Ok(self.with(|bucket| {
+            if let From::Url(_, settings) = &mut bucket.from {
+                settings.tls = tls;
+            }
+        }))
+    }
+
+    /// Takes uploads. Defaults to no.
+    #[must_use]
+    pub fn uploads(self, yes: bool) -> Self {
+        self.with(|bucket| bucket.uploads = yes)
+    }
+
+    /// Lets uploads replace objects. Defaults to no.
+    #[must_use]
+    pub fn overwrite(self, yes: bool) -> Self {
+        self.with(|bucket| bucket.overwrite = yes)
+    }
+
+    /// How many bytes all uploads together may hold in memory. One that needs more is refused. Defaults to 256 MiB.
+    #[must_use]
+    pub fn upload_memory(self, bytes: usize) -> Self {
+        self.with(|bucket| bucket.budget = bytes)
+    }
+
+    /// Bytes in the cache now.
+    pub fn cached(&self) -> usize {
+        self.open.get().and_then(|open| open.as_ref().ok()).map_or(0, |open| open.gateway.cached())
+    }
+
+    /// Bytes that uploads hold in memory now.
+    pub fn uploading(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self.open = OnceLock::new();
+        self
+    }
+
+    fn open(&self) -> Result<&Open, Refusal> {
+        let open = self.open.get_or_init(|| {
+            let store = match &self.from {
+                From::Url(place, settings) => place.connect(settings)?,
+                From::Given(store, _) => store.clone(),
+            };
+            let objects = Objects { store: store.clone(), fresh: self.fresh };
+            Ok(Open { store, gateway: Gateway::new(objects, self.rules) })
+        });
+        open.as_ref().map_err(|why| Refusal::internal().because(why))
+    }
+
+    fn key(&self, request: &Request) -> Result<Key, Refusal> {
+        let no = |why: &str| Refusal::not_found().because(why);
+        let (root, prefix) = match &self.from {
+            From::Url(place, _) => (place.root(), place.prefix()),
+            From::Given(store, prefix) => (format!("{store}/"), prefix),
+        };
+        // Not `Request::path`: there, names that are not UTF-8 become the same.
+        let name = String::from_utf8(request.path_bytes()).map_err(|_| no("the name is not UTF-8"))?;
+        let path = format!("{prefix}/{name}");
+        if path.len() > LONGEST_NAME {
+            return Err(no("the name is too long for a key"));
+        }
+        let path = Path::parse(path).map_err(|error| no(&error.to_string()))?;
+        Ok(Key { root, path })
+    }
+
+    async fn get(&self, request: &Request) -> Result<Source, Refusal> {
+        self.open()?.gateway.open(self.key(request)?).await
+    }
+
+    async fn put(&self, request: &Request, data: Source) -> Result<(), Refusal> {
+        if !self.uploads {
+            return Err(Refusal::denied().because("uploads are not allowed"));
+        }
+        let (open, key) = (self.open()?, self.key(request)?);
+        let uploads = Uploads {
+            store: &*open.store,
+            overwrite: self.overwrite,
+            part: self.part,
+            budget: self.budget,
+            held: &self.held,
+            aborts: &self.aborts,
+        };
+        uploads.take(&key, data).await?;
+        open.gateway.forget(&key);
+        Ok(())
+    }
+}
+
+impl crate::Handler for Bucket {
+    fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
+        // The stores live in a tokio context; this enters one at each poll and for the drop.
+        Box::pin(Compat::new(self.get(request)))
+    }
+
+    fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
+        Box::pin(Compat::new(self.put(request, data)))
+    }
+
+    fn takes_writes(&self) -> bool {
+        self.uploads
+    }
+
+    fn close(&self) {
+        self.aborts.wait();
+    }
+
+    fn describe(&self) -> String {
+        match &self.from {
+            From::Url(place, _) => place.to_string(),
+            From::Given(store, prefix) if prefix.as_ref().is_empty() => format!("{store}/"),
+            From::Given(store, prefix) => format!("{store}/{prefix}/"),
+        }
+    }
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bucket")
+            .field("place", &crate::Handler::describe(self))
+            .field("cache", &self.rules.cache)
+            .field("uploads", &self.uploads)
+            .field("overwrite", &self.overwrite)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::{ErrorCode, handlers::testing::request};
+
+    fn key(prefix: &str, name: &str) -> Result<String, ErrorCode> {
+        let bucket = Bucket::of(Arc::new(InMemory::new()), prefix).unwrap();
+        bucket.key(&request(name)).map(|key| key.path.to_string()).map_err(|refusal| refusal.code())
+    }
+
+    #[test]
+    fn names_stay_below_the_prefix_and_stay_names() {
+        for (prefix, name, expected) in [
+            ("", "linux", "linux"),
+            ("a/b", "linux", "a/b/linux"),
+            ("a", "/x//y", "a/x/y"),
+            ("a", "x/../y", "a/y"),
+            ("a", "%2e%2e/x", "a/%2e%2e/x"),
+            ("a", "b c~d*?#%", "a/b c~d*?#%"),
+            ("a", "...", "a/..."),
+        ] {
+            assert_eq!(key(prefix, name).as_deref(), Ok(expected), "{prefix} {name}");
+        }
+        for name in ["a\tb", "a\r\nb", &"x".repeat(1025)] {
+            assert_eq!(key("", name), Err(ErrorCode::FILE_NOT_FOUND), "{name}");
+        }
+        assert!(Bucket::of(Arc::new(InMemory::new()), "a/../b").is_err());
+    }
+}

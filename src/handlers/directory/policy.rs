@@ -1,0 +1,118 @@
+//! Which uploads there may be, and where they go.
+
+use std::{fs::File, path::PathBuf};
+
+use glob::{MatchOptions, Pattern};
+
+use super::relative_path;
+use crate::{
+    error::{Error, Refusal},
+    handler::Request,
+};
+
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    pub(super) overwrite: bool,
+    pub(super) make_directories: bool,
+    /// Bytes of one upload.
+    pub(super) most: u64,
+    /// Bytes that must stay free.
+    pub(super) min_free: u64,
+    /// Names that are allowed; none is all.
+    names: Vec<Pattern>,
+    pub(super) per_client: bool,
+    /// How many replaced files are kept of each name.
+    pub(super) keep: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            overwrite: false,
+            make_directories: false,
+            most: u64::MAX,
+            min_free: 0,
+            names: Vec::new(),
+            per_client: false,
+            keep: 0,
+        }
+    }
+}
+
+impl Policy {
+    pub(super) fn allow(&mut self, pattern: &str) -> Result<(), Error> {
+        let pattern = Pattern::new(pattern).map_err(|error| Error::Config(format!("{pattern}: {error}")))?;
+        self.names.push(pattern);
+        Ok(())
+    }
+
+    pub(super) fn check_name(&self, request: &Request) -> Result<(), Refusal> {
+        let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
+        let path = request.path();
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let fits = |pattern: &Pattern| {
+            let what = if pattern.as_str().contains('/') { path } else { name };
+            pattern.matches_with(what, options)
+        };
+        if self.names.is_empty() || self.names.iter().any(fits) {
+            Ok(())
+        } else {
+            Err(Refusal::denied().because("no upload may have this name"))
+        }
+    }
+
+    /// Where the file goes, seen from the root.
+    pub(super) fn path(&self, request: &Request) -> PathBuf {
+        let path = relative_path(request);
+        if self.per_client { own_directory(request).join(path) } else { path }
+    }
+
+    /// Whether so many bytes more, where this file is, leave enough space.
+    pub(super) fn check_space(&self, file: &File, bytes: u64) -> Result<(), Refusal> {
+        if self.min_free == 0 || free(file)?.saturating_sub(bytes) >= self.min_free {
+            return Ok(());
+        }
+        Err(Refusal::disk_full().because(format_args!("less than {} bytes would be left free", self.min_free)))
+    }
+}
+
+/// The directory of this client: its address.
+pub(super) fn own_directory(request: &Request) -> PathBuf {
+    let address = request.peer().ip().to_canonical().to_string();
+    // A colon is no part of a name everywhere.
+    if cfg!(windows) { address.replace(':', "-") } else { address }.into()
+}
+
+#[cfg(unix)]
+fn free(file: &File) -> std::io::Result<u64> {
+    let found = rustix::fs::fstatvfs(file)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// Not known.
+#[cfg(not(unix))]
+fn free(_: &File) -> std::io::Result<u64> {
+    Ok(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handlers::testing::request;
+
+    #[test]
+    fn names_that_are_allowed() {
+        let mut policy = Policy::default();
+        assert!(policy.check_name(&request("anything")).is_ok());
+        for pattern in ["*.cfg", "backup/**/run-?", "[a-c]1"] {
+            policy.allow(pattern).unwrap();
+        }
+        for name in ["a.cfg", "sub/a.cfg", ".cfg", "backup/run-1", "backup/a/b/run-2", "sub/b1"] {
+            assert_eq!(policy.check_name(&request(name)), Ok(()), "{name}");
+        }
+        for name in ["a.CFG", "a.cfg.exe", "cfg", "x/backup/run-1", "backup/run-10", "run-1", "d1", "a.cfg/x"] {
+            assert_eq!(policy.check_name(&request(name)), Err(Refusal::denied()), "{name}");
+        }
+        assert!(policy.allow("***").is_err());
+    }
+}

@@ -1,0 +1,87 @@
+//! What an upload replaces, kept beside it: `name.~1~`, `name.~2~` and so on, the newest with the highest number, as
+//! `cp --backup=numbered` has it.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    sync::{Mutex, PoisonError},
+};
+
+use cap_std::fs::Dir;
+
+/// Whether a kept file can have this name.
+pub(super) fn is_version(name: &OsStr) -> bool {
+    split(name.as_encoded_bytes()).is_some()
+}
+
+/// Replaces the file of this name by `replace`, keeps what it was, and removes all but the `most` newest of its kind.
+/// The name is never without a file, where the file system has hard links.
+pub(super) fn keep(dir: &Dir, name: &OsStr, most: usize, replace: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    // Of two uploads at once, one is what the other replaces.
+    static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+    let _one_by_one = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut numbers = numbers(dir, name)?;
+    let next = numbers.last().map_or(1, |last| last.saturating_add(1));
+    let kept = version(name, next);
+    match dir.hard_link(name, dir, &kept) {
+        Ok(()) => numbers.push(next),
+        // There is nothing to be replaced.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // No hard links here, or none to a file of another user.
+        Err(_) => {
+            dir.rename(name, dir, &kept)?;
+            numbers.push(next);
+        }
+    }
+    replace()?;
+    for old in &numbers[..numbers.len().saturating_sub(most)] {
+        if let Err(error) = dir.remove_file(version(name, *old)) {
+            log::warn!("cannot remove an old version of {}: {error}", name.display());
+        }
+    }
+    Ok(())
+}
+
+/// The numbers of the versions that are there, in order.
+fn numbers(dir: &Dir, name: &OsStr) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in dir.entries()? {
+        let entry = entry?.file_name();
+        if let Some((of, number)) = split(entry.as_encoded_bytes())
+            && of == name.as_encoded_bytes()
+        {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn version(name: &OsStr, number: u64) -> OsString {
+    let mut version = name.to_owned();
+    version.push(format!(".~{number}~"));
+    version
+}
+
+fn split(version: &[u8]) -> Option<(&[u8], u64)> {
+    let rest = version.strip_suffix(b"~")?;
+    let at = rest.windows(2).rposition(|two| two == b".~")?;
+    let digits = std::str::from_utf8(&rest[at + 2..]).ok()?;
+    let is_plain = digits.bytes().all(|digit| digit.is_ascii_digit()) && !digits.starts_with('0');
+    Some((&rest[..at], digits.parse().ok().filter(|_| is_plain)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_versions() {
+        assert_eq!(split(b"a.cfg.~12~"), Some((&b"a.cfg"[..], 12)));
+        assert_eq!(split(b"a.~1~.~2~"), Some((&b"a.~1~"[..], 2)));
+        assert_eq!(version(OsStr::new("a.cfg"), 3), "a.cfg.~3~");
+        for other in ["a", "a~", "a.~~", "a.~x~", "a.~+1~", "a.~01~", "a.1~", "a.~1", "a.~99999999999999999999~"] {
+            assert!(!is_version(OsStr::new(other)), "{other}");
+        }
+    }
+}

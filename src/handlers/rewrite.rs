@@ -1,0 +1,110 @@
+use std::fmt;
+
+#[cfg(target_os = "linux")]
+use crate::rules::Neighbours;
+use crate::{
+    error::{ErrorCode, Refusal},
+    handler::{Answer, Handler, Request},
+    options::{Direction, Limits},
+    rules::{Mac, Rules, Verdict},
+    source::Source,
+};
+
+/// A handler behind [`Rules`], which say what the requests are for, and what is granted to them.
+///
+/// On Linux, rules may ask for the MAC address of a client: it is looked up in the neighbour table of the kernel, which
+/// has those of the machines on the same link. The table is read at most every 50 ms, and not at all if no rule wants
+/// it.
+pub struct Rewrite {
+    rules: Rules,
+    handler: Box<dyn Handler>,
+    #[cfg(target_os = "linux")]
+    neighbours: Neighbours,
+}
+
+impl Rewrite {
+    /// These rules in front of this handler.
+    pub fn new(rules: Rules, handler: impl Handler) -> Self {
+        Self {
+            rules,
+            handler: Box::new(handler),
+            #[cfg(target_os = "linux")]
+            neighbours: Neighbours::default(),
+        }
+    }
+
+    /// The MAC address of a client, if it matters and is known.
+    pub fn mac(&self, request: &Request) -> Option<Mac> {
+        #[cfg(target_os = "linux")]
+        return self.rules.needs_mac().then(|| self.neighbours.mac(request.peer())).flatten();
+        #[cfg(not(target_os = "linux"))]
+        return None;
+    }
+
+    fn decide(&self, request: &Request, direction: Direction) -> Result<Verdict, Refusal> {
+        let verdict = self.rules.decide(request, direction, self.mac(request))?;
+        if !verdict.candidates().iter().any(|candidate| candidate.request() == request) {
+            log::debug!("{}: {} is {verdict:?}", request.peer(), request.path());
+        }
+        Ok(verdict)
+    }
+}
+
+impl Handler for Rewrite {
+    fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
+        Box::pin(async {
+            let verdict = self.decide(request, Direction::Read)?;
+            let mut refusal = Refusal::not_found().because("no target of the rule can be filled in");
+            for candidate in verdict.candidates() {
+                let answer = match candidate.source() {
+                    Some(source) => source.read(candidate.request()).await,
+                    None => self.handler.read(candidate.request()).await,
+                };
+                match answer {
+                    Err(next) if next.code() == ErrorCode::FILE_NOT_FOUND => refusal = next,
+                    answer => return answer,
+                }
+            }
+            Err(refusal)
+        })
+    }
+
+    fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
+        Box::pin(async {
+            let verdict = self.decide(request, Direction::Write)?;
+            if verdict.upload() == Some(false) {
+                return Err(Refusal::denied().because("a rule takes no uploads"));
+            }
+            for candidate in verdict.candidates() {
+                match candidate.source() {
+                    Some(source) if source.takes_writes() => return source.write(candidate.request(), data).await,
+                    None if self.handler.takes_writes() => return self.handler.write(candidate.request(), data).await,
+                    _ => {}
+                }
+            }
+            Err(Refusal::denied().because("no target of the rule takes uploads"))
+        })
+    }
+
+    fn limit(&self, request: &Request, direction: Direction, limits: &mut Limits) {
+        self.handler.limit(request, direction, limits);
+        if let Ok(verdict) = self.rules.decide(request, direction, self.mac(request)) {
+            verdict.limit(limits);
+        }
+    }
+
+    fn takes_writes(&self) -> bool {
+        self.handler.takes_writes() || self.rules.takes_writes()
+    }
+
+    fn describe(&self) -> String {
+        self.handler.describe()
+    }
+}
+
+impl fmt::Debug for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let handler = self.handler.describe();
+        f.debug_struct("Rewrite").field("rules", &self.rules).field("handler", &handler).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,175 @@
+//! From a request to a source: what is known already, what has to be asked, and who may share the answer.
+
+use std::{sync::Arc, time::Duration};
+
+use async_compat::Compat;
+use genawaiter::rc::{Co, Gen};
+
+use super::{
+    Answer, Facts, Upstream,
+    cache::{Cache, SEGMENT},
+    fetch::Fetch,
+    names::{Known, Names, Turn},
+    object::{Object, Reader},
+    origin::{Origin, PIECE, located},
+};
+use crate::{Bytes, ErrorCode, Refusal, Source};
+
+/// An answer is used again for this long whatever it says: those who ask within it asked at the same time.
+const SAME_TIME: Duration = Duration::from_secs(1);
+
+/// How long it is remembered that a name's answers may not be shared.
+const ALONE: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy)]
+pub(in crate::handlers) struct Rules {
+    /// Bytes of the cache; nothing is shared if it cannot hold a segment.
+    pub(in crate::handlers) cache: usize,
+    /// How long it is remembered that there is no such file.
+    pub(in crate::handlers) misses: Duration,
+    pub(in crate::handlers) stale_if_error: bool,
+    /// How long the upstream may be silent.
+    pub(in crate::handlers) silence: Duration,
+}
+
+pub(in crate::handlers) struct Gateway<U: Upstream> {
+    origin: Arc<Origin<U>>,
+    cache: Arc<Cache>,
+    names: Names<U>,
+    rules: Rules,
+}
+
+impl<U: Upstream> Gateway<U> {
+    pub(in crate::handlers) fn new(upstream: U, rules: Rules) -> Self {
+        let (origin, cache) = (Arc::new(Origin::new(upstream, rules.silence)), Arc::new(Cache::new(rules.cache)));
+        Self { origin, cache, names: Names::default(), rules }
+    }
+
+    /// Bytes in the cache.
+    pub(in crate::handlers) fn cached(&self) -> usize {
+        self.cache.used()
+    }
+
+    /// Asks anew for what has been changed.
+    #[cfg(feature = "object-store")]
+    pub(in crate::handlers) fn forget(&self, ask: &U::Ask) {
+        self.names.forget(&ask.to_string());
+    }
+
+    /// The file, in a tokio context.
+    pub(in crate::handlers) async fn open(&self, ask: U::Ask) -> Result<Source, Refusal> {
+        let turn = match self.names.name(&ask.to_string()).known().await {
+            Ok(Known::Object(object)) => return Ok(shared(object.reader())),
+            Ok(Known::Refused(refusal)) => return Err(refusal),
+            Ok(Known::Alone) => None,
+            Err(turn) => Some(turn),
+        };
+        let stale = turn.as_ref().and_then(|turn| turn.stale.as_ref());
+        // The body is wanted if its beginning is not there, but in a crowd it would be left for pieces of it.
+        let known = stale.filter(|object| object.has_beginning() || self.origin.piece().is_some());
+        let answer = self.origin.open(&ask, known.map(|object| object.validator())).await;
+        match (turn, answer) {
+            (Some(turn), Ok(answer)) => self.answered(turn, ask, answer),
+            (Some(turn), Err(refusal)) => self.failed(turn, refusal),
+            (None, Ok(Answer::File(facts, body))) => Ok(self.stream(ask, facts, body)),
+            (None, Ok(Answer::Refused { refusal, .. })) => Err(located(&ask, refusal)),
+            (None, Ok(Answer::Unchanged(_))) => Err(located(&ask, unasked())),
+            (None, Err(refusal)) => Err(refusal),
+        }
+    }
+
+    fn answered(&self, turn: Turn<U>, ask: U::Ask, answer: Answer<U>) -> Result<Source, Refusal> {
+        let (facts, body) = match (answer, turn.stale.clone()) {
+            (Answer::File(facts, body), _) => (facts, body),
+            (Answer::Unchanged(fresh), Some(object)) => {
+                turn.found(Known::Object(object.clone()), fresh.max(SAME_TIME));
+                return Ok(shared(object.reader()));
+            }
+            (Answer::Unchanged(_), None) => return self.refused(turn, located(&ask, unasked()), true),
+            (Answer::Refused { refusal, may_share }, _) => {
+                return self.refused(turn, located(&ask, refusal), may_share);
+            }
+        };
+        let told = facts.validator.clone().zip(facts.size);
+        let Some((validator, size)) = told.filter(|_| facts.may_share && self.rules.cache >= SEGMENT) else {
+            turn.found(Known::Alone, ALONE);
+            return Ok(self.stream(ask, facts, body));
+        };
+        let fresh = facts.fresh.max(SAME_TIME);
+        let same = |object: &Arc<Object<U>>| object.size() == size && U::is_same(object.validator(), &validator);
+        let object = match turn.stale.clone().filter(same) {
+            Some(object) => object,
+            None => Object::new((self.origin.clone(), self.cache.clone()), ask, (validator, size, facts.gives_ranges)),
+        };
+        let reader = object.reader();
+        object.adopt(facts, body);
+        turn.found(Known::Object(object), fresh);
+        Ok(shared(reader))
+    }
+
+    fn refused(&self, turn: Turn<U>, refusal: Refusal, may_share: bool) -> Result<Source, Refusal> {
+        match refusal.code() {
+            _ if !may_share => turn.found(Known::Alone, ALONE),
+            ErrorCode::FILE_NOT_FOUND => turn.found(Known::Refused(refusal.clone()), self.rules.misses),
+            _ => turn.refused(refusal.clone()),
+        }
+        Err(refusal)
+    }
+
+    /// No answer, or one that is no answer.
+    fn failed(&self, turn: Turn<U>, refusal: Refusal) -> Result<Source, Refusal> {
+        match turn.stale.clone().filter(|_| self.rules.stale_if_error) {
+            Some(object) => {
+                log::warn!("{}; what was had before is served", refusal.detail().unwrap_or_default());
+                turn.found(Known::Object(object.clone()), SAME_TIME);
+                Ok(shared(object.reader()))
+            }
+            None => {
+                turn.refused(refusal.clone());
+                Err(refusal)
+            }
+        }
+    }
+
+    /// A body for one transfer, as it comes.
+    fn stream(&self, ask: U::Ask, facts: Facts<U>, body: U::Body) -> Source {
+        let size = facts.size;
+        let in_pieces = facts.gives_ranges && self.origin.piece().is_some();
+        let fetch = match (facts.validator.clone(), size) {
+            (Some(validator), Some(size)) if in_pieces && size > PIECE => {
+                Fetch::from(self.origin.clone(), ask, validator, size, 0)
+            }
+            _ => Fetch::of(self.origin.clone(), ask, facts, body),
+        };
+        // As in a handler's `read`, everything that touches a body does it in a tokio context, the drop included.
+        let source = Source::from(Gen::new(|co| Compat::new(chunks(co, fetch))));
+        match size {
+            Some(size) => source.with_size(size),
+            None => source,
+        }
+    }
+}
+
+async fn chunks<U: Upstream>(co: Co<Bytes>, mut fetch: Fetch<U>) -> Result<(), Refusal> {
+    while let Some(chunk) = fetch.chunk().await? {
+        co.yield_(chunk).await;
+    }
+    Ok(())
+}
+
+/// A body that others may read too.
+fn shared<U: Upstream>(reader: Reader<U>) -> Source {
+    let size = reader.size();
+    Source::from(Gen::new(|co| Compat::new(segments(co, reader)))).with_size(size)
+}
+
+async fn segments<U: Upstream>(co: Co<Bytes>, mut reader: Reader<U>) -> Result<(), Refusal> {
+    while let Some(segment) = reader.next().await? {
+        co.yield_(segment).await;
+    }
+    Ok(())
+}
+
+fn unasked() -> Refusal {
+    Refusal::upstream().because("answered that it has not changed, which nobody asked")
+}

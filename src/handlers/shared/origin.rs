@@ -1,0 +1,101 @@
+//! An upstream with what is known of how it fares.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures_lite::future;
+use smol::Timer;
+
+use super::{Answer, Failure, Part, Upstream, breaker::Breaker};
+use crate::{Bytes, Refusal};
+
+/// With more fetches than this at once, each asks for a piece at a time. An answer that waits for its reader holds a
+/// connection and its buffers, up to about 1 MiB.
+const FEW: usize = 8;
+pub(super) const PIECE: u64 = 128 << 10;
+/// With more than this, for a small one.
+const MANY: usize = 128;
+const SMALL_PIECE: u64 = 32 << 10;
+
+pub(super) struct Origin<U> {
+    upstream: U,
+    /// How long it may be silent.
+    silence: Duration,
+    breaker: Breaker,
+    fetches: AtomicUsize,
+}
+
+impl<U: Upstream> Origin<U> {
+    pub(super) fn new(upstream: U, silence: Duration) -> Self {
+        Self { upstream, silence, breaker: Breaker::default(), fetches: AtomicUsize::new(0) }
+    }
+
+    /// The answer for a transfer that begins; refused at once while the upstream is known to be dead.
+    pub(super) async fn open(&self, ask: &U::Ask, known: Option<&U::Validator>) -> Result<Answer<U>, Refusal> {
+        self.breaker.check().map_err(|refusal| located(ask, refusal))?;
+        let answer = self.reported(self.upstream.open(ask, known)).await;
+        answer.map_err(|failure| located(ask, failure.refusal()))
+    }
+
+    /// The rest of a file, or a piece of it.
+    pub(super) async fn part(
+        &self,
+        ask: &U::Ask,
+        same: (&U::Validator, Option<u64>),
+        range: (u64, Option<u64>),
+    ) -> Result<Part<U::Body>, Failure> {
+        self.reported(self.upstream.part(ask, same, range)).await
+    }
+
+    /// The next piece of a body.
+    pub(super) async fn chunk(&self, body: &mut U::Body) -> Result<Option<Bytes>, Refusal> {
+        self.within(self.upstream.chunk(body), |refusal| refusal).await
+    }
+
+    pub(super) fn begun(&self) {
+        self.fetches.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn ended(&self) {
+        self.fetches.fetch_sub(1, Relaxed);
+    }
+
+    /// How much is to be asked for at once, if there are many fetches.
+    pub(super) fn piece(&self) -> Option<u64> {
+        match self.fetches.load(Relaxed) {
+            0..=FEW => None,
+            0..=MANY => Some(PIECE),
+            _ => Some(SMALL_PIECE),
+        }
+    }
+
+    async fn reported<T>(&self, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let answer = self.within(answer, Failure::Outage).await;
+        self.breaker.report(!matches!(answer, Err(Failure::Outage(_))));
+        answer
+    }
+
+    /// What this future gives, unless the upstream is silent for too long. The clock runs only while it is waited for.
+    async fn within<T, E>(
+        &self,
+        answer: impl Future<Output = Result<T, E>>,
+        failure: impl FnOnce(Refusal) -> E,
+    ) -> Result<T, E> {
+        let limit = self.silence;
+        let silent = async {
+            Timer::after(limit).await;
+            Err(failure(Refusal::upstream().because(format_args!("no byte for {limit:?}"))))
+        };
+        future::or(answer, silent).await
+    }
+}
+
+/// The refusal with the file in front of its detail.
+pub(super) fn located(ask: &impl std::fmt::Display, refusal: Refusal) -> Refusal {
+    match refusal.detail().map(str::to_owned) {
+        Some(detail) => refusal.because(format_args!("{ask}: {detail}")),
+        None => refusal.because(ask),
+    }
+}

@@ -1,0 +1,151 @@
+//! Who asks: addresses, networks, and the addresses of network cards.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use ipnet::IpNet;
+
+/// The address of a network card (MAC address).
+///
+/// It is written `52:54:00:12:34:56`, with `-` for `:` as well, and shown with `-`, as boot loaders have it in names.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mac(pub [u8; 6]);
+
+/// The beginning of MAC addresses: that of a vendor, `52:54:00`, or all of one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MacPrefix(Vec<u8>);
+
+/// Clients, as a condition names them: `10.0.0.0/8`, `2001:db8::1`, `52:54:00`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// Those of a network; an address alone is a network of one.
+    Network(IpNet),
+    /// Those whose card has such an address.
+    Card(MacPrefix),
+}
+
+impl Clients {
+    /// Whether this is one of them.
+    pub fn contains(&self, ip: IpAddr, mac: Option<Mac>) -> bool {
+        match self {
+            Self::Network(network) => network.contains(&ip.to_canonical()),
+            Self::Card(prefix) => mac.is_some_and(|mac| mac.0.starts_with(&prefix.0)),
+        }
+    }
+}
+
+impl FromStr for Clients {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let network = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| ip.to_canonical().into()));
+        network.map(Self::Network).or_else(|_| text.parse().map(Self::Card)).map_err(
+            |_| "not a network, an address or the beginning of a MAC address, such as 10.0.0.0/8, ::1 or 52:54:00",
+        )
+    }
+}
+
+impl FromStr for Mac {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = octets(text).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or("not a MAC address, such as 52:54:00:12:34:56")
+    }
+}
+
+impl FromStr for MacPrefix {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = octets(text).filter(|bytes| (2..=6).contains(&bytes.len()));
+        bytes.map(Self).ok_or("not the beginning of a MAC address, such as 52:54:00")
+    }
+}
+
+fn octets(text: &str) -> Option<Vec<u8>> {
+    let is_hex = |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let parts = text.split([':', '-']);
+    parts.map(|part| Some(part).filter(is_hex).and_then(|part| u8::from_str_radix(part, 16).ok())).collect()
+}
+
+fn write_octets(f: &mut fmt::Formatter<'_>, octets: &[u8], separator: char) -> fmt::Result {
+    for (i, octet) in octets.iter().enumerate() {
+        if i > 0 {
+            write!(f, "{separator}")?;
+        }
+        write!(f, "{octet:02x}")?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_octets(f, &self.0, '-')
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for MacPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_octets(f, &self.0, ':')
+    }
+}
+
+impl fmt::Debug for MacPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => network.fmt(f),
+            Self::Card(prefix) => prefix.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients() {
+        let mac = Some(Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]));
+        let contains =
+            |clients: &str, ip: &str, mac| clients.parse::<Clients>().unwrap().contains(ip.parse().unwrap(), mac);
+        for (clients, ip, mac, expected) in [
+            ("10.0.0.0/8", "10.1.2.3", None, true),
+            ("10.0.0.0/8", "11.1.2.3", mac, false),
+            ("10.1.2.3", "10.1.2.3", None, true),
+            ("10.1.2.3", "10.1.2.4", None, false),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", None, true),
+            ("::ffff:10.1.2.3", "10.1.2.3", None, true),
+            ("2001:db8::/32", "2001:db8::1", None, true),
+            ("0.0.0.0/0", "2001:db8::1", None, false),
+            ("52:54:00", "10.1.2.3", mac, true),
+            ("52-54-00-12-34-56", "10.1.2.3", mac, true),
+            ("52:54:01", "10.1.2.3", mac, false),
+            ("52:54:00", "10.1.2.3", None, false),
+        ] {
+            assert_eq!(contains(clients, ip, mac), expected, "{clients} {ip}");
+        }
+        for bad in ["", "10.0.0.0/33", "10.0.0", "host", "52", "5:4:0", "52:54:00:12:34:56:78", "52:5g"] {
+            assert!(bad.parse::<Clients>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_cards() {
+        let mac: Mac = "52:54:00:AB:cd:ef".parse().unwrap();
+        assert_eq!(mac.to_string(), "52-54-00-ab-cd-ef");
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+        assert!("52:54:00".parse::<Mac>().is_err());
+    }
+}

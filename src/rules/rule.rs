@@ -1,0 +1,289 @@
+//! One rule: for whom and what it is, and what it does.
+
+use std::{fmt, sync::Arc};
+
+use regex_lite::{Captures, Regex, RegexBuilder};
+
+use super::{
+    client::{Clients, Mac},
+    target::Target,
+};
+use crate::{
+    Error, Handler, Refusal, Request,
+    options::{self, Direction},
+    packet::Mode,
+};
+
+/// For whom and what it is, and what it does then.
+///
+/// It is for a request that meets all of its conditions; a rule without conditions is for every request. What it does
+/// not say is left as it is.
+///
+/// ```
+/// use tuffet::rules::Rule;
+///
+/// let rule = Rule::new("by architecture").client("10.0.0.0/8".parse()?).name("^(x64|arm64)/(.*)$")?;
+/// let rule = rule.target("$1/new/$2")?.target("$1/$2")?.windowsize(8);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Rule {
+    title: String,
+    clients: Vec<Clients>,
+    name: Option<Regex>,
+    mode: Option<Mode>,
+    direction: Option<Direction>,
+    pub(super) goes_on: bool,
+    pub(super) effects: Effects,
+}
+
+/// What a rule does.
+#[derive(Clone, Default)]
+pub(super) struct Effects {
+    pub(super) targets: Vec<Target>,
+    pub(super) source: Option<Arc<dyn Handler>>,
+    pub(super) ignore_case: Option<bool>,
+    pub(super) only: Option<Arc<[&'static str]>>,
+    pub(super) blksize: Option<u16>,
+    pub(super) windowsize: Option<u16>,
+    pub(super) upload: Option<bool>,
+    pub(super) refuse: Option<Refusal>,
+}
+
+/// Which condition of a rule was not met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mismatch {
+    /// It is for other clients.
+    Client,
+    /// It is for clients with other MAC addresses, or that of this client is not known.
+    Mac(Option<Mac>),
+    /// It is for other names.
+    Name,
+    /// It is for the other transfer mode.
+    Mode,
+    /// It is for the other kind of request.
+    Direction,
+}
+
+impl Rule {
+    /// A rule without conditions that does nothing. The title is for people: where it stands, what it is for.
+    pub fn new(title: impl Into<String>) -> Self {
+        Self {
+            title: title.into(),
+            clients: Vec::new(),
+            name: None,
+            mode: None,
+            direction: None,
+            goes_on: false,
+            effects: Effects::default(),
+        }
+    }
+
+    /// Only for these clients; may be called again for more of them. Defaults to all.
+    #[must_use]
+    pub fn client(mut self, clients: Clients) -> Self {
+        self.clients.push(clients);
+        self
+    }
+
+    /// Only for names in which this regular expression finds something, with the syntax of
+    /// [regex-lite](https://docs.rs/regex-lite), where `.` is any character. The name is the [normalised](Request::path) one, or what an earlier
+    /// rule that [goes on](Self::go_on) made of it. Defaults to all.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is not a regular expression.
+    pub fn name(mut self, regex: &str) -> Result<Self, Error> {
+        // A name may have any character but NUL in it.
+        let regex = RegexBuilder::new(regex)
+            .dot_matches_new_line(true)
+            .build()
+            .map_err(|error| Error::Config(format!("{regex:?} is not a regular expression: {error}")))?;
+        self.name = Some(regex);
+        Ok(self)
+    }
+
+    /// Only for this transfer mode. Defaults to both.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Only for reads or for writes. Defaults to both.
+    #[must_use]
+    pub fn direction(mut self, direction: Direction) -> Self {
+        self.direction = Some(direction);
+        self
+    }
+
+    /// The file is this one. In the name stand `$1` or `${group}` for groups of the regular expression, `$0` for all
+    /// that it found, `$$` for a `$`, and `${path}` (the whole name), `${client}` and `${server}` (addresses) and
+    /// `${mac}` (`52-54-00-12-34-56`).
+    ///
+    /// May be called again: the first that is there is served. One with a variable that is not known is left out. An
+    /// upload goes to the first whose source takes writes.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if this is not such a name, or has `..` in it.
+    pub fn target(mut self, name: &str) -> Result<Self, Error> {
+        self.effects.targets.push(Target::name(name)?);
+        Ok(self)
+    }
+
+    /// As [`target`](Self::target), for a file of a web server. Groups and variables may stand in the path and in a
+    /// query. `open` makes a handler of the directory up to the first of them, for which it may be
+    /// [`Http::base`](crate::handlers::Http::base).
+    ///
+    /// What a client sends can change nothing but the path below that directory and the values of the query.
+    ///
+    /// ```
+    /// use tuffet::{Error, Refusal, read, rules::Rule};
+    ///
+    /// # let open = |base: &str| Ok::<_, Error>(read(async |_| Err::<&str, _>(Refusal::not_found())));
+    /// // let open = Http::base;
+    /// let rule = Rule::new("menus").name("^grub.cfg-(.*)")?.url("http://10.0.0.1/menu?mac=$1", open)?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] if this is not such a URL, and those of `open`.
+    pub fn url<H: Handler>(mut self, url: &str, open: impl FnOnce(&str) -> Result<H, Error>) -> Result<Self, Error> {
+        self.effects.targets.push(Target::url(url, open)?);
+        Ok(self)
+    }
+
+    /// The files are those of this handler, and not those of the server.
+    #[must_use]
+    pub fn source(mut self, source: impl Handler) -> Self {
+        self.effects.source = Some(Arc::new(source));
+        self
+    }
+
+    /// Whether a file is served whose name differs in upper and lower case only, see [`Request::ignores_case`].
+    #[must_use]
+    pub fn ignore_case(mut self, ignore_case: bool) -> Self {
+        self.effects.ignore_case = Some(ignore_case);
+        self
+    }
+
+    /// Grants only these options; none with an empty list, as some firmware needs it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if one is not of [`options::NAMES`].
+    pub fn options<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
+        let known = |asked: &str| {
+            let known = options::NAMES.into_iter().find(|name| name.eq_ignore_ascii_case(asked));
+            let all = options::NAMES.join(", ");
+            known.ok_or_else(|| Error::Config(format!("{asked:?} is not an option; they are {all}")))
+        };
+        self.effects.only = Some(names.into_iter().map(known).collect::<Result<_, _>>()?);
+        Ok(self)
+    }
+
+    /// Largest blksize that is granted, in bytes, 8 to 65464. What the server allows stays the most.
+    #[must_use]
+    pub fn blksize(mut self, most: u16) -> Self {
+        self.effects.blksize = Some(most.clamp(8, 65464));
+        self
+    }
+
+    /// Largest windowsize that is granted, in blocks. What the server allows stays the most.
+    #[must_use]
+    pub fn windowsize(mut self, most: u16) -> Self {
+        self.effects.windowsize = Some(most.max(1));
+        self
+    }
+
+    /// Whether uploads are taken, if the source takes any.
+    #[must_use]
+    pub fn upload(mut self, upload: bool) -> Self {
+        self.effects.upload = Some(upload);
+        self
+    }
+
+    /// Says no; with [`Refusal::silent`] nothing at all.
+    #[must_use]
+    pub fn refuse(mut self, refusal: Refusal) -> Self {
+        self.effects.refuse = Some(refusal);
+        self
+    }
+
+    /// The rules behind this one are tried too, on the name that this one has made. Defaults to no: it is the last.
+    #[must_use]
+    pub fn go_on(mut self, goes_on: bool) -> Self {
+        self.goes_on = goes_on;
+        self
+    }
+
+    /// The title that it was given.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Finds what can be known to be wrong only now that all of it is known.
+    pub(super) fn check(&mut self) -> Result<(), Error> {
+        let name = self.name.as_ref();
+        let mut targets = self.effects.targets.iter_mut();
+        let result = targets.try_for_each(|target| target.resolve(name));
+        let is_plain = |target: &Target| target.source.is_none();
+        let can_go_on =
+            matches!(&*self.effects.targets, []) || matches!(&*self.effects.targets, [one] if is_plain(one));
+        result
+            .map_err(|error| error.to_string())
+            .and_then(|()| match self.goes_on && !can_go_on {
+                true => Err("it goes on, so it can have one name as its target, and nothing else".into()),
+                false => Ok(()),
+            })
+            .map_err(|error| Error::Config(format!("{}: {error}", self.title)))
+    }
+
+    /// What it finds in the name, if it is for this request.
+    pub(super) fn matches<'n>(
+        &self,
+        request: &Request,
+        direction: Direction,
+        mac: Option<Mac>,
+        name: &'n str,
+    ) -> Result<Option<Captures<'n>>, Mismatch> {
+        if self.direction.is_some_and(|wanted| wanted != direction) {
+            return Err(Mismatch::Direction);
+        }
+        if self.mode.is_some_and(|wanted| wanted != request.mode()) {
+            return Err(Mismatch::Mode);
+        }
+        let ip = request.peer().ip();
+        if !self.clients.is_empty() && !self.clients.iter().any(|clients| clients.contains(ip, mac)) {
+            let by_card = self.clients.iter().any(|clients| matches!(clients, Clients::Card(_)));
+            return Err(if by_card { Mismatch::Mac(mac) } else { Mismatch::Client });
+        }
+        match &self.name {
+            Some(regex) => regex.captures(name).map(Some).ok_or(Mismatch::Name),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn needs_mac(&self) -> bool {
+        self.clients.iter().any(|clients| matches!(clients, Clients::Card(_)))
+            || self.effects.targets.iter().any(Target::needs_mac)
+    }
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rule").field("title", &self.title).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client => f.write_str("it is for other clients"),
+            Self::Mac(Some(mac)) => write!(f, "it is for other clients than {mac}"),
+            Self::Mac(None) => f.write_str("it is for other clients, and the MAC address of this one is not known"),
+            Self::Name => f.write_str("it is for other names"),
+            Self::Mode => f.write_str("it is for the other mode"),
+            Self::Direction => f.write_str("it is for the other kind of request"),
+        }
+    }
+}

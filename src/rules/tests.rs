@@ -1,0 +1,297 @@
+use std::sync::Mutex;
+
+use futures_lite::future::block_on;
+
+use super::*;
+use crate::{
+    ErrorCode, Source,
+    handler::{Answer, read},
+    handlers::{Memory, Rewrite},
+    packet::{self, Mode},
+};
+
+fn request(name: &str) -> Request {
+    let packet = packet::Request { filename: name.into(), mode: Mode::Octet, options: Default::default() };
+    Request::new(([10, 0, 0, 5], 1069).into(), ([10, 0, 0, 1], 69).into(), packet).unwrap()
+}
+
+fn rules(rules: impl IntoIterator<Item = Rule>) -> Rules {
+    Rules::new(rules.into_iter().collect()).unwrap()
+}
+
+fn rule(name: &str) -> Rule {
+    Rule::new(name).name(name).unwrap()
+}
+
+/// A handler that says what it was asked for.
+fn echo(base: &str) -> Result<impl Handler + use<>, Error> {
+    let base = base.to_owned();
+    Ok(read(async move |request: Request| {
+        let query = request.query().map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{base}|{}{query}", request.path())
+    }))
+}
+
+fn paths(rules: &Rules, name: &str) -> Vec<String> {
+    let verdict = rules.decide(&request(name), Direction::Read, None).unwrap();
+    verdict.candidates().iter().map(|candidate| candidate.request().path().to_owned()).collect()
+}
+
+fn get(rewrite: &Rewrite, name: &str) -> Result<String, Refusal> {
+    let bytes = block_on(async { rewrite.read(&request(name)).await?.collect(1000).await })?;
+    Ok(String::from_utf8(bytes).unwrap())
+}
+
+#[test]
+fn the_first_that_is_for_it_decides() {
+    let rules = rules([
+        rule("^a").target("first").unwrap(),
+        rule("^(.)b").target("second/$1").unwrap(),
+        Rule::new("rest").target("third/${path}").unwrap(),
+    ]);
+    assert_eq!(paths(&rules, "ab"), ["first"]);
+    assert_eq!(paths(&rules, "cb"), ["second/c"]);
+    assert_eq!(paths(&rules, r"C:\x\y"), ["third/x/y"]);
+    assert_eq!(paths(&Rules::default(), "x"), ["x"]);
+}
+
+#[test]
+fn a_rule_that_goes_on_leaves_its_name_to_the_next() {
+    let rules = rules([
+        rule("^old/(.*)").target("new/$1").unwrap().windowsize(4).blksize(1024).go_on(true),
+        Rule::new("no card is known").target("${mac}").unwrap().go_on(true),
+        rule("^new/(.*)").target("$1").unwrap().windowsize(8),
+    ]);
+    assert_eq!(paths(&rules, "old/x"), ["x"]);
+    let verdict = rules.decide(&request("old/x"), Direction::Read, None).unwrap();
+    let mut limits = Limits::default();
+    verdict.limit(&mut limits);
+    assert_eq!((limits.blksize, limits.windowsize), (1024, 8), "the last that said something");
+    let mut limits = Limits { windowsize: 2, ..Limits::default() };
+    verdict.limit(&mut limits);
+    assert_eq!(limits.windowsize, 2, "no more than the server allows");
+}
+
+#[test]
+fn conditions_are_all_met() {
+    let rule = Rule::new("all").client("10.0.0.0/24".parse().unwrap()).name("^x").unwrap();
+    let rule = rule.mode(Mode::Octet).direction(Direction::Write);
+    let matches = |name: &str, direction| rule.matches(&request(name), direction, None, name).map(|_| ());
+    assert_eq!(matches("x", Direction::Write), Ok(()));
+    assert_eq!(matches("y", Direction::Write), Err(Mismatch::Name));
+    assert_eq!(matches("x", Direction::Read), Err(Mismatch::Direction));
+    let elsewhere = rule.clone().mode(Mode::Netascii);
+    assert_eq!(elsewhere.matches(&request("x"), Direction::Write, None, "x").err(), Some(Mismatch::Mode));
+    let others = Rule::new("others").client("10.0.1.0/24".parse().unwrap());
+    assert_eq!(others.matches(&request("x"), Direction::Read, None, "x").err(), Some(Mismatch::Client));
+    let cards = Rule::new("cards").client("52:54:00".parse().unwrap());
+    assert!(cards.needs_mac() && !others.needs_mac());
+    assert_eq!(cards.matches(&request("x"), Direction::Read, None, "x").err(), Some(Mismatch::Mac(None)));
+    assert!(cards.matches(&request("x"), Direction::Read, Some(Mac([0x52, 0x54, 0, 1, 2, 3])), "x").is_ok());
+}
+
+#[test]
+fn a_refusal_ends_the_search() {
+    let rules = rules([
+        rule("^s").refuse(Refusal::denied()),
+        rule("^q").refuse(Refusal::silent()),
+        Rule::new("rest").target("x").unwrap(),
+    ]);
+    let decide = |name: &str| rules.decide(&request(name), Direction::Read, None).err();
+    assert_eq!(decide("s").unwrap().code(), ErrorCode::ACCESS_VIOLATION);
+    assert!(decide("q").unwrap().packet().is_none());
+    assert_eq!(decide("x"), None);
+}
+
+#[test]
+fn targets_are_tried_in_their_order() {
+    let memory = Memory::new();
+    memory.insert("10.0.0.5/own", "own").unwrap();
+    memory.insert("own", "all").unwrap();
+    memory.insert("common", "common").unwrap();
+    let rule = Rule::new("own first").target("${mac}/${path}").unwrap();
+    let rule = rule.target("${client}/${path}").unwrap().target("${path}").unwrap();
+    let rewrite = Rewrite::new(rules([rule]), memory);
+    assert_eq!(get(&rewrite, "own").unwrap(), "own");
+    assert_eq!(get(&rewrite, "common").unwrap(), "common");
+    assert_eq!(get(&rewrite, "none").unwrap_err().code(), ErrorCode::FILE_NOT_FOUND);
+    let only_mac = Rewrite::new(rules([Rule::new("mac").target("${mac}").unwrap()]), Memory::new());
+    assert_eq!(get(&only_mac, "x").unwrap_err().code(), ErrorCode::FILE_NOT_FOUND);
+}
+
+#[test]
+fn rules_may_have_sources_of_their_own() {
+    let rules = rules([
+        rule("^lab/(.*)").source(echo("lab").unwrap()).target("$1").unwrap(),
+        rule("^menu-(.*)").url("http://u:secret@h:81/a/b%20c/m-$1.php?mac=${1}&from=${client}", echo).unwrap(),
+        rule("^fixed$").url("http://h/fixed.bin", echo).unwrap(),
+        rule("^else$").source(echo("else").unwrap()),
+    ]);
+    let rewrite = Rewrite::new(rules, echo("server").unwrap());
+    for (name, expected) in [
+        ("lab/x", "lab|x"),
+        ("menu-7", "http://u:secret@h:81/a/b%20c/|m-7.php?mac=7&from=10.0.0.5"),
+        ("fixed", "http://h/|fixed.bin"),
+        ("else", "else|else"),
+        ("other", "server|other"),
+    ] {
+        assert_eq!(get(&rewrite, name).unwrap(), expected);
+    }
+}
+
+/// Takes uploads, and keeps where they went.
+struct Sink(Arc<Mutex<Vec<String>>>);
+
+impl Handler for Sink {
+    fn read<'a>(&'a self, _: &'a Request) -> Answer<'a, Source> {
+        Box::pin(async { Err(Refusal::not_found()) })
+    }
+
+    fn write<'a>(&'a self, request: &'a Request, _: Source) -> Answer<'a, ()> {
+        self.0.lock().unwrap().push(request.path().to_owned());
+        Box::pin(async { Ok(()) })
+    }
+
+    fn takes_writes(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn uploads_obey() {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let rules = rules([
+        rule("^no").upload(false),
+        rule("^web").url("http://h/${path}", echo).unwrap(),
+        rule("^both").url("http://h/${path}", echo).unwrap().target("kept/${path}").unwrap(),
+        rule("^silent").direction(Direction::Write).refuse(Refusal::silent()),
+        rule("^in").target("out").unwrap(),
+    ]);
+    let rewrite = Rewrite::new(rules, Sink(written.clone()));
+    let put = |name: &str| block_on(rewrite.write(&request(name), Source::from("")));
+    assert_eq!(put("no"), Err(Refusal::denied()));
+    assert_eq!(put("web"), Err(Refusal::denied()));
+    assert_eq!(put("silent"), Err(Refusal::silent()));
+    assert_eq!((put("both"), put("in"), put("x")), (Ok(()), Ok(()), Ok(())));
+    assert_eq!(*written.lock().unwrap(), ["kept/both", "out", "x"]);
+}
+
+#[test]
+fn options_are_granted_to_some_only() {
+    let rules = rules([rule("^none").options([]).unwrap(), rule("^size").options(["TSIZE"]).unwrap()]);
+    let only = |name: &str| {
+        let mut limits = Limits::default();
+        rules.decide(&request(name), Direction::Read, None).unwrap().limit(&mut limits);
+        limits.only.map(|only| only.to_vec())
+    };
+    assert_eq!((only("none"), only("size"), only("x")), (Some(vec![]), Some(vec!["tsize"]), None));
+    assert!(Rule::new("x").options(["size"]).is_err());
+}
+
+#[test]
+fn what_cannot_be_meant_is_told() {
+    for target in ["", "/", "../x", "a/../x", "$", "${a"] {
+        assert!(Rule::new("x").target(target).is_err(), "{target}");
+    }
+    for url in [
+        "http://h",
+        "http://h/",
+        "http://$1/x",
+        "http://h$1/x",
+        "http://h:$1/x",
+        "http://u:$1@h/x",
+        "http://h?$1",
+        "http://h/a/$1#x",
+        "http://h/$1/../x",
+        "http://h/$1/%2e%2e/x",
+        "http://h/%2f$1",
+        "http://h/%5c$1",
+        "http://h/%ff$1",
+        "http://h/dir/",
+    ] {
+        assert!(Rule::new("x").url(url, echo).is_err(), "{url}");
+    }
+    let text = Rule::new("x").url("http://u:secret@h", echo).unwrap_err().to_string();
+    assert!(!text.contains("secret"), "{text}");
+    assert!(Rule::new("x").name("(").is_err());
+    let check = |rule: Rule| Rules::new(vec![rule]).err().map(|error| error.to_string());
+    for (rule, why) in [
+        (rule("(a)").target("$2").unwrap(), "there is no group 2"),
+        (rule("(a)").target("${b}").unwrap(), "there is no group `b`"),
+        (Rule::new("x").target("$1").unwrap(), "there is no group 1"),
+        (rule("a").target("b").unwrap().target("c").unwrap().go_on(true), "it goes on"),
+        (rule("a").url("http://h/a", echo).unwrap().go_on(true), "it goes on"),
+    ] {
+        let text = check(rule).unwrap();
+        assert!(text.contains(why), "{text}");
+    }
+    assert_eq!(check(rule("(?<b>a)").target("${b}$0").unwrap()), None);
+}
+
+/// Whatever a client asks for, it stays in the directory that stands in the rule, and says one value of the query.
+#[test]
+fn clients_do_not_leave_what_is_fixed() {
+    let opened = Arc::new(Mutex::new(Vec::new()));
+    let open = |base: &str| {
+        opened.lock().unwrap().push(base.to_owned());
+        echo(base)
+    };
+    let rules = rules([
+        rule("^q(?<rest>.*)").url("http://u@h:80/dir/x$1?a=${rest}&z=1", open).unwrap(),
+        rule("^(.)(.)(.*)").target("dir/$1/$2$3").unwrap().go_on(true),
+        rule("(.*)").url("https://h/dir/$1", open).unwrap(),
+    ]);
+    let rewrite = Rewrite::new(rules, echo("none").unwrap());
+    assert_eq!(*opened.lock().unwrap(), ["http://u@h:80/dir/", "https://h/dir/"]);
+    let pieces = [
+        "..",
+        ".",
+        "/",
+        "//",
+        "\\",
+        "@",
+        "?",
+        "#",
+        "%2e",
+        "%2f",
+        "&",
+        "=",
+        ":",
+        "http://evil",
+        "\t",
+        "\n",
+        "a",
+        "ü",
+        "$1",
+        "q",
+    ];
+    let mut random = fastrand::Rng::with_seed(7);
+    let (mut refused, mut served) = (0, 0);
+    for _ in 0..20_000 {
+        let name: String = (0..random.usize(1..8)).map(|_| pieces[random.usize(..pieces.len())]).collect();
+        let packet = packet::Request { filename: name.clone().into(), mode: Mode::Octet, options: Default::default() };
+        let any = ([10, 0, 0, 5], 1069).into();
+        let Ok(request) = Request::new(any, any, packet) else { continue };
+        match block_on(async { rewrite.read(&request).await?.collect(10_000).await }) {
+            Err(refusal) => {
+                assert_eq!(refusal.code(), ErrorCode::ACCESS_VIOLATION, "{name:?}");
+                refused += 1;
+            }
+            Ok(bytes) => {
+                let text = String::from_utf8(bytes).unwrap();
+                let (base, rest) = text.split_once('|').unwrap();
+                assert!(["http://u@h:80/dir/", "https://h/dir/"].contains(&base), "{name:?}: {text}");
+                // Only the first has a query, and there the part of the client is one value.
+                let (path, query) = match base.starts_with("http:") {
+                    true => rest.rsplit_once('?').unwrap(),
+                    false => (rest, "a=&z=1"),
+                };
+                assert!(!path.starts_with('/') && path.split('/').all(|part| !["", ".", ".."].contains(&part)));
+                let value = query.strip_prefix("a=").and_then(|query| query.strip_suffix("&z=1")).unwrap();
+                assert!(value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b)), "{name:?}: {text}");
+                served += 1;
+            }
+        }
+    }
+    assert!(refused > 100 && served > 10_000, "{refused} {served}");
+}

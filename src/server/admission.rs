@@ -1,0 +1,304 @@
+//! Who is served: limits for each client address and in total, all of bounded memory.
+//!
+//! Over a limit the server is silent: clients ask again, and an answer would go to whom a forged address names.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use super::builder::Settings;
+
+/// Buckets in each of the two rows. An address has one in each row and is over its limit when both are empty, so who
+/// shares one with a flood is served by the other, and no number of forged addresses takes more memory than this.
+const BUCKETS: usize = 2048;
+/// Transfers that one address may have by default, whatever half of all is.
+const LEAST: usize = 100;
+/// Seconds' worth of requests that may come at once: a room of machines behind one address, each of which asks for ten
+/// files that are not there.
+const BURST: f32 = 10.0;
+/// ERRORs to requests: at once, and in a second. Each answers one request and is about as long.
+const REFUSALS: (f64, f64) = (20_000.0, 5_000.0);
+/// ERRORs to those who have no transfer.
+const STRANGERS: (f64, f64) = (100.0, 50.0);
+/// How long a transfer that nobody has answered keeps its place when places are wanted.
+const UNANSWERED: Duration = Duration::from_secs(2);
+/// The least time between two searches for such transfers.
+const SWEEP: Duration = Duration::from_millis(250);
+
+pub(super) struct Admission {
+    max_transfers: usize,
+    max_transfers_per_client: usize,
+    /// Transfers of each address; no more entries than there are transfers.
+    clients: HashMap<IpAddr, usize>,
+    requests: Option<Rates>,
+    refusals: Bucket,
+    strangers: Bucket,
+    swept: Option<Instant>,
+}
+
+/// Why a datagram is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dropped {
+    /// Its source is no address that a client can have.
+    Source,
+    Stopping,
+    /// Too many requests of this address.
+    Requests,
+    /// Too many transfers of this address.
+    Client,
+    /// Too many transfers.
+    Full,
+    /// Too many ERRORs.
+    Errors,
+}
+
+impl Admission {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let most = settings.max_transfers;
+        Self {
+            max_transfers: most,
+            // One address, be it that of many machines, leaves room for the others.
+            max_transfers_per_client: settings.max_transfers_per_client.unwrap_or((most / 2).max(LEAST)),
+            clients: HashMap::new(),
+            requests: (settings.max_requests_per_client > 0).then(|| Rates::new(settings.max_requests_per_client)),
+            refusals: Bucket::new(REFUSALS),
+            strangers: Bucket::new(STRANGERS),
+            swept: None,
+        }
+    }
+
+    /// Whether a request of this address may be looked at.
+    pub(super) fn request(&mut self, peer: IpAddr, now: Instant) -> Result<(), Dropped> {
+        let is_within = self.requests.as_mut().is_none_or(|rates| rates.take(peer, now));
+        is_within.then_some(()).ok_or(Dropped::Requests)
+    }
+
+    /// Whether there is room for a transfer of this address.
+    pub(super) fn room(&self, peer: IpAddr, running: usize) -> Result<(), Dropped> {
+        if running >= self.max_transfers {
+            Err(Dropped::Full)
+        } else if self.clients.get(&peer).is_some_and(|&count| count >= self.max_transfers_per_client) {
+            Err(Dropped::Client)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Since when a transfer must wait for its first answer to lose its place; `None` if that was looked at just now.
+    pub(super) fn sweep(&mut self, now: Instant) -> Option<Instant> {
+        if self.swept.is_some_and(|at| now.saturating_duration_since(at) < SWEEP) {
+            return None;
+        }
+        self.swept = Some(now);
+        now.checked_sub(UNANSWERED)
+    }
+
+    pub(super) fn began(&mut self, peer: IpAddr) {
+        *self.clients.entry(peer).or_default() += 1;
+    }
+
+    pub(super) fn ended(&mut self, peer: IpAddr) {
+        if let Some(count) = self.clients.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.clients.remove(&peer);
+            }
+        }
+    }
+
+    /// Whether there may be an ERROR for a request. Each address has no more of them than it may have requests.
+    pub(super) fn refusal(&mut self, now: Instant) -> Result<(), Dropped> {
+        self.refusals.take(now).then_some(()).ok_or(Dropped::Errors)
+    }
+
+    /// Whether there may be an ERROR for who has no transfer.
+    pub(super) fn stranger(&mut self, now: Instant) -> Result<(), Dropped> {
+        self.strangers.take(now).then_some(()).ok_or(Dropped::Errors)
+    }
+}
+
+/// Whether a client can have this address. That one is the broadcast address of a subnet only the system knows, which
+/// does not send there. Who forges one of our own sockets would have the server talk to itself.
+pub(super) fn is_client(peer: SocketAddr, asked: Option<IpAddr>, own: &[SocketAddr]) -> bool {
+    let ip = peer.ip().to_canonical();
+    let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    let is_own = own.iter().any(|own| {
+        own.port() == peer.port() && (own.ip() == peer.ip() || own.ip().is_unspecified() && asked == Some(peer.ip()))
+    });
+    peer.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast && !is_own
+}
+
+impl Dropped {
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::Source => "no client has this address",
+            Self::Stopping => "stopping",
+            Self::Requests => "too many requests of this address",
+            Self::Client => "too many transfers of this address",
+            Self::Full => "too many transfers",
+            Self::Errors => "too many errors",
+        }
+    }
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+/// A token bucket: so many at once, and so many a second.
+struct Bucket {
+    spent: f64,
+    at: Option<Instant>,
+    size: f64,
+    per_second: f64,
+}
+
+impl Bucket {
+    fn new((size, per_second): (f64, f64)) -> Self {
+        Self { spent: 0.0, at: None, size, per_second }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let since = self.at.replace(now).map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.spent = (self.spent - since.as_secs_f64() * self.per_second).max(0.0);
+        let any = self.spent + 1.0 <= self.size;
+        if any {
+            self.spent += 1.0;
+        }
+        any
+    }
+}
+
+/// Buckets for all addresses, in two rows that are mixed differently.
+struct Rates {
+    per_ms: f32,
+    size: f32,
+    /// What is spent, and when that was true, in milliseconds since `began`. Zeros are a full bucket.
+    rows: [Vec<(f32, u32)>; 2],
+    hashers: [RandomState; 2],
+    began: Option<Instant>,
+}
+
+impl Rates {
+    fn new(per_second: u32) -> Self {
+        let rows = [vec![(0.0, 0); BUCKETS], vec![(0.0, 0); BUCKETS]];
+        let (per_ms, size) = (per_second as f32 / 1000.0, per_second as f32 * BURST);
+        Self { per_ms, size, rows, hashers: Default::default(), began: None }
+    }
+
+    fn take(&mut self, peer: IpAddr, now: Instant) -> bool {
+        let began = *self.began.get_or_insert(now);
+        let now = now.saturating_duration_since(began).as_millis() as u32;
+        let mut any = false;
+        // From both, so that one row knows of an address what the other is still to learn.
+        for (row, hasher) in self.rows.iter_mut().zip(&self.hashers) {
+            let (spent, at) = &mut row[hasher.hash_one(peer) as usize % BUCKETS];
+            *spent = (*spent - now.wrapping_sub(*at) as f32 * self.per_ms).max(0.0);
+            *at = now;
+            if *spent + 1.0 <= self.size {
+                *spent += 1.0;
+                any = true;
+            }
+        }
+        any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(n: u32) -> IpAddr {
+        IpAddr::V4(n.into())
+    }
+
+    #[test]
+    fn a_bucket_empties_and_fills() {
+        let (mut bucket, start) = (Bucket::new((100.0, 50.0)), Instant::now());
+        assert_eq!((0..1000).filter(|_| bucket.take(start)).count(), 100);
+        assert_eq!((0..1000).filter(|_| bucket.take(start + Duration::from_secs(1))).count(), 50);
+    }
+
+    fn admission(max_transfers: usize) -> Admission {
+        Admission::new(&Settings { max_transfers, ..Settings::default() })
+    }
+
+    #[test]
+    fn errors_are_bounded_and_recover() {
+        let (mut admission, start) = (admission(10), Instant::now());
+        assert_eq!((0..100_000).filter(|_| admission.refusal(start).is_ok()).count(), 20_000);
+        assert_eq!((0..100_000).filter(|_| admission.stranger(start).is_ok()).count(), 100);
+        let later = start + Duration::from_secs(1);
+        assert_eq!((0..100_000).filter(|_| admission.refusal(later).is_ok()).count(), 5_000);
+        assert_eq!((0..100_000).filter(|_| admission.stranger(later).is_ok()).count(), 50);
+    }
+
+    #[test]
+    fn places_are_counted_and_given_back() {
+        let mut admission = admission(1000);
+        (0..500).for_each(|_| admission.began(ip(1)));
+        assert_eq!(admission.room(ip(1), 500), Err(Dropped::Client));
+        assert_eq!(admission.room(ip(2), 500), Ok(()));
+        assert_eq!(admission.room(ip(2), 1000), Err(Dropped::Full));
+        admission.ended(ip(1));
+        assert_eq!(admission.room(ip(1), 499), Ok(()));
+        (0..499).for_each(|_| admission.ended(ip(1)));
+        assert!(admission.clients.is_empty());
+        // Where there are few, one address may have them all.
+        let mut few = self::admission(50);
+        (0..49).for_each(|_| few.began(ip(1)));
+        assert_eq!(few.room(ip(1), 49), Ok(()));
+    }
+
+    #[test]
+    fn a_flood_of_one_address_hurts_nobody_else() {
+        let (mut rates, start) = (Rates::new(10), Instant::now());
+        assert_eq!((0..5000).filter(|_| rates.take(ip(1), start)).count(), 100);
+        // Of a thousand others, each of whom could share a bucket with it, but hardly two.
+        assert!((2..1002).all(|n| (0..10).all(|_| rates.take(ip(n), start))));
+        let later = start + Duration::from_secs(1);
+        assert_eq!((0..5000).filter(|_| rates.take(ip(1), later)).count(), 10);
+    }
+
+    #[test]
+    fn forged_addresses_take_no_memory() {
+        let (mut rates, start) = (Rates::new(1000), Instant::now());
+        for n in 0..1_000_000 {
+            rates.take(ip(n), start + Duration::from_micros(n.into()));
+        }
+        assert!(rates.rows.iter().all(|row| row.len() == BUCKETS && row.capacity() == BUCKETS));
+        assert_eq!(size_of_val(&*rates.rows[0]) + size_of_val(&*rates.rows[1]), 32 << 10);
+        let now = start + Duration::from_secs(1);
+        assert!((0..100).all(|_| rates.take(ip(u32::MAX), now)), "a million a second leave enough for a client");
+    }
+
+    #[test]
+    fn who_is_no_client() {
+        let own = ["10.0.0.1:69", "0.0.0.0:70", "[::]:69"].map(|own| own.parse().unwrap());
+        let is_client = |peer: &str, asked: &str| is_client(peer.parse().unwrap(), asked.parse().ok(), &own);
+        for (peer, asked) in [
+            ("10.0.0.2:0", "10.0.0.1"),
+            ("0.0.0.0:5", "10.0.0.1"),
+            ("255.255.255.255:5", "10.0.0.1"),
+            ("224.0.0.1:5", "10.0.0.1"),
+            ("[ff02::1]:5", "::1"),
+            ("[::ffff:224.0.0.1]:5", "::1"),
+            ("10.0.0.1:69", "10.0.0.1"),
+            ("10.0.0.1:69", ""),
+            ("10.0.0.9:70", "10.0.0.9"),
+            ("[fe80::1]:69", "fe80::1"),
+        ] {
+            assert!(!is_client(peer, asked), "{peer} asks {asked}");
+        }
+        // A client beside the server, and one that is a server of its own.
+        for (peer, asked) in [("10.0.0.1:5", "10.0.0.1"), ("10.0.0.2:69", "10.0.0.1"), ("10.0.0.8:70", "10.0.0.9")] {
+            assert!(is_client(peer, asked), "{peer} asks {asked}");
+        }
+    }
+}

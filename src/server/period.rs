@@ -1,0 +1,65 @@
+//! The hook that is called once in a period with what was counted in it.
+
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        mpsc::{RecvTimeoutError, Sender, channel},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crate::stats::{Counters, Registry};
+
+pub(super) struct Period {
+    every: Duration,
+    hook: Box<dyn Fn(&Counters) + Send>,
+}
+
+/// Periods go by until this is dropped, which waits for the last call.
+pub(super) struct Going {
+    over: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Period {
+    pub(super) fn new(every: Duration, hook: impl Fn(&Counters) + Send + 'static) -> Self {
+        Self { every: every.max(Duration::from_millis(1)), hook: Box::new(hook) }
+    }
+
+    pub(super) fn begin(self, registry: Arc<Registry>) -> io::Result<Going> {
+        let (over, is_over) = channel();
+        let periods = move || {
+            let mut then = Counters::default();
+            loop {
+                let ended = is_over.recv_timeout(self.every);
+                let now = registry.counters();
+                (self.hook)(&now.since(&then));
+                then = now;
+                if ended != Err(RecvTimeoutError::Timeout) {
+                    break;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("tuffet-period".into()).spawn(periods)?;
+        Ok(Going { over: Some(over), thread: Some(thread) })
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.over = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the hook of the period panicked");
+        }
+    }
+}
+
+impl fmt::Debug for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Period").field(&self.every).finish()
+    }
+}

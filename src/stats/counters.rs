@@ -1,0 +1,267 @@
+//! Numbers of all transfers together.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use super::Record;
+use crate::{options::Direction, transfer::Outcome};
+
+/// What a server has done: since it began ([`Handle::counters`](crate::Handle::counters)), or in one period
+/// ([`Builder::on_period`](crate::Builder::on_period)).
+///
+/// They add up. Of the `requests`, those that are neither `repeated` nor `over_limit` nor `unanswered` have begun a
+/// transfer; each of these is `running`, or counts under one outcome of `reads` or `writes`. (While the server works,
+/// what happens in between may be seen in one number and not yet in another.)
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Counters {
+    /// RRQ and WRQ packets that came to where the server listens and made sense.
+    pub requests: u64,
+    /// Requests that a client sent again while it was being served.
+    pub repeated: u64,
+    /// Requests that were not answered because as many transfers as allowed were running, or the client had asked too
+    /// often.
+    pub over_limit: u64,
+    /// Requests that were not answered for another reason: the server was stopping, or no client can have the address.
+    pub unanswered: u64,
+    /// Transfers that are running now; not of a period.
+    pub running: u64,
+    /// RRQs that have ended.
+    pub reads: Outcomes,
+    /// WRQs that have ended.
+    pub writes: Outcomes,
+    /// Transfers that were [`refused`](Outcome::Refused), by the code of the ERROR.
+    pub refused: BTreeMap<u16, u64>,
+    /// Bytes of files that clients have got; those of running transfers are counted already.
+    pub bytes_read: u64,
+    /// Bytes of files that came from clients; those of running transfers are counted already.
+    pub bytes_written: u64,
+    /// Packets sent again, of transfers that have ended.
+    pub retransmits: u64,
+    /// Datagrams received.
+    pub received: u64,
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams that were no TFTP packet.
+    pub malformed: u64,
+    /// Packets of nobody's transfer, late ones of a transfer that has just ended aside.
+    pub strangers: u64,
+    /// Datagrams that the system dropped because the receive buffer of a socket was full. Always 0 where the system
+    /// does not tell; Linux does.
+    pub dropped: u64,
+    /// The counters that were added by [`Builder::counter`](crate::Builder::counter).
+    pub own: BTreeMap<&'static str, u64>,
+}
+
+/// How many transfers ended how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "they are those of `Outcome`")]
+pub struct Outcomes {
+    pub complete: u64,
+    pub probably_complete: u64,
+    pub probe: u64,
+    pub aborted: u64,
+    pub timed_out: u64,
+    pub refused: u64,
+    pub upstream_failed: u64,
+    pub stopped: u64,
+}
+
+/// A counter of your own, to be delivered with the server's: see [`Builder::counter`](crate::Builder::counter). Clones
+/// count together.
+///
+/// ```
+/// use tuffet::{Server, read, stats::Counter};
+///
+/// let greeted = Counter::new("greeted", "Machines that were greeted");
+/// let counter = greeted.clone();
+/// let handler = read(async move |_| {
+///     counter.add(1);
+///     "hello\n"
+/// });
+/// let server = Server::builder().listen("127.0.0.1:0".parse()?).handler(handler).counter(&greeted).bind()?;
+/// assert_eq!(server.handle().counters().own["greeted"], 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Counter(Arc<Named>);
+
+struct Named {
+    name: &'static str,
+    help: &'static str,
+    value: AtomicU64,
+}
+
+impl Counters {
+    /// What has been counted since this earlier state of the same counters.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        fn differences<K: Ord + Copy>(now: &BTreeMap<K, u64>, then: &BTreeMap<K, u64>) -> BTreeMap<K, u64> {
+            let then = |key| then.get(key).copied().unwrap_or(0);
+            now.iter().map(|(key, &value)| (*key, value.saturating_sub(then(key)))).collect()
+        }
+        let mut since = self.clone();
+        for (now, then) in since.plain().into_iter().zip(earlier.clone().plain()) {
+            *now = now.saturating_sub(*then);
+        }
+        since.refused = differences(&self.refused, &earlier.refused);
+        since.refused.retain(|_, count| *count > 0);
+        since.own = differences(&self.own, &earlier.own);
+        since
+    }
+
+    pub(super) fn count_cut_off(&mut self, direction: Direction, bytes: u64) {
+        self.add_bytes(direction, bytes);
+        self.of(direction).stopped += 1;
+    }
+
+    pub(super) fn count(&mut self, record: &Record) {
+        self.add_bytes(record.direction, record.bytes);
+        self.retransmits += record.retransmits;
+        if let Outcome::Refused(refusal) = &record.outcome {
+            *self.refused.entry(refusal.code().0).or_default() += 1;
+        }
+        *self.of(record.direction).of(&record.outcome) += 1;
+    }
+
+    pub(super) fn add_bytes(&mut self, direction: Direction, bytes: u64) {
+        match direction {
+            Direction::Read => self.bytes_read += bytes,
+            Direction::Write => self.bytes_written += bytes,
+        }
+    }
+
+    fn of(&mut self, direction: Direction) -> &mut Outcomes {
+        match direction {
+            Direction::Read => &mut self.reads,
+            Direction::Write => &mut self.writes,
+        }
+    }
+
+    /// All that is a plain number and grows.
+    fn plain(&mut self) -> Vec<&mut u64> {
+        let Self { requests, repeated, over_limit, unanswered, running: _, reads, writes, refused: _, .. } = self;
+        let Self { bytes_read, bytes_written, retransmits, received, sent, malformed, strangers, dropped, .. } = self;
+        let mut all = vec![requests, repeated, over_limit, unanswered, bytes_read, bytes_written, retransmits];
+        all.extend([received, sent, malformed, strangers, dropped]);
+        all.extend(reads.fields().map(|(_, count)| count));
+        all.extend(writes.fields().map(|(_, count)| count));
+        all
+    }
+}
+
+impl Outcomes {
+    /// All of them, with the [names](Outcome::name) of the outcomes.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let mut copy = *self;
+        copy.fields().map(|(name, count)| (name, *count)).into_iter()
+    }
+
+    /// How many transfers have ended.
+    pub fn total(&self) -> u64 {
+        self.iter().map(|(_, count)| count).sum()
+    }
+
+    fn of(&mut self, outcome: &Outcome) -> &mut u64 {
+        match outcome {
+            Outcome::Complete => &mut self.complete,
+            Outcome::ProbablyComplete => &mut self.probably_complete,
+            Outcome::Probe => &mut self.probe,
+            Outcome::Aborted { .. } => &mut self.aborted,
+            Outcome::TimedOut => &mut self.timed_out,
+            Outcome::Refused(_) => &mut self.refused,
+            Outcome::Failed(_) => &mut self.upstream_failed,
+            Outcome::Stopped => &mut self.stopped,
+        }
+    }
+
+    fn fields(&mut self) -> [(&'static str, &mut u64); 8] {
+        let Self { complete, probably_complete, probe, aborted, timed_out, refused, upstream_failed, stopped } = self;
+        [
+            ("complete", complete),
+            ("probably_complete", probably_complete),
+            ("probe", probe),
+            ("aborted", aborted),
+            ("timed_out", timed_out),
+            ("refused", refused),
+            ("upstream_failed", upstream_failed),
+            ("stopped", stopped),
+        ]
+    }
+}
+
+impl Counter {
+    /// A counter at 0. The name is a word of lower-case letters, digits and `_`, as it will stand in metrics; the help
+    /// says what is counted.
+    pub fn new(name: &'static str, help: &'static str) -> Self {
+        Self(Arc::new(Named { name, help, value: AtomicU64::new(0) }))
+    }
+
+    /// Counts so many more.
+    pub fn add(&self, count: u64) {
+        self.0.value.fetch_add(count, Relaxed);
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    /// What it counts.
+    pub fn help(&self) -> &'static str {
+        self.0.help
+    }
+
+    /// What was counted so far.
+    pub fn value(&self) -> u64 {
+        self.0.value.load(Relaxed)
+    }
+}
+
+impl fmt::Debug for Counter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name(), self.value())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{ErrorCode, Refusal};
+
+    #[test]
+    fn every_outcome_counts_once_under_its_name() {
+        let aborted = Outcome::Aborted { code: ErrorCode(0), message: String::new() };
+        let (refused, failed) = (Outcome::Refused(Refusal::denied()), Outcome::Failed(Refusal::internal()));
+        let plain = [Outcome::Complete, Outcome::ProbablyComplete, Outcome::Probe, Outcome::TimedOut, Outcome::Stopped];
+        for outcome in plain.into_iter().chain([aborted, refused, failed]) {
+            let mut outcomes = Outcomes::default();
+            *outcomes.of(&outcome) += 1;
+            assert_eq!(outcomes.total(), 1);
+            assert!(outcomes.iter().any(|counted| counted == (outcome.name(), 1)), "{outcome}");
+        }
+    }
+
+    #[test]
+    fn a_period_has_what_was_counted_in_it() {
+        let mut then = Counters { requests: 5, running: 2, ..Counters::default() };
+        then.reads.probe = 3;
+        then.refused = [(1, 1), (2, 4)].into();
+        let mut now = then.clone();
+        (now.requests, now.running, now.reads.probe) = (7, 9, 4);
+        now.refused = [(1, 1), (2, 5), (8, 1)].into();
+        let since = now.since(&then);
+        assert_eq!((since.requests, since.running, since.reads.total()), (2, 9, 1));
+        assert_eq!(since.refused, [(2, 1), (8, 1)].into());
+        assert_eq!(now.since(&Counters::default()), now);
+    }
+}

@@ -1,0 +1,119 @@
+//! One transfer: when it has ended, and while it runs.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use crate::{hint::Hint, options::Direction, packet::Options, transfer::Outcome};
+
+/// One transfer that has ended.
+///
+/// It displays as one line: `10.0.0.7:2070 read pxelinux.0 complete 42430 bytes 0.013 s 3187 KiB/s retransmits 0 from
+/// /srv/tftp/pxelinux.0 asked tsize=0 granted tsize=42430`.
+///
+/// Serialized (feature `serde`) it is flat but for the options, so that a line of JSON is easy to search:
+///
+/// ```json
+/// {"time": "2026-11-21T03:00:00.000Z", "id": 7, "client": "10.0.0.7:2070", "server": "10.0.0.1:69",
+///  "direction": "read", "filename": "/pxelinux.0", "path": "pxelinux.0", "origin": "/srv/tftp/pxelinux.0",
+///  "outcome": "complete", "code": null, "reason": null, "bytes": 42430, "size": 42430, "seconds": 0.013,
+///  "bytes_per_second": 3263846, "sent": 84, "acked": 84, "retransmits": 0, "blksize": 512, "windowsize": 1,
+///  "asked": {"tsize": "0"}, "granted": {"tsize": "42430"}, "hint": null}
+/// ```
+///
+/// `time` is when the request came. `code` and `reason` are those of the ERROR that ended it, whoever sent it, with
+/// what only the operator is told in brackets.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Record {
+    /// The number of its [`Snapshot`]; 0 for a client's.
+    pub id: u64,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// The address of ours that it asked; for a client, the one it asked from.
+    pub local: SocketAddr,
+    /// The name of the file as it was sent, as far as it is UTF-8.
+    pub filename: String,
+    /// The name of the file, made comparable.
+    pub path: String,
+    /// Where the bytes came from, if [the source told](crate::Source::with_origin): a file, a URL.
+    pub origin: Option<Arc<str>>,
+    /// RRQ or WRQ.
+    pub direction: Direction,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Bytes of the file that the receiving side has, as they travelled.
+    pub bytes: u64,
+    /// The size of the file, if it was known at the beginning.
+    pub size: Option<u64>,
+    /// When the request came.
+    pub started: SystemTime,
+    /// From the request to the end.
+    pub duration: Duration,
+    /// The options that were asked for.
+    pub asked: Options,
+    /// The options that were granted: what stood in the OACK.
+    pub granted: Options,
+    /// Packets sent, retransmits included.
+    pub sent: u64,
+    /// DATA or ACK packets received that brought the transfer forward.
+    pub acked: u64,
+    /// Packets sent again.
+    pub retransmits: u64,
+    /// Bytes in a full block.
+    pub blksize: u16,
+    /// Blocks between two ACKs.
+    pub windowsize: u16,
+    /// What may help where it failed in a way that is known. Always `None` on a client.
+    pub hint: Option<Hint>,
+}
+
+/// One transfer that is running.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Unique among the transfers of this server. It counts from 1.
+    pub id: u64,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// The name of the file, made comparable.
+    pub path: String,
+    /// RRQ or WRQ.
+    pub direction: Direction,
+    /// Bytes of the file that the receiving side has so far.
+    pub bytes: u64,
+    /// The size of the file, if it is known.
+    pub size: Option<u64>,
+    /// Time since the request.
+    pub since: Duration,
+}
+
+impl Record {
+    /// Bytes per second, from the request to the end; 0 if there were none.
+    pub fn rate(&self) -> u64 {
+        let seconds = self.duration.as_secs_f64();
+        if self.bytes == 0 || seconds == 0.0 { 0 } else { (self.bytes as f64 / seconds) as u64 }
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { peer, path, direction, outcome, bytes, retransmits, .. } = self;
+        let seconds = self.duration.as_secs_f64();
+        write!(f, "{peer} {direction} {} {outcome} {bytes} bytes {seconds:.3} s", path.escape_debug())?;
+        write!(f, " {} KiB/s retransmits {retransmits}", self.rate() / 1024)?;
+        if let Some(origin) = &self.origin {
+            write!(f, " from {}", origin.escape_debug())?;
+        }
+        if !self.asked.is_empty() {
+            write!(f, " asked {}", self.asked)?;
+        }
+        if !self.granted.is_empty() {
+            write!(f, " granted {}", self.granted)?;
+        }
+        Ok(())
+    }
+}

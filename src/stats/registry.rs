@@ -1,0 +1,216 @@
+//! The transfers that run, and the counts of those that have.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use super::{Counter, Counters, Record, Snapshot, Unanswered, unanswered::TurnedAway};
+use crate::{options::Direction, socket::Drops, transfer::Progress};
+
+/// What a server's shards tell those who want to watch. A transfer takes its lock at its beginning and at its end; in
+/// between it touches two atomics that are its own.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    state: Mutex<State>,
+    tallies: Mutex<Vec<Arc<Tally>>>,
+    drops: Mutex<Vec<Drops>>,
+    own: Vec<Counter>,
+    turned_away: TurnedAway,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: BTreeMap<u64, Arc<Live>>,
+    ended: Counters,
+    /// How many have begun.
+    begun: u64,
+}
+
+#[derive(Debug)]
+struct Live {
+    id: u64,
+    peer: SocketAddr,
+    path: String,
+    direction: Direction,
+    began: Instant,
+    bytes: AtomicU64,
+    /// `u64::MAX` while it is not known.
+    size: AtomicU64,
+}
+
+/// A transfer in the registry, until it is told how it ended, or dropped.
+pub(crate) struct Registered {
+    registry: Arc<Registry>,
+    live: Arc<Live>,
+}
+
+/// What one shard counts by itself. Nobody else writes to it, so to count costs no more than to add.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) requests: Tallied,
+    pub(crate) repeated: Tallied,
+    pub(crate) over_limit: Tallied,
+    pub(crate) unanswered: Tallied,
+    pub(crate) received: Tallied,
+    pub(crate) sent: Tallied,
+    pub(crate) malformed: Tallied,
+    pub(crate) strangers: Tallied,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Tallied(AtomicU64);
+
+impl Registry {
+    pub(crate) fn new(own: Vec<Counter>, drops: Vec<Drops>) -> Self {
+        Self { own, drops: Mutex::new(drops), ..Self::default() }
+    }
+
+    /// The counts of one more shard.
+    pub(crate) fn tally(&self) -> Arc<Tally> {
+        let tally = Arc::<Tally>::default();
+        lock(&self.tallies).push(tally.clone());
+        tally
+    }
+
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        path: String,
+        direction: Direction,
+        began: Instant,
+    ) -> Registered {
+        let (bytes, size) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+        let mut state = lock(&self.state);
+        state.begun += 1;
+        let live = Arc::new(Live { id: state.begun, peer, path, direction, began, bytes, size });
+        state.running.insert(live.id, live.clone());
+        Registered { registry: self.clone(), live }
+    }
+
+    pub(crate) fn snapshots(&self) -> Vec<Snapshot> {
+        // To copy thousands of names would keep the shards from their work.
+        let running: Vec<_> = lock(&self.state).running.values().cloned().collect();
+        running.iter().map(|live| live.snapshot()).collect()
+    }
+
+    /// Asks the system. To be called before a socket is closed as well, because it takes its count with it.
+    pub(crate) fn dropped(&self) -> u64 {
+        lock(&self.drops).iter_mut().map(Drops::count).sum()
+    }
+
+    pub(crate) fn turn_away(&self, client: IpAddr, reason: &'static str, now: Instant) {
+        self.turned_away.insert(client, reason, now);
+    }
+
+    pub(crate) fn unanswered(&self) -> Vec<Unanswered> {
+        self.turned_away.all()
+    }
+
+    pub(crate) fn own(&self) -> &[Counter] {
+        &self.own
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let mut counters = {
+            let state = lock(&self.state);
+            let mut counters = state.ended.clone();
+            counters.running = state.running.len() as u64;
+            for live in state.running.values() {
+                counters.add_bytes(live.direction, live.bytes.load(Relaxed));
+            }
+            counters
+        };
+        for tally in lock(&self.tallies).iter() {
+            tally.add_to(&mut counters);
+        }
+        counters.dropped = self.dropped();
+        counters.own = self.own.iter().map(|counter| (counter.name(), counter.value())).collect();
+        counters
+    }
+}
+
+impl Live {
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            id: self.id,
+            peer: self.peer,
+            path: self.path.clone(),
+            direction: self.direction,
+            bytes: self.bytes.load(Relaxed),
+            size: self.size(),
+            since: self.began.elapsed(),
+        }
+    }
+
+    fn size(&self) -> Option<u64> {
+        Some(self.size.load(Relaxed)).filter(|&size| size != u64::MAX)
+    }
+}
+
+impl Registered {
+    pub(crate) fn id(&self) -> u64 {
+        self.live.id
+    }
+
+    pub(crate) fn size(&self) -> Option<u64> {
+        self.live.size()
+    }
+
+    pub(crate) fn set_size(&self, size: Option<u64>) {
+        self.live.size.store(size.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub(crate) fn set_progress(&self, progress: &Progress) {
+        self.live.bytes.store(progress.bytes, Relaxed);
+    }
+
+    /// It is over: what was running is ended, in one step.
+    pub(crate) fn end(self, record: &Record) {
+        let mut state = lock(&self.registry.state);
+        state.running.remove(&self.live.id);
+        state.ended.count(record);
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut state = lock(&self.registry.state);
+        // It was cut off with its shard: there is nobody left to make a record of it.
+        if state.running.remove(&self.live.id).is_some() {
+            state.ended.count_cut_off(self.live.direction, self.live.bytes.load(Relaxed));
+        }
+    }
+}
+
+impl Tallied {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed) + count, Relaxed);
+    }
+}
+
+impl Tally {
+    fn add_to(&self, counters: &mut Counters) {
+        for (sum, tallied) in [
+            (&mut counters.requests, &self.requests),
+            (&mut counters.repeated, &self.repeated),
+            (&mut counters.over_limit, &self.over_limit),
+            (&mut counters.unanswered, &self.unanswered),
+            (&mut counters.received, &self.received),
+            (&mut counters.sent, &self.sent),
+            (&mut counters.malformed, &self.malformed),
+            (&mut counters.strangers, &self.strangers),
+        ] {
+            *sum += tallied.0.load(Relaxed);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

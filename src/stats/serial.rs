@@ -1,0 +1,152 @@
+//! What records look like to others. The names of the fields stay as they are.
+
+use std::{collections::BTreeMap, fmt::Display};
+
+use humantime::format_rfc3339_millis;
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+
+use super::{Record, Snapshot, Unanswered};
+use crate::{options::Direction, packet::Options, transfer::Outcome};
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (code, reason) = error(&self.outcome);
+        let mut fields = serializer.serialize_struct("Record", 23)?;
+        fields.serialize_field("time", &Text(format_rfc3339_millis(self.started)))?;
+        fields.serialize_field("id", &self.id)?;
+        fields.serialize_field("client", &Text(self.peer))?;
+        fields.serialize_field("server", &Text(self.local))?;
+        fields.serialize_field("direction", &self.direction)?;
+        fields.serialize_field("filename", &self.filename)?;
+        fields.serialize_field("path", &self.path)?;
+        fields.serialize_field("origin", &self.origin.as_deref())?;
+        fields.serialize_field("outcome", self.outcome.name())?;
+        fields.serialize_field("code", &code)?;
+        fields.serialize_field("reason", &reason)?;
+        fields.serialize_field("bytes", &self.bytes)?;
+        fields.serialize_field("size", &self.size)?;
+        fields.serialize_field("seconds", &self.duration.as_secs_f64())?;
+        fields.serialize_field("bytes_per_second", &self.rate())?;
+        fields.serialize_field("sent", &self.sent)?;
+        fields.serialize_field("acked", &self.acked)?;
+        fields.serialize_field("retransmits", &self.retransmits)?;
+        fields.serialize_field("blksize", &self.blksize)?;
+        fields.serialize_field("windowsize", &self.windowsize)?;
+        fields.serialize_field("asked", &self.asked)?;
+        fields.serialize_field("granted", &self.granted)?;
+        fields.serialize_field("hint", &self.hint.as_ref().map(Text))?;
+        fields.end()
+    }
+}
+
+impl Serialize for Snapshot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Snapshot", 7)?;
+        fields.serialize_field("id", &self.id)?;
+        fields.serialize_field("client", &Text(self.peer))?;
+        fields.serialize_field("direction", &self.direction)?;
+        fields.serialize_field("path", &self.path)?;
+        fields.serialize_field("bytes", &self.bytes)?;
+        fields.serialize_field("size", &self.size)?;
+        fields.serialize_field("seconds", &self.since.as_secs_f64())?;
+        fields.end()
+    }
+}
+
+impl Serialize for Unanswered {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Unanswered", 4)?;
+        fields.serialize_field("client", &Text(self.client))?;
+        fields.serialize_field("reason", self.reason)?;
+        fields.serialize_field("requests", &self.requests)?;
+        fields.serialize_field("last", &self.last.elapsed().as_secs_f64())?;
+        fields.end()
+    }
+}
+
+/// `"read"` or `"write"`.
+impl Serialize for Direction {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A map. Of an option that stands there twice, the first counts, and is shown.
+impl Serialize for Options {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut options = BTreeMap::new();
+        for (name, value) in self.iter() {
+            options.entry(name).or_insert(value);
+        }
+        serializer.collect_map(options)
+    }
+}
+
+struct Text<T>(T);
+
+impl<T: Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// The code and the text of the ERROR that ended it.
+fn error(outcome: &Outcome) -> (Option<u16>, Option<String>) {
+    match outcome {
+        Outcome::Aborted { code, message } => (Some(code.0), Some(message.clone())),
+        Outcome::Refused(refusal) | Outcome::Failed(refusal) => {
+            let told = refusal.packet().is_some().then_some(refusal.code().0);
+            let reason = match refusal.detail() {
+                Some(detail) => format!("{} ({detail})", refusal.message()),
+                None => refusal.message().into(),
+            };
+            (told, Some(reason))
+        }
+        _ => (None, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::{error::Refusal, hint::Hint};
+
+    #[test]
+    fn a_record_is_flat_and_complete() {
+        let address = "10.0.0.7:2070".parse().unwrap();
+        let record = Record {
+            id: 7,
+            peer: address,
+            local: address,
+            filename: "/a\u{1b}\"<b>".into(),
+            path: "a\u{1b}\"<b>".into(),
+            origin: Some("/srv/a".into()),
+            direction: Direction::Read,
+            outcome: Outcome::Refused(Refusal::denied().because("a link")),
+            bytes: 1024,
+            size: None,
+            started: SystemTime::UNIX_EPOCH,
+            duration: Duration::from_millis(500),
+            asked: [("tsize", "0"), ("TSIZE", "1"), ("tsize", "2")].into_iter().collect(),
+            granted: Options::new(),
+            sent: 2,
+            acked: 1,
+            retransmits: 0,
+            blksize: 512,
+            windowsize: 1,
+            hint: Some(Hint::SinglePort),
+        };
+        let expected = r#"{"time":"1970-01-01T00:00:00.000Z","id":7,"client":"10.0.0.7:2070","server":"10.0.0.7:2070",
+            "direction":"read","filename":"/a\u001b\"<b>","path":"a\u001b\"<b>","origin":"/srv/a","outcome":"refused",
+            "code":2,"reason":"access denied (a link)","bytes":1024,"size":null,"seconds":0.5,"bytes_per_second":2048,
+            "sent":2,"acked":1,"retransmits":0,"blksize":512,"windowsize":1,"asked":{"TSIZE":"1","tsize":"0"},
+            "granted":{},"hint":"HINT"}"#;
+        let json = serde_json::to_string(&record).unwrap();
+        assert_eq!(
+            json,
+            expected.lines().map(str::trim_start).collect::<String>().replace("HINT", &Hint::SinglePort.to_string())
+        );
+    }
+}

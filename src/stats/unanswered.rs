@@ -1,0 +1,75 @@
+//! Who asked and was not answered: there is no transfer that could tell of it.
+
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
+/// Addresses that are remembered.
+const MOST: usize = 32;
+
+/// A client that was not answered, because of a limit or because the server stops.
+///
+/// Serialized (feature `serde`): `{"client": "10.0.0.7", "reason": "too many transfers", "requests": 3, "last": 0.5}`,
+/// where `last` is in seconds ago.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unanswered {
+    /// Its address, if it was not forged.
+    pub client: IpAddr,
+    /// Why its last request was not answered.
+    pub reason: &'static str,
+    /// How many were not.
+    pub requests: u64,
+    /// When the last one came.
+    pub last: Instant,
+}
+
+/// The last of them. When thousands are turned away, there is no room for each, and no time either.
+#[derive(Debug, Default)]
+pub(crate) struct TurnedAway(Mutex<VecDeque<Unanswered>>);
+
+impl TurnedAway {
+    /// Never waits: what another shard is just looking at is not worth it.
+    pub(super) fn insert(&self, client: IpAddr, reason: &'static str, now: Instant) {
+        let Ok(mut all) = self.0.try_lock() else { return };
+        let client = client.to_canonical();
+        if let Some(found) = all.iter_mut().find(|found| found.client == client) {
+            (found.reason, found.requests, found.last) = (reason, found.requests + 1, now);
+            return;
+        }
+        if all.len() == MOST {
+            all.pop_front();
+        }
+        all.push_back(Unanswered { client, reason, requests: 1, last: now });
+    }
+
+    /// Those who were turned away last come first.
+    pub(super) fn all(&self) -> Vec<Unanswered> {
+        let mut all: Vec<_> = self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        all.sort_by_key(|one| std::cmp::Reverse(one.last));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_last_are_remembered() {
+        let (turned_away, start) = (TurnedAway::default(), Instant::now());
+        for n in 0..100_u32 {
+            turned_away.insert(n.to_be_bytes().into(), "a", start + Duration::from_secs(n.into()));
+        }
+        turned_away.insert(70_u32.to_be_bytes().into(), "b", start + Duration::from_secs(1000));
+        let all = turned_away.all();
+        assert_eq!(all.len(), MOST);
+        assert_eq!((all[0].client, all[0].reason, all[0].requests), (70_u32.to_be_bytes().into(), "b", 2));
+        assert_eq!(all[1].client, IpAddr::from(99_u32.to_be_bytes()));
+    }
+}

@@ -1,0 +1,155 @@
+//! The transfers that have ended, as far as they are remembered.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{packet::Options, stats::Record};
+
+/// A room of machines.
+const MACHINES: usize = 128;
+/// A boot takes ten to forty transfers.
+const EACH: usize = 64;
+/// Bytes of all records together.
+const ALL: usize = 2 << 20;
+/// A record that is longer, in bytes, loses its options and the ends of its names.
+const LONGEST: usize = 2048;
+
+#[derive(Debug, Default)]
+pub(super) struct History(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    machines: HashMap<IpAddr, VecDeque<Entry>>,
+    /// The number of the last record.
+    last: u64,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    json: Arc<str>,
+}
+
+impl History {
+    pub(super) fn insert(&self, record: &Record) {
+        let json = json(record).into();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(record.peer.ip().to_canonical(), json);
+    }
+
+    /// The number of the last record, and those with a greater one than this, in their order.
+    pub(super) fn since(&self, number: u64) -> (u64, Vec<Arc<str>>) {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = |entry: &&Entry| entry.number > number;
+        let mut found: Vec<_> = state.machines.values().flat_map(|entries| entries.iter().filter(new)).collect();
+        found.sort_unstable_by_key(|entry| entry.number);
+        (state.last, found.into_iter().map(|entry| entry.json.clone()).collect())
+    }
+}
+
+impl State {
+    fn insert(&mut self, machine: IpAddr, json: Arc<str>) {
+        self.last += 1;
+        self.bytes += json.len();
+        self.machines.entry(machine).or_default().push_back(Entry { number: self.last, json });
+        if self.machines[&machine].len() > EACH {
+            self.forget_first_of(machine);
+        }
+        while self.machines.len() > MACHINES || self.bytes > ALL {
+            let quiet_since = |machine: &IpAddr| self.machines[machine].back().map(|entry| entry.number);
+            let Some(quietest) = self.machines.keys().copied().min_by_key(quiet_since) else { break };
+            self.forget_first_of(quietest);
+        }
+    }
+
+    fn forget_first_of(&mut self, machine: IpAddr) {
+        let Some(entries) = self.machines.get_mut(&machine) else { return };
+        self.bytes -= entries.pop_front().map_or(0, |entry| entry.json.len());
+        if entries.is_empty() {
+            self.machines.remove(&machine);
+        }
+    }
+}
+
+fn json(record: &Record) -> String {
+    let json = serde_json::to_string(record).unwrap_or_default();
+    if json.len() <= LONGEST {
+        return json;
+    }
+    let cut = |text: &str| text.chars().take(64).chain(['…']).collect::<String>();
+    let outcome = match record.outcome.clone() {
+        crate::transfer::Outcome::Aborted { code, message } => {
+            crate::transfer::Outcome::Aborted { code, message: cut(&message) }
+        }
+        other => other,
+    };
+    let short = Record {
+        filename: cut(&record.filename),
+        path: cut(&record.path),
+        origin: record.origin.as_deref().map(cut).map(Into::into),
+        asked: Options::new(),
+        granted: Options::new(),
+        outcome,
+        ..record.clone()
+    };
+    serde_json::to_string(&short).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(n: u32) -> IpAddr {
+        IpAddr::from(n.to_be_bytes())
+    }
+
+    #[test]
+    fn each_machine_keeps_its_last() {
+        let mut state = State::default();
+        state.insert(machine(1), "quiet".into());
+        for _ in 0..1000 {
+            state.insert(machine(2), "busy".into());
+        }
+        assert_eq!((state.machines[&machine(1)].len(), state.machines[&machine(2)].len()), (1, EACH));
+        assert_eq!(state.bytes, 5 + EACH * 4);
+    }
+
+    #[test]
+    fn the_quietest_is_forgotten_first() {
+        let mut state = State::default();
+        for n in 0..MACHINES as u32 {
+            state.insert(machine(n), "a".into());
+        }
+        state.insert(machine(0), "again".into());
+        state.insert(machine(999), "new".into());
+        assert_eq!(state.machines.len(), MACHINES);
+        assert!(state.machines.contains_key(&machine(0)) && !state.machines.contains_key(&machine(1)));
+    }
+
+    #[test]
+    fn all_is_bounded() {
+        let mut state = State::default();
+        let long: Arc<str> = "x".repeat(LONGEST).into();
+        for n in 0..100_000 {
+            state.insert(machine(n % 100), long.clone());
+        }
+        assert!(state.bytes <= ALL);
+        let sum: usize = state.machines.values().flatten().map(|entry| entry.json.len()).sum();
+        assert_eq!(sum, state.bytes);
+    }
+
+    #[test]
+    fn only_what_is_new() {
+        let history = History::default();
+        for (n, text) in ["a", "b", "c"].into_iter().enumerate() {
+            history.0.lock().unwrap().insert(machine(n as u32 % 2), text.into());
+        }
+        let since = |number| history.since(number);
+        assert_eq!(since(0), (3, vec!["a".into(), "b".into(), "c".into()]));
+        assert_eq!(since(2), (3, vec!["c".into()]));
+        assert_eq!(since(3), (3, vec![]));
+    }
+}

@@ -1,0 +1,111 @@
+//! Prometheus' text.
+
+use std::time::SystemTime;
+
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, Result, TextEncoder};
+
+use super::Seen;
+use crate::{Handle, stats::Record};
+
+/// From a small file on the spot to an image over a slow link, in seconds.
+const DURATIONS: &[f64] = &[0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0];
+/// From a serial line to what loopback gives, in bytes per second.
+const RATES: &[f64] = &[1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 1e9];
+
+/// What counters cannot tell: seen at the end of each transfer.
+#[derive(Debug)]
+pub(super) struct Histograms {
+    duration: HistogramVec,
+    rate: HistogramVec,
+}
+
+impl Histograms {
+    pub(super) fn new() -> Self {
+        let new = |name: &str, help: &str, buckets: &[f64]| {
+            let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            HistogramVec::new(opts, &["direction"]).expect("the name and the buckets are fixed, and valid")
+        };
+        Self {
+            duration: new("tuffet_transfer_duration_seconds", "Time of complete transfers.", DURATIONS),
+            rate: new("tuffet_transfer_rate_bytes_per_second", "Rate of complete transfers.", RATES),
+        }
+    }
+
+    pub(super) fn observe(&self, record: &Record) {
+        if !record.outcome.is_success() {
+            return;
+        }
+        let direction = &[record.direction.to_string()];
+        self.duration.with_label_values(direction).observe(record.duration.as_secs_f64());
+        if record.bytes > 0 {
+            self.rate.with_label_values(direction).observe(record.rate() as f64);
+        }
+    }
+}
+
+/// A registry that is filled for one answer.
+struct Page(Registry);
+
+impl Page {
+    fn counter(&self, name: &str, help: &str, labels: &[&str], values: &[(&[&str], u64)]) -> Result<()> {
+        let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+        for (labels, value) in values {
+            counter.with_label_values(labels).inc_by(*value);
+        }
+        self.0.register(Box::new(counter))
+    }
+
+    fn gauge(&self, name: &str, help: &str, label: (&str, &str), value: u64) -> Result<()> {
+        let (names, values): (&[&str], &[&str]) =
+            if label.0.is_empty() { (&[], &[]) } else { (&[label.0], &[label.1]) };
+        let gauge = IntGaugeVec::new(Opts::new(name, help), names)?;
+        gauge.with_label_values(values).set(i64::try_from(value).unwrap_or(i64::MAX));
+        self.0.register(Box::new(gauge))
+    }
+}
+
+pub(super) fn text(handle: &Handle, seen: &Seen) -> Result<String> {
+    let counters = handle.counters();
+    let page = Page(Registry::new());
+    page.gauge("tuffet_build_info", "The version that runs.", ("version", env!("CARGO_PKG_VERSION")), 1)?;
+    let started = seen.started.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    page.gauge("tuffet_start_time_seconds", "When it began, since 1970.", ("", ""), started)?;
+    page.gauge("tuffet_running_transfers", "Transfers that are running.", ("", ""), counters.running)?;
+
+    let directions = [("read", &counters.reads), ("write", &counters.writes)];
+    let outcomes: Vec<_> = directions
+        .iter()
+        .flat_map(|(direction, outcomes)| outcomes.iter().map(move |(name, count)| ([*direction, name], count)))
+        .collect();
+    let outcomes: Vec<_> = outcomes.iter().map(|(labels, count)| (&labels[..], *count)).collect();
+    let help = "Transfers that have ended, by what became of them.";
+    page.counter("tuffet_transfers_total", help, &["direction", "outcome"], &outcomes)?;
+    let codes: Vec<_> = counters.refused.iter().map(|(code, count)| (code.to_string(), *count)).collect();
+    let codes: Vec<_> = codes.iter().map(|(code, count)| ([code.as_str()], *count)).collect();
+    let codes: Vec<_> = codes.iter().map(|(code, count)| (&code[..], *count)).collect();
+    page.counter("tuffet_refusals_total", "Transfers that were refused, by the ERROR's code.", &["code"], &codes)?;
+    let bytes: &[(&[&str], u64)] = &[(&["read"], counters.bytes_read), (&["write"], counters.bytes_written)];
+    page.counter("tuffet_bytes_total", "Bytes of files that have arrived.", &["direction"], bytes)?;
+    let unanswered: &[(&[&str], u64)] = &[(&["limit"], counters.over_limit), (&["other"], counters.unanswered)];
+    let help = "Requests that were not answered.";
+    page.counter("tuffet_unanswered_requests_total", help, &["reason"], unanswered)?;
+    for (name, help, value) in [
+        ("tuffet_requests_total", "Requests that made sense.", counters.requests),
+        ("tuffet_repeated_requests_total", "Requests that came again while they were served.", counters.repeated),
+        ("tuffet_retransmits_total", "Packets sent again.", counters.retransmits),
+        ("tuffet_received_datagrams_total", "Datagrams received.", counters.received),
+        ("tuffet_sent_datagrams_total", "Datagrams sent.", counters.sent),
+        ("tuffet_malformed_datagrams_total", "Datagrams that were no TFTP packet.", counters.malformed),
+        ("tuffet_stray_datagrams_total", "Packets of nobody's transfer.", counters.strangers),
+        ("tuffet_dropped_datagrams_total", "Datagrams lost at full receive buffers.", counters.dropped),
+    ] {
+        page.counter(name, help, &[], &[(&[], value)])?;
+    }
+    for counter in handle.own_counters() {
+        let name = format!("tuffet_{}_total", counter.name());
+        page.counter(&name, counter.help(), &[], &[(&[], counters.own[counter.name()])])?;
+    }
+    page.0.register(Box::new(seen.histograms.duration.clone()))?;
+    page.0.register(Box::new(seen.histograms.rate.clone()))?;
+    TextEncoder::new().encode_to_string(&page.0.gather())
+}

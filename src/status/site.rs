@@ -1,0 +1,132 @@
+//! What is answered to each request.
+
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Bytes,
+    header::{self, HeaderValue},
+};
+
+use super::{Seen, metrics};
+use crate::Handle;
+
+/// Transfers in one answer of the API.
+const RUNNING: usize = 256;
+/// Nothing but this site's own files, so that a name that got into the page as markup could still do nothing.
+const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; script-src 'self'; style-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+pub(super) struct Site {
+    handle: Handle,
+    served: String,
+    seen: Arc<Seen>,
+    /// Whether it is for this machine only.
+    private: bool,
+}
+
+type Answer = (StatusCode, &'static str, Bytes);
+
+impl Site {
+    pub(super) fn new(handle: Handle, served: String, seen: Arc<Seen>, private: bool) -> Self {
+        Self { handle, served, seen, private }
+    }
+
+    pub(super) fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let (status, kind, body) = self.find(request);
+        let mut response = Response::new(Full::new(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        for (name, value) in [
+            (header::CONTENT_TYPE, kind),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::CONTENT_SECURITY_POLICY, POLICY),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::REFERRER_POLICY, "no-referrer"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+
+    fn find<B>(&self, request: &Request<B>) -> Answer {
+        if self.private && !is_of_this_machine(request) {
+            return no(
+                StatusCode::FORBIDDEN,
+                "This is for those who name this machine by its address or as localhost.\n",
+            );
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return no(StatusCode::METHOD_NOT_ALLOWED, "There is nothing to change here.\n");
+        }
+        match request.uri().path() {
+            "/" => fixed(HTML, include_str!("page.html")),
+            "/page.css" => fixed("text/css; charset=utf-8", include_str!("page.css")),
+            "/page.js" => fixed("text/javascript; charset=utf-8", include_str!("page.js")),
+            "/metrics" => match metrics::text(&self.handle, &self.seen) {
+                Ok(text) => (StatusCode::OK, prometheus::TEXT_FORMAT, text.into()),
+                Err(error) => {
+                    log::error!("status: no metrics: {error}");
+                    no(StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be written; the log says why.\n")
+                }
+            },
+            "/api/transfers" => {
+                let since = request.uri().query().and_then(|query| query.strip_prefix("since=")?.parse().ok());
+                (StatusCode::OK, "application/json", self.transfers(since.unwrap_or(0)).into())
+            }
+            _ => no(StatusCode::NOT_FOUND, "There are /, /metrics and /api/transfers.\n"),
+        }
+    }
+
+    fn transfers(&self, since: u64) -> String {
+        // In this order: who ends in between is in both, and not in none.
+        let running = self.handle.transfers();
+        let (next, recent) = self.seen.history.since(since);
+        let server = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "served": self.served,
+            "started": millis(self.seen.started),
+        });
+        let counters = json(&self.handle.counters());
+        let unanswered = json(&self.handle.unanswered());
+        let now = millis(SystemTime::now());
+        let (total, shown) = (running.len(), json(&&running[..running.len().min(RUNNING)]));
+        // The records are JSON since they were made.
+        let recent = recent.join(",");
+        format!(
+            r#"{{"server":{server},"now":{now},"counters":{counters},"unanswered":{unanswered},"running_total":{total},"running":{shown},"next":{next},"recent":[{recent}]}}"#
+        )
+    }
+}
+
+/// A page of elsewhere whose name was made to lead here could read it: its requests carry that name.
+fn is_of_this_machine<B>(request: &Request<B>) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    bare.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
+}
+
+fn fixed(kind: &'static str, text: &'static str) -> Answer {
+    (StatusCode::OK, kind, Bytes::from_static(text.as_bytes()))
+}
+
+fn no(status: StatusCode, why: &'static str) -> Answer {
+    (status, TEXT, Bytes::from_static(why.as_bytes()))
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    // Nothing in it can fail.
+    serde_json::to_string(value).unwrap_or_else(|_| "null".into())
+}
+
+fn millis(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,62 @@
+//! The program, run by a test.
+#![allow(dead_code, reason = "each test crate uses its part")]
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, ChildStdout, Command, Output, Stdio},
+};
+
+pub fn tuffet(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
+    command.args(args).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TUFFET_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+pub fn run(args: &[&str]) -> Output {
+    tuffet(args).output().unwrap()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A server on a free port, in a directory of its own.
+pub struct Server {
+    pub child: Child,
+    stdout: BufReader<ChildStdout>,
+    pub address: String,
+}
+
+impl Server {
+    pub fn start(args: &[&str]) -> Self {
+        let command = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
+        let mut child = tuffet(&command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("listening on ").expect(&line).to_owned();
+        Self { child, stdout, address }
+    }
+
+    /// Asks it to end; it exits with 0, having printed nothing more. What it said on standard error is returned.
+    pub fn stop(mut self, signal: &str) -> String {
+        let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        let (mut printed, mut said) = (String::new(), String::new());
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        self.stdout.read_to_string(&mut printed).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{said}");
+        assert_eq!(printed, "");
+        said
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}

@@ -1,0 +1,333 @@
+//! Machines of their own: a server with several addresses, broadcasts, narrow links, a NAT, forged packets.
+//!
+//! Each test runs once more in namespaces of its own, where it is the server's machine; the others are namespaces that
+//! threads of it enter.
+#![cfg(all(target_os = "linux", feature = "net"))]
+
+mod common;
+
+use std::{
+    env,
+    fs::File,
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    os::fd::AsFd,
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use common::{Peer, SHORT, Serving, eventually, file, request, size};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use socket2::{Domain, Protocol, Socket, Type};
+use tuffet::{Client, Handler, Request, packet::Packet, read, transfer::Outcome};
+
+/// A client on a link to a server that has two addresses there, and one more on another link.
+const TWO_LINKS: &str = "
+    ip netns add client
+    ip link add s0 mtu 1400 type veth peer name c0 mtu 1400 netns client
+    ip link add s1 mtu 9000 type veth peer name c1 mtu 9000 netns client
+    for address in 10.9.0.1/24 10.9.0.2/24; do ip address add $address dev s0; done
+    for address in fd09::1/64 fd09::2/64; do ip address add $address dev s0 nodad; done
+    ip address add 10.9.1.1/24 dev s1
+    ip -n client address add 10.9.0.7/24 brd + dev c0
+    ip -n client address add fd09::7/64 dev c0 nodad
+    ip -n client address add 10.9.1.7/24 dev c1
+    ip link set s0 up; ip link set s1 up
+    ip -n client link set lo up; ip -n client link set c0 up; ip -n client link set c1 up
+    ip -n client route add default dev c0";
+
+/// Two clients behind a translator that has one address for both.
+const BEHIND_NAT: &str = "
+    ip netns add nat; ip netns add one; ip netns add two
+    ip link add s0 type veth peer name outside netns nat
+    ip address add 10.9.0.1/24 dev s0
+    ip link set s0 up
+    ip -n nat address add 10.9.0.254/24 dev outside
+    ip -n nat link set outside up
+    for n in 1 2; do
+        name=$(echo one two | cut -d' ' -f$n)
+        ip -n nat link add in$n type veth peer name c0 netns $name
+        ip -n nat address add 192.168.$n.254/24 dev in$n
+        ip -n nat link set in$n up
+        ip -n $name address add 192.168.$n.7/24 dev c0
+        ip -n $name link set lo up; ip -n $name link set c0 up
+        ip -n $name route add default via 192.168.$n.254
+    done
+    ip netns exec nat sysctl -q -w net.ipv4.ip_forward=1
+    ip netns exec nat nft 'add table ip nat'
+    ip netns exec nat nft 'add chain ip nat post { type nat hook postrouting priority 100; }'
+    ip netns exec nat nft 'add rule ip nat post oifname outside masquerade'";
+
+/// Runs this test again on machines that these commands have made. Returns whether this is there already.
+fn on_machines(test: &str, commands: &str) -> bool {
+    const THERE: &str = "TUFFET_TEST_HAS_OWN_MACHINES";
+    if env::var_os(THERE).is_some() {
+        return true;
+    }
+    let script = format!(
+        "mount -t sysfs none /sys; mount -t tmpfs none /run; ip link set lo up
+        {commands}
+        exec \"$0\" --ignored --exact {test} --nocapture"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "sh", "-ec", &script]).arg(env::current_exe().unwrap()).env(THERE, "yes");
+    assert!(command.status().expect("unshare").success());
+    false
+}
+
+/// Does this on another machine.
+fn on<T: Send>(machine: &str, work: impl FnOnce() -> T + Send) -> T {
+    let namespace = File::open(format!("/run/netns/{machine}")).unwrap();
+    thread::scope(|threads| {
+        let work = threads.spawn(move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            work()
+        });
+        work.join().unwrap()
+    })
+}
+
+fn files() -> impl Handler {
+    read(async |request: Request| file(size(&request)))
+}
+
+fn peer(server: &str) -> Peer {
+    let server: SocketAddr = server.parse().unwrap();
+    let mut peer = Peer::new(server);
+    peer.socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
+    peer
+}
+
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn answers_come_from_the_address_that_was_asked() {
+    if !on_machines("answers_come_from_the_address_that_was_asked", TWO_LINKS) {
+        return;
+    }
+    for single_port in [false, true] {
+        let serving = Serving::on(&["0.0.0.0:69", "[::]:69"], files(), |builder| builder.single_port(single_port));
+        on("client", || {
+            for address in ["10.9.0.1:69", "10.9.0.2:69", "10.9.1.1:69", "[fd09::1]:69", "[fd09::2]:69"] {
+                let mut peer = peer(address);
+                peer.rrq("1000", &[]);
+                // Anything from another address is not counted as an answer.
+                peer.expect_data(1, &file(1000)[..512]);
+                peer.ack(1);
+                peer.expect_data(2, &file(1000)[512..]);
+                peer.ack(2);
+                assert_eq!(peer.to.port() == 69, single_port);
+                assert_eq!(serving.record().local, address.parse().unwrap());
+                // An upload and an ERROR as well.
+                peer.wrq("up", &[]).expect_error(2);
+                serving.record();
+            }
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn broadcasts_are_answered_from_the_interface() {
+    if !on_machines("broadcasts_are_answered_from_the_interface", TWO_LINKS) {
+        return;
+    }
+    let serving = Serving::on(&["0.0.0.0:69"], files(), |builder| builder);
+    on("client", || {
+        for address in ["10.9.0.255:69", "255.255.255.255:69"] {
+            let mut peer = peer(address);
+            peer.socket.set_broadcast(true).unwrap();
+            peer.rrq("1000", &[("blksize", "1000")]).expect_oack(&[("blksize", "1000")]);
+            assert_eq!(peer.to.ip(), Ipv4Addr::new(10, 9, 0, 1), "{address}");
+            peer.ack(0);
+            peer.expect_data(1, file(1000));
+            peer.ack(1);
+            peer.expect_data(2, []);
+            peer.ack(2);
+            assert_eq!(serving.record().outcome, Outcome::Complete);
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn blocks_fit_the_link_that_they_go_by() {
+    if !on_machines("blocks_fit_the_link_that_they_go_by", TWO_LINKS) {
+        return;
+    }
+    let serving = Serving::on(&["0.0.0.0:69", "[::]:69"], files(), |builder| builder);
+    on("client", || {
+        for (address, blksize) in [("10.9.0.1:69", 1368), ("10.9.1.1:69", 8968), ("[fd09::1]:69", 1348)] {
+            let mut peer = peer(address);
+            // What does not fit would not come in one piece.
+            let granted = blksize.to_string();
+            peer.rrq("20000", &[("blksize", "65464")]).expect_oack(&[("blksize", &granted)]);
+            peer.ack(0);
+            peer.expect_data(1, &file(20000)[..blksize]);
+            peer.error(0);
+            serving.record();
+        }
+    });
+    let fragments = |machine| {
+        on(machine, || {
+            let counters = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+            let mut lines = counters.lines().filter(|line| line.starts_with("Ip:")).map(str::split_whitespace);
+            let (mut names, mut values) = (lines.next().unwrap(), lines.next().unwrap());
+            let at = names.position(|name| name == "ReasmReqds").unwrap();
+            values.nth(at).unwrap().parse::<u64>().unwrap()
+        })
+    };
+    assert_eq!(fragments("client"), 0);
+    // One that the operator wants goes in pieces, and arrives.
+    let serving = Serving::on(&["0.0.0.0:6969"], files(), |builder| builder.blksize(8192));
+    on("client", || {
+        let client = Client::new("10.9.0.1:6969".parse().unwrap()).blksize(8192).windowsize(4);
+        let got = smol::block_on(client.get("100000", async |data| {
+            assert!(data.collect(100_000).await? == file(100_000));
+            Ok(())
+        }));
+        assert_eq!(got.unwrap().blksize, 8192);
+    });
+    assert!(serving.record().outcome.is_success() && fragments("client") > 0);
+}
+
+#[test]
+#[ignore = "needs root, unshare, iproute2 and nftables"]
+fn a_single_port_passes_a_nat() {
+    if !on_machines("a_single_port_passes_a_nat", BEHIND_NAT) {
+        return;
+    }
+    let get = |machine| {
+        on(machine, || {
+            // The same port on both machines: the translator has to change one of them.
+            let mut client = Client::new("10.9.0.1:69".parse().unwrap()).windowsize(8);
+            client = client.patience(Duration::from_secs(2));
+            smol::block_on(client.get("300000", async |data| {
+                assert!(data.collect(300_000).await? == file(300_000));
+                Ok(())
+            }))
+        })
+    };
+    let serving = Serving::on(&["0.0.0.0:69"], files(), |builder| builder.single_port(true));
+    thread::scope(|threads| {
+        let transfers: Vec<_> = ["one", "two"].iter().flat_map(|machine| [machine; 5]).collect();
+        let transfers: Vec<_> = transfers.into_iter().map(|machine| threads.spawn(move || get(machine))).collect();
+        for transfer in transfers {
+            assert_eq!(transfer.join().unwrap().unwrap().bytes, 300_000);
+        }
+    });
+    for _ in 0..10 {
+        let record = serving.record();
+        assert_eq!(record.peer.ip(), Ipv4Addr::new(10, 9, 0, 254), "all have one address");
+        assert!(record.outcome.is_success(), "{record}");
+    }
+    // Two machines that ask from the same port at the same time are two clients.
+    let same_port = |machine| {
+        on(machine, || {
+            let mut peer = peer("10.9.0.1:69");
+            peer.socket = UdpSocket::bind("0.0.0.0:2070").unwrap();
+            peer.rrq("600", &[]).expect_data(1, &file(600)[..512]);
+            peer
+        })
+    };
+    let (mut one, mut two) = (same_port("one"), same_port("two"));
+    for peer in [&mut one, &mut two] {
+        peer.ack(1);
+        peer.expect_data(2, &file(600)[512..]);
+        peer.ack(2);
+    }
+    drop(serving);
+    // Without it the translator knows nothing of the ports that the transfers come from.
+    let serving = Serving::on(&["0.0.0.0:69"], files(), |builder| builder.patience(Duration::from_secs(1)));
+    assert!(get("one").is_err());
+    assert!(!serving.record().outcome.is_success());
+}
+
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn what_no_client_can_have_sent_is_ignored() {
+    if !on_machines("what_no_client_can_have_sent_is_ignored", TWO_LINKS) {
+        return;
+    }
+    for single_port in [false, true] {
+        let serving = Serving::on(&["0.0.0.0:69"], files(), |builder| builder.single_port(single_port));
+        let rrq = Packet::Rrq(request("100000", &[])).encode();
+        let malformed = b"\0\x01file without an end".to_vec();
+        for payload in [&rrq, &malformed] {
+            // The server asks itself.
+            forge("127.0.0.1:69", "127.0.0.1:69", payload);
+            forge("10.9.0.1:69", "10.9.0.1:69", payload);
+            // Nobody could be answered.
+            on("client", || forge("10.9.0.7:0", "10.9.0.1:69", payload));
+            on("client", || forge("224.0.0.1:5", "10.9.0.1:69", payload));
+        }
+        thread::sleep(SHORT);
+        assert!(serving.transfers().is_empty(), "{:?}", serving.transfers());
+        assert!(serving.records().is_empty());
+        // The same from who can be: a forged packet does come in.
+        on("client", || {
+            let mut peer = peer("10.9.0.1:69");
+            let from = SocketAddr::from(([10, 9, 0, 7], peer.socket.local_addr().unwrap().port()));
+            forge(&from.to_string(), "10.9.0.1:69", &rrq);
+            peer.expect_data(1, &file(100_000)[..512]);
+            peer.error(0);
+        });
+        serving.record();
+        // That this is a broadcast address only the system knows, which sends nothing there.
+        on("client", || {
+            let listening = UdpSocket::bind("0.0.0.0:5").unwrap();
+            listening.set_read_timeout(Some(SHORT * 3)).unwrap();
+            forge("10.9.0.255:5", "10.9.0.1:69", &rrq);
+            assert!(listening.recv(&mut [0; 600]).is_err());
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn forged_requests_do_not_lock_anybody_out() {
+    let with_route = format!("{TWO_LINKS}; ip route add default dev s0");
+    if !on_machines("forged_requests_do_not_lock_anybody_out", &with_route) {
+        return;
+    }
+    let serving = Serving::on(&["0.0.0.0:69"], files(), |builder| builder.max_transfers(500));
+    on("client", || {
+        let rrq = Packet::Rrq(request("100000", &[])).encode();
+        thread::scope(|threads| {
+            let flood = threads.spawn(|| {
+                let namespace = File::open("/run/netns/client").unwrap();
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                for n in 0..5000u32 {
+                    let from = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + n);
+                    forge(&format!("{from}:2070"), "10.9.0.1:69", &rrq);
+                    thread::sleep(Duration::from_micros(500));
+                }
+            });
+            eventually("it is full", || serving.transfers().len() == 500);
+            // A few repeated requests, as every client has it, are enough; the places would be free after 30 s.
+            let client = Client::new("10.9.0.1:69".parse().unwrap()).patience(Duration::from_secs(15));
+            let got = smol::block_on(client.get("100000", async |data| {
+                assert!(data.collect(100_000).await? == file(100_000));
+                Ok(())
+            }));
+            assert_eq!(got.unwrap().outcome, Outcome::Complete);
+            assert!(serving.transfers().len() <= 500);
+            flood.join().unwrap();
+        });
+    });
+}
+
+/// Sends a datagram that says it is from somewhere.
+fn forge(from: &str, to: &str, payload: &[u8]) {
+    let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+    let (SocketAddr::V4(from), SocketAddr::V4(to)) = (from, to) else { panic!("IPv4 only") };
+    let udp = [from.port(), to.port(), 8 + payload.len() as u16, 0];
+    let udp: Vec<u8> = udp.iter().flat_map(|field| field.to_be_bytes()).chain(payload.iter().copied()).collect();
+    // The kernel fills in the checksum and the lengths of the IP header.
+    let mut ip = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0];
+    ip.extend(from.ip().octets());
+    ip.extend(to.ip().octets());
+    ip.extend(udp);
+    // IPPROTO_RAW: with a header of our own.
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap();
+    socket.send_to(&ip, &to.into()).unwrap();
+}

@@ -1,0 +1,233 @@
+//! The program before a real server that speaks S3 (s3s-fs, which keeps objects as files), with a stock client.
+#![cfg(all(unix, feature = "cli", feature = "object-store"))]
+
+mod common;
+mod stock;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tuffet::packet::Packet;
+
+use self::{
+    common::{Peer, eventually, file},
+    stock::{Daemon, bytes, finish, free_tcp_port, limited, said},
+};
+
+const PART: usize = 5 << 20;
+const CURLE_REMOTE_FILE_EXISTS: i32 = 73;
+
+/// A store with the bucket `boot`, on a port of its own.
+struct Store {
+    root: TempDir,
+    port: u16,
+    running: Option<Daemon>,
+}
+
+impl Store {
+    fn new() -> Self {
+        let root = TempDir::new().unwrap();
+        fs::create_dir(root.path().join("boot")).unwrap();
+        let mut store = Self { root, port: free_tcp_port(), running: None };
+        store.start();
+        store
+    }
+
+    fn start(&mut self) {
+        let mut command = Command::new("s3s-fs");
+        command.args(["--host", "127.0.0.1", "--port", &self.port.to_string()]);
+        command.args(["--access-key", "key", "--secret-key", "secret"]).arg(self.root.path()).env("RUST_LOG", "off");
+        self.running = Some(Daemon::start(&mut command));
+        eventually("the store listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    fn kill(&mut self) {
+        self.running = None;
+    }
+
+    fn object(&self, key: &str) -> PathBuf {
+        self.root.path().join("boot").join(key)
+    }
+
+    fn insert(&self, key: &str, bytes: &[u8]) {
+        fs::create_dir_all(self.object(key).parent().unwrap()).unwrap();
+        fs::write(self.object(key), bytes).unwrap();
+    }
+
+    /// Uploads that are neither whole nor given up.
+    fn unfinished(&self) -> usize {
+        let names = fs::read_dir(self.root.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with(".upload")).count()
+    }
+}
+
+/// The program, serving `s3://boot/images`.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn new(store: &Store, more: &[&str]) -> Self {
+        Self::with_secret(store, "secret", more)
+    }
+
+    fn with_secret(store: &Store, secret: &str, more: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
+        command.args(["serve", "s3://boot/images", "--listen", "127.0.0.1:0"]).args(more);
+        command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", store.port));
+        command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", secret).env("AWS_REGION", "us-east-1");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("listening on ").expect(&line).parse().unwrap();
+        Self { child, address }
+    }
+
+    fn curl(&self, args: &[&str], name: &str) -> Output {
+        let mut curl = limited("curl");
+        curl.args(["-sS"]).args(args).arg(format!("tftp://{}/{name}", self.address));
+        finish(curl)
+    }
+
+    fn get(&self, name: &str) -> Vec<u8> {
+        let output = self.curl(&[], name);
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    fn put(&self, path: &Path, name: &str) {
+        let output = self.curl(&["-T", path.to_str().unwrap()], name);
+        assert!(output.status.success(), "{name}: {}", said(&output));
+    }
+
+    /// A client in the middle of an upload, with a part in the store.
+    fn uploading(&self, store: &Store, name: &str) -> Peer {
+        let mut peer = Peer::new(self.address);
+        peer.wrq(name, &[("blksize", "65464")]).expect_oack(&[("blksize", "65464")]);
+        for block in 1..=PART / 65464 + 1 {
+            peer.data(block as u16, vec![7; 65464]);
+            peer.expect(Packet::Ack(block as u16));
+        }
+        eventually("the upload has begun", || store.unfinished() > 0);
+        peer
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs s3s-fs and curl"]
+fn curl_gets_and_puts() {
+    let (store, place) = (Store::new(), TempDir::new().unwrap());
+    let server = Server::new(&store, &["--upload", "--cache", "16M"]);
+    for size in [1, 511, 512, 65535, PART, PART + 1, 2 * PART + 12345] {
+        let (contents, name) = (bytes(size), format!("dir/file {size}").replace(' ', "%20"));
+        let path = place.path().join("file");
+        fs::write(&path, &contents).unwrap();
+        server.put(&path, &name);
+        assert!(fs::read(store.object(&format!("images/dir/file {size}"))).unwrap() == contents, "{size}");
+        assert!(server.get(&name) == contents, "{size}");
+        let again = server.curl(&["-T", path.to_str().unwrap()], &name);
+        assert_eq!(again.status.code(), Some(CURLE_REMOTE_FILE_EXISTS), "{}", said(&again));
+    }
+    assert_eq!(store.unfinished(), 0);
+}
+
+#[test]
+#[ignore = "needs s3s-fs and curl"]
+fn what_is_not_there_or_not_allowed_is_said() {
+    let mut store = Store::new();
+    store.insert("secret", b"beside the prefix");
+    store.insert("images/x", b"x");
+    let server = Server::new(&store, &[]);
+    for name in ["nothing", "secret", "%2e%2e/secret", "..%2fsecret"] {
+        assert!(!server.curl(&[], name).status.success(), "{name}");
+    }
+    Peer::new(server.address).rrq("nothing", &[]).expect_error(1);
+    Peer::new(server.address).rrq("../secret", &[]).expect_error(2);
+    Peer::new(server.address).wrq("new", &[]).expect_error(2);
+    let stranger = Server::with_secret(&store, "wrong", &["--upload"]);
+    Peer::new(stranger.address).rrq("x", &[]).expect_error(2);
+    Peer::new(stranger.address).wrq("new", &[]).expect_error(2);
+    store.kill();
+    Peer::new(server.address).rrq("x", &[]).expect_error(0);
+}
+
+#[test]
+#[ignore = "needs s3s-fs and curl"]
+fn a_store_that_dies_in_the_middle_is_a_pause() {
+    for cache in ["0", "4M"] {
+        let mut store = Store::new();
+        let contents = file(24 << 20);
+        store.insert("images/big", &contents);
+        let server = Server::new(&store, &["--cache", cache]);
+        let mut peer = Peer::new(server.address);
+        peer.rrq("big", &[("blksize", "16384")]).expect_oack(&[("blksize", "16384")]);
+        peer.ack(0);
+        for (n, block) in contents.chunks(16384).enumerate() {
+            let number = (n + 1) as u16;
+            peer.expect_data(number, block);
+            match n {
+                100 => store.kill(),
+                // What was on its way is used up by now.
+                1000 => assert!(store.running.is_some()),
+                _ => {}
+            }
+            if n == 101 {
+                thread::sleep(Duration::from_millis(500));
+                store.start();
+            }
+            peer.ack(number);
+        }
+        peer.expect_data((contents.len() / 16384 + 1) as u16, []);
+        peer.ack((contents.len() / 16384 + 1) as u16);
+    }
+}
+
+#[test]
+#[ignore = "needs s3s-fs and curl"]
+fn an_upload_that_is_given_up_leaves_nothing() {
+    let store = Store::new();
+    let mut server = Server::new(&store, &["--upload", "--drain", "100ms"]);
+    server.uploading(&store, "x").error(0);
+    eventually("the parts are given up", || store.unfinished() == 0);
+    // Nor does one that the server's end ends.
+    let _peer = server.uploading(&store, "x");
+    assert!(Command::new("kill").args(["-INT", &server.child.id().to_string()]).status().unwrap().success());
+    assert!(server.child.wait().unwrap().success());
+    assert_eq!(store.unfinished(), 0);
+    assert!(!store.object("images/x").exists());
+}
+
+#[test]
+#[ignore = "needs s3s-fs and curl"]
+fn two_servers_serve_what_came_through_the_other() {
+    let (store, place) = (Store::new(), TempDir::new().unwrap());
+    let servers = [(); 2].map(|()| Server::new(&store, &["--upload", "--cache", "16M"]));
+    for (size, to, from) in [(1000, 0, 1), (PART + 1000, 1, 0)] {
+        let (contents, path) = (bytes(size), place.path().join("file"));
+        fs::write(&path, &contents).unwrap();
+        servers[to].put(&path, "both");
+        assert!(servers[from].get("both") == contents && servers[to].get("both") == contents);
+        fs::remove_file(store.object("images/both")).unwrap();
+        // It is fresh for a second.
+        thread::sleep(Duration::from_millis(1100));
+        Peer::new(servers[from].address).rrq("both", &[]).expect_error(1);
+        // That it is not there is remembered for five, and both have to know better.
+        thread::sleep(Duration::from_millis(5100));
+    }
+}

@@ -1,0 +1,387 @@
+//! What the program gives up once its sockets are bound, seen from outside, and that it serves all the same.
+#![cfg(all(target_os = "linux", feature = "sandbox"))]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, UdpSocket},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt, chown, symlink},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+};
+
+use tempfile::TempDir;
+
+const NOBODY: u32 = 65534;
+const LANDLOCKED: &str = "landlock for files, TCP and signals";
+
+fn tuffet(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
+    command.args(args).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TUFFET_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(args: &[&str]) -> Self {
+        Self::run(&mut tuffet(&[&["serve", "--listen", "127.0.0.1:0"], args].concat()))
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        match line.trim_end().strip_prefix("listening on ") {
+            Some(address) => Self { child, address: address.to_owned() },
+            None => panic!("{}", said(&mut child)),
+        }
+    }
+
+    fn get(&self, name: &str) -> Output {
+        tuffet(&["get", "-q", &self.address, name, "-"]).output().unwrap()
+    }
+
+    fn put(&self, name: &str, text: &str) -> Output {
+        let mut put = tuffet(&["put", "-q", &self.address, "-", name]);
+        let mut put = put.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        put.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        put.wait_with_output().unwrap()
+    }
+
+    /// This line of the status of each of its threads; it is the same for all.
+    fn status(&self, name: &str) -> String {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let mut values = tasks.map(|task| {
+            let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).unwrap_or_default();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        });
+        let first = values.next().unwrap();
+        assert!(values.all(|value| value == first), "{name}");
+        first
+    }
+
+    fn assert_is(&self, uid: u32, gid: u32) {
+        assert_eq!(self.status("Uid"), [uid; 4].map(|uid| uid.to_string()).join(" "));
+        assert_eq!(self.status("Gid"), [gid; 4].map(|gid| gid.to_string()).join(" "));
+    }
+
+    fn assert_has_no_privileges(&self) {
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(self.status(set), "0000000000000000", "{set}");
+        }
+        assert_eq!(self.status("NoNewPrivs"), "1");
+    }
+
+    /// Ends it, and returns what it has said.
+    fn stop(mut self) -> String {
+        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+        let said = said(&mut self.child);
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{said}");
+        said
+    }
+}
+
+fn said(child: &mut Child) -> String {
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    said
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// A directory with a file in it, and a secret beside it, which all may read.
+fn tree() -> (TempDir, PathBuf) {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("root");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("file"), "text").unwrap();
+    fs::write(temp.path().join("secret"), "secret").unwrap();
+    for path in [temp.path(), &root] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    (temp, root)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A web server: each path gets its answer, any number of times.
+fn web(answer: impl Fn(&str) -> String + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut line = String::new();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            _ = reader.read_line(&mut line);
+            let mut header = String::new();
+            while reader.read_line(&mut header).is_ok_and(|len| len > 2) {
+                header.clear();
+            }
+            let head = answer(line.split(' ').nth(1).unwrap_or_default());
+            _ = stream.write_all(format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n").as_bytes());
+            if head.starts_with("200") {
+                _ = stream.write_all(b"text");
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn it_serves_takes_and_logs_without_privileges() {
+    let (temp, root) = tree();
+    symlink(temp.path().join("secret"), root.join("link")).unwrap();
+    symlink("/etc/passwd", root.join("passwd")).unwrap();
+    let log = temp.path().join("log");
+    let options = ["--upload", "--overwrite", "--mkdir", "--keep-versions", "1", "--log-file", text(&log)];
+    let server = Server::start(&[&options[..], &[text(&root)]].concat());
+    server.assert_has_no_privileges();
+    let get = ["get", "-q", "--blksize", "65464", &server.address, "file", "-"];
+    assert_eq!(tuffet(&get).output().unwrap().stdout, b"text");
+    for round in ["one", "two", "three"] {
+        for name in ["new", "sub/new"] {
+            let put = server.put(name, round);
+            assert!(put.status.success(), "{}", String::from_utf8_lossy(&put.stderr));
+        }
+    }
+    assert_eq!(fs::read(root.join("sub/new")).unwrap(), b"three");
+    assert_eq!(fs::read(root.join("sub/new.~2~")).unwrap(), b"two");
+    for name in ["link", "passwd", "../secret"] {
+        let refused = server.get(name);
+        assert!(!refused.status.success() && refused.stdout.is_empty(), "{name}");
+    }
+    // There are threads by now, and they have no more than the first.
+    server.assert_has_no_privileges();
+    let said = server.stop();
+    // The MTU of the loopback was found out.
+    assert!(said.contains(" blksize=65464"), "{said}");
+    assert!(said.contains("sandbox: user ") && said.contains("no capabilities, no new privileges"), "{said}");
+    assert_eq!(fs::read_to_string(log).unwrap().lines().filter(|line| line.contains(" complete ")).count(), 7);
+}
+
+#[test]
+fn a_web_server_is_found_by_its_name() {
+    let port = web(|path| if path == "/file" { "200 OK".into() } else { "404 Not Found".into() });
+    let server = Server::start(&[&format!("http://localhost:{port}/")]);
+    for _ in 0..3 {
+        assert_eq!(server.get("file").stdout, b"text");
+    }
+    assert!(String::from_utf8_lossy(&server.get("missing").stderr).contains("ERROR 1"));
+    server.assert_has_no_privileges();
+}
+
+/// Names come from a resolver that is asked as `/etc/resolv.conf` says, by threads that begin in the sandbox.
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn a_resolver_is_asked() {
+    const THERE: &str = "TUFFET_TEST_HAS_OWN_RESOLVER";
+    if std::env::var_os(THERE).is_none() {
+        let script = "ip link set lo up; mount -t tmpfs none /mnt; echo nameserver 127.0.0.1 >/mnt/resolv.conf
+            mount --bind /mnt/resolv.conf /etc/resolv.conf; exec \"$0\" --ignored --exact a_resolver_is_asked";
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--mount", "sh", "-ec", script]).arg(std::env::current_exe().unwrap()).env(THERE, "yes");
+        return assert!(command.status().expect("unshare").success());
+    }
+    let resolver = UdpSocket::bind("127.0.0.1:53").unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((len, from)) = resolver.recv_from(&mut buffer) {
+            // A question has its type and class in its last four bytes, and nothing after it is asked for here.
+            let end = 12 + buffer[12..len].iter().position(|&byte| byte == 0).unwrap() + 5;
+            let is_v4 = buffer[end - 3] == 1;
+            let counts = [0x81, 0x80, 0, 1, 0, u8::from(is_v4), 0, 0, 0, 0];
+            let mut answer = [&buffer[..2], &counts, &buffer[12..end]].concat();
+            if is_v4 {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, 1]);
+            }
+            resolver.send_to(&answer, from).unwrap();
+        }
+    });
+    let port = web(|_| "200 OK".into());
+    let server = Server::start(&[&format!("http://mirror.example:{port}/")]);
+    server.assert_is(NOBODY, NOBODY);
+    let got = server.get("file");
+    assert_eq!(got.stdout, b"text", "{} {}", String::from_utf8_lossy(&got.stderr), server.stop());
+}
+
+/// The kernel says no to a port that nobody named, and only landlock can: the web server would have it connect there.
+#[test]
+fn no_port_is_connected_to_that_was_not_named() {
+    let elsewhere = web(|_| "200 OK".into());
+    let port = web(move |_| format!("302 Found\r\nLocation: http://127.0.0.1:{elsewhere}/file"));
+    let url = format!("http://127.0.0.1:{port}/");
+    let server = Server::start(&["--no-landlock", &url]);
+    assert_eq!(server.get("file").stdout, b"text");
+    assert!(server.stop().contains("landlock refused by --no-landlock"));
+
+    let server = Server::start(&[&url]);
+    let refused = server.get("file");
+    let said = server.stop();
+    if said.contains(LANDLOCKED) {
+        assert!(!refused.status.success(), "{said}");
+        assert!(said.contains("Permission denied"), "{said}");
+    } else {
+        println!("not shown: {said}");
+    }
+}
+
+#[test]
+fn who_refuses_the_sandbox_keeps_what_he_has() {
+    let (_temp, root) = tree();
+    let own = |name: &str| {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        status.lines().find_map(|line| line.strip_prefix(&format!("{name}:\t"))).unwrap().replace('\t', " ")
+    };
+    let server = Server::start(&["--no-sandbox", text(&root)]);
+    for name in ["Uid", "Gid", "CapPrm", "CapBnd", "NoNewPrivs"] {
+        assert_eq!(server.status(name), own(name), "{name}");
+    }
+    assert_eq!(server.get("file").stdout, b"text");
+    assert!(server.stop().contains("no sandbox: user "));
+}
+
+#[test]
+fn a_user_that_cannot_be_had_is_an_error() {
+    let (_temp, root) = tree();
+    for (user, why) in [("no-such-user", "no such user"), ("0:no-such-group", "no such group"), ("", "no such user")] {
+        let output = tuffet(&["serve", "--listen", "127.0.0.1:0", "--user", user, text(&root)]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains("--user") && said.contains(why), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_becomes_nobody() {
+    let (_temp, root) = tree();
+    for options in [&[][..], &["--user", "nobody"], &["--user", "65534:65534"]] {
+        let server = Server::start(&[options, &[text(&root)]].concat());
+        server.assert_is(NOBODY, NOBODY);
+        assert_eq!(server.status("Groups"), NOBODY.to_string());
+        assert_eq!(server.status("CapBnd"), "0000000000000000");
+        server.assert_has_no_privileges();
+        assert_eq!(server.get("file").stdout, b"text");
+        let said = server.stop();
+        assert!(said.contains("65534:65534") && !said.contains(" warn "), "{said}");
+    }
+    // With nothing on the disk as well, and where HTTP starts threads.
+    let port = web(|_| "200 OK".into());
+    let server = Server::start(&["memory:", &format!("http://localhost:{port}/")]);
+    assert_eq!(server.get("file").stdout, b"text");
+    server.assert_is(NOBODY, NOBODY);
+    server.assert_has_no_privileges();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_becomes_the_owner_of_the_directory() {
+    let (_temp, root) = tree();
+    chown(&root, Some(1234), Some(5678)).unwrap();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).unwrap();
+    let server = Server::start(&["--upload", text(&root)]);
+    server.assert_is(1234, 5678);
+    assert_eq!(server.status("Groups"), "5678");
+    server.assert_has_no_privileges();
+    assert_eq!(server.get("file").stdout, b"text");
+    assert!(server.put("new", "text").status.success());
+    let new = fs::metadata(root.join("new")).unwrap();
+    assert_eq!((new.uid(), new.gid(), new.mode() & 0o777), (1234, 5678, 0o644));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_stays_where_nobody_else_could_serve() {
+    let (_temp, root) = tree();
+    // It may not write there.
+    let server = Server::start(&["--upload", text(&root)]);
+    server.assert_is(0, 0);
+    server.assert_has_no_privileges();
+    assert_eq!(server.status("CapBnd"), "0000000000000000");
+    assert!(server.put("new", "text").status.success());
+    let said = server.stop();
+    assert!(said.contains("nobody may not write") && said.contains("--user"), "{said}");
+    assert_eq!(said.contains(" warn "), !said.contains("landlock for files"), "{said}");
+    let said = Server::start(&["--upload", "--no-landlock", text(&root)]).stop();
+    assert!(said.contains(" warn  sandbox: user root"), "{said}");
+    // It may not read there.
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).unwrap();
+    let server = Server::start(&[text(&root)]);
+    server.assert_is(0, 0);
+    assert_eq!(server.get("file").stdout, b"text");
+    assert!(server.stop().contains("nobody may not read"));
+    let output = tuffet(&["serve", "--listen", "127.0.0.1:0", "--user", "nobody", text(&root)]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("chmod"), "{said}");
+    // Said of uploads, but no reason not to serve.
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+    let server = Server::start(&["--upload", "--user", "nobody", text(&root)]);
+    assert!(String::from_utf8_lossy(&server.put("other", "text").stderr).contains("ERROR 2"));
+    assert!(server.stop().contains("will be refused"));
+}
+
+#[test]
+#[ignore = "needs root and setpriv"]
+fn who_is_not_root_gives_up_what_he_was_given() {
+    let (_temp, root) = tree();
+    let program = env!("CARGO_BIN_EXE_tuffet");
+    // As it is started with CAP_NET_BIND_SERVICE, to have port 69.
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command.args(["--inh-caps=+net_bind_service,+setuid", "--ambient-caps=+net_bind_service,+setuid"]);
+    command.args([program, "serve", "--listen", "127.0.0.1:0", text(&root)]);
+    let server = Server::run(&mut command);
+    server.assert_is(NOBODY, NOBODY);
+    server.assert_has_no_privileges();
+    assert_eq!(server.get("file").stdout, b"text");
+    server.stop();
+    // With no right to it.
+    let mut command = Command::new(program);
+    command.uid(NOBODY).gid(NOBODY).args(["serve", "--listen", "127.0.0.1:0", "--user", "root", text(&root)]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("only root can change its user"), "{said}");
+    // Who he is already.
+    let mut command = Command::new(program);
+    command.uid(NOBODY).gid(NOBODY).args(["serve", "--listen", "127.0.0.1:0", "--user", "nobody", text(&root)]);
+    assert_eq!(Server::run(&mut command).get("file").stdout, b"text");
+}
+
+/// A container whose root is the only user, and one whose root may not change its user.
+#[test]
+#[ignore = "needs root, unshare and setpriv"]
+fn root_of_a_container_stays_what_it_must() {
+    let (_temp, root) = tree();
+    let serve = [env!("CARGO_BIN_EXE_tuffet"), "serve", "--listen", "127.0.0.1:0", text(&root)];
+    let ways = [
+        (&["unshare", "--user", "--map-root-user"][..], "has no others"),
+        (&["setpriv", "--bounding-set=-setuid", "--inh-caps=-setuid"], "no right to become another"),
+    ];
+    for (way, why) in ways {
+        let server = Server::run(Command::new(way[0]).args(&way[1..]).args(serve));
+        server.assert_has_no_privileges();
+        assert_eq!(server.get("file").stdout, b"text");
+        let said = server.stop();
+        assert!(said.contains(why), "{said}");
+    }
+}

@@ -1,0 +1,227 @@
+//! The status server: what it answers, to whom, and for how long.
+#![cfg(feature = "status")]
+
+mod common;
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{LONG, Peer, Serving, eventually, file, size};
+use serde_json::Value;
+use tuffet::{
+    Client, Refusal, Request, Source, read,
+    stats::Counter,
+    status::{Serving as Shown, Status},
+};
+
+fn serve() -> (Serving, Shown, SocketAddr) {
+    let status = Status::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let addr = status.addr();
+    let files = read(async |request: Request| match request.path() {
+        "secret" => Err(Refusal::denied().because("</script>")),
+        path if size(&request) > 0 => Ok(Source::from(file(size(&request))).with_origin(format!("made up: {path}"))),
+        _ => Err(Refusal::not_found()),
+    });
+    let serving = Serving::with(files, |builder| {
+        status.watch(builder).counter(&Counter::new("greetings", "Machines that were greeted."))
+    });
+    let shown = status.describe("a \"test\"").serve(serving.handle.clone()).unwrap();
+    (serving, shown, addr)
+}
+
+fn get(serving: &Serving, name: &str) -> bool {
+    let client = Client::new(serving.addr());
+    smol::block_on(client.get(name, async |data| data.collect(1 << 20).await.map(drop))).is_ok()
+}
+
+/// The head and the body of the answer.
+fn exchange(addr: SocketAddr, request: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
+    (head.to_ascii_lowercase(), body.to_owned())
+}
+
+fn ask(addr: SocketAddr, path: &str) -> (String, String) {
+    exchange(addr, &format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n"))
+}
+
+fn transfers(addr: SocketAddr, since: u64) -> Value {
+    let (head, body) = ask(addr, &format!("/api/transfers?since={since}"));
+    assert!(head.contains("content-type: application/json"), "{head}");
+    serde_json::from_str(&body).unwrap()
+}
+
+#[test]
+fn the_page_and_its_parts_are_there() {
+    let (_serving, _shown, addr) = serve();
+    for (path, kind, part) in [
+        ("/", "text/html; charset=utf-8", "<title>tuffet</title>"),
+        ("/page.js", "text/javascript; charset=utf-8", "\"use strict\""),
+        ("/page.css", "text/css; charset=utf-8", "prefers-color-scheme"),
+        ("/metrics", "text/plain; version=0.0.4", "tuffet_transfers_total"),
+    ] {
+        let (head, body) = ask(addr, path);
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+        assert!(head.contains(&format!("content-type: {kind}")), "{head}");
+        assert!(head.contains("content-security-policy: default-src 'none';"), "{head}");
+        assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+        assert!(body.contains(part), "{path}");
+    }
+    let (head, body) = exchange(addr, &format!("HEAD / HTTP/1.1\r\nHost: {addr}\r\n\r\n"));
+    assert!(head.starts_with("http/1.1 200") && body.is_empty(), "{head}");
+}
+
+/// What has no need of a policy cannot be hurt by a hole in it.
+#[test]
+fn the_page_has_nothing_inline_and_sets_no_markup() {
+    let (html, script) = (include_str!("../src/status/page.html"), include_str!("../src/status/page.js"));
+    assert!(!html.contains("style=") && !html.contains("<style") && !html.contains("onclick"), "inline code");
+    assert!(!html.contains("http://") || html.matches("http://").count() == 1, "only the name space of SVG");
+    for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("] {
+        assert!(!script.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let (_serving, _shown, addr) = serve();
+    let status = |request: &str| exchange(addr, request).0[9..12].to_owned();
+    assert_eq!(status(&format!("GET /etc/passwd HTTP/1.1\r\nHost: {addr}\r\n\r\n")), "404");
+    assert_eq!(status(&format!("GET /../page.js HTTP/1.1\r\nHost: {addr}\r\n\r\n")), "404");
+    assert_eq!(status(&format!("POST / HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 0\r\n\r\n")), "405");
+    assert_eq!(status(&format!("DELETE /metrics HTTP/1.1\r\nHost: {addr}\r\n\r\n")), "405");
+    assert_eq!(status("nonsense\r\n\r\n"), "400");
+    // A head without end is not read to its end; the answer may be lost with the connection.
+    let mut endless = TcpStream::connect(addr).unwrap();
+    let written = (0..10_000).map(|_| endless.write_all(&[b'x'; 1000])).find(Result::is_err);
+    assert!(written.is_some(), "it has read ten million bytes");
+    // It still answers.
+    assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: {addr}\r\n\r\n")), "200");
+}
+
+/// A page of elsewhere whose name leads to this address must not read what is here.
+#[test]
+fn only_names_of_this_machine_are_answered() {
+    let (_serving, _shown, addr) = serve();
+    let ok = |host: &str| exchange(addr, &format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n")).0[9..12] == *"200";
+    for host in ["127.0.0.1", "127.0.0.1:9069", "localhost", "LocalHost:9069", "[::1]:9069"] {
+        assert!(ok(host), "{host}");
+    }
+    for host in ["evil.example", "evil.example:9069", "localhost.evil.example", "", "127.0.0.1.evil.example"] {
+        assert!(!ok(host), "{host:?}");
+    }
+}
+
+#[test]
+fn transfers_are_told_of_while_they_run_and_after() {
+    let (serving, _shown, addr) = serve();
+    let before = transfers(addr, 0);
+    assert_eq!((&before["running"], &before["recent"]), (&Value::Array(vec![]), &Value::Array(vec![])));
+    assert_eq!(before["server"]["served"], "a \"test\"");
+
+    let mut peer = Peer::new(serving.addr());
+    peer.rrq("2000/<b>", &[]).expect_data(1, &file(2000)[..512]);
+    peer.ack(1);
+    peer.expect_data(2, &file(2000)[512..1024]);
+    eventually("it shows", || transfers(addr, 0)["running"][0]["bytes"] == 512);
+    let now = transfers(addr, 0);
+    let running = &now["running"][0];
+    assert_eq!(
+        (&running["path"], &running["size"], &now["running_total"]),
+        (&"2000/<b>".into(), &2000.into(), &1.into())
+    );
+    assert_eq!(running["client"], peer.socket.local_addr().unwrap().to_string());
+    peer.error(0);
+    serving.record();
+    assert!(!get(&serving, "secret"));
+    serving.record();
+    let after = transfers(addr, 0);
+    let recent = after["recent"].as_array().unwrap();
+    assert_eq!(recent.iter().map(|one| &one["outcome"]).collect::<Vec<_>>(), ["aborted", "refused"]);
+    assert_eq!((&recent[0]["id"], &recent[0]["origin"]), (&running["id"], &"made up: 2000/<b>".into()));
+    assert_eq!(recent[1]["reason"], "access denied (</script>)");
+    assert_eq!((&after["next"], transfers(addr, 1)["recent"].as_array().unwrap().len()), (&2.into(), 1));
+    assert!(transfers(addr, 2)["recent"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn metrics_have_all_that_is_counted() {
+    let (serving, _shown, addr) = serve();
+    assert!(get(&serving, "5000") && !get(&serving, "missing") && !get(&serving, "secret"));
+    let has = |line: &str| ask(addr, "/metrics").1.lines().any(|found| found == line);
+    eventually("all are counted", || has("tuffet_transfers_total{direction=\"read\",outcome=\"refused\"} 2"));
+    for line in [
+        "tuffet_transfers_total{direction=\"read\",outcome=\"complete\"} 1",
+        "tuffet_transfers_total{direction=\"write\",outcome=\"upstream_failed\"} 0",
+        "tuffet_refusals_total{code=\"1\"} 1",
+        "tuffet_refusals_total{code=\"2\"} 1",
+        "tuffet_bytes_total{direction=\"read\"} 5000",
+        "tuffet_requests_total 3",
+        "tuffet_running_transfers 0",
+        "tuffet_greetings_total 0",
+        "tuffet_dropped_datagrams_total 0",
+        "tuffet_transfer_duration_seconds_count{direction=\"read\"} 1",
+        "tuffet_transfer_rate_bytes_per_second_count{direction=\"read\"} 1",
+    ] {
+        assert!(has(line), "{line} is not in:\n{}", ask(addr, "/metrics").1);
+    }
+}
+
+#[test]
+#[ignore = "needs promtool"]
+fn promtool_has_nothing_to_complain_of() {
+    let (serving, _shown, addr) = serve();
+    assert!(get(&serving, "5000") && !get(&serving, "missing"));
+    eventually("it is counted", || serving.counters().running == 0);
+    let mut check = Command::new("promtool");
+    check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut check = check.spawn().unwrap();
+    check.stdin.take().unwrap().write_all(ask(addr, "/metrics").1.as_bytes()).unwrap();
+    let said = check.wait_with_output().unwrap();
+    let text = [said.stdout, said.stderr].concat();
+    assert!(said.status.success() && text.is_empty(), "{}", String::from_utf8_lossy(&text));
+}
+
+/// Those who connect and say nothing, or read nothing, take a place for a few seconds and no more.
+#[test]
+fn the_slow_do_not_keep_out_the_others() {
+    let (serving, _shown, addr) = serve();
+    let idle: Vec<_> = (0..24).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    let mut deaf = TcpStream::connect(addr).unwrap();
+    write!(deaf, "GET /page.js HTTP/1.1\r\nHost: {addr}\r\n\r\n").unwrap();
+    let begin = Instant::now();
+    let (head, _) = ask(addr, "/");
+    assert!(head.starts_with("http/1.1 200"), "after {:?}: {head}", begin.elapsed());
+    // Transfers do not notice.
+    assert!(get(&serving, "100"));
+    drop(idle);
+}
+
+#[test]
+fn it_ends_when_it_is_dropped() {
+    let (_serving, shown, addr) = serve();
+    let _idle = TcpStream::connect(addr).unwrap();
+    ask(addr, "/");
+    drop(shown);
+    let begin = Instant::now();
+    while TcpStream::connect(addr).is_ok() {
+        assert!(begin.elapsed() < LONG, "somebody still listens");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_is_an_error() {
+    let status = Status::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let error = Status::bind(status.addr()).unwrap_err();
+    assert!(error.to_string().contains(&status.addr().to_string()), "{error}");
+}
