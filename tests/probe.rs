@@ -60,6 +60,7 @@ fn any_packet_may_be_lost_doubled_or_late() {
                 let report = report.unwrap();
                 assert_eq!((&report.ending, report.bytes), (&Ending::Complete, 5000), "{way:?} {number} {fault:?}");
                 assert_eq!((report.warnings, struck), (vec![], 1), "{way:?} {number} {fault:?}");
+                assert!(report.took < TIME / 2, "it ends when the client does");
             }
         }
     }

@@ -196,7 +196,9 @@ impl Screen {
         } else {
             *highest = number.or(*highest);
         }
-        let plain = number.is_some() && !repeated && fate.is_empty();
+        // As are requests that nobody answers.
+        let asks_again = matches!(packet, Packet::Rrq(_)) && self.shown > 0 && self.peer.is_none();
+        let plain = (asks_again || (number.is_some() && !repeated)) && fate.is_empty();
         if plain && !self.all && self.shown >= FIRST {
             self.held.push_back(line);
             if self.held.len() > BEFORE {
@@ -205,7 +207,7 @@ impl Screen {
             }
             return;
         }
-        self.shown += usize::from(plain);
+        self.shown += usize::from(plain || matches!(packet, Packet::Rrq(_)));
         self.flush();
         self.print(&line);
     }

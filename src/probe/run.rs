@@ -184,11 +184,11 @@ impl<F: FnMut(&Happened)> Line<F> {
         let mut over_at = None;
         loop {
             let now = Instant::now();
+            self.arrive(now)?;
             if over_at.is_none() && (self.client.ending().is_some() || now >= limit) {
                 over_at = Some(now);
                 self.report.took = now - self.start;
             }
-            self.arrive(now)?;
             let wake_at = self.client.wake_at().filter(|_| over_at.is_none());
             if wake_at.is_some_and(|at| at <= now) {
                 self.excuses += 1;
@@ -287,13 +287,15 @@ impl<F: FnMut(&Happened)> Line<F> {
             self.judge.warn(Warning::Malformed);
             return Ok(());
         };
-        if from.ip() != self.server.ip() {
-            self.judge.warn(Warning::OtherAddress(from.ip()));
-            return Ok(());
-        }
         // A late packet for somebody who had this port before is no answer.
         let answers = matches!(packet, Packet::Oack(_) | Packet::Data { block: 1, .. } | Packet::Error { .. });
         if self.peer.is_none() && !answers {
+            return Ok(());
+        }
+        if from.ip() != self.server.ip() {
+            if self.peer.is_none() {
+                self.judge.warn(Warning::OtherAddress(from.ip()));
+            }
             return Ok(());
         }
         self.report.first_answer.get_or_insert(self.start.elapsed());
