@@ -65,9 +65,9 @@ impl<U: Upstream> Origin<U> {
     /// How much is to be asked for at once, if there are many fetches.
     pub(super) fn piece(&self) -> Option<u64> {
         match self.fetches.load(Relaxed) {
-            n if n <= FEW => None,
-            n if n <= MANY => Some(PIECE),
-            _ => Some(SMALL_PIECE),
+            fetches if fetches > MANY => Some(SMALL_PIECE),
+            fetches if fetches > FEW => Some(PIECE),
+            _ => None,
         }
     }
 
