@@ -49,6 +49,7 @@
 //! | `rules` | [`rules`] and [`handlers::Rewrite`] | yes |
 //! | `serde` | what [`stats`] tells can be serialized | through `cli` |
 //! | `status` | a page, metrics and an API that show what a server does | yes |
+//! | `config` | the program reads a configuration file | yes |
 //! | `cli` | the program `tuffet` | yes |
 //! | `manual` | its completions and its manual, written by itself | yes |
 //! | `probe` | its command `probe` | yes |

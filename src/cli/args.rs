@@ -59,6 +59,8 @@ pub enum Command {
     Serve(Box<Serve>),
     #[cfg(feature = "rules")]
     Explain(Box<super::explain::Explain>),
+    #[cfg(feature = "config")]
+    CheckConfig(super::config::CheckConfig),
     Get(Get),
     Put(Put),
     #[cfg(feature = "probe")]
@@ -117,16 +119,20 @@ pub struct Serve {
     #[arg(help_heading = "Uploads")]
     pub max_upload: Option<u64>,
 
+    #[cfg(feature = "rules")]
+    #[command(flatten)]
+    pub access: super::access::Access,
+
+    #[cfg(feature = "rules")]
+    #[command(flatten)]
+    pub names: super::rules::Names,
+
     #[command(flatten)]
     pub uploads: super::uploads::Uploads,
 
     #[cfg(all(feature = "sandbox", target_os = "linux"))]
     #[command(flatten)]
     pub sandbox: super::sandbox::Sandbox,
-
-    #[cfg(feature = "rules")]
-    #[command(flatten)]
-    pub names: super::rules::Names,
 
     #[cfg(feature = "http")]
     #[command(flatten)]
@@ -178,6 +184,10 @@ pub struct Serve {
     #[cfg(feature = "status")]
     #[command(flatten)]
     pub status: StatusArgs,
+
+    #[cfg(feature = "config")]
+    #[command(flatten)]
+    pub config: super::config::ConfigArgs,
 
     #[command(flatten)]
     pub output: Output,

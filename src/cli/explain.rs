@@ -16,7 +16,12 @@ use tuffet::{
     rules::{Candidate, Mac},
 };
 
-use super::{Result, args::Serve, rules, serve};
+use super::{
+    Result,
+    args::Serve,
+    rules,
+    serve::{self, Opened},
+};
 
 /// What UEFI firmware on Ethernet asks for.
 const USUAL: &str = "tsize=0,blksize=1468,windowsize=4";
@@ -91,10 +96,14 @@ impl Report {
 }
 
 fn report(args: &Explain) -> Result<Report> {
-    let mut report = Report::default();
-    let sources = serve::sources(&args.serve)?;
-    let rules = rules::rules(&args.serve)?;
+    let (mut report, opened) = (Report::default(), Opened::default());
+    let sources = serve::sources(&args.serve, &opened)?;
+    let rules = rules::rules(&args.serve, &opened)?;
     let direction = if args.write { Direction::Write } else { Direction::Read };
+    if !args.serve.access.admits(args.client) {
+        report.say("answer", "none: --allow and --deny do not admit this client");
+        return Ok(report);
+    }
     let request = match request(args) {
         Ok(request) => request,
         Err(refusal) => {
@@ -164,7 +173,8 @@ fn find(
             let query = candidate.request().query().map(|query| format!("?{query}")).unwrap_or_default();
             let file = format!("{}{query} of {}", candidate.request().path(), source.describe());
             match look(source, candidate.request(), direction) {
-                Ok(known) => {
+                Ok((known, origin)) => {
+                    let file = origin.unwrap_or(file);
                     let size = known.map(|size| format!(", {size} bytes")).unwrap_or_default();
                     report.say("target", format_args!("{file}{size}"));
                     return Ok(known);
@@ -183,10 +193,16 @@ fn find(
     Err(last)
 }
 
-fn look(source: &dyn Handler, request: &Request, direction: Direction) -> std::result::Result<Option<u64>, Refusal> {
+/// Size and origin, as far as they are known.
+type Found = (Option<u64>, Option<String>);
+
+fn look(source: &dyn Handler, request: &Request, direction: Direction) -> std::result::Result<Found, Refusal> {
     match direction {
-        Direction::Read => smol::block_on(source.read(request)).map(|source| source.size()),
-        Direction::Write if source.takes_writes() => Ok(None),
+        Direction::Read => {
+            let source = smol::block_on(source.read(request))?;
+            Ok((source.size(), source.origin().map(Into::into)))
+        }
+        Direction::Write if source.takes_writes() => Ok((None, None)),
         Direction::Write => Err(Refusal::denied().because("it takes no uploads")),
     }
 }

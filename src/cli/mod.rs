@@ -3,8 +3,12 @@
 //! It exits with 0 if all went well, 1 if something failed or would not be served, 2 if the command line is wrong, 3 if
 //! `probe` saw something odd, and 130 if a signal ended a transfer of the client.
 
+#[cfg(feature = "rules")]
+mod access;
 mod args;
 mod bars;
+#[cfg(feature = "config")]
+mod config;
 mod container;
 #[cfg(feature = "rules")]
 mod explain;
@@ -34,7 +38,7 @@ mod values;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{CommandFactory, error::ErrorKind};
 
 use args::{Arguments, Command};
 
@@ -43,10 +47,24 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    #[cfg(feature = "config")]
+    let arguments = config::arguments();
+    #[cfg(not(feature = "config"))]
+    let arguments: Result<Arguments> = Ok(clap::Parser::parse());
+    let result = arguments.and_then(|arguments| run(arguments.command));
+    result.unwrap_or_else(|error| {
+        eprintln!("tuffet: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
         Command::Serve(args) => serve::run(&args),
         #[cfg(feature = "rules")]
         Command::Explain(args) => explain::run(&args),
+        #[cfg(feature = "config")]
+        Command::CheckConfig(args) => config::check(&args),
         Command::Get(args) => get::run(args),
         Command::Put(args) => put::run(args),
         #[cfg(feature = "probe")]
@@ -55,11 +73,7 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => manual::completions(&args),
         #[cfg(feature = "manual")]
         Command::Man(args) => manual::man(&args),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("tuffet: {error}");
-        ExitCode::FAILURE
-    })
+    }
 }
 
 /// Ends the program as the parser does, for what the parser cannot see.

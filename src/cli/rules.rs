@@ -1,6 +1,6 @@
 //! `--map` and what becomes of it.
 
-use std::str::FromStr;
+use std::{ffi::OsString, str::FromStr};
 
 use clap::{ArgAction, Args, builder::FalseyValueParser};
 use tuffet::{
@@ -9,7 +9,7 @@ use tuffet::{
     rules::{Clients, Rule, Rules, is_url},
 };
 
-use super::{Result, args::Serve, serve, values::Source};
+use super::{Result, args::Serve, serve::Opened, values::Source};
 
 /// How names become those of files.
 #[derive(Args, Debug)]
@@ -17,7 +17,11 @@ pub struct Names {
     /// Serve other names or URLs: `[CLIENTS ]REGEX=>TARGET`, any number of times; the first counts
     #[arg(long = "map", value_name = "RULE", env = "TUFFET_MAP", value_delimiter = '\n')]
     #[arg(help_heading = "Names")]
-    pub maps: Vec<Map>,
+    pub maps: Vec<Planned>,
+
+    /// Those of the configuration file, which come behind them.
+    #[arg(skip)]
+    pub rules: Vec<Planned>,
 
     /// Find files in directories whose names differ in upper and lower case only
     #[arg(long, env = "TUFFET_IGNORE_CASE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
@@ -25,15 +29,30 @@ pub struct Names {
     pub ignore_case: bool,
 }
 
-/// `10.0.0.0/8,52:54:00 ^x64/(.*)=>http://mirror/$1=>x64/default`: for whom, which names, and what they are, tried in
-/// their order.
+/// A rule whose sources are not opened yet.
 #[derive(Clone, Debug)]
-pub struct Map {
-    rule: Rule,
-    targets: Vec<String>,
+pub struct Planned {
+    pub rule: Rule,
+    pub targets: Vec<String>,
+    pub root: Option<Source>,
 }
 
-impl FromStr for Map {
+impl Names {
+    fn all(&self) -> impl Iterator<Item = &Planned> {
+        self.maps.iter().chain(&self.rules)
+    }
+
+    /// Where their files are, as far as a URL says which web server it is.
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    pub fn sources(&self) -> impl Iterator<Item = Source> {
+        let urls = |planned: &Planned| planned.targets.clone().into_iter().filter(|target| is_url(target));
+        self.all().flat_map(move |planned| planned.root.clone().into_iter().chain(urls(planned).map(Source::Url)))
+    }
+}
+
+/// `10.0.0.0/8,52:54:00 ^x64/(.*)=>http://mirror/$1=>x64/default`: for whom, which names, and what they are, tried in
+/// their order.
+impl FromStr for Planned {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
@@ -47,33 +66,39 @@ impl FromStr for Map {
         let clients = pattern.split_once(' ').and_then(|(first, regex)| Some((clients(first)?, regex.trim_start())));
         let (clients, regex) = clients.unwrap_or((Vec::new(), pattern));
         rule = clients.into_iter().fold(rule, Rule::client).name(regex).map_err(|error| error.to_string())?;
-        let map = Self { rule, targets };
-        // All that is wrong with it is told now, but for what its web servers have to say.
-        map.rule(|_| Ok(tuffet::handlers::Memory::new())).and_then(|rule| Rules::new(vec![rule])).map_err(|error| {
-            let error = error.to_string();
-            error.strip_prefix(&format!("{}: ", map.rule.title())).unwrap_or(&error).to_owned()
-        })?;
+        let map = Self { rule, targets, root: None };
+        map.check()?;
         Ok(map)
     }
 }
 
-impl Map {
-    fn rule<H: Handler>(
-        &self,
-        open: impl Fn(&str) -> std::result::Result<H, Error>,
-    ) -> std::result::Result<Rule, Error> {
-        self.targets.iter().try_fold(self.rule.clone(), |rule, target| match is_url(target) {
-            true => rule.url(target, &open),
-            false => rule.target(target),
+impl Planned {
+    /// All that is wrong with it, but for what its sources have to say.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        let rule = self.rule(|_| Ok(tuffet::handlers::Memory::new()));
+        let checked = rule.and_then(|rule| Rules::new(vec![rule]));
+        checked.map(|_| ()).map_err(|error| {
+            let error = error.to_string();
+            error.strip_prefix(&format!("{}: ", self.rule.title())).unwrap_or(&error).to_owned()
         })
     }
-}
 
-impl Names {
-    /// The URLs that names are mapped to.
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
-    pub fn urls(&self) -> impl Iterator<Item = &str> {
-        self.maps.iter().flat_map(|map| &map.targets).map(String::as_str).filter(|target| is_url(target))
+    fn rule<H: Handler>(
+        &self,
+        open: impl Fn(&Source) -> std::result::Result<H, Error>,
+    ) -> std::result::Result<Rule, Error> {
+        let url = |base: &str| {
+            let source = Source::try_from(OsString::from(base)).map_err(|error| Error::Config(error.into()))?;
+            open(&source)
+        };
+        let rule = match &self.root {
+            Some(root) => self.rule.clone().source(open(root)?),
+            None => self.rule.clone(),
+        };
+        self.targets.iter().try_fold(rule, |rule, target| match is_url(target) {
+            true => rule.url(target, url),
+            false => rule.target(target),
+        })
     }
 }
 
@@ -91,19 +116,16 @@ fn clients(text: &str) -> Option<Vec<Clients>> {
     text.split(',').map(|client| client.parse().ok()).collect()
 }
 
-/// The rules of the command line.
-pub fn rules(args: &Serve) -> Result<Rules> {
-    let open = |base: &str| {
-        let source = Source::try_from(std::ffi::OsString::from(base)).map_err(|error| Error::Config(error.into()))?;
-        serve::source(&source, args).map_err(|error| Error::Config(error.to_string()))
-    };
-    let rules = args.names.maps.iter().map(|map| map.rule(open));
+/// The rules of the command line, and then those of the configuration file.
+pub fn rules(args: &Serve, opened: &Opened) -> Result<Rules> {
+    let open = |source: &Source| opened.source(source, args).map_err(|error| Error::Config(error.to_string()));
+    let rules = args.names.all().map(|planned| planned.rule(open));
     Ok(Rules::new(rules.collect::<std::result::Result<_, _>>()?)?)
 }
 
 /// The handler, behind the rules if there are any.
-pub fn apply(args: &Serve, handler: impl Handler) -> Result<Box<dyn Handler>> {
-    let rules = rules(args)?;
+pub fn apply(args: &Serve, opened: &Opened, handler: impl Handler) -> Result<Box<dyn Handler>> {
+    let rules = rules(args, opened)?;
     Ok(if rules.is_empty() { Box::new(handler) } else { Box::new(Rewrite::new(rules, handler)) })
 }
 
@@ -122,7 +144,7 @@ mod tests {
             "[a-z] b=>c",
             "=>one",
         ] {
-            assert!(good.parse::<Map>().is_ok(), "{good}");
+            assert!(good.parse::<Planned>().is_ok(), "{good}");
         }
         for (bad, why) in [
             ("x", "not REGEX=>TARGET"),
@@ -132,10 +154,10 @@ mod tests {
             ("x=>../y", "`..`"),
             ("x=>http://$0/", "host"),
         ] {
-            let error = bad.parse::<Map>().unwrap_err();
+            let error = bad.parse::<Planned>().unwrap_err();
             assert!(error.contains(why) && !error.contains("--map"), "{bad}: {error}");
         }
-        let secret: Map = "x=>http://u:secret@h/x => y".parse().unwrap();
+        let secret: Planned = "x=>http://u:secret@h/x => y".parse().unwrap();
         assert_eq!(secret.rule.title(), "--map 'x=>...@h/x=>y'");
     }
 }

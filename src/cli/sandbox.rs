@@ -14,7 +14,7 @@ use std::{
 use clap::{ArgAction, Args, builder::FalseyValueParser};
 use log::{Level, info, warn};
 
-use super::{Result, args::Serve, values::Source};
+use super::{Result, args::Serve, serve, values::Source};
 use user::Identity;
 
 #[derive(Args, Debug)]
@@ -67,7 +67,8 @@ impl Plan {
             (true, false) => Use::Write,
             (true, true) => Use::WriteDirectories,
         };
-        let directories = args.sources.iter().filter_map(|source| match source {
+        let sources = serve::all_sources(args);
+        let directories = sources.iter().filter_map(|source| match source {
             Source::Directory(path) => Some((path.clone(), kind)),
             _ => None,
         });
@@ -80,11 +81,27 @@ impl Plan {
             is_off: args.sandbox.no_sandbox,
             landlock: !args.sandbox.no_landlock,
             directories: directories.collect(),
-            readable: of_stores().filter(|(name, _)| name.ends_with("_FILE")).map(|(_, path)| path.into()).collect(),
+            readable: reread(args).iter().map(directory_of).chain(tokens()).collect(),
             appendable: args.log_file.iter().map(directory_of).collect(),
-            connects: connects(urls(args)),
+            connects: connects(sources.iter().filter_map(url)),
         }
     }
+}
+
+/// What is read again at a reload. The directory, because an editor may put another file in its place.
+#[cfg(feature = "config")]
+fn reread(args: &Serve) -> Vec<PathBuf> {
+    #[cfg(feature = "http")]
+    let certificates = args.web.ca.clone();
+    #[cfg(not(feature = "http"))]
+    let certificates = None;
+    // Without a file there is nothing to reload.
+    args.config.config.clone().map_or_else(Vec::new, |config| [config].into_iter().chain(certificates).collect())
+}
+
+#[cfg(not(feature = "config"))]
+fn reread(_: &Serve) -> Vec<PathBuf> {
+    Vec::new()
 }
 
 /// Gives up what the plan does not name. There is no way back.
@@ -144,20 +161,20 @@ fn check_access(plan: &Plan, identity: &Identity) -> Result<()> {
     Ok(())
 }
 
-/// All URLs that may be asked.
-fn urls(args: &Serve) -> impl Iterator<Item = &str> {
-    let sources = args.sources.iter().filter_map(|source| match source {
-        Source::Url(url) => Some(url.as_str()),
-        Source::Bucket(_) => Some("https://"),
-        _ => None,
-    });
-    #[cfg(feature = "rules")]
-    let sources = sources.chain(args.names.urls());
-    sources
+/// The files of tokens that object stores read now and then.
+fn tokens() -> impl Iterator<Item = PathBuf> {
+    of_stores().filter(|(name, _)| name.ends_with("_FILE")).map(|(_, path)| path.into())
 }
 
-/// What the settings of object stores name in the environment: addresses, and files of tokens that are read now and
-/// then.
+fn url(source: &Source) -> Option<&str> {
+    match source {
+        Source::Url(url) => Some(url),
+        Source::Bucket(_) => Some("https://"),
+        _ => None,
+    }
+}
+
+/// What the settings of object stores say in the environment: addresses and files among them.
 fn of_stores() -> impl Iterator<Item = (String, String)> {
     let is_setting = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix));
     std::env::vars_os()

@@ -1,6 +1,8 @@
 //! `tuffet serve`.
 
 use std::{
+    cell::RefCell,
+    collections::HashMap,
     io::{self, ErrorKind, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
@@ -37,7 +39,8 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     let format = args.log_format.log_format;
     logging::start(args.output.level(), format, args.log_target.target(), screen.clone());
     let log_file = args.log_file.as_deref().map(|path| open_log(path, format)).transpose()?.map(Arc::new);
-    let handler = handler(args)?;
+    let opened = Opened::default();
+    let handler = handler(args, &opened)?;
     let served = handler.describe();
     let builder = sockets.into_iter().fold(builder(args, log_file.clone()), Builder::socket).handler(handler);
     #[cfg(feature = "status")]
@@ -46,7 +49,13 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     // When all is bound and opened, and before there is a second thread.
     #[cfg(all(feature = "sandbox", target_os = "linux"))]
     super::sandbox::enter(&super::sandbox::Plan::new(args))?;
-    let reload = move || log_file.iter().for_each(|log_file| log_file.reopen());
+    #[cfg(feature = "config")]
+    let mut config = super::config::Reload::new(args, opened, server.handle());
+    let reload = move || {
+        log_file.iter().for_each(|log_file| log_file.reopen());
+        #[cfg(feature = "config")]
+        config.reload();
+    };
     signals::obey(server.handle(), args.drain.into(), reload)?;
     announce(&server, &served, args);
     #[cfg(feature = "status")]
@@ -62,28 +71,61 @@ fn open_log(path: &Path, format: Format) -> Result<LogFile> {
     Ok(LogFile::open(path, format).map_err(explain)?)
 }
 
-fn handler(args: &Serve) -> Result<Box<dyn Handler>> {
-    let chain = Chain::new(sources(args)?);
+/// What answers.
+pub fn handler(args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
+    let chain = Chain::new(sources(args, opened)?);
     #[cfg(feature = "rules")]
-    return super::rules::apply(args, chain);
+    return super::rules::apply(args, opened, chain);
     #[cfg(not(feature = "rules"))]
     Ok(Box::new(chain))
 }
 
 /// What is served, each by itself.
-pub fn sources(args: &Serve) -> Result<Vec<Box<dyn Handler>>> {
+pub fn sources(args: &Serve, opened: &Opened) -> Result<Vec<Box<dyn Handler>>> {
     if args.upload && args.sources.iter().all(|source| matches!(source, Source::Url(_))) {
         return Err("--upload needs a directory, a bucket or memory: for the files; name one too".into());
     }
-    args.sources.iter().map(|it| source(it, args)).collect()
+    args.sources.iter().map(|source| opened.source(source, args)).collect()
 }
 
-pub fn source(source: &Source, args: &Serve) -> Result<Box<dyn Handler>> {
-    match source {
-        Source::Directory(path) => directory(path, args),
-        Source::Url(url) => http(url, args),
-        Source::Bucket(url) => bucket(url, args),
-        Source::Memory => Ok(Box::new(Memory::new().overwrite(args.overwrite))),
+/// Whatever files may come from.
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+pub fn all_sources(args: &Serve) -> Vec<Source> {
+    let sources = args.sources.iter().cloned();
+    #[cfg(feature = "rules")]
+    let sources = sources.chain(args.names.sources());
+    sources.collect()
+}
+
+/// Sources that outlive a reload if they are wanted after it as well: the files in memory, the caches of web servers.
+#[derive(Default)]
+pub struct Opened {
+    before: HashMap<String, Arc<dyn Handler>>,
+    now: RefCell<HashMap<String, Arc<dyn Handler>>>,
+}
+
+impl Opened {
+    pub fn source(&self, source: &Source, args: &Serve) -> Result<Box<dyn Handler>> {
+        #[cfg(feature = "http")]
+        let web = &args.web;
+        #[cfg(not(feature = "http"))]
+        let web = ();
+        let (key, open): (_, &dyn Fn() -> Result<Box<dyn Handler>>) = match source {
+            Source::Directory(path) => return directory(path, args),
+            Source::Url(url) => (format!("{url} {web:?}"), &|| http(url, args)),
+            Source::Bucket(url) => (format!("{url} {web:?} {} {}", args.upload, args.overwrite), &|| bucket(url, args)),
+            Source::Memory => ("memory:".into(), &|| Ok(Box::new(Memory::new().overwrite(args.overwrite)))),
+        };
+        let known = self.before.get(&key).or(self.now.borrow().get(&key)).cloned();
+        let handler = known.map_or_else(|| open().map(Arc::from), Ok)?;
+        self.now.borrow_mut().insert(key, handler.clone());
+        Ok(Box::new(handler))
+    }
+
+    /// For a reload: what is open now may be used again.
+    #[cfg(feature = "config")]
+    pub fn again(&self) -> Self {
+        Self { before: self.now.borrow().clone(), now: RefCell::default() }
     }
 }
 
@@ -158,7 +200,8 @@ fn bucket(url: &str, _: &Serve) -> Result<Box<dyn Handler>> {
     .into())
 }
 
-fn builder(args: &Serve, log_file: Option<Arc<LogFile>>) -> Builder {
+/// The settings of the server, and where the records go.
+pub fn builder(args: &Serve, log_file: Option<Arc<LogFile>>) -> Builder {
     let mut builder = Server::builder()
         .single_port(args.single_port)
         .shards(args.shards.get())
@@ -168,6 +211,8 @@ fn builder(args: &Serve, log_file: Option<Arc<LogFile>>) -> Builder {
         .max_transfers(args.max_transfers.get())
         .drain(args.drain.into());
     builder = args.limits.apply(builder);
+    #[cfg(feature = "rules")]
+    let mut builder = args.access.apply(builder);
     for address in args.listen.iter().flat_map(available) {
         builder = builder.listen(address);
     }

@@ -21,7 +21,7 @@ const ENDING: [Signal; 1] = [Signal::Int];
 
 /// The first signal stops the server, the second aborts its transfers, and the third does not wait for anything.
 /// SIGHUP reloads; but it ends a server whose terminal has gone.
-pub fn obey(server: Handle, drain: Duration, reload: impl Fn() + Send + 'static) -> io::Result<()> {
+pub fn obey(server: Handle, drain: Duration, mut reload: impl FnMut() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new(ENDING)?;
     #[cfg(unix)]
     signals.add_signals([Signal::Hup])?;
@@ -31,9 +31,9 @@ pub fn obey(server: Handle, drain: Duration, reload: impl Fn() + Send + 'static)
         #[cfg(unix)]
         if signal == Signal::Hup && (!had_terminal || io::stderr().is_terminal()) {
             info!("reloading");
-            return service::reload(&reload);
+            return service::reload(&mut reload);
         }
-        _ = (signal, &reload, had_terminal);
+        _ = (signal, &mut reload, had_terminal);
         endings += 1;
         match endings {
             1 => stop(&server, drain),

@@ -94,7 +94,12 @@ impl Handler for Rewrite {
     }
 
     fn takes_writes(&self) -> bool {
-        self.handler.takes_writes() || self.rules.takes_writes()
+        self.handler.takes_writes() || self.rules.sources().any(|source| source.takes_writes())
+    }
+
+    fn close(&self) {
+        self.handler.close();
+        self.rules.sources().for_each(|source| source.close());
     }
 
     fn describe(&self) -> String {

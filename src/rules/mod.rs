@@ -159,12 +159,12 @@ impl Rules {
         Ok(Verdict { candidates: candidates.collect(), upload, only, blksize, windowsize })
     }
 
-    /// Whether a rule has a source of its own that takes writes.
-    pub(crate) fn takes_writes(&self) -> bool {
-        let takes = |source: &Option<Arc<dyn Handler>>| source.as_ref().is_some_and(|source| source.takes_writes());
-        self.rules
-            .iter()
-            .any(|rule| takes(&rule.effects.source) || rule.effects.targets.iter().any(|target| takes(&target.source)))
+    /// Whatever files come from besides the handler behind the rules.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &dyn Handler> {
+        let effects = self.rules.iter().map(|rule| &rule.effects);
+        let of_targets =
+            effects.clone().flat_map(|effects| &effects.targets).filter_map(|target| target.source.as_deref());
+        of_targets.chain(effects.filter_map(|effects| effects.source.as_deref()))
     }
 }
 

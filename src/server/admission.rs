@@ -7,10 +7,11 @@ use std::{
     fmt,
     hash::{BuildHasher, RandomState},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::builder::Settings;
+use super::Terms;
 
 /// Buckets in each of the two rows. An address has one in each row and is over its limit when both are empty, so who
 /// shares one with a flood is served by the other, and no number of forged addresses takes more memory than this.
@@ -30,8 +31,8 @@ const UNANSWERED: Duration = Duration::from_secs(2);
 const SWEEP: Duration = Duration::from_millis(250);
 
 pub(super) struct Admission {
-    max_transfers: usize,
-    max_transfers_per_client: usize,
+    /// What counts now.
+    terms: Arc<Terms>,
     /// Transfers of each address; no more entries than there are transfers.
     clients: HashMap<IpAddr, usize>,
     requests: Option<Rates>,
@@ -46,6 +47,8 @@ pub(super) enum Dropped {
     /// Its source is no address that a client can have.
     Source,
     Stopping,
+    /// It is not of those who are served.
+    Denied,
     /// Too many requests of this address.
     Requests,
     /// Too many transfers of this address.
@@ -57,31 +60,44 @@ pub(super) enum Dropped {
 }
 
 impl Admission {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let most = settings.max_transfers;
+    pub(super) fn new(terms: Arc<Terms>) -> Self {
         Self {
-            max_transfers: most,
-            // One address, be it that of many machines, leaves room for the others.
-            max_transfers_per_client: settings.max_transfers_per_client.unwrap_or((most / 2).max(LEAST)),
             clients: HashMap::new(),
-            requests: (settings.max_requests_per_client > 0).then(|| Rates::new(settings.max_requests_per_client)),
+            requests: rates(&terms),
+            terms,
             refusals: Bucket::new(REFUSALS),
             strangers: Bucket::new(STRANGERS),
             swept: None,
         }
     }
 
+    /// The terms may be others than before.
+    pub(super) fn follow(&mut self, terms: &Arc<Terms>) {
+        if !Arc::ptr_eq(terms, &self.terms) {
+            let before = std::mem::replace(&mut self.terms, terms.clone());
+            if before.settings.max_requests_per_client != terms.settings.max_requests_per_client {
+                self.requests = rates(terms);
+            }
+        }
+    }
+
     /// Whether a request of this address may be looked at.
     pub(super) fn request(&mut self, peer: IpAddr, now: Instant) -> Result<(), Dropped> {
+        if !self.terms.admit(peer) {
+            return Err(Dropped::Denied);
+        }
         let is_within = self.requests.as_mut().is_none_or(|rates| rates.take(peer, now));
         is_within.then_some(()).ok_or(Dropped::Requests)
     }
 
     /// Whether there is room for a transfer of this address.
     pub(super) fn room(&self, peer: IpAddr, running: usize) -> Result<(), Dropped> {
-        if running >= self.max_transfers {
+        let most = self.terms.settings.max_transfers;
+        // One address, be it that of many machines, leaves room for the others.
+        let of_one = self.terms.settings.max_transfers_per_client.unwrap_or((most / 2).max(LEAST));
+        if running >= most {
             Err(Dropped::Full)
-        } else if self.clients.get(&peer).is_some_and(|&count| count >= self.max_transfers_per_client) {
+        } else if self.clients.get(&peer).is_some_and(|&count| count >= of_one) {
             Err(Dropped::Client)
         } else {
             Ok(())
@@ -116,9 +132,17 @@ impl Admission {
     }
 
     /// Whether there may be an ERROR for who has no transfer.
-    pub(super) fn stranger(&mut self, now: Instant) -> Result<(), Dropped> {
+    pub(super) fn stranger(&mut self, peer: IpAddr, now: Instant) -> Result<(), Dropped> {
+        if !self.terms.admit(peer) {
+            return Err(Dropped::Denied);
+        }
         self.strangers.take(now).then_some(()).ok_or(Dropped::Errors)
     }
+}
+
+fn rates(terms: &Terms) -> Option<Rates> {
+    let per_second = terms.settings.max_requests_per_client;
+    (per_second > 0).then(|| Rates::new(per_second))
 }
 
 /// Whether a client can have this address. That one is the broadcast address of a subnet only the system knows, which
@@ -137,6 +161,7 @@ impl Dropped {
         match self {
             Self::Source => "no client has this address",
             Self::Stopping => "stopping",
+            Self::Denied => "it is not admitted",
             Self::Requests => "too many requests of this address",
             Self::Client => "too many transfers of this address",
             Self::Full => "too many transfers",
@@ -226,17 +251,23 @@ mod tests {
     }
 
     fn admission(max_transfers: usize) -> Admission {
-        Admission::new(&Settings { max_transfers, ..Settings::default() })
+        Admission::new(crate::Server::builder().max_transfers(max_transfers).into_terms().into())
     }
 
     #[test]
     fn errors_are_bounded_and_recover() {
         let (mut admission, start) = (admission(10), Instant::now());
         assert_eq!((0..100_000).filter(|_| admission.refusal(start).is_ok()).count(), 20_000);
-        assert_eq!((0..100_000).filter(|_| admission.stranger(start).is_ok()).count(), 100);
+        assert_eq!(
+            (0..100_000).filter(|_| admission.stranger(std::net::Ipv4Addr::LOCALHOST.into(), start).is_ok()).count(),
+            100
+        );
         let later = start + Duration::from_secs(1);
         assert_eq!((0..100_000).filter(|_| admission.refusal(later).is_ok()).count(), 5_000);
-        assert_eq!((0..100_000).filter(|_| admission.stranger(later).is_ok()).count(), 50);
+        assert_eq!(
+            (0..100_000).filter(|_| admission.stranger(std::net::Ipv4Addr::LOCALHOST.into(), later).is_ok()).count(),
+            50
+        );
     }
 
     #[test]

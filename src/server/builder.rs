@@ -1,13 +1,13 @@
 //! Everything that can be set.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     ops::RangeInclusive,
     sync::{Arc, Mutex, atomic::AtomicU8},
     time::Duration,
 };
 
-use super::{OnEnd, Server, Shared, listen::Ports, period::Period, pulse::Pulse};
+use super::{Current, OnEnd, Server, Shared, Terms, listen::Ports, period::Period, pulse::Pulse, terms::Admits};
 use crate::{
     error::{Error, Refusal},
     handler::Handler,
@@ -24,6 +24,7 @@ pub struct Builder {
     sockets: Vec<UdpSocket>,
     settings: Settings,
     handler: Box<dyn Handler>,
+    admits: Option<Admits>,
     on_end: Vec<OnEnd>,
     period: Option<Period>,
     counters: Vec<Counter>,
@@ -76,6 +77,7 @@ impl Default for Builder {
             sockets: Vec::new(),
             settings: Settings::default(),
             handler: Box::new(nothing),
+            admits: None,
             on_end: Vec::new(),
             period: None,
             counters: Vec::new(),
@@ -222,13 +224,25 @@ impl Builder {
         self
     }
 
+    /// Which clients are answered. Others are told nothing, as if nobody were here, and count as
+    /// [`unanswered`](crate::stats::Counters::unanswered). It is asked for each request, on the thread of its shard, with
+    /// an IPv4 address for a mapped one; it should be quick. Defaults to all.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().admit(|client| client.is_ipv4());
+    /// ```
+    pub fn admit(mut self, admits: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+        self.admits = Some(Box::new(admits));
+        self
+    }
+
     /// Binds the sockets.
     ///
     /// # Errors
     /// [`Error::Bind`] with the address that could not be had, [`Error::Config`] for a [`socket`](Self::socket) that
     /// does not fit.
     pub fn bind(self) -> Result<Server, Error> {
-        let Self { mut listen, sockets, settings, handler, on_end, period, counters } = self;
+        let Self { mut listen, sockets, settings, handler, admits, on_end, period, counters } = self;
         let anywhere = listen.is_empty() && sockets.is_empty();
         if anywhere {
             listen = vec![(Ipv4Addr::UNSPECIFIED, 69).into(), (Ipv6Addr::UNSPECIFIED, 69).into()];
@@ -245,8 +259,14 @@ impl Builder {
         let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
         let registry = Arc::new(Registry::new(counters, drops));
         let pulse = Pulse::default();
-        let shared = Shared { settings, handler, on_end, registry, own, phase, pulse, wakers };
+        let current = Current::new(Terms { settings, handler, admits });
+        let shared = Shared { current, on_end, registry, own, phase, pulse, wakers };
         Ok(Server { shards, addrs, warnings, period, shared: Arc::new(shared) })
+    }
+
+    /// What can be exchanged while a server runs.
+    pub(super) fn into_terms(self) -> Terms {
+        Terms { settings: self.settings, handler: self.handler, admits: self.admits }
     }
 }
 

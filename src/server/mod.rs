@@ -11,6 +11,7 @@ mod pulse;
 mod recent;
 mod session;
 mod shard;
+mod terms;
 
 use std::{
     net::SocketAddr,
@@ -27,14 +28,14 @@ pub use builder::Builder;
 
 use crate::{
     error::Error,
-    handler::{Handler, Request},
+    handler::Request,
     stats::{Counter, Counters, Record, Registry, Snapshot, Unanswered},
 };
-use builder::Settings;
 use listen::Ports;
 use period::Period;
 use pulse::Pulse;
 use shard::Shard;
+use terms::{Current, Terms};
 
 /// A server whose sockets are bound.
 ///
@@ -73,8 +74,7 @@ pub struct Handle(Arc<Shared>);
 
 /// What all shards have in common. Nothing of it is touched for a block.
 struct Shared {
-    settings: Settings,
-    handler: Box<dyn Handler>,
+    current: Current,
     on_end: Vec<OnEnd>,
     registry: Arc<Registry>,
     /// The addresses of all sockets of all shards.
@@ -138,7 +138,7 @@ impl Server {
             let other = thread.join().unwrap_or_else(|_| Err(std::io::Error::other("a shard panicked").into()));
             result = result.and(other);
         }
-        shared.handler.close();
+        shared.current.terms().handler.close();
         result
     }
 }
@@ -160,6 +160,26 @@ impl Handle {
     /// a watchdog should be fed from.
     pub fn responds(&self, within: Duration) -> bool {
         self.0.pulse.ask(|| self.0.wake(), within)
+    }
+
+    /// Answers the requests that come from now on as this builder says: by its handler, its limits, its times and whom it
+    /// admits. Running transfers end as they began.
+    ///
+    /// What belongs to the sockets and threads stays as it was, whatever the builder says: `listen`, `socket`,
+    /// `single_port`, `port_range`, `shards` and `batched`; and so do its hooks and counters.
+    ///
+    /// ```
+    /// use tuffet::{Server, read};
+    ///
+    /// let motd = |text: &'static str| Server::builder().handler(read(async move |_| text)).windowsize(8);
+    /// let server = motd("hello\n").listen("127.0.0.1:0".parse()?).bind()?;
+    /// let handle = server.handle();
+    /// // While it runs:
+    /// handle.reload(motd("good evening\n"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn reload(&self, builder: Builder) {
+        self.0.current.exchange(builder.into_terms());
     }
 
     /// The transfers that are running, oldest first.
@@ -213,7 +233,7 @@ impl Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Shared").field("settings", &self.current).finish_non_exhaustive()
     }
 }
 

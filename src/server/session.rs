@@ -11,7 +11,10 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use super::shard::{Key, Shard};
+use super::{
+    Terms,
+    shard::{Key, Shard},
+};
 use crate::{
     driver::{
         self, Wire,
@@ -46,6 +49,7 @@ pub(super) struct Session {
     /// When the peer was last heard, if it has answered.
     pub(super) heard: Cell<Option<Instant>>,
     pub(super) mailbox: Rc<Mailbox>,
+    pub(super) terms: Arc<Terms>,
 }
 
 /// By what a repeated request is known: the port that it came to, who sent it, and which address it asked.
@@ -95,7 +99,7 @@ impl Session {
             asked: &self.request.options,
             granted: &end.granted,
             size: live.size(),
-            single_port: shard.shared.settings.single_port,
+            single_port: self.terms.settings.single_port,
         });
         let record = Record {
             id: live.id(),
@@ -148,34 +152,35 @@ struct Line<'a> {
 
 impl Line<'_> {
     async fn read(&self, request: &Request) -> Result<End, Outcome> {
-        let handler = &self.shard.shared.handler;
+        let handler = &self.session.terms.handler;
         let source = self.opened(caught(async { handler.read(request).await })).await?;
         let (agreed, oack) = self.answer(request, source.size())?;
         self.live.set_size(source.size());
         let origin = source.shared_origin();
-        let transfer = Transfer::send(oack.clone(), agreed, self.shard.shared.settings.timing);
+        let transfer = Transfer::send(oack.clone(), agreed, self.session.terms.settings.timing);
         let end = self.drive(transfer, Feed::Read(source), oack).await;
         Ok(End { origin, ..end })
     }
 
     async fn write(&self, request: &Request) -> Result<End, Outcome> {
         let (agreed, oack) = self.answer(request, None)?;
-        let most = self.shard.shared.settings.max_upload;
+        let most = self.session.terms.settings.max_upload;
         if agreed.tsize().is_some_and(|size| size > most) {
             return Err(self.refuse(Refusal::too_big()));
         }
         self.live.set_size(agreed.tsize());
-        let handler = &self.shard.shared.handler;
+        let handler = &self.session.terms.handler;
         let mut upload = Upload::new(agreed.tsize(), most, |data| handler.write(request, data));
         self.opened(poll_fn(|cx| upload.poll_accepts(cx))).await?;
-        let transfer = Transfer::receive(oack.clone(), agreed, self.shard.shared.settings.timing);
+        let transfer = Transfer::receive(oack.clone(), agreed, self.session.terms.settings.timing);
         Ok(self.drive(transfer, Feed::Write(upload), oack).await)
     }
 
     fn answer(&self, request: &Request, size: Option<u64>) -> Result<(Agreed, Options), Outcome> {
         let (options, direction) = (request.options(), self.session.direction);
-        let mut limits = options::Limits { blksize: self.session.blksize, ..self.shard.shared.settings.limits.clone() };
-        let limited = caught_now(|| self.shard.shared.handler.limit(request, direction, &mut limits));
+        let mut limits =
+            options::Limits { blksize: self.session.blksize, ..self.session.terms.settings.limits.clone() };
+        let limited = caught_now(|| self.session.terms.handler.limit(request, direction, &mut limits));
         limited.map_err(|refusal| self.refuse(refusal))?;
         let (agreed, oack) = options::answer(options, direction, request.mode(), &limits, size);
         log::debug!("{}: asked for {options}, granted {oack}", self.session.key.1);
@@ -185,7 +190,7 @@ impl Line<'_> {
     /// Waits for the handler, for as long as the client does.
     async fn opened<T>(&self, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Outcome> {
         let mut work = pin!(work);
-        self.set_deadline(self.batch_time() + self.shard.shared.settings.timing.patience);
+        self.set_deadline(self.batch_time() + self.session.terms.settings.timing.patience);
         let mailbox = self.mailbox();
         let opened = poll_fn(|cx| {
             if let Poll::Ready(result) = work.as_mut().poll(cx) {

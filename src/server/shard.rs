@@ -71,7 +71,7 @@ impl Shard {
         let Ports { ports, listeners } = ports;
         let executor = Rc::new(LocalExecutor::new());
         let shard = Rc::new(Self {
-            admission: Admission::new(&shared.settings).into(),
+            admission: Admission::new(shared.current.terms()).into(),
             tally: shared.registry.tally(),
             beat: shared.pulse.join(),
             shared,
@@ -88,7 +88,7 @@ impl Shard {
             waker: RefCell::default(),
         });
         #[cfg(target_os = "linux")]
-        if shard.shared.settings.batched {
+        if shard.shared.current.terms().settings.batched {
             match Reactor::new(&shard.ports) {
                 Ok(reactor) => return fast::run(&shard, &executor, reactor),
                 Err(error) => log::debug!("waiting the plain way: {error}"),
@@ -104,7 +104,7 @@ impl Shard {
         if phase == Phase::Serving {
             return Next::Serve;
         }
-        let until = *last_call.get_or_insert_with(|| Instant::now() + self.shared.settings.drain);
+        let until = *last_call.get_or_insert_with(|| Instant::now() + self.shared.current.terms().settings.drain);
         if self.sessions.borrow().is_empty() {
             Next::Leave
         } else if phase == Phase::Over || Instant::now() >= until {
@@ -178,6 +178,8 @@ impl Shard {
         request: packet::Request,
     ) {
         self.tally.requests.add(1);
+        let terms = self.shared.current.terms();
+        self.admission.borrow_mut().follow(&terms);
         if let Err(dropped) = self.admit_request(&envelope) {
             return self.leave_unanswered(envelope.peer, dropped);
         }
@@ -209,7 +211,7 @@ impl Shard {
             self.close(&other, REPLACED);
         }
         let bound = self.ports[listener.port].local();
-        let settings = &self.shared.settings;
+        let settings = &terms.settings;
         let session = Rc::new(Session {
             key,
             asked,
@@ -225,6 +227,7 @@ impl Shard {
             answered: Cell::new(None),
             heard: Cell::new(None),
             mailbox: Rc::default(),
+            terms,
         });
         self.admission.borrow_mut().began(envelope.peer.ip());
         self.sessions.borrow_mut().insert(key, session.clone());
@@ -238,7 +241,7 @@ impl Shard {
         drop_silently(peer, dropped);
         self.shared.registry.turn_away(peer.ip(), dropped.reason(), self.now());
         match dropped {
-            Dropped::Source | Dropped::Stopping => self.tally.unanswered.add(1),
+            Dropped::Source | Dropped::Stopping | Dropped::Denied => self.tally.unanswered.add(1),
             _ => self.tally.over_limit.add(1),
         }
     }
@@ -348,7 +351,7 @@ impl Shard {
         if !is_client(key.1, envelope.local, &self.shared.own) {
             return drop_silently(key.1, Dropped::Source);
         }
-        match self.admission.borrow_mut().stranger(self.now()) {
+        match self.admission.borrow_mut().stranger(key.1.ip(), self.now()) {
             Ok(()) => self.refuse(key, self.source(key.0, envelope), refusal),
             Err(dropped) => drop_silently(key.1, dropped),
         }

@@ -29,7 +29,8 @@ pub struct Counters {
     /// Requests that were not answered because as many transfers as allowed were running, or the client had asked too
     /// often.
     pub over_limit: u64,
-    /// Requests that were not answered for another reason: the server was stopping, or no client can have the address.
+    /// Requests that were not answered for another reason: the server was stopping, it does not
+    /// [admit](crate::Builder::admit) the client, or no client can have the address.
     pub unanswered: u64,
     /// Transfers that are running now; not of a period.
     pub running: u64,

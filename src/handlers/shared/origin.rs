@@ -65,8 +65,8 @@ impl<U: Upstream> Origin<U> {
     /// How much is to be asked for at once, if there are many fetches.
     pub(super) fn piece(&self) -> Option<u64> {
         match self.fetches.load(Relaxed) {
-            0..=FEW => None,
-            0..=MANY => Some(PIECE),
+            n if n <= FEW => None,
+            n if n <= MANY => Some(PIECE),
             _ => Some(SMALL_PIECE),
         }
     }

@@ -1,0 +1,77 @@
+//! The file, read again while the server runs.
+
+use std::path::PathBuf;
+
+use clap::{ArgMatches, CommandFactory};
+use log::{error, info, warn};
+use tuffet::Handle;
+
+use super::{
+    super::{
+        Result,
+        args::{Arguments, Command, Serve},
+        serve::{self, Opened},
+    },
+    merged,
+};
+
+/// What is under these headings of the help is bound, opened or given up when the server begins.
+const FIXED: [&str; 4] = ["Network", "Output", "Safety", "Configuration"];
+
+pub struct Reload {
+    path: Option<PathBuf>,
+    opened: Opened,
+    server: Handle,
+    /// The fixed options with their values when the server began.
+    fixed: Vec<(String, Vec<String>)>,
+}
+
+impl Reload {
+    pub fn new(args: &Serve, opened: Opened, server: Handle) -> Self {
+        let path = args.config.config.clone();
+        let merged = path.as_deref().and_then(|path| merged(path, words()).ok()?.ok());
+        let fixed = merged.map(|(_, matches)| fixed(&matches)).unwrap_or_default();
+        Self { path, opened, server, fixed }
+    }
+
+    /// Serves new requests as the file says now. If there is anything wrong with it, all stays as it is.
+    pub fn reload(&mut self) {
+        let Some(path) = self.path.clone() else { return };
+        match self.try_reload(&path) {
+            Ok(()) => info!("{} is in force for new transfers", path.display()),
+            Err(why) => error!("nothing has changed: {why}"),
+        }
+    }
+
+    fn try_reload(&mut self, path: &std::path::Path) -> Result<()> {
+        let (arguments, matches) = merged(path, words())??;
+        let Command::Serve(args) = arguments.command else { return Ok(()) };
+        let opened = self.opened.again();
+        let handler = serve::handler(&args, &opened)?;
+        self.server.reload(serve::builder(&args, None).handler(handler));
+        self.opened = opened;
+        for (key, value) in fixed(&matches) {
+            if self.fixed.iter().any(|(other, before)| *other == key && *before != value) {
+                warn!("{key} has changed in {}, which takes a restart", path.display());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn words() -> Vec<std::ffi::OsString> {
+    std::env::args_os().collect()
+}
+
+fn fixed(matches: &ArgMatches) -> Vec<(String, Vec<String>)> {
+    let Some(matches) = matches.subcommand_matches("serve") else { return Vec::new() };
+    let program = Arguments::command();
+    let options = program.find_subcommand("serve").into_iter().flat_map(clap::Command::get_arguments);
+    let fixed = options.filter(|option| option.get_help_heading().is_some_and(|heading| FIXED.contains(&heading)));
+    let value = |option: &clap::Arg| {
+        let values = matches.get_raw(option.get_id().as_str()).into_iter().flatten();
+        let values = values.map(|value| value.to_string_lossy().into_owned()).collect();
+        (option.get_long().unwrap_or_default().to_owned(), values)
+    };
+    fixed.map(value).collect()
+}

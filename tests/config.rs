@@ -1,0 +1,188 @@
+//! The configuration file, from outside.
+#![cfg(all(unix, feature = "cli", feature = "config"))]
+
+#[path = "common/program.rs"]
+mod program;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Lines, Write},
+    path::{Path, PathBuf},
+    process::{ChildStderr, Command, Stdio},
+};
+
+use program::{Server, run, text, tuffet};
+
+/// A directory with a file `a` in it that says so, and a configuration that serves it.
+struct Place {
+    directory: tempfile::TempDir,
+    config: PathBuf,
+}
+
+impl Place {
+    fn new(more: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("etc/tuffet.toml");
+        for part in ["etc", "one", "two"] {
+            fs::create_dir(directory.path().join(part)).unwrap();
+            fs::write(directory.path().join(part).join("a"), part).unwrap();
+        }
+        let place = Self { directory, config };
+        place.write("one", more);
+        place
+    }
+
+    /// As editors do it.
+    fn write(&self, source: &str, more: &str) {
+        let text = format!("sources = [{:?}, \"memory:\"]\n{more}", self.directory.path().join(source));
+        let new = self.config.with_extension("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, &self.config).unwrap();
+    }
+
+    fn config(&self) -> &str {
+        path(&self.config)
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn get(address: &str, name: &str) -> Option<String> {
+    let got = run(&["get", "-q", "--patience", "1", address, name, "-"]);
+    got.status.success().then(|| text(&got.stdout))
+}
+
+#[test]
+fn what_is_said_elsewhere_counts_more() {
+    let place = Place::new("listen = '127.0.0.1:1'\nwindowsize = 3\n[[rule]]\nname = '^b$'\ntarget = 'a'\n");
+    let server = Server::start(&["--config", place.config()]);
+    assert_eq!(get(&server.address, "b").as_deref(), Some("one"));
+    server.stop("-TERM");
+
+    let explain = |variable: Option<(&str, &str)>, args: &[&str]| {
+        let mut command = tuffet(&[&["explain", "10.0.0.5", "b", "--options", "windowsize=9"], args].concat());
+        let output = command.envs(variable).env("TUFFET_CONFIG", &place.config).output().unwrap();
+        text(&output.stdout)
+    };
+    assert!(explain(None, &[]).contains("OACK windowsize=3"));
+    assert!(explain(None, &[]).contains("tuffet.toml:4: yes"));
+    assert!(explain(Some(("TUFFET_WINDOWSIZE", "4")), &[]).contains("OACK windowsize=4"));
+    assert!(explain(Some(("TUFFET_WINDOWSIZE", "4")), &["--windowsize", "5"]).contains("OACK windowsize=5"));
+    assert!(explain(None, &["--map", "b=>c"]).contains("answer   ERROR 1"), "the command line's rules come first");
+}
+
+#[test]
+fn a_file_with_errors_is_not_served() {
+    let place = Place::new("windowsize = 0\n\nuplod = true\n");
+    let output = run(&["check-config", place.config()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert!(said.contains("tuffet.toml:2:14: windowsize") && said.contains("tuffet.toml:4:1: uplod"), "{said}");
+    assert!(said.contains("did you mean upload?"), "{said}");
+
+    let output = run(&["serve", "--listen", "127.0.0.1:0", "--config", place.config()]);
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("tuffet.toml:2:14") && said.contains("check-config"), "{said}");
+
+    place.write("one", "");
+    let output = run(&["check-config", place.config()]);
+    assert!(output.status.success() && output.stderr.is_empty() && output.stdout.is_empty());
+    let missing = place.directory.path().join("missing");
+    for args in [&["check-config", path(&missing)][..], &["serve", "--config", path(&missing)]] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(path(&missing)), "{}", text(&output.stderr));
+    }
+}
+
+/// A server that is told to reload, and what it says.
+struct Reloaded {
+    server: Server,
+    said: Lines<BufReader<ChildStderr>>,
+}
+
+impl Reloaded {
+    fn start(args: &[&str]) -> Self {
+        let mut server = Server::start(args);
+        let said = BufReader::new(server.child.stderr.take().unwrap()).lines();
+        Self { server, said }
+    }
+
+    /// Returns what is said until it has said this.
+    fn reload(&mut self, until: &str) -> String {
+        self.signal("-HUP");
+        let mut lines = String::new();
+        for line in self.said.by_ref().map_while(Result::ok) {
+            lines = lines + &line + "\n";
+            if line.contains(until) {
+                return lines;
+            }
+        }
+        panic!("{lines}");
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.server.child.id().to_string()]).status().unwrap().success());
+    }
+
+    fn stop(mut self) {
+        self.signal("-TERM");
+        let rest: Vec<String> = self.said.by_ref().map_while(Result::ok).collect();
+        assert_eq!(self.server.child.wait().unwrap().code(), Some(0), "{rest:?}");
+    }
+}
+
+#[test]
+fn hup_reads_it_again_in_the_sandbox() {
+    let place = Place::new("");
+    let mut reloaded = Reloaded::start(&["--config", place.config()]);
+    let address = reloaded.server.address.clone();
+    assert_eq!(get(&address, "b"), None);
+    place.write("one", "map = '^b$=>a'\n");
+    reloaded.reload("is in force");
+    assert_eq!(get(&address, "b").as_deref(), Some("one"));
+    reloaded.stop();
+}
+
+#[test]
+fn hup_reads_it_again() {
+    let place = Place::new("");
+    let mut reloaded = Reloaded::start(&["--config", place.config(), "--no-landlock"]);
+    let address = reloaded.server.address.clone();
+    let mut reload = |until: &str| reloaded.reload(until);
+    assert_eq!(get(&address, "a").as_deref(), Some("one"));
+    let mut put = tuffet(&["put", "-q", &address, "-", "kept"]).stdin(Stdio::piped()).spawn().unwrap();
+    put.stdin.take().unwrap().write_all(b"in memory").unwrap();
+    assert!(put.wait().unwrap().success());
+
+    place.write("two", "[[rule]]\nname = '^b$'\ntarget = 'a'\n");
+    reload("is in force");
+    assert_eq!(get(&address, "a").as_deref(), Some("two"));
+    assert_eq!(get(&address, "b").as_deref(), Some("two"));
+    assert_eq!(get(&address, "kept").as_deref(), Some("in memory"));
+
+    place.write("one", "windowsize = 'many'\n");
+    let lines = reload("nothing has changed");
+    assert!(lines.contains("tuffet.toml:2:14: windowsize"), "{lines}");
+    place.write("missing", "");
+    reload("nothing has changed");
+    assert_eq!(get(&address, "b").as_deref(), Some("two"));
+
+    place.write("two", "shards = 2\ndeny = '127.0.0.1'\n");
+    let lines = reload("shards has changed");
+    assert!(lines.contains("takes a restart") && !lines.contains("deny"), "{lines}");
+    assert_eq!(get(&address, "a"), None);
+    reloaded.stop();
+}
+
+#[test]
+fn no_file_is_read_unless_told() {
+    let place = Place::new("nonsense");
+    let output =
+        tuffet(&["explain", "10.0.0.5", "tuffet.toml"]).current_dir(place.config.parent().unwrap()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
