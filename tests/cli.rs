@@ -280,6 +280,7 @@ fn log_lines_are_json_if_wanted() {
 #[test]
 fn the_status_page_is_there_if_wanted() {
     use std::io::{BufRead, BufReader, Read};
+
     let directory = tempfile::tempdir().unwrap();
     let mut server = Server::start(&["--status", ":0", path(directory.path())]);
     let said = BufReader::new(server.child.stderr.take().unwrap()).lines().map_while(Result::ok);

@@ -220,6 +220,8 @@ fn redirects() {
     });
     let http = http(&upstream.url().replace("//", "//u:secret%3a@"));
     assert_eq!(fetch(&http, "near").unwrap(), b"here");
+    // What is told of where it came from has no password in it.
+    assert_eq!(open(&http, "near").unwrap().origin(), Some(format!("{}near", upstream.url()).as_str()));
     assert_eq!(fetch(&http, "far").unwrap(), b"there");
     let head = seen.recv().unwrap();
     assert!(!head.contains("authorization:") && !head.contains("referer:"), "{head}");
