@@ -119,13 +119,14 @@ fn what_is_granted_unasked_is_seen_and_strict_clients_leave() {
 
 #[test]
 fn the_sorcerers_apprentice_is_seen() {
-    // It answers each ACK, whether or not it has answered it.
+    // A client that repeats nothing by itself, however slow the machine, and a server that answers each ACK, whether
+    // or not it has answered it.
     let server = |packet| match packet {
         Packet::Rrq(_) => vec![data(1, 512)],
         Packet::Ack(block) => vec![data(block + 1, if block < 40 { 512 } else { 1 })],
         _ => vec![],
     };
-    let fine = judged(habits::BUSYBOX, server);
+    let fine = judged(habits::CURL, server);
     assert_eq!((fine.ending, fine.warnings), (Ending::Complete, vec![]));
     let socket_faults = Faults::new().with(Way::Sent, 3, Fault::Duplicate);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -138,7 +139,7 @@ fn the_sorcerers_apprentice_is_seen() {
             }
         }
     });
-    let report = probe(address, "x", habits::BUSYBOX).faults(socket_faults).run(|_| ()).unwrap();
+    let report = probe(address, "x", habits::CURL).faults(socket_faults).run(|_| ()).unwrap();
     assert!(matches!(report.warnings[..], [Warning::Flood { copies: 30.. }]), "{report:?}");
 }
 

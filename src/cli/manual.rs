@@ -67,6 +67,10 @@ fn page(command: &Command) -> io::Result<String> {
     let title = format!(".TH {} 1 \"\" \"tuffet {}\" TFTP", name(command).to_uppercase(), env!("CARGO_PKG_VERSION"));
     let mut page = String::new();
     for line in String::from_utf8_lossy(&rendered).lines() {
+        // It would be taken for a macro, which nothing may precede.
+        if line.is_empty() || (line == ".br" && page.ends_with(".br\n")) {
+            continue;
+        }
         page += if line.starts_with(".TH") { &title } else { line.trim_end() };
         page += "\n";
     }
