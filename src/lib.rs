@@ -47,13 +47,16 @@
 //! | `directory` | [`handlers::Directory`] | through `cli` |
 //! | `http` | [`handlers::Http`], with reqwest and rustls | yes |
 //! | `rules` | [`rules`] and [`handlers::Rewrite`] | yes |
-//! | `serde` | what [`stats`] tells can be serialized | through `cli` |
+//! | `serde` | what [`stats`] tells can be serialized | through `json` and `status` |
 //! | `status` | a page, metrics and an API that show what a server does | yes |
 //! | `config` | the program reads a configuration file | yes |
 //! | `cli` | the program `tuffet` | yes |
+//! | `bars` | its progress bars | yes |
+//! | `json` | its log lines in JSON | yes |
 //! | `manual` | its completions and its manual, written by itself | yes |
 //! | `probe` | its command `probe` | yes |
 //! | `sandbox` | the program gives up root and all files but its own (Linux) | yes |
+//! | `systemd` | it takes sockets from systemd, and tells it of its state | yes |
 //!
 //! A program that embeds the server wants `default-features = false, features = ["net"]`.
 

@@ -1,5 +1,5 @@
 //! The program as a service: what it says to its manager, the sockets that it takes, its signals and its logs.
-#![cfg(all(unix, feature = "cli"))]
+#![cfg(all(unix, feature = "systemd"))]
 
 mod common;
 

@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+pub use indicatif::{BinaryBytes, MultiProgress, ProgressBar};
+use indicatif::{ProgressDrawTarget, ProgressStyle};
 use tuffet::{Handle, options::Direction, stats::Snapshot};
 
 /// More than a screen of bars says nothing to anyone.

@@ -8,6 +8,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use humantime::{format_rfc3339_millis, format_rfc3339_seconds};
 use log::Record;
+#[cfg(feature = "json")]
 use serde::Serialize;
 use tuffet::stats;
 
@@ -16,11 +17,12 @@ use super::journal::Target;
 /// Where the library tells of each transfer.
 pub const TRANSFERS: &str = "tuffet::transfers";
 /// Where the program tells of each transfer, in JSON.
+#[cfg(feature = "json")]
 const RECORDS: &str = "tuffet::records";
 
 #[derive(Args, Debug)]
 pub struct LogFormat {
-    /// Log in lines of `text` or of `json`, on standard error and in the log file
+    /// Log in lines of `text` or, where it is built in, of `json`, on standard error and in the log file
     #[arg(long, value_name = "FORMAT", env = "TUFFET_LOG_FORMAT", default_value = "text", help_heading = "Output")]
     #[arg(hide_possible_values = true)]
     pub log_format: Format,
@@ -29,6 +31,7 @@ pub struct LogFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Text,
+    #[cfg(feature = "json")]
     Json,
 }
 
@@ -41,7 +44,9 @@ impl Format {
             Self::Text if target == Target::Journal => writeln!(out, "{}", record.args()),
             Self::Text => writeln!(out, "{} {level:5} {}", format_rfc3339_seconds(now), record.args()),
             // They are JSON already.
+            #[cfg(feature = "json")]
             Self::Json if record.target() == RECORDS => writeln!(out, "{}", record.args()),
+            #[cfg(feature = "json")]
             Self::Json => {
                 let (time, message) = (format_rfc3339_millis(now).to_string(), record.args().to_string());
                 writeln!(out, "{}", json(&Line { time: &time, level: &level, message: &message }))
@@ -53,18 +58,21 @@ impl Format {
     pub fn line(self, record: &stats::Record) -> String {
         match self {
             Self::Text => format!("{} {record}\n", format_rfc3339_millis(SystemTime::now())),
+            #[cfg(feature = "json")]
             Self::Json => json(record) + "\n",
         }
     }
 }
 
 /// Tells of a transfer in JSON, where the library has told of it in text.
+#[cfg(feature = "json")]
 pub fn log(record: &stats::Record) {
     let level = if record.outcome.name() == "probe" { log::Level::Debug } else { log::Level::Info };
     log::log!(target: RECORDS, level, "{}", json(record));
 }
 
 /// What is not about a transfer.
+#[cfg(feature = "json")]
 #[derive(Serialize)]
 struct Line<'a> {
     time: &'a str,
@@ -72,6 +80,7 @@ struct Line<'a> {
     message: &'a str,
 }
 
+#[cfg(feature = "json")]
 fn json(value: &impl Serialize) -> String {
     // It has no keys but texts, and nothing that can fail.
     serde_json::to_string(value).unwrap_or_default()

@@ -7,12 +7,16 @@ use std::{
     process::ExitCode,
 };
 
-use indicatif::ProgressBar;
 use smol::{Unblock, io::AsyncWriteExt};
 use tempfile::TempPath;
 use tuffet::{Refusal, Source};
 
-use super::{Result, args::Get, bars, remote, usage_error};
+use super::{
+    Result,
+    args::Get,
+    bars::{self, ProgressBar},
+    remote, usage_error,
+};
 
 /// What may wait for a slow disk.
 const BUFFER: usize = 1 << 18;
@@ -120,7 +124,7 @@ mod tests {
     }
 
     fn get(target: Target, data: impl Into<Source>) -> std::result::Result<(), Refusal> {
-        smol::block_on(save(data.into(), target, "file".into(), ProgressBar::hidden()))
+        smol::block_on(save(data.into(), target, "file".into(), bars::bar("", None)))
     }
 
     #[test]

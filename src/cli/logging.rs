@@ -8,10 +8,10 @@ use std::{
 };
 
 use env_logger::Logger;
-use indicatif::MultiProgress;
 use log::{LevelFilter, Log, Metadata, Record};
 
 use super::{
+    bars::MultiProgress,
     format::{Format, TRANSFERS},
     journal::Target,
 };
@@ -19,7 +19,7 @@ use super::{
 /// Logs to standard error from now on, in the gaps of these bars.
 pub fn start(level: LevelFilter, format: Format, target: Target, bars: MultiProgress) {
     // In JSON, the program tells of them itself.
-    let transfers = if format == Format::Json { LevelFilter::Off } else { level };
+    let transfers = if format == Format::Text { level } else { LevelFilter::Off };
     let logger = env_logger::Builder::new()
         // At debug and trace, the libraries below would drown what is ours.
         .filter_level(level.min(LevelFilter::Warn))

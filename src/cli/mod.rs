@@ -6,6 +6,7 @@
 #[cfg(feature = "rules")]
 mod access;
 mod args;
+#[cfg_attr(not(feature = "bars"), path = "bars/none.rs")]
 mod bars;
 #[cfg(feature = "config")]
 mod config;
@@ -28,7 +29,7 @@ mod rules;
 #[cfg(all(feature = "sandbox", target_os = "linux"))]
 mod sandbox;
 mod serve;
-#[cfg_attr(not(unix), path = "service/none.rs")]
+#[cfg_attr(not(all(unix, feature = "systemd")), path = "service/none.rs")]
 mod service;
 mod signals;
 #[cfg(feature = "status")]

@@ -7,11 +7,15 @@ use std::{
     process::ExitCode,
 };
 
-use indicatif::ProgressBar;
 use smol::{Unblock, io::AsyncReadExt};
 use tuffet::{Gen, Refusal, Source};
 
-use super::{Result, args::Put, bars, remote, usage_error};
+use super::{
+    Result,
+    args::Put,
+    bars::{self, ProgressBar},
+    remote, usage_error,
+};
 
 /// What is read ahead, and what is handed over at once.
 const BUFFER: usize = 1 << 18;

@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use indicatif::{BinaryBytes, MultiProgress};
 use smol::future;
 use tuffet::{Client, Error, stats::Record, transfer::Outcome};
 
 use super::{
     Result,
     args::{Asking, Output},
-    bars,
+    bars::{self, BinaryBytes, MultiProgress},
     format::Format,
     journal::Target,
     logging, signals,

@@ -11,7 +11,6 @@ use std::{
     thread,
 };
 
-use indicatif::MultiProgress;
 use log::{info, warn};
 use tuffet::{
     Builder, Error, Handler, Server,
@@ -25,8 +24,9 @@ use super::values::Header;
 use super::{
     Result,
     args::Serve,
-    bars, container,
-    format::{self, Format},
+    bars::{self, MultiProgress},
+    container,
+    format::Format,
     logging::{self, LogFile},
     service, signals,
     values::{Listen, Source},
@@ -216,8 +216,9 @@ pub fn builder(args: &Serve, log_file: Option<Arc<LogFile>>) -> Builder {
     for address in args.listen.iter().flat_map(available) {
         builder = builder.listen(address);
     }
+    #[cfg(feature = "json")]
     if args.log_format.log_format == Format::Json {
-        builder = builder.on_end(format::log);
+        builder = builder.on_end(super::format::log);
     }
     if let Some(log_file) = log_file {
         builder = builder.on_end(move |record| log_file.append(record));
@@ -276,7 +277,7 @@ fn announce(server: &Server, served: &str, args: &Serve) {
     if let Some(hint) = container::hint(args.single_port).filter(|_| serves_others) {
         info!("{hint}");
     }
-    if args.log_format.log_format == Format::Json {
+    if args.log_format.log_format != Format::Text {
         info!("serving {served}");
     } else if !args.output.quiet {
         eprint!("{}", banner(server.addrs(), served, args));

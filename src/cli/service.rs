@@ -4,11 +4,12 @@
 
 use std::{env, io, net::UdpSocket, thread, time::Duration};
 
-use indicatif::BinaryBytes;
 use listenfd::ListenFd;
 use log::{debug, warn};
 use sd_notify::NotifyState;
 use tuffet::{Handle, stats::Counters};
+
+use super::bars::BinaryBytes;
 
 /// Longest time between two looks at what is to be said.
 const INTERVAL: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! There is no service manager here.
+//! There is no service manager here, or this was built without.
 
 use std::{io, net::UdpSocket, time::Duration};
 
@@ -9,6 +9,11 @@ pub fn sockets() -> super::Result<Vec<UdpSocket>> {
 }
 
 pub fn ready() {}
+
+#[cfg(unix)]
+pub fn reload(work: impl FnOnce()) {
+    work();
+}
 
 pub fn stopping(_: usize, _: Duration) {}
 
