@@ -24,7 +24,7 @@ use self::{
 };
 use super::{
     http::tls,
-    shared::{Gateway, Rules},
+    shared::{CACHE, Gateway, Rules},
 };
 use crate::{Error, Refusal, Request, Source, handler::Answer};
 
@@ -140,7 +140,7 @@ impl Bucket {
         let (misses, silence) = (Duration::from_secs(5), Duration::from_secs(20));
         Self {
             from,
-            rules: Rules { cache: 0, misses, stale_if_error: false, silence },
+            rules: Rules { cache: CACHE, misses, stale_if_error: false, silence },
             fresh: Duration::from_secs(1),
             uploads: false,
             overwrite: false,
@@ -153,7 +153,7 @@ impl Bucket {
     }
 
     /// How many bytes of objects are kept to be shared. With less than 32 KiB nothing is, and each RRQ is a GET of its
-    /// own. Defaults to 0.
+    /// own. Defaults to 2 MiB.
     #[must_use]
     pub fn cache(self, bytes: usize) -> Self {
         self.with(|bucket| bucket.rules.cache = bytes)

@@ -65,6 +65,7 @@ pub(crate) struct Binding {
 pub(crate) struct Outgoing {
     pub(crate) to: SocketAddr,
     /// The address to send from, where the socket is bound to all of them.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "no plain way to send tells it"))]
     pub(crate) from: Option<IpAddr>,
     header: [u8; 4],
     payload: Bytes,
@@ -136,7 +137,7 @@ impl Port {
             batched && linux::prepare(&socket, v6, BUFFER).is_ok()
         };
         #[cfg(not(target_os = "linux"))]
-        let batched = batched && false;
+        let (_, batched) = (batched, false);
         socket.set_nonblocking(true)?;
         let socket = UdpSocket::from(socket);
         let local = socket.local_addr()?;
