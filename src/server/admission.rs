@@ -3,15 +3,16 @@
 //! Over a limit the server is silent: clients ask again, and an answer would go to whom a forged address names.
 
 use std::{
-    collections::HashMap,
     fmt,
-    hash::{BuildHasher, RandomState},
+    hash::BuildHasher,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::Terms;
+use foldhash::quality::RandomState;
+
+use super::{Map, Terms};
 
 /// Buckets in each of the two rows. An address has one in each row and is over its limit when both are empty, so who
 /// shares one with a flood is served by the other, and no number of forged addresses takes more memory than this.
@@ -34,7 +35,7 @@ pub(super) struct Admission {
     /// What counts now.
     terms: Arc<Terms>,
     /// Transfers of each address; no more entries than there are transfers.
-    clients: HashMap<IpAddr, usize>,
+    clients: Map<IpAddr, usize>,
     requests: Option<Rates>,
     refusals: Bucket,
     strangers: Bucket,
@@ -62,7 +63,7 @@ pub(super) enum Dropped {
 impl Admission {
     pub(super) fn new(terms: Arc<Terms>) -> Self {
         Self {
-            clients: HashMap::new(),
+            clients: Map::default(),
             requests: rates(&terms),
             terms,
             refusals: Bucket::new(REFUSALS),

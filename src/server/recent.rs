@@ -1,11 +1,11 @@
 //! What is remembered of those who have no transfer any more.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
-use super::shard::Key;
+use super::{Map, shard::Key};
 
 /// Long enough for the last packets of a transfer to arrive, and for a client to repeat its last DATA.
 const MEMORY: Duration = Duration::from_secs(10);
@@ -15,7 +15,7 @@ const MOST: usize = 4096;
 /// lost gets it again.
 #[derive(Default)]
 pub(super) struct Recent {
-    ended: HashMap<Key, (Instant, Option<u16>)>,
+    ended: Map<Key, (Instant, Option<u16>)>,
     order: VecDeque<(Instant, Key)>,
     /// When something was last forgotten before its time.
     overflowed: Option<Instant>,

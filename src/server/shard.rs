@@ -4,7 +4,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     rc::{Rc, Weak},
     sync::Arc,
@@ -17,7 +17,7 @@ use smol::LocalExecutor;
 #[cfg(target_os = "linux")]
 use super::fast;
 use super::{
-    Phase, Shared,
+    Map, Phase, Shared,
     admission::{Admission, Dropped, is_client},
     listen::{Listener, Ports},
     plain,
@@ -53,9 +53,9 @@ pub(super) struct Shard {
     pub(super) ports: Vec<Port>,
     listeners: Vec<Listener>,
     pub(super) outboxes: Vec<Outbox>,
-    sessions: RefCell<HashMap<Key, Rc<Session>>>,
+    sessions: RefCell<Map<Key, Rc<Session>>>,
     /// The same sessions by the request that they answer.
-    requests: RefCell<HashMap<Asked, Rc<Session>>>,
+    requests: RefCell<Map<Asked, Rc<Session>>>,
     recent: RefCell<Recent>,
     admission: RefCell<Admission>,
     timers: RefCell<Timers>,
@@ -300,7 +300,7 @@ impl Shard {
     }
 
     fn forget(&self, session: &Session) {
-        fn remove<K: std::hash::Hash + Eq>(map: &RefCell<HashMap<K, Rc<Session>>>, key: &K, session: &Session) -> bool {
+        fn remove<K: std::hash::Hash + Eq>(map: &RefCell<Map<K, Rc<Session>>>, key: &K, session: &Session) -> bool {
             let mut map = map.borrow_mut();
             let is_there = map.get(key).is_some_and(|found| std::ptr::eq(&**found, session));
             if is_there {
