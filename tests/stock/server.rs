@@ -107,7 +107,7 @@ impl Drop for Server {
 }
 
 impl Line {
-    /// `TIME PEER read NAME complete 513 bytes 0.001 s retransmits 0 blksize=1428 tsize=513`
+    /// `TIME PEER read NAME complete 513 bytes 0.001 s 501 KiB/s retransmits 0 from FILE asked tsize=0 granted tsize=513`
     fn parse(line: &str) -> Self {
         let parsed = || {
             let (subject, rest) = line.rsplit_once(" bytes ")?;
@@ -118,7 +118,7 @@ impl Line {
                 name: words.next()?,
                 outcome: words.next()?,
                 bytes: bytes.parse().ok()?,
-                granted: rest.splitn(5, ' ').nth(4).unwrap_or("").to_owned(),
+                granted: rest.rsplit_once(" granted ").map_or("", |(_, granted)| granted).to_owned(),
             })
         };
         parsed().unwrap_or_else(|| panic!("not a line of the log: {line}"))
