@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage},
+use netlink_packet_core::{
+    DecodeError, Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable, Parseable,
 };
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_ROUTE};
 
 use super::client::Mac;
@@ -79,8 +79,7 @@ fn dump() -> io::Result<HashMap<(IpAddr, u32), Mac>> {
     socket.connect(&NetlinkAddr::new(0, 0))?;
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let ask = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(ask));
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(Neighbour::default()));
     message.finalize();
     let mut buffer = vec![0; message.buffer_len()];
     message.serialize(&mut buffer);
@@ -90,18 +89,46 @@ fn dump() -> io::Result<HashMap<(IpAddr, u32), Mac>> {
         let (datagram, _) = socket.recv_from_full()?;
         let mut rest = &datagram[..];
         while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+            let message = NetlinkMessage::<Neighbour>::deserialize(rest)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
             match message.payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(neighbour)) => {
-                    entries.extend(entry(&neighbour));
-                }
+                NetlinkPayload::InnerMessage(Neighbour(neighbour)) => entries.extend(entry(&neighbour)),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 NetlinkPayload::Done(_) => return Ok(entries),
                 _ => {}
             }
             let length = (message.header.length as usize).next_multiple_of(4);
             rest = rest.get(length.max(1)..).unwrap_or_default();
+        }
+    }
+}
+
+/// Asked, it is the whole table (`RTM_GETNEIGH`); answered, an entry. `RouteNetlinkMessage` would do as well, but brings
+/// the parsers of all that the kernel tells of links, routes and queues: 400 KB of program.
+#[derive(Debug, Default)]
+struct Neighbour(NeighbourMessage);
+
+impl NetlinkSerializable for Neighbour {
+    fn message_type(&self) -> u16 {
+        libc::RTM_GETNEIGH
+    }
+
+    fn buffer_len(&self) -> usize {
+        self.0.buffer_len()
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        self.0.emit(buffer);
+    }
+}
+
+impl NetlinkDeserializable for Neighbour {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        match header.message_type {
+            libc::RTM_NEWNEIGH => NeighbourMessage::parse(payload).map(Neighbour),
+            other => Err(format!("message {other} is not of the neighbour table").into()),
         }
     }
 }
