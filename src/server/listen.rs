@@ -117,8 +117,9 @@ fn bind_pool(ip: IpAddr, settings: &Settings) -> Result<Vec<Port>, Error> {
     Ok(free)
 }
 
-fn binding(address: SocketAddr, settings: &Settings, listening: bool) -> Binding {
-    Binding { address, shared: listening && settings.shards > 1, batched: settings.batched }
+fn binding(address: SocketAddr, settings: &Settings, listens: bool) -> Binding {
+    let shared = listens && settings.shards > 1;
+    Binding { address, shared, listens, batched: settings.batched }
 }
 
 /// The system has no such family, or no address of it.

@@ -46,9 +46,13 @@ union Name {
 #[derive(Clone, Copy)]
 struct Control([u8; 64]);
 
-/// Asks for the local address of what is received, and for a receive buffer beyond the system's limit, if allowed.
-pub(super) fn prepare(socket: &impl AsRawFd, v6: bool, buffer: usize) -> io::Result<()> {
+/// Asks for a receive buffer beyond the system's limit, which is not allowed to everybody.
+pub(super) fn enlarge(socket: &impl AsRawFd, buffer: usize) {
     let _ = set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, buffer as c_int);
+}
+
+/// Asks for the local address of what is received.
+pub(super) fn tell_local_address(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
     match v6 {
         false => set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
         true => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),

@@ -56,6 +56,8 @@ pub(crate) struct Binding {
     pub(crate) address: SocketAddr,
     /// Several sockets share the address, one for each shard.
     pub(crate) shared: bool,
+    /// Requests come in by it, of which the interface is of interest.
+    pub(crate) listens: bool,
     /// Use the fast way where there is one.
     pub(crate) batched: bool,
 }
@@ -85,9 +87,9 @@ pub(crate) struct Drops {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Envelope {
     pub(crate) peer: SocketAddr,
-    /// The address of ours to answer from; `None` where the system does not tell.
+    /// The address of ours to answer from; `None` where the system does not tell, or was not asked.
     pub(crate) local: Option<IpAddr>,
-    /// Index of the interface that it came in by; 0 where the system does not tell.
+    /// Index of the interface that it came in by; 0 where the system does not tell, or was not asked.
     pub(crate) interface: u32,
     len: usize,
 }
@@ -107,7 +109,7 @@ pub(crate) struct Inbox {
 
 impl Port {
     pub(crate) fn bind(binding: Binding) -> io::Result<Self> {
-        let Binding { address, shared, batched } = binding;
+        let Binding { address, shared, listens, batched } = binding;
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -119,28 +121,30 @@ impl Port {
         #[cfg(not(unix))]
         let _ = shared;
         socket.bind(&address.into())?;
-        Self::prepare(socket, batched)
+        Self::prepare(socket, listens, batched)
     }
 
     /// Takes a socket that somebody else has bound.
     pub(crate) fn adopt(socket: UdpSocket, batched: bool) -> io::Result<Self> {
-        Self::prepare(socket.into(), batched)
+        Self::prepare(socket.into(), true, batched)
     }
 
-    fn prepare(socket: Socket, batched: bool) -> io::Result<Self> {
+    fn prepare(socket: Socket, listens: bool, batched: bool) -> io::Result<Self> {
         // Both are wishes: a smaller buffer and a missing address are borne.
         let _ = socket.set_recv_buffer_size(BUFFER);
         let _ = socket.set_send_buffer_size(BUFFER);
-        #[cfg(target_os = "linux")]
-        let batched = {
-            let v6 = socket.domain()? == Domain::IPV6;
-            batched && linux::prepare(&socket, v6, BUFFER).is_ok()
-        };
-        #[cfg(not(target_os = "linux"))]
-        let (_, batched) = (batched, false);
         socket.set_nonblocking(true)?;
         let socket = UdpSocket::from(socket);
         let local = socket.local_addr()?;
+        #[cfg(target_os = "linux")]
+        let batched = {
+            linux::enlarge(&socket, BUFFER);
+            // Told with each datagram, which costs: a socket of a single address gets them at no other.
+            let tells = listens || local.ip().is_unspecified();
+            batched && (!tells || linux::tell_local_address(&socket, local.is_ipv6()).is_ok())
+        };
+        #[cfg(not(target_os = "linux"))]
+        let (_, _, batched) = (listens, batched, false);
         Ok(Self {
             socket: Arc::new(socket),
             waiting: OnceCell::new(),

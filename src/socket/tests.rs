@@ -5,7 +5,7 @@ use futures_lite::future::poll_fn;
 use super::*;
 
 fn port(batched: bool, address: &str) -> Port {
-    Port::bind(Binding { address: address.parse().unwrap(), shared: false, batched }).unwrap()
+    Port::bind(Binding { address: address.parse().unwrap(), shared: false, listens: false, batched }).unwrap()
 }
 
 fn receive(port: &Port, inbox: &mut Inbox) {
