@@ -9,11 +9,11 @@ use std::{
     time::Instant,
 };
 
-use futures_lite::future::yield_now;
+use futures_lite::ready;
 
 use crate::{
     packet::Packet,
-    transfer::{Event, Outcome, Progress, Step, Transfer, Want},
+    transfer::{Event, Outcome, Step, Transfer, Want},
 };
 use feed::Feed;
 use mailbox::Mailbox;
@@ -24,55 +24,58 @@ const TURN: usize = 256;
 /// What the driver needs from the shard that it runs on.
 pub(crate) trait Wire {
     /// Puts a packet into the next batch to the peer.
-    fn send(&self, packet: &Packet);
+    fn send(&self, packet: Packet);
     /// Has the mailbox woken at this time, and at no other.
     fn set_deadline(&self, deadline: Instant);
     fn mailbox(&self) -> &Mailbox;
     /// The time of the last batch: good enough for what came with it.
     fn batch_time(&self) -> Instant;
-    /// Told after each step that brought the transfer forward.
-    fn progressed(&self, progress: &Progress);
+    /// Told how many bytes have been transferred, after each step that brought the transfer forward.
+    fn progressed(&self, bytes: u64);
 }
 
 /// Runs the transfer to its end. Returns the outcome and the number of the last ACK that was sent.
+///
+/// One future and no futures in it: an event is handed from the mailbox to the transfer without being stored between.
 pub(crate) async fn run(wire: &impl Wire, transfer: &mut Transfer, feed: &mut Feed<'_>) -> (Outcome, Option<u16>) {
-    let (mut now, mut event, mut last_ack) = (wire.batch_time(), Event::Go, None);
-    let mut turn = 0;
-    loop {
-        event = match transfer.resume(now, event) {
-            Step::Send(packet) => {
-                if let Packet::Ack(number) = packet {
-                    last_ack = Some(number);
-                }
-                wire.send(&packet);
-                Event::Go
-            }
-            Step::Push(chunk) => {
-                feed.push(chunk);
-                Event::Go
-            }
-            Step::Wait(want, deadline) => {
-                wire.progressed(&transfer.progress());
-                wire.set_deadline(deadline);
-                turn += 1;
-                if turn > TURN {
-                    turn = 0;
-                    yield_now().await;
-                }
-                let happened = poll_fn(|cx| {
-                    let happened = poll_event(wire, feed, want, cx);
-                    turn = if happened.is_pending() { 0 } else { turn };
-                    happened
-                });
-                (now, event) = happened.await;
-                continue;
-            }
-            Step::Done(outcome) => {
-                wire.progressed(&transfer.progress());
-                return (outcome, last_ack);
-            }
+    let (mut wanted, mut last_ack) = (None, None);
+    poll_fn(|cx| {
+        let (mut now, mut event) = match wanted {
+            None => (wire.batch_time(), Event::Go),
+            Some(want) => ready!(poll_event(wire, feed, want, cx)),
         };
-    }
+        for turn in 0.. {
+            let want = loop {
+                match transfer.resume(now, event) {
+                    Step::Send(packet) => {
+                        if let Packet::Ack(number) = packet {
+                            last_ack = Some(number);
+                        }
+                        wire.send(packet);
+                    }
+                    Step::Push(chunk) => feed.push(chunk),
+                    Step::Wait(want, deadline) => {
+                        wire.set_deadline(deadline);
+                        break want;
+                    }
+                    Step::Done(outcome) => {
+                        wire.progressed(transfer.progress().bytes);
+                        return Poll::Ready((outcome, last_ack));
+                    }
+                }
+                event = Event::Go;
+            };
+            wire.progressed(transfer.progress().bytes);
+            wanted = Some(want);
+            if turn == TURN {
+                break;
+            }
+            (now, event) = ready!(poll_event(wire, feed, want, cx));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
 }
 
 fn poll_event(wire: &impl Wire, feed: &mut Feed<'_>, want: Want, cx: &mut Context<'_>) -> Poll<(Instant, Event)> {

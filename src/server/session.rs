@@ -236,7 +236,7 @@ impl Line<'_> {
 }
 
 impl Wire for Line<'_> {
-    fn send(&self, packet: &Packet) {
+    fn send(&self, packet: Packet) {
         if self.session.answered.get().is_none() {
             self.session.answered.set(Some(self.shard.now()));
         }
@@ -255,7 +255,7 @@ impl Wire for Line<'_> {
         self.shard.now()
     }
 
-    fn progressed(&self, progress: &Progress) {
-        self.live.set_progress(progress);
+    fn progressed(&self, bytes: u64) {
+        self.live.set_bytes(bytes);
     }
 }

@@ -242,10 +242,10 @@ fn send_all(queue: &mut VecDeque<Outgoing>, mut send: impl FnMut(&mut VecDeque<O
 }
 
 impl Outgoing {
-    pub(crate) fn new(to: SocketAddr, from: Option<IpAddr>, packet: &Packet) -> Self {
+    pub(crate) fn new(to: SocketAddr, from: Option<IpAddr>, packet: Packet) -> Self {
         let (header, payload) = match packet {
-            Packet::Data { block, payload } => (packet::data_header(*block), payload.clone()),
-            Packet::Ack(block) => (packet::ack(*block), Bytes::new()),
+            Packet::Data { block, payload } => (packet::data_header(block), payload),
+            Packet::Ack(block) => (packet::ack(block), Bytes::new()),
             other => {
                 let bytes = Bytes::from(other.encode());
                 ([bytes[0], bytes[1], bytes[2], bytes[3]], bytes.slice(4..))

@@ -20,7 +20,7 @@ fn both_ways_carry_the_same() {
             .map(|block| Packet::Data { block, payload: vec![block as u8; usize::from(block) * 9].into() })
             .chain([Packet::Ack(7), Packet::Data { block: 1, payload: vec![9; 65464].into() }])
             .collect();
-        let mut queue = packets.iter().map(|packet| Outgoing::new(receiver.local(), None, packet)).collect();
+        let mut queue = packets.iter().map(|packet| Outgoing::new(receiver.local(), None, packet.clone())).collect();
         sender.send(&mut queue);
         assert!(queue.is_empty());
         let (mut inbox, mut received) = (Inbox::new(), Vec::new());
@@ -41,12 +41,12 @@ fn a_wildcard_socket_answers_from_the_address_that_was_asked() {
     let (server, client) = (port(true, "0.0.0.0:0"), port(true, "127.0.0.1:0"));
     let asked: IpAddr = Ipv4Addr::new(127, 0, 0, 77).into();
     let mut inbox = Inbox::new();
-    client.send(&mut [Outgoing::new((asked, server.local().port()).into(), None, &Packet::Ack(1))].into());
+    client.send(&mut [Outgoing::new((asked, server.local().port()).into(), None, Packet::Ack(1))].into());
     receive(&server, &mut inbox);
     let (envelope, _) = inbox.datagrams().next().unwrap();
     assert_eq!(envelope.local, Some(asked));
     assert_ne!(envelope.interface, 0);
-    server.send(&mut [Outgoing::new(envelope.peer, envelope.local, &Packet::Ack(1))].into());
+    server.send(&mut [Outgoing::new(envelope.peer, envelope.local, Packet::Ack(1))].into());
     receive(&client, &mut inbox);
     assert_eq!(inbox.datagrams().next().unwrap().0.peer, (asked, server.local().port()).into());
 }
@@ -57,7 +57,7 @@ fn a_datagram_that_cannot_be_sent_does_not_stop_the_others() {
         let (sender, receiver) = (port(batched, "127.0.0.1:0"), port(batched, "127.0.0.1:0"));
         let nowhere = "[::1]:9".parse().unwrap();
         let to = [nowhere, receiver.local(), nowhere, receiver.local()];
-        let mut queue = to.iter().map(|to| Outgoing::new(*to, None, &Packet::Ack(3))).collect();
+        let mut queue = to.iter().map(|to| Outgoing::new(*to, None, Packet::Ack(3))).collect();
         sender.send(&mut queue);
         assert!(queue.is_empty());
         let (mut inbox, mut count) = (Inbox::new(), 0);
@@ -74,7 +74,7 @@ fn data(block: u16, size: usize) -> Packet {
 
 /// Blocks to an address where nobody is, from number 1 on.
 fn blocks(count: u16) -> VecDeque<Outgoing> {
-    (1..=count).map(|block| Outgoing::new("127.0.0.1:9".parse().unwrap(), None, &data(block, 8))).collect()
+    (1..=count).map(|block| Outgoing::new("127.0.0.1:9".parse().unwrap(), None, data(block, 8))).collect()
 }
 
 fn numbers<'a>(queue: impl IntoIterator<Item = &'a Outgoing>) -> Vec<u16> {
@@ -123,7 +123,7 @@ fn windows_of_any_shape_are_cut_as_they_were_made() {
         // Runs of equals, runs with a shorter end, longer ones after shorter ones, nothing but a header.
         let sizes = [8, 8, 8, 100, 1468, 1468, 1468, 99, 0, 0, 0, 512, 511, 512, 1468, 1468, 0, 1, 0, 1468];
         let packets: Vec<Packet> = (1..).zip(sizes.repeat(9)).map(|(block, size)| data(block, size)).collect();
-        let mut queue = packets.iter().map(|packet| Outgoing::new(receiver.local(), None, packet)).collect();
+        let mut queue = packets.iter().map(|packet| Outgoing::new(receiver.local(), None, packet.clone())).collect();
         sender.send(&mut queue);
         assert_eq!(sender.segment.get(), segment, "the loopback cuts everything");
         assert_eq!(receive_all(&receiver, packets.len()), packets, "segment {segment}");
@@ -138,7 +138,7 @@ fn a_run_for_one_peer_ends_where_another_begins() {
     let packets: Vec<Packet> = (1..=60).map(|block| data(block, 512)).collect();
     // 1 to 4 blocks for each in turn.
     let whose = |block: usize| (block * 2 / 5) % 3;
-    let to = |(i, packet)| Outgoing::new(receivers[whose(i)].local(), None, packet);
+    let to = |(i, packet): (usize, &Packet)| Outgoing::new(receivers[whose(i)].local(), None, packet.clone());
     sender.send(&mut packets.iter().enumerate().map(to).collect());
     for (n, receiver) in receivers.iter().enumerate() {
         let expected: Vec<Packet> = (0..60).filter(|&i| whose(i) == n).map(|i| packets[i].clone()).collect();
@@ -190,7 +190,7 @@ mod narrow {
             SockRef::from(&*sender.socket).set_send_buffer_size(1).unwrap();
             let packets: Vec<Packet> = (1..=1000).map(|block| data(block, size)).collect();
             let mut queue: VecDeque<Outgoing> =
-                packets.iter().map(|packet| Outgoing::new(receiver.local(), None, packet)).collect();
+                packets.iter().map(|packet| Outgoing::new(receiver.local(), None, packet.clone())).collect();
             let (mut waits, mut received) = (0, Vec::new());
             while !queue.is_empty() {
                 let before = queue.len();
@@ -218,7 +218,8 @@ mod narrow {
         let (sender, receiver) = (port(true, "127.0.0.1:0"), port(true, "127.0.0.1:0"));
         for size in [8192, 1468, 1248, 512] {
             let packets: Vec<Packet> = (1..=64).map(|block| data(block, size)).collect();
-            let mut queue = packets.iter().map(|packet| Outgoing::new(receiver.local(), None, packet)).collect();
+            let mut queue =
+                packets.iter().map(|packet| Outgoing::new(receiver.local(), None, packet.clone())).collect();
             sender.send(&mut queue);
             assert_eq!(receive_all(&receiver, packets.len()), packets, "{size} bytes");
             let cut = sender.segment.get();

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{Counter, Counters, Record, Snapshot, Unanswered, unanswered::TurnedAway};
-use crate::{options::Direction, socket::Drops, transfer::Progress};
+use crate::{options::Direction, socket::Drops};
 
 /// What a server's shards tell those who want to watch. A transfer takes its lock at its beginning and at its end; in
 /// between it touches two atomics that are its own.
@@ -166,8 +166,8 @@ impl Registered {
         self.live.size.store(size.unwrap_or(u64::MAX), Relaxed);
     }
 
-    pub(crate) fn set_progress(&self, progress: &Progress) {
-        self.live.bytes.store(progress.bytes, Relaxed);
+    pub(crate) fn set_bytes(&self, bytes: u64) {
+        self.live.bytes.store(bytes, Relaxed);
     }
 
     /// It is over: what was running is ended, in one step.

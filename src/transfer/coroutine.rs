@@ -25,8 +25,9 @@ enum State {
 }
 
 impl Co {
-    pub(super) async fn step(&mut self, step: Step) -> Resumed {
-        self.0.yield_(step).await
+    /// To be awaited at once. No `async fn`, which would move the step once more, into its future.
+    pub(super) fn step(&mut self, step: Step) -> impl Future<Output = Resumed> {
+        self.0.yield_(step)
     }
 }
 

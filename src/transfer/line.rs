@@ -1,7 +1,7 @@
 //! What both coroutines share: sending, waiting, counting, and knowing when to give up.
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -34,7 +34,7 @@ pub(super) struct Line {
     unanswered: u32,
     /// Whether this side ends.
     stopped: bool,
-    progress: Rc<Cell<Progress>>,
+    progress: Rc<RefCell<Progress>>,
 }
 
 /// What a wait ended with.
@@ -53,9 +53,9 @@ pub(super) enum Heard {
 
 impl Line {
     /// `serves`: it was the peer who asked.
-    pub(super) fn new(co: Co, now: Instant, timing: Timing, serves: bool, progress: Rc<Cell<Progress>>) -> Self {
+    pub(super) fn new(co: Co, now: Instant, timing: Timing, serves: bool, progress: Rc<RefCell<Progress>>) -> Self {
         let unanswered = if serves { UNANSWERED - 1 } else { u32::MAX };
-        let ceiling = progress.get().agreed.timeout().unwrap_or(timing.timeout);
+        let ceiling = progress.borrow().agreed.timeout().unwrap_or(timing.timeout);
         let rto = Rto::new(ceiling);
         let timing = Timing { patience: timing.patience.min(FOR_EVER), ..timing };
         let (asked_at, progressed_at, once, heard, stopped) = (now, now, true, false, false);
@@ -69,26 +69,31 @@ impl Line {
     }
 
     pub(super) fn agreed(&self) -> Agreed {
-        self.progress.get().agreed
+        self.progress.borrow().agreed
     }
 
-    /// Sends a packet that awaits an answer.
-    pub(super) async fn ask(&mut self, packet: Packet, again: bool) {
+    /// Sends a packet that awaits an answer. As all of its kind, it begins before it is awaited.
+    pub(super) fn ask(&mut self, packet: Packet, again: bool) -> impl Future<Output = ()> {
         self.asked_at = self.now;
         self.once = !again;
-        self.send(packet, again).await;
+        self.send(packet, again)
     }
 
-    pub(super) async fn send(&mut self, packet: Packet, again: bool) {
+    pub(super) fn send(&mut self, packet: Packet, again: bool) -> impl Future<Output = ()> {
         self.count(|progress| {
             progress.sent += 1;
             progress.retransmits += u64::from(again);
         });
-        (self.now, _) = self.co.step(Step::Send(packet)).await;
+        self.step(Step::Send(packet))
     }
 
-    pub(super) async fn push(&mut self, chunk: Bytes) {
-        (self.now, _) = self.co.step(Step::Push(chunk)).await;
+    pub(super) fn push(&mut self, chunk: Bytes) -> impl Future<Output = ()> {
+        self.step(Step::Push(chunk))
+    }
+
+    fn step(&mut self, step: Step) -> impl Future<Output = ()> {
+        let (now, taken) = (&mut self.now, self.co.step(step));
+        async move { (*now, _) = taken.await }
     }
 
     /// Waits for whatever comes first. `asking`: an answer is due, and a retransmit if it does not come.
@@ -195,8 +200,6 @@ impl Line {
     }
 
     fn count(&self, change: impl FnOnce(&mut Progress)) {
-        let mut progress = self.progress.get();
-        change(&mut progress);
-        self.progress.set(progress);
+        change(&mut self.progress.borrow_mut());
     }
 }

@@ -21,7 +21,7 @@ mod sender;
 mod window;
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     fmt,
     rc::Rc,
     time::{Duration, Instant},
@@ -175,7 +175,7 @@ enum Opening {
 /// ```
 pub struct Transfer {
     coroutine: Coroutine,
-    progress: Rc<Cell<Progress>>,
+    progress: Rc<RefCell<Progress>>,
 }
 
 impl Transfer {
@@ -202,7 +202,7 @@ impl Transfer {
     }
 
     fn sender(opening: Opening, agreed: Agreed, timing: Timing) -> Self {
-        let progress = Rc::new(Cell::new(Progress::new(agreed)));
+        let progress = Rc::new(RefCell::new(Progress::new(agreed)));
         let counter = progress.clone();
         let serves = matches!(opening, Opening::Answer(_));
         let coroutine =
@@ -211,7 +211,7 @@ impl Transfer {
     }
 
     fn receiver(opening: Opening, agreed: Agreed, timing: Timing) -> Self {
-        let progress = Rc::new(Cell::new(Progress::new(agreed)));
+        let progress = Rc::new(RefCell::new(Progress::new(agreed)));
         let counter = progress.clone();
         let serves = matches!(opening, Opening::Answer(_));
         let coroutine =
@@ -226,7 +226,7 @@ impl Transfer {
 
     /// What was done so far.
     pub fn progress(&self) -> Progress {
-        self.progress.get()
+        *self.progress.borrow()
     }
 }
 
@@ -277,6 +277,6 @@ impl fmt::Display for Outcome {
 
 impl fmt::Debug for Transfer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transfer").field("progress", &self.progress.get()).finish_non_exhaustive()
+        f.debug_struct("Transfer").field("progress", &self.progress()).finish_non_exhaustive()
     }
 }

@@ -143,7 +143,7 @@ impl Window {
         if blocks > self.high - self.acked {
             return None;
         }
-        let bytes = self.blocks.drain(..blocks as usize).map(|block| block.len()).sum();
+        let bytes = (0..blocks).filter_map(|_| self.blocks.pop_front()).map(|block| block.len()).sum();
         self.acked += blocks;
         self.sent = self.sent.max(self.acked);
         self.cut();
