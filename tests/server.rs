@@ -210,17 +210,19 @@ fn a_range_of_ports() {
         (free == 3).then(|| (range.clone(), Serving::with(Files::default(), |builder| builder.port_range(range))))
     };
     let (range, serving) = (21_000..32_000).step_by(3).find_map(bind).unwrap();
-    let mut used = std::collections::HashSet::new();
-    for _ in 0..40 {
+    for _ in 0..20 {
         let mut peer = Peer::new(serving.addr());
         peer.rrq("10", &[]).expect_data(1, file(10));
         assert!(range.contains(&peer.to.port()), "{}", peer.to);
-        used.insert(peer.to.port());
+        peer.ack(1);
+        let earlier = peer.to;
+        peer.rrq("10", &[]).expect_data(1, file(10));
+        assert!(range.contains(&peer.to.port()), "{}", peer.to);
+        assert_ne!(peer.to, earlier, "the same port twice in succession");
         peer.ack(1);
         peer.rrq("../x", &[]).expect_error(2);
         assert!(range.contains(&peer.to.port()), "{}", peer.to);
     }
-    assert!(used.len() > 1, "always the same port");
 }
 
 #[test]
@@ -247,7 +249,7 @@ fn shards() {
             tids.insert(peer.to);
         }
         assert_eq!(serving.transfers().len(), 40);
-        assert!(tids.len() > 2, "all in one shard");
+        assert!(tids.len() > 1, "all in one shard");
         for peer in &mut peers {
             peer.ack(1);
             peer.expect_data(2, &file(600)[512..]);

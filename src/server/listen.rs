@@ -11,8 +11,8 @@ use crate::{
     socket::{Binding, Port},
 };
 
-/// Sockets of the pool for each address. A transfer gets one of them at random, and its port is its TID; all of them
-/// are polled with each batch, so there are few.
+/// Sockets of the pool for each address. The port of the one that a transfer gets is its TID; all of them are polled with
+/// each batch, so there are few.
 const POOL: usize = 2;
 
 /// The sockets of one shard.

@@ -39,6 +39,10 @@ use crate::{
 /// Who is still heard has not been reset: its request is an old one. Who has been reset asks again.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// Transfers on one port of a pool before the next port gets its share. Together they make larger batches, but all that
+/// they can send at once should fit the receive buffer that Linux grants to everybody (208 KiB).
+const CROWD: usize = 256;
+
 const REPLACED: &str = "replaced by a new request of the same client";
 
 /// What datagrams of a transfer are known by: the socket and the peer.
@@ -280,16 +284,16 @@ impl Shard {
         }
     }
 
-    /// A port for a new transfer: any, or the one that this peer has not had for longest, so that nothing of the
-    /// transfer before can be taken for a part of this one.
+    /// A port for a new transfer: the one that this peer has not had for longest, so that nothing of the transfer before
+    /// can be taken for a part of this one; else the one that fills up.
     fn draw(&self, listener: &Listener, peer: SocketAddr) -> usize {
-        let (pool, any) = (&listener.pool, fastrand::usize(..listener.pool.len()));
         let (sessions, recent) = (self.sessions.borrow(), self.recent.borrow());
+        let (pool, next) = (&listener.pool, sessions.len() / CROWD % listener.pool.len());
         let last_use = |port: &usize| match (*port, peer) {
             key if sessions.contains_key(&key) => Some(self.now()),
             key => recent.ended_at(&key),
         };
-        pool[any..].iter().chain(&pool[..any]).copied().min_by_key(last_use).unwrap_or(pool[any])
+        pool[next..].iter().chain(&pool[..next]).copied().min_by_key(last_use).unwrap_or(pool[next])
     }
 
     /// To this session it is as if its client had left. What is still on its way is no stranger's.
@@ -332,7 +336,7 @@ impl Shard {
         self.tally.strangers.add(recent.is_none().into());
         match (recent, packet) {
             (Some(Some(last_ack)), Packet::Data { block, .. }) if *block == last_ack => {
-                self.send(key.0, Outgoing::new(key.1, from, &Packet::Ack(last_ack)));
+                self.send(key.0, Outgoing::new(key.1, from, Packet::Ack(last_ack)));
             }
             (Some(_), _) => {}
             // In a storm the memory is too small to tell a stranger from a client whose last ACK comes late.
@@ -370,7 +374,7 @@ impl Shard {
 
     fn refuse(&self, key: Key, from: Option<IpAddr>, refusal: &Refusal) {
         if let Some(error) = refusal.packet() {
-            self.send(key.0, Outgoing::new(key.1, from, &error));
+            self.send(key.0, Outgoing::new(key.1, from, error));
         }
     }
 
