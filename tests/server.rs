@@ -216,7 +216,7 @@ fn a_range_of_ports() {
         assert!(range.contains(&peer.to.port()), "{}", peer.to);
         peer.ack(1);
         let earlier = peer.to;
-        peer.rrq("10", &[]).expect_data(1, file(10));
+        peer.rrq("11", &[]).expect_data(1, file(11));
         assert!(range.contains(&peer.to.port()), "{}", peer.to);
         assert_ne!(peer.to, earlier, "the same port twice in succession");
         peer.ack(1);

@@ -2,13 +2,14 @@
 //!
 //! With one client it makes three system calls a block: wait, receive, send. With many, the tasks of all transfers that
 //! a batch woke run before anything is sent, so these three serve them all. What goes on in other threads (smol's
-//! reactor, a pool that reads files, a download) wakes its task, and the executor rings the bell.
+//! reactor, a pool that reads files, a download) wakes its task, which rings the bell.
 
-use std::{future::pending, io::ErrorKind, pin::pin, rc::Rc, task::Context};
+use std::{io::ErrorKind, rc::Rc};
 
-use smol::LocalExecutor;
-
-use super::shard::{Next, Shard};
+use super::{
+    shard::{Next, Shard},
+    tasks::Tasks,
+};
 use crate::{
     error::Error,
     socket::{
@@ -20,16 +21,13 @@ use crate::{
 /// Batches received from one port before the transfers get their turn.
 const BATCHES: usize = 4;
 
-pub(super) fn run(shard: &Rc<Shard>, executor: &LocalExecutor<'static>, mut reactor: Reactor) -> Result<(), Error> {
-    let waker = reactor.waker();
-    shard.shared.tell_of_phases(&waker);
-    *shard.waker.borrow_mut() = Some(waker.clone());
-    let mut cx = Context::from_waker(&waker);
-    let mut tasks = pin!(executor.run(pending::<()>()));
+pub(super) fn run(shard: &Rc<Shard>, tasks: &Tasks, mut reactor: Reactor) -> Result<(), Error> {
+    shard.shared.tell_of_phases(&reactor.waker());
+    tasks.ring(reactor.waker());
     let (mut inbox, mut last_call, mut ready) = (Inbox::new(), None, Vec::new());
     loop {
         if reactor.was_rung() {
-            let _ = tasks.as_mut().poll(&mut cx);
+            tasks.run();
             flush(shard, &reactor)?;
         }
         match shard.next(&mut last_call) {
@@ -38,7 +36,7 @@ pub(super) fn run(shard: &Rc<Shard>, executor: &LocalExecutor<'static>, mut reac
             Next::SayGoodbye => {
                 shard.say_goodbye();
                 for _ in 0..100 {
-                    let _ = tasks.as_mut().poll(&mut cx);
+                    tasks.run();
                     shard.flush();
                     if shard.is_idle() {
                         break;

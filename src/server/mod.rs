@@ -11,6 +11,7 @@ mod pulse;
 mod recent;
 mod session;
 mod shard;
+mod tasks;
 mod terms;
 
 use std::{

@@ -1,7 +1,6 @@
 //! The loop of a shard on smol's reactor, for every system.
 //!
-//! The loop is a task among the tasks of the transfers. After a batch it yields once, so that every transfer that the
-//! batch woke has run when it goes on, and all that they have to send goes out together.
+//! After a batch every transfer that it woke has its turn, and all that they have to send goes out together.
 
 use std::{
     future::{Future, poll_fn},
@@ -12,32 +11,30 @@ use std::{
     time::Instant,
 };
 
-use futures_lite::future::yield_now;
-use smol::{LocalExecutor, Timer};
+use smol::Timer;
 
 use super::{
     Phase,
     shard::{Next, Shard},
+    tasks::Tasks,
 };
 use crate::{error::Error, socket::Inbox};
 
-pub(super) fn run(shard: Rc<Shard>, executor: &LocalExecutor<'static>) -> Result<(), Error> {
-    // A task, and not the root future: to wake that costs ten times as much, because it looks at the reactor.
-    let pump = executor.spawn(pump(shard));
-    smol::block_on(executor.run(pump))
+pub(super) fn run(shard: &Rc<Shard>, tasks: &Tasks) -> Result<(), Error> {
+    smol::block_on(pump(shard, tasks))
 }
 
-async fn pump(shard: Rc<Shard>) -> Result<(), Error> {
+async fn pump(shard: &Rc<Shard>, tasks: &Tasks) -> Result<(), Error> {
     let (mut inbox, mut alarm, mut last_call) = (Inbox::new(), Alarm::default(), None);
     poll_fn(|cx| {
         shard.shared.tell_of_phases(cx.waker());
-        *shard.waker.borrow_mut() = Some(cx.waker().clone());
+        tasks.ring(cx.waker().clone());
         Poll::Ready(())
     })
     .await;
     loop {
-        poll_fn(|cx| poll_work(&shard, cx, &mut inbox, &mut alarm, last_call)).await?;
-        yield_now().await;
+        poll_fn(|cx| poll_work(shard, tasks, cx, &mut inbox, &mut alarm, last_call)).await?;
+        tasks.run();
         shard.flush();
         match shard.next(&mut last_call) {
             Next::Serve => {}
@@ -45,7 +42,7 @@ async fn pump(shard: Rc<Shard>) -> Result<(), Error> {
             Next::SayGoodbye => {
                 shard.say_goodbye();
                 for _ in 0..100 {
-                    yield_now().await;
+                    tasks.run();
                     shard.flush();
                     if shard.is_idle() {
                         break;
@@ -60,6 +57,7 @@ async fn pump(shard: Rc<Shard>) -> Result<(), Error> {
 /// Ready when a transfer may have something to do, or has something to send.
 fn poll_work(
     shard: &Rc<Shard>,
+    tasks: &Tasks,
     cx: &mut Context<'_>,
     inbox: &mut Inbox,
     alarm: &mut Alarm,
@@ -72,7 +70,7 @@ fn poll_work(
     };
     // The listeners, which come first, are asked last: a client may end one transfer and begin the next within one
     // batch, and its last ACK was sent before its request.
-    work |= shard.is_asked();
+    work |= shard.is_asked() || tasks.are_woken();
     for (i, port) in shard.ports.iter().enumerate().rev() {
         if let Poll::Ready(received) = port.poll_receive(cx, inbox) {
             received?;

@@ -14,6 +14,7 @@ use std::{
 use super::{
     Terms,
     shard::{Key, Shard},
+    tasks::Place,
 };
 use crate::{
     driver::{
@@ -65,7 +66,7 @@ struct End {
 }
 
 impl Session {
-    pub(super) async fn run(self: Rc<Self>, shard: Rc<Shard>) {
+    pub(super) async fn run(self: Rc<Self>, shard: Rc<Shard>, _place: Place) {
         let started = SystemTime::now();
         let filename = String::from_utf8_lossy(&self.request.filename).into_owned();
         let request = Request::new(self.key.1, self.local, self.request.clone());

@@ -8,11 +8,8 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::{Rc, Weak},
     sync::Arc,
-    task::Waker,
     time::{Duration, Instant},
 };
-
-use smol::LocalExecutor;
 
 #[cfg(target_os = "linux")]
 use super::fast;
@@ -24,6 +21,7 @@ use super::{
     pulse::Beat,
     recent::Recent,
     session::{Asked, Session},
+    tasks::Tasks,
 };
 #[cfg(target_os = "linux")]
 use crate::socket::epoll::Reactor;
@@ -52,8 +50,8 @@ pub(super) struct Shard {
     pub(super) shared: Arc<Shared>,
     tally: Arc<Tally>,
     beat: Beat,
-    /// Not owned: its tasks own the shard.
-    executor: Weak<LocalExecutor<'static>>,
+    /// Not owned: they own the shard.
+    tasks: Weak<Tasks>,
     pub(super) ports: Vec<Port>,
     listeners: Vec<Listener>,
     pub(super) outboxes: Vec<Outbox>,
@@ -65,21 +63,19 @@ pub(super) struct Shard {
     timers: RefCell<Timers>,
     mtus: RefCell<Mtus>,
     now: Cell<Instant>,
-    /// Wakes the loop for a transfer that no batch woke.
-    pub(super) waker: RefCell<Option<Waker>>,
 }
 
 impl Shard {
     /// Serves on this thread until the server is stopped.
     pub(super) fn run(ports: Ports, shared: Arc<Shared>) -> Result<(), Error> {
         let Ports { ports, listeners } = ports;
-        let executor = Rc::new(LocalExecutor::new());
+        let tasks = Rc::new(Tasks::default());
         let shard = Rc::new(Self {
             admission: Admission::new(shared.current.terms()).into(),
             tally: shared.registry.tally(),
             beat: shared.pulse.join(),
             shared,
-            executor: Rc::downgrade(&executor),
+            tasks: Rc::downgrade(&tasks),
             outboxes: ports.iter().map(|_| Outbox::default()).collect(),
             ports,
             listeners,
@@ -89,16 +85,15 @@ impl Shard {
             timers: RefCell::default(),
             mtus: RefCell::default(),
             now: Cell::new(Instant::now()),
-            waker: RefCell::default(),
         });
         #[cfg(target_os = "linux")]
         if shard.shared.current.terms().settings.batched {
             match Reactor::new(&shard.ports) {
-                Ok(reactor) => return fast::run(&shard, &executor, reactor),
+                Ok(reactor) => return fast::run(&shard, &tasks, reactor),
                 Err(error) => log::debug!("waiting the plain way: {error}"),
             }
         }
-        plain::run(shard, &executor)
+        plain::run(&shard, &tasks)
     }
 
     /// Where to go on from here, now that a batch is done.
@@ -236,8 +231,8 @@ impl Shard {
         self.admission.borrow_mut().began(envelope.peer.ip());
         self.sessions.borrow_mut().insert(key, session.clone());
         self.requests.borrow_mut().insert(asked, session.clone());
-        if let Some(executor) = self.executor.upgrade() {
-            executor.spawn(session.run(self.clone())).detach();
+        if let Some(tasks) = self.tasks.upgrade() {
+            tasks.spawn(|place| session.run(self.clone(), place));
         }
     }
 
@@ -393,8 +388,8 @@ impl Shard {
     }
 
     pub(super) fn wake(&self) {
-        if let Some(waker) = &*self.waker.borrow() {
-            waker.wake_by_ref();
+        if let Some(tasks) = self.tasks.upgrade() {
+            tasks.wake();
         }
     }
 

@@ -1,0 +1,206 @@
+//! The tasks of a shard: one for each transfer.
+//!
+//! smol's `LocalExecutor` is made of the same `async-task`. Its queue is made for many threads that take from it at once,
+//! which nobody does here, and that was an eighth of what a block costs outside of the kernel.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    mem,
+    rc::{Rc, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::Waker,
+};
+
+use async_task::{Runnable, Task};
+use slab::Slab;
+
+/// Cancels them when it is dropped.
+#[derive(Default)]
+pub(super) struct Tasks {
+    queue: Arc<Queue>,
+    /// Those that are not over.
+    all: RefCell<Slab<Task<()>>>,
+    /// The queue's memory, while it is not needed there.
+    spare: RefCell<Vec<Runnable>>,
+}
+
+/// A task's place among all. It is over when this is dropped.
+pub(super) struct Place {
+    key: usize,
+    tasks: Weak<Tasks>,
+}
+
+/// Tasks that were woken, by whomever.
+#[derive(Default)]
+struct Queue {
+    woken: Mutex<Vec<Runnable>>,
+    /// The loop that runs them.
+    bell: OnceLock<Waker>,
+}
+
+impl Tasks {
+    /// Wakes this when there is something to run. To be called once, before anything else.
+    pub(super) fn ring(&self, bell: Waker) {
+        let _ = self.queue.bell.set(bell);
+    }
+
+    /// The future owns its place here. (One around it that gives the place back would hold it twice: that is how `async`
+    /// blocks are laid out.)
+    pub(super) fn spawn<F: Future<Output = ()> + 'static>(self: &Rc<Self>, future: impl FnOnce(Place) -> F) {
+        let key = self.all.borrow().vacant_key();
+        let future = future(Place { key, tasks: Rc::downgrade(self) });
+        let queue = self.queue.clone();
+        // A panic ends its task and nothing else: it goes to whoever holds the handle, which nobody awaits.
+        let builder = async_task::Builder::new().propagate_panic(true);
+        let (runnable, task) = builder.spawn_local(|()| future, move |runnable| queue.push(runnable));
+        self.all.borrow_mut().insert(task);
+        runnable.schedule();
+    }
+
+    /// Runs all that were woken, once.
+    pub(super) fn run(&self) {
+        let mut turn = mem::replace(&mut *self.queue.lock(), self.spare.take());
+        for runnable in turn.drain(..) {
+            runnable.run();
+        }
+        self.spare.replace(turn);
+    }
+
+    /// Whether there is something to run.
+    pub(super) fn are_woken(&self) -> bool {
+        !self.queue.lock().is_empty()
+    }
+
+    /// Has the loop take its turn.
+    pub(super) fn wake(&self) {
+        self.queue.ring();
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        // Each is woken once more, and dropped where it would have been run.
+        self.all.take().clear();
+        while self.are_woken() {
+            drop(mem::take(&mut *self.queue.lock()));
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(task) = self.tasks.upgrade().and_then(|tasks| tasks.all.borrow_mut().try_remove(self.key)) {
+            task.detach();
+        }
+    }
+}
+
+impl Queue {
+    fn push(&self, runnable: Runnable) {
+        let mut woken = self.lock();
+        woken.push(runnable);
+        // Who pushed the first has rung.
+        if woken.len() == 1 {
+            drop(woken);
+            self.ring();
+        }
+    }
+
+    fn ring(&self) {
+        if let Some(bell) = self.bell.get() {
+            bell.wake_by_ref();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Runnable>> {
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        sync::atomic::{AtomicUsize, Ordering::SeqCst},
+        task::Wake,
+        thread,
+    };
+
+    use futures_lite::future::{pending, yield_now};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Bell(AtomicUsize);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn tasks() -> (Rc<Tasks>, Arc<Bell>) {
+        let (tasks, bell) = (Rc::new(Tasks::default()), Arc::new(Bell::default()));
+        tasks.ring(bell.clone().into());
+        (tasks, bell)
+    }
+
+    #[test]
+    fn each_has_one_turn_and_the_bell_rings_once_for_all() {
+        let ((tasks, bell), turns) = (tasks(), Rc::new(Cell::new(0)));
+        for _ in 0..10 {
+            let turns = turns.clone();
+            tasks.spawn(|place| async move {
+                for _ in 0..3 {
+                    turns.set(turns.get() + 1);
+                    yield_now().await;
+                }
+                drop(place);
+            });
+        }
+        for turn in 1..=4 {
+            assert_eq!(bell.0.load(SeqCst), turn);
+            tasks.run();
+            assert_eq!(turns.get(), 10 * turn.min(3));
+        }
+        assert!(tasks.all.borrow().is_empty());
+        assert_eq!(bell.0.load(SeqCst), 4, "nothing is left to run");
+    }
+
+    #[test]
+    fn another_thread_may_wake_one() {
+        let ((tasks, bell), done) = (tasks(), Rc::new(Cell::new(false)));
+        // What ends when this is run.
+        let (elsewhere, over) = async_task::spawn(async {}, drop);
+        let told = done.clone();
+        tasks.spawn(|_| async move {
+            over.await;
+            told.set(true);
+        });
+        tasks.run();
+        let rung = bell.0.load(SeqCst);
+        thread::spawn(|| elsewhere.run()).join().unwrap();
+        assert_eq!(bell.0.load(SeqCst), rung + 1);
+        tasks.run();
+        assert!(done.get());
+    }
+
+    #[test]
+    fn what_waits_is_dropped_with_them() {
+        let ((tasks, _), alive) = (tasks(), Rc::new(()));
+        for started in [true, false] {
+            let alive = alive.clone();
+            tasks.spawn(|_| async move {
+                pending::<()>().await;
+                drop(alive);
+            });
+            if started {
+                tasks.run();
+            }
+        }
+        assert_eq!(Rc::strong_count(&alive), 3);
+        drop(tasks);
+        assert_eq!(Rc::strong_count(&alive), 1);
+    }
+}
