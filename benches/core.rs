@@ -42,7 +42,7 @@ mod wire {
 
     #[divan::bench]
     fn decode_rrq(bencher: Bencher) {
-        let bytes = Packet::Rrq(request()).encode();
+        let bytes = Packet::Rrq(request().into()).encode();
         bencher.bench(|| Packet::decode(black_box(&bytes)).unwrap());
     }
 

@@ -25,12 +25,14 @@ const ERROR: u16 = 5;
 const OACK: u16 = 6;
 
 /// One TFTP packet.
+///
+/// The rare ones with much in them are boxed: a packet is handed on by value for each block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
     /// Read request: the peer wants a file.
-    Rrq(Request),
+    Rrq(Box<Request>),
     /// Write request: the peer has a file.
-    Wrq(Request),
+    Wrq(Box<Request>),
     /// One block of the file.
     Data {
         /// Block number as it stands on the wire; it rolls over.
@@ -102,8 +104,8 @@ impl Packet {
     pub fn decode(datagram: &[u8]) -> Result<Self, Malformed> {
         let (opcode, body) = split_u16(datagram)?;
         match opcode {
-            RRQ => Ok(Self::Rrq(Request::decode(body)?)),
-            WRQ => Ok(Self::Wrq(Request::decode(body)?)),
+            RRQ => Ok(Self::Rrq(Request::decode(body)?.into())),
+            WRQ => Ok(Self::Wrq(Request::decode(body)?.into())),
             DATA => {
                 let (block, payload) = split_u16(body)?;
                 let payload = Bytes::copy_from_slice(payload);
@@ -304,7 +306,7 @@ mod tests {
 
     fn rrq(bytes: &[u8]) -> Result<Request, Malformed> {
         match Packet::decode(&[&[0, 1], bytes].concat())? {
-            Packet::Rrq(request) => Ok(request),
+            Packet::Rrq(request) => Ok(*request),
             other => panic!("{other:?}"),
         }
     }
@@ -317,8 +319,8 @@ mod tests {
             options: [("blksize", "1408"), ("tsize", "0")].into_iter().collect(),
         };
         for packet in [
-            Packet::Rrq(request.clone()),
-            Packet::Wrq(request),
+            Packet::Rrq(request.clone().into()),
+            Packet::Wrq(request.into()),
             Packet::Data { block: 65535, payload: Bytes::from_static(b"bytes") },
             Packet::Ack(0),
             Packet::Error { code: ErrorCode::FILE_NOT_FOUND, message: "file not found".into() },

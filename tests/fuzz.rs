@@ -66,8 +66,8 @@ fn random_packet(random: &mut fastrand::Rng) -> Packet {
     let request =
         |random: &mut _| Request { filename: b"f".to_vec(), mode: Mode::Octet, options: random_options(random) };
     match random.u8(..10) {
-        0 => Packet::Rrq(request(random)),
-        1 => Packet::Wrq(request(random)),
+        0 => Packet::Rrq(request(random).into()),
+        1 => Packet::Wrq(request(random).into()),
         2 => Packet::Oack(random_options(random)),
         3 if random.u8(..8) == 0 => Packet::Error { code: ErrorCode(number), message: "no".into() },
         4..=6 => {
@@ -301,7 +301,7 @@ fn a_peer_that_babbles_is_not_alive_and_is_not_answered_more_than_it_says() {
                 other => other,
             })
             .collect();
-        let request = if reads { Packet::Rrq(request) } else { Packet::Wrq(request) };
+        let request = if reads { Packet::Rrq(request.into()) } else { Packet::Wrq(request.into()) };
         let mut babbler = Babbler { request, says, at: None, every: ms(10) };
         let mut server = Server::new(Source::of(&[7; 9000]), None, Timing::default());
         let (mut up, mut down) = (Wire::new(Weather::fine(ms(5)), seed), Wire::new(Weather::fine(ms(5)), seed));

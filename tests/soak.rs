@@ -199,10 +199,10 @@ impl Client {
         self.send(self.server, &packet);
     }
 
-    fn request(&mut self, name: &str, windowsize: u16) -> packet::Request {
+    fn request(&mut self, name: &str, windowsize: u16) -> Box<packet::Request> {
         let windowsize = windowsize.to_string();
         let options = [("blksize", "1024"), ("windowsize", &windowsize), ("tsize", "0")].into_iter();
-        packet::Request { filename: name.into(), mode: Mode::Octet, options: options.collect() }
+        Box::new(packet::Request { filename: name.into(), mode: Mode::Octet, options: options.collect() })
     }
 
     fn send(&self, to: SocketAddr, packet: &Packet) {

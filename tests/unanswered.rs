@@ -21,8 +21,8 @@ fn sent_unasked(request: &Request, direction: Direction) -> (usize, usize) {
     let mut server = Server::new(source, Some(1 << 20), Timing::default());
     let mut now = Instant::now();
     let packet = match direction {
-        Direction::Read => Packet::Rrq(request.clone()),
-        Direction::Write => Packet::Wrq(request.clone()),
+        Direction::Read => Packet::Rrq(request.clone().into()),
+        Direction::Write => Packet::Wrq(request.clone().into()),
     };
     let mut sent = server.hear(now, packet);
     let begin = now;
@@ -43,7 +43,7 @@ fn request(options: Options) -> Request {
 #[test]
 fn a_request_without_options_brings_three_small_blocks() {
     let request = request(Options::new());
-    let asked = Packet::Rrq(request.clone()).encode().len() + HEADERS;
+    let asked = Packet::Rrq(request.clone().into()).encode().len() + HEADERS;
     assert_eq!((asked, sent_unasked(&request, Direction::Read)), (38, (3, 3 * 544)));
     assert_eq!(sent_unasked(&request, Direction::Write), (3, 3 * 32));
 }
@@ -52,7 +52,7 @@ fn a_request_without_options_brings_three_small_blocks() {
 fn a_request_with_options_brings_no_block_at_all() {
     for text in ["blksize=65464 windowsize=64", "windowsize=65535", "tsize=0", "rollover=0", "timeout=255 blksize=8"] {
         let request = request(options(text));
-        let asked = Packet::Rrq(request.clone()).encode().len() + HEADERS;
+        let asked = Packet::Rrq(request.clone().into()).encode().len() + HEADERS;
         for direction in [Direction::Read, Direction::Write] {
             let (packets, bytes) = sent_unasked(&request, direction);
             assert!(packets == 3 && bytes <= 3 * asked, "{text}: {bytes} bytes for {asked}");

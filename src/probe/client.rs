@@ -89,7 +89,7 @@ impl BootClient {
             received: 0,
             acked: 0,
             gap_told: None,
-            last: Packet::Rrq(request),
+            last: Packet::Rrq(request.into()),
             wake_at: None,
             queue: None,
             timeouts: 0,

@@ -186,7 +186,7 @@ mod tests {
         let mut judge = Judge::default();
         let options_asked = options(asked);
         let request = Request { filename: b"x".to_vec(), mode: Mode::Octet, options: options_asked };
-        judge.sent(&Packet::Rrq(request));
+        judge.sent(&Packet::Rrq(request.into()));
         judge.received(&Packet::Oack(options(granted)), false);
         judge.warnings(0).iter().map(ToString::to_string).collect()
     }

@@ -174,7 +174,7 @@ impl Shard {
         listener: &Listener,
         envelope: Envelope,
         direction: Direction,
-        request: packet::Request,
+        request: Box<packet::Request>,
     ) {
         self.tally.requests.add(1);
         let terms = self.shared.current.terms();
@@ -185,7 +185,7 @@ impl Shard {
         let asked = (listener.port, envelope.peer, envelope.local);
         let earlier = self.requests.borrow().get(&asked).cloned();
         if let Some(earlier) = earlier {
-            if earlier.direction == direction && *earlier.request == request {
+            if earlier.direction == direction && *earlier.request == *request {
                 let is_old = match earlier.heard.get() {
                     None => {
                         earlier.mailbox.post_repeat();

@@ -14,7 +14,7 @@ pub(super) async fn offer(line: &mut Line, oack: Options) -> Result<(), Outcome>
 
 /// The client of a WRQ asks and takes what the server grants.
 pub(super) async fn request_write(line: &mut Line, request: Request) -> Result<(), Outcome> {
-    let answer = exchange(line, Packet::Wrq(request.clone()), |packet| match packet {
+    let answer = exchange(line, Packet::Wrq(request.clone().into()), |packet| match packet {
         Packet::Ack(0) => Some(None),
         Packet::Oack(oack) => Some(Some(oack)),
         _ => None,
@@ -27,7 +27,7 @@ pub(super) async fn request_write(line: &mut Line, request: Request) -> Result<(
 
 /// The client of an RRQ asks and takes what the server grants; without options the first DATA is the answer.
 pub(super) async fn request_read(line: &mut Line, request: Request) -> Result<Option<Packet>, Outcome> {
-    let answer = exchange(line, Packet::Rrq(request.clone()), |packet| match packet {
+    let answer = exchange(line, Packet::Rrq(request.clone().into()), |packet| match packet {
         Packet::Oack(_) | Packet::Data { block: 1, .. } => Some(packet),
         _ => None,
     });

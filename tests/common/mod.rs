@@ -233,9 +233,9 @@ pub fn doomed_socket() -> UdpSocket {
     std::iter::repeat_with(next).find_map(bind).unwrap()
 }
 
-pub fn request(name: &str, options: &[(&str, &str)]) -> packet::Request {
+pub fn request(name: &str, options: &[(&str, &str)]) -> Box<packet::Request> {
     let options: Options = options.iter().copied().collect();
-    packet::Request { filename: name.into(), mode: Mode::Octet, options }
+    Box::new(packet::Request { filename: name.into(), mode: Mode::Octet, options })
 }
 
 /// A file whose bytes tell where they stand.

@@ -39,8 +39,8 @@ impl Script {
         Self::new(Packet::Wrq, options, mode, Source::default(), None)
     }
 
-    fn new(kind: fn(Request) -> Packet, text: &str, mode: Mode, source: Source, size: Option<u64>) -> Self {
-        let request = kind(Request { filename: b"file".to_vec(), mode, options: options(text) });
+    fn new(kind: fn(Box<Request>) -> Packet, text: &str, mode: Mode, source: Source, size: Option<u64>) -> Self {
+        let request = kind(Request { filename: b"file".to_vec(), mode, options: options(text) }.into());
         let server = Server::new(source, size, Timing::default());
         Self { server, now: Instant::now(), request, heard: Vec::new() }
     }
