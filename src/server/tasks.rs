@@ -83,7 +83,9 @@ impl Drop for Tasks {
         // Each is woken once more, and dropped where it would have been run.
         self.all.take().clear();
         while self.are_woken() {
-            drop(mem::take(&mut *self.queue.lock()));
+            // Not under the lock: what is dropped may wake others.
+            let woken = mem::take(&mut *self.queue.lock());
+            drop(woken);
         }
     }
 }
