@@ -120,10 +120,11 @@ impl Refusal {
         Self::new(ErrorCode::NOT_DEFINED, "the server is stopping")
     }
 
-    /// Adds what the operator should know. It is logged, never sent.
+    /// Adds what the operator should know. It is logged, never sent. Control characters are escaped: a client's name or an
+    /// upstream's text in it makes no second line of a log.
     #[must_use]
     pub fn because(mut self, detail: impl fmt::Display) -> Self {
-        self.detail = Some(detail.to_string().into());
+        self.detail = Some(printable(&detail.to_string()).into());
         self
     }
 
@@ -146,6 +147,18 @@ impl Refusal {
     pub fn packet(&self) -> Option<Packet> {
         (!self.silent).then(|| Packet::Error { code: self.code, message: self.message.into() })
     }
+}
+
+/// On one line, and nothing that a terminal obeys.
+pub(crate) fn printable(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char.is_control() {
+            true => line.extend(char.escape_debug()),
+            false => line.push(char),
+        }
+    }
+    line
 }
 
 /// Two refusals are equal if the peer sees the same.
