@@ -213,7 +213,8 @@ fn a_panic_in_a_destructor_ends_its_transfer_and_nothing_else() {
             peer.expect_data(3, []);
             peer.ack(3);
         }
-        assert_eq!(serving.record().path, "when dropped");
+        let record = serving.record();
+        assert_eq!((record.path.as_str(), record.bytes), ("when dropped", if round == 1 { 0 } else { 1024 }));
         common::eventually("it is not running", || serving.transfers().is_empty());
         assert_serves(&serving);
     }
@@ -222,10 +223,12 @@ fn a_panic_in_a_destructor_ends_its_transfer_and_nothing_else() {
 #[test]
 fn a_panic_in_the_hook_ends_nothing() {
     quietly();
+    let (sender, told) = std::sync::mpsc::channel();
     let server = tuffet::Server::builder()
         .listen("127.0.0.1:0".parse().unwrap())
         .handler(read(async |_: Request| "text"))
         .on_end(|_| panic!("on purpose"))
+        .on_end(move |record| sender.send(record.outcome.clone()).unwrap())
         .bind()
         .unwrap();
     let (handle, addr) = (server.handle(), server.addrs()[0]);
@@ -233,6 +236,9 @@ fn a_panic_in_the_hook_ends_nothing() {
     for _ in 0..3 {
         smol::block_on(Client::new(addr).get("x", async |data| data.collect(10).await.map(drop))).unwrap();
     }
+    let told: Vec<_> = (0..3).map(|_| told.recv().unwrap()).collect();
+    assert_eq!(told, [const { Outcome::Complete }; 3], "the hook after it");
+    common::eventually("they are counted", || handle.counters().reads.complete == 3);
     handle.stop();
     thread.join().unwrap().unwrap();
 }

@@ -23,12 +23,16 @@ fn serve() -> (Serving, Shown, SocketAddr) {
     let status = Status::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = status.addr();
     let files = read(async |request: Request| match request.path() {
+        "wordy" => Err(Refusal::not_found().because("no such name\n".repeat(10_000))),
         "secret" => Err(Refusal::denied().because("</script>")),
         path if size(&request) > 0 => Ok(Source::from(file(size(&request))).with_origin(format!("made up: {path}"))),
         _ => Err(Refusal::not_found()),
     });
     let serving = Serving::with(files, |builder| {
-        status.watch(builder).counter(&Counter::new("greetings", "Machines that were greeted."))
+        let greetings = Counter::new("greetings", "Machines that were greeted.");
+        // Neither the same again nor a name that is taken does any harm.
+        let more = [greetings.clone(), Counter::new("greetings", "More of them."), Counter::new("requests", "Mine.")];
+        more.iter().fold(status.watch(builder), |builder, counter| builder.counter(counter))
     });
     let shown = status.describe("a \"test\"").serve(serving.handle.clone()).unwrap();
     (serving, shown, addr)
@@ -224,4 +228,12 @@ fn an_address_that_is_taken_is_an_error() {
     let status = Status::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let error = Status::bind(status.addr()).unwrap_err();
     assert!(error.to_string().contains(&status.addr().to_string()), "{error}");
+}
+
+#[test]
+fn what_a_client_can_lengthen_is_cut() {
+    let (serving, _shown, addr) = serve();
+    assert!(!get(&serving, "wordy"));
+    let reason = transfers(addr, 0)["recent"][0]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.starts_with("file not found (no such name\\nno such name") && reason.len() < 200, "{reason}");
 }

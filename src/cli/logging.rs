@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -47,7 +48,9 @@ impl Log for AboveBars {
 
     fn log(&self, record: &Record) {
         if self.logger.matches(record) {
-            self.bars.suspend(|| self.logger.log(record));
+            let above = catch_unwind(AssertUnwindSafe(|| self.bars.suspend(|| self.logger.log(record))));
+            // The bars panic where their terminal has gone. A line may come twice then, and none is lost.
+            above.unwrap_or_else(|_| self.logger.log(record));
         }
     }
 

@@ -280,7 +280,7 @@ fn announce(server: &Server, served: &str, args: &Serve) {
     if args.log_format.log_format != Format::Text {
         info!("serving {served}");
     } else if !args.output.quiet {
-        eprint!("{}", banner(server.addrs(), served, args));
+        _ = write!(io::stderr(), "{}", banner(server.addrs(), served, args));
     }
 }
 

@@ -2,7 +2,13 @@
 //!
 //! Without one, nothing here does anything.
 
-use std::{env, io, net::UdpSocket, thread, time::Duration};
+use std::{
+    env, io,
+    net::UdpSocket,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
 
 use listenfd::ListenFd;
 use log::{debug, warn};
@@ -15,6 +21,9 @@ use super::bars::BinaryBytes;
 const INTERVAL: Duration = Duration::from_secs(5);
 /// What it takes to leave after the drain.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// From then on, that is what is shown of the state.
+static STOPPING: AtomicBool = AtomicBool::new(false);
 
 /// The sockets that were handed over. To be called before there are threads, and once.
 pub fn sockets() -> super::Result<Vec<UdpSocket>> {
@@ -49,6 +58,7 @@ pub fn reload(work: impl FnOnce()) {
 
 /// No more requests; the transfers that run may take this time.
 pub fn stopping(running: usize, drain: Duration) {
+    STOPPING.store(true, Relaxed);
     let time = u32::try_from((drain + GOODBYE).as_micros()).unwrap_or(u32::MAX);
     let status = format!("stopping when {running} transfers have ended");
     say(&[NotifyState::Stopping, NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(time)]);
@@ -74,7 +84,7 @@ pub fn watch(server: Handle) -> io::Result<()> {
                 }
             }
             let status = status(&server.counters());
-            if status != last {
+            if status != last && !STOPPING.load(Relaxed) {
                 words.push(NotifyState::Status(&status));
             }
             say(&words);

@@ -35,7 +35,7 @@ impl StatusArgs {
 pub fn serve(status: Option<Status>, handle: Handle, served: &str) -> Result<Option<Serving>> {
     let Some(status) = status else { return Ok(None) };
     info!("status at http://{}/", status.addr());
-    if !status.addr().ip().is_loopback() {
+    if !status.addr().ip().to_canonical().is_loopback() {
         warn!("whoever can reach it can read the names of files and the addresses of machines");
     }
     Ok(Some(status.describe(served).serve(handle)?))

@@ -193,8 +193,8 @@ impl Handle {
         self.0.registry.snapshots()
     }
 
-    /// Clients that were not answered, because of a limit or because the server stops: the last 32 of them, the last one
-    /// first.
+    /// Clients that were not answered, because of a limit, because they are not admitted or because the server stops: the
+    /// last 32 of them, the last one first.
     pub fn unanswered(&self) -> Vec<Unanswered> {
         self.0.registry.unanswered()
     }

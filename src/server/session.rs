@@ -111,7 +111,8 @@ impl Session {
             origin: end.origin,
             direction: self.direction,
             outcome: end.outcome,
-            bytes: end.progress.bytes,
+            // Of a transfer whose source panicked when it was dropped, they are counted already, and no more is known.
+            bytes: end.progress.bytes.max(live.bytes()),
             size: live.size(),
             started,
             duration: self.began.elapsed(),
@@ -130,7 +131,8 @@ impl Session {
             log::info!("{}: {hint}", record.peer);
         }
         for hook in &shard.shared.on_end {
-            hook(&record);
+            // One that panics has been logged, and keeps neither the others nor the counters from the record.
+            let _ = caught_now(|| hook(&record));
         }
         live.end(&record);
     }

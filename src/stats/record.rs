@@ -25,7 +25,7 @@ use crate::{hint::Hint, options::Direction, packet::Options, transfer::Outcome};
 /// ```
 ///
 /// `time` is when the request came. `code` and `reason` are those of the ERROR that ended it, whoever sent it, with
-/// what only the operator is told in brackets.
+/// what only the operator is told in brackets; a transfer that was `stopped` has none.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Record {

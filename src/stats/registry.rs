@@ -130,7 +130,9 @@ impl Registry {
             tally.add_to(&mut counters);
         }
         counters.dropped = self.dropped();
-        counters.own = self.own.iter().map(|counter| (counter.name(), counter.value())).collect();
+        for counter in &self.own {
+            *counters.own.entry(counter.name()).or_default() += counter.value();
+        }
         counters
     }
 }
@@ -164,6 +166,10 @@ impl Registered {
 
     pub(crate) fn set_size(&self, size: Option<u64>) {
         self.live.size.store(size.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.live.bytes.load(Relaxed)
     }
 
     pub(crate) fn set_bytes(&self, bytes: u64) {

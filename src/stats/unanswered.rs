@@ -10,7 +10,7 @@ use std::{
 /// Addresses that are remembered.
 const MOST: usize = 32;
 
-/// A client that was not answered, because of a limit or because the server stops.
+/// A client that was not answered: because of a limit, because it is not admitted, or because the server stops.
 ///
 /// Serialized (feature `serde`): `{"client": "10.0.0.7", "reason": "too many transfers", "requests": 3, "last": 0.5}`,
 /// where `last` is in seconds ago.
@@ -36,21 +36,17 @@ impl TurnedAway {
     pub(super) fn insert(&self, client: IpAddr, reason: &'static str, now: Instant) {
         let Ok(mut all) = self.0.try_lock() else { return };
         let client = client.to_canonical();
-        if let Some(found) = all.iter_mut().find(|found| found.client == client) {
-            (found.reason, found.requests, found.last) = (reason, found.requests + 1, now);
-            return;
-        }
+        let known = all.iter().position(|found| found.client == client).and_then(|at| all.remove(at));
         if all.len() == MOST {
             all.pop_front();
         }
-        all.push_back(Unanswered { client, reason, requests: 1, last: now });
+        let requests = known.map_or(0, |known| known.requests) + 1;
+        all.push_back(Unanswered { client, reason, requests, last: now });
     }
 
     /// Those who were turned away last come first.
     pub(super) fn all(&self) -> Vec<Unanswered> {
-        let mut all: Vec<_> = self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-        all.sort_by_key(|one| std::cmp::Reverse(one.last));
-        all
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 }
 
@@ -71,5 +67,10 @@ mod tests {
         assert_eq!(all.len(), MOST);
         assert_eq!((all[0].client, all[0].reason, all[0].requests), (70_u32.to_be_bytes().into(), "b", 2));
         assert_eq!(all[1].client, IpAddr::from(99_u32.to_be_bytes()));
+        for n in 0..MOST as u32 - 1 {
+            turned_away.insert(n.to_be_bytes().into(), "c", start + Duration::from_secs(2000));
+        }
+        let last = turned_away.all().pop().unwrap();
+        assert_eq!((last.client, last.requests), (70_u32.to_be_bytes().into(), 2), "who comes again counts as new");
     }
 }

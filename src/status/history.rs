@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{packet::Options, stats::Record};
+use crate::{error::Refusal, packet::Options, stats::Record, transfer::Outcome};
 
 /// A room of machines.
 const MACHINES: usize = 128;
@@ -80,10 +80,14 @@ fn json(record: &Record) -> String {
         return json;
     }
     let cut = |text: &str| text.chars().take(64).chain(['…']).collect::<String>();
+    let shorten = |refusal: Refusal| match refusal.detail().map(cut) {
+        Some(detail) => refusal.because(detail),
+        None => refusal,
+    };
     let outcome = match record.outcome.clone() {
-        crate::transfer::Outcome::Aborted { code, message } => {
-            crate::transfer::Outcome::Aborted { code, message: cut(&message) }
-        }
+        Outcome::Aborted { code, message } => Outcome::Aborted { code, message: cut(&message) },
+        Outcome::Refused(refusal) => Outcome::Refused(shorten(refusal)),
+        Outcome::Failed(refusal) => Outcome::Failed(shorten(refusal)),
         other => other,
     };
     let short = Record {

@@ -5,7 +5,10 @@ use std::time::SystemTime;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, Result, TextEncoder};
 
 use super::Seen;
-use crate::{Handle, stats::Record};
+use crate::{
+    Handle,
+    stats::{Counter, Record},
+};
 
 /// From a small file on the spot to an image over a slow link, in seconds.
 const DURATIONS: &[f64] = &[0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0];
@@ -101,9 +104,12 @@ pub(super) fn text(handle: &Handle, seen: &Seen) -> Result<String> {
     ] {
         page.counter(name, help, &[], &[(&[], value)])?;
     }
-    for counter in handle.own_counters() {
-        let name = format!("tuffet_{}_total", counter.name());
-        page.counter(&name, counter.help(), &[], &[(&[], counters.own[counter.name()])])?;
+    for (name, value) in &counters.own {
+        let help = handle.own_counters().iter().find(|own| own.name() == *name).map_or("", Counter::help);
+        // A name that Prometheus does not take, or that the server has itself, must not hide all the rest.
+        if let Err(error) = page.counter(&format!("tuffet_{name}_total"), help, &[], &[(&[], *value)]) {
+            log::debug!("status: no metric for the counter {name}: {error}");
+        }
     }
     page.0.register(Box::new(seen.histograms.duration.clone()))?;
     page.0.register(Box::new(seen.histograms.rate.clone()))?;

@@ -120,7 +120,7 @@ impl Status {
     /// [`Error::Io`] if the thread cannot be started, or the socket cannot be waited for.
     pub fn serve(self, handle: Handle) -> Result<Serving, Error> {
         let listener = Async::new(self.listener)?;
-        let site = Site::new(handle, self.served, self.seen, self.addr.ip().is_loopback());
+        let site = Site::new(handle, self.served, self.seen, self.addr.ip().to_canonical().is_loopback());
         let (over, is_over) = channel::bounded(1);
         let serve = move || {
             smol::block_on(smol::future::or(serve::serve(listener, site), async {

@@ -260,7 +260,7 @@ function verdict(records, busy) {
   const last = records.findLast((record) => record.outcome !== "probe");
   if (!last) return ["", "has only asked for sizes"];
   const kind = colour(last);
-  if (kind === "good") return ["good", "has got " + last.path];
+  if (kind === "good") return ["good", (last.direction === "read" ? "has got " : "has sent ") + last.path];
   return [kind, WORDS[last.outcome] + ": " + last.path + (reason(last) ? ", " + reason(last) : "")];
 }
 
@@ -408,6 +408,8 @@ function show(answer) {
   if (answer.server.started !== state.started) {
     // Another server than before: it remembers other things.
     state.machines.forEach(forget);
+    state.rows.forEach((it) => it.item.remove());
+    state.rows.clear();
     [state.started, state.last, state.total] = [answer.server.started, null, []];
   }
   [state.next, state.now] = [answer.next, answer.now];
