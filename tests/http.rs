@@ -230,6 +230,10 @@ fn redirects() {
     let refusal = open(&http, "loop").unwrap_err();
     assert_eq!(refusal, Refusal::upstream());
     assert!(refusal.detail().unwrap().contains("more than 5 redirects"), "{refusal}");
+    for _ in 0..5 {
+        assert_eq!(fetch(&http, "loop"), Err(Refusal::upstream()));
+    }
+    assert_eq!(fetch(&http, "near").unwrap(), b"here", "who leads nowhere for one file is not dead for others");
 
     let http = http.redirects(0);
     assert_eq!(fetch(&http, "near"), Err(Refusal::upstream()));

@@ -33,7 +33,7 @@ mod versions;
 /// # Uploads
 /// There are none unless [`uploads`](Self::uploads) allows them. The bytes go to a file without a name; when all are
 /// there and safe on the disk it gets its name in one step, and then the last block is acknowledged. If the transfer
-/// fails, or the server is killed, nothing is left. Where the file system has no such files (Linux has them on all but
+/// fails before that step, or the server is killed, nothing of the file is left; a directory that was made for it stays. Where the file system has no such files (Linux has them on all but
 /// FAT, NFS and a few others) it is a hidden one, `.tuffet-*`, that is removed if the transfer fails, cannot be read or
 /// written by its own name, and is left behind by a server that is killed. What is new has mode 0644, less the umask.
 ///

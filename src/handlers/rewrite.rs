@@ -90,6 +90,11 @@ impl Handler for Rewrite {
         self.handler.limit(request, direction, limits);
         if let Ok(verdict) = self.rules.decide(request, direction, self.mac(request)) {
             verdict.limit(limits);
+            for candidate in verdict.candidates() {
+                if let Some(source) = candidate.source() {
+                    source.limit(candidate.request(), direction, limits);
+                }
+            }
         }
     }
 

@@ -47,6 +47,11 @@ pub(super) trait Upstream: Sized + Send + Sync + 'static {
     /// The next bytes; `None` at the end.
     fn chunk(&self, body: &mut Self::Body) -> impl Future<Output = Result<Option<Bytes>, Refusal>> + Send;
 
+    /// Whether the upstream is told who asks, so that what goes wrong may go wrong for this one alone.
+    fn is_personal(_ask: &Self::Ask) -> bool {
+        false
+    }
+
     /// Whether a file that has this validator is the one that had the other.
     fn is_same(known: &Self::Validator, now: &Self::Validator) -> bool;
 }

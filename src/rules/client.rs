@@ -38,7 +38,9 @@ impl FromStr for Clients {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let network = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| ip.to_canonical().into()));
-        network.map(Self::Network).or_else(|_| text.parse().map(Self::Card)).map_err(
+        // Clients are compared by their IPv4 addresses: a network of mapped ones would be of nobody.
+        let network = network.ok().filter(|network: &IpNet| network.addr().to_canonical() == network.addr());
+        network.map(Self::Network).ok_or(()).or_else(|()| text.parse().map(Self::Card)).map_err(
             |_| "not a network, an address or the beginning of a MAC address, such as 10.0.0.0/8, ::1 or 52:54:00",
         )
     }

@@ -273,6 +273,21 @@ fn misses_are_remembered_for_a_while() {
 }
 
 #[test]
+fn names_that_clients_make_up_do_not_push_a_file_out() {
+    let files = Files::new(10_000);
+    let http = http(&files.url());
+    fetch(&http, "x").unwrap();
+    thread::sleep(Duration::from_millis(1100));
+    let misses = 1100;
+    files.fail((0..misses).map(|_| Fault::Status("404 Not Found")));
+    for n in 0..misses {
+        assert_eq!(fetch(&http, &format!("pxelinux.cfg/{n}")), Err(Refusal::not_found()));
+    }
+    assert!(fetch(&http, "x").unwrap() == files.content());
+    assert_eq!((files.requests(), files.served()), (misses + 2, 10_000), "it was asked about and not fetched");
+}
+
+#[test]
 fn a_dead_upstream_is_left_alone() {
     let files = Files::new(10);
     files.fail([Fault::Status("503 Service Unavailable"); 3]);

@@ -76,6 +76,7 @@ impl Upstream {
                 let (serve, stream) = (serve.clone(), stream.unwrap());
                 // What this side could write is then about what the other side took.
                 socket2::SockRef::from(&stream).set_send_buffer_size(64 << 10).unwrap();
+                stream.set_nodelay(true).unwrap();
                 thread::spawn(move || serve(stream));
             }
         });

@@ -23,17 +23,26 @@ pub(super) fn keep(dir: &Dir, name: &OsStr, most: usize, replace: impl Fn() -> i
     let mut numbers = numbers(dir, name)?;
     let next = numbers.last().map_or(1, |last| last.saturating_add(1));
     let kept = version(name, next);
+    let mut is_renamed = false;
     match dir.hard_link(name, dir, &kept) {
         Ok(()) => numbers.push(next),
         // There is nothing to be replaced.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // Another server keeps versions here.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
         // No hard links here, or none to a file of another user.
         Err(_) => {
             dir.rename(name, dir, &kept)?;
             numbers.push(next);
+            is_renamed = true;
         }
     }
-    replace()?;
+    if let Err(error) = replace() {
+        if is_renamed {
+            dir.rename(&kept, dir, name)?;
+        }
+        return Err(error);
+    }
     for old in &numbers[..numbers.len().saturating_sub(most)] {
         if let Err(error) = dir.remove_file(version(name, *old)) {
             log::warn!("cannot remove an old version of {}: {error}", name.display());
@@ -73,7 +82,19 @@ fn split(version: &[u8]) -> Option<(&[u8], u64)> {
 
 #[cfg(test)]
 mod tests {
+    use cap_std::ambient_authority;
+
     use super::*;
+
+    #[test]
+    fn what_could_not_be_replaced_is_as_it_was() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = Dir::open_ambient_dir(temporary.path(), ambient_authority()).unwrap();
+        dir.write("a", "old").unwrap();
+        let failing = || Err(io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(keep(&dir, OsStr::new("a"), 2, failing).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(dir.read_to_string("a").unwrap(), "old");
+    }
 
     #[test]
     fn names_of_versions() {

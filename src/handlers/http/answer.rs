@@ -36,7 +36,11 @@ pub(super) fn end_of_part(response: &Response, position: u64, size: Option<u64>)
     let (range, total) = range.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let end = last.parse::<u64>().ok()?.checked_add(1)?;
-    let is_of_file = size.is_none() || total == "*" || total.parse().ok() == size;
+    // Of a file of unknown size only the whole rest will do: where a part ends, the file would seem to.
+    let is_of_file = match size {
+        Some(size) => (total == "*" || total.parse() == Ok(size)) && end <= size,
+        None => total == "*" || total.parse() == Ok(end),
+    };
     (first.parse() == Ok(position) && end > position && is_of_file).then_some(end)
 }
 

@@ -6,7 +6,8 @@ use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap, VARY};
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Sharing {
-    /// `private`, `no-store`, or different for those who ask differently.
+    /// `private`, `no-store`, or different for those who ask differently: as it is for us, who have one way to ask but for
+    /// what tells the upstream of the client.
     pub(super) forbidden: bool,
     /// `public`: for all, even if the upstream was told who asked.
     pub(super) public: bool,
@@ -15,9 +16,10 @@ pub(super) struct Sharing {
 }
 
 impl Sharing {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let mut sharing =
-            Self { forbidden: values(headers, VARY.as_str()).any(|field| field == "*"), ..Self::default() };
+    /// `asked`: what the upstream was told of the client.
+    pub(super) fn of(headers: &HeaderMap, asked: &HeaderMap) -> Self {
+        let differs = |field: &str| field == "*" || asked.contains_key(field);
+        let mut sharing = Self { forbidden: values(headers, VARY.as_str()).any(differs), ..Self::default() };
         let (mut max_age, mut shared_max_age, mut no_cache) = (None, None, false);
         for directive in values(headers, CACHE_CONTROL.as_str()) {
             let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
@@ -49,7 +51,8 @@ mod tests {
 
     fn sharing(headers: &[(&'static str, &str)]) -> Sharing {
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        Sharing::of(&headers.collect())
+        let asked = [("x-tftp-ip".parse().unwrap(), "10.0.0.7".parse().unwrap())];
+        Sharing::of(&headers.collect(), &asked.into_iter().collect())
     }
 
     #[test]
@@ -59,6 +62,7 @@ mod tests {
             assert!(sharing(&[(name, value)]).forbidden, "{name}: {value}");
         }
         assert!(!sharing(&[("vary", "Accept-Encoding")]).forbidden);
+        assert!(sharing(&[("vary", "Accept-Encoding, X-TFTP-IP"), ("cache-control", "public")]).forbidden);
         assert!(sharing(&[("cache-control", "Public, max-age=60")]).public);
     }
 

@@ -67,6 +67,8 @@ impl Upstream {
         match self.base.authorize(request).send().await {
             Ok(response) if answer::is_outage(response.status()) => Err(Failure::Outage(status(&response))),
             Ok(response) => Ok(response),
+            // It has answered, and leads nowhere: that says nothing of other files.
+            Err(error) if error.is_redirect() || error.is_builder() => Err(Failure::Final(failed(error))),
             Err(error) => Err(Failure::Outage(failed(error))),
         }
     }
@@ -79,7 +81,7 @@ impl shared::Upstream for Upstream {
 
     async fn open(&self, ask: &Ask, known: Option<&Validator>) -> Result<Answer<Self>, Failure> {
         let response = self.get(ask, known.map_or_else(HeaderMap::new, Validator::if_changed)).await?;
-        let sharing = Sharing::of(response.headers());
+        let sharing = Sharing::of(response.headers(), &ask.headers);
         if response.status() == StatusCode::NOT_MODIFIED && known.is_some() {
             return Ok(Answer::Unchanged(sharing.fresh));
         }
@@ -123,6 +125,10 @@ impl shared::Upstream for Upstream {
             code if answer::is_passing(code) => Err(Failure::Passing(status(&response))),
             code => Err(Failure::Final(Refusal::upstream().because(format_args!("the file is gone, answered {code}")))),
         }
+    }
+
+    fn is_personal(ask: &Ask) -> bool {
+        !ask.headers.is_empty()
     }
 
     async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>, Refusal> {

@@ -70,7 +70,7 @@ impl<U: Upstream> Gateway<U> {
         let answer = self.origin.open(&ask, known.map(|object| object.validator())).await;
         match (turn, answer) {
             (Some(turn), Ok(answer)) => self.answered(turn, ask, answer),
-            (Some(turn), Err(refusal)) => self.failed(turn, refusal),
+            (Some(turn), Err(refusal)) => self.failed(turn, U::is_personal(&ask), refusal),
             (None, Ok(Answer::File(facts, body))) => Ok(self.stream(ask, facts, body)),
             (None, Ok(Answer::Refused { refusal, .. })) => Err(located(&ask, refusal)),
             (None, Ok(Answer::Unchanged(_))) => Err(located(&ask, unasked())),
@@ -117,13 +117,15 @@ impl<U: Upstream> Gateway<U> {
     }
 
     /// No answer, or one that is no answer.
-    fn failed(&self, turn: Turn<U>, refusal: Refusal) -> Result<Source, Refusal> {
+    fn failed(&self, turn: Turn<U>, is_personal: bool, refusal: Refusal) -> Result<Source, Refusal> {
         match turn.stale.clone().filter(|_| self.rules.stale_if_error) {
             Some(object) => {
                 log::warn!("{}; what was had before is served", refusal.detail().unwrap_or_default());
                 turn.found(Known::Object(object.clone()), SAME_TIME);
                 Ok(shared(object.reader()))
             }
+            // Who waits asks for itself.
+            None if is_personal => Err(refusal),
             None => {
                 turn.refused(refusal.clone());
                 Err(refusal)

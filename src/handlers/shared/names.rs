@@ -13,6 +13,8 @@ use crate::Refusal;
 
 /// Names beyond this many push out those that nobody uses.
 const MOST: usize = 1024;
+/// Fresh for longer than this is fresh for this long: some ten years can be added to any time.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 pub(super) struct Names<U: Upstream>(Mutex<HashMap<String, Arc<Name<U>>>>);
 
@@ -52,14 +54,15 @@ impl<U: Upstream> Names<U> {
             return name.clone();
         }
         if names.len() >= MOST {
-            // What nobody reads is an object with no other owner, in a name with no other owner.
             let now = Instant::now();
-            names.retain(|_, name| Arc::strong_count(name) > 1 || name.is_fresh(now));
-            let unused = names.iter().find(|(_, name)| Arc::strong_count(name) == 1).map(|(name, _)| name.clone());
-            if names.len() >= MOST
-                && let Some(name) = unused
-            {
-                names.remove(&name);
+            names.retain(|_, name| Arc::strong_count(name) > 1 || name.is_fresh(now) || name.owners() > 0);
+        }
+        if names.len() >= MOST {
+            // Clients make up names, so what is known to be missing goes before a file, and a file that is read stays.
+            let unused = names.iter().filter(|(_, name)| Arc::strong_count(name) == 1);
+            let unread = unused.map(|(text, name)| (name.owners(), text)).filter(|(owners, _)| *owners <= 1);
+            if let Some(text) = unread.min().map(|(_, text)| text.clone()) {
+                names.remove(&text);
             }
         }
         names.entry(name.to_owned()).or_default().clone()
@@ -106,6 +109,14 @@ impl<U: Upstream> Name<U> {
         self.state().is_fresh(now)
     }
 
+    /// Of the file that has this name: this name, and those who read it. 0 if there is no file.
+    fn owners(&self) -> usize {
+        match &self.state().known {
+            Some(Known::Object(object)) => Arc::strong_count(object),
+            _ => 0,
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State<U>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,7 +143,7 @@ impl<U: Upstream> Turn<U> {
     /// Tells all who wait.
     pub(super) fn found(self, known: Known<U>, fresh: Duration) {
         let mut state = self.name.state();
-        state.until = Instant::now().checked_add(fresh);
+        state.until = Instant::now().checked_add(fresh.min(LONGEST));
         state.known = Some(known);
     }
 
