@@ -5,11 +5,11 @@ use std::process::Command;
 
 const STUBS: &str = r#"
 uci() { printf '%s\n' "tuffet.$s=serve" "tuffet.$s.enabled='1'" "tuffet.$s.source='/srv'" "tuffet.$s.max_upload='64M'" \
-    "tuffet.$s.single_port='1'"; }
+    "tuffet.$s.single_port='1'" "tuffet.$s.allow='10.0.0.0/8' '::1'"; }
 config_load() { :; }
 config_foreach() { for s in boot other; do "$1" "$s"; done; }
 config_get_bool() { [ "$2" = boot ] && enabled=1 || enabled=0; }
-config_get() { case "$3" in max_upload) value=64M ;; single_port) value=1 ;; esac; }
+config_get() { case "$3" in max_upload) value=64M ;; single_port) value=1 ;; allow) value="10.0.0.0/8 ::1" ;; esac; }
 config_list_foreach() { case "$2" in source) "$3" /srv; "$3" memory: ;; listen) "$3" :6969 ;; esac; }
 for f in open_instance close_instance set_param append_param add_reload_trigger; do
     eval "procd_$f() { echo $f \"\$@\"; }"
@@ -31,6 +31,7 @@ append_param command memory:
 set_param env HOME=/tmp
 append_param env TUFFET_MAX_UPLOAD=64M
 append_param env TUFFET_SINGLE_PORT=1
+append_param env TUFFET_ALLOW=10.0.0.0/8,::1
 set_param stderr 1
 set_param respawn
 set_param term_timeout 15
