@@ -294,6 +294,16 @@ impl Line {
                 continue;
             }
             let Ok(packet) = Packet::decode(&self.buffer[..len]) else { continue };
+            // A late packet for somebody who had this port before is no answer.
+            let answers = match &packet {
+                Packet::Oack(_) | Packet::Error { .. } => true,
+                Packet::Data { block, .. } => *block == 1,
+                Packet::Ack(block) => *block == 0,
+                Packet::Rrq(_) | Packet::Wrq(_) => false,
+            };
+            if !self.answered.get() && !answers {
+                continue;
+            }
             if !self.answered.replace(true) {
                 self.peer.set(from);
                 if let Packet::Oack(oack) = &packet {

@@ -41,6 +41,12 @@ fn help_and_version() {
 }
 
 #[test]
+fn what_only_directories_can_do() {
+    let said = failure(&["serve", "memory:", "--upload-names", "*.cfg"]);
+    assert!(said.contains("--upload-names, --upload-per-client and --keep-versions are for directories"), "{said}");
+}
+
+#[test]
 fn a_wrong_command_line_is_2() {
     for args in [
         &[][..],

@@ -40,7 +40,10 @@ fn admits(allow: &[IpNet], deny: &[IpNet], client: IpAddr) -> bool {
 
 fn network(text: &str) -> Result<IpNet, &'static str> {
     let one = || text.parse().map(|ip: IpAddr| ip.to_canonical().into());
-    text.parse().or_else(|_| one()).map_err(|_| "not a network or an address, such as 10.0.0.0/8 or ::1")
+    let network = text.parse().or_else(|_| one()).ok();
+    // Clients are compared by their IPv4 addresses: a network of mapped ones would be of nobody.
+    let network = network.filter(|network: &IpNet| network.addr().to_canonical() == network.addr());
+    network.ok_or("not a network or an address, such as 10.0.0.0/8 or ::1")
 }
 
 #[cfg(test)]
@@ -66,5 +69,6 @@ mod tests {
             assert_eq!(access.admits(client.parse().unwrap()), expected, "{access:?} {client}");
         }
         assert!(network("10.0.0.0/33").is_err() && network("host").is_err());
+        assert!(network("::ffff:10.0.0.0/104").is_err(), "it would be of nobody");
     }
 }

@@ -50,7 +50,8 @@ fn open(path: &Path) -> io::Result<(Reader, Option<u64>)> {
     if found.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    Ok((Box::new(file), found.is_file().then_some(found.len())))
+    // The files of /proc have a size of 0, and bytes all the same.
+    Ok((Box::new(file), Some(found.len()).filter(|&size| size > 0 && found.is_file())))
 }
 
 fn chunks(reader: Reader, path: PathBuf, bar: ProgressBar) -> Source {

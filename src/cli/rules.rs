@@ -43,7 +43,6 @@ impl Names {
     }
 
     /// Where their files are, as far as a URL says which web server it is.
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
     pub fn sources(&self) -> impl Iterator<Item = Source> {
         let urls = |planned: &Planned| planned.targets.clone().into_iter().filter(|target| is_url(target));
         self.all().flat_map(move |planned| planned.root.clone().into_iter().chain(urls(planned).map(Source::Url)))

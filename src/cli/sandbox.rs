@@ -74,10 +74,29 @@ impl Plan {
             is_off: args.sandbox.no_sandbox,
             landlock: !args.sandbox.no_landlock,
             directories: directories.collect(),
-            readable: reread(args).iter().map(|file| landlock::directory_of(file).into()).chain(tokens()).collect(),
+            readable: reread(args)
+                .into_iter()
+                .chain(tokens())
+                .map(|file| landlock::directory_of(&file).into())
+                .chain(roots(args, &sources))
+                .collect(),
             logs: args.log_file.iter().cloned().collect(),
             connects: connects(sources.iter().filter_map(url)),
         }
+    }
+
+    /// What another plan needs and this one has not, for people.
+    #[cfg(feature = "config")]
+    pub fn lacks(&self, other: &Self) -> Vec<String> {
+        if self.is_off || !self.landlock {
+            return Vec::new();
+        }
+        let directories = other.directories.iter().filter(|needed| !self.directories.contains(needed));
+        let ports = other.connects.iter().filter(|port| !self.connects.contains(port));
+        directories
+            .map(|(path, _)| path.display().to_string())
+            .chain(ports.map(|port| format!("TCP port {port}")))
+            .collect()
     }
 }
 
@@ -94,6 +113,28 @@ fn reread(args: &Serve) -> Vec<PathBuf> {
 
 #[cfg(not(feature = "config"))]
 fn reread(_: &Serve) -> Vec<PathBuf> {
+    Vec::new()
+}
+
+/// Where systems have the certificates that they trust: they are read again when a reload brings another web server.
+#[cfg(feature = "config")]
+fn roots(args: &Serve, sources: &[Source]) -> Vec<PathBuf> {
+    const ROOTS: [&str; 5] = [
+        "/etc/ssl",
+        "/etc/pki",
+        "/etc/ca-certificates",
+        "/usr/share/ca-certificates",
+        "/usr/local/share/ca-certificates",
+    ];
+    if args.config.config.is_none() || !sources.iter().any(|source| url(source).is_some()) {
+        return Vec::new();
+    }
+    let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
+    named.map(PathBuf::from).chain(ROOTS.map(PathBuf::from)).collect()
+}
+
+#[cfg(not(feature = "config"))]
+fn roots(_: &Serve, _: &[Source]) -> Vec<PathBuf> {
     Vec::new()
 }
 
@@ -144,7 +185,8 @@ fn check_access(plan: &Plan, identity: &Identity) -> Result<()> {
     for (path, kind) in &plan.directories {
         let Ok(directory) = fs::metadata(path) else { continue };
         let (path, name) = (path.display(), identity);
-        if !identity.may(&directory, user::SEARCH) {
+        // Who stays who he is has opened it already: an access list may allow what the mode does not.
+        if !identity.may(&directory, user::SEARCH) && *identity != Identity::current()? {
             return Err(format!(
                 "cannot serve {path} as user {name}: chmod o+rx it, or name another user: --user root"
             )

@@ -46,11 +46,12 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     #[cfg(feature = "status")]
     let (status, builder) = args.status.watch(builder)?;
     let server = builder.bind().map_err(|error| explain(&error, args))?;
+    // It reads the file, which may be root's.
+    #[cfg(feature = "config")]
+    let mut config = super::config::Reload::new(args, opened, server.handle());
     // When all is bound and opened, and before there is a second thread.
     #[cfg(all(feature = "sandbox", target_os = "linux"))]
     super::sandbox::enter(&super::sandbox::Plan::new(args))?;
-    #[cfg(feature = "config")]
-    let mut config = super::config::Reload::new(args, opened, server.handle());
     let reload = move || {
         log_file.iter().for_each(|log_file| log_file.reopen());
         #[cfg(feature = "config")]
@@ -82,14 +83,18 @@ pub fn handler(args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
 
 /// What is served, each by itself.
 pub fn sources(args: &Serve, opened: &Opened) -> Result<Vec<Box<dyn Handler>>> {
-    if args.upload && args.sources.iter().all(|source| matches!(source, Source::Url(_))) {
+    let is = |kind: fn(&Source) -> bool| all_sources(args).iter().any(kind);
+    if args.upload && !is(|source| !matches!(source, Source::Url(_))) {
         return Err("--upload needs a directory, a bucket or memory: for the files; name one too".into());
+    }
+    if args.uploads.are_of_directories() && is(|source| matches!(source, Source::Bucket(_) | Source::Memory)) {
+        let options = "--upload-names, --upload-per-client and --keep-versions";
+        return Err(format!("{options} are for directories alone; leave them, or the bucket or memory:, out").into());
     }
     args.sources.iter().map(|source| opened.source(source, args)).collect()
 }
 
 /// Whatever files may come from.
-#[cfg(all(feature = "sandbox", target_os = "linux"))]
 pub fn all_sources(args: &Serve) -> Vec<Source> {
     let sources = args.sources.iter().cloned();
     #[cfg(feature = "rules")]
@@ -97,24 +102,26 @@ pub fn all_sources(args: &Serve) -> Vec<Source> {
     sources.collect()
 }
 
-/// Sources that outlive a reload if they are wanted after it as well: the files in memory, the caches of web servers.
+/// What outlives a reload: the files in memory, and the caches of web servers that are wanted after it as well.
 #[derive(Default)]
 pub struct Opened {
+    memory: Memory,
     before: HashMap<String, Arc<dyn Handler>>,
     now: RefCell<HashMap<String, Arc<dyn Handler>>>,
 }
 
 impl Opened {
     pub fn source(&self, source: &Source, args: &Serve) -> Result<Box<dyn Handler>> {
+        // With the certificates as they are now: those of the same name may be others.
         #[cfg(feature = "http")]
-        let web = &args.web;
+        let web = (&args.web, args.web.ca.as_ref().and_then(|ca| std::fs::read_to_string(ca).ok()));
         #[cfg(not(feature = "http"))]
         let web = ();
         let (key, open): (_, &dyn Fn() -> Result<Box<dyn Handler>>) = match source {
             Source::Directory(path) => return directory(path, args),
             Source::Url(url) => (format!("{url} {web:?}"), &|| http(url, args)),
             Source::Bucket(url) => (format!("{url} {web:?} {} {}", args.upload, args.overwrite), &|| bucket(url, args)),
-            Source::Memory => ("memory:".into(), &|| Ok(Box::new(Memory::new().overwrite(args.overwrite)))),
+            Source::Memory => return Ok(Box::new(self.memory.clone().overwrite(args.overwrite))),
         };
         let known = self.before.get(&key).or(self.now.borrow().get(&key)).cloned();
         let handler = known.map_or_else(|| open().map(Arc::from), Ok)?;
@@ -125,7 +132,7 @@ impl Opened {
     /// For a reload: what is open now may be used again.
     #[cfg(feature = "config")]
     pub fn again(&self) -> Self {
-        Self { before: self.now.borrow().clone(), now: RefCell::default() }
+        Self { memory: self.memory.clone(), before: self.now.borrow().clone(), now: RefCell::default() }
     }
 }
 

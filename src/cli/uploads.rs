@@ -27,6 +27,11 @@ pub struct Uploads {
 }
 
 impl Uploads {
+    /// Whether it says what only directories can do.
+    pub fn are_of_directories(&self) -> bool {
+        self.upload_per_client || self.keep_versions > 0 || self.upload_names.iter().any(|name| !name.is_empty())
+    }
+
     pub fn apply(&self, directory: Directory) -> Result<Directory, Error> {
         let names = self.upload_names.iter().filter(|name| !name.is_empty());
         let directory = directory.min_free(self.min_free).per_client(self.upload_per_client).upload_names(names)?;

@@ -282,6 +282,12 @@ impl<F: FnMut(&Happened)> Line<F> {
                 _ => return Err(error),
             },
         };
+        if from.ip() != self.server.ip() {
+            if self.peer.is_none() {
+                self.judge.warn(Warning::OtherAddress(from.ip()));
+            }
+            return Ok(());
+        }
         self.report.datagrams.1 += 1;
         let Ok(packet) = Packet::decode(&buffer[..len]) else {
             self.judge.warn(Warning::Malformed);
@@ -292,14 +298,7 @@ impl<F: FnMut(&Happened)> Line<F> {
         if self.peer.is_none() && !answers {
             return Ok(());
         }
-        if from.ip() != self.server.ip() {
-            if self.peer.is_none() {
-                self.judge.warn(Warning::OtherAddress(from.ip()));
-            }
-            return Ok(());
-        }
-        self.report.first_answer.get_or_insert(self.start.elapsed());
-        if from != *self.peer.get_or_insert(from) {
+        if self.peer.is_some_and(|peer| peer != from) {
             // RFC 1350 section 4. A repeated request may have begun another transfer.
             if !matches!(packet, Packet::Error { .. }) {
                 let error = Packet::Error { code: ErrorCode::UNKNOWN_TID, message: "unknown transfer ID".into() };
@@ -307,7 +306,13 @@ impl<F: FnMut(&Happened)> Line<F> {
             }
             return Ok(());
         }
-        for delay in self.pass(Way::Received, from, &packet) {
+        let copies = self.pass(Way::Received, from, &packet);
+        // A client knows nothing of who sent what was lost.
+        if !copies.is_empty() {
+            self.peer = Some(from);
+            self.report.first_answer.get_or_insert(self.start.elapsed());
+        }
+        for delay in copies {
             self.carry(delay, Way::Received, &packet)?;
         }
         Ok(())

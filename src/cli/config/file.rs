@@ -134,6 +134,9 @@ impl Reader<'_> {
                 values.iter().filter_map(|value| self.text(name, value)).collect()
             }
             (_, DeValue::Array(_)) => return self.none(value, format!("{name} has one value, and no list of them")),
+            (ArgAction::Count, count) if !is_count(count) => {
+                return self.none(value, format!("{name} is a number from 0 to 255"));
+            }
             _ => vec![self.text(name, value)?],
         };
         if !matches!(option.get_action(), ArgAction::SetTrue | ArgAction::Count) {
@@ -170,6 +173,11 @@ impl Reader<'_> {
         self.wrong(value.span().start, text);
         None
     }
+}
+
+/// How often a flag may be given.
+fn is_count(value: &DeValue<'_>) -> bool {
+    value.as_integer().is_some_and(|number| u8::from_str_radix(number.as_str(), number.radix()).is_ok())
 }
 
 /// What the option's parser says of a value.

@@ -6,6 +6,8 @@ use clap::{ArgMatches, CommandFactory};
 use log::{error, info, warn};
 use tuffet::Handle;
 
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+use super::super::sandbox::Plan;
 use super::{
     super::{
         Result,
@@ -24,6 +26,8 @@ pub struct Reload {
     server: Handle,
     /// The fixed options with their values when the server began.
     fixed: Vec<(String, Vec<String>)>,
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    plan: Plan,
 }
 
 impl Reload {
@@ -31,7 +35,16 @@ impl Reload {
         let path = args.config.config.clone();
         let merged = path.as_deref().and_then(|path| merged(path, words()).ok()?.ok());
         let fixed = merged.map(|(_, matches)| fixed(&matches)).unwrap_or_default();
-        Self { path, opened, server, fixed }
+        #[cfg(all(feature = "sandbox", target_os = "linux"))]
+        let plan = Plan::new(args);
+        Self {
+            path,
+            opened,
+            server,
+            fixed,
+            #[cfg(all(feature = "sandbox", target_os = "linux"))]
+            plan,
+        }
     }
 
     /// Serves new requests as the file says now. If there is anything wrong with it, all stays as it is.
@@ -50,6 +63,10 @@ impl Reload {
         let handler = serve::handler(&args, &opened)?;
         self.server.reload(serve::builder(&args, None).handler(handler));
         self.opened = opened;
+        #[cfg(all(feature = "sandbox", target_os = "linux"))]
+        for lacking in self.plan.lacks(&Plan::new(&args)) {
+            warn!("{lacking} was not named when the server began and may be out of reach, which takes a restart");
+        }
         for (key, value) in fixed(&matches) {
             if self.fixed.iter().any(|(other, before)| *other == key && *before != value) {
                 warn!("{key} has changed in {}, which takes a restart", path.display());

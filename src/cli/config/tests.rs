@@ -57,7 +57,7 @@ fn every_option_is_a_key() {
 #[test]
 fn all_errors_are_told_with_their_places() {
     let text = "windowsize = 0\nsorces = 'x'\n\n  blksize = [512]\nupload = 'yes'\nlisten = [':69', 'localhost']\n\
-        max_upload = 5\nport-range = 1979-05-27\nzzz = 1\nwindow size = 3\n";
+        max_upload = 5\nport-range = 1979-05-27\nzzz = 1\nverbose = 999\nwindow size = 3\n";
     let found = errors(text);
     for (i, (place, what)) in [
         ("f:1:14: ", "windowsize: \"0\" is wrong: 0 is not in 1..=65535"),
@@ -68,7 +68,8 @@ fn all_errors_are_told_with_their_places() {
         ("f:7:1: ", "did you mean max-upload?"),
         ("f:8:14: ", "port-range is a string or a number"),
         ("f:9:1: ", "zzz: there is no such key"),
-        ("f:10:", ""),
+        ("f:10:11: ", "verbose is a number from 0 to 255"),
+        ("f:11:", ""),
     ]
     .into_iter()
     .enumerate()

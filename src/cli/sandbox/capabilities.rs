@@ -20,7 +20,16 @@ pub fn drop_all() -> io::Result<()> {
     // Old kernels have no ambient ones.
     _ = thread::clear_ambient_capability_set();
     let none = CapabilitySet::empty();
-    thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    match thread::set_capabilities(None, none) {
+        // A service manager may forbid the call to who has none to give up.
+        Err(_)
+            if thread::capabilities(None).is_ok_and(|sets| sets.effective.is_empty() && sets.permitted.is_empty()) =>
+        {
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 /// Whether this process may change its user.

@@ -80,7 +80,7 @@ pub fn choose(plan: &Plan) -> Result<Choice> {
 }
 
 impl Identity {
-    fn current() -> Result<Self> {
+    pub fn current() -> Result<Self> {
         let (uid, gid) = (unistd::geteuid(), unistd::getegid());
         let name = if uid.is_root() { "root".into() } else { uid.to_string() };
         Ok(Self { name, uid, gid, groups: unistd::getgroups()? })
