@@ -145,6 +145,9 @@ fn hup_reads_it_again_in_the_sandbox() {
     place.write("one", "map = '^b$=>a'\n");
     reloaded.reload("is in force");
     assert_eq!(get(&address, "b").as_deref(), Some("one"));
+    // Whatever the kernel can do of it, what was not named at the start is warned of.
+    place.write("two", "");
+    reloaded.reload("two was not named when the server began");
     reloaded.stop();
 }
 
@@ -155,9 +158,12 @@ fn hup_reads_it_again() {
     let address = reloaded.server.address.clone();
     let mut reload = |until: &str| reloaded.reload(until);
     assert_eq!(get(&address, "a").as_deref(), Some("one"));
-    let mut put = tuffet(&["put", "-q", &address, "-", "kept"]).stdin(Stdio::piped()).spawn().unwrap();
-    put.stdin.take().unwrap().write_all(b"in memory").unwrap();
-    assert!(put.wait().unwrap().success());
+    let put = |bytes: &[u8]| {
+        let mut put = tuffet(&["put", "-q", &address, "-", "kept"]).stdin(Stdio::piped()).spawn().unwrap();
+        put.stdin.take().unwrap().write_all(bytes).unwrap();
+        put.wait().unwrap().success()
+    };
+    assert!(put(b"in memory") && !put(b"replaced"));
 
     place.write("two", "[[rule]]\nname = '^b$'\ntarget = 'a'\n");
     reload("is in force");
@@ -171,6 +177,14 @@ fn hup_reads_it_again() {
     place.write("missing", "");
     reload("nothing has changed");
     assert_eq!(get(&address, "b").as_deref(), Some("two"));
+
+    place.write("missing", "overwrite = true\n");
+    reload("nothing has changed");
+    assert!(!put(b"replaced"));
+    place.write("two", "overwrite = true\n");
+    reload("is in force");
+    assert!(put(b"replaced"));
+    assert_eq!(get(&address, "kept").as_deref(), Some("replaced"));
 
     place.write("two", "shards = 2\ndeny = '127.0.0.1'\n");
     let lines = reload("shards has changed");

@@ -41,6 +41,7 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     let log_file = args.log_file.as_deref().map(|path| open_log(path, format)).transpose()?.map(Arc::new);
     let opened = Opened::default();
     let handler = handler(args, &opened)?;
+    opened.settle(args);
     let served = handler.describe();
     let builder = sockets.into_iter().fold(builder(args, log_file.clone()), Builder::socket).handler(handler);
     #[cfg(feature = "status")]
@@ -121,12 +122,17 @@ impl Opened {
             Source::Directory(path) => return directory(path, args),
             Source::Url(url) => (format!("{url} {web:?}"), &|| http(url, args)),
             Source::Bucket(url) => (format!("{url} {web:?} {} {}", args.upload, args.overwrite), &|| bucket(url, args)),
-            Source::Memory => return Ok(Box::new(self.memory.clone().overwrite(args.overwrite))),
+            Source::Memory => return Ok(Box::new(self.memory.clone())),
         };
         let known = self.before.get(&key).or(self.now.borrow().get(&key)).cloned();
         let handler = known.map_or_else(|| open().map(Arc::from), Ok)?;
         self.now.borrow_mut().insert(key, handler.clone());
         Ok(Box::new(handler))
+    }
+
+    /// What was opened is served from now on: what it shares with what was served before has these settings.
+    pub fn settle(&self, args: &Serve) {
+        _ = self.memory.clone().overwrite(args.overwrite);
     }
 
     /// For a reload: what is open now may be used again.

@@ -62,6 +62,7 @@ impl Reload {
         let opened = self.opened.again();
         let handler = serve::handler(&args, &opened)?;
         self.server.reload(serve::builder(&args, None).handler(handler));
+        opened.settle(&args);
         self.opened = opened;
         #[cfg(all(feature = "sandbox", target_os = "linux"))]
         for lacking in self.plan.lacks(&Plan::new(&args)) {
