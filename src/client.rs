@@ -295,12 +295,10 @@ impl Line {
             }
             let Ok(packet) = Packet::decode(&self.buffer[..len]) else { continue };
             // A late packet for somebody who had this port before is no answer.
-            let answers = match &packet {
-                Packet::Oack(_) | Packet::Error { .. } => true,
-                Packet::Data { block, .. } => *block == 1,
-                Packet::Ack(block) => *block == 0,
-                Packet::Rrq(_) | Packet::Wrq(_) => false,
-            };
+            let answers = matches!(
+                packet,
+                Packet::Oack(_) | Packet::Ack(0) | Packet::Data { block: 1, .. } | Packet::Error { .. }
+            );
             if !self.answered.get() && !answers {
                 continue;
             }

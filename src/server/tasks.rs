@@ -1,7 +1,7 @@
 //! The tasks of a shard: one for each transfer.
 //!
-//! smol's `LocalExecutor` is made of the same `async-task`. Its queue is made for many threads that take from it at once,
-//! which nobody does here, and that was an eighth of what a block costs outside of the kernel.
+//! smol's `LocalExecutor` is made of the same `async-task`, with a queue for many threads that take from it at once, which
+//! nobody does here: it was an eighth of the instructions of a block, and a tenth of the time of a short file.
 
 use std::{
     cell::RefCell,

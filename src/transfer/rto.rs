@@ -7,14 +7,9 @@ const FLOOR: Duration = Duration::from_millis(50);
 /// Before anything was measured. Less than the second of RFC 6298: who boots is near, and a lost OACK is a short packet.
 const FIRST: Duration = Duration::from_millis(250);
 
-/// A round trip beyond this counts as this: the sums below have room for it.
-const LONGEST: Duration = Duration::from_secs(3600);
-
 #[derive(Debug)]
 pub(super) struct Rto {
     measured: Option<Measured>,
-    /// What follows from all else here: it is asked for with each packet.
-    timeout: Duration,
     /// Never wait longer than this.
     ceiling: Duration,
     /// Timeouts since the last measurement. Mere progress does not end them: if each packet goes out twice because
@@ -22,27 +17,24 @@ pub(super) struct Rto {
     backoff: u32,
 }
 
-/// In nanoseconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Measured {
-    smoothed: u64,
-    variation: u64,
+    smoothed: Duration,
+    variation: Duration,
 }
 
 impl Rto {
     pub(super) fn new(ceiling: Duration) -> Self {
-        Self { measured: None, timeout: FIRST.min(ceiling), ceiling, backoff: 0 }
+        Self { measured: None, ceiling, backoff: 0 }
     }
 
     pub(super) fn set_ceiling(&mut self, ceiling: Duration) {
         self.ceiling = ceiling;
-        self.reckon();
     }
 
     /// A round trip was measured, on a packet that was sent once (Karn).
     pub(super) fn sample(&mut self, trip: Duration) {
-        let trip = trip.min(LONGEST).as_nanos() as u64;
-        self.measured = Some(match self.measured {
+        self.measured = Some(match &self.measured {
             None => Measured { smoothed: trip, variation: trip / 2 },
             Some(old) => Measured {
                 smoothed: (old.smoothed * 7 + trip) / 8,
@@ -50,32 +42,23 @@ impl Rto {
             },
         });
         self.backoff = 0;
-        self.reckon();
     }
 
     pub(super) fn timed_out(&mut self) {
         self.backoff = (self.backoff + 1).min(16);
-        self.reckon();
     }
 
     pub(super) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    fn reckon(&mut self) {
-        let base = match self.measured {
+        let base = match &self.measured {
             None => FIRST,
-            Some(measured) => Duration::from_nanos(measured.smoothed + measured.variation * 4).max(FLOOR),
+            Some(measured) => (measured.smoothed + measured.variation * 4).max(FLOOR),
         };
-        self.timeout = match self.backoff {
-            0 => base.min(self.ceiling),
-            doublings => base.saturating_mul(1 << doublings).min(self.ceiling),
-        };
+        base.saturating_mul(1 << self.backoff).min(self.ceiling)
     }
 
     /// The measured round trip.
     pub(super) fn round_trip(&self) -> Option<Duration> {
-        self.measured.map(|measured| Duration::from_nanos(measured.smoothed))
+        self.measured.as_ref().map(|measured| measured.smoothed)
     }
 }
 
