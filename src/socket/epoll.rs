@@ -1,7 +1,8 @@
 //! Waits for the sockets of a shard, on Linux.
 //!
 //! The reactor that smol brings arms a socket anew for each wait and sets a timer descriptor besides: with one client
-//! that makes six system calls a block where three do. Here the sockets stay armed and the deadline goes with the wait.
+//! that is six system calls a block where three do. Here the sockets stay armed. So does the timer, for the earliest
+//! deadline that it was told: a timeout that goes with each wait makes a block a tenth dearer with one client.
 
 use std::{
     io,
@@ -18,18 +19,26 @@ use rustix::{
     buffer::spare_capacity,
     event::{EventfdFlags, Timespec, epoll, eventfd},
     io::{Errno, read, write},
+    time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime},
 };
 
 use super::Port;
 
 /// Stands for the bell among the numbers of the ports.
 const BELL: u64 = u64::MAX;
+/// As [`BELL`], for the timer.
+const TIMER: u64 = u64::MAX - 1;
+/// A wait of no length, or a timer that does not repeat.
+const ZERO: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// Sockets reported by one wait, at most. There are hardly more.
 const EVENTS: usize = 64;
 
 pub(crate) struct Reactor {
     epoll: OwnedFd,
     bell: Arc<Bell>,
+    timer: OwnedFd,
+    /// When the timer ends a wait, if it is to do so.
+    armed: Option<Instant>,
     events: Vec<epoll::Event>,
 }
 
@@ -55,11 +64,16 @@ impl Reactor {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &event, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN)?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        // Told once each time, so that it need not be read.
+        let once = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), once)?;
         for (port, i) in ports.iter().zip(0..) {
             epoll::add(&epoll, &port.socket, epoll::EventData::new_u64(i), epoll::EventFlags::IN)?;
         }
         let (rung, waiting) = (AtomicBool::new(true), AtomicBool::new(false));
-        Ok(Self { epoll, bell: Arc::new(Bell { event, rung, waiting }), events: Vec::with_capacity(EVENTS) })
+        let (bell, events) = (Arc::new(Bell { event, rung, waiting }), Vec::with_capacity(EVENTS));
+        Ok(Self { epoll, bell, timer, armed: None, events })
     }
 
     /// Rings the bell.
@@ -79,16 +93,15 @@ impl Reactor {
         Ok(epoll::modify(&self.epoll, &ports[port].socket, data, epoll::EventFlags::IN | writable)?)
     }
 
-    /// Waits until a port is ready, the bell rings or the deadline passes.
+    /// Waits until a port is ready, the bell rings or the deadline passes; or ends early, without any of these.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<impl Iterator<Item = Ready> + '_> {
+        if let Some(deadline) = deadline {
+            self.arm(deadline)?;
+        }
         self.bell.waiting.store(true, SeqCst);
-        let left = match self.bell.rung.load(SeqCst) {
-            true => Some(Duration::ZERO),
-            false => deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
-        };
-        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let timeout = self.bell.rung.load(SeqCst).then_some(&ZERO);
         self.events.clear();
-        let waited = epoll::wait(&self.epoll, spare_capacity(&mut self.events), timeout.as_ref());
+        let waited = epoll::wait(&self.epoll, spare_capacity(&mut self.events), timeout);
         self.bell.waiting.store(false, SeqCst);
         match waited {
             Ok(_) | Err(Errno::INTR) => {}
@@ -97,13 +110,29 @@ impl Reactor {
         if self.events.iter().any(|event| event.data.u64() == BELL) {
             let _ = read(&self.bell.event, &mut [0; 8]);
         }
-        let of_ports = self.events.iter().filter(|event| event.data.u64() != BELL);
+        if self.events.iter().any(|event| event.data.u64() == TIMER) {
+            self.armed = None;
+        }
+        let of_ports = self.events.iter().filter(|event| event.data.u64() < TIMER);
         Ok(of_ports.map(|event| {
             let (port, flags) = (event.data.u64() as usize, event.flags);
             // What else there is, an error, is found out by receiving.
             let writable = flags.contains(epoll::EventFlags::OUT);
             Ready { port, readable: flags != epoll::EventFlags::OUT, writable }
         }))
+    }
+
+    /// Has the timer end a wait at this time, or before.
+    fn arm(&mut self, deadline: Instant) -> io::Result<()> {
+        if self.armed.is_none_or(|armed| deadline < armed) {
+            // Nothing left would stop the timer.
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+            let it_value = Timespec::try_from(left).map_err(io::Error::other)?;
+            let once = Itimerspec { it_interval: ZERO, it_value };
+            timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+            self.armed = Some(deadline);
+        }
+        Ok(())
     }
 }
 
@@ -116,6 +145,28 @@ impl Wake for Bell {
         if !self.rung.swap(true, SeqCst) && self.waiting.load(SeqCst) {
             // It can only fail by being full, and then it rings already.
             let _ = write(&self.event, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_at_the_earliest_of_its_deadlines() {
+        let (mut reactor, start) = (Reactor::new(&[]).unwrap(), Instant::now());
+        assert!(reactor.was_rung());
+        let far = start + Duration::from_secs(60);
+        for ms in [30, 20, 0, 40] {
+            reactor.arm(far).unwrap();
+            let (deadline, mut waits) = (start + Duration::from_millis(ms), 0);
+            while waits == 0 || Instant::now() < deadline {
+                assert_eq!(reactor.wait(Some(deadline)).unwrap().count(), 0);
+                waits += 1;
+            }
+            assert!(Instant::now() < far, "the deadline before, which was later, counted instead");
+            assert!(waits <= 2, "{waits} waits for one deadline");
         }
     }
 }
