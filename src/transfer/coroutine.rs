@@ -12,7 +12,22 @@ use super::{Event, Outcome, Step};
 /// What a body yields to. [`step`](Self::step) is the only thing that a body awaits.
 pub(super) struct Co(rc::Co<Step, Resumed>);
 
-type Resumed = (Instant, Event);
+/// What a body is resumed with.
+///
+/// Each resume moves it and the step some eight times, through genawaiter's hands, so they are laid out for that. The
+/// event comes first because its tag has room to say as well whether there is a step or an event between the two: so
+/// both take 64 bytes at most, which is what a compiler moves without a loop. And the tag of a step is as wide as a word
+/// (`repr(u64)`), so that what follows is moved by whole words: a word of which the halves were moved apart waits for
+/// both. Together that is a fifth of the cost of a block in here.
+#[repr(C)]
+pub(super) struct Resumed {
+    pub(super) event: Event,
+    pub(super) now: Instant,
+}
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Step>() <= 56 && size_of::<Resumed>() <= 64);
+
 type Body = Pin<Box<dyn Future<Output = Outcome>>>;
 
 pub(super) struct Coroutine(State);
@@ -44,7 +59,7 @@ impl Coroutine {
             self.0 = State::Running(rc::Gen::new(|co| body(Co(co), now)));
         }
         let state = match &mut self.0 {
-            State::Running(running) => running.resume_with((now, event)),
+            State::Running(running) => running.resume_with(Resumed { event, now }),
             State::Over(outcome) => GeneratorState::Complete(outcome.clone()),
             State::Fresh(_) => unreachable!("a fresh body was made to run above"),
         };

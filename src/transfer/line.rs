@@ -8,7 +8,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Event, Outcome, Progress, Step, Timing, Want, coroutine::Co, rto::Rto};
+use super::{
+    Event, Outcome, Progress, Step, Timing, Want,
+    coroutine::{Co, Resumed},
+    rto::Rto,
+};
 use crate::{error::Refusal, options::Agreed, packet::Packet};
 
 /// How often a server sends its first packet to who has not answered, unless it is asked again. A request may bear the
@@ -93,7 +97,7 @@ impl Line {
 
     fn step(&mut self, step: Step) -> impl Future<Output = ()> {
         let (now, taken) = (&mut self.now, self.co.step(step));
-        async move { (*now, _) = taken.await }
+        async move { *now = taken.await.now }
     }
 
     /// Waits for whatever comes first. `asking`: an answer is due, and a retransmit if it does not come.
@@ -103,7 +107,7 @@ impl Line {
             let asks_again = asking && (self.heard || self.unanswered > 0);
             let due = self.due();
             let deadline = if asks_again { due.min(patient_until) } else { patient_until };
-            let (now, event) = self.co.step(Step::Wait(want, deadline)).await;
+            let Resumed { event, now } = self.co.step(Step::Wait(want, deadline)).await;
             self.now = now;
             return match event {
                 Event::Packet(packet) => Heard::Packet(packet),

@@ -40,6 +40,7 @@ use line::{Heard, Line};
 /// What the transfer wants done.
 #[derive(Debug)]
 #[must_use = "a step that is not taken stalls the transfer"]
+#[repr(u64)]
 pub enum Step {
     /// Send this to the peer; then [`Event::Go`].
     Send(Packet),
