@@ -222,15 +222,80 @@ fn a_file_that_changes_is_an_error() {
     ];
     for (i, change) in changes.into_iter().enumerate() {
         fs::write(&path, vec![b'o'; 200_000]).unwrap();
-        fs::File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        settle(&path);
         let request = request("changing").unwrap();
         block_on(async {
             let mut source = directory.read(&request).await.unwrap();
+            let follower = directory.read(&request).await.unwrap();
             source.next().await.unwrap().unwrap();
             change(&path);
             assert_eq!(source.collect(1 << 20).await, Err(Refusal::internal()), "change {i}");
+            assert_eq!(
+                follower.collect(1 << 20).await,
+                Err(Refusal::internal()),
+                "change {i}, with chunks from before"
+            );
         });
     }
+}
+
+/// Sets the time of the last change far enough back for the next one to show.
+fn settle(path: &Path) {
+    fs::File::options().write(true).open(path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+}
+
+#[test]
+fn readers_side_by_side_read_once() {
+    let (temp, directory) = tree();
+    let path = root(&temp).join("big");
+    fs::write(&path, big()).unwrap();
+    for settled in [false, true] {
+        if settled {
+            settle(&path);
+        }
+        let request = request("big").unwrap();
+        block_on(async {
+            let (mut one, mut two) = (directory.read(&request).await.unwrap(), directory.read(&request).await.unwrap());
+            let (mut of_one, mut of_two, mut shared) = (Vec::new(), Vec::new(), true);
+            while let (Some(a), Some(b)) = (one.next().await, two.next().await) {
+                let (a, b) = (a.unwrap(), b.unwrap());
+                shared &= a.as_ptr() == b.as_ptr();
+                of_one.extend(a);
+                of_two.extend(b);
+            }
+            assert!(of_one == big() && of_two == big());
+            assert_eq!(shared, settled, "what was just written may be written again within the same tick of its clock");
+        });
+    }
+}
+
+#[test]
+fn readers_apart_and_of_other_windows_get_the_file_as_well() {
+    let (temp, directory) = tree();
+    let path = root(&temp).join("big");
+    fs::write(&path, big()).unwrap();
+    settle(&path);
+    let requests = ["512", "1000", "1468", "8192", "65464"].map(|blksize| {
+        let options = [("blksize", blksize)].into_iter().collect();
+        let packet = packet::Request { filename: b"big".to_vec(), mode: packet::Mode::Octet, options };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 69));
+        Request::new(address, address, packet).unwrap()
+    });
+    block_on(async {
+        let mut readers = Vec::new();
+        for request in requests.iter().cycle().take(20) {
+            readers.push((directory.read(request).await.unwrap(), Vec::new()));
+        }
+        // Each goes on when it likes.
+        let mut random = fastrand::Rng::with_seed(7);
+        while !readers.is_empty() {
+            let i = random.usize(..readers.len());
+            match readers[i].0.next().await {
+                Some(chunk) => readers[i].1.extend(chunk.unwrap()),
+                None => assert!(readers.swap_remove(i).1 == big()),
+            }
+        }
+    });
 }
 
 #[test]

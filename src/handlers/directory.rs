@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod case;
+mod chunks;
 mod download;
 mod open;
 mod partial;

@@ -23,9 +23,16 @@ pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, window: usize) -> So
         }
         let mut at = 0;
         while at < size {
-            let chunk = chunk_size(window, Arc::strong_count(&readers));
-            let most = usize::try_from(size - at).map_or(chunk, |rest| rest.min(chunk));
-            let bytes = read(&opened, at, most).await?;
+            let bytes = match opened.chunks.find(at, window, size) {
+                Some(chunk) => chunk,
+                None => {
+                    let chunk = chunk_size(window, Arc::strong_count(&readers));
+                    let most = usize::try_from(size - at).map_or(chunk, |rest| rest.min(chunk));
+                    let bytes = read(&opened, at, most).await?;
+                    opened.keep_chunk(at, &bytes);
+                    bytes
+                }
+            };
             at += bytes.len() as u64;
             if at == size {
                 // Before the last chunk: after it there may be nothing left to fail.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use cap_std::fs::{Dir, OpenOptions};
 use smol::unblock;
 
-use super::refuse;
+use super::{chunks::Chunks, refuse};
 use crate::error::Refusal;
 
 /// Up to this many, files that nobody reads any more may stay in the table.
@@ -32,6 +32,8 @@ pub(super) struct Opened {
     pub(super) origin: Arc<str>,
     /// All of it, if one read brought all and no other content has this version.
     whole: OnceLock<Bytes>,
+    /// What was read of it last.
+    pub(super) chunks: Chunks,
 }
 
 /// What tells one state of a file from another.
@@ -76,7 +78,11 @@ impl Files {
         let version = version(&file)?;
         if version.is_file {
             let origin = root_path.join(&path).to_string_lossy().into();
-            Ok(self.share(path, now, Opened { file, version, origin, whole: OnceLock::new() }))
+            Ok(self.share(
+                path,
+                now,
+                Opened { file, version, origin, whole: OnceLock::new(), chunks: Chunks::default() },
+            ))
         } else {
             Err(Refusal::not_found().because("not a regular file"))
         }
@@ -128,6 +134,14 @@ impl Opened {
     pub(super) fn keep(&self, whole: &Bytes) {
         if self.version.is_settled() {
             self.whole.get_or_init(|| whole.clone());
+        }
+    }
+
+    /// Keeps a part of it for those who read the same version, and will check it, if there are any.
+    pub(super) fn keep_chunk(self: &Arc<Self>, at: u64, chunk: &Bytes) {
+        let readers = Arc::strong_count(self);
+        if readers > 1 && self.version.is_settled() {
+            self.chunks.keep(at, chunk, readers);
         }
     }
 }

@@ -1,0 +1,79 @@
+//! The chunks of a file that were read last, for the readers that come behind.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+
+/// Bytes kept of one file, at most.
+const MOST: usize = 256 << 10;
+
+/// Machines that boot from one file at the same time go through it side by side: what one of them has read, the others
+/// find here, so that it is read once, and lies in memory, and in the caches of the processor, once.
+#[derive(Debug, Default)]
+pub(super) struct Chunks(Mutex<VecDeque<(u64, Bytes)>>);
+
+impl Chunks {
+    /// What is here from this place on: whole windows, or all to the end of the file, which is `size` bytes long.
+    pub(super) fn find(&self, at: u64, window: usize, size: u64) -> Option<Bytes> {
+        self.list().iter().rev().find_map(|(start, chunk)| {
+            let skip = usize::try_from(at.checked_sub(*start)?).ok()?;
+            let mut len = chunk.len().checked_sub(skip)?;
+            if at + (len as u64) < size {
+                len -= len % window;
+            }
+            (len > 0).then(|| chunk.slice(skip..skip + len))
+        })
+    }
+
+    /// Keeps a chunk that was read at this place, as one of so many.
+    pub(super) fn keep(&self, at: u64, chunk: &Bytes, count: usize) {
+        let mut list = self.list();
+        if list.iter().any(|(start, kept)| *start == at && kept.len() >= chunk.len()) {
+            return;
+        }
+        list.push_back((at, chunk.clone()));
+        while list.len() > count || list.iter().map(|(_, chunk)| chunk.len()).sum::<usize>() > MOST {
+            list.pop_front();
+        }
+    }
+
+    fn list(&self) -> MutexGuard<'_, VecDeque<(u64, Bytes)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_found_is_whole_windows_or_the_end() {
+        let (chunks, chunk) = (Chunks::default(), Bytes::from_static(b"0123456789"));
+        chunks.keep(100, &chunk, 2);
+        let find = |at, window, size| chunks.find(at, window, size);
+        assert_eq!(find(100, 4, 200).unwrap(), "01234567");
+        assert_eq!(find(106, 4, 200).unwrap(), "6789");
+        assert_eq!(find(107, 4, 110).unwrap(), "789");
+        for (at, window) in [(99, 1), (107, 4), (110, 1), (111, 1), (100, 11)] {
+            assert_eq!(find(at, window, 200), None, "{at} {window}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_go_first() {
+        let (chunks, chunk) = (Chunks::default(), Bytes::from(vec![0; MOST / 4]));
+        let kept = || (0..10).filter(|&at| chunks.find(at << 20, 1, u64::MAX).is_some()).collect::<Vec<_>>();
+        for at in 0..3 {
+            chunks.keep(at << 20, &chunk, 2);
+            chunks.keep(at << 20, &chunk, 2);
+        }
+        assert_eq!(kept(), [1, 2], "as many as there are readers");
+        for at in 3..9 {
+            chunks.keep(at << 20, &chunk, 100);
+        }
+        assert_eq!(kept(), [5, 6, 7, 8], "and as many as there is room for");
+    }
+}
