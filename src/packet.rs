@@ -208,6 +208,7 @@ impl Options {
     /// Adds an option at the end. A NUL cannot be in it, and is left out.
     pub fn push(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) {
         for text in [name.as_ref(), value.as_ref()] {
+            self.0.reserve(text.len() + 1);
             self.0.extend(text.chars().filter(|&c| c != '\0'));
             self.0.push('\0');
         }
@@ -220,8 +221,14 @@ impl Options {
 
     /// Names and values, in the order in which they stand in the packet.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut texts = self.0.split_terminator('\0');
-        std::iter::from_fn(move || Some((texts.next()?, texts.next()?)))
+        let mut rest = self.0.as_str();
+        // For texts as short as these, a search by `split` is mostly preparation.
+        let mut text = move || {
+            let (text, after) = rest.split_at(rest.bytes().position(|b| b == 0)?);
+            rest = &after[1..];
+            Some(text)
+        };
+        std::iter::from_fn(move || Some((text()?, text()?)))
     }
 
     /// Whether there is no option at all.
