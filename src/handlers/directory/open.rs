@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsString,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -47,11 +48,14 @@ pub(super) struct Version {
     is_file: bool,
 }
 
+/// By their names as text, which is hashed faster than what is a path.
+type Known = HashMap<OsString, (Instant, Weak<Opened>), foldhash::quality::RandomState>;
+
 /// The files that are being read. A room of machines that boots from one file takes one descriptor.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    /// By name, with the time before it was last opened.
-    known: Mutex<HashMap<PathBuf, (Instant, Weak<Opened>)>>,
+    /// With the time before each was last opened.
+    known: Mutex<Known>,
     /// Each reader has a clone.
     pub(super) readers: Arc<()>,
 }
@@ -92,7 +96,7 @@ impl Files {
     /// costs one opening for each batch of them.
     fn opened_since(&self, path: &Path, received: Option<Instant>) -> Option<Arc<Opened>> {
         let known = self.known();
-        let (at, opened) = known.get(path)?;
+        let (at, opened) = known.get(path.as_os_str())?;
         opened.upgrade().filter(|_| received.is_some_and(|received| received <= *at))
     }
 
@@ -105,13 +109,13 @@ impl Files {
         if known.len() >= FEW {
             known.retain(|_, (_, opened)| opened.strong_count() > 0);
         }
-        let same = known.get(&path).and_then(|(_, opened)| opened.upgrade());
+        let same = known.get(path.as_os_str()).and_then(|(_, opened)| opened.upgrade());
         let opened = same.filter(|same| same.version == opened.version).unwrap_or_else(|| Arc::new(opened));
-        known.insert(path, (at, Arc::downgrade(&opened)));
+        known.insert(path.into(), (at, Arc::downgrade(&opened)));
         opened
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<PathBuf, (Instant, Weak<Opened>)>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
