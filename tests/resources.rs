@@ -58,6 +58,8 @@ async fn get(client: Client, size: usize) {
 
 #[test]
 fn a_thousand_clients_at_once() {
+    // The shards may still be about to open theirs when an idle server's are counted.
+    const SLACK: usize = 10;
     let _alone = alone();
     let clients = 1000.min(open_files_limit() - 60);
     let before = open_files();
@@ -73,7 +75,7 @@ fn a_thousand_clients_at_once() {
         smol::block_on(executor.run(async {
             smol::future::yield_now().await;
             let with_clients = open_files();
-            assert!(with_clients - idle <= clients + 5, "{} files for {clients} clients", with_clients - idle);
+            assert!(with_clients - idle <= clients + SLACK, "{} files for {clients} clients", with_clients - idle);
             for task in tasks {
                 task.await;
             }
@@ -81,9 +83,9 @@ fn a_thousand_clients_at_once() {
         eventually("all sessions are gone", || serving.transfers().is_empty());
         let complete = serving.records().iter().filter(|record| record.outcome.is_success()).count();
         assert!(complete >= clients, "{complete} of {clients}");
-        assert!(open_files() <= idle + 5);
+        assert!(open_files() <= idle + SLACK);
     }
-    assert!(open_files() <= before + 5, "{} files before, {} after", before, open_files());
+    assert!(open_files() <= before + SLACK, "{} files before, {} after", before, open_files());
 }
 
 #[test]
