@@ -28,8 +28,8 @@ pub(super) fn run(shard: &Rc<Shard>, tasks: &Tasks, mut reactor: Reactor) -> Res
     loop {
         if reactor.was_rung() {
             tasks.run();
-            flush(shard, &reactor)?;
         }
+        flush(shard, &reactor)?;
         match shard.next(&mut last_call) {
             Next::Serve => {}
             Next::Leave => return Ok(()),
@@ -54,7 +54,6 @@ pub(super) fn run(shard: &Rc<Shard>, tasks: &Tasks, mut reactor: Reactor) -> Res
         for Ready { port, readable, writable } in ready.drain(..) {
             if writable {
                 shard.outboxes[port].full.set(false);
-                shard.wake();
             }
             if readable {
                 receive(shard, port, &mut inbox)?;

@@ -380,11 +380,7 @@ impl Shard {
 
     /// Puts a datagram into the next batch.
     pub(super) fn send(&self, port: usize, datagram: Outgoing) {
-        let mut queue = self.outboxes[port].queue.borrow_mut();
-        queue.push_back(datagram);
-        if queue.len() == 1 {
-            self.wake();
-        }
+        self.outboxes[port].queue.borrow_mut().push_back(datagram);
     }
 
     pub(super) fn wake(&self) {
