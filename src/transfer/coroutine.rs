@@ -25,7 +25,7 @@ pub(super) struct Resumed {
     pub(super) now: Instant,
 }
 
-#[cfg(target_pointer_width = "64")]
+#[cfg(all(test, target_pointer_width = "64"))]
 const _: () = assert!(size_of::<Step>() <= 56 && size_of::<Resumed>() <= 64);
 
 type Body = Pin<Box<dyn Future<Output = Outcome>>>;

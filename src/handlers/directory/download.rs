@@ -23,21 +23,24 @@ pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, window: usize) -> So
         }
         let mut at = 0;
         while at < size {
-            let bytes = match opened.chunks.find(at, window, size) {
-                Some(chunk) => chunk,
+            let (bytes, settled) = match opened.chunks.find(at, window, size) {
+                Some(chunk) => (chunk, true),
                 None => {
+                    let settled = opened.version.is_settled();
                     let chunk = chunk_size(window, Arc::strong_count(&readers));
                     let most = usize::try_from(size - at).map_or(chunk, |rest| rest.min(chunk));
                     let bytes = read(&opened, at, most).await?;
-                    opened.keep_chunk(at, &bytes);
-                    bytes
+                    if settled {
+                        opened.keep_chunk(at, &bytes);
+                    }
+                    (bytes, settled)
                 }
             };
             at += bytes.len() as u64;
             if at == size {
                 // Before the last chunk: after it there may be nothing left to fail.
                 opened.check_unchanged()?;
-                if bytes.len() as u64 == size {
+                if settled && bytes.len() as u64 == size {
                     opened.keep(&bytes);
                 }
             }

@@ -43,6 +43,8 @@ pub(super) struct Version {
     pub(super) size: u64,
     /// Seconds and nanoseconds.
     modified: (i64, u32),
+    /// The same of its inode, which nobody can set back; zeros where it is not known.
+    changed: (i64, u32),
     /// Device and inode; zeros where there are none, and then nothing is shared.
     identity: (u64, u64),
     is_file: bool,
@@ -123,8 +125,9 @@ impl Files {
 impl Opened {
     /// A file that was written to while it was read is neither the old one nor the new one.
     pub(super) fn check_unchanged(&self) -> Result<(), Refusal> {
+        // A file that is renamed over is sent to its end, though that changes its inode.
         match version(&self.file)? {
-            now if now == self.version => Ok(()),
+            now if now == Version { changed: now.changed, ..self.version } => Ok(()),
             _ => Err(Refusal::internal().because("the file changed while it was sent")),
         }
     }
@@ -134,24 +137,23 @@ impl Opened {
         self.whole.get().cloned()
     }
 
-    /// Keeps all of it, checked, for those who read the same version.
+    /// Keeps all of it, checked, for those who read the same version. Like a chunk, it must be of a settled file.
     pub(super) fn keep(&self, whole: &Bytes) {
-        if self.version.is_settled() {
-            self.whole.get_or_init(|| whole.clone());
-        }
+        self.whole.get_or_init(|| whole.clone());
     }
 
     /// Keeps a part of it for those who read the same version, and will check it, if there are any.
     pub(super) fn keep_chunk(self: &Arc<Self>, at: u64, chunk: &Bytes) {
         let readers = Arc::strong_count(self);
-        if readers > 1 && self.version.is_settled() {
+        if readers > 1 {
             self.chunks.keep(at, chunk, readers);
         }
     }
 }
 
 impl Version {
-    fn is_settled(&self) -> bool {
+    /// Whether what is read from now on is all of this version, or the file will have another.
+    pub(super) fn is_settled(&self) -> bool {
         let (seconds, nanoseconds) = self.modified;
         let modified = u64::try_from(seconds).map(|seconds| Duration::new(seconds, nanoseconds)).unwrap_or_default();
         SystemTime::UNIX_EPOCH.elapsed().is_ok_and(|now| now.saturating_sub(modified) > SETTLED)
@@ -198,6 +200,7 @@ fn version(file: &File) -> io::Result<Version> {
     Ok(Version {
         size: found.stx_size,
         modified: (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec),
+        changed: (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec),
         identity: (u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor), found.stx_ino),
         is_file: FileType::from_raw_mode(found.stx_mode.into()) == FileType::RegularFile,
     })
@@ -210,6 +213,7 @@ fn version(file: &File) -> io::Result<Version> {
     Ok(Version {
         size: found.len(),
         modified: (modified.as_secs() as i64, modified.subsec_nanos()),
+        changed: (0, 0),
         identity: (0, 0),
         is_file: found.is_file(),
     })
