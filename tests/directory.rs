@@ -241,7 +241,11 @@ fn a_file_that_changes_is_an_error() {
 
 /// Sets the time of the last change far enough back for the next one to show.
 fn settle(path: &Path) {
-    fs::File::options().write(true).open(path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    set_modified(path, SystemTime::UNIX_EPOCH);
+}
+
+fn set_modified(path: &Path, time: SystemTime) {
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
 #[test]
@@ -250,9 +254,8 @@ fn readers_side_by_side_read_once() {
     let path = root(&temp).join("big");
     fs::write(&path, big()).unwrap();
     for settled in [false, true] {
-        if settled {
-            settle(&path);
-        }
+        let hour = Duration::from_secs(3600);
+        set_modified(&path, if settled { SystemTime::now() - hour } else { SystemTime::now() + hour });
         let request = request("big").unwrap();
         block_on(async {
             let (mut one, mut two) = (directory.read(&request).await.unwrap(), directory.read(&request).await.unwrap());

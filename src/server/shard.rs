@@ -383,7 +383,7 @@ impl Shard {
         self.outboxes[port].queue.borrow_mut().push_back(datagram);
     }
 
-    pub(super) fn wake(&self) {
+    fn wake(&self) {
         if let Some(tasks) = self.tasks.upgrade() {
             tasks.wake();
         }
