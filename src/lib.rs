@@ -76,6 +76,7 @@
 mod client;
 #[cfg(feature = "net")]
 mod driver;
+pub mod endpoint;
 pub mod error;
 pub mod handler;
 pub mod handlers;

@@ -103,9 +103,13 @@ fn what_is_not_answered_is_counted() {
     let mut one = Peer::new(serving.addr());
     one.rrq("600", &[]).expect_data(1, &file(600)[..512]);
     // The same once more.
-    one.to = serving.addr();
+    let tid = std::mem::replace(&mut one.to, serving.addr());
     one.send(Packet::Rrq(common::request("600", &[])));
     one.expect_again();
+    one.to = tid;
+    // A client that was heard does not give way.
+    one.ack(1);
+    one.expect_data(2, &file(600)[512..]);
     let mut two = Peer::new(serving.addr());
     two.rrq("600", &[]);
     two.send_bytes(b"\0\x09nonsense");
@@ -121,7 +125,7 @@ fn what_is_not_answered_is_counted() {
     assert_eq!((unanswered[0].client.to_string().as_str(), unanswered[0].reason), ("127.0.0.1", "too many transfers"));
     serving.abort();
     let record = serving.record();
-    assert_eq!((record.outcome, record.bytes), (Outcome::Stopped, 0));
+    assert_eq!((record.outcome, record.bytes), (Outcome::Stopped, 512));
     eventually("it is counted", || serving.counters().reads.stopped == 1);
 }
 

@@ -17,6 +17,8 @@ fn new_transfers_are_answered_by_the_new_terms() {
     let serving = Serving::with(old, |builder| builder.windowsize(8).blksize(512));
     let mut before = Peer::new(serving.addr());
     before.rrq("x", &[("windowsize", "4")]).expect_oack(&[("windowsize", "4")]);
+    before.ack(0);
+    before.expect_data(1, &file(1024)[..512]);
     let new = read(async |_| "new");
     serving.handle.reload(Server::builder().handler(new).windowsize(2).max_transfers(2).single_port(true).shards(7));
 
@@ -30,8 +32,6 @@ fn new_transfers_are_answered_by_the_new_terms() {
     after.ack(1);
     assert_eq!(serving.record().outcome, Outcome::Complete);
 
-    before.ack(0);
-    before.expect_data(1, &file(1024)[..512]);
     before.expect_data(2, &file(1024)[512..]);
     before.expect_data(3, "");
     before.ack(3);

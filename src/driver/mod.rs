@@ -28,6 +28,8 @@ pub(crate) trait Wire {
     /// Has the mailbox woken at this time, and at no other.
     fn set_deadline(&self, deadline: Instant);
     fn mailbox(&self) -> &Mailbox;
+    /// The time, read now: what a source took is no part of the batch.
+    fn now(&self) -> Instant;
     /// The time of the last batch: good enough for what came with it.
     fn batch_time(&self) -> Instant;
     /// Told how many bytes have been transferred, after each step that brought the transfer forward.
@@ -83,7 +85,7 @@ fn poll_event(wire: &impl Wire, feed: &mut Feed<'_>, want: Want, cx: &mut Contex
         return Poll::Ready((wire.batch_time(), event));
     }
     if let Poll::Ready(event) = feed.poll(want, cx) {
-        return Poll::Ready((Instant::now(), event));
+        return Poll::Ready((wire.now(), event));
     }
     wire.mailbox().register(cx);
     Poll::Pending

@@ -7,14 +7,19 @@ use std::{
     time::Duration,
 };
 
-use super::{Current, OnEnd, Server, Shared, Terms, listen::Ports, period::Period, pulse::Pulse, terms::Admits};
+use super::{
+    OnEnd, Server, Shared,
+    listen::Ports,
+    own::Own,
+    period::Period,
+    pulse::Pulse,
+    settings::{Bound, Current, Settings, Terms},
+};
 use crate::{
     error::{Error, Refusal},
     handler::Handler,
-    options::Limits,
     socket::Port,
     stats::{Counter, Counters, Record, Registry},
-    transfer::Timing,
 };
 
 /// Settings of a server, with defaults that serve boot clients well.
@@ -22,51 +27,12 @@ use crate::{
 pub struct Builder {
     listen: Vec<SocketAddr>,
     sockets: Vec<UdpSocket>,
+    bound: Bound,
     settings: Settings,
     handler: Box<dyn Handler>,
-    admits: Option<Admits>,
     on_end: Vec<OnEnd>,
     period: Option<Period>,
     counters: Vec<Counter>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) limits: Limits,
-    /// Whether the blksize follows the MTU of the interface.
-    pub(super) mtu: bool,
-    pub(super) timing: Timing,
-    pub(super) single_port: bool,
-    pub(super) port_range: Option<RangeInclusive<u16>>,
-    /// For each shard.
-    pub(super) max_transfers: usize,
-    /// For each shard; about half of the above if not set.
-    pub(super) max_transfers_per_client: Option<usize>,
-    /// In a second, for each shard; 0 is no limit.
-    pub(super) max_requests_per_client: u32,
-    pub(super) max_upload: u64,
-    pub(super) shards: usize,
-    pub(super) drain: Duration,
-    pub(super) batched: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            limits: Limits::default(),
-            mtu: true,
-            timing: Timing::default(),
-            single_port: false,
-            port_range: None,
-            max_transfers: 10_000,
-            max_transfers_per_client: None,
-            max_requests_per_client: 1000,
-            max_upload: u64::MAX,
-            shards: 1,
-            drain: Duration::from_secs(10),
-            batched: true,
-        }
-    }
 }
 
 impl Default for Builder {
@@ -75,9 +41,9 @@ impl Default for Builder {
         Self {
             listen: Vec::new(),
             sockets: Vec::new(),
+            bound: Bound::default(),
             settings: Settings::default(),
             handler: Box::new(nothing),
-            admits: None,
             on_end: Vec::new(),
             period: None,
             counters: Vec::new(),
@@ -114,27 +80,26 @@ impl Builder {
     /// Serves the transfers from the port that the requests come to, for firewalls and address translators that know
     /// nothing of TFTP. Defaults to false: a small pool of ports serves all transfers, as RFC 1350 has it.
     pub fn single_port(mut self, single_port: bool) -> Self {
-        self.settings.single_port = single_port;
+        self.bound.single_port = single_port;
         self
     }
 
     /// The ports that transfers are served from. Defaults to what the system gives.
     pub fn port_range(mut self, ports: RangeInclusive<u16>) -> Self {
-        self.settings.port_range = Some(ports);
+        self.bound.port_range = Some(ports);
         self
     }
 
     /// Largest blksize that is granted, in bytes, 8 to 65464. Defaults to what travels in one piece: the MTU of the
     /// interface that the request came by, without headers (1468 on Ethernet and IPv4).
     pub fn blksize(mut self, most: u16) -> Self {
-        self.settings.limits.blksize = most.clamp(8, 65464);
-        self.settings.mtu = false;
+        self.settings.policy.blksize = Some(most.clamp(8, 65464));
         self
     }
 
     /// Largest windowsize that is granted, in blocks. Defaults to 64.
     pub fn windowsize(mut self, most: u16) -> Self {
-        self.settings.limits.windowsize = most.max(1);
+        self.settings.policy.windowsize = Some(most.max(1));
         self
     }
 
@@ -156,7 +121,7 @@ impl Builder {
     /// transfer whose client has not answered for 2 s loses its place to them, so that forged requests cannot hold all
     /// of them. Defaults to 10000.
     pub fn max_transfers(mut self, most: usize) -> Self {
-        self.settings.max_transfers = most;
+        self.settings.policy.max_transfers = most;
         self
     }
 
@@ -165,7 +130,7 @@ impl Builder {
     /// translator or a container's bridge a whole room of machines has one address, and all it must leave is room for
     /// the others.
     pub fn max_transfers_per_client(mut self, most: usize) -> Self {
-        self.settings.max_transfers_per_client = Some(most);
+        self.settings.policy.max_transfers_per_client = Some(most);
         self
     }
 
@@ -175,7 +140,7 @@ impl Builder {
     ///
     /// It takes a fixed 32 KiB for each shard, however many addresses there are or are forged.
     pub fn max_requests_per_client(mut self, per_second: u32) -> Self {
-        self.settings.max_requests_per_client = per_second;
+        self.settings.policy.max_requests_per_client = per_second;
         self
     }
 
@@ -187,7 +152,7 @@ impl Builder {
 
     /// Threads, each with sockets and transfers of its own. Defaults to 1, which is enough for thousands of clients.
     pub fn shards(mut self, shards: usize) -> Self {
-        self.settings.shards = shards.max(1);
+        self.bound.shards = shards.max(1);
         self
     }
 
@@ -200,7 +165,7 @@ impl Builder {
     /// Whether datagrams are received and sent many at a time where the system can do so. Defaults to true. Without,
     /// a server on all addresses answers from the one that the route gives.
     pub fn batched(mut self, batched: bool) -> Self {
-        self.settings.batched = batched;
+        self.bound.batched = batched;
         self
     }
 
@@ -232,7 +197,7 @@ impl Builder {
     /// let server = tuffet::Server::builder().admit(|client| client.is_ipv4());
     /// ```
     pub fn admit(mut self, admits: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
-        self.admits = Some(Box::new(admits));
+        self.settings.policy.admits = Some(Arc::new(admits));
         self
     }
 
@@ -242,31 +207,31 @@ impl Builder {
     /// [`Error::Bind`] with the address that could not be had, [`Error::Config`] for a [`socket`](Self::socket) that
     /// does not fit.
     pub fn bind(self) -> Result<Server, Error> {
-        let Self { mut listen, sockets, settings, handler, admits, on_end, period, counters } = self;
+        let Self { mut listen, sockets, bound, settings, handler, on_end, period, counters } = self;
         let anywhere = listen.is_empty() && sockets.is_empty();
         if anywhere {
             listen = vec![(Ipv4Addr::UNSPECIFIED, 69).into(), (Ipv6Addr::UNSPECIFIED, 69).into()];
         }
         let mut warnings = Vec::new();
-        let first = Ports::bind(&listen, sockets, &settings, anywhere, &mut warnings)?;
+        let first = Ports::bind(&listen, sockets, &bound, anywhere, &mut warnings)?;
         let addrs = first.listening();
         let mut shards = vec![first];
-        for _ in 1..settings.shards {
-            shards.push(Ports::bind(&addrs, Vec::new(), &settings, false, &mut warnings)?);
+        for _ in 1..bound.shards {
+            shards.push(Ports::bind(&addrs, Vec::new(), &bound, false, &mut warnings)?);
         }
         let (phase, wakers) = (AtomicU8::new(super::Phase::Serving as u8), Mutex::default());
-        let own = shards.iter().flat_map(Ports::all).collect();
+        let own = Own::new(shards.iter().flat_map(Ports::all).collect());
         let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
         let registry = Arc::new(Registry::new(counters, drops));
         let pulse = Pulse::default();
-        let current = Current::new(Terms { settings, handler, admits });
-        let shared = Shared { current, on_end, registry, own, phase, pulse, wakers };
+        let current = Current::new(Terms { settings, handler });
+        let shared = Shared { bound, current, on_end, registry, own, phase, pulse, wakers };
         Ok(Server { shards, addrs, warnings, period, shared: Arc::new(shared) })
     }
 
     /// What can be exchanged while a server runs.
     pub(super) fn into_terms(self) -> Terms {
-        Terms { settings: self.settings, handler: self.handler, admits: self.admits }
+        Terms { settings: self.settings, handler: self.handler }
     }
 }
 
@@ -275,6 +240,7 @@ impl std::fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("listen", &self.listen)
             .field("sockets", &self.sockets)
+            .field("bound", &self.bound)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
 };
 
-use super::builder::Settings;
+use super::settings::Bound as Settings;
 use crate::{
     error::Error,
     socket::{Binding, Port},
@@ -13,7 +13,7 @@ use crate::{
 
 /// Sockets of the pool for each address. The port of the one that a transfer gets is its TID; all of them are polled with
 /// each batch, so there are few.
-const POOL: usize = 2;
+const POOL: usize = 64;
 
 /// The sockets of one shard.
 #[derive(Debug)]

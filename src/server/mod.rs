@@ -1,21 +1,19 @@
 //! The server: [`Builder`], [`Server`], [`Handle`].
 
-mod admission;
 mod builder;
-#[cfg(target_os = "linux")]
-mod fast;
+mod clock;
 mod listen;
+mod loops;
+mod outbox;
+mod own;
 mod period;
-mod plain;
 mod pulse;
-mod recent;
 mod session;
+mod settings;
 mod shard;
 mod tasks;
-mod terms;
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -35,9 +33,9 @@ use crate::{
 };
 use listen::Ports;
 use period::Period;
+use own::Own;
 use pulse::Pulse;
-use shard::Shard;
-use terms::{Current, Terms};
+use settings::{Bound, Current};
 
 /// A server whose sockets are bound.
 ///
@@ -76,20 +74,16 @@ pub struct Handle(Arc<Shared>);
 
 /// What all shards have in common. Nothing of it is touched for a block.
 struct Shared {
+    bound: Bound,
     current: Current,
     on_end: Vec<OnEnd>,
     registry: Arc<Registry>,
-    /// The addresses of all sockets of all shards.
-    own: Vec<SocketAddr>,
+    own: Own,
     phase: AtomicU8,
     pulse: Pulse,
     /// The shards' loops, to be woken when the phase changes.
     wakers: Mutex<Vec<Waker>>,
 }
-
-/// Looked into for each datagram, where the standard hash would be a seventh of the work of a short transfer. This one
-/// has a random seed too, and the limits bound what a flood of chosen addresses could put in.
-type Map<K, V> = HashMap<K, V, foldhash::quality::RandomState>;
 
 type OnEnd = Box<dyn Fn(&Record) + Send + Sync>;
 
@@ -135,9 +129,9 @@ impl Server {
         for (ports, n) in shards.zip(2..) {
             let shared = shared.clone();
             let name = format!("tuffet-{n}");
-            threads.push(thread::Builder::new().name(name).spawn(move || Shard::run(ports, shared))?);
+            threads.push(thread::Builder::new().name(name).spawn(move || loops::run(ports, shared))?);
         }
-        let mut result = first.map_or(Ok(()), |ports| Shard::run(ports, shared.clone()));
+        let mut result = first.map_or(Ok(()), |ports| loops::run(ports, shared.clone()));
         // If the first has failed the others are of no use: its clients do not know them.
         shared.enter(Phase::Draining);
         for thread in threads {

@@ -1,60 +1,44 @@
 //! One request from its arrival to its record: ask the handler, agree on the options, run the transfer.
 
 use std::{
-    cell::Cell,
     future::{Future, poll_fn},
     net::{IpAddr, SocketAddr},
     pin::pin,
     rc::Rc,
     sync::Arc,
     task::Poll,
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
-use super::{
-    Terms,
-    shard::{Key, Shard},
-    tasks::Place,
-};
+use super::{settings::Terms, shard::Shard, tasks::Place};
 use crate::{
     driver::{
         self, Wire,
         feed::{Feed, Upload, caught, caught_now},
         mailbox::Mailbox,
     },
+    endpoint::{Ended, Start},
     error::{ErrorCode, Refusal},
     handler::Request,
     hint::{Hint, Seen},
     options::{self, Agreed, Direction},
-    packet::{self, Mode, Options, Packet},
+    packet::{Mode, Options, Packet},
     socket::Outgoing,
     stats::{Record, Registered},
     transfer::{Event, Outcome, Progress, Transfer},
 };
 
-/// What the shard knows of a transfer.
+/// A request that is being answered.
 pub(super) struct Session {
-    /// Where its packets come and go.
-    pub(super) key: Key,
-    /// Where its request came.
-    pub(super) asked: Asked,
+    pub(super) start: Start,
+    /// The address to answer from.
     pub(super) from: Option<IpAddr>,
+    /// The address that the client asked.
     pub(super) local: SocketAddr,
-    pub(super) direction: Direction,
-    pub(super) request: Arc<packet::Request>,
-    /// Largest blksize for this client.
-    pub(super) blksize: u16,
-    pub(super) began: Instant,
-    /// When the first packet went out, if the handler has come that far.
-    pub(super) answered: Cell<Option<Instant>>,
-    /// When the peer was last heard, if it has answered.
-    pub(super) heard: Cell<Option<Instant>>,
+    /// Where its packets come.
     pub(super) mailbox: Rc<Mailbox>,
     pub(super) terms: Arc<Terms>,
 }
-
-/// By what a repeated request is known: the port that it came to, who sent it, and which address it asked.
-pub(super) type Asked = (usize, SocketAddr, Option<IpAddr>);
 
 /// What one session ends with.
 struct End {
@@ -66,18 +50,19 @@ struct End {
 }
 
 impl Session {
-    pub(super) async fn run(self: Rc<Self>, shard: Rc<Shard>, _place: Place) {
-        let started = SystemTime::now();
-        let filename = String::from_utf8_lossy(&self.request.filename).into_owned();
-        let request = Request::new(self.key.1, self.local, self.request.clone());
+    pub(super) async fn run(self, shard: Rc<Shard>, _place: Place) {
+        let Start { direction, request: packet, began, envelope, .. } = &self.start;
+        let (direction, began, peer, started) = (*direction, *began, envelope.peer, shard.clock.date());
+        let filename = String::from_utf8_lossy(&packet.filename).into_owned();
+        let request = Request::new(peer, self.local, packet.clone());
         let path = request.as_ref().map_or(filename.as_str(), Request::path).to_owned();
-        let live = shard.shared.registry.register(self.key.1, path.clone(), self.direction, self.began);
+        let live = shard.shared.registry.register(peer, path.clone(), direction, began);
         let end = match request {
             Ok(request) => {
-                let request = request.received_at(self.began);
+                let request = request.received_at(began);
                 let line = Line { shard: &shard, session: &self, live: &live };
                 let end = caught(async {
-                    let end = match self.direction {
+                    let end = match direction {
                         Direction::Read => line.read(&request).await,
                         Direction::Write => line.write(&request).await,
                     };
@@ -87,36 +72,36 @@ impl Session {
                 end.await.unwrap_or_else(|refusal| Outcome::Failed(refusal).into())
             }
             Err(refusal) => {
-                shard.refuse_request(self.key, self.from, &refusal);
+                shard.refuse(&self, &refusal);
                 Outcome::Refused(refusal).into()
             }
         };
-        let received = end.outcome == Outcome::Complete && self.direction == Direction::Write;
-        shard.end(&self, end.last_ack.filter(|_| received));
+        let received = end.outcome == Outcome::Complete && direction == Direction::Write;
+        shard.end(self.start.id, Ended { last_ack: end.last_ack.filter(|_| received), round_trip: None });
         let hint = Hint::find(&Seen {
-            direction: self.direction,
+            direction,
             outcome: &end.outcome,
             progress: &end.progress,
-            asked: &self.request.options,
+            asked: &packet.options,
             granted: &end.granted,
             size: live.size(),
-            single_port: self.terms.settings.single_port,
+            single_port: self.start.port == self.start.listener,
         });
         let record = Record {
             id: live.id(),
-            peer: self.key.1,
+            peer,
             local: self.local,
             filename,
             path,
             origin: end.origin,
-            direction: self.direction,
+            direction,
             outcome: end.outcome,
             // Of a transfer whose source panicked when it was dropped, they are counted already, and no more is known.
             bytes: end.progress.bytes.max(live.bytes()),
             size: live.size(),
             started,
-            duration: self.began.elapsed(),
-            asked: self.request.options.clone(),
+            duration: shard.clock.now().saturating_duration_since(began),
+            asked: packet.options.clone(),
             granted: end.granted,
             sent: end.progress.sent,
             acked: end.progress.acked,
@@ -180,13 +165,14 @@ impl Line<'_> {
     }
 
     fn answer(&self, request: &Request, size: Option<u64>) -> Result<(Agreed, Options), Outcome> {
-        let (options, direction) = (request.options(), self.session.direction);
-        let mut limits =
-            options::Limits { blksize: self.session.blksize, ..self.session.terms.settings.limits.clone() };
+        let Start { id, direction, blksize, windowsize, .. } = self.session.start;
+        let options = request.options();
+        let mut limits = options::Limits { blksize, windowsize, ..options::Limits::default() };
         let limited = caught_now(|| self.session.terms.handler.limit(request, direction, &mut limits));
         limited.map_err(|refusal| self.refuse(refusal))?;
         let (agreed, oack) = options::answer(options, direction, request.mode(), &limits, size);
-        log::debug!("{}: asked for {options}, granted {oack}", self.session.key.1);
+        log::debug!("{}: asked for {options}, granted {oack}", self.peer());
+        self.shard.endpoint().granted(self.shard.now(), id, agreed.blksize());
         Ok((agreed, oack))
     }
 
@@ -227,9 +213,13 @@ impl Line<'_> {
         End { outcome, progress: transfer.progress(), origin: None, granted, last_ack }
     }
 
+    fn peer(&self) -> SocketAddr {
+        self.session.start.envelope.peer
+    }
+
     /// Says no before the transfer has begun.
     fn refuse(&self, refusal: Refusal) -> Outcome {
-        self.shard.refuse_request(self.session.key, self.session.from, &refusal);
+        self.shard.refuse(self.session, &refusal);
         if refusal.code() == ErrorCode::NOT_DEFINED && refusal.packet().is_some() {
             Outcome::Failed(refusal)
         } else {
@@ -240,18 +230,23 @@ impl Line<'_> {
 
 impl Wire for Line<'_> {
     fn send(&self, packet: Packet) {
-        if self.session.answered.get().is_none() {
-            self.session.answered.set(Some(self.shard.now()));
+        if let Packet::Data { block: 1, .. } = &packet {
+            self.shard.endpoint().first_block(self.session.start.id);
         }
-        self.shard.send(self.session.key.0, Outgoing::new(self.session.key.1, self.session.from, packet));
+        self.shard.send(self.session.start.port, Outgoing::new(self.peer(), self.session.from, packet));
     }
 
     fn set_deadline(&self, deadline: Instant) {
-        self.shard.set_deadline(&self.session.mailbox, deadline);
+        self.session.mailbox.forget_timeout();
+        self.shard.endpoint().set_deadline(self.session.start.id, deadline);
     }
 
     fn mailbox(&self) -> &Mailbox {
         &self.session.mailbox
+    }
+
+    fn now(&self) -> Instant {
+        self.shard.clock.now()
     }
 
     fn batch_time(&self) -> Instant {

@@ -111,7 +111,8 @@ pub(super) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
         let (local, interface) = local_address(msg_hdr);
         let unspecified = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let len = (*msg_len as usize).min(LARGEST);
-        inbox.envelopes.push(Envelope { peer: peer.unwrap_or(unspecified), local, interface, len });
+        let envelope = Envelope { peer: peer.unwrap_or(unspecified), local, interface, broadcast: false };
+        inbox.envelopes.push((envelope, len));
     }
     Ok(())
 }

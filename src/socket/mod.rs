@@ -25,10 +25,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use smol::Async;
+use async_io::Async;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::packet::{self, Packet};
+use crate::{
+    endpoint::Envelope,
+    packet::{self, Packet},
+};
 
 /// Datagrams received in one call.
 const BATCH: usize = 64;
@@ -83,17 +86,6 @@ pub(crate) struct Drops {
     sum: u64,
 }
 
-/// Where a received datagram came from, and where it went.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Envelope {
-    pub(crate) peer: SocketAddr,
-    /// The address of ours to answer from; `None` where the system does not tell, or was not asked.
-    pub(crate) local: Option<IpAddr>,
-    /// Index of the interface that it came in by; 0 where the system does not tell, or was not asked.
-    pub(crate) interface: u32,
-    len: usize,
-}
-
 /// Received datagrams; the memory is used again and again.
 pub(crate) struct Inbox {
     /// How many were asked for last.
@@ -104,7 +96,8 @@ pub(crate) struct Inbox {
     last: usize,
     /// Left untouched by small datagrams, and so not resident.
     buffer: Box<[u8]>,
-    envelopes: Vec<Envelope>,
+    /// With the lengths.
+    envelopes: Vec<(Envelope, usize)>,
 }
 
 impl Port {
@@ -299,6 +292,6 @@ impl Inbox {
         self.envelopes
             .iter()
             .zip(self.buffer.chunks(LARGEST))
-            .map(|(envelope, bytes)| (*envelope, &bytes[..envelope.len]))
+            .map(|((envelope, len), bytes)| (*envelope, &bytes[..*len]))
     }
 }

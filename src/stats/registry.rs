@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{Counter, Counters, Record, Snapshot, Unanswered, unanswered::TurnedAway};
-use crate::{options::Direction, socket::Drops};
+use crate::{endpoint::Counts, options::Direction, socket::Drops};
 
 /// What a server's shards tell those who want to watch. A transfer takes its lock at its beginning and at its end; in
 /// between it touches two atomics that are its own.
@@ -201,6 +201,21 @@ impl Tallied {
 }
 
 impl Tally {
+    pub(crate) fn take(&self, counts: Counts) {
+        for (tallied, count) in [
+            (&self.requests, counts.requests),
+            (&self.repeated, counts.repeated),
+            (&self.over_limit, counts.over_limit),
+            (&self.unanswered, counts.unanswered),
+            (&self.malformed, counts.malformed),
+            (&self.strangers, counts.strangers),
+        ] {
+            if count > 0 {
+                tallied.add(count);
+            }
+        }
+    }
+
     fn add_to(&self, counters: &mut Counters) {
         for (sum, tallied) in [
             (&mut counters.requests, &self.requests),

@@ -5,10 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Map, shard::Key};
+use super::{Key, Map};
 
-/// Long enough for the last packets of a transfer to arrive, and for a client to repeat its last DATA.
-const MEMORY: Duration = Duration::from_secs(10);
+/// Long enough for the last packets of a transfer to arrive, and for a client to repeat its last packet for as long as it
+/// is patient.
+const MEMORY: Duration = Duration::from_secs(30);
 const MOST: usize = 4096;
 
 /// Transfers that ended a moment ago. Their late packets are no reason for an ERROR, and an upload whose last ACK was

@@ -11,43 +11,43 @@ use std::{
     time::Instant,
 };
 
-use smol::Timer;
+use async_io::Timer;
 
 use super::{
-    Phase,
-    shard::{Next, Shard},
-    tasks::Tasks,
+    super::{
+        settings::Bound,
+        shard::{Next, Shard},
+        tasks::Tasks,
+    },
+    deliver,
 };
-use crate::{error::Error, socket::Inbox};
+use crate::{
+    error::Error,
+    socket::{Inbox, Port},
+};
 
-pub(super) fn run(shard: &Rc<Shard>, tasks: &Tasks) -> Result<(), Error> {
-    smol::block_on(pump(shard, tasks))
+pub(super) fn run(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: Vec<Port>, _bound: &Bound) -> Result<(), Error> {
+    smol::block_on(pump(shard, tasks, &ports))
 }
 
-async fn pump(shard: &Rc<Shard>, tasks: &Tasks) -> Result<(), Error> {
-    let (mut inbox, mut alarm, mut last_call) = (Inbox::new(), Alarm::default(), None);
+async fn pump(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &[Port]) -> Result<(), Error> {
+    let (mut inbox, mut alarm) = (Inbox::new(), Alarm::default());
     poll_fn(|cx| {
         shard.shared.tell_of_phases(cx.waker());
         tasks.ring(cx.waker().clone());
         Poll::Ready(())
     })
     .await;
+    let flush = || shard.flush(|port, queue| ports[port].send(queue));
     loop {
-        poll_fn(|cx| poll_work(shard, tasks, cx, &mut inbox, &mut alarm, last_call)).await?;
+        poll_fn(|cx| poll_work(shard, tasks, ports, cx, &mut inbox, &mut alarm)).await?;
         tasks.run();
-        shard.flush();
-        match shard.next(&mut last_call) {
+        flush();
+        match shard.next() {
             Next::Serve => {}
             Next::Leave => return Ok(()),
             Next::SayGoodbye => {
-                shard.say_goodbye();
-                for _ in 0..100 {
-                    tasks.run();
-                    shard.flush();
-                    if shard.is_idle() {
-                        break;
-                    }
-                }
+                shard.say_goodbye(tasks, flush);
                 return Ok(());
             }
         }
@@ -57,41 +57,37 @@ async fn pump(shard: &Rc<Shard>, tasks: &Tasks) -> Result<(), Error> {
 /// Ready when a transfer may have something to do, or has something to send.
 fn poll_work(
     shard: &Rc<Shard>,
-    tasks: &Tasks,
+    tasks: &Rc<Tasks>,
+    ports: &[Port],
     cx: &mut Context<'_>,
     inbox: &mut Inbox,
     alarm: &mut Alarm,
-    last_call: Option<Instant>,
 ) -> Poll<io::Result<()>> {
-    let mut work = match shard.shared.phase() {
-        Phase::Serving => false,
-        Phase::Draining => last_call.is_none() || shard.is_idle(),
-        Phase::Over => true,
-    };
+    let mut work = tasks.are_woken();
     // The listeners, which come first, are asked last: a client may end one transfer and begin the next within one
     // batch, and its last ACK was sent before its request.
-    work |= shard.is_asked() || tasks.are_woken();
-    for (i, port) in shard.ports.iter().enumerate().rev() {
+    for (i, port) in ports.iter().enumerate().rev() {
         if let Poll::Ready(received) = port.poll_receive(cx, inbox) {
             received?;
             shard.read_clock();
-            shard.deliver(i, inbox);
+            deliver(shard, tasks, i, inbox);
             work = true;
         }
-        let outbox = &shard.outboxes[i];
-        if outbox.full.get() && port.poll_writable(cx)?.is_ready() {
-            outbox.full.set(false);
+        if shard.outboxes.is_blocked(i) && port.poll_writable(cx)?.is_ready() {
+            shard.outboxes.unblock(i);
         }
-        work |= !outbox.full.get() && !outbox.queue.borrow().is_empty();
     }
-    while alarm.poll(shard.deadline(last_call), cx).is_ready() {
+    while alarm.poll(shard.deadline(), cx).is_ready() {
         shard.read_clock();
-        if shard.expire() || last_call.is_some_and(|at| at <= shard.now()) {
+        if shard.expire() {
             work = true;
             break;
         }
+        if shard.wants_a_turn() {
+            break;
+        }
     }
-    if work { Poll::Ready(Ok(())) } else { Poll::Pending }
+    if work || shard.wants_a_turn() { Poll::Ready(Ok(())) } else { Poll::Pending }
 }
 
 /// One timer of the reactor, which is touched only when it must go off sooner than it would.

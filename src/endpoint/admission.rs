@@ -3,22 +3,18 @@
 //! Over a limit the server is silent: clients ask again, and an answer would go to whom a forged address names.
 
 use std::{
-    fmt,
     hash::BuildHasher,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use foldhash::quality::RandomState;
 
-use super::{Map, Terms};
+use super::{Dropped, Policy};
 
 /// Buckets in each of the two rows. An address has one in each row and is over its limit when both are empty, so who
 /// shares one with a flood is served by the other, and no number of forged addresses takes more memory than this.
 const BUCKETS: usize = 2048;
-/// Transfers that one address may have by default, whatever half of all is.
-const LEAST: usize = 100;
 /// Seconds' worth of requests that may come at once: a room of machines behind one address, each of which asks for ten
 /// files that are not there.
 const BURST: f32 = 10.0;
@@ -26,105 +22,33 @@ const BURST: f32 = 10.0;
 const REFUSALS: (f64, f64) = (20_000.0, 5_000.0);
 /// ERRORs to those who have no transfer.
 const STRANGERS: (f64, f64) = (100.0, 50.0);
-/// How long a transfer that nobody has answered keeps its place when places are wanted.
-const UNANSWERED: Duration = Duration::from_secs(2);
-/// The least time between two searches for such transfers.
-const SWEEP: Duration = Duration::from_millis(250);
 
 pub(super) struct Admission {
-    /// What counts now.
-    terms: Arc<Terms>,
-    /// Transfers of each address; no more entries than there are transfers.
-    clients: Map<IpAddr, usize>,
     requests: Option<Rates>,
+    per_client: u32,
     refusals: Bucket,
     strangers: Bucket,
-    swept: Option<Instant>,
-}
-
-/// Why a datagram is not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dropped {
-    /// Its source is no address that a client can have.
-    Source,
-    Stopping,
-    /// It is not of those who are served.
-    Denied,
-    /// Too many requests of this address.
-    Requests,
-    /// Too many transfers of this address.
-    Client,
-    /// Too many transfers.
-    Full,
-    /// Too many ERRORs.
-    Errors,
 }
 
 impl Admission {
-    pub(super) fn new(terms: Arc<Terms>) -> Self {
-        Self {
-            clients: Map::default(),
-            requests: rates(&terms),
-            terms,
-            refusals: Bucket::new(REFUSALS),
-            strangers: Bucket::new(STRANGERS),
-            swept: None,
-        }
+    pub(super) fn new(policy: &Policy) -> Self {
+        let per_client = policy.max_requests_per_client;
+        let (refusals, strangers) = (Bucket::new(REFUSALS), Bucket::new(STRANGERS));
+        Self { requests: rates(per_client), per_client, refusals, strangers }
     }
 
-    /// The terms may be others than before.
-    pub(super) fn follow(&mut self, terms: &Arc<Terms>) {
-        if !Arc::ptr_eq(terms, &self.terms) {
-            let before = std::mem::replace(&mut self.terms, terms.clone());
-            if before.settings.max_requests_per_client != terms.settings.max_requests_per_client {
-                self.requests = rates(terms);
-            }
+    /// The policy may be another than before.
+    pub(super) fn follow(&mut self, policy: &Policy) {
+        if self.per_client != policy.max_requests_per_client {
+            self.per_client = policy.max_requests_per_client;
+            self.requests = rates(self.per_client);
         }
     }
 
     /// Whether a request of this address may be looked at.
     pub(super) fn request(&mut self, peer: IpAddr, now: Instant) -> Result<(), Dropped> {
-        if !self.terms.admit(peer) {
-            return Err(Dropped::Denied);
-        }
         let is_within = self.requests.as_mut().is_none_or(|rates| rates.take(peer, now));
         is_within.then_some(()).ok_or(Dropped::Requests)
-    }
-
-    /// Whether there is room for a transfer of this address.
-    pub(super) fn room(&self, peer: IpAddr, running: usize) -> Result<(), Dropped> {
-        let most = self.terms.settings.max_transfers;
-        // One address, be it that of many machines, leaves room for the others.
-        let of_one = self.terms.settings.max_transfers_per_client.unwrap_or((most / 2).max(LEAST));
-        if running >= most {
-            Err(Dropped::Full)
-        } else if self.clients.get(&peer).is_some_and(|&count| count >= of_one) {
-            Err(Dropped::Client)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Since when a transfer must wait for its first answer to lose its place; `None` if that was looked at just now.
-    pub(super) fn sweep(&mut self, now: Instant) -> Option<Instant> {
-        if self.swept.is_some_and(|at| now.saturating_duration_since(at) < SWEEP) {
-            return None;
-        }
-        self.swept = Some(now);
-        now.checked_sub(UNANSWERED)
-    }
-
-    pub(super) fn began(&mut self, peer: IpAddr) {
-        *self.clients.entry(peer).or_default() += 1;
-    }
-
-    pub(super) fn ended(&mut self, peer: IpAddr) {
-        if let Some(count) = self.clients.get_mut(&peer) {
-            *count -= 1;
-            if *count == 0 {
-                self.clients.remove(&peer);
-            }
-        }
     }
 
     /// Whether there may be an ERROR for a request. Each address has no more of them than it may have requests.
@@ -132,17 +56,13 @@ impl Admission {
         self.refusals.take(now).then_some(()).ok_or(Dropped::Errors)
     }
 
-    /// Whether there may be an ERROR for who has no transfer.
-    pub(super) fn stranger(&mut self, peer: IpAddr, now: Instant) -> Result<(), Dropped> {
-        if !self.terms.admit(peer) {
-            return Err(Dropped::Denied);
-        }
+    /// Whether there may be an ERROR for a peer that has no transfer.
+    pub(super) fn stranger(&mut self, now: Instant) -> Result<(), Dropped> {
         self.strangers.take(now).then_some(()).ok_or(Dropped::Errors)
     }
 }
 
-fn rates(terms: &Terms) -> Option<Rates> {
-    let per_second = terms.settings.max_requests_per_client;
+fn rates(per_second: u32) -> Option<Rates> {
     (per_second > 0).then(|| Rates::new(per_second))
 }
 
@@ -155,26 +75,6 @@ pub(super) fn is_client(peer: SocketAddr, asked: Option<IpAddr>, own: &[SocketAd
         own.port() == peer.port() && (own.ip() == peer.ip() || own.ip().is_unspecified() && asked == Some(peer.ip()))
     });
     peer.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast && !is_own
-}
-
-impl Dropped {
-    pub(super) const fn reason(self) -> &'static str {
-        match self {
-            Self::Source => "no client has this address",
-            Self::Stopping => "stopping",
-            Self::Denied => "it is not admitted",
-            Self::Requests => "too many requests of this address",
-            Self::Client => "too many transfers of this address",
-            Self::Full => "too many transfers",
-            Self::Errors => "too many errors",
-        }
-    }
-}
-
-impl fmt::Display for Dropped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason())
-    }
 }
 
 /// A token bucket: so many at once, and so many a second.
@@ -251,41 +151,15 @@ mod tests {
         assert_eq!((0..1000).filter(|_| bucket.take(start + Duration::from_secs(1))).count(), 50);
     }
 
-    fn admission(max_transfers: usize) -> Admission {
-        Admission::new(crate::Server::builder().max_transfers(max_transfers).into_terms().into())
-    }
-
     #[test]
     fn errors_are_bounded_and_recover() {
-        let (mut admission, start) = (admission(10), Instant::now());
-        assert_eq!((0..100_000).filter(|_| admission.refusal(start).is_ok()).count(), 20_000);
-        assert_eq!(
-            (0..100_000).filter(|_| admission.stranger(std::net::Ipv4Addr::LOCALHOST.into(), start).is_ok()).count(),
-            100
-        );
-        let later = start + Duration::from_secs(1);
-        assert_eq!((0..100_000).filter(|_| admission.refusal(later).is_ok()).count(), 5_000);
-        assert_eq!(
-            (0..100_000).filter(|_| admission.stranger(std::net::Ipv4Addr::LOCALHOST.into(), later).is_ok()).count(),
-            50
-        );
-    }
-
-    #[test]
-    fn places_are_counted_and_given_back() {
-        let mut admission = admission(1000);
-        (0..500).for_each(|_| admission.began(ip(1)));
-        assert_eq!(admission.room(ip(1), 500), Err(Dropped::Client));
-        assert_eq!(admission.room(ip(2), 500), Ok(()));
-        assert_eq!(admission.room(ip(2), 1000), Err(Dropped::Full));
-        admission.ended(ip(1));
-        assert_eq!(admission.room(ip(1), 499), Ok(()));
-        (0..499).for_each(|_| admission.ended(ip(1)));
-        assert!(admission.clients.is_empty());
-        // Where there are few, one address may have them all.
-        let mut few = self::admission(50);
-        (0..49).for_each(|_| few.began(ip(1)));
-        assert_eq!(few.room(ip(1), 49), Ok(()));
+        let (mut admission, start) = (Admission::new(&Policy::default()), Instant::now());
+        let mut had = |now| {
+            let refusals = (0..100_000).filter(|_| admission.refusal(now).is_ok()).count();
+            (refusals, (0..100_000).filter(|_| admission.stranger(now).is_ok()).count())
+        };
+        assert_eq!(had(start), (20_000, 100));
+        assert_eq!(had(start + Duration::from_secs(1)), (5_000, 50));
     }
 
     #[test]

@@ -1,19 +1,23 @@
 //! The loop of a shard on Linux, on an epoll of its own.
 //!
 //! With one client it makes three system calls a block: wait, receive, send. With many, the tasks of all transfers that
-//! a batch woke run before anything is sent, so these three serve them all. What goes on in other threads (smol's
-//! reactor, a pool that reads files, a download) wakes its task, which rings the bell.
+//! a batch woke run before anything is sent. What goes on in other threads (smol's reactor, a pool that reads files, a
+//! download) wakes its task, which rings the bell.
 
 use std::{io::ErrorKind, rc::Rc};
 
 use super::{
-    shard::{Next, Shard},
-    tasks::Tasks,
+    super::{
+        settings::Bound,
+        shard::{Next, Shard},
+        tasks::Tasks,
+    },
+    deliver,
 };
 use crate::{
     error::Error,
     socket::{
-        Inbox,
+        Inbox, Port,
         epoll::{Reactor, Ready},
     },
 };
@@ -21,52 +25,58 @@ use crate::{
 /// Batches received from one port before the transfers get their turn.
 const BATCHES: usize = 4;
 
-pub(super) fn run(shard: &Rc<Shard>, tasks: &Tasks, mut reactor: Reactor) -> Result<(), Error> {
+pub(super) fn run(
+    shard: &Rc<Shard>,
+    tasks: &Rc<Tasks>,
+    ports: Vec<Port>,
+    mut reactor: Reactor,
+    _bound: &Bound,
+) -> Result<(), Error> {
     shard.shared.tell_of_phases(&reactor.waker());
     tasks.ring(reactor.waker());
-    let (mut inbox, mut last_call, mut ready) = (Inbox::new(), None, Vec::new());
+    let (mut inbox, mut ready) = (Inbox::new(), Vec::new());
     loop {
         if reactor.was_rung() {
             tasks.run();
         }
-        flush(shard, &reactor)?;
-        match shard.next(&mut last_call) {
+        flush(shard, &ports, &reactor)?;
+        match shard.next() {
             Next::Serve => {}
             Next::Leave => return Ok(()),
             Next::SayGoodbye => {
-                shard.say_goodbye();
-                for _ in 0..100 {
-                    tasks.run();
-                    shard.flush();
-                    if shard.is_idle() {
-                        break;
-                    }
-                }
+                shard.say_goodbye(tasks, || drop(flush(shard, &ports, &reactor)));
                 return Ok(());
             }
         }
         ready.clear();
-        ready.extend(reactor.wait(shard.deadline(last_call))?);
+        ready.extend(reactor.wait(shard.deadline())?);
         // The listeners, which come first, are asked last: a client may end one transfer and begin the next within one
         // batch, and its last ACK was sent before its request.
         ready.sort_unstable_by(|a, b| b.cmp(a));
         shard.read_clock();
         for Ready { port, readable, writable } in ready.drain(..) {
             if writable {
-                shard.outboxes[port].full.set(false);
+                reactor.watch_writable(&ports, port, false)?;
+                shard.outboxes.unblock(port);
             }
             if readable {
-                receive(shard, port, &mut inbox)?;
+                receive(shard, tasks, &ports, port, &mut inbox)?;
             }
         }
         shard.expire();
     }
 }
 
-fn receive(shard: &Rc<Shard>, port: usize, inbox: &mut Inbox) -> Result<(), Error> {
+fn receive(
+    shard: &Rc<Shard>,
+    tasks: &Rc<Tasks>,
+    ports: &[Port],
+    port: usize,
+    inbox: &mut Inbox,
+) -> Result<(), Error> {
     for _ in 0..BATCHES {
-        match shard.ports[port].receive(inbox) {
-            Ok(()) => shard.deliver(port, inbox),
+        match ports[port].receive(inbox) {
+            Ok(()) => deliver(shard, tasks, port, inbox),
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) => return Err(error.into()),
         }
@@ -77,13 +87,13 @@ fn receive(shard: &Rc<Shard>, port: usize, inbox: &mut Inbox) -> Result<(), Erro
     Ok(())
 }
 
-fn flush(shard: &Shard, reactor: &Reactor) -> Result<(), Error> {
-    shard.flush();
-    for (i, outbox) in shard.outboxes.iter().enumerate() {
-        let full = outbox.full.get();
-        if outbox.watched.replace(full) != full {
-            reactor.watch_writable(&shard.ports, i, full)?;
+fn flush(shard: &Shard, ports: &[Port], reactor: &Reactor) -> Result<(), Error> {
+    let mut watched = Ok(());
+    shard.flush(|port, queue| {
+        ports[port].send(queue);
+        if !queue.is_empty() {
+            watched = reactor.watch_writable(ports, port, true);
         }
-    }
-    Ok(())
+    });
+    Ok(watched?)
 }

@@ -1,0 +1,115 @@
+//! What is known of client addresses: how many transfers they have, and what earlier transfers taught.
+
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Id, Map,
+    transfers::{Known, Transfers},
+};
+use crate::options::{DEFAULT_BLKSIZE, Direction};
+
+/// Addresses that are remembered.
+const MOST: usize = 4096;
+/// How long.
+const MEMORY: Duration = Duration::from_secs(600);
+/// What a client that never acknowledges a full block is granted next: what fits the least MTU of IPv6, which tunnels
+/// leave as well, and then what is always granted.
+const SMALLER: [u16; 2] = [1228, DEFAULT_BLKSIZE];
+
+#[derive(Default)]
+pub(super) struct Clients {
+    running: Map<IpAddr, Running>,
+    lessons: Map<IpAddr, Lesson>,
+    order: VecDeque<(Instant, IpAddr)>,
+}
+
+struct Running {
+    count: usize,
+    last: Id,
+}
+
+/// What the transfers of an address have taught.
+#[derive(Clone, Copy)]
+struct Lesson {
+    at: Instant,
+    round_trip: Option<Duration>,
+    /// The largest blksize that may arrive.
+    blksize: Option<u16>,
+}
+
+impl Clients {
+    pub(super) fn running(&self, client: IpAddr) -> usize {
+        self.running.get(&client).map_or(0, |running| running.count)
+    }
+
+    pub(super) fn began(&mut self, client: IpAddr, id: Id) {
+        let running = self.running.entry(client).or_insert(Running { count: 0, last: id });
+        running.count += 1;
+        running.last = id;
+    }
+
+    pub(super) fn closed(&mut self, client: IpAddr) {
+        if let Some(running) = self.running.get_mut(&client) {
+            running.count -= 1;
+            if running.count == 0 {
+                self.running.remove(&client);
+            }
+        }
+    }
+
+    /// A transfer has ended, or another begins while it runs.
+    pub(super) fn learn(&mut self, now: Instant, known: &Known, round_trip: Option<Duration>) {
+        let client = known.client();
+        let before = self.lesson(now, client);
+        let lost = known.has_lost_its_first_block();
+        let smaller = SMALLER.into_iter().find(|&smaller| lost && smaller < known.blksize);
+        let lesson = Lesson {
+            at: now,
+            round_trip: round_trip.or(before.and_then(|lesson| lesson.round_trip)),
+            blksize: smaller.or(before.and_then(|lesson| lesson.blksize)),
+        };
+        if (lesson.round_trip, lesson.blksize) != (None, None) {
+            self.insert(now, client, lesson);
+        }
+    }
+
+    /// The largest blksize that may arrive there, if larger ones did not.
+    pub(super) fn blksize(&mut self, now: Instant, client: IpAddr, transfers: &Transfers) -> Option<u16> {
+        // A client that begins anew may not have ended what it had.
+        let last = self.running.get(&client).and_then(|running| transfers.get(running.last));
+        if let Some(last) = last.filter(|last| last.client() == client && last.has_lost_its_first_block()) {
+            self.learn(now, last, None);
+        }
+        self.lesson(now, client)?.blksize
+    }
+
+    pub(super) fn round_trip(&self, now: Instant, client: IpAddr) -> Option<Duration> {
+        self.lesson(now, client)?.round_trip
+    }
+
+    fn lesson(&self, now: Instant, client: IpAddr) -> Option<Lesson> {
+        self.lessons.get(&client).filter(|lesson| now.saturating_duration_since(lesson.at) < MEMORY).copied()
+    }
+
+    fn insert(&mut self, now: Instant, client: IpAddr, lesson: Lesson) {
+        if self.lessons.insert(client, lesson).is_none() {
+            self.order.push_back((now, client));
+        }
+        while self.order.len() > MOST {
+            let Some((_, client)) = self.order.pop_front() else { break };
+            self.lessons.remove(&client);
+        }
+    }
+}
+
+impl Known {
+    /// Whether the client has acknowledged the options, and not the block after them, which was full and went out again.
+    fn has_lost_its_first_block(&self) -> bool {
+        let is_large = self.direction == Direction::Read && self.blksize > DEFAULT_BLKSIZE;
+        is_large && self.heard.is_some() && !self.moved && self.first_blocks > 1
+    }
+}

@@ -1,0 +1,172 @@
+//! Which request begins a transfer.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Action, Closed, Dropped, Endpoint, Envelope, Id, Policy, Start, admission, transfers::Known};
+use crate::{
+    options::{self, Direction, Limits},
+    packet::{self, Options},
+};
+
+/// The longest file name, in bytes; longer ones are answered with ERROR 4. No client's is over 255.
+pub const LONGEST_NAME: usize = 1024;
+/// The longest request of which all options are kept, in bytes (RFC 2347). No client was seen to send more than 110.
+const LONGEST_REQUEST: usize = 512;
+/// Names and values of options that are kept of a longer one, in bytes, once for those that are understood and once for
+/// the others.
+const LONGEST_OPTIONS: usize = 512;
+/// A client that was heard a moment ago was not reset: its request is an old one. A client that was reset asks again.
+const QUIET: Duration = Duration::from_secs(1);
+
+impl Endpoint {
+    /// `len`: of the datagram.
+    pub(super) fn request(
+        &mut self,
+        now: Instant,
+        pool: usize,
+        envelope: &Envelope,
+        direction: Direction,
+        mut request: Box<packet::Request>,
+        len: usize,
+    ) -> Action {
+        if request.filename.len() > LONGEST_NAME {
+            self.counts.malformed += 1;
+            return self.refuse_bad_request(now, envelope);
+        }
+        if len > LONGEST_REQUEST {
+            request.options = shortened(&request.options);
+        }
+        self.counts.requests += 1;
+        if let Err(dropped) = self.look_at(now, envelope) {
+            return self.turn_away(dropped);
+        }
+        let asked = (self.pools[pool].listener, envelope.peer, envelope.local);
+        if let Some(earlier) = self.transfers.find_asked(&asked) {
+            if self.is_repeated(now, earlier, direction, &request) {
+                self.counts.repeated += 1;
+                return Action::Repeat(earlier);
+            }
+            self.close(now, earlier, Closed::Replaced);
+        }
+        match self.make_place(now, envelope.peer.ip()) {
+            Ok(()) => Action::Begin(self.start(now, pool, envelope, direction, request.into()).into()),
+            Err(dropped) => self.turn_away(dropped),
+        }
+    }
+
+    fn turn_away(&mut self, dropped: Dropped) -> Action {
+        match dropped {
+            Dropped::Source | Dropped::Stopping | Dropped::Denied => self.counts.unanswered += 1,
+            _ => self.counts.over_limit += 1,
+        }
+        Action::TurnAway(dropped)
+    }
+
+    fn look_at(&mut self, now: Instant, envelope: &Envelope) -> Result<(), Dropped> {
+        if !admission::is_client(envelope.peer, envelope.local, &self.own) {
+            return Err(Dropped::Source);
+        }
+        if !self.policy.admit(envelope.peer.ip()) {
+            return Err(Dropped::Denied);
+        }
+        self.admission.request(envelope.peer.ip(), now)
+    }
+
+    /// Whether this is a copy of the request that the transfer answers.
+    fn is_repeated(&mut self, now: Instant, earlier: Id, direction: Direction, request: &packet::Request) -> bool {
+        let Some(known) = self.transfers.get(earlier) else { return false };
+        if known.direction != direction || *known.request != *request {
+            return false;
+        }
+        match known.heard {
+            // A client that repeats itself is there, and keeps its place longer than one that does not.
+            None => {
+                self.transfers.refresh(now, earlier);
+                true
+            }
+            // It was sent before the first ACK, and waited longer in the queue of its socket.
+            Some(at) => now.saturating_duration_since(at) < QUIET,
+        }
+    }
+
+    fn make_place(&mut self, now: Instant, client: IpAddr) -> Result<(), Dropped> {
+        let Policy { max_transfers, max_unheard, .. } = self.policy;
+        if self.stopping {
+            Err(Dropped::Stopping)
+        } else if self.clients.running(client) >= self.policy.of_one() {
+            Err(Dropped::Client)
+        } else if self.transfers.unheard() >= max_unheard || self.transfers.living() >= max_transfers {
+            self.evict(now).then_some(()).ok_or(Dropped::Full)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn start(
+        &mut self,
+        now: Instant,
+        pool: usize,
+        envelope: &Envelope,
+        direction: Direction,
+        request: Arc<packet::Request>,
+    ) -> Start {
+        let (peer, pool) = (envelope.peer, &self.pools[pool]);
+        let most = self.policy.blksize.unwrap_or_else(|| (self.mtu)(envelope.interface, &peer));
+        let blksize = self.clients.blksize(now, peer.ip(), &self.transfers).map_or(most, |smaller| smaller.min(most));
+        let windowsize = self.policy.windowsize.unwrap_or_else(|| {
+            let limits = Limits { blksize, ..Limits::default() };
+            if direction == Direction::Write {
+                return limits.windowsize;
+            }
+            let (agreed, _) = options::answer(&request.options, direction, request.mode, &limits, None);
+            pool.windowsize(&peer, agreed.blksize()).min(limits.windowsize)
+        });
+        let port = self.tids.draw(now, pool, peer, |port| match (port, peer) {
+            key if self.transfers.find(&key).is_some() => Some(now),
+            key => self.recent.ended_at(&key),
+        });
+        let (listener, amplification) = (pool.listener, pool.amplification());
+        let (key, asked) = ((port, peer), (listener, peer, envelope.local));
+        // The same client has asked at another address of ours, and drew the same port.
+        if let Some(other) = self.transfers.find(&key) {
+            self.close(now, other, Closed::Replaced);
+        }
+        let id = self.transfers.insert(now, Known::new(key, asked, direction, request.clone(), envelope.broadcast));
+        self.clients.began(peer.ip(), id);
+        Start {
+            id,
+            port,
+            listener,
+            envelope: *envelope,
+            direction,
+            request,
+            blksize,
+            windowsize,
+            amplification,
+            round_trip: self.clients.round_trip(now, peer.ip()),
+            began: now,
+        }
+    }
+}
+
+/// The options of a request that is longer than any client's, as much of them as there is room for. Those that are
+/// understood have room of their own; and each has room only once.
+fn shortened(options: &Options) -> Options {
+    let (mut kept, mut room) = (Options::new(), [LONGEST_OPTIONS; 2]);
+    for (name, value) in options.iter() {
+        let is_understood = options::NAMES.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let room = &mut room[usize::from(is_understood)];
+        match room.checked_sub(name.len() + value.len()) {
+            Some(left) if kept.iter().all(|pair| pair != (name, value)) => {
+                *room = left;
+                kept.push(name, value);
+            }
+            _ => {}
+        }
+    }
+    kept
+}

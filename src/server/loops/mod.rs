@@ -1,0 +1,56 @@
+//! The loops of a shard: they own its sockets and the clock. The third one is the simulator's.
+
+#[cfg(target_os = "linux")]
+mod epoll;
+mod portable;
+
+use std::{rc::Rc, sync::Arc};
+
+use super::{
+    Shared, clock,
+    listen::{Listener, Ports},
+    shard::Shard,
+    tasks::Tasks,
+};
+#[cfg(target_os = "linux")]
+use crate::socket::epoll::Reactor;
+use crate::{
+    endpoint::Pool,
+    error::Error,
+    socket::{Inbox, Port, mtu::Mtus},
+};
+
+/// Serves on this thread until the server is stopped.
+pub(super) fn run(ports: Ports, shared: Arc<Shared>) -> Result<(), Error> {
+    let Ports { ports, listeners } = ports;
+    let pools = listeners.into_iter().map(|Listener { port, pool }| Pool { listener: port, ports: pool }).collect();
+    let bound = shared.bound.clone();
+    let tasks = Rc::new(Tasks::default());
+    let locals = ports.iter().map(Port::local).collect();
+    let shard = Shard::new(shared, &tasks, locals, pools, secret(), Box::new(clock::System));
+    let mut mtus = Mtus::default();
+    shard.set_mtu(move |interface, peer| mtus.blksize(interface, peer));
+    #[cfg(target_os = "linux")]
+    if bound.batched {
+        match Reactor::new(&ports) {
+            Ok(reactor) => return epoll::run(&shard, &tasks, ports, reactor, &bound),
+            Err(error) => log::debug!("waiting the portable way: {error}"),
+        }
+    }
+    portable::run(&shard, &tasks, ports, &bound)
+}
+
+/// Random: the standard library's hashers are seeded by the system.
+fn secret() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    let half = || u128::from(RandomState::new().hash_one(0_u8));
+    half() << 64 | half()
+}
+
+/// Hands what was received by a port to the shard.
+fn deliver(shard: &Rc<Shard>, tasks: &Rc<Tasks>, port: usize, inbox: &Inbox) {
+    shard.received(inbox.len());
+    for (envelope, datagram) in inbox.datagrams() {
+        shard.receive(tasks, port, &envelope, datagram);
+    }
+}

@@ -1,0 +1,34 @@
+//! The addresses of all sockets of all shards: a forged request must not have the server talk to itself.
+
+use std::{
+    cell::Cell,
+    net::SocketAddr,
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+};
+
+pub(crate) struct Own {
+    all: RwLock<Vec<SocketAddr>>,
+    /// Grows with each change.
+    version: AtomicU64,
+}
+
+impl Own {
+    pub(crate) fn new(all: Vec<SocketAddr>) -> Self {
+        Self { all: all.into(), version: AtomicU64::new(0) }
+    }
+
+    /// All of them, if they have changed since this version, which becomes the present one.
+    pub(super) fn since(&self, seen: &Cell<u64>) -> Option<Vec<SocketAddr>> {
+        let version = self.version.load(SeqCst);
+        (seen.replace(version) != version).then(|| self.all.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    pub(super) fn exchange(&self, before: SocketAddr, after: SocketAddr) {
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        all.iter_mut().filter(|own| **own == before).for_each(|own| *own = after);
+        self.version.fetch_add(1, SeqCst);
+    }
+}

@@ -1,0 +1,80 @@
+//! What is bound for good, and what a reload may change. A transfer keeps what it began with.
+
+use std::{
+    fmt,
+    ops::RangeInclusive,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use crate::{endpoint::Policy, handler::Handler, transfer::Timing};
+
+/// What belongs to sockets and threads.
+#[derive(Clone, Debug)]
+pub(crate) struct Bound {
+    pub(crate) single_port: bool,
+    pub(crate) port_range: Option<RangeInclusive<u16>>,
+    pub(crate) shards: usize,
+    pub(crate) batched: bool,
+}
+
+/// What a reload may change.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) policy: Policy,
+    pub(crate) timing: Timing,
+    pub(crate) max_upload: u64,
+    pub(crate) drain: Duration,
+}
+
+/// What requests are answered by.
+pub(crate) struct Terms {
+    pub(crate) settings: Settings,
+    pub(crate) handler: Box<dyn Handler>,
+}
+
+/// The terms of the requests that come now. It is looked at once for each of them.
+pub(crate) struct Current(RwLock<Arc<Terms>>);
+
+impl Default for Bound {
+    fn default() -> Self {
+        Self { single_port: false, port_range: None, shards: 1, batched: true }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            timing: Timing::default(),
+            max_upload: u64::MAX,
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Current {
+    pub(crate) fn new(terms: Terms) -> Self {
+        Self(RwLock::new(Arc::new(terms)))
+    }
+
+    pub(crate) fn terms(&self) -> Arc<Terms> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has the requests that come from now on answered by other terms.
+    pub(crate) fn exchange(&self, terms: Terms) {
+        let before = {
+            let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, Arc::new(terms))
+        };
+        // A handler of somebody else's may take its time to go.
+        drop(before);
+    }
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.terms().settings.fmt(f)
+    }
+}
