@@ -59,15 +59,16 @@ async fn get(client: Client, size: usize) {
 #[test]
 fn a_thousand_clients_at_once() {
     // The shards may still be about to open theirs when an idle server's are counted.
-    const SLACK: usize = 10;
+    const SLACK: usize = 80;
     let _alone = alone();
-    let clients = 1000.min(open_files_limit() - 60);
+    let clients = 1000.min(open_files_limit() - 300);
     let before = open_files();
     for shards in [1, 2] {
         // A request that came twice, the second time after the end, is a transfer that nobody answers.
         let serving = Serving::with(files(), |builder| builder.shards(shards).patience(common::LONG / 2));
         let idle = open_files();
-        assert!(idle - before < 30, "{} files for an idle server", idle - before);
+        // Most of them are the ports that transfers are served from.
+        assert!(idle - before < 100 * shards, "{} files for an idle server", idle - before);
         let executor = smol::LocalExecutor::new();
         let tasks: Vec<_> = (0..clients)
             .map(|n| executor.spawn(get(Client::new(serving.addr()).windowsize(1 + n as u16 % 8), 20_000)))

@@ -2,8 +2,8 @@
 //!
 //! As [`Transfer`](crate::transfer::Transfer), it does no I/O and reads no clock. Whoever drives it
 //!
-//! 1. calls [`Endpoint::handle`] with each datagram, where it came from and the time, and does what the [`Action`] says;
-//! 2. ends the transfers that [`Endpoint::closed`] names, which had to give way;
+//! 1. calls [`Endpoint::handle`] with each datagram, where it came from and the time;
+//! 2. ends the transfers that [`Endpoint::closed`] names, which have to give way, and then does what the [`Action`] says;
 //! 3. tells it of each transfer what it cannot see: what was [`granted`](Endpoint::granted), that the
 //!    [first block](Endpoint::first_block) goes out, its [`end`](Endpoint::end), an ICMP
 //!    [`unreachable`](Endpoint::unreachable);
@@ -35,7 +35,7 @@
 //! let client = Envelope::from("192.0.2.7:1069".parse()?);
 //!
 //! let Action::Begin(start) = endpoint.handle(now, 0, &client, b"\0\x01pxelinux.0\0octet\0") else { panic!() };
-//! assert!(start.port > 0 && start.peer == client.peer);
+//! assert!(start.port > 0 && start.envelope == client);
 //! let action = endpoint.handle(now, start.port, &client, b"\0\x04\0\x01");
 //! assert!(matches!(action, Action::Deliver(id, Packet::Ack(1)) if id == start.id));
 //! # Ok::<(), std::net::AddrParseError>(())
@@ -290,8 +290,8 @@ impl Endpoint {
         }
     }
 
-    /// A transfer that has to end as if its client had left, for this reason. To be asked after each action, until there
-    /// is none.
+    /// A transfer that has to end as if its client had left, for this reason. To be asked after whatever the endpoint
+    /// was told, until there is none.
     pub fn closed(&mut self) -> Option<(Id, Closed)> {
         self.closed.pop_front()
     }

@@ -160,10 +160,11 @@ impl Shard {
             self.follow();
         }
         let action = self.endpoint.borrow_mut().handle(self.now(), port, envelope, datagram);
+        self.close();
         match action {
             Action::Deliver(id, packet) => {
                 self.delivered.set(true);
-                return self.with_mailbox(id, |mailbox| mailbox.post(packet));
+                self.with_mailbox(id, |mailbox| mailbox.post(packet));
             }
             Action::Repeat(id) => self.with_mailbox(id, Mailbox::post_repeat),
             Action::Begin(start) => self.begin(tasks, *start),
@@ -176,7 +177,6 @@ impl Shard {
             }
             Action::Drop(dropped) => drop_silently(envelope.peer, dropped),
         }
-        self.close();
     }
 
     /// So many datagrams came.
