@@ -110,7 +110,6 @@ impl Request {
     }
 
     /// Notes when it came.
-    #[cfg(feature = "net")]
     pub(crate) fn received_at(self, now: Instant) -> Self {
         Self { received: Some(now), ..self }
     }

@@ -74,7 +74,7 @@
 
 #[cfg(feature = "net")]
 mod client;
-#[cfg(feature = "net")]
+#[cfg_attr(not(any(feature = "net", feature = "sim")), allow(dead_code))]
 mod driver;
 pub mod endpoint;
 pub mod error;
@@ -87,12 +87,13 @@ pub mod packet;
 pub mod probe;
 #[cfg(feature = "rules")]
 pub mod rules;
-#[cfg(feature = "net")]
+#[cfg_attr(not(any(feature = "net", feature = "sim")), allow(dead_code))]
 mod server;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(feature = "net")]
 mod socket;
 pub mod source;
-#[cfg(feature = "net")]
 pub mod stats;
 #[cfg(feature = "status")]
 pub mod status;
@@ -106,8 +107,9 @@ pub use error::{Error, ErrorCode, Refusal};
 #[doc(no_inline)]
 pub use genawaiter::rc::Gen;
 pub use handler::{Handler, Request, read, write};
+pub use server::{Builder, Handle};
 #[cfg(feature = "net")]
-pub use server::{Builder, Handle, Server, serve};
+pub use server::{Server, serve};
 pub use source::{IntoSource, Source};
 
 #[cfg(all(doctest, feature = "net"))]

@@ -85,7 +85,6 @@ impl Source {
     }
 
     /// The word of the other end, which may be wrong.
-    #[cfg(feature = "net")]
     pub(crate) fn with_size_hint(mut self, size: Option<u64>) -> Self {
         self.size = size;
         self
@@ -103,7 +102,6 @@ impl Source {
         self.origin.as_deref()
     }
 
-    #[cfg(feature = "net")]
     pub(crate) fn shared_origin(&self) -> Option<Arc<str>> {
         self.origin.clone()
     }

@@ -55,21 +55,42 @@ impl Pool {
         self.ports == [self.listener]
     }
 
-    /// How many bytes a transfer may send for each that its client sends. A forger sends every packet to every port.
-    pub(super) fn amplification(&self) -> u32 {
+    /// The ports that a transfer may get: as many as it takes for an ACK, sent to each of them, to pay for a window of so
+    /// many bytes; and never few. Few ports make for large batches, and large batches for few system calls.
+    pub(super) fn ports_for(&self, peer: &SocketAddr, window: u32) -> &[usize] {
+        let enough = window.div_ceil(headers(peer) * AMPLIFICATION) as usize;
+        &self.ports[..enough.max(least()).min(self.ports.len())]
+    }
+
+    /// How many bytes a transfer of these ports may send for each that its client sends. A forger sends every packet to
+    /// every port.
+    pub(super) fn amplification(&self, ports: usize) -> u32 {
         match self.is_single() {
             true => AMPLIFICATION_SINGLE_PORT,
-            false => AMPLIFICATION.saturating_mul(self.ports.len() as u32),
+            false => AMPLIFICATION.saturating_mul(ports as u32),
         }
     }
 
     /// The largest window that one ACK pays for, in blocks.
     pub(super) fn windowsize(&self, peer: &SocketAddr, blksize: u16) -> u16 {
-        let headers = if peer.is_ipv4() { HEADERS_V4 } else { HEADERS_V6 };
-        let most = self.amplification().saturating_mul(headers) / (u32::from(blksize) + headers);
+        let most = self.amplification(self.ports.len()).saturating_mul(headers(peer)) / block(peer, blksize);
         let most = if self.is_single() { most.min(4) } else { most };
         most.clamp(1, u16::MAX.into()) as u16
     }
+}
+
+/// The size of a block on the wire, IP and UDP headers counted.
+pub(super) fn block(peer: &SocketAddr, blksize: u16) -> u32 {
+    u32::from(blksize) + headers(peer)
+}
+
+fn headers(peer: &SocketAddr) -> u32 {
+    if peer.is_ipv4() { HEADERS_V4 } else { HEADERS_V6 }
+}
+
+fn least() -> usize {
+    static L: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *L.get_or_init(|| std::env::var("LEAST").ok().and_then(|x| x.parse().ok()).unwrap_or(8))
 }
 
 impl Tids {
@@ -83,13 +104,13 @@ impl Tids {
     pub(super) fn draw(
         &mut self,
         now: Instant,
-        pool: &Pool,
+        ports: &[usize],
         peer: SocketAddr,
         last_use: impl Fn(usize) -> Option<Instant>,
     ) -> usize {
-        let drawn: Vec<usize> = match pool.ports[..] {
+        let drawn: Vec<usize> = match ports[..] {
             [only] => return self.begin(now, only),
-            _ => (0..DRAWS).map(|_| self.next(pool, peer)).collect(),
+            _ => (0..DRAWS).map(|_| self.next(ports, peer)).collect(),
         };
         let fresh = drawn.iter().copied().filter(|&port| !self.ports[port].drains);
         let port = fresh.min_by_key(|&port| last_use(port)).unwrap_or(drawn[0]);
@@ -97,11 +118,11 @@ impl Tids {
     }
 
     /// SipHash with a secret in front: what is known of other ports says nothing about this one.
-    fn next(&mut self, pool: &Pool, peer: SocketAddr) -> usize {
+    fn next(&mut self, ports: &[usize], peer: SocketAddr) -> usize {
         self.drawn += 1;
         let mut hasher = DefaultHasher::new();
         (self.secret, peer, self.drawn).hash(&mut hasher);
-        pool.ports[hasher.finish() as usize % pool.ports.len()]
+        ports[hasher.finish() as usize % ports.len()]
     }
 
     fn begin(&mut self, now: Instant, number: usize) -> usize {
@@ -153,7 +174,7 @@ mod tests {
         let (pool, now) = (pool(64), Instant::now());
         let draws = |secret| {
             let mut tids = Tids::new(secret, 65);
-            (0..6400).map(|n| tids.draw(now, &pool, peer(n % 100), |_| None)).collect::<Vec<_>>()
+            (0..6400).map(|n| tids.draw(now, &pool.ports, peer(n % 100), |_| None)).collect::<Vec<_>>()
         };
         let (one, two) = (draws(1), draws(2));
         let same = one.iter().zip(&two).filter(|(one, two)| one == two).count();
@@ -172,8 +193,8 @@ mod tests {
         let (pool, now) = (pool(64), Instant::now());
         let mut tids = Tids::new(7, 65);
         for _ in 0..1000 {
-            let before = tids.draw(now, &pool, peer(1), |_| None);
-            let port = tids.draw(now, &pool, peer(1), |port| (port == before).then_some(now));
+            let before = tids.draw(now, &pool.ports, peer(1), |_| None);
+            let port = tids.draw(now, &pool.ports, peer(1), |port| (port == before).then_some(now));
             assert_ne!(port, before);
         }
     }
@@ -199,16 +220,16 @@ mod tests {
     fn a_port_that_is_worn_out_drains_first() {
         let (pool, start) = (pool(2), Instant::now());
         let mut tids = Tids::new(1, 3);
-        let worn = tids.draw(start, &pool, peer(1), |_| None);
+        let worn = tids.draw(start, &pool.ports, peer(1), |_| None);
         assert_eq!(tids.worn_out(start, std::slice::from_ref(&pool)), None);
         let later = start + WORN;
         assert_eq!(tids.worn_out(later, std::slice::from_ref(&pool)), None, "its transfer runs");
         for n in 0..100 {
-            assert_ne!(tids.draw(later, &pool, peer(n), |_| None), worn);
+            assert_ne!(tids.draw(later, &pool.ports, peer(n), |_| None), worn);
         }
         tids.ended(later, worn);
         assert_eq!(tids.worn_out(later, std::slice::from_ref(&pool)), None, "late packets may come");
         assert_eq!(tids.worn_out(later + QUIET, std::slice::from_ref(&pool)), Some(worn));
-        assert!((0..100).any(|n| tids.draw(later, &pool, peer(n), |_| None) == worn), "it is as new");
+        assert!((0..100).any(|n| tids.draw(later, &pool.ports, peer(n), |_| None) == worn), "it is as new");
     }
 }

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Action, Closed, Dropped, Endpoint, Envelope, Id, Policy, Start, admission, transfers::Known};
+use super::{
+    Action, Closed, Dropped, Endpoint, Envelope, Id, Policy, Start, admission, pool::block, transfers::Known,
+};
 use crate::{
     options::{self, Direction, Limits},
     packet::{self, Options},
@@ -117,19 +119,24 @@ impl Endpoint {
         let (peer, pool) = (envelope.peer, &self.pools[pool]);
         let most = self.policy.blksize.unwrap_or_else(|| (self.mtu)(envelope.interface, &peer));
         let blksize = self.clients.blksize(now, peer.ip(), &self.transfers).map_or(most, |smaller| smaller.min(most));
-        let windowsize = self.policy.windowsize.unwrap_or_else(|| {
-            let limits = Limits { blksize, ..Limits::default() };
-            if direction == Direction::Write {
-                return limits.windowsize;
-            }
-            let (agreed, _) = options::answer(&request.options, direction, request.mode, &limits, None);
-            pool.windowsize(&peer, agreed.blksize()).min(limits.windowsize)
-        });
-        let port = self.tids.draw(now, pool, peer, |port| match (port, peer) {
+        let limits = Limits { blksize, windowsize: self.policy.windowsize.unwrap_or(u16::MAX), ..Limits::default() };
+        let (agreed, _) = options::answer(&request.options, direction, request.mode, &limits, None);
+        let windowsize = match (self.policy.windowsize, direction) {
+            (Some(most), _) => most,
+            (None, Direction::Read) => pool.windowsize(&peer, agreed.blksize()).min(Limits::default().windowsize),
+            (None, Direction::Write) => Limits::default().windowsize,
+        };
+        // What a forger could have a server take is worth all the ports.
+        let window = match direction {
+            Direction::Read => block(&peer, agreed.blksize()) * u32::from(agreed.windowsize().min(windowsize)),
+            Direction::Write => u32::MAX,
+        };
+        let ports = pool.ports_for(&peer, window);
+        let port = self.tids.draw(now, ports, peer, |port| match (port, peer) {
             key if self.transfers.find(&key).is_some() => Some(now),
             key => self.recent.ended_at(&key),
         });
-        let (listener, amplification) = (pool.listener, pool.amplification());
+        let (listener, amplification) = (pool.listener, pool.amplification(ports.len()));
         let (key, asked) = ((port, peer), (listener, peer, envelope.local));
         // The same client has asked at another address of ours, and drew the same port.
         if let Some(other) = self.transfers.find(&key) {

@@ -1,38 +1,34 @@
 //! Everything that can be set.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     ops::RangeInclusive,
-    sync::{Arc, Mutex, atomic::AtomicU8},
+    sync::Arc,
     time::Duration,
 };
 
 use super::{
-    OnEnd, Server, Shared,
-    listen::Ports,
-    own::Own,
+    OnEnd,
     period::Period,
-    pulse::Pulse,
-    settings::{Bound, Current, Settings, Terms},
+    settings::{Bound, Settings, Terms},
 };
 use crate::{
-    error::{Error, Refusal},
+    error::Refusal,
     handler::Handler,
-    socket::Port,
-    stats::{Counter, Counters, Record, Registry},
+    stats::{Counter, Counters, Record},
 };
 
 /// Settings of a server, with defaults that serve boot clients well.
 #[must_use = "nothing is bound before `bind`"]
 pub struct Builder {
-    listen: Vec<SocketAddr>,
-    sockets: Vec<UdpSocket>,
-    bound: Bound,
-    settings: Settings,
-    handler: Box<dyn Handler>,
-    on_end: Vec<OnEnd>,
-    period: Option<Period>,
-    counters: Vec<Counter>,
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) sockets: Vec<UdpSocket>,
+    pub(super) bound: Bound,
+    pub(super) settings: Settings,
+    pub(super) handler: Box<dyn Handler>,
+    pub(super) on_end: Vec<OnEnd>,
+    pub(super) period: Option<Period>,
+    pub(super) counters: Vec<Counter>,
 }
 
 impl Default for Builder {
@@ -201,32 +197,9 @@ impl Builder {
         self
     }
 
-    /// Binds the sockets.
-    ///
-    /// # Errors
-    /// [`Error::Bind`] with the address that could not be had, [`Error::Config`] for a [`socket`](Self::socket) that
-    /// does not fit.
-    pub fn bind(self) -> Result<Server, Error> {
-        let Self { mut listen, sockets, bound, settings, handler, on_end, period, counters } = self;
-        let anywhere = listen.is_empty() && sockets.is_empty();
-        if anywhere {
-            listen = vec![(Ipv4Addr::UNSPECIFIED, 69).into(), (Ipv6Addr::UNSPECIFIED, 69).into()];
-        }
-        let mut warnings = Vec::new();
-        let first = Ports::bind(&listen, sockets, &bound, anywhere, &mut warnings)?;
-        let addrs = first.listening();
-        let mut shards = vec![first];
-        for _ in 1..bound.shards {
-            shards.push(Ports::bind(&addrs, Vec::new(), &bound, false, &mut warnings)?);
-        }
-        let (phase, wakers) = (AtomicU8::new(super::Phase::Serving as u8), Mutex::default());
-        let own = Own::new(shards.iter().flat_map(Ports::all).collect());
-        let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
-        let registry = Arc::new(Registry::new(counters, drops));
-        let pulse = Pulse::default();
-        let current = Current::new(Terms { settings, handler });
-        let shared = Shared { bound, current, on_end, registry, own, phase, pulse, wakers };
-        Ok(Server { shards, addrs, warnings, period, shared: Arc::new(shared) })
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_single_port(&self) -> bool {
+        self.bound.single_port
     }
 
     /// What can be exchanged while a server runs.

@@ -1,84 +1,60 @@
-//! The server: [`Builder`], [`Server`], [`Handle`].
+//! The server: [`Builder`], [`Handle`] and, with sockets, [`Server`](crate::Server).
 
 mod builder;
 mod clock;
+#[cfg(feature = "net")]
 mod listen;
+#[cfg(feature = "net")]
 mod loops;
 mod outbox;
 mod own;
 mod period;
 mod pulse;
+#[cfg(feature = "net")]
+mod serve;
 mod session;
 mod settings;
 mod shard;
 mod tasks;
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
     task::Waker,
-    thread,
     time::Duration,
 };
 
-pub use builder::Builder;
-
-use crate::{
-    error::Error,
-    handler::Request,
-    stats::{Counter, Counters, Record, Registry, Snapshot, Unanswered},
-};
-use listen::Ports;
-use period::Period;
-use own::Own;
+use crate::stats::{Counter, Counters, Drops, Record, Registry, Snapshot, Unanswered};
 use pulse::Pulse;
-use settings::{Bound, Current};
+use settings::{Bound, Current, Terms};
 
-/// A server whose sockets are bound.
-///
-/// # Forged addresses
-/// A request may bear the address of somebody else. Before anything has come from there, the server sends one block of
-/// 512 bytes, or an OACK, three times at most, and once more for each repeated request: 1632 bytes with IP headers for
-/// an RRQ of 38, which is 43 times as much, and three times as much if it asks for any option. A window is sent only
-/// when the OACK was acknowledged. [`Builder::max_requests_per_client`] bounds how often that can be had.
-///
-/// ```
-/// use tuffet::{Server, read};
-///
-/// let server = Server::builder()
-///     .listen("127.0.0.1:0".parse()?)
-///     .handler(read(async |request: tuffet::Request| format!("hello {}\n", request.peer())))
-///     .bind()?;
-/// println!("listening on {}", server.addrs()[0]);
-/// let handle = server.handle();
-/// let thread = std::thread::spawn(|| server.run());
-/// handle.stop();
-/// thread.join().unwrap()?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug)]
-pub struct Server {
-    shards: Vec<Ports>,
-    addrs: Vec<SocketAddr>,
-    warnings: Vec<String>,
-    period: Option<Period>,
-    shared: Arc<Shared>,
-}
+pub use builder::Builder;
+#[cfg(feature = "net")]
+pub use serve::{Server, serve};
+
+#[cfg(feature = "net")]
+pub(crate) use outbox::Outgoing;
+#[cfg(feature = "sim")]
+pub(crate) use {
+    clock::Clock,
+    own::Own,
+    shard::{Next, Shard},
+    tasks::Tasks,
+};
 
 /// Stops and watches a server from elsewhere.
 #[derive(Clone, Debug)]
-pub struct Handle(Arc<Shared>);
+pub struct Handle(pub(crate) Arc<Shared>);
 
 /// What all shards have in common. Nothing of it is touched for a block.
-struct Shared {
+pub(crate) struct Shared {
     bound: Bound,
     current: Current,
     on_end: Vec<OnEnd>,
     registry: Arc<Registry>,
-    own: Own,
+    own: own::Own,
     phase: AtomicU8,
     pulse: Pulse,
     /// The shards' loops, to be woken when the phase changes.
@@ -93,54 +69,6 @@ enum Phase {
     Serving,
     Draining,
     Over,
-}
-
-impl Server {
-    /// Begins a server.
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
-    /// The addresses that it listens on; where port 0 was asked, with the port that the system gave.
-    pub fn addrs(&self) -> &[SocketAddr] {
-        &self.addrs
-    }
-
-    /// What could not be had and is done without, such as a missing IPv6.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    /// To stop it, and to see what it does, while it runs.
-    pub fn handle(&self) -> Handle {
-        Handle(self.shared.clone())
-    }
-
-    /// Serves until [`Handle::stop`]. Blocks this thread, which is the first shard; other shards get threads.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if a socket fails for good, or a thread cannot be started.
-    pub fn run(self) -> Result<(), Error> {
-        let shared = self.shared;
-        let _period = self.period.map(|period| period.begin(shared.registry.clone())).transpose()?;
-        let mut shards = self.shards.into_iter();
-        let first = shards.next();
-        let mut threads = Vec::new();
-        for (ports, n) in shards.zip(2..) {
-            let shared = shared.clone();
-            let name = format!("tuffet-{n}");
-            threads.push(thread::Builder::new().name(name).spawn(move || loops::run(ports, shared))?);
-        }
-        let mut result = first.map_or(Ok(()), |ports| loops::run(ports, shared.clone()));
-        // If the first has failed the others are of no use: its clients do not know them.
-        shared.enter(Phase::Draining);
-        for thread in threads {
-            let other = thread.join().unwrap_or_else(|_| Err(std::io::Error::other("a shard panicked").into()));
-            result = result.and(other);
-        }
-        shared.current.terms().handler.close();
-        result
-    }
 }
 
 impl Handle {
@@ -205,6 +133,21 @@ impl Handle {
 }
 
 impl Shared {
+    /// `own`: the addresses of all sockets.
+    pub(crate) fn new(builder: Builder, own: own::Own, drops: Vec<Box<dyn Drops>>) -> Self {
+        let Builder { bound, settings, handler, on_end, counters, .. } = builder;
+        Self {
+            bound,
+            current: Current::new(Terms { settings, handler }),
+            on_end,
+            registry: Arc::new(Registry::new(counters, drops)),
+            own,
+            phase: AtomicU8::new(Phase::Serving as u8),
+            pulse: Pulse::default(),
+            wakers: Mutex::default(),
+        }
+    }
+
     fn enter(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::SeqCst);
         self.wake();
@@ -235,34 +178,4 @@ impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").field("settings", &self.current).finish_non_exhaustive()
     }
-}
-
-/// Serves what this closure makes of each path, on port 69 of all addresses, until the process ends.
-///
-/// The closure returns anything that is [`IntoSource`](crate::IntoSource): a generator, a string, bytes, an `Option`
-/// or a `Result` of these. See [`Server::builder`] for everything else.
-///
-/// ```no_run
-/// use tuffet::Gen;
-///
-/// fn main() -> Result<(), tuffet::Error> {
-///     tuffet::serve(|path| {
-///         Gen::new(async move |co| {
-///             for n in 1..=3 {
-///                 co.yield_(format!("line {n} of {path}\n")).await;
-///             }
-///         })
-///     })
-/// }
-/// ```
-///
-/// # Errors
-/// [`Error::Bind`] if the port cannot be had, and those of [`Server::run`].
-pub fn serve<F, S>(make: F) -> Result<(), Error>
-where
-    F: Fn(String) -> S + Send + Sync + 'static,
-    S: crate::IntoSource + 'static,
-{
-    let handler = crate::read(async move |request: Request| make(request.path().to_owned()));
-    Server::builder().handler(handler).bind()?.run()
 }

@@ -3,9 +3,23 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    net::{IpAddr, SocketAddr},
 };
 
-use crate::socket::Outgoing;
+use bytes::Bytes;
+
+use crate::packet::{self, Packet};
+
+/// A datagram to be sent. Every TFTP packet has four bytes or more, so a block is a header and a slice of its chunk.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) to: SocketAddr,
+    /// The address to send from, where the socket is bound to all of them.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "no plain way to send tells it"))]
+    pub(crate) from: Option<IpAddr>,
+    pub(crate) header: [u8; 4],
+    pub(crate) payload: Bytes,
+}
 
 pub(crate) struct Outboxes {
     boxes: Vec<Outbox>,
@@ -61,5 +75,23 @@ impl Outboxes {
         if self.boxes[port].blocked.take() {
             self.filled.borrow_mut().push(port);
         }
+    }
+}
+
+impl Outgoing {
+    pub(crate) fn new(to: SocketAddr, from: Option<IpAddr>, packet: Packet) -> Self {
+        let (header, payload) = match packet {
+            Packet::Data { block, payload } => (packet::data_header(block), payload),
+            Packet::Ack(block) => (packet::ack(block), Bytes::new()),
+            other => {
+                let bytes = Bytes::from(other.encode());
+                ([bytes[0], bytes[1], bytes[2], bytes[3]], bytes.slice(4..))
+            }
+        };
+        Self { to, from, header, payload }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.header.len() + self.payload.len()
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use super::{settings::Terms, shard::Shard, tasks::Place};
+use super::{outbox::Outgoing, settings::Terms, shard::Shard, tasks::Place};
 use crate::{
     driver::{
         self, Wire,
@@ -23,7 +23,6 @@ use crate::{
     hint::{Hint, Seen},
     options::{self, Agreed, Direction},
     packet::{Mode, Options, Packet},
-    socket::Outgoing,
     stats::{Record, Registered},
     transfer::{Event, Outcome, Progress, Transfer},
 };

@@ -17,7 +17,7 @@ use slab::Slab;
 
 /// Cancels them when it is dropped.
 #[derive(Default)]
-pub(super) struct Tasks {
+pub(crate) struct Tasks {
     queue: Arc<Queue>,
     /// Those that are not over.
     all: RefCell<Slab<Task<()>>>,
@@ -26,7 +26,7 @@ pub(super) struct Tasks {
 }
 
 /// A task's place among all. It is over when this is dropped.
-pub(super) struct Place {
+pub(crate) struct Place {
     key: usize,
     tasks: Weak<Tasks>,
 }
@@ -41,13 +41,13 @@ struct Queue {
 
 impl Tasks {
     /// Wakes this when there is something to run. To be called once, before anything else.
-    pub(super) fn ring(&self, bell: Waker) {
+    pub(crate) fn ring(&self, bell: Waker) {
         let _ = self.queue.bell.set(bell);
     }
 
     /// The future owns its place here. (One around it that gives the place back would hold it twice: that is how `async`
     /// blocks are laid out.)
-    pub(super) fn spawn<F: Future<Output = ()> + 'static>(self: &Rc<Self>, future: impl FnOnce(Place) -> F) {
+    pub(crate) fn spawn<F: Future<Output = ()> + 'static>(self: &Rc<Self>, future: impl FnOnce(Place) -> F) {
         let key = self.all.borrow().vacant_key();
         let future = future(Place { key, tasks: Rc::downgrade(self) });
         let queue = self.queue.clone();
@@ -59,7 +59,7 @@ impl Tasks {
     }
 
     /// Runs all that were woken, once.
-    pub(super) fn run(&self) {
+    pub(crate) fn run(&self) {
         let mut turn = mem::replace(&mut *self.queue.lock(), self.spare.take());
         for runnable in turn.drain(..) {
             runnable.run();
@@ -68,12 +68,12 @@ impl Tasks {
     }
 
     /// Whether there is something to run.
-    pub(super) fn are_woken(&self) -> bool {
+    pub(crate) fn are_woken(&self) -> bool {
         !self.queue.lock().is_empty()
     }
 
     /// Has the loop take its turn.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.queue.ring();
     }
 }

@@ -19,19 +19,15 @@ use std::{
     cell::OnceCell,
     collections::VecDeque,
     io::{self, ErrorKind as Kind},
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     sync::{Arc, Weak},
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
 use async_io::Async;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::{
-    endpoint::Envelope,
-    packet::{self, Packet},
-};
+use crate::{endpoint::Envelope, server::Outgoing};
 
 /// Datagrams received in one call.
 const BATCH: usize = 64;
@@ -63,17 +59,6 @@ pub(crate) struct Binding {
     pub(crate) listens: bool,
     /// Use the fast way where there is one.
     pub(crate) batched: bool,
-}
-
-/// A datagram to be sent. Every TFTP packet has four bytes or more, so a block is a header and a slice of its chunk.
-#[derive(Debug)]
-pub(crate) struct Outgoing {
-    pub(crate) to: SocketAddr,
-    /// The address to send from, where the socket is bound to all of them.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "no plain way to send tells it"))]
-    pub(crate) from: Option<IpAddr>,
-    header: [u8; 4],
-    payload: Bytes,
 }
 
 /// How many datagrams the system has dropped before a socket, for those who watch from elsewhere: it does not keep the
@@ -152,8 +137,8 @@ impl Port {
         self.local
     }
 
-    pub(crate) fn drops(&self) -> Drops {
-        Drops { socket: Arc::downgrade(&self.socket), last: 0, sum: 0 }
+    pub(crate) fn drops(&self) -> Box<dyn crate::stats::Drops> {
+        Box::new(Drops { socket: Arc::downgrade(&self.socket), last: 0, sum: 0 })
     }
 
     /// Whether it gets IPv4 as well, with addresses that are none of IPv4's.
@@ -234,27 +219,9 @@ fn send_all(queue: &mut VecDeque<Outgoing>, mut send: impl FnMut(&mut VecDeque<O
     }
 }
 
-impl Outgoing {
-    pub(crate) fn new(to: SocketAddr, from: Option<IpAddr>, packet: Packet) -> Self {
-        let (header, payload) = match packet {
-            Packet::Data { block, payload } => (packet::data_header(block), payload),
-            Packet::Ack(block) => (packet::ack(block), Bytes::new()),
-            other => {
-                let bytes = Bytes::from(other.encode());
-                ([bytes[0], bytes[1], bytes[2], bytes[3]], bytes.slice(4..))
-            }
-        };
-        Self { to, from, header, payload }
-    }
-
-    fn len(&self) -> usize {
-        self.header.len() + self.payload.len()
-    }
-}
-
-impl Drops {
+impl crate::stats::Drops for Drops {
     /// As many as until now, or until the socket was closed if that is what was asked last.
-    pub(crate) fn count(&mut self) -> u64 {
+    fn count(&mut self) -> u64 {
         #[cfg(target_os = "linux")]
         if let Some(count) = self.socket.upgrade().and_then(|socket| linux::dropped(&*socket)) {
             self.sum += u64::from(count.wrapping_sub(self.last));

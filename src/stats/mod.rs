@@ -14,5 +14,5 @@ mod unanswered;
 
 pub use counters::{Counter, Counters, Outcomes};
 pub use record::{Record, Snapshot};
-pub(crate) use registry::{Registered, Registry, Tally};
+pub(crate) use registry::{Drops, Registered, Registry, Tally};
 pub use unanswered::Unanswered;

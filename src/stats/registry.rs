@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{Counter, Counters, Record, Snapshot, Unanswered, unanswered::TurnedAway};
-use crate::{endpoint::Counts, options::Direction, socket::Drops};
+use crate::{endpoint::Counts, options::Direction};
 
 /// What a server's shards tell those who want to watch. A transfer takes its lock at its beginning and at its end; in
 /// between it touches two atomics that are its own.
@@ -19,9 +19,14 @@ use crate::{endpoint::Counts, options::Direction, socket::Drops};
 pub(crate) struct Registry {
     state: Mutex<State>,
     tallies: Mutex<Vec<Arc<Tally>>>,
-    drops: Mutex<Vec<Drops>>,
+    drops: Mutex<Vec<Box<dyn Drops>>>,
     own: Vec<Counter>,
     turned_away: TurnedAway,
+}
+
+/// How many datagrams the system has dropped before a socket.
+pub(crate) trait Drops: std::fmt::Debug + Send {
+    fn count(&mut self) -> u64;
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +72,7 @@ pub(crate) struct Tally {
 pub(crate) struct Tallied(AtomicU64);
 
 impl Registry {
-    pub(crate) fn new(own: Vec<Counter>, drops: Vec<Drops>) -> Self {
+    pub(crate) fn new(own: Vec<Counter>, drops: Vec<Box<dyn Drops>>) -> Self {
         Self { own, drops: Mutex::new(drops), ..Self::default() }
     }
 
@@ -101,7 +106,7 @@ impl Registry {
 
     /// Asks the system. To be called before a socket is closed as well, because it takes its count with it.
     pub(crate) fn dropped(&self) -> u64 {
-        lock(&self.drops).iter_mut().map(Drops::count).sum()
+        lock(&self.drops).iter_mut().map(|drops| drops.count()).sum()
     }
 
     pub(crate) fn turn_away(&self, client: IpAddr, reason: &'static str, now: Instant) {

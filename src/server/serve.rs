@@ -1,0 +1,146 @@
+//! The server with sockets.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    thread,
+};
+
+use super::{Builder, Handle, Phase, Shared, listen::Ports, loops, own::Own, period::Period};
+use crate::{error::Error, handler::Request, socket::Port};
+
+/// A server whose sockets are bound.
+///
+/// # Forged addresses
+/// A request may bear the address of somebody else. Before anything has come from there, the server sends one block of
+/// 512 bytes, or an OACK, three times at most, and once more for each repeated request: 1632 bytes with IP headers for
+/// an RRQ of 38, which is 43 times as much, and three times as much if it asks for any option. A window is sent only
+/// when the OACK was acknowledged. [`Builder::max_requests_per_client`] bounds how often that can be had.
+///
+/// ```
+/// use tuffet::{Server, read};
+///
+/// let server = Server::builder()
+///     .listen("127.0.0.1:0".parse()?)
+///     .handler(read(async |request: tuffet::Request| format!("hello {}\n", request.peer())))
+///     .bind()?;
+/// println!("listening on {}", server.addrs()[0]);
+/// let handle = server.handle();
+/// let thread = std::thread::spawn(|| server.run());
+/// handle.stop();
+/// thread.join().unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    shards: Vec<Ports>,
+    addrs: Vec<SocketAddr>,
+    warnings: Vec<String>,
+    period: Option<Period>,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// Begins a server.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The addresses that it listens on; where port 0 was asked, with the port that the system gave.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// What could not be had and is done without, such as a missing IPv6.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// To stop it, and to see what it does, while it runs.
+    pub fn handle(&self) -> Handle {
+        Handle(self.shared.clone())
+    }
+
+    /// Serves until [`Handle::stop`]. Blocks this thread, which is the first shard; other shards get threads.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a socket fails for good, or a thread cannot be started.
+    pub fn run(self) -> Result<(), Error> {
+        let shared = self.shared;
+        let _period = self.period.map(|period| period.begin(shared.registry.clone())).transpose()?;
+        let mut shards = self.shards.into_iter();
+        let first = shards.next();
+        let mut threads = Vec::new();
+        for (ports, n) in shards.zip(2..) {
+            let shared = shared.clone();
+            let name = format!("tuffet-{n}");
+            threads.push(thread::Builder::new().name(name).spawn(move || loops::run(ports, shared))?);
+        }
+        let mut result = first.map_or(Ok(()), |ports| loops::run(ports, shared.clone()));
+        // If the first has failed the others are of no use: its clients do not know them.
+        shared.enter(Phase::Draining);
+        for thread in threads {
+            let other = thread.join().unwrap_or_else(|_| Err(std::io::Error::other("a shard panicked").into()));
+            result = result.and(other);
+        }
+        shared.current.terms().handler.close();
+        result
+    }
+}
+
+impl Builder {
+    /// Binds the sockets.
+    ///
+    /// # Errors
+    /// [`Error::Bind`] with the address that could not be had, [`Error::Config`] for a [`socket`](Self::socket) that
+    /// does not fit.
+    pub fn bind(self) -> Result<Server, Error> {
+        let (mut listen, mut builder) = (self.listen.clone(), self);
+        let sockets = std::mem::take(&mut builder.sockets);
+        let anywhere = listen.is_empty() && sockets.is_empty();
+        if anywhere {
+            listen = vec![(Ipv4Addr::UNSPECIFIED, 69).into(), (Ipv6Addr::UNSPECIFIED, 69).into()];
+        }
+        let mut warnings = Vec::new();
+        let first = Ports::bind(&listen, sockets, &builder.bound, anywhere, &mut warnings)?;
+        let addrs = first.listening();
+        let mut shards = vec![first];
+        for _ in 1..builder.bound.shards {
+            shards.push(Ports::bind(&addrs, Vec::new(), &builder.bound, false, &mut warnings)?);
+        }
+        let own = Own::new(shards.iter().flat_map(Ports::all).collect());
+        let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
+        let period = builder.period.take();
+        Ok(Server { shards, addrs, warnings, period, shared: Arc::new(Shared::new(builder, own, drops)) })
+    }
+}
+
+/// Serves what this closure makes of each path, on port 69 of all addresses, until the process ends.
+///
+/// The closure returns anything that is [`IntoSource`](crate::IntoSource): a generator, a string, bytes, an `Option`
+/// or a `Result` of these. See [`Server::builder`] for everything else.
+///
+/// ```no_run
+/// use tuffet::Gen;
+///
+/// fn main() -> Result<(), tuffet::Error> {
+///     tuffet::serve(|path| {
+///         Gen::new(async move |co| {
+///             for n in 1..=3 {
+///                 co.yield_(format!("line {n} of {path}\n")).await;
+///             }
+///         })
+///     })
+/// }
+/// ```
+///
+/// # Errors
+/// [`Error::Bind`] if the port cannot be had, and those of [`Server::run`].
+pub fn serve<F, S>(make: F) -> Result<(), Error>
+where
+    F: Fn(String) -> S + Send + Sync + 'static,
+    S: crate::IntoSource + 'static,
+{
+    let handler = crate::read(async move |request: Request| make(request.path().to_owned()));
+    Server::builder().handler(handler).bind()?.run()
+}

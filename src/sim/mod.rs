@@ -1,0 +1,30 @@
+//! Servers in virtual time: no sockets, no threads, no waiting.
+//!
+//! A [`Server`] here has everything that one with sockets has: its handlers, limits, hooks and counters. Only its loop is
+//! another, which you drive. A [`Wire`] is one direction of a network that loses, doubles and delays from a seed. Hours of
+//! a bad network pass in milliseconds, and the same seed gives the same packets to the last one.
+//!
+//! ```
+//! use tuffet::{Builder, packet::Packet, read, sim};
+//!
+//! let handler = read(async |request: tuffet::Request| format!("hello {}\n", request.peer().ip()));
+//! let mut server = sim::Server::new(Builder::default().handler(handler), 42);
+//! let client = "192.0.2.7:1069".parse()?;
+//! server.hear(client, server.addr(), b"\0\x01motd\0octet\0");
+//! let answer = server.sent().pop().unwrap();
+//! assert_eq!(Packet::decode(&answer.bytes), Ok(Packet::Data { block: 1, payload: "hello 192.0.2.7\n".into() }));
+//!
+//! // It is never acknowledged, so it comes again.
+//! let again = server.wake_at().unwrap();
+//! server.pass(again);
+//! assert_eq!(server.sent().pop().unwrap().bytes, answer.bytes);
+//! # Ok::<(), std::net::AddrParseError>(())
+//! ```
+
+mod server;
+mod time;
+mod wire;
+
+pub use server::{Datagram, Server};
+pub use time::Time;
+pub use wire::{Fault, Weather, Wire};

@@ -1,0 +1,196 @@
+//! The third loop of a shard: datagrams come and go by calls.
+
+use std::{
+    fmt, mem,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::Wake,
+    time::Instant,
+};
+
+use super::Time;
+use crate::{
+    Builder, Handle,
+    endpoint::{Envelope, Pool},
+    server::{Next, Own, Shard, Shared, Tasks},
+};
+
+/// The address of a server, from those that are kept for documentation.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const LISTENER: u16 = 69;
+/// Ports that transfers are served from.
+const POOL: usize = 64;
+
+/// A server in virtual time, of one shard.
+pub struct Server {
+    shard: Rc<Shard>,
+    tasks: Rc<Tasks>,
+    time: Time,
+    bell: Arc<Bell>,
+    addrs: Vec<SocketAddr>,
+    handle: Handle,
+    sent: Vec<Datagram>,
+    is_over: bool,
+}
+
+/// A datagram on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Where it was sent from.
+    pub from: SocketAddr,
+    /// Where it goes.
+    pub to: SocketAddr,
+    /// One TFTP packet, if a server has sent it.
+    pub bytes: Vec<u8>,
+}
+
+/// Rung when a task has something to do.
+#[derive(Default)]
+struct Bell(AtomicBool);
+
+impl Server {
+    /// A server with these settings, which draws its ports from this seed. What `builder` says of addresses, sockets and
+    /// shards is not looked at, but for [`Builder::single_port`].
+    pub fn new(builder: Builder, seed: u64) -> Self {
+        Self::at(builder, seed, Time::new())
+    }
+
+    /// As [`new`](Self::new), with a clock that its handlers know as well.
+    pub fn at(builder: Builder, seed: u64, time: Time) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut addrs = vec![SocketAddr::new(ADDRESS, LISTENER)];
+        let ports = if builder.is_single_port() { vec![0] } else { (1..=POOL).collect() };
+        while addrs.len() <= *ports.last().unwrap_or(&0) {
+            let addr = SocketAddr::new(ADDRESS, random.u16(32768..));
+            if !addrs.contains(&addr) {
+                addrs.push(addr);
+            }
+        }
+        let shared = Arc::new(Shared::new(builder, Own::new(addrs.clone()), Vec::new()));
+        let (tasks, bell) = (Rc::new(Tasks::default()), Arc::new(Bell::default()));
+        tasks.ring(bell.clone().into());
+        let pool = Pool { listener: 0, ports };
+        let (secret, clock) = (random.u128(..), Box::new(time.clone()));
+        let shard = Shard::new(shared.clone(), &tasks, addrs.clone(), vec![pool], secret, clock);
+        Self { shard, tasks, time, bell, addrs, handle: Handle(shared), sent: Vec::new(), is_over: false }
+    }
+
+    /// The address that requests go to.
+    pub fn addr(&self) -> SocketAddr {
+        self.addrs[0]
+    }
+
+    /// The addresses of all ports: the one that requests go to, and those of its transfers.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// To stop and to reload it, and to see what it does.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// What time it is there.
+    pub fn now(&self) -> Instant {
+        self.time.now()
+    }
+
+    /// It gets a datagram. One that goes to none of its ports is lost.
+    pub fn hear(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.hear_enveloped(Envelope::from(from), to, bytes);
+    }
+
+    /// As [`hear`](Self::hear), for a datagram that was sent to everybody.
+    pub fn hear_broadcast(&mut self, from: SocketAddr, bytes: &[u8]) {
+        self.hear_enveloped(Envelope { broadcast: true, ..Envelope::from(from) }, self.addr(), bytes);
+    }
+
+    /// ICMP says that nobody listens at `peer`, where something was sent from this port.
+    pub fn unreachable(&mut self, from: SocketAddr, peer: SocketAddr) {
+        self.shard.read_clock();
+        if let Some(port) = self.addrs.iter().position(|addr| *addr == from) {
+            self.shard.unreachable(port, peer);
+        }
+        self.turn();
+    }
+
+    /// When it wants to be woken if it hears nothing.
+    pub fn wake_at(&self) -> Option<Instant> {
+        self.shard.deadline().into_iter().chain(self.time.next()).min().filter(|_| !self.is_over)
+    }
+
+    /// Time passes until then. Waking late is as being busy.
+    pub fn pass(&mut self, until: Instant) {
+        self.time.pass(until);
+        self.shard.read_clock();
+        self.shard.expire();
+        self.turn();
+    }
+
+    /// The datagrams that it has sent since this was last asked.
+    pub fn sent(&mut self) -> Vec<Datagram> {
+        mem::take(&mut self.sent)
+    }
+
+    /// Whether it was stopped and has ended.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    fn hear_enveloped(&mut self, envelope: Envelope, to: SocketAddr, bytes: &[u8]) {
+        self.shard.read_clock();
+        if let Some(port) = self.addrs.iter().position(|addr| *addr == to)
+            && !self.is_over
+        {
+            self.shard.received(1);
+            self.shard.receive(&self.tasks, port, &envelope, bytes);
+        }
+        self.turn();
+    }
+
+    /// As a loop after a batch.
+    fn turn(&mut self) {
+        let (shard, tasks, addrs, sent) = (&self.shard, &self.tasks, &self.addrs, &mut self.sent);
+        let mut flush = || {
+            shard.flush(|port, queue| {
+                sent.extend(queue.drain(..).map(|datagram| Datagram {
+                    from: addrs[port],
+                    to: datagram.to,
+                    bytes: [&datagram.header, &datagram.payload[..]].concat(),
+                }));
+            });
+        };
+        while self.bell.0.swap(false, SeqCst) || tasks.are_woken() {
+            tasks.run();
+            flush();
+        }
+        flush();
+        if self.is_over {
+            return;
+        }
+        match shard.next() {
+            Next::Serve => {}
+            Next::Leave => self.is_over = true,
+            Next::SayGoodbye => {
+                shard.say_goodbye(tasks, flush);
+                self.is_over = true;
+            }
+        }
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addr", &self.addr()).field("time", &self.time).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,99 @@
+//! Virtual time.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::server::Clock;
+
+/// The clock of a simulation, which handlers may wait by.
+#[derive(Clone)]
+pub struct Time(Arc<Mutex<State>>);
+
+struct State {
+    begin: Instant,
+    now: Instant,
+    sleepers: BTreeMap<(Instant, u64), Waker>,
+    /// Each that sleeps has another number.
+    numbers: u64,
+}
+
+impl Time {
+    /// The system's clock is read once, for a time to begin at.
+    pub fn new() -> Self {
+        let now = Instant::now();
+        Self(Arc::new(Mutex::new(State { begin: now, now, sleepers: BTreeMap::new(), numbers: 0 })))
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> Instant {
+        self.lock().now
+    }
+
+    /// Returns when this much has passed. It takes no time.
+    pub async fn sleep(&self, time: Duration) {
+        let (until, number) = {
+            let mut state = self.lock();
+            state.numbers += 1;
+            (state.now + time, state.numbers)
+        };
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.now >= until {
+                return Poll::Ready(());
+            }
+            state.sleepers.insert((until, number), cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// When the next sleeper wakes.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.lock().sleepers.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// It is so late; time never goes back.
+    pub(super) fn pass(&self, now: Instant) {
+        let mut state = self.lock();
+        let now = state.now.max(now);
+        state.now = now;
+        let later = state.sleepers.split_off(&(now, u64::MAX));
+        let due = std::mem::replace(&mut state.sleepers, later);
+        drop(state);
+        due.into_values().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Time {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for Time {
+    fn now(&self) -> Instant {
+        self.now()
+    }
+
+    fn date(&self) -> SystemTime {
+        let state = self.lock();
+        SystemTime::UNIX_EPOCH + (state.now - state.begin)
+    }
+}
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        f.debug_tuple("Time").field(&(state.now - state.begin)).finish()
+    }
+}
