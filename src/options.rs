@@ -62,7 +62,7 @@ pub struct Limits {
 }
 
 /// Which way the bytes go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// RRQ: from the server to the client.
     Read,

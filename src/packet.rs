@@ -54,7 +54,7 @@ pub enum Packet {
 }
 
 /// What an RRQ or a WRQ carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
     /// The name of the file, as it was sent: any bytes but NUL.
     pub filename: Vec<u8>,
@@ -65,7 +65,7 @@ pub struct Request {
 }
 
 /// Transfer mode (RFC 1350 section 1). `mail` is obsolete and refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Text: line ends travel as CR LF, a lone CR as CR NUL.
     Netascii,
@@ -78,7 +78,7 @@ pub enum Mode {
 ///
 /// They are kept as they travel, each name and each value ended by a NUL: a transfer holds them for as long as it lasts,
 /// and so they take little room.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Options(String);
 
 /// Why bytes are not a TFTP packet.

@@ -201,6 +201,7 @@ pub struct Endpoint {
     deadlines: Deadlines,
     closed: VecDeque<(Id, Closed)>,
     counts: Counts,
+    hasher: foldhash::quality::RandomState,
 }
 
 /// Largest blksize by the interface that a request came in by, and its sender.
@@ -230,6 +231,7 @@ impl Endpoint {
             deadlines: Deadlines::default(),
             closed: VecDeque::new(),
             counts: Counts::default(),
+            hasher: foldhash::quality::RandomState::default(),
         }
     }
 
@@ -453,7 +455,7 @@ impl Endpoint {
     fn retire(&mut self, now: Instant, id: Id, last_ack: Option<u16>) -> bool {
         let retired = self.transfers.close(id);
         if let Some(known) = retired {
-            self.recent.insert(known.key, last_ack, now);
+            self.recent.insert(known.key, known.asked, known.hash, last_ack, now);
             self.clients.closed(known.client());
         }
         retired.is_some()

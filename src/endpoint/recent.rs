@@ -1,31 +1,33 @@
-//! What is remembered of those who have no transfer any more.
+//! What is remembered of transfers that have ended.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-use super::{Key, Map};
+use super::{Asked, Key, Map};
 
 /// Long enough for the last packets of a transfer to arrive, and for a client to repeat its last packet for as long as it
 /// is patient.
 const MEMORY: Duration = Duration::from_secs(30);
 const MOST: usize = 4096;
 
-/// Transfers that ended a moment ago. Their late packets are no reason for an ERROR, and an upload whose last ACK was
-/// lost gets it again.
+/// Transfers that ended a moment ago. Their late packets are no reason for an ERROR, an upload whose last ACK was lost gets
+/// it again, and a late copy of their request does not take the place of the next one.
 #[derive(Default)]
 pub(super) struct Recent {
     ended: Map<Key, (Instant, Option<u16>)>,
-    order: VecDeque<(Instant, Key)>,
+    requests: Map<Asked, (Instant, u64)>,
+    order: VecDeque<(Instant, Key, Asked)>,
     /// When something was last forgotten before its time.
     overflowed: Option<Instant>,
 }
 
 impl Recent {
-    pub(super) fn insert(&mut self, key: Key, last_ack: Option<u16>, now: Instant) {
-        while self.order.len() >= MOST || self.order.front().is_some_and(|(at, _)| *at + MEMORY <= now) {
-            let Some((at, key)) = self.order.pop_front() else { break };
+    /// `request`: a hash of it.
+    pub(super) fn insert(&mut self, key: Key, asked: Asked, request: u64, last_ack: Option<u16>, now: Instant) {
+        while self.order.len() >= MOST || self.order.front().is_some_and(|(at, ..)| *at + MEMORY <= now) {
+            let Some((at, key, asked)) = self.order.pop_front() else { break };
             if at + MEMORY > now {
                 self.overflowed = Some(now);
             }
@@ -33,16 +35,25 @@ impl Recent {
             if self.ended.get(&key).is_some_and(|(ended, _)| *ended == at) {
                 self.ended.remove(&key);
             }
+            if self.requests.get(&asked).is_some_and(|(ended, _)| *ended == at) {
+                self.requests.remove(&asked);
+            }
         }
-        self.order.push_back((now, key));
+        self.order.push_back((now, key, asked));
         self.ended.insert(key, (now, last_ack));
+        self.requests.insert(asked, (now, request));
     }
 
     pub(super) fn ended_at(&self, key: &Key) -> Option<Instant> {
         self.ended.get(key).map(|(at, _)| *at)
     }
 
-    /// Whether who is not found may have ended a transfer all the same.
+    /// When the last request that was asked so was over, if it is this one.
+    pub(super) fn request_ended_at(&self, asked: &Asked, request: u64) -> Option<Instant> {
+        self.requests.get(asked).filter(|(_, ended)| *ended == request).map(|(at, _)| *at)
+    }
+
+    /// Whether a peer that is not found may have ended a transfer all the same.
     pub(super) fn may_have_forgotten(&self, now: Instant) -> bool {
         self.overflowed.is_some_and(|at| at + MEMORY > now)
     }
@@ -61,15 +72,18 @@ mod tests {
     fn memory_is_short_and_bounded() {
         let (mut recent, start) = (Recent::default(), Instant::now());
         let key = |n: usize| (n, "10.0.0.1:1".parse().unwrap());
+        let asked = |n: usize| (n, "10.0.0.1:1".parse().unwrap(), None);
+        let mut insert = |n, last_ack, now| recent.insert(key(n), asked(n), n as u64, last_ack, now);
         for n in 0..2 * MOST {
-            recent.insert(key(n), None, start);
+            insert(n, None, start);
         }
-        assert_eq!((recent.ended.len(), recent.order.len()), (MOST, MOST));
+        insert(1, Some(7), start);
+        assert_eq!((recent.ended.len(), recent.requests.len(), recent.order.len()), (MOST, MOST, MOST));
         assert!(recent.may_have_forgotten(start) && !recent.may_have_forgotten(start + MEMORY));
-        recent.insert(key(1), Some(7), start);
         assert_eq!(recent.find(&key(1), start), Some(Some(7)));
         assert_eq!(recent.find(&key(1), start + MEMORY), None);
-        recent.insert(key(2), None, start + MEMORY);
-        assert_eq!(recent.ended.len(), 1);
+        assert_eq!((recent.request_ended_at(&asked(1), 1), recent.request_ended_at(&asked(1), 2)), (Some(start), None));
+        recent.insert(key(2), asked(2), 2, None, start + MEMORY);
+        assert_eq!((recent.ended.len(), recent.requests.len()), (1, 1));
     }
 }

@@ -1,6 +1,7 @@
 //! Which request begins a transfer.
 
 use std::{
+    hash::BuildHasher,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -47,15 +48,22 @@ impl Endpoint {
             return self.turn_away(dropped);
         }
         let asked = (self.pools[pool].listener, envelope.peer, envelope.local);
+        let hash = self.hasher.hash_one((direction, &*request));
         if let Some(earlier) = self.transfers.find_asked(&asked) {
             if self.is_repeated(now, earlier, direction, &request) {
                 self.counts.repeated += 1;
                 return Action::Repeat(earlier);
             }
+            // A late copy of the request before the one that is being answered.
+            let ended = self.recent.request_ended_at(&asked, hash);
+            if ended.is_some_and(|at| now.saturating_duration_since(at) < QUIET) {
+                self.counts.repeated += 1;
+                return Action::Drop(Dropped::Late);
+            }
             self.close(now, earlier, Closed::Replaced);
         }
         match self.make_place(now, envelope.peer.ip()) {
-            Ok(()) => Action::Begin(self.start(now, pool, envelope, direction, request.into()).into()),
+            Ok(()) => Action::Begin(self.start(now, pool, envelope, direction, request.into(), hash).into()),
             Err(dropped) => self.turn_away(dropped),
         }
     }
@@ -115,6 +123,7 @@ impl Endpoint {
         envelope: &Envelope,
         direction: Direction,
         request: Arc<packet::Request>,
+        hash: u64,
     ) -> Start {
         let (peer, pool) = (envelope.peer, &self.pools[pool]);
         let most = self.policy.blksize.unwrap_or_else(|| (self.mtu)(envelope.interface, &peer));
@@ -142,7 +151,7 @@ impl Endpoint {
         if let Some(other) = self.transfers.find(&key) {
             self.close(now, other, Closed::Replaced);
         }
-        let id = self.transfers.insert(now, Known::new(key, asked, direction, request.clone(), envelope.broadcast));
+        let id = self.transfers.insert(now, Known::new(key, asked, direction, request.clone(), hash, envelope.broadcast));
         self.clients.began(peer.ip(), id);
         Start {
             id,

@@ -44,9 +44,11 @@ const WORK: Duration = Duration::from_secs(10);
 /// What is known of a transfer.
 pub(super) struct Known {
     pub(super) key: Key,
-    asked: Asked,
+    pub(super) asked: Asked,
     pub(super) direction: Direction,
     pub(super) request: Arc<packet::Request>,
+    /// A hash of the request.
+    pub(super) hash: u64,
     pub(super) broadcast: bool,
     /// What was granted to the client; 0 before.
     pub(super) blksize: u16,
@@ -68,10 +70,11 @@ impl Known {
         asked: Asked,
         direction: Direction,
         request: Arc<packet::Request>,
+        hash: u64,
         broadcast: bool,
     ) -> Self {
         let (blksize, first_blocks, heard, moved, closed, place) = (0, 0, None, false, false, 0);
-        Self { key, asked, direction, request, broadcast, blksize, first_blocks, heard, moved, closed, place }
+        Self { key, asked, direction, request, hash, broadcast, blksize, first_blocks, heard, moved, closed, place }
     }
 
     pub(super) fn client(&self) -> IpAddr {

@@ -1,4 +1,4 @@
-//! One direction of the network.
+//! One direction of a network.
 
 use std::{
     collections::BTreeMap,
@@ -8,10 +8,13 @@ use std::{
 /// What the network does to packets, in probabilities and times.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
+    /// A packet does not arrive.
     pub loss: f64,
+    /// A packet arrives twice, the second time up to four latencies later.
     pub duplicate: f64,
     /// A packet that is late for this reason is overtaken by others, up to four latencies' worth of them.
     pub reorder: f64,
+    /// The time that a packet takes.
     pub latency: Duration,
     /// What is added to the latency at most. It delays and keeps the order.
     pub jitter: Duration,
@@ -20,11 +23,14 @@ pub struct Weather {
 /// What happens to one packet that was picked out.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
+    /// It does not arrive.
     Lose,
     /// A second copy, this much after the first.
     Double(Duration),
 }
 
+/// What was sent and has not arrived.
+#[derive(Debug)]
 pub struct Wire {
     weather: Weather,
     random: fastrand::Rng,
@@ -33,23 +39,30 @@ pub struct Wire {
     on_the_way: BTreeMap<(Instant, usize), Vec<u8>>,
     last_arrival: Option<Instant>,
     arrivals: usize,
+    /// Packets that were sent.
     pub sent: usize,
+    /// Those of them that were lost.
     pub lost: usize,
+    /// Those that arrive twice.
     pub doubled: usize,
+    /// Those that others may overtake.
     pub overtaken: usize,
 }
 
 impl Weather {
+    /// Nothing goes wrong.
     pub const fn fine(latency: Duration) -> Self {
         Self { loss: 0.0, duplicate: 0.0, reorder: 0.0, latency, jitter: Duration::ZERO }
     }
 
+    /// Packets are lost, and nothing else goes wrong.
     pub const fn lossy(latency: Duration, loss: f64) -> Self {
         Self { loss, ..Self::fine(latency) }
     }
 }
 
 impl Wire {
+    /// A wire in this weather. What goes wrong is drawn from the seed.
     pub fn new(weather: Weather, seed: u64) -> Self {
         Self {
             weather,
@@ -65,6 +78,8 @@ impl Wire {
         }
     }
 
+    /// Something happens to the packet with this index besides; the first has index 0.
+    #[must_use]
     pub fn with_fault(self, index: usize, fault: Fault) -> Self {
         Self { fault: Some((index, fault)), ..self }
     }
@@ -74,6 +89,7 @@ impl Wire {
         self.lost + self.doubled + self.overtaken
     }
 
+    /// The weather changes, for packets that are sent from now on.
     pub fn set_weather(&mut self, weather: Weather) {
         self.weather = weather;
     }
@@ -100,13 +116,14 @@ impl Wire {
         1 + usize::from(copy.is_some())
     }
 
+    /// When the next packet arrives.
     pub fn next_at(&self) -> Option<Instant> {
         self.on_the_way.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// The datagram that [`next_at`](Self::next_at) announced.
-    pub fn receive(&mut self) -> Vec<u8> {
-        self.on_the_way.pop_first().expect("a datagram on the way").1
+    /// The packet that [`next_at`](Self::next_at) announced.
+    pub fn receive(&mut self) -> Option<Vec<u8>> {
+        self.on_the_way.pop_first().map(|(_, datagram)| datagram)
     }
 
     fn arrival(&mut self, now: Instant) -> Instant {

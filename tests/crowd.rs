@@ -1,0 +1,77 @@
+//! A hall of machines that boot at once, and attackers among them, in virtual time: the whole server, with its handlers,
+//! limits and counters.
+//!
+//! `CROWD=100000 cargo test --release --test crowd -- --include-ignored --nocapture` is the long run.
+#![cfg(feature = "sim")]
+
+mod hall;
+
+use std::{env, time::Duration};
+
+use hall::{Attack, Hall};
+use tuffet::Builder;
+
+fn machines() -> usize {
+    env::var("CROWD").ok().and_then(|count| count.parse().ok()).unwrap_or(400)
+}
+
+#[test]
+fn every_machine_of_a_hall_boots() {
+    let mut hall = Hall::new(Builder::default(), machines(), 1);
+    hall.run();
+    hall.assert_booted();
+    hall.assert_counters_add_up();
+}
+
+#[test]
+fn every_machine_boots_over_a_bad_network() {
+    for seed in 0..4 {
+        let mut hall = Hall::new(Builder::default(), machines() / 4, seed);
+        hall.loss = 0.02;
+        hall.duplicates = 0.01;
+        hall.run();
+        hall.assert_booted();
+        hall.assert_counters_add_up();
+    }
+}
+
+#[test]
+fn every_machine_boots_while_the_server_is_reloaded() {
+    let mut hall = Hall::new(Builder::default(), machines() / 2, 5);
+    hall.reloads = 20;
+    hall.run();
+    hall.assert_booted();
+    hall.assert_counters_add_up();
+}
+
+#[test]
+fn machines_that_are_reset_boot_from_the_same_ports() {
+    let mut hall = Hall::new(Builder::default(), machines() / 2, 6);
+    hall.resets = 0.3;
+    hall.loss = 0.005;
+    hall.run();
+    hall.assert_booted();
+    hall.assert_counters_add_up();
+}
+
+#[test]
+fn every_machine_boots_in_a_storm_of_forged_requests() {
+    for single_port in [false, true] {
+        // A table that the storm fills in a quarter of a second.
+        let builder = Builder::default().single_port(single_port).max_transfers(5000);
+        let mut hall = Hall::new(builder, machines() / 10, 7);
+        hall.attack = Some(Attack::Requests { per_second: 20_000, time: Duration::from_secs(3) });
+        hall.run();
+        hall.assert_booted();
+        hall.assert_counters_add_up();
+    }
+}
+
+#[test]
+fn a_server_that_is_stopped_ends_what_runs() {
+    let mut hall = Hall::new(Builder::default(), machines(), 8);
+    hall.stop_after = Some(Duration::from_millis(1500));
+    hall.run();
+    assert!(hall.server.is_over());
+    hall.assert_counters_add_up();
+}

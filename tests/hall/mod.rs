@@ -1,0 +1,403 @@
+//! Machines, attackers, and the network between them and a server.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    hash::{DefaultHasher, Hasher},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use tuffet::{
+    Builder, Bytes, Handler, Refusal, Request, Source,
+    packet::Packet,
+    probe::{BootClient, Ending, Habits, habits},
+    read,
+    sim::{Server, Time},
+};
+
+/// The files that a machine fetches one after the other; others are not there.
+const FILES: [(&str, usize); 3] = [("pxelinux.0", 42_000), ("pxelinux.cfg/default", 700), ("initrd", 90_112)];
+const MISSES: [&str; 3] = ["pxelinux.cfg/01-52-54-00-00-00-00", "pxelinux.cfg/C0000207", "pxelinux.cfg/C000020"];
+const CLIENTS: [Habits; 6] =
+    [habits::IPXE, habits::EDK2, habits::PXELINUX, habits::UBOOT, habits::UBOOT_WINDOWS, habits::BUSYBOX];
+const LATENCY: Duration = Duration::from_micros(300);
+
+#[derive(Clone, Copy)]
+pub enum Attack {
+    /// Requests that bear addresses of machines which do not exist.
+    Requests { per_second: u32, time: Duration },
+}
+
+/// Everything there is.
+pub struct Hall {
+    pub server: Server,
+    /// Probabilities: of each datagram to be lost or doubled, of each machine to be reset while it boots.
+    pub loss: f64,
+    pub duplicates: f64,
+    pub resets: f64,
+    /// How often the server is reloaded.
+    pub reloads: u32,
+    pub attack: Option<Attack>,
+    pub stop_after: Option<Duration>,
+    time: Time,
+    begin: Instant,
+    builder: fn() -> Builder,
+    machines: Vec<Machine>,
+    by_address: BTreeMap<SocketAddr, usize>,
+    events: BinaryHeap<Reverse<(Instant, u64, Event)>>,
+    number: u64,
+    random: fastrand::Rng,
+    /// Datagrams that the server has got and sent, as the hall has seen it.
+    got: u64,
+    said: u64,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    ToServer(SocketAddr, SocketAddr, Vec<u8>),
+    ToMachine(usize, SocketAddr, Vec<u8>),
+    Begin(usize),
+    Wake(usize, u64),
+    Reset(usize),
+    Reload,
+    Forge,
+    Stop,
+}
+
+struct Machine {
+    habits: Habits,
+    client: Option<BootClient>,
+    /// The address and port of what it does now.
+    addr: SocketAddr,
+    /// The port of the server's that it talks to, once it has answered.
+    peer: Option<SocketAddr>,
+    step: usize,
+    /// Times that it was woken for, so that only the last one counts.
+    alarms: u64,
+    at: Option<Instant>,
+    hash: DefaultHasher,
+    hashes: Vec<u64>,
+    tries: u32,
+}
+
+fn file(name: &str, size: usize) -> Bytes {
+    let seed = name.bytes().map(u64::from).sum();
+    let mut random = fastrand::Rng::with_seed(seed);
+    (0..size).map(|_| random.u8(..)).collect()
+}
+
+fn handler(time: Time) -> impl Handler {
+    let files: Vec<_> = FILES.iter().map(|(name, size)| (*name, file(name, *size))).collect();
+    read(move |request: Request| {
+        let found = files.iter().find(|(name, _)| *name == request.path()).map(|(_, bytes)| bytes.clone());
+        let time = time.clone();
+        async move {
+            // As a disk or an upstream that takes its time.
+            time.sleep(Duration::from_micros(200)).await;
+            found.map(Source::from).ok_or(Refusal::not_found())
+        }
+    })
+}
+
+impl Hall {
+    pub fn new(builder: Builder, machines: usize, seed: u64) -> Self {
+        let time = Time::new();
+        let mut random = fastrand::Rng::with_seed(seed);
+        let server = Server::at(builder.handler(handler(time.clone())), seed, time.clone());
+        let machines: Vec<Machine> = (0..machines).map(|n| Machine::new(n, &mut random)).collect();
+        let by_address = machines.iter().enumerate().map(|(n, machine)| (machine.addr, n)).collect();
+        Self {
+            begin: server.now(),
+            server,
+            loss: 0.0,
+            duplicates: 0.0,
+            resets: 0.0,
+            reloads: 0,
+            attack: None,
+            stop_after: None,
+            time,
+            builder: Builder::default,
+            machines,
+            by_address,
+            events: BinaryHeap::new(),
+            number: 0,
+            random,
+            got: 0,
+            said: 0,
+        }
+    }
+
+    /// Until nobody has anything left to do.
+    pub fn run(&mut self) {
+        for n in 0..self.machines.len() {
+            let at = self.begin + self.up_to(Duration::from_secs(2));
+            self.post(at, Event::Begin(n));
+            if self.random.f64() < self.resets {
+                let at = at + self.up_to(Duration::from_secs(1));
+                self.post(at, Event::Reset(n));
+            }
+        }
+        for _ in 0..self.reloads {
+            let at = self.begin + self.up_to(Duration::from_secs(4));
+            self.post(at, Event::Reload);
+        }
+        if self.attack.is_some() {
+            self.post(self.begin, Event::Forge);
+        }
+        if let Some(after) = self.stop_after {
+            self.post(self.begin + after, Event::Stop);
+        }
+        while !self.server.is_over() {
+            let (server, event) = (self.server.wake_at(), self.events.peek().map(|Reverse((at, ..))| *at));
+            let Some(at) = server.into_iter().chain(event).min() else { break };
+            assert!(at - self.begin < Duration::from_secs(3600), "it does not end");
+            self.time_passes(at);
+            if event == Some(at)
+                && let Some(Reverse((_, _, event))) = self.events.pop()
+            {
+                self.happen(at, event);
+            }
+            self.carry(at);
+        }
+    }
+
+    fn time_passes(&mut self, now: Instant) {
+        if self.server.wake_at().is_some_and(|at| at <= now) || self.time.now() < now {
+            self.server.pass(now);
+        }
+    }
+
+    fn happen(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::ToServer(from, to, bytes) => {
+                self.got += 1;
+                self.server.hear(from, to, &bytes);
+            }
+            Event::ToMachine(n, from, bytes) => self.hear(now, n, from, &bytes),
+            Event::Begin(n) => self.begin_step(now, n),
+            Event::Wake(n, alarm) if self.machines[n].alarms == alarm => {
+                let Some(client) = &mut self.machines[n].client else { return };
+                let said = client.wake(now);
+                self.say(now, n, said);
+            }
+            Event::Wake(..) => {}
+            Event::Reset(n) => {
+                let machine = &mut self.machines[n];
+                if machine.client.is_some() {
+                    // It begins anew, with the same port.
+                    (machine.step, machine.hashes, machine.client) = (0, Vec::new(), None);
+                    self.post(now + Duration::from_millis(500), Event::Begin(n));
+                }
+            }
+            Event::Reload => self.server.handle().reload((self.builder)().handler(handler(self.time.clone()))),
+            Event::Forge => self.forge(now),
+            Event::Stop => {
+                self.server.handle().stop();
+                self.server.pass(now);
+            }
+        }
+    }
+
+    fn forge(&mut self, now: Instant) {
+        let Some(Attack::Requests { per_second, time }) = self.attack else { return };
+        let from = SocketAddr::from(([198, 18, self.random.u8(..), self.random.u8(..)], self.random.u16(1024..)));
+        let name = FILES[self.random.usize(..FILES.len())].0;
+        let request = [b"\0\x01", name.as_bytes(), b"\0octet\0windowsize\x0064\0tsize\x000\0"].concat();
+        self.post(now, Event::ToServer(from, self.server.addr(), request));
+        if now - self.begin < time {
+            self.post(now + Duration::from_secs(1) / per_second, Event::Forge);
+        }
+    }
+
+    /// What the server has sent goes on its way.
+    fn carry(&mut self, now: Instant) {
+        for datagram in self.server.sent() {
+            self.said += 1;
+            if let Some(&n) = self.by_address.get(&datagram.to) {
+                self.send(now, Event::ToMachine(n, datagram.from, datagram.bytes));
+            }
+        }
+    }
+
+    fn begin_step(&mut self, now: Instant, n: usize) {
+        let machine = &mut self.machines[n];
+        let (habits, step) = (machine.habits, machine.step);
+        let client = match step {
+            step if step < MISSES.len() => BootClient::new(habits, MISSES[step]),
+            step if step == MISSES.len() => match BootClient::asking_size(habits, FILES[0].0) {
+                Some(client) => client,
+                None => return self.end_step(now, n),
+            },
+            step => match FILES.get(step - MISSES.len() - 1) {
+                Some((name, _)) => BootClient::new(habits, name),
+                None => return,
+            },
+        };
+        machine.tries += 1;
+        machine.hash = DefaultHasher::new();
+        machine.peer = None;
+        let said = machine.client.insert(client).start(now);
+        self.say(now, n, said);
+    }
+
+    fn end_step(&mut self, now: Instant, n: usize) {
+        let machine = &mut self.machines[n];
+        machine.client = None;
+        machine.step += 1;
+        // lpxelinux has one port for all; the others take the next.
+        if machine.step < MISSES.len() + 2 + FILES.len() && self.random.bool() {
+            let before = machine.addr;
+            machine.addr.set_port(before.port() % 60_000 + 1100);
+            self.by_address.remove(&before);
+            self.by_address.insert(machine.addr, n);
+        }
+        self.begin_step(now, n);
+    }
+
+    fn hear(&mut self, now: Instant, n: usize, from: SocketAddr, bytes: &[u8]) {
+        let machine = &mut self.machines[n];
+        let packet = Packet::decode(bytes).expect("a packet");
+        let Some(client) = &mut machine.client else { return };
+        // A client talks to the port of its first answer, and no other (RFC 1350 section 4).
+        let is_answer = matches!(packet, Packet::Oack(_) | Packet::Data { block: 1, .. } | Packet::Error { .. });
+        if machine.peer.map_or(!is_answer, |peer| peer != from) {
+            return;
+        }
+        if let Packet::Error { code, .. } = &packet {
+            let name = machine.habits.name;
+            assert_ne!(code.0, 5, "machine {n}, {name}, has a transfer and was told that it has none");
+        }
+        machine.peer = Some(from);
+        let said = client.hear(now, packet);
+        for block in client.take_blocks() {
+            machine.hash.write(&block);
+        }
+        self.say(now, n, said);
+    }
+
+    fn say(&mut self, now: Instant, n: usize, said: Vec<Packet>) {
+        let server = self.server.addr();
+        let (from, to) = (self.machines[n].addr, self.machines[n].peer.unwrap_or(server));
+        for packet in said {
+            let is_request = matches!(packet, Packet::Rrq(_) | Packet::Wrq(_));
+            self.send(now, Event::ToServer(from, if is_request { server } else { to }, packet.encode()));
+        }
+        let machine = &mut self.machines[n];
+        let Some(client) = &machine.client else { return };
+        match client.ending().cloned() {
+            None => {
+                let at = client.wake_at();
+                if at != machine.at {
+                    machine.at = at;
+                    machine.alarms += 1;
+                    if let Some(at) = at {
+                        let alarm = machine.alarms;
+                        self.post(at.max(now), Event::Wake(n, alarm));
+                    }
+                }
+            }
+            Some(ending) => self.over(now, n, &ending),
+        }
+    }
+
+    fn over(&mut self, now: Instant, n: usize, ending: &Ending) {
+        let machine = &mut self.machines[n];
+        machine.alarms += 1;
+        machine.at = None;
+        let wants_file = machine.step > MISSES.len();
+        let has_got_on = match ending {
+            Ending::Complete => true,
+            Ending::Refused { code, .. } => !wants_file && code.0 == 1,
+            _ => !wants_file && ending.is_success(),
+        };
+        if !has_got_on {
+            // It tries again after a while, as machines do.
+            machine.client = None;
+            return self.post(now + Duration::from_secs(1), Event::Begin(n));
+        }
+        if wants_file && *ending == Ending::Complete {
+            let hash = machine.hash.finish();
+            machine.hashes.push(hash);
+        }
+        self.end_step(now, n);
+    }
+
+    fn send(&mut self, now: Instant, event: Event) {
+        let copies = if self.random.f64() < self.loss { 0 } else { 1 + usize::from(self.random.f64() < self.duplicates) };
+        if copies == 2 {
+            // Not so late that a client which has begun its next transfer takes it for the answer to that.
+            let at = now + LATENCY + self.up_to(LATENCY);
+            match &event {
+                Event::ToServer(from, to, bytes) => self.post(at, Event::ToServer(*from, *to, bytes.clone())),
+                Event::ToMachine(n, from, bytes) => self.post(at, Event::ToMachine(*n, *from, bytes.clone())),
+                _ => {}
+            }
+        }
+        if copies > 0 {
+            self.post(now + LATENCY, event);
+        }
+    }
+
+    fn post(&mut self, at: Instant, event: Event) {
+        self.number += 1;
+        self.events.push(Reverse((at, self.number, event)));
+    }
+
+    fn up_to(&mut self, most: Duration) -> Duration {
+        most.mul_f64(self.random.f64())
+    }
+
+    pub fn assert_booted(&self) {
+        let hash = |(name, size): &(&str, usize)| {
+            let mut hash = DefaultHasher::new();
+            hash.write(&file(name, *size));
+            hash.finish()
+        };
+        let expected: Vec<u64> = FILES.iter().map(hash).collect();
+        for (n, machine) in self.machines.iter().enumerate() {
+            assert_eq!(machine.hashes, expected, "machine {n}, {}, {}", machine.addr, machine.habits.name);
+        }
+        let elapsed = self.time.now() - self.begin;
+        println!(
+            "{} machines in {elapsed:?}, {} datagrams, {:?}",
+            self.machines.len(),
+            self.got + self.said,
+            self.server.handle().counters()
+        );
+    }
+
+    pub fn assert_counters_add_up(&self) {
+        let counters = self.server.handle().counters();
+        let of = |outcomes: tuffet::stats::Outcomes| outcomes.total();
+        assert_eq!(counters.running, 0);
+        assert_eq!(
+            counters.requests,
+            counters.repeated
+                + counters.over_limit
+                + counters.unanswered
+                + of(counters.reads)
+                + of(counters.writes),
+            "{counters:?}"
+        );
+        assert_eq!((counters.received, counters.sent), (self.got, self.said));
+    }
+}
+
+impl Machine {
+    fn new(n: usize, random: &mut fastrand::Rng) -> Self {
+        let [_, high, mid, low] = (n as u32).to_be_bytes();
+        Self {
+            habits: CLIENTS[random.usize(..CLIENTS.len())],
+            client: None,
+            addr: ([10, high, mid, low], 49152).into(),
+            peer: None,
+            step: 0,
+            alarms: 0,
+            at: None,
+            hash: DefaultHasher::new(),
+            hashes: Vec::new(),
+            tries: 0,
+        }
+    }
+}
