@@ -67,6 +67,8 @@ use crate::{
 use admission::Admission;
 use clients::Clients;
 use deadlines::Deadlines;
+#[cfg(test)]
+use pool::LEAST;
 use pool::Tids;
 use recent::Recent;
 use transfers::Transfers;

@@ -15,6 +15,8 @@ pub const AMPLIFICATION_SINGLE_PORT: u32 = 150;
 /// IP, UDP and TFTP headers: a DATA packet without its payload, and an ACK.
 const HEADERS_V4: u32 = 20 + 8 + 4;
 const HEADERS_V6: u32 = 40 + 8 + 4;
+/// Ports that a transfer in lock-step may get, at least.
+pub(super) const LEAST: usize = 8;
 /// A port that was used for this long may be known to many.
 const WORN: Duration = Duration::from_secs(600);
 /// After the last transfer of a port has ended, before the port is given up: late packets are no stranger's to another
@@ -59,7 +61,7 @@ impl Pool {
     /// many bytes; and never few. Few ports make for large batches, and large batches for few system calls.
     pub(super) fn ports_for(&self, peer: &SocketAddr, window: u32) -> &[usize] {
         let enough = window.div_ceil(headers(peer) * AMPLIFICATION) as usize;
-        &self.ports[..enough.max(least()).min(self.ports.len())]
+        &self.ports[..enough.max(LEAST).min(self.ports.len())]
     }
 
     /// How many bytes a transfer of these ports may send for each that its client sends. A forger sends every packet to
@@ -86,11 +88,6 @@ pub(super) fn block(peer: &SocketAddr, blksize: u16) -> u32 {
 
 fn headers(peer: &SocketAddr) -> u32 {
     if peer.is_ipv4() { HEADERS_V4 } else { HEADERS_V6 }
-}
-
-fn least() -> usize {
-    static L: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-    *L.get_or_init(|| std::env::var("LEAST").ok().and_then(|x| x.parse().ok()).unwrap_or(8))
 }
 
 impl Tids {

@@ -7,9 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Action, Closed, Dropped, Endpoint, Envelope, Id, Policy, Start, admission, pool::block, transfers::Known,
-};
+use super::{Action, Closed, Dropped, Endpoint, Envelope, Id, Policy, Start, admission, pool::block, transfers::Known};
 use crate::{
     options::{self, Direction, Limits},
     packet::{self, Options},
@@ -151,7 +149,8 @@ impl Endpoint {
         if let Some(other) = self.transfers.find(&key) {
             self.close(now, other, Closed::Replaced);
         }
-        let id = self.transfers.insert(now, Known::new(key, asked, direction, request.clone(), hash, envelope.broadcast));
+        let id =
+            self.transfers.insert(now, Known::new(key, asked, direction, request.clone(), hash, envelope.broadcast));
         self.clients.began(peer.ip(), id);
         Start {
             id,

@@ -1,0 +1,307 @@
+use super::*;
+use crate::packet::{Mode, Options, Request};
+
+const POOL: usize = 64;
+
+fn endpoint(policy: Policy) -> Endpoint {
+    Endpoint::new(policy, vec![Pool { listener: 0, ports: (1..=POOL).collect() }], 7)
+}
+
+fn single_port() -> Endpoint {
+    Endpoint::new(Policy::default(), vec![Pool { listener: 0, ports: vec![0] }], 7)
+}
+
+fn client(n: u16) -> Envelope {
+    let [high, low] = n.to_be_bytes();
+    Envelope::from(([192, 0, high, low], 1069).into())
+}
+
+fn rrq(name: &str, options: &str) -> Vec<u8> {
+    let options: Options = options.split_whitespace().filter_map(|pair| pair.split_once('=')).collect();
+    Packet::Rrq(Request { filename: name.into(), mode: Mode::Octet, options }.into()).encode()
+}
+
+fn begin(endpoint: &mut Endpoint, now: Instant, client: &Envelope, request: &[u8]) -> Start {
+    match endpoint.handle(now, 0, client, request) {
+        Action::Begin(start) => *start,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ack(block: u16) -> Vec<u8> {
+    Packet::Ack(block).encode()
+}
+
+fn is_error(action: &Action, number: u16) -> bool {
+    matches!(action, Action::Reply(Packet::Error { code, .. }) if code.0 == number)
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn a_transfer_hears_its_client_until_it_has_ended() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
+    assert!(matches!(endpoint.handle(now, 0, &client(1), &rrq("x", "")), Action::Repeat(id) if id == start.id));
+    let action = endpoint.handle(now, start.port, &client(1), &ack(1));
+    assert!(matches!(action, Action::Deliver(id, Packet::Ack(1)) if id == start.id));
+    // Another client at its port, the client at another port, and a request at its port.
+    assert!(is_error(&endpoint.handle(now, start.port, &client(2), &ack(1)), 5));
+    let other = 1 + start.port % POOL;
+    assert!(matches!(endpoint.handle(now, other, &client(1), &ack(1)), Action::Drop(Dropped::Stranger)));
+    let action = endpoint.handle(now, start.port, &client(1), &rrq("x", ""));
+    assert!(matches!(action, Action::Drop(Dropped::Misdirected)));
+    endpoint.end(now, start.id, Ended::default());
+    assert!(endpoint.is_empty());
+    assert!(matches!(endpoint.handle(now, start.port, &client(1), &ack(1)), Action::Drop(Dropped::Late)));
+    assert!(is_error(&endpoint.handle(now + secs(31), start.port, &client(1), &ack(1)), 5));
+    let counts = endpoint.counts();
+    assert_eq!((counts.requests, counts.repeated, counts.strangers), (2, 1, 4));
+    assert_eq!(endpoint.counts(), Counts::default());
+}
+
+#[test]
+fn the_last_ack_of_an_upload_is_repeated() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    let start = begin(&mut endpoint, now, &client(1), b"\0\x02x\0octet\0");
+    endpoint.end(now, start.id, Ended { last_ack: Some(3), ..Ended::default() });
+    let data = |block| Packet::Data { block, payload: "x".into() }.encode();
+    assert!(matches!(endpoint.handle(now, start.port, &client(1), &data(3)), Action::Reply(Packet::Ack(3))));
+    assert!(matches!(endpoint.handle(now, start.port, &client(1), &data(2)), Action::Drop(Dropped::Late)));
+}
+
+#[test]
+fn the_next_request_of_a_port_is_served_at_once() {
+    let (mut endpoint, mut now) = (endpoint(Policy::default()), Instant::now());
+    let mut ports = Vec::new();
+    for _ in 0..50 {
+        now += Duration::from_micros(200);
+        let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
+        let _ = endpoint.handle(now, start.port, &client(1), &ack(1));
+        endpoint.end(now, start.id, Ended::default());
+        ports.push(start.port);
+    }
+    assert!(ports.windows(2).all(|pair| pair[0] != pair[1]), "a late packet of one would be taken for the next one's");
+}
+
+#[test]
+fn another_request_replaces_a_transfer_and_a_late_copy_does_not() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    let first = begin(&mut endpoint, now, &client(1), &rrq("a", ""));
+    endpoint.end(now, first.id, Ended::default());
+    let second = begin(&mut endpoint, now, &client(1), &rrq("b", ""));
+    let late = endpoint.handle(now, 0, &client(1), &rrq("a", ""));
+    assert!(matches!(late, Action::Drop(Dropped::Late)), "{late:?}");
+    assert_eq!(endpoint.closed(), None);
+    // After a second, the machine has been reset and asks for what it asked for first.
+    let third = begin(&mut endpoint, now + secs(1), &client(1), &rrq("a", ""));
+    assert_eq!((endpoint.closed(), endpoint.closed()), (Some((second.id, Closed::Replaced)), None));
+    assert_ne!((third.id, third.port), (second.id, second.port));
+    endpoint.end(now + secs(1), second.id, Ended::default());
+    assert_eq!(endpoint.len(), 1);
+}
+
+#[test]
+fn a_client_that_is_reset_asks_again_and_gets_another_transfer() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    let first = begin(&mut endpoint, now, &client(1), &rrq("a", ""));
+    let _ = endpoint.handle(now, first.port, &client(1), &ack(1));
+    let early = endpoint.handle(now + Duration::from_millis(900), 0, &client(1), &rrq("a", ""));
+    assert!(matches!(early, Action::Repeat(_)));
+    begin(&mut endpoint, now + secs(1), &client(1), &rrq("a", ""));
+    assert_eq!(endpoint.closed(), Some((first.id, Closed::Replaced)));
+}
+
+#[test]
+fn the_oldest_that_was_never_heard_gives_way() {
+    let policy = Policy { max_transfers: 100, max_transfers_per_client: Some(1), ..Policy::default() };
+    let (mut endpoint, now) = (endpoint(policy), Instant::now());
+    let mut starts = Vec::new();
+    for n in 0..100 {
+        let start = begin(&mut endpoint, now, &client(n), &rrq("x", ""));
+        endpoint.granted(now, start.id, 512);
+        starts.push(start);
+    }
+    // The first was heard, the second has asked again.
+    let _ = endpoint.handle(now, starts[0].port, &client(0), &ack(1));
+    let _ = endpoint.handle(now, 0, &client(1), &rrq("x", ""));
+    for n in 100..198 {
+        begin(&mut endpoint, now, &client(n), &rrq("x", ""));
+        let expected = &starts[usize::from(n) - 98];
+        assert_eq!(endpoint.closed(), Some((expected.id, Closed::GaveWay)));
+        endpoint.end(now, expected.id, Ended::default());
+    }
+    // Those that wait for their handlers keep their places for ten seconds; the second, which has asked again, goes first.
+    begin(&mut endpoint, now, &client(198), &rrq("x", ""));
+    assert_eq!(endpoint.closed(), Some((starts[1].id, Closed::GaveWay)));
+    assert!(matches!(endpoint.handle(now, 0, &client(199), &rrq("x", "")), Action::TurnAway(Dropped::Full)));
+    begin(&mut endpoint, now + secs(10), &client(199), &rrq("x", ""));
+    assert!(matches!(endpoint.closed(), Some((_, Closed::GaveWay))));
+    let action = endpoint.handle(now, starts[0].port, &client(0), &ack(2));
+    assert!(matches!(action, Action::Deliver(..)), "a client that was heard never gives way");
+}
+
+#[test]
+fn those_that_were_never_heard_are_few_where_descriptors_are_few() {
+    let policy = Policy { max_unheard: 10, ..Policy::default() };
+    let (mut endpoint, now) = (endpoint(policy), Instant::now());
+    for n in 0..1000 {
+        let start = begin(&mut endpoint, now, &client(n), &rrq("x", ""));
+        endpoint.granted(now, start.id, 512);
+        while let Some((id, why)) = endpoint.closed() {
+            assert_eq!(why, Closed::GaveWay);
+            endpoint.end(now, id, Ended::default());
+        }
+        assert!(endpoint.len() <= 10);
+        // Every other one is a client, which is heard, and ends.
+        if n % 2 == 0 {
+            let _ = endpoint.handle(now, start.port, &client(n), &ack(1));
+            endpoint.end(now, start.id, Ended::default());
+        }
+    }
+    endpoint.make_room(now);
+    assert!(endpoint.closed().is_some());
+}
+
+#[test]
+fn forged_requests_take_no_memory() {
+    let policy = Policy { max_transfers: 50, max_requests_per_client: 0, ..Policy::default() };
+    let (mut endpoint, mut now) = (endpoint(policy), Instant::now());
+    for n in 0..100_000 {
+        let start = begin(&mut endpoint, now, &client(n as u16), &rrq("x", "tsize=0"));
+        endpoint.granted(now, start.id, 512);
+        endpoint.set_deadline(start.id, now + secs(30));
+        while let Some((id, _)) = endpoint.closed() {
+            endpoint.end(now, id, Ended::default());
+        }
+        now += Duration::from_micros(50);
+    }
+    assert!(endpoint.len() <= 51 && endpoint.transfers.places() < 300, "{}", endpoint.transfers.places());
+}
+
+#[test]
+fn names_and_options_are_short() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    let longest = "n".repeat(LONGEST_NAME);
+    begin(&mut endpoint, now, &client(1), &rrq(&longest, ""));
+    for len in [LONGEST_NAME + 1, 60_000] {
+        assert!(is_error(&endpoint.handle(now, 0, &client(2), &rrq(&"n".repeat(len), "")), 4));
+    }
+    let many: String = (0..4000).map(|n| format!("option{n}=1 blksize=x ")).collect();
+    let start = begin(&mut endpoint, now, &client(3), &rrq("x", &format!("{many} blksize=1000")));
+    let held: usize = start.request.options.iter().map(|(name, value)| name.len() + value.len()).sum();
+    assert!(held <= 1024, "{held}");
+    assert!(start.request.options.iter().any(|pair| pair == ("blksize", "1000")));
+    let text = Packet::Error { code: crate::ErrorCode(0), message: "é".repeat(20_000) }.encode();
+    match endpoint.handle(now, start.port, &client(3), &text) {
+        Action::Deliver(_, Packet::Error { message, .. }) => assert_eq!(message, "é".repeat(256)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn everybody_is_answered_only_if_the_file_is_there() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    let everybody = Envelope { broadcast: true, ..client(1) };
+    let start = begin(&mut endpoint, now, &everybody, &rrq("x", ""));
+    assert_eq!(endpoint.refuse(now, start.id), Err(Dropped::Broadcast));
+    let bad = endpoint.handle(now, 0, &everybody, b"\0\x01x");
+    assert!(matches!(bad, Action::Drop(Dropped::Broadcast)), "{bad:?}");
+    let start = begin(&mut endpoint, now, &client(2), &rrq("x", ""));
+    assert_eq!(endpoint.refuse(now, start.id), Ok(()));
+}
+
+#[test]
+fn a_first_block_that_never_arrives_makes_the_next_transfer_smaller() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    endpoint.set_mtu(|_, _| 1468);
+    let mut granted = Vec::new();
+    for n in 0..4 {
+        // Each request comes from another port, while the transfer before still runs.
+        let mut client = client(1);
+        client.peer.set_port(2000 + n);
+        let start = begin(&mut endpoint, now, &client, &rrq("x", "blksize=1468"));
+        granted.push(start.blksize);
+        endpoint.granted(now, start.id, start.blksize);
+        let _ = endpoint.handle(now, start.port, &client, &ack(0));
+        endpoint.first_block(start.id);
+        endpoint.first_block(start.id);
+    }
+    assert_eq!(granted, [1468, 1228, 512, 512]);
+    let other = begin(&mut endpoint, now, &client(2), &rrq("x", "blksize=1468"));
+    assert_eq!(other.blksize, 1468, "that counts for one address");
+    let later = begin(&mut endpoint, now + secs(601), &client(3), &rrq("x", "blksize=1468"));
+    assert_eq!(later.blksize, 1468);
+}
+
+#[test]
+fn a_first_block_that_arrives_teaches_nothing() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    endpoint.set_mtu(|_, _| 1468);
+    let start = begin(&mut endpoint, now, &client(1), &rrq("x", "blksize=1468"));
+    endpoint.granted(now, start.id, start.blksize);
+    for block in [0, 1] {
+        let _ = endpoint.handle(now, start.port, &client(1), &ack(block));
+        endpoint.first_block(start.id);
+    }
+    endpoint.first_block(start.id);
+    endpoint.end(now, start.id, Ended { round_trip: Some(secs(1)), ..Ended::default() });
+    let next = begin(&mut endpoint, now, &client(1), &rrq("x", "blksize=1468"));
+    assert_eq!((next.blksize, next.round_trip), (1468, Some(secs(1))));
+}
+
+#[test]
+fn windows_are_as_large_as_an_ack_pays_for() {
+    let (mut pooled, mut single, now) = (endpoint(Policy::default()), single_port(), Instant::now());
+    let asked = |blksize| rrq("x", &format!("windowsize=64 blksize={blksize}"));
+    for (blksize, in_pool, in_single) in [(512, 64, 4), (1428, 64, 3), (1468, 64, 3), (8968, 11, 1)] {
+        let start = begin(&mut pooled, now, &client(blksize), &asked(blksize));
+        assert_eq!(start.windowsize, in_pool, "{blksize}");
+        assert!(u32::from(in_pool) * u32::from(blksize + 32) <= start.amplification * 32, "{blksize}");
+        let start = begin(&mut single, now, &client(blksize), &asked(blksize));
+        assert_eq!((start.windowsize, start.amplification), (in_single, 150), "{blksize}");
+    }
+    // An upload brings no blocks.
+    let upload = begin(&mut single, now, &client(1), b"\0\x02x\0octet\0windowsize\x0064\0");
+    assert_eq!(upload.windowsize, 64);
+    // The operator may say more.
+    single.set_policy(Policy { windowsize: Some(64), ..Policy::default() });
+    assert_eq!(begin(&mut single, now, &client(2), &asked(1468)).windowsize, 64);
+}
+
+#[test]
+fn transfers_of_few_bytes_an_ack_share_few_ports() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    let mut ports = |request: &[u8]| {
+        let drawn = (0..2000).map(|n| begin(&mut endpoint, now, &client(n), request));
+        let drawn: std::collections::BTreeSet<_> = drawn.map(|start| (start.port, start.amplification)).collect();
+        assert!(drawn.iter().all(|(_, amplification)| *amplification == 50 * drawn.len() as u32));
+        drawn.len()
+    };
+    assert_eq!(ports(&rrq("a", "")), LEAST);
+    assert_eq!(ports(&rrq("b", "windowsize=16 blksize=1468")), 15);
+    assert_eq!(ports(&rrq("c", "windowsize=64 blksize=1468")), 60);
+    assert_eq!(ports(b"\0\x02d\0octet\0"), POOL);
+}
+
+#[test]
+fn nobody_is_there_by_icmp() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
+    endpoint.unreachable(now, start.port, client(2).peer);
+    assert_eq!(endpoint.closed(), None);
+    endpoint.unreachable(now, start.port, client(1).peer);
+    assert_eq!(endpoint.closed(), Some((start.id, Closed::Unreachable)));
+}
+
+#[test]
+fn a_server_that_stops_takes_no_requests() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
+    endpoint.stop();
+    assert!(matches!(endpoint.handle(now, 0, &client(2), &rrq("x", "")), Action::TurnAway(Dropped::Stopping)));
+    assert!(matches!(endpoint.handle(now, start.port, &client(1), &ack(1)), Action::Deliver(..)));
+    assert_eq!(endpoint.counts().unanswered, 1);
+}

@@ -93,6 +93,11 @@ impl Transfers {
         self.by_key.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.working.len() + self.waiting.len()
+    }
+
     pub(super) fn unheard(&self) -> usize {
         self.unheard
     }

@@ -11,7 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Phase, Shared, clock::Clock, outbox::{Outboxes, Outgoing}, pulse::Beat, session::Session, settings::Terms, tasks::Tasks};
+use super::{
+    Phase, Shared,
+    clock::Clock,
+    outbox::{Outboxes, Outgoing},
+    pulse::Beat,
+    session::Session,
+    settings::Terms,
+    tasks::Tasks,
+};
 use crate::{
     driver::mailbox::Mailbox,
     endpoint::{Action, Dropped, Ended, Endpoint, Envelope, Id, Pool, Start, is_request},

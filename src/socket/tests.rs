@@ -1,8 +1,9 @@
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use futures_lite::future::poll_fn;
 
 use super::*;
+use crate::packet::Packet;
 
 fn port(batched: bool, address: &str) -> Port {
     Port::bind(Binding { address: address.parse().unwrap(), shared: false, listens: false, batched }).unwrap()

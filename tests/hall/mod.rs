@@ -72,6 +72,8 @@ struct Machine {
     addr: SocketAddr,
     /// The port of the server's that it talks to, once it has answered.
     peer: Option<SocketAddr>,
+    /// As `peer`, of its last transfer.
+    before: Option<SocketAddr>,
     step: usize,
     /// Times that it was woken for, so that only the last one counts.
     alarms: u64,
@@ -236,7 +238,7 @@ impl Hall {
         };
         machine.tries += 1;
         machine.hash = DefaultHasher::new();
-        machine.peer = None;
+        machine.before = machine.peer.take().filter(|peer| *peer != self.server.addr());
         let said = machine.client.insert(client).start(now);
         self.say(now, n, said);
     }
@@ -261,7 +263,8 @@ impl Hall {
         let Some(client) = &mut machine.client else { return };
         // A client talks to the port of its first answer, and no other (RFC 1350 section 4).
         let is_answer = matches!(packet, Packet::Oack(_) | Packet::Data { block: 1, .. } | Packet::Error { .. });
-        if machine.peer.map_or(!is_answer, |peer| peer != from) {
+        // What is still on its way from the port of its last transfer is none.
+        if machine.peer.map_or(!is_answer || machine.before == Some(from), |peer| peer != from) {
             return;
         }
         if let Packet::Error { code, .. } = &packet {
@@ -324,7 +327,8 @@ impl Hall {
     }
 
     fn send(&mut self, now: Instant, event: Event) {
-        let copies = if self.random.f64() < self.loss { 0 } else { 1 + usize::from(self.random.f64() < self.duplicates) };
+        let copies =
+            if self.random.f64() < self.loss { 0 } else { 1 + usize::from(self.random.f64() < self.duplicates) };
         if copies == 2 {
             // Not so late that a client which has begun its next transfer takes it for the answer to that.
             let at = now + LATENCY + self.up_to(LATENCY);
@@ -373,11 +377,7 @@ impl Hall {
         assert_eq!(counters.running, 0);
         assert_eq!(
             counters.requests,
-            counters.repeated
-                + counters.over_limit
-                + counters.unanswered
-                + of(counters.reads)
-                + of(counters.writes),
+            counters.repeated + counters.over_limit + counters.unanswered + of(counters.reads) + of(counters.writes),
             "{counters:?}"
         );
         assert_eq!((counters.received, counters.sent), (self.got, self.said));
@@ -392,6 +392,7 @@ impl Machine {
             client: None,
             addr: ([10, high, mid, low], 49152).into(),
             peer: None,
+            before: None,
             step: 0,
             alarms: 0,
             at: None,

@@ -67,13 +67,7 @@ pub(super) fn run(
     }
 }
 
-fn receive(
-    shard: &Rc<Shard>,
-    tasks: &Rc<Tasks>,
-    ports: &[Port],
-    port: usize,
-    inbox: &mut Inbox,
-) -> Result<(), Error> {
+fn receive(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &[Port], port: usize, inbox: &mut Inbox) -> Result<(), Error> {
     for _ in 0..BATCHES {
         match ports[port].receive(inbox) {
             Ok(()) => deliver(shard, tasks, port, inbox),
