@@ -198,6 +198,11 @@ impl Builder {
     }
 
     #[cfg(feature = "sim")]
+    pub(crate) fn first_address(&self) -> Option<SocketAddr> {
+        self.listen.first().copied()
+    }
+
+    #[cfg(feature = "sim")]
     pub(crate) fn is_single_port(&self) -> bool {
         self.bound.single_port
     }

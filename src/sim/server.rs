@@ -19,9 +19,8 @@ use crate::{
     server::{Next, Own, Shard, Shared, Tasks},
 };
 
-/// The address of a server, from those that are kept for documentation.
-const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-const LISTENER: u16 = 69;
+/// The address of a server that was given none, from those that are kept for documentation.
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 69);
 /// Ports that transfers are served from.
 const POOL: usize = 64;
 
@@ -53,8 +52,8 @@ pub struct Datagram {
 struct Bell(AtomicBool);
 
 impl Server {
-    /// A server with these settings, which draws its ports from this seed. What `builder` says of addresses, sockets and
-    /// shards is not looked at, but for [`Builder::single_port`].
+    /// A server with these settings, which draws its ports from this seed. It listens on the first address of `builder`
+    /// alone, and on 192.0.2.1:69 if there is none.
     pub fn new(builder: Builder, seed: u64) -> Self {
         Self::at(builder, seed, Time::new())
     }
@@ -62,10 +61,11 @@ impl Server {
     /// As [`new`](Self::new), with a clock that its handlers know as well.
     pub fn at(builder: Builder, seed: u64, time: Time) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut addrs = vec![SocketAddr::new(ADDRESS, LISTENER)];
+        let listener = builder.first_address().unwrap_or(ADDRESS);
+        let mut addrs = vec![listener];
         let ports = if builder.is_single_port() { vec![0] } else { (1..=POOL).collect() };
         while addrs.len() <= *ports.last().unwrap_or(&0) {
-            let addr = SocketAddr::new(ADDRESS, random.u16(32768..));
+            let addr = SocketAddr::new(listener.ip(), random.u16(32768..));
             if !addrs.contains(&addr) {
                 addrs.push(addr);
             }
