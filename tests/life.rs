@@ -96,21 +96,23 @@ fn abort_cuts_draining_short() {
 }
 
 #[test]
-fn abort_ends_thousands() {
+fn abort_ends_hundreds() {
     let mut serving = Serving::new(files());
     let rrq = Packet::Rrq(request("600", &[])).encode();
-    for n in 1..=2000 {
-        doomed_socket().send_to(&rrq, serving.addr()).unwrap();
+    // They stay open: of a client whose port is closed the system tells.
+    let clients = Vec::from_iter((1..=600).map(|_| doomed_socket()));
+    for (n, client) in clients.iter().enumerate() {
+        client.send_to(&rrq, serving.addr()).unwrap();
         if n % 50 == 0 {
             thread::sleep(Duration::from_millis(1));
         }
     }
-    eventually("many are running", || serving.transfers().len() > 1000);
+    eventually("many are running", || serving.transfers().len() > 300);
     serving.abort();
     serving.join();
     assert!(serving.transfers().is_empty());
     let records = serving.records();
-    assert!(records.len() > 1000 && records.iter().all(|record| !record.outcome.is_success()), "{}", records.len());
+    assert!(records.len() > 300 && records.iter().all(|record| !record.outcome.is_success()), "{}", records.len());
 }
 
 #[test]

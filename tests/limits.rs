@@ -72,6 +72,19 @@ fn one_address_has_no_more_answers_than_it_may() {
 }
 
 #[test]
+fn a_second_server_is_refused_its_address() {
+    for shards in [1, 2, 4] {
+        let serving = Serving::with(files(), |builder| builder.shards(shards));
+        for others in [1, 2] {
+            let second = tuffet::Server::builder().listen(serving.addr()).shards(others).bind();
+            assert!(matches!(second, Err(tuffet::Error::Bind(at, _)) if at == serving.addr()), "{shards}, {others}");
+        }
+        let mut peer = Peer::new(serving.addr());
+        peer.rrq("missing", &[]).expect_error(1);
+    }
+}
+
+#[test]
 fn no_limit_is_none() {
     let serving = Serving::with(files(), |builder| builder.max_requests_per_client(0));
     let mut peer = Peer::new(serving.addr());

@@ -47,6 +47,35 @@ fn resident() -> usize {
     kib.unwrap().parse().unwrap()
 }
 
+#[cfg(feature = "cli")]
+#[test]
+fn a_program_that_begins_with_few_files_serves_many_uploads() {
+    const UPLOADS: usize = 200;
+    let _alone = alone();
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -Sn 64 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_tuffet"), "serve", "--quiet"]);
+    command.args(["--upload", "--listen", "127.0.0.1:0"]).arg(place.path());
+    let mut program = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(program.stdout.take().unwrap()), &mut line).unwrap();
+    let server = line.trim_end().strip_prefix("listening on ").expect(&line).parse().unwrap();
+    let mut peers: Vec<Peer> = (0..UPLOADS).map(|_| Peer::new(server)).collect();
+    for (n, peer) in peers.iter_mut().enumerate() {
+        peer.wrq(&n.to_string(), &[]).expect(Packet::Ack(0));
+    }
+    let open = fs::read_dir(format!("/proc/{}/fd", program.id())).unwrap().count();
+    assert!(open > UPLOADS, "{open} files for {UPLOADS} uploads at once");
+    for peer in &mut peers {
+        peer.data(1, file(100));
+        peer.expect(Packet::Ack(1));
+    }
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert!((0..UPLOADS).all(|n| fs::read(place.path().join(n.to_string())).unwrap() == file(100)));
+}
+
 async fn get(client: Client, size: usize) {
     let name = size.to_string();
     let record = client.get(&name, async |data| {

@@ -70,6 +70,9 @@ impl Mailbox {
             return Some(Event::Packet(packet));
         }
         if let Some(why) = self.closed.take() {
+            if why == Closed::Unreachable {
+                return Some(Event::Gone);
+            }
             let message = why.reason().into();
             return Some(Event::Packet(Packet::Error { code: ErrorCode::NOT_DEFINED, message }));
         }

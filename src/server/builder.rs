@@ -50,6 +50,9 @@ impl Default for Builder {
 impl Builder {
     /// An address to listen on; may be called again for more. Port 0 has the system choose one.
     ///
+    /// On Linux an address that no interface has yet is waited for (`IP_FREEBIND`), and `Server::warnings` says so: at
+    /// boot a server may start before the network.
+    ///
     /// Defaults to port 69 on all addresses of both families, where a family that the system lacks is done without.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen.push(address);
@@ -80,9 +83,25 @@ impl Builder {
         self
     }
 
-    /// The ports that transfers are served from. Defaults to what the system gives.
+    /// The ports that transfers are served from. Defaults to what the system gives, at random. Of a range,
+    /// [`transfer_ports`](Self::transfer_ports) are drawn at random.
     pub fn port_range(mut self, ports: RangeInclusive<u16>) -> Self {
         self.bound.port_range = Some(ports);
+        self
+    }
+
+    /// How many ports transfers are served from, for each IP address that is listened on, in each shard. Defaults to 64,
+    /// or as many as are free of the [`port_range`](Self::port_range). The port of a transfer is its TID, which no
+    /// stranger should be able to guess (RFC 1350 section 4). Each port takes a file descriptor.
+    pub fn transfer_ports(mut self, ports: usize) -> Self {
+        self.bound.transfer_ports = ports.max(1);
+        self
+    }
+
+    /// The only network interface that is listened on and answered by, which may be a VRF: `SO_BINDTODEVICE` of Linux.
+    /// Defaults to all. Linux before 5.7 lets only those do that who have `CAP_NET_RAW`.
+    pub fn interface(mut self, name: impl Into<String>) -> Self {
+        self.bound.interface = Some(name.into());
         self
     }
 
@@ -146,7 +165,8 @@ impl Builder {
         self
     }
 
-    /// Threads, each with sockets and transfers of its own. Defaults to 1, which is enough for thousands of clients.
+    /// Threads, each with sockets and transfers of its own. Defaults to 1, which is enough for thousands of clients. An
+    /// address that another server has is refused all the same.
     pub fn shards(mut self, shards: usize) -> Self {
         self.bound.shards = shards.max(1);
         self

@@ -1,6 +1,7 @@
 //! Which sockets a shard has: those that requests come to, and the pool that its transfers are served from.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
 };
@@ -8,12 +9,8 @@ use std::{
 use super::settings::Bound as Settings;
 use crate::{
     error::Error,
-    socket::{Binding, Port},
+    socket::{Binding, Port, Role, Share},
 };
-
-/// Sockets of the pool for each address. The port of the one that a transfer gets is its TID; all of them are polled with
-/// each batch, so there are few.
-const POOL: usize = 64;
 
 /// The sockets of one shard.
 #[derive(Debug)]
@@ -32,7 +29,8 @@ pub(super) struct Listener {
 }
 
 impl Ports {
-    /// `sockets`: bound by somebody else. `anywhere`: a family that the system lacks is only warned of, as long as one is left.
+    /// The sockets of the first shard. `sockets`: bound by somebody else. `anywhere`: a family that the system lacks is
+    /// only warned of, as long as one is left.
     pub(super) fn bind(
         listen: &[SocketAddr],
         sockets: Vec<UdpSocket>,
@@ -40,12 +38,13 @@ impl Ports {
         anywhere: bool,
         warnings: &mut Vec<String>,
     ) -> Result<Self, Error> {
+        let share = if settings.shards > 1 { Share::First } else { Share::No };
         let mut bound = Self { ports: Vec::new(), listeners: Vec::new() };
         for socket in sockets {
             bound.listen(adopt(socket, settings)?);
         }
         for &address in listen {
-            match Port::bind(binding(address, settings, true)) {
+            match Port::bind(Binding { address, share, role: role(settings, true) }) {
                 Ok(port) => bound.listen(port),
                 Err(error) if anywhere && is_missing(&error) => warnings.push(format!("no {address}: {error}")),
                 Err(error) => return Err(Error::Bind(address, error)),
@@ -55,10 +54,27 @@ impl Ports {
             let address = listen.first().copied().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
             return Err(Error::Bind(address, io::ErrorKind::AddrNotAvailable.into()));
         }
-        for i in 0..bound.listeners.len() {
-            bound.listeners[i].pool = bound.pool(i, settings)?;
+        for address in bound.ports.iter().filter(|port| port.is_awaited()).map(Port::local) {
+            warnings.push(format!("no interface has the address {} yet; it is waited for", address.ip()));
         }
-        Ok(bound)
+        bound.bind_pools(settings)
+    }
+
+    /// The sockets of another shard, with the addresses of the first.
+    pub(super) fn join(listen: &[SocketAddr], settings: &Settings) -> Result<Self, Error> {
+        let mut bound = Self { ports: Vec::new(), listeners: Vec::new() };
+        for &address in listen {
+            let port = Port::bind(Binding { address, share: Share::Join, role: role(settings, true) });
+            bound.listen(port.map_err(|error| Error::Bind(address, error))?);
+        }
+        bound.bind_pools(settings)
+    }
+
+    fn bind_pools(mut self, settings: &Settings) -> Result<Self, Error> {
+        for i in 0..self.listeners.len() {
+            self.listeners[i].pool = self.pool(i, settings)?;
+        }
+        Ok(self)
     }
 
     fn listen(&mut self, port: Port) {
@@ -85,13 +101,13 @@ impl Ports {
             return Ok(earlier.pool.clone());
         }
         let begin = self.ports.len();
-        self.ports.extend(bind_pool(ip, settings)?);
+        self.ports.extend(bind_pool(ip, settings, settings.transfer_ports)?);
         Ok((begin..self.ports.len()).collect())
     }
 }
 
 fn adopt(socket: UdpSocket, settings: &Settings) -> Result<Port, Error> {
-    let port = Port::adopt(socket, settings.batched)?;
+    let port = Port::adopt(socket, role(settings, true))?;
     let address = port.local();
     if port.is_dual() {
         let fix = "set BindIPv6Only=ipv6-only and add a socket for 0.0.0.0";
@@ -104,25 +120,68 @@ fn adopt(socket: UdpSocket, settings: &Settings) -> Result<Port, Error> {
     Ok(port)
 }
 
-fn bind_pool(ip: IpAddr, settings: &Settings) -> Result<Vec<Port>, Error> {
-    let bind = |port| Port::bind(binding((ip, port).into(), settings, false));
+/// Binds a port to take the place of one of a pool. Of a range with ports below 1024, it may fail for want of a privilege
+/// that was given up.
+pub(super) fn bind_another(port: &Port, settings: &Settings) -> Result<Port, Error> {
+    let address = port.local();
+    let another = bind_pool(address.ip(), settings, 1)?.pop();
+    another.ok_or_else(|| Error::Bind(address, io::ErrorKind::AddrInUse.into()))
+}
+
+/// Binds ports for transfers at this address, at random: as many of those wanted as are free, one at least. They are
+/// TIDs, which nobody should be able to guess (RFC 1350 section 4).
+fn bind_pool(ip: IpAddr, settings: &Settings, wanted: usize) -> Result<Vec<Port>, Error> {
+    let bind = |port| Port::bind(Binding { address: (ip, port).into(), share: Share::No, role: role(settings, false) });
     let Some(range) = settings.port_range.clone() else {
-        return (0..POOL).map(|_| bind(0).map_err(|error| Error::Bind((ip, 0).into(), error))).collect();
+        return (0..wanted).map(|_| bind(0).map_err(|error| Error::Bind((ip, 0).into(), error))).collect();
     };
-    let lowest = *range.start();
-    let free: Vec<Port> = range.filter_map(|port| bind(port).ok()).take(POOL).collect();
+    let (lowest, random) = (*range.start(), RandomState::new());
+    let mut range: Vec<u16> = range.collect();
+    range.sort_by_cached_key(|port| random.hash_one(port));
+    let free: Vec<Port> = range.into_iter().filter_map(|port| bind(port).ok()).take(wanted).collect();
     if free.is_empty() {
         return Err(Error::Bind((ip, lowest).into(), io::ErrorKind::AddrInUse.into()));
     }
     Ok(free)
 }
 
-fn binding(address: SocketAddr, settings: &Settings, listens: bool) -> Binding {
-    let shared = listens && settings.shards > 1;
-    Binding { address, shared, listens, batched: settings.batched }
+fn role(settings: &Settings, listens: bool) -> Role<'_> {
+    let interface = settings.interface.as_deref();
+    Role { listens, serves: !listens || settings.single_port, interface, batched: settings.batched }
 }
 
 /// The system has no such family, or no address of it.
 fn is_missing(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_drawn_anew_and_within_their_range() {
+        let ip = Ipv4Addr::new(127, 0, 0, 1).into();
+        let any = Settings::default();
+        let pool = bind_pool(ip, &any, 8).unwrap();
+        let another = bind_another(&pool[0], &any).unwrap();
+        assert!(another.local().ip() == ip && pool.iter().all(|port| port.local() != another.local()));
+        // Of a hundred ports eight, and others each time.
+        let range = 21_000..=21_099;
+        let some = Settings { port_range: Some(range.clone()), ..any };
+        let draw = || {
+            let pool = bind_pool(ip, &some, 8).unwrap();
+            pool.iter().map(|port| port.local().port()).collect::<Vec<_>>()
+        };
+        let (one, two) = (draw(), draw());
+        assert!(one.len() == 8 && one.iter().all(|port| range.contains(port)), "{one:?}");
+        assert_ne!(one, two);
+        // As many as there are.
+        let few = Settings { port_range: Some(21_100..=21_102), ..some };
+        let pool = bind_pool(ip, &few, 64).unwrap();
+        assert!((1..=3).contains(&pool.len()));
+        if pool.len() == 3 {
+            assert!(bind_another(&pool[0], &few).is_err(), "none is free");
+        }
+    }
 }

@@ -94,7 +94,8 @@ impl Handle {
     /// admits. Running transfers end as they began.
     ///
     /// What belongs to the sockets and threads stays as it was, whatever the builder says: `listen`, `socket`,
-    /// `single_port`, `port_range`, `shards` and `batched`; and so do its hooks and counters.
+    /// `single_port`, `port_range`, `transfer_ports`, `interface`, `shards` and `batched`; and so do its hooks and
+    /// counters.
     ///
     /// ```
     /// use tuffet::{Server, read};

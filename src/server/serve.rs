@@ -106,7 +106,7 @@ impl Builder {
         let addrs = first.listening();
         let mut shards = vec![first];
         for _ in 1..builder.bound.shards {
-            shards.push(Ports::bind(&addrs, Vec::new(), &builder.bound, false, &mut warnings)?);
+            shards.push(Ports::join(&addrs, &builder.bound)?);
         }
         let own = Own::new(shards.iter().flat_map(Ports::all).collect());
         let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();

@@ -193,6 +193,7 @@ impl Line<'_> {
                         self.refuse(Refusal::stopping());
                         return Poll::Ready(Err(Outcome::Stopped));
                     }
+                    Event::Gone => return Poll::Ready(Err(Outcome::TimedOut)),
                     Event::Timeout => {
                         let refusal = Refusal::internal().because("the handler had no answer for too long");
                         return Poll::Ready(Err(self.refuse(refusal)));

@@ -14,6 +14,9 @@ use crate::{endpoint::Policy, handler::Handler, transfer::Timing};
 pub(crate) struct Bound {
     pub(crate) single_port: bool,
     pub(crate) port_range: Option<RangeInclusive<u16>>,
+    /// For each address, in each shard.
+    pub(crate) transfer_ports: usize,
+    pub(crate) interface: Option<String>,
     pub(crate) shards: usize,
     pub(crate) batched: bool,
 }
@@ -38,7 +41,7 @@ pub(crate) struct Current(RwLock<Arc<Terms>>);
 
 impl Default for Bound {
     fn default() -> Self {
-        Self { single_port: false, port_range: None, shards: 1, batched: true }
+        Self { single_port: false, port_range: None, transfer_ports: 64, interface: None, shards: 1, batched: true }
     }
 }
 

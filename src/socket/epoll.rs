@@ -30,8 +30,6 @@ const BELL: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;
 /// A wait of no length, or a timer that does not repeat.
 const ZERO: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-/// Sockets reported by one wait, at most. There are hardly more.
-const EVENTS: usize = 64;
 
 pub(crate) struct Reactor {
     epoll: OwnedFd,
@@ -57,6 +55,8 @@ pub(crate) struct Ready {
     pub(crate) port: usize,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
+    /// Whether there is an error to be received.
+    pub(crate) failed: bool,
 }
 
 impl Reactor {
@@ -68,12 +68,19 @@ impl Reactor {
         // Told once each time, so that it need not be read.
         let once = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), once)?;
-        for (port, i) in ports.iter().zip(0..) {
-            epoll::add(&epoll, &port.socket, epoll::EventData::new_u64(i), epoll::EventFlags::IN)?;
-        }
         let (rung, waiting) = (AtomicBool::new(true), AtomicBool::new(false));
-        let (bell, events) = (Arc::new(Bell { event, rung, waiting }), Vec::with_capacity(EVENTS));
-        Ok(Self { epoll, bell, timer, armed: None, events })
+        // One wait tells of all of them: who is told of last matters.
+        let events = Vec::with_capacity(ports.len() + 2);
+        let bell = Arc::new(Bell { event, rung, waiting });
+        let reactor = Self { epoll, bell, timer, armed: None, events };
+        (0..ports.len()).try_for_each(|i| reactor.watch(ports, i))?;
+        Ok(reactor)
+    }
+
+    /// Has waits end when this port has received something. One that was closed needs not be told of.
+    pub(crate) fn watch(&self, ports: &[Port], port: usize) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(port as u64);
+        Ok(epoll::add(&self.epoll, &ports[port].socket, data, epoll::EventFlags::IN)?)
     }
 
     /// Rings the bell.
@@ -116,9 +123,8 @@ impl Reactor {
         let of_ports = self.events.iter().filter(|event| event.data.u64() < TIMER);
         Ok(of_ports.map(|event| {
             let (port, flags) = (event.data.u64() as usize, event.flags);
-            // What else there is, an error, is found out by receiving.
-            let writable = flags.contains(epoll::EventFlags::OUT);
-            Ready { port, readable: flags != epoll::EventFlags::OUT, writable }
+            let [writable, failed] = [epoll::EventFlags::OUT, epoll::EventFlags::ERR].map(|flag| flags.contains(flag));
+            Ready { port, readable: flags != epoll::EventFlags::OUT, writable, failed }
         }))
     }
 

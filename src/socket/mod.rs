@@ -4,6 +4,7 @@
 //! system can do that (Linux: recvmmsg and sendmmsg), and one at a time elsewhere. Both ways tell the address that was
 //! asked, where the system can tell it, and answer from it.
 
+mod bind;
 #[cfg(target_os = "linux")]
 pub(crate) mod epoll;
 #[cfg(target_os = "linux")]
@@ -13,8 +14,6 @@ mod plain;
 #[cfg(test)]
 mod tests;
 
-#[cfg(target_os = "linux")]
-use std::cell::Cell;
 use std::{
     cell::OnceCell,
     collections::VecDeque,
@@ -25,7 +24,9 @@ use std::{
 };
 
 use async_io::Async;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
+
+pub(crate) use bind::{Binding, Role, Share};
 
 use crate::{endpoint::Envelope, server::Outgoing};
 
@@ -33,8 +34,8 @@ use crate::{endpoint::Envelope, server::Outgoing};
 const BATCH: usize = 64;
 /// The largest UDP payload, with room to notice that something is larger.
 const LARGEST: usize = 65536;
-/// A storm of requests waits here while the server is busy. The kernel doubles it, and may grant less.
-const BUFFER: usize = 4 << 20;
+/// How often a datagram is tried again that fails for an error which may be an earlier one's.
+const TRIES: usize = 2;
 
 /// One bound socket.
 #[derive(Debug)]
@@ -44,21 +45,10 @@ pub(crate) struct Port {
     waiting: OnceCell<Async<Arc<UdpSocket>>>,
     local: SocketAddr,
     batched: bool,
-    /// The largest datagram of a run that is left to the kernel to cut.
+    /// Whether no interface had the address when it was bound.
+    awaited: bool,
     #[cfg(target_os = "linux")]
-    segment: Cell<usize>,
-}
-
-/// How a socket is bound.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Binding {
-    pub(crate) address: SocketAddr,
-    /// Several sockets share the address, one for each shard.
-    pub(crate) shared: bool,
-    /// Requests come in by it, of which the interface is of interest.
-    pub(crate) listens: bool,
-    /// Use the fast way where there is one.
-    pub(crate) batched: bool,
+    narrow: linux::Narrow,
 }
 
 /// How many datagrams the system has dropped before a socket, for those who watch from elsewhere: it does not keep the
@@ -83,58 +73,17 @@ pub(crate) struct Inbox {
     buffer: Box<[u8]>,
     /// With the lengths.
     envelopes: Vec<(Envelope, usize)>,
+    gone: Vec<SocketAddr>,
 }
 
 impl Port {
-    pub(crate) fn bind(binding: Binding) -> io::Result<Self> {
-        let Binding { address, shared, listens, batched } = binding;
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        #[cfg(unix)]
-        if shared {
-            socket.set_reuse_port(true)?;
-        }
-        #[cfg(not(unix))]
-        let _ = shared;
-        socket.bind(&address.into())?;
-        Self::prepare(socket, listens, batched)
-    }
-
-    /// Takes a socket that somebody else has bound.
-    pub(crate) fn adopt(socket: UdpSocket, batched: bool) -> io::Result<Self> {
-        Self::prepare(socket.into(), true, batched)
-    }
-
-    fn prepare(socket: Socket, listens: bool, batched: bool) -> io::Result<Self> {
-        // Both are wishes: a smaller buffer and a missing address are borne.
-        let _ = socket.set_recv_buffer_size(BUFFER);
-        let _ = socket.set_send_buffer_size(BUFFER);
-        socket.set_nonblocking(true)?;
-        let socket = UdpSocket::from(socket);
-        let local = socket.local_addr()?;
-        #[cfg(target_os = "linux")]
-        let batched = {
-            linux::enlarge(&socket, BUFFER);
-            // Told with each datagram, which costs: a socket of a single address gets them at no other.
-            let tells = listens || local.ip().is_unspecified();
-            batched && (!tells || linux::tell_local_address(&socket, local.is_ipv6()).is_ok())
-        };
-        #[cfg(not(target_os = "linux"))]
-        let (_, _, batched) = (listens, batched, false);
-        Ok(Self {
-            socket: Arc::new(socket),
-            waiting: OnceCell::new(),
-            local,
-            batched,
-            #[cfg(target_os = "linux")]
-            segment: Cell::new(usize::MAX),
-        })
-    }
-
     pub(crate) fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Whether no interface had its address when it was bound: it gets nothing before one has.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited
     }
 
     pub(crate) fn drops(&self) -> Box<dyn crate::stats::Drops> {
@@ -148,25 +97,43 @@ impl Port {
             && SockRef::from(&self.socket).only_v6().is_ok_and(|only| !only)
     }
 
-    /// Receives what is there, up to a batch.
+    /// Receives what is there, up to a batch: datagrams, and which peers are [gone](Inbox::gone). `failed`: the system
+    /// has said that there is an error to be received.
     ///
     /// # Errors
     /// `WouldBlock` if nothing is there.
-    pub(crate) fn receive(&self, inbox: &mut Inbox) -> io::Result<()> {
+    pub(crate) fn receive(&self, inbox: &mut Inbox, failed: bool) -> io::Result<()> {
+        inbox.envelopes.clear();
+        inbox.gone.clear();
+        if failed {
+            self.receive_errors(inbox);
+        }
         loop {
-            inbox.envelopes.clear();
             let received = match self.batched {
                 #[cfg(target_os = "linux")]
                 true => linux::receive(&self.socket, inbox),
                 _ => plain::receive(&self.socket, inbox),
             };
             match received {
-                // An earlier datagram was not wanted where it went: that says nothing about the socket.
-                Err(error) if matches!(error.kind(), Kind::ConnectionRefused | Kind::ConnectionReset) => {}
                 Err(error) if error.kind() == Kind::Interrupted => {}
+                Err(error) if is_of_earlier(&error) => self.receive_errors(inbox),
+                Err(error) if error.kind() == Kind::WouldBlock => {
+                    // What woke the caller may be an error that a call to send has told.
+                    if inbox.gone.is_empty() && !failed {
+                        self.receive_errors(inbox);
+                    }
+                    return if inbox.gone.is_empty() { Err(error) } else { Ok(()) };
+                }
                 other => return other,
             }
         }
+    }
+
+    fn receive_errors(&self, inbox: &mut Inbox) {
+        #[cfg(target_os = "linux")]
+        linux::receive_errors(&self.socket, &mut inbox.gone);
+        #[cfg(not(target_os = "linux"))]
+        let _ = inbox;
     }
 
     /// As [`receive`](Self::receive), with smol's reactor to wait. Whether there is more is for the next call to find
@@ -174,7 +141,7 @@ impl Port {
     pub(crate) fn poll_receive(&self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<()>> {
         loop {
             ready!(self.waiting()?.poll_readable(cx))?;
-            match self.receive(inbox) {
+            match self.receive(inbox, false) {
                 Err(error) if error.kind() == Kind::WouldBlock => {}
                 other => return Poll::Ready(other),
             }
@@ -197,7 +164,7 @@ impl Port {
     pub(crate) fn send(&self, queue: &mut VecDeque<Outgoing>) {
         send_all(queue, |queue| match self.batched {
             #[cfg(target_os = "linux")]
-            true => linux::send(&self.socket, queue.make_contiguous(), &self.segment),
+            true => linux::send(&self.socket, queue.make_contiguous(), &self.narrow),
             _ => plain::send(&self.socket, &queue[0]),
         });
     }
@@ -205,18 +172,34 @@ impl Port {
 
 /// Empties the queue by a `send` that tells how many datagrams it has sent from the front.
 fn send_all(queue: &mut VecDeque<Outgoing>, mut send: impl FnMut(&mut VecDeque<Outgoing>) -> io::Result<usize>) {
+    let mut tries = 0;
     while !queue.is_empty() {
         match send(queue) {
-            Ok(count) => drop(queue.drain(..count)),
+            Ok(count) => {
+                drop(queue.drain(..count));
+                tries = 0;
+            }
             Err(error) if error.kind() == Kind::WouldBlock => return,
             Err(error) if error.kind() == Kind::Interrupted => {}
+            Err(error) if is_of_earlier(&error) && tries < TRIES => tries += 1,
             Err(error) => {
                 if let Some(lost) = queue.pop_front() {
                     log::debug!("{}: cannot send {} bytes: {error}", lost.to, lost.len());
                 }
+                tries = 0;
             }
         }
     }
+}
+
+/// Whether a call may have failed for an earlier datagram that was not wanted where it went: that says nothing about the
+/// socket, nor about the datagram at hand.
+fn is_of_earlier(error: &io::Error) -> bool {
+    #[cfg(target_os = "linux")]
+    if linux::is_of_earlier(error) {
+        return true;
+    }
+    matches!(error.kind(), Kind::ConnectionRefused | Kind::ConnectionReset)
 }
 
 impl crate::stats::Drops for Drops {
@@ -231,6 +214,10 @@ impl crate::stats::Drops for Drops {
         let _ = (&self.socket, self.last);
         self.sum
     }
+
+    fn is_final(&self) -> bool {
+        self.socket.strong_count() == 0
+    }
 }
 
 impl Inbox {
@@ -242,6 +229,7 @@ impl Inbox {
             last: 0,
             buffer: vec![0; BATCH * LARGEST].into_boxed_slice(),
             envelopes: Vec::with_capacity(BATCH),
+            gone: Vec::new(),
         }
     }
 
@@ -253,6 +241,11 @@ impl Inbox {
 
     pub(crate) fn len(&self) -> usize {
         self.envelopes.len()
+    }
+
+    /// The peers that are not at their ports any more, as their systems say by ICMP.
+    pub(crate) fn gone(&self) -> &[SocketAddr] {
+        &self.gone
     }
 
     pub(crate) fn datagrams(&self) -> impl Iterator<Item = (Envelope, &[u8])> {

@@ -6,7 +6,8 @@ use super::*;
 use crate::packet::Packet;
 
 fn port(batched: bool, address: &str) -> Port {
-    Port::bind(Binding { address: address.parse().unwrap(), shared: false, listens: false, batched }).unwrap()
+    let role = Role { listens: false, serves: true, interface: None, batched };
+    Port::bind(Binding { address: address.parse().unwrap(), share: Share::No, role }).unwrap()
 }
 
 fn receive(port: &Port, inbox: &mut Inbox) {
@@ -75,7 +76,11 @@ fn data(block: u16, size: usize) -> Packet {
 
 /// Blocks to an address where nobody is, from number 1 on.
 fn blocks(count: u16) -> VecDeque<Outgoing> {
-    (1..=count).map(|block| Outgoing::new("127.0.0.1:9".parse().unwrap(), None, data(block, 8))).collect()
+    blocks_to("127.0.0.1:9".parse().unwrap(), count)
+}
+
+fn blocks_to(peer: SocketAddr, count: u16) -> VecDeque<Outgoing> {
+    (1..=count).map(|block| Outgoing::new(peer, None, data(block, 8))).collect()
 }
 
 fn numbers<'a>(queue: impl IntoIterator<Item = &'a Outgoing>) -> Vec<u16> {
@@ -115,18 +120,144 @@ fn a_system_without_memory_loses_one_datagram_at_a_time() {
     assert!(queue.is_empty());
 }
 
+/// A port that nobody has, at an address that nobody else uses.
+#[cfg(target_os = "linux")]
+fn closed(address: &str) -> SocketAddr {
+    UdpSocket::bind((address, 0)).and_then(|socket| socket.local_addr()).unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_closed_port_is_told_and_no_datagram_is_lost_for_it() {
+    for (batched, ip) in [(true, "127.6.6.6"), (false, "127.6.6.6"), (true, "::1"), (false, "::1")] {
+        let any = SocketAddr::new(if ip == "::1" { ip } else { "127.0.0.1" }.parse().unwrap(), 0).to_string();
+        let (sender, receiver, closed) = (port(batched, &any), port(true, &any), closed(ip));
+        receiver.send(&mut [Outgoing::new(sender.local(), None, Packet::Ack(77))].into());
+        // Each second call to send fails for what the one before has brought about.
+        let mut inbox = Inbox::new();
+        for block in 1..=40 {
+            let to = |to, packet| Outgoing::new(to, None, packet);
+            sender.send(&mut [to(closed, data(block, 8)), to(receiver.local(), data(block, 8))].into());
+        }
+        let numbers = receive_all(&receiver, 40);
+        assert!((1..=40).map(|block| data(block, 8)).eq(numbers), "batched: {batched}");
+        // A client that is there is heard all the same.
+        sender.receive(&mut inbox, false).unwrap();
+        assert_eq!(inbox.datagrams().count(), 1);
+        let mut gone = inbox.gone().to_vec();
+        while sender.receive(&mut inbox, true).is_ok() {
+            gone.extend(inbox.gone());
+        }
+        assert!(!gone.is_empty() && gone.iter().all(|peer| *peer == closed), "{gone:?}");
+        assert_eq!(sender.receive(&mut inbox, false).unwrap_err().kind(), Kind::WouldBlock);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_wait_ends_for_a_closed_port_once() {
+    use std::time::{Duration, Instant};
+
+    let (ports, closed, mut inbox) = ([port(true, "127.0.0.1:0")], closed("127.6.6.7"), Inbox::new());
+    let mut reactor = epoll::Reactor::new(&ports).unwrap();
+    let mut wait = |time| reactor.wait(Some(Instant::now() + time)).unwrap().collect::<Vec<_>>();
+    assert!(wait(Duration::ZERO).is_empty());
+    // The second call is told of the error of the first, which waits all the same.
+    ports[0].send(&mut blocks_to(closed, 1));
+    ports[0].send(&mut blocks_to(closed, 1));
+    let ready = std::iter::repeat_with(|| wait(Duration::from_secs(20))).find(|ready| !ready.is_empty()).unwrap();
+    assert_eq!(ready, [epoll::Ready { port: 0, readable: true, writable: false, failed: true }]);
+    ports[0].receive(&mut inbox, true).unwrap();
+    assert_eq!((inbox.len(), inbox.gone()[0]), (0, closed));
+    assert!(wait(Duration::from_millis(1)).is_empty(), "nothing of it is left");
+    // The same in smol's reactor, which tells of no errors.
+    ports[0].send(&mut blocks_to(closed, 1));
+    receive(&ports[0], &mut inbox);
+    assert_eq!((inbox.len(), inbox.gone()[0]), (0, closed));
+    let mut pending = |cx: &mut Context<'_>| Poll::Ready(ports[0].poll_receive(cx, &mut inbox).is_pending());
+    assert!(smol::block_on(poll_fn(&mut pending)));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_port_in_the_place_of_another_is_watched() {
+    let mut ports = [port(true, "127.0.0.1:0"), port(true, "127.0.0.1:0")];
+    let mut reactor = epoll::Reactor::new(&ports).unwrap();
+    ports[1] = port(true, "127.0.0.1:0");
+    reactor.watch(&ports, 1).unwrap();
+    ports[0].send(&mut blocks_to(ports[1].local(), 1));
+    let mut wait = || reactor.wait(None).unwrap().collect::<Vec<_>>();
+    let ready = std::iter::repeat_with(&mut wait).find(|ready| !ready.is_empty()).unwrap();
+    assert_eq!(ready, [epoll::Ready { port: 1, readable: true, writable: false, failed: false }]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_socket_that_only_listens_is_told_of_no_closed_port() {
+    let role = Role { listens: true, serves: false, interface: None, batched: true };
+    let address = "127.0.0.1:0".parse().unwrap();
+    let (port, mut inbox) = (Port::bind(Binding { address, share: Share::No, role }).unwrap(), Inbox::new());
+    port.send(&mut blocks_to(closed("127.6.6.8"), 3));
+    assert_eq!(port.receive(&mut inbox, true).unwrap_err().kind(), Kind::WouldBlock);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn shards_share_an_address_that_nobody_else_gets() {
+    let role = Role { listens: true, serves: false, interface: None, batched: true };
+    let bind = |address, share| Port::bind(Binding { address, share, role });
+    let first = bind("127.0.0.1:0".parse().unwrap(), Share::First).unwrap();
+    let second = bind(first.local(), Share::Join).unwrap();
+    for share in [Share::First, Share::No] {
+        assert_eq!(bind(first.local(), share).unwrap_err().kind(), Kind::AddrInUse, "{share:?}");
+    }
+    // The system has both of them take their part.
+    let (mut inbox, mut counts) = (Inbox::new(), [0; 2]);
+    while counts.contains(&0) {
+        port(true, "127.0.0.1:0").send(&mut blocks_to(first.local(), 1));
+        for (port, count) in [&first, &second].into_iter().zip(&mut counts) {
+            *count += port.receive(&mut inbox, false).map_or(0, |()| inbox.len());
+        }
+        assert!(counts.iter().sum::<usize>() < 1000, "{counts:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_address_that_is_not_there_yet_is_waited_for() {
+    let role = Role { listens: true, serves: true, interface: None, batched: true };
+    for (address, awaited) in [("192.0.2.77:0", true), ("[2001:db8::77]:0", true), ("127.0.0.1:0", false)] {
+        let port = Port::bind(Binding { address: address.parse().unwrap(), share: Share::No, role }).unwrap();
+        assert_eq!(port.is_awaited(), awaited, "{address}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interface_that_is_not_there_is_told_by_name() {
+    let bind = |interface| {
+        let role = Role { listens: true, serves: true, interface: Some(interface), batched: true };
+        Port::bind(Binding { address: "127.0.0.1:0".parse().unwrap(), share: Share::No, role })
+    };
+    assert_eq!(bind("no-such-if").unwrap_err().to_string(), "interface no-such-if: there is none");
+    let (port, mut inbox) = (bind("lo").unwrap(), Inbox::new());
+    self::port(true, "127.0.0.1:0").send(&mut blocks_to(port.local(), 1));
+    receive(&port, &mut inbox);
+    assert_eq!((inbox.len(), inbox.datagrams().next().unwrap().0.broadcast), (1, false));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn windows_of_any_shape_are_cut_as_they_were_made() {
     for segment in [0, 11, 12, 103, 1471, 1472, usize::MAX] {
         let (sender, receiver) = (port(true, "127.0.0.1:0"), port(true, "127.0.0.1:0"));
-        sender.segment.set(segment);
+        sender.narrow.learn(receiver.local().ip(), segment);
         // Runs of equals, runs with a shorter end, longer ones after shorter ones, nothing but a header.
         let sizes = [8, 8, 8, 100, 1468, 1468, 1468, 99, 0, 0, 0, 512, 511, 512, 1468, 1468, 0, 1, 0, 1468];
         let packets: Vec<Packet> = (1..).zip(sizes.repeat(9)).map(|(block, size)| data(block, size)).collect();
         let mut queue = packets.iter().map(|packet| Outgoing::new(receiver.local(), None, packet.clone())).collect();
         sender.send(&mut queue);
-        assert_eq!(sender.segment.get(), segment, "the loopback cuts everything");
+        assert_eq!(sender.narrow.segment(receiver.local().ip()), segment, "the loopback cuts everything");
         assert_eq!(receive_all(&receiver, packets.len()), packets, "segment {segment}");
     }
 }
@@ -205,7 +336,7 @@ mod narrow {
             assert!(waits > 1, "the socket was never full");
             assert!(received == packets, "{size} bytes, batched: {batched}");
             std::thread::sleep(Duration::from_millis(20));
-            assert!(receiver.receive(&mut Inbox::new()).is_err(), "more came than was sent");
+            assert!(receiver.receive(&mut Inbox::new(), false).is_err(), "more came than was sent");
         }
     }
 
@@ -223,8 +354,30 @@ mod narrow {
                 packets.iter().map(|packet| Outgoing::new(receiver.local(), None, packet.clone())).collect();
             sender.send(&mut queue);
             assert_eq!(receive_all(&receiver, packets.len()), packets, "{size} bytes");
-            let cut = sender.segment.get();
+            let cut = sender.narrow.segment(receiver.local().ip());
             assert!((1252..1472).contains(&cut) || size == 8192, "after {size} bytes, up to {cut} are left to be cut");
         }
+    }
+
+    #[test]
+    #[ignore = "needs root, unshare and iproute2"]
+    fn a_narrow_path_has_no_other_sent_block_by_block() {
+        let test = "socket::tests::narrow::a_narrow_path_has_no_other_sent_block_by_block";
+        let route = "ip route add local 127.0.0.2 dev lo table local src 127.0.0.1 mtu 600";
+        if !in_own_network(test, &format!("ip link set lo mtu 1500; {route}")) {
+            return;
+        }
+        let sender = port(true, "127.0.0.1:0");
+        let (narrow, wide) = (port(true, "127.0.0.2:0"), port(true, "127.0.0.1:0"));
+        let packets: Vec<Packet> = (1..=64).map(|block| data(block, 1400)).collect();
+        for round in 0..2 {
+            for receiver in [&narrow, &wide] {
+                let to = |packet: &Packet| Outgoing::new(receiver.local(), None, packet.clone());
+                sender.send(&mut packets.iter().map(to).collect());
+                assert_eq!(receive_all(receiver, packets.len()), packets, "round {round}");
+            }
+        }
+        let [narrow, wide] = [narrow, wide].map(|receiver| sender.narrow.segment(receiver.local().ip()));
+        assert_eq!((narrow, wide), (1403, usize::MAX));
     }
 }

@@ -19,7 +19,7 @@ use crate::{endpoint::Counts, options::Direction};
 pub(crate) struct Registry {
     state: Mutex<State>,
     tallies: Mutex<Vec<Arc<Tally>>>,
-    drops: Mutex<Vec<Box<dyn Drops>>>,
+    drops: Mutex<Dropped>,
     own: Vec<Counter>,
     turned_away: TurnedAway,
 }
@@ -27,6 +27,15 @@ pub(crate) struct Registry {
 /// How many datagrams the system has dropped before a socket.
 pub(crate) trait Drops: std::fmt::Debug + Send {
     fn count(&mut self) -> u64;
+    /// Whether the socket is closed, and there will be no more.
+    fn is_final(&self) -> bool;
+}
+
+/// What was dropped before all sockets that there are and were.
+#[derive(Debug, Default)]
+struct Dropped {
+    open: Vec<Box<dyn Drops>>,
+    before: u64,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +82,16 @@ pub(crate) struct Tallied(AtomicU64);
 
 impl Registry {
     pub(crate) fn new(own: Vec<Counter>, drops: Vec<Box<dyn Drops>>) -> Self {
-        Self { own, drops: Mutex::new(drops), ..Self::default() }
+        Self { own, drops: Mutex::new(Dropped { open: drops, before: 0 }), ..Self::default() }
+    }
+
+    /// Another socket has been bound.
+    pub(crate) fn bound(&self, drops: Box<dyn Drops>) {
+        let mut dropped = lock(&self.drops);
+        let mut open = std::mem::take(&mut dropped.open);
+        dropped.before += open.extract_if(.., |drops| drops.is_final()).map(|mut drops| drops.count()).sum::<u64>();
+        open.push(drops);
+        dropped.open = open;
     }
 
     /// The counts of one more shard.
@@ -106,7 +124,8 @@ impl Registry {
 
     /// Asks the system. To be called before a socket is closed as well, because it takes its count with it.
     pub(crate) fn dropped(&self) -> u64 {
-        lock(&self.drops).iter_mut().map(|drops| drops.count()).sum()
+        let mut dropped = lock(&self.drops);
+        dropped.before + dropped.open.iter_mut().map(|drops| drops.count()).sum::<u64>()
     }
 
     pub(crate) fn turn_away(&self, client: IpAddr, reason: &'static str, now: Instant) {

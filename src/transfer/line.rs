@@ -132,6 +132,7 @@ impl Line {
                     self.stopped = true;
                     Heard::Failed(Refusal::stopping())
                 }
+                Event::Gone => Heard::Silence,
                 Event::Timeout if now >= patient_until => Heard::Silence,
                 Event::Timeout if asks_again && now >= due => {
                     self.unanswered = self.unanswered.saturating_sub(1);

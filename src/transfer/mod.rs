@@ -76,6 +76,8 @@ pub enum Event {
     Repeat,
     /// The deadline has passed.
     Timeout,
+    /// Nobody listens at the peer's port any more, as its system says by ICMP: patience is over.
+    Gone,
     /// The next chunk of the source. It may be empty.
     Chunk(Bytes),
     /// The source has no more chunks.

@@ -45,6 +45,7 @@ impl Serving {
     }
 
     pub fn on(listen: &[&str], handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
+        allow_many_files();
         let (sender, records) = channel();
         let builder = Server::builder().handler(handler).on_end(move |record| drop(sender.send(record.clone())));
         let builder = listen.iter().fold(set(builder), |builder, at| builder.listen(at.parse().unwrap()));
@@ -77,6 +78,16 @@ impl Serving {
 
     pub fn is_running(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+/// A server has 64 ports for transfers, and as many tests run side by side as there are processors.
+fn allow_many_files() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
     }
 }
 

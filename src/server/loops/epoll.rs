@@ -12,7 +12,7 @@ use super::{
         shard::{Next, Shard},
         tasks::Tasks,
     },
-    deliver,
+    deliver, renew,
 };
 use crate::{
     error::Error,
@@ -28,9 +28,9 @@ const BATCHES: usize = 4;
 pub(super) fn run(
     shard: &Rc<Shard>,
     tasks: &Rc<Tasks>,
-    ports: Vec<Port>,
+    mut ports: Vec<Port>,
     mut reactor: Reactor,
-    _bound: &Bound,
+    bound: &Bound,
 ) -> Result<(), Error> {
     shard.shared.tell_of_phases(&reactor.waker());
     tasks.ring(reactor.waker());
@@ -54,22 +54,31 @@ pub(super) fn run(
         // batch, and its last ACK was sent before its request.
         ready.sort_unstable_by(|a, b| b.cmp(a));
         shard.read_clock();
-        for Ready { port, readable, writable } in ready.drain(..) {
+        for Ready { port, readable, writable, failed } in ready.drain(..) {
             if writable {
                 reactor.watch_writable(&ports, port, false)?;
                 shard.outboxes.unblock(port);
             }
             if readable {
-                receive(shard, tasks, &ports, port, &mut inbox)?;
+                receive(shard, tasks, &ports, (port, failed), &mut inbox)?;
             }
         }
         shard.expire();
+        if let Some(port) = renew(shard, &mut ports, bound) {
+            reactor.watch(&ports, port)?;
+        }
     }
 }
 
-fn receive(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &[Port], port: usize, inbox: &mut Inbox) -> Result<(), Error> {
+fn receive(
+    shard: &Rc<Shard>,
+    tasks: &Rc<Tasks>,
+    ports: &[Port],
+    (port, mut failed): (usize, bool),
+    inbox: &mut Inbox,
+) -> Result<(), Error> {
     for _ in 0..BATCHES {
-        match ports[port].receive(inbox) {
+        match ports[port].receive(inbox, std::mem::take(&mut failed)) {
             Ok(()) => deliver(shard, tasks, port, inbox),
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) => return Err(error.into()),

@@ -8,7 +8,8 @@ use std::{rc::Rc, sync::Arc};
 
 use super::{
     Shared, clock,
-    listen::{Listener, Ports},
+    listen::{self, Listener, Ports},
+    settings::Bound,
     shard::Shard,
     tasks::Tasks,
 };
@@ -40,6 +41,26 @@ pub(super) fn run(ports: Ports, shared: Arc<Shared>) -> Result<(), Error> {
     portable::run(&shard, &tasks, ports, &bound)
 }
 
+/// Binds another port in the place of one that is worn out, if there is such a port. Returns its number.
+fn renew(shard: &Shard, ports: &mut [Port], bound: &Bound) -> Option<usize> {
+    let number = shard.worn_out()?;
+    match listen::bind_another(&ports[number], bound) {
+        Ok(port) => {
+            // The old one takes its count of what was dropped with it.
+            shard.shared.registry.dropped();
+            shard.shared.registry.bound(port.drops());
+            log::debug!("port {} takes the place of {}", port.local(), ports[number].local());
+            shard.renewed(number, port.local());
+            ports[number] = port;
+            Some(number)
+        }
+        Err(error) => {
+            log::debug!("port {} stays: {error}", ports[number].local());
+            None
+        }
+    }
+}
+
 /// Random: the standard library's hashers are seeded by the system.
 fn secret() -> u128 {
     use std::hash::{BuildHasher, RandomState};
@@ -52,5 +73,8 @@ fn deliver(shard: &Rc<Shard>, tasks: &Rc<Tasks>, port: usize, inbox: &Inbox) {
     shard.received(inbox.len());
     for (envelope, datagram) in inbox.datagrams() {
         shard.receive(tasks, port, &envelope, datagram);
+    }
+    for peer in inbox.gone() {
+        shard.unreachable(port, *peer);
     }
 }

@@ -19,18 +19,18 @@ use super::{
         shard::{Next, Shard},
         tasks::Tasks,
     },
-    deliver,
+    deliver, renew,
 };
 use crate::{
     error::Error,
     socket::{Inbox, Port},
 };
 
-pub(super) fn run(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: Vec<Port>, _bound: &Bound) -> Result<(), Error> {
-    smol::block_on(pump(shard, tasks, &ports))
+pub(super) fn run(shard: &Rc<Shard>, tasks: &Rc<Tasks>, mut ports: Vec<Port>, bound: &Bound) -> Result<(), Error> {
+    smol::block_on(pump(shard, tasks, &mut ports, bound))
 }
 
-async fn pump(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &[Port]) -> Result<(), Error> {
+async fn pump(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &mut [Port], bound: &Bound) -> Result<(), Error> {
     let (mut inbox, mut alarm) = (Inbox::new(), Alarm::default());
     poll_fn(|cx| {
         shard.shared.tell_of_phases(cx.waker());
@@ -38,10 +38,11 @@ async fn pump(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &[Port]) -> Result<()
         Poll::Ready(())
     })
     .await;
-    let flush = || shard.flush(|port, queue| ports[port].send(queue));
     loop {
         poll_fn(|cx| poll_work(shard, tasks, ports, cx, &mut inbox, &mut alarm)).await?;
         tasks.run();
+        renew(shard, ports, bound);
+        let flush = || shard.flush(|port, queue| ports[port].send(queue));
         flush();
         match shard.next() {
             Next::Serve => {}

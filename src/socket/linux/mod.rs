@@ -1,0 +1,79 @@
+//! Linux: recvmmsg and sendmmsg, with the local address of each datagram, and what ICMP says of them.
+//!
+//! No safe wrapper sends many datagrams with an address of their own each, so this module calls libc itself. All the
+//! `unsafe` of the crate is here. What makes it sound:
+//!
+//! - the kernel is given pointers into memory of the calling function or of its arguments, which outlive the call;
+//! - lengths are those of that memory, and what the kernel reports back is never trusted beyond them.
+#![allow(unsafe_code)]
+
+mod address;
+mod control;
+mod errors;
+mod receive;
+mod send;
+
+use std::{io, mem, os::fd::AsRawFd};
+
+use libc::{c_int, msghdr, socklen_t};
+
+pub(super) use errors::{is_of_earlier, receive_errors};
+pub(super) use receive::receive;
+pub(super) use send::{Narrow, send};
+
+/// Asks for a receive buffer beyond the system's limit, which is not allowed to everybody.
+pub(super) fn enlarge(socket: &impl AsRawFd, buffer: usize) {
+    let _ = set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, buffer as c_int);
+}
+
+/// Asks for the local address of what is received.
+pub(super) fn tell_local_address(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
+    match v6 {
+        false => set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
+        true => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
+    }
+}
+
+/// Lets datagrams travel in fragments (DF is clear): behind a narrow hop whose ICMP is filtered nothing would arrive
+/// otherwise, and there are boot ROMs that drop what has DF set. For IPv6 it is the source that makes fragments, for the
+/// path's MTU as far as it is known.
+pub(super) fn allow_fragments(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
+    match v6 {
+        false => set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
+        true => set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT),
+    }
+}
+
+/// Asks for what ICMP says of the datagrams that are sent.
+pub(super) fn tell_errors(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
+    match v6 {
+        false => set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1),
+        true => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1),
+    }
+}
+
+fn set(socket: &impl AsRawFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    let size = mem::size_of_val(&value) as socklen_t;
+    // SAFETY: `value` lives until after the call, and `size` is its size.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Datagrams that the kernel has dropped before this socket, as a rule because its buffer was full. Reckoned when it is
+/// asked: SO_RXQ_OVFL would cost something with each datagram, and tell nothing before the next one.
+pub(super) fn dropped(socket: &impl AsRawFd) -> Option<u32> {
+    const DROPS: usize = 8;
+    let mut counts = [0_u32; DROPS + 1];
+    let mut size = mem::size_of_val(&counts) as socklen_t;
+    let (fd, into) = (socket.as_raw_fd(), counts.as_mut_ptr().cast());
+    // SAFETY: `counts` and `size` live until after the call; the kernel writes `size` bytes at most, and any bytes are
+    // numbers.
+    let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, into, &raw mut size) };
+    (result == 0 && size as usize == mem::size_of_val(&counts)).then_some(counts[DROPS])
+}
+
+fn empty_header() -> msghdr {
+    // SAFETY: all zeros is a valid `msghdr`: null pointers and no lengths. Some systems have padding in it, so it
+    // cannot be written out.
+    unsafe { mem::zeroed() }
+}
