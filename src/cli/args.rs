@@ -95,6 +95,10 @@ pub struct Serve {
     #[arg(help_heading = "Network")]
     pub port_range: Option<RangeInclusive<u16>>,
 
+    /// Listen and answer by this network interface or VRF only (Linux)
+    #[arg(long, value_name = "NAME", env = "TUFFET_INTERFACE", help_heading = "Network")]
+    pub interface: Option<String>,
+
     /// Serve from this many threads
     #[arg(long, value_name = "NUMBER", env = "TUFFET_SHARDS", default_value = "1", help_heading = "Network")]
     pub shards: NonZeroUsize,

@@ -1,4 +1,4 @@
-//! How much a client may ask for.
+//! How much a client may ask for, and the program of the system.
 
 use clap::Args;
 use tuffet::Builder;
@@ -21,5 +21,20 @@ impl Limits {
             builder = builder.max_transfers_per_client(most.get());
         }
         builder.max_requests_per_client(self.max_requests_per_client)
+    }
+}
+
+/// Has the system allow this process as many open files as it may allow itself: transfers have one each, and many systems
+/// begin with 1024 of a million. That is for programs that use `select`, of which this is none, and it starts no others.
+pub fn raise_open_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        // Some systems have a ceiling that they do not tell. The limit is then what it was.
+        if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+            log::debug!("no more than {current:?} open files: the system refuses {maximum:?}");
+        }
     }
 }

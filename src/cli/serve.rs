@@ -38,6 +38,7 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     let screen = bars::screen(args.output.quiet);
     let format = args.log_format.log_format;
     logging::start(args.output.level(), format, args.log_target.target(), screen.clone());
+    super::limits::raise_open_files();
     let log_file = args.log_file.as_deref().map(|path| open_log(path, format)).transpose()?.map(Arc::new);
     let opened = Opened::default();
     let handler = handler(args, &opened)?;
@@ -238,6 +239,9 @@ pub fn builder(args: &Serve, log_file: Option<Arc<LogFile>>) -> Builder {
     }
     if let Some(ports) = args.port_range.clone() {
         builder = builder.port_range(ports);
+    }
+    if let Some(interface) = &args.interface {
+        builder = builder.interface(interface);
     }
     if let Some(most) = args.blksize {
         builder = builder.blksize(most);
