@@ -5,36 +5,18 @@
 #![cfg(all(target_os = "linux", feature = "net"))]
 
 mod common;
+#[path = "common/machines.rs"]
+mod machines;
 
 use std::{
-    env,
-    fs::File,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    os::fd::AsFd,
-    process::Command,
     thread,
     time::Duration,
 };
 
-use common::{Peer, SHORT, Serving, eventually, file, request, size};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use socket2::{Domain, Protocol, Socket, Type};
-use tuffet::{Client, Handler, Request, packet::Packet, read, transfer::Outcome};
-
-/// A client on a link to a server that has two addresses there, and one more on another link.
-const TWO_LINKS: &str = "
-    ip netns add client
-    ip link add s0 mtu 1400 type veth peer name c0 mtu 1400 netns client
-    ip link add s1 mtu 9000 type veth peer name c1 mtu 9000 netns client
-    for address in 10.9.0.1/24 10.9.0.2/24; do ip address add $address dev s0; done
-    for address in fd09::1/64 fd09::2/64; do ip address add $address dev s0 nodad; done
-    ip address add 10.9.1.1/24 dev s1
-    ip -n client address add 10.9.0.7/24 brd + dev c0
-    ip -n client address add fd09::7/64 dev c0 nodad
-    ip -n client address add 10.9.1.7/24 dev c1
-    ip link set s0 up; ip link set s1 up
-    ip -n client link set lo up; ip -n client link set c0 up; ip -n client link set c1 up
-    ip -n client route add default dev c0";
+use common::{SHORT, Serving, eventually, file, request};
+use machines::{TWO_LINKS, enter, files, forge, on, on_machines, peer};
+use tuffet::{Client, packet::Packet, transfer::Outcome};
 
 /// Two clients behind a translator that has one address for both.
 const BEHIND_NAT: &str = "
@@ -57,46 +39,6 @@ const BEHIND_NAT: &str = "
     ip netns exec nat nft 'add table ip nat'
     ip netns exec nat nft 'add chain ip nat post { type nat hook postrouting priority 100; }'
     ip netns exec nat nft 'add rule ip nat post oifname outside masquerade'";
-
-/// Runs this test again on machines that these commands have made. Returns whether this is there already.
-fn on_machines(test: &str, commands: &str) -> bool {
-    const THERE: &str = "TUFFET_TEST_HAS_OWN_MACHINES";
-    if env::var_os(THERE).is_some() {
-        return true;
-    }
-    let script = format!(
-        "mount -t sysfs none /sys; mount -t tmpfs none /run; ip link set lo up
-        {commands}
-        exec \"$0\" --ignored --exact {test} --nocapture"
-    );
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "sh", "-ec", &script]).arg(env::current_exe().unwrap()).env(THERE, "yes");
-    assert!(command.status().expect("unshare").success());
-    false
-}
-
-/// Does this on another machine.
-fn on<T: Send>(machine: &str, work: impl FnOnce() -> T + Send) -> T {
-    let namespace = File::open(format!("/run/netns/{machine}")).unwrap();
-    thread::scope(|threads| {
-        let work = threads.spawn(move || {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            work()
-        });
-        work.join().unwrap()
-    })
-}
-
-fn files() -> impl Handler {
-    read(async |request: Request| file(size(&request)))
-}
-
-fn peer(server: &str) -> Peer {
-    let server: SocketAddr = server.parse().unwrap();
-    let mut peer = Peer::new(server);
-    peer.socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
-    peer
-}
 
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
@@ -136,6 +78,11 @@ fn broadcasts_are_answered_from_the_interface() {
         for address in ["10.9.0.255:69", "255.255.255.255:69"] {
             let mut peer = peer(address);
             peer.socket.set_broadcast(true).unwrap();
+            // A file that is not there may be another server's (RFC 1123 section 4.2.3.5).
+            peer.rrq("missing", &[]).expect_silence();
+            assert!(matches!(serving.record().outcome, Outcome::Refused(_)));
+            peer.send_bytes(b"\0\x01no end");
+            peer.expect_silence();
             peer.rrq("1000", &[("blksize", "1000")]).expect_oack(&[("blksize", "1000")]);
             assert_eq!(peer.to.ip(), Ipv4Addr::new(10, 9, 0, 1), "{address}");
             peer.ack(0);
@@ -145,6 +92,7 @@ fn broadcasts_are_answered_from_the_interface() {
             peer.ack(2);
             assert_eq!(serving.record().outcome, Outcome::Complete);
         }
+        peer("10.9.0.1:69").rrq("missing", &[]).expect_error(1);
     });
 }
 
@@ -294,8 +242,7 @@ fn forged_requests_do_not_lock_anybody_out() {
         let rrq = Packet::Rrq(request("100000", &[])).encode();
         thread::scope(|threads| {
             let flood = threads.spawn(|| {
-                let namespace = File::open("/run/netns/client").unwrap();
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                enter("client");
                 for n in 0..5000u32 {
                     let from = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + n);
                     forge(&format!("{from}:2070"), "10.9.0.1:69", &rrq);
@@ -316,28 +263,14 @@ fn forged_requests_do_not_lock_anybody_out() {
     });
 }
 
-/// Sends a datagram that says it is from somewhere.
-fn forge(from: &str, to: &str, payload: &[u8]) {
-    let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
-    let (SocketAddr::V4(from), SocketAddr::V4(to)) = (from, to) else { panic!("IPv4 only") };
-    let udp = [from.port(), to.port(), 8 + payload.len() as u16, 0];
-    let udp: Vec<u8> = udp.iter().flat_map(|field| field.to_be_bytes()).chain(payload.iter().copied()).collect();
-    // The kernel fills in the checksum and the lengths of the IP header.
-    let mut ip = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0];
-    ip.extend(from.ip().octets());
-    ip.extend(to.ip().octets());
-    ip.extend(udp);
-    // IPPROTO_RAW: with a header of our own.
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap();
-    socket.send_to(&ip, &to.into()).unwrap();
-}
-
 #[cfg(feature = "rules")]
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn rules_know_the_card_of_a_neighbour() {
     use tuffet::{
+        Request,
         handlers::Rewrite,
+        read,
         rules::{Rule, Rules},
     };
 
