@@ -48,6 +48,60 @@ fn ipxe_and_grub_and_the_raspberry_close_a_probe_with_error_0() {
 }
 
 #[test]
+fn who_asks_for_the_size_and_answers_the_oack_with_any_error_has_it() {
+    for code in 0..=20 {
+        let mut client = Script::read("tsize=0", 9000);
+        client.ask();
+        assert_eq!(client.say(&format!("ERROR {code}")), NOTHING);
+        assert_eq!(client.outcome(), Some(&Outcome::Probe), "{code}");
+    }
+}
+
+#[test]
+fn who_says_error_0_before_it_has_all_but_the_last_block_has_aborted() {
+    // The disk is full, say, at the first block: atftp says so with ERROR 0.
+    for (asked, size, acks) in [
+        ("", 100, &[][..]),
+        ("", 512, &[]),
+        ("", 600, &[]),
+        ("blksize=512", 100, &["ACK 0"]),
+        ("blksize=512", 0, &["ACK 0"]),
+        ("blksize=512 windowsize=4", 600, &["ACK 0"]),
+        ("blksize=512 windowsize=4", 2000, &["ACK 0", "ACK 1"]),
+        ("blksize=512 windowsize=4", 1024, &["ACK 0", "ACK 1"]),
+    ] {
+        let mut client = Script::read(asked, size);
+        client.ask();
+        acks.iter().for_each(|ack| _ = client.say(ack));
+        client.say("ERROR 0");
+        let message = "words of the client".into();
+        let aborted = Outcome::Aborted { code: ErrorCode::NOT_DEFINED, message };
+        assert_eq!(client.outcome(), Some(&aborted), "{asked} {size} {acks:?}");
+    }
+    // And after the options, a complaint is no question for the size.
+    let mut client = Script::read("tsize=0", 100);
+    client.ask();
+    client.say("ACK 0");
+    client.say("ERROR 3");
+    assert!(matches!(client.outcome(), Some(Outcome::Aborted { .. })), "{:?}", client.outcome());
+}
+
+#[test]
+fn who_says_error_0_at_the_last_block_has_the_file() {
+    for (asked, size, acks) in [
+        ("", 600, &["ACK 1"][..]),
+        ("blksize=512 windowsize=4", 2100, &["ACK 0", "ACK 4"]),
+        ("", 1024, &["ACK 1", "ACK 2"]),
+    ] {
+        let mut client = Script::read(asked, size);
+        client.ask();
+        acks.iter().for_each(|ack| _ = client.say(ack));
+        client.say("ERROR 0");
+        assert_eq!((client.outcome(), client.progress().bytes), (COMPLETE, size as u64), "{asked} {size} {acks:?}");
+    }
+}
+
+#[test]
 fn an_error_in_the_middle_is_an_abort() {
     let mut client = Script::read("tsize=0 blksize=1024", 9000);
     client.ask();
@@ -142,6 +196,8 @@ fn ipxe_and_pxelinux_repeat_their_last_ack_before_any_timer() {
     assert_eq!(ipxe.say("ACK 1"), ["DATA 2"], "lost, says the client");
     assert_eq!(ipxe.pass(ms(20)), NOTHING);
     assert_eq!(ipxe.say("ACK 1"), NOTHING, "not before a round trip has passed");
+    assert_eq!(ipxe.pass(ms(20)), NOTHING);
+    assert_eq!(ipxe.say("ACK 1"), NOTHING, "nor before 50 ms");
     assert_eq!(ipxe.pass(ms(15)), NOTHING);
     assert_eq!(ipxe.say("ACK 1"), ["DATA 2"], "lost again");
 }
@@ -153,7 +209,8 @@ fn edk2_acks_expected_minus_one_up_to_w_times_per_loss() {
     edk2.pass(ms(2));
     assert_eq!(edk2.say("ACK 0"), blocks(1..=4));
     edk2.pass(ms(2));
-    // DATA 2 was lost: 3 and 4 bring an ACK 1 each.
+    // DATA 2 was lost: 3 and 4 bring an ACK 1 each. The first could be of a client that acknowledges every block.
+    assert_eq!(edk2.say("ACK 1"), NOTHING);
     assert_eq!(edk2.say("ACK 1"), blocks(2..=5));
     assert_eq!(edk2.say("ACK 1"), NOTHING);
     edk2.pass(ms(2));
@@ -268,8 +325,9 @@ fn retransmits_back_off_to_the_timeout_that_was_agreed() {
         client.ask();
         client.pass(ms(1));
         assert_eq!(client.say("ACK 0"), ["DATA 1"]);
+        assert_eq!(client.say("ACK 1"), ["DATA 2"]);
         client.pass(secs(12));
-        assert_eq!(client.pass(ceiling), ["DATA 1"], "one in each {ceiling:?}");
+        assert_eq!(client.pass(ceiling), ["DATA 2"], "one in each {ceiling:?}");
     }
 }
 
@@ -287,4 +345,15 @@ fn uboot_rolls_over_inside_a_window() {
         assert_eq!(sent.last().unwrap(), &format!("DATA {after}"));
         assert_eq!(uboot.say(&format!("ACK {after}"))[0], format!("DATA {}", after + 1));
     }
+}
+
+#[test]
+fn uboot_says_once_that_a_block_of_a_window_is_lost() {
+    let mut uboot = Script::read("blksize=1468 windowsize=8", 1468 * 40);
+    uboot.ask();
+    uboot.pass(ms(2));
+    assert_eq!(uboot.say("ACK 0"), blocks(1..=8));
+    uboot.pass(ms(2));
+    assert_eq!(uboot.say("ACK 2"), NOTHING);
+    assert_eq!(uboot.pass(ms(15)), blocks(3..=10), "no other ACK came in a round trip and some ms");
 }

@@ -10,7 +10,7 @@ use tuffet::{
     transfer::{Outcome, Timing},
 };
 
-use sim::{Peer, Script, Server, Source, options, secs};
+use sim::{Peer, Script, Server, Source, ms, options, secs};
 
 /// IPv4 and UDP.
 const HEADERS: usize = 20 + 8;
@@ -74,13 +74,79 @@ fn each_repeated_request_brings_one_more() {
 }
 
 #[test]
-fn who_has_answered_is_sent_to_for_as_long_as_before() {
-    for (text, answer) in [("", "ACK 1"), ("windowsize=4", "ACK 0")] {
+fn who_has_acknowledged_data_is_sent_to_for_as_long_as_before() {
+    for (text, answers) in [("", &["ACK 1"][..]), ("windowsize=4", &["ACK 0", "ACK 4"])] {
         let mut script = Script::read(text, 1 << 20);
         script.ask();
         script.pass(secs(10));
-        assert!(!script.say(answer).is_empty(), "late, but an answer");
+        for answer in answers {
+            assert!(!script.say(answer).is_empty(), "late, but an answer");
+        }
         let again = script.pass(Timing::default().patience - Duration::from_secs(1)).len();
         assert!(again > 5, "{again}");
+    }
+}
+
+/// What a server sends in all after these words, until its patience ends: packets of a full block, and others.
+fn sent_after(script: &mut Script, words: &[&str]) -> (usize, usize) {
+    let mut sent = script.ask();
+    for words in words {
+        sent.extend(script.pass(ms(1)));
+        sent.extend(script.say(words));
+    }
+    sent.extend(script.pass(secs(40)));
+    assert_eq!(script.outcome(), Some(&Outcome::TimedOut));
+    let blocks = sent.iter().filter(|word| word.starts_with("DATA")).count();
+    (blocks, sent.len() - blocks)
+}
+
+#[test]
+fn the_window_goes_out_once_to_who_has_acknowledged_the_options_only() {
+    for windowsize in [1, 2, 16, 64] {
+        let mut script = Script::read(&format!("blksize=1428 windowsize={windowsize}"), 1 << 20);
+        assert_eq!(sent_after(&mut script, &["ACK 0"]), (windowsize + 3, 1));
+        assert_eq!(script.progress().blocks, 0);
+        assert!(script.progress().full_blocks_are_lost(), "a smaller blksize may come through");
+    }
+}
+
+#[test]
+fn four_windows_and_some_blocks_go_out_to_who_has_acknowledged_a_window_and_left() {
+    for windowsize in [1, 16, 64] {
+        let mut script = Script::read(&format!("blksize=512 windowsize={windowsize}"), 1 << 20);
+        let window = format!("ACK {windowsize}");
+        let (blocks, others) = sent_after(&mut script, &["ACK 0", &window]);
+        assert_eq!(others, 1);
+        // The first window, the second, its three copies, and then one block each 5 s.
+        assert!((5 * windowsize..=5 * windowsize + 10).contains(&blocks), "{blocks} of {windowsize}");
+        assert!(!script.progress().full_blocks_are_lost());
+    }
+}
+
+#[test]
+fn an_upload_that_stops_brings_few_acks() {
+    for (text, opening) in [("", 3), ("windowsize=64", 3)] {
+        let mut script = Script::write(text, Mode::Octet);
+        assert_eq!(sent_after(&mut script, &[]), (0, opening), "ACK 0 or the OACK");
+        let mut script = Script::write(text, Mode::Octet);
+        script.ask();
+        let mut sent = script.say_data(1, &[7; 512]);
+        sent.extend(script.pass(secs(40)));
+        assert!(sent.len() <= 13 && sent.iter().all(|word| word == "ACK 1"), "{sent:?}");
+    }
+}
+
+#[test]
+fn the_first_packet_is_repeated_after_a_second_or_the_round_trip_that_is_known() {
+    // atftp ends at a second OACK, and there are round trips of 320 ms.
+    for (round_trip, silent_until, repeated_by) in [(None, ms(999), ms(1001)), (Some(ms(320)), ms(900), ms(1000))] {
+        for text in ["", "tsize=0"] {
+            let mut timing = Timing::default();
+            timing.round_trip = round_trip;
+            let mut script = Script::read(text, 1 << 20).with_timing(timing);
+            assert_eq!(script.ask().len(), 1);
+            assert_eq!(script.pass(silent_until).len(), 0);
+            assert_eq!(script.pass(repeated_by - silent_until).len(), 1, "{round_trip:?}");
+        }
     }
 }

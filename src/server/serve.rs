@@ -16,6 +16,7 @@ use crate::{error::Error, handler::Request, socket::Port};
 /// 512 bytes, or an OACK, three times at most, and once more for each repeated request: 1632 bytes with IP headers for
 /// an RRQ of 38, which is 43 times as much, and three times as much if it asks for any option. A window is sent only
 /// when the OACK was acknowledged. [`Builder::max_requests_per_client`] bounds how often that can be had.
+/// [`transfer`](crate::transfer#what-is-sent-to-who-is-silent) says what is sent in every state.
 ///
 /// ```
 /// use tuffet::{Server, read};

@@ -18,6 +18,12 @@ use crate::{error::Refusal, options::Agreed, packet::Packet};
 /// How often a server sends its first packet to who has not answered, unless it is asked again. A request may bear the
 /// address of somebody else, who would get all of them.
 const UNANSWERED: u32 = 3;
+/// How often the first block of a window is sent again while nobody has acknowledged any DATA: the ACK of the OACK may
+/// be forged as well.
+const FIRST_BLOCK_AGAIN: u32 = 3;
+/// Who acknowledges this many blocks that were never sent guesses. One or two such ACKs may be late packets of an
+/// earlier transfer.
+const GUESSES: u32 = 16;
 /// Short enough to be added to any time.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -28,14 +34,20 @@ pub(super) struct Line {
     pub(super) now: Instant,
     /// When the transfer last came forward: patience counts from here.
     progressed_at: Instant,
-    /// When the packet that awaits an answer went out: the retransmit counts from here.
+    /// When the packet that awaits an answer went out: the retransmit counts from here, or from the last progress.
     asked_at: Instant,
     /// Whether what is out went out only once, so that its answer measures a round trip (Karn).
     once: bool,
     /// Whether the peer has ever answered.
     pub(super) heard: bool,
-    /// How often more a packet may go out unasked while the peer has not answered.
-    unanswered: u32,
+    /// Whether the peer is known to get what is sent: it asked nobody in another's name. A client knows it of its server.
+    proven: bool,
+    /// How often more a packet may be sent again while that is not known.
+    spare: u32,
+    /// Whether the peer may have said that it misses something: the rest is overdue sooner.
+    pub(super) hurried: bool,
+    /// ACKs of blocks that were never sent.
+    guesses: u32,
     /// Whether this side ends.
     stopped: bool,
     progress: Rc<RefCell<Progress>>,
@@ -58,12 +70,25 @@ pub(super) enum Heard {
 impl Line {
     /// `serves`: it was the peer who asked.
     pub(super) fn new(co: Co, now: Instant, timing: Timing, serves: bool, progress: Rc<RefCell<Progress>>) -> Self {
-        let unanswered = if serves { UNANSWERED - 1 } else { u32::MAX };
         let ceiling = progress.borrow().agreed.timeout().unwrap_or(timing.timeout);
-        let rto = Rto::new(ceiling);
+        let rto = Rto::new(ceiling, timing.round_trip);
         let timing = Timing { patience: timing.patience.min(FOR_EVER), ..timing };
-        let (asked_at, progressed_at, once, heard, stopped) = (now, now, true, false, false);
-        Self { co, timing, rto, now, progressed_at, asked_at, once, heard, unanswered, stopped, progress }
+        Self {
+            co,
+            timing,
+            rto,
+            now,
+            progressed_at: now,
+            asked_at: now,
+            once: true,
+            heard: false,
+            proven: !serves,
+            spare: UNANSWERED - 1,
+            hurried: false,
+            guesses: 0,
+            stopped: false,
+            progress,
+        }
     }
 
     /// What is agreed holds from here on.
@@ -104,7 +129,7 @@ impl Line {
     pub(super) async fn wait(&mut self, want: Want, asking: bool) -> Heard {
         loop {
             let patient_until = self.progressed_at + self.timing.patience;
-            let asks_again = asking && (self.heard || self.unanswered > 0);
+            let asks_again = asking && (self.proven || self.spare > 0);
             let due = self.due();
             let deadline = if asks_again { due.min(patient_until) } else { patient_until };
             let Resumed { event, now } = self.co.step(Step::Wait(want, deadline)).await;
@@ -135,8 +160,12 @@ impl Line {
                 Event::Gone => Heard::Silence,
                 Event::Timeout if now >= patient_until => Heard::Silence,
                 Event::Timeout if asks_again && now >= due => {
-                    self.unanswered = self.unanswered.saturating_sub(1);
+                    self.spare = self.spare.saturating_sub(1);
                     self.rto.timed_out();
+                    if self.heard && !self.proven {
+                        // So that the few copies that there are last for some seconds.
+                        self.rto.timed_out();
+                    }
                     Heard::Overdue
                 }
                 Event::Timeout | Event::Go => continue,
@@ -151,20 +180,68 @@ impl Line {
         }
     }
 
-    /// The peer answered. If it answers what was sent last, and that went out once, this measures a round trip.
+    /// The peer answered what was sent last. If that went out once, this measures a round trip (Karn).
     pub(super) fn answered(&mut self) {
-        if std::mem::take(&mut self.once) {
-            self.rto.sample(self.now.saturating_duration_since(self.asked_at));
+        let sent_at = std::mem::take(&mut self.once).then_some(self.asked_at);
+        self.acknowledged(sent_at);
+    }
+
+    /// The peer answered what was sent at this time, and only then if that is known.
+    pub(super) fn acknowledged(&mut self, sent_at: Option<Instant>) {
+        if let Some(sent_at) = sent_at {
+            self.rto.sample(self.now.saturating_duration_since(sent_at));
         }
         self.heard = true;
         self.progressed_at = self.now;
         self.count(|progress| progress.acked += 1);
     }
 
-    /// Whether a whole round trip has passed since the last packet that awaits an answer.
-    pub(super) fn round_trip_passed(&self) -> bool {
-        let round_trip = self.rto.round_trip().unwrap_or(self.rto.timeout());
-        self.now.saturating_duration_since(self.asked_at) >= round_trip
+    /// DATA goes to and fro: nobody forges that who does not see it.
+    pub(super) fn prove(&mut self) {
+        self.heard = true;
+        self.proven = true;
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// The first block is on its way to who has answered the opening.
+    pub(super) fn begin_data(&mut self) {
+        if self.heard {
+            self.spare = FIRST_BLOCK_AGAIN;
+        }
+    }
+
+    /// Whether something may be sent again because the peer repeats itself.
+    pub(super) fn spend_copy(&mut self) -> bool {
+        if !self.proven {
+            let left = self.spare.checked_sub(1);
+            self.spare = left.unwrap_or(0);
+            return left.is_some();
+        }
+        true
+    }
+
+    /// The peer acknowledged a block that was never sent. Who does so again and again is somebody else, who guesses
+    /// where the transfer is: the end of it.
+    pub(super) async fn guessed(&mut self) -> Option<Outcome> {
+        self.guesses += 1;
+        if self.guesses < GUESSES {
+            return None;
+        }
+        let refusal = Refusal::bad_request().because("ACKs of blocks that were never sent");
+        Some(Box::pin(self.refuse(refusal)).await)
+    }
+
+    /// Whether the last packet may be sent again for an ACK that says nothing new.
+    pub(super) fn copy_is_due(&self) -> bool {
+        self.now.saturating_duration_since(self.asked_at) >= self.rto.between_copies()
+    }
+
+    /// Whether a window may go out again for an ACK, if one did at this time.
+    pub(super) fn rewind_is_due(&self, last: Option<Instant>) -> bool {
+        last.is_none_or(|last| self.now.saturating_duration_since(last) >= self.rto.between_rewinds())
     }
 
     /// Whether there was not even time for an answer to the last packet.
@@ -177,13 +254,22 @@ impl Line {
         self.now + self.rto.timeout() * 2
     }
 
-    /// When the answer to the last packet is overdue.
-    pub(super) fn due(&self) -> Instant {
-        self.asked_at + self.rto.timeout()
+    /// When the answer to the last packet, or to what is still out after the last answer, is overdue.
+    fn due(&self) -> Instant {
+        let timeout = if self.hurried { self.rto.short_timeout() } else { self.rto.timeout() };
+        self.asked_at.max(self.progressed_at) + timeout
     }
 
-    pub(super) fn moved(&mut self, bytes: usize) {
-        self.count(|progress| progress.bytes += bytes as u64);
+    pub(super) fn moved(&mut self, blocks: u64, bytes: usize) {
+        self.count(|progress| {
+            progress.blocks += blocks;
+            progress.bytes += bytes as u64;
+        });
+    }
+
+    /// A full block goes out.
+    pub(super) fn full_block_sent(&mut self) {
+        self.count(|progress| progress.full_block_sent = true);
     }
 
     /// Tells the peer no, and ends.

@@ -11,6 +11,23 @@
 //! over; it holds nothing that needs an end.
 //!
 //! The same two coroutines, sender and receiver, make up the server, the client and every test.
+//!
+//! # What is sent to who is silent
+//! An address may be forged, and so may an ACK. A server sends no more than this to an address that is not heard from
+//! again, whatever the patience:
+//!
+//! | the last that was heard | what is sent |
+//! |---|---|
+//! | RRQ without options | DATA 1, three times |
+//! | RRQ with options, WRQ | the OACK, or ACK 0 for a WRQ without options, three times |
+//! | the request again | the same once more |
+//! | ACK 0, which answers the OACK | the window once, and its first block three times more |
+//! | an ACK of DATA | the next window, three times more the same, and then its first block, at the retransmit timeout, which doubles up to the `timeout` that was agreed, until patience ends |
+//! | DATA of an upload | its ACK at the retransmit timeout, until patience ends |
+//!
+//! ACKs that say nothing new bring no more than that, one copy in a round trip and in 50 ms. An ACK inside a window brings
+//! the rest of it once in a round trip at most, and only if no other ACK goes further. 16 ACKs of blocks that were never
+//! sent end a transfer with ERROR 4 ([`Outcome::Refused`]): nobody sends them but who guesses.
 
 mod coroutine;
 mod line;
@@ -94,12 +111,13 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Everything arrived.
+    /// Everything arrived: all was acknowledged, or all but the last block, to which the peer said ERROR 0.
     Complete,
     /// Everything was sent, and all but the last window acknowledged; then the peer fell silent, as clients do that
     /// leave right after their last ACK.
     ProbablyComplete,
-    /// The peer asked for the size and left before the first block: UEFI firmware, GRUB and iPXE do so.
+    /// The peer asked for the size and left: with any ERROR in answer to the OACK, or with ERROR 0 or 8 before it
+    /// acknowledged a block. UEFI firmware, GRUB and iPXE do so.
     Probe,
     /// The peer ended the transfer with an ERROR.
     Aborted {
@@ -127,6 +145,9 @@ pub struct Timing {
     pub timeout: Duration,
     /// How long the peer may be silent, or the source without a chunk, before the transfer ends. Defaults to 30 s.
     pub patience: Duration,
+    /// The round trip to this peer, if an earlier transfer measured it. Defaults to `None`: the first packet is sent again
+    /// after 1 s.
+    pub round_trip: Option<Duration>,
 }
 
 /// What a transfer has done so far.
@@ -135,6 +156,10 @@ pub struct Timing {
 pub struct Progress {
     /// Bytes of the file that the receiving side has.
     pub bytes: u64,
+    /// DATA blocks that the receiving side has.
+    pub blocks: u64,
+    /// Whether a full DATA block was sent.
+    pub full_block_sent: bool,
     /// Packets sent, retransmits included.
     pub sent: u64,
     /// DATA or ACK packets received that brought the transfer forward.
@@ -235,13 +260,18 @@ impl Transfer {
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(5), patience: Duration::from_secs(30) }
+        Self { timeout: Duration::from_secs(5), patience: Duration::from_secs(30), round_trip: None }
     }
 }
 
 impl Progress {
     pub(crate) const fn new(agreed: Agreed) -> Self {
-        Self { bytes: 0, sent: 0, acked: 0, retransmits: 0, requests: 0, agreed }
+        Self { bytes: 0, blocks: 0, full_block_sent: false, sent: 0, acked: 0, retransmits: 0, requests: 0, agreed }
+    }
+
+    /// Whether full blocks went out and none was acknowledged: this blksize may not fit through a link on the way.
+    pub const fn full_blocks_are_lost(&self) -> bool {
+        self.full_block_sent && self.blocks == 0
     }
 }
 

@@ -42,7 +42,12 @@ async fn exchange<T>(line: &mut Line, packet: Packet, answer: impl Fn(Packet) ->
     line.ask(packet.clone(), false).await;
     loop {
         match line.wait(Want::Packet, true).await {
-            Heard::Packet(Packet::Error { code, message }) => return Err(aborted_early(&line.agreed(), code, message)),
+            Heard::Packet(Packet::Error { code, message }) => return Err(turned_down(&line.agreed(), code, message)),
+            Heard::Packet(Packet::Ack(number)) if number != 0 => {
+                if let Some(outcome) = line.guessed().await {
+                    return Err(outcome);
+                }
+            }
             Heard::Packet(heard) => {
                 // DATA is answered where it is received.
                 let is_data = matches!(heard, Packet::Data { .. });
@@ -71,8 +76,13 @@ async fn agree(line: &mut Line, request: &Request, oack: &Options) -> Result<(),
     }
 }
 
-/// An ERROR before any block was acknowledged: who asked for the size and leaves without a complaint wanted nothing else.
+/// An ERROR in answer to the OACK: who asked for the size has it, and wanted nothing else, whatever the code says.
+fn turned_down(agreed: &Agreed, code: ErrorCode, message: String) -> Outcome {
+    if agreed.tsize_asked() { Outcome::Probe } else { Outcome::Aborted { code, message } }
+}
+
+/// An ERROR after that, before any block was acknowledged: the same if it is no complaint.
 pub(super) fn aborted_early(agreed: &Agreed, code: ErrorCode, message: String) -> Outcome {
     let leaves = [ErrorCode::NOT_DEFINED, ErrorCode::OPTION_NEGOTIATION].contains(&code);
-    if leaves && agreed.tsize_asked() { Outcome::Probe } else { Outcome::Aborted { code, message } }
+    if leaves { turned_down(agreed, code, message) } else { Outcome::Aborted { code, message } }
 }

@@ -73,7 +73,7 @@ impl Receiver {
     }
 
     async fn on_data(&mut self, block: u16, payload: Bytes) -> Flow {
-        self.line.heard = true;
+        self.line.prove();
         let agreed = self.line.agreed();
         if payload.len() > agreed.blksize().into() {
             return Err(self.line.refuse(Refusal::bad_request().because("DATA longer than the blksize")).await);
@@ -86,8 +86,8 @@ impl Receiver {
                 }
                 Ok(())
             }
-            // Our last ACK was lost, perhaps. An ACK for each copy of it, and for no older block.
-            0 if self.received == self.acked && self.received > 0 => {
+            // Our last ACK was lost, perhaps, or the rest of the window. An ACK for each copy, and for no older block.
+            0 if self.received > 0 => {
                 self.acknowledge(true).await;
                 Ok(())
             }
@@ -100,7 +100,7 @@ impl Receiver {
         self.received += 1;
         self.gap_told = false;
         self.line.answered();
-        self.line.moved(payload.len());
+        self.line.moved(1, payload.len());
         let is_last = payload.len() < agreed.blksize().into();
         let chunk = match &mut self.text {
             Some(decoder) => decoder.decode(&payload),
@@ -128,7 +128,7 @@ impl Receiver {
         }
     }
 
-    /// Waits for the sink. The peer may repeat itself meanwhile; only DATA that is new is kept.
+    /// Waits for the sink. The peer may repeat itself meanwhile; only DATA that is new, and no longer than agreed, is kept.
     async fn sink(&mut self, want: Want) -> Flow {
         loop {
             match self.line.wait(want, false).await {
@@ -139,7 +139,8 @@ impl Receiver {
                     let agreed = self.line.agreed();
                     let window = agreed.windowsize().into();
                     let ahead = agreed.rollover().distance(self.received, block);
-                    if (1..=window).contains(&ahead) && self.backlog.len() < window as usize {
+                    let fits = payload.len() <= agreed.blksize().into();
+                    if fits && (1..=window).contains(&ahead) && self.backlog.len() < window as usize {
                         self.backlog.push_back(Packet::Data { block, payload });
                     }
                 }

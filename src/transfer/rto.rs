@@ -4,8 +4,12 @@ use std::time::Duration;
 
 /// Below this a busy client looks like a lost packet.
 const FLOOR: Duration = Duration::from_millis(50);
-/// Before anything was measured. Less than the second of RFC 6298: who boots is near, and a lost OACK is a short packet.
-const FIRST: Duration = Duration::from_millis(250);
+/// Before anything was measured (RFC 6298 section 2.1). A second OACK within the first round trip ends atftp.
+const FIRST: Duration = Duration::from_secs(1);
+/// The same where the peer has said already that it misses something.
+const SHORT_FLOOR: Duration = Duration::from_millis(5);
+/// Whoever repeats its ACK gets a copy once in this time at most, and once in a round trip.
+const COPY_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Rto {
@@ -24,8 +28,10 @@ struct Measured {
 }
 
 impl Rto {
-    pub(super) fn new(ceiling: Duration) -> Self {
-        Self { measured: None, ceiling, backoff: 0 }
+    /// `round_trip`: what an earlier transfer measured, if one did.
+    pub(super) fn new(ceiling: Duration, round_trip: Option<Duration>) -> Self {
+        let measured = round_trip.map(Measured::first);
+        Self { measured, ceiling, backoff: 0 }
     }
 
     pub(super) fn set_ceiling(&mut self, ceiling: Duration) {
@@ -35,7 +41,7 @@ impl Rto {
     /// A round trip was measured, on a packet that was sent once (Karn).
     pub(super) fn sample(&mut self, trip: Duration) {
         self.measured = Some(match &self.measured {
-            None => Measured { smoothed: trip, variation: trip / 2 },
+            None => Measured::first(trip),
             Some(old) => Measured {
                 smoothed: (old.smoothed * 7 + trip) / 8,
                 variation: (old.variation * 3 + old.smoothed.abs_diff(trip)) / 4,
@@ -48,17 +54,39 @@ impl Rto {
         self.backoff = (self.backoff + 1).min(16);
     }
 
+    /// How long to wait for an answer.
     pub(super) fn timeout(&self) -> Duration {
-        let base = match &self.measured {
-            None => FIRST,
-            Some(measured) => (measured.smoothed + measured.variation * 4).max(FLOOR),
-        };
-        base.saturating_mul(1 << self.backoff).min(self.ceiling)
+        self.backed_off(|measured| (measured.smoothed + measured.variation * 4).max(FLOOR))
+    }
+
+    /// How long to wait for more from a peer that may have said that it misses something.
+    pub(super) fn short_timeout(&self) -> Duration {
+        self.backed_off(|measured| measured.smoothed + (measured.variation * 4).max(SHORT_FLOOR)).min(self.timeout())
+    }
+
+    fn backed_off(&self, base: impl FnOnce(&Measured) -> Duration) -> Duration {
+        self.measured.as_ref().map_or(FIRST, base).saturating_mul(1 << self.backoff).min(self.ceiling)
     }
 
     /// The measured round trip.
     pub(super) fn round_trip(&self) -> Option<Duration> {
         self.measured.as_ref().map(|measured| measured.smoothed)
+    }
+
+    /// The least time between two windows that ACKs bring back.
+    pub(super) fn between_rewinds(&self) -> Duration {
+        self.round_trip().unwrap_or(FIRST).max(SHORT_FLOOR)
+    }
+
+    /// The least time between two copies of one block that ACKs bring back.
+    pub(super) fn between_copies(&self) -> Duration {
+        self.round_trip().unwrap_or(FIRST).max(COPY_EVERY)
+    }
+}
+
+impl Measured {
+    fn first(trip: Duration) -> Self {
+        Self { smoothed: trip, variation: trip / 2 }
     }
 }
 
@@ -69,7 +97,7 @@ mod tests {
     #[test]
     fn adapts_backs_off_and_stays_below_what_was_agreed() {
         let ms = Duration::from_millis;
-        let mut rto = Rto::new(ms(5000));
+        let mut rto = Rto::new(ms(5000), None);
         assert_eq!(rto.timeout(), FIRST);
         for _ in 0..50 {
             rto.sample(Duration::from_micros(200));
@@ -83,5 +111,7 @@ mod tests {
         assert_eq!(rto.timeout(), FLOOR);
         rto.sample(ms(400));
         assert!(rto.timeout() > ms(300), "{rto:?}");
+        assert_eq!(Rto::new(ms(5000), Some(ms(320))).timeout(), ms(960), "what is known of the peer counts at once");
+        assert_eq!(Rto::new(ms(5000), Some(ms(1))).timeout(), FLOOR);
     }
 }

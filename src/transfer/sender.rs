@@ -18,26 +18,54 @@ pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
     };
     match opened {
         Ok(()) => {
+            line.begin_data();
             let window = Window::new(&line.agreed());
-            let mut sender = Sender { line, window, duplicates: Duplicates::default(), serves };
+            let mut sender =
+                Sender { line, window, copies: Copies::default(), inside: Inside::No, held: false, serves };
             sender.run().await
         }
         Err(outcome) => outcome,
     }
 }
 
+/// How often a window goes out again, whole, without any progress.
+const WHOLE_AGAIN: u32 = 3;
+
 struct Sender {
     line: Line,
     window: Window,
-    duplicates: Duplicates,
+    copies: Copies,
+    inside: Inside,
+    /// Whether the window stays where it is until that is known.
+    held: bool,
     /// Whether the peer is a client that reads.
     serves: bool,
+}
+
+/// Whether the last ACK left blocks on their way.
+///
+/// RFC 7440 section 4 has such an ACK say that the next block is lost. A client that acknowledges every block says
+/// nothing of the kind, and to go back for it would send each window as often as it has blocks. So nothing is sent for
+/// the first such ACK until another one tells which it is: one that goes further, or the same again. If none comes
+/// within a round trip and some ms, the block is lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    No,
+    Once,
+    /// Two in a row without a copy in between: it acknowledges every block, or every few. From then on its silence means
+    /// no more than anybody's.
+    Habit,
 }
 
 impl Sender {
     async fn run(&mut self) -> Outcome {
         loop {
-            while let Some(block) = self.window.next() {
+            while !self.held
+                && let Some(block) = self.window.next(self.line.now)
+            {
+                if !self.window.has_begun() && block.payload.len() == usize::from(self.line.agreed().blksize()) {
+                    self.line.full_block_sent();
+                }
                 let packet = Packet::Data { block: block.number, payload: block.payload };
                 self.line.ask(packet, block.again).await;
             }
@@ -50,7 +78,11 @@ impl Sender {
     async fn wait(&mut self) -> Option<Outcome> {
         let want = if self.window.wants_more() { Want::Chunk } else { Want::Packet };
         match self.line.wait(want, self.window.is_out()).await {
-            Heard::Packet(Packet::Ack(number)) => self.on_ack(number),
+            Heard::Packet(Packet::Ack(number)) => {
+                if !self.on_ack(number) {
+                    return self.line.guessed().await;
+                }
+            }
             Heard::Packet(Packet::Error { code, message }) => return Some(self.on_error(code, message)),
             Heard::Packet(_) | Heard::Ready => {}
             Heard::Repeat if self.line.heard => {}
@@ -63,28 +95,56 @@ impl Sender {
         self.window.is_complete().then_some(Outcome::Complete)
     }
 
-    fn on_ack(&mut self, number: u16) {
-        let Some(acknowledged) = self.window.acknowledge(number) else { return };
+    /// Returns whether such a block was ever sent.
+    fn on_ack(&mut self, number: u16) -> bool {
+        let Some(acknowledged) = self.window.acknowledge(number) else { return self.window.is_old(number) };
         self.line.heard = true;
         if acknowledged.blocks > 0 {
-            self.duplicates.progressed(&self.line, self.window.windowsize());
-            self.line.moved(acknowledged.bytes);
-            self.line.answered();
-            // An ACK inside the window says that the rest of it is lost (RFC 7440 section 4). But one of all that was
-            // repeated, and no more, is how EDK2 and U-Boot answer a copy: to rewind at it would repeat the next
-            // blocks as well, and the next, to the end of the file.
-            if !self.window.is_acked_up_to_the_copies() {
+            let answers_the_copy = acknowledged.blocks == 1 && self.copies.are_of_the_first_block();
+            self.copies.progressed(&self.line, self.inside == Inside::Habit);
+            self.line.prove();
+            self.line.moved(acknowledged.blocks, acknowledged.bytes);
+            self.line.acknowledged(acknowledged.sent_at);
+            self.inside = match self.inside {
+                Inside::Habit => Inside::Habit,
+                // An ACK of all that was repeated, and no more, is how EDK2 and U-Boot answer a copy. They wait for the
+                // window after it.
+                _ if !acknowledged.is_inside || self.window.is_acked_up_to_the_copies() => Inside::No,
+                Inside::No => Inside::Once,
+                Inside::Once => Inside::Habit,
+            };
+            self.held = self.inside == Inside::Once;
+            self.line.hurried = acknowledged.is_inside && self.inside != Inside::Habit;
+            if answers_the_copy && self.line.hurried {
+                // It had nothing of the window, or has thrown away what came without this block.
                 self.send_again();
             }
-        } else if self.duplicates.is_report(&self.line, self.window.windowsize()) {
+        } else if self.window.is_out()
+            && self.copies.is_report(&self.line, self.window.windowsize())
+            && self.line.spend_copy()
+        {
             self.send_again();
         }
+        true
     }
 
+    /// The whole window, some times. If that brings nothing, only its first block: who has left would get all of it each
+    /// time. The same if no DATA was ever acknowledged: a client waits for its whole first window before it answers, so
+    /// that one went out whole already, and the address may be forged.
     fn send_again(&mut self) {
-        if self.window.is_out() {
-            self.window.rewind();
-            self.duplicates.copies += 1;
+        if !self.window.is_out() {
+            return;
+        }
+        if self.line.is_proven() && self.copies.windows < WHOLE_AGAIN {
+            self.copies.windows += 1;
+            self.copies.add(&self.line, self.window.rewind());
+        } else {
+            self.window.repeat_first();
+            self.copies.add(&self.line, 1);
+        }
+        (self.line.hurried, self.held) = (false, false);
+        if self.inside == Inside::Once {
+            self.inside = Inside::No;
         }
     }
 
@@ -93,8 +153,8 @@ impl Sender {
         if !self.serves {
             return Outcome::Aborted { code, message };
         }
-        if code == ErrorCode::NOT_DEFINED && self.has_sent_all() && self.line.heard {
-            self.line.moved(self.window.bytes_out());
+        if code == ErrorCode::NOT_DEFINED && self.may_have_all() {
+            self.line.moved(self.window.out(), self.window.bytes_out());
             Outcome::Complete
         } else if self.window.has_begun() {
             Outcome::Aborted { code, message }
@@ -103,17 +163,25 @@ impl Sender {
         }
     }
 
+    /// Whether all blocks before the last were acknowledged, and the last one sent. Of a file of one block, that is so
+    /// with the first ACK, and proves nothing, except where pxelinux closes.
+    fn may_have_all(&self) -> bool {
+        let last_is_out = self.window.out() <= 1 && self.line.heard;
+        last_is_out && (self.is_closed_when_full() || self.window.is_all_sent() && self.window.has_begun())
+    }
+
+    /// pxelinux leaves on the last full block of a file that is a multiple of the blksize.
+    fn is_closed_when_full(&self) -> bool {
+        let size = self.line.agreed().tsize().filter(|_| self.serves);
+        size.is_some_and(|size| self.window.has_sent(size))
+    }
+
     async fn on_silence(&mut self) -> Outcome {
         if !self.window.is_out() {
             return self.line.fail(Refusal::internal().because("the source had no chunk for too long")).await;
         }
-        if self.line.heard && self.has_sent_all() { Outcome::ProbablyComplete } else { Outcome::TimedOut }
-    }
-
-    /// pxelinux leaves on the last full block of a file that is a multiple of the blksize.
-    fn has_sent_all(&self) -> bool {
-        let size = self.line.agreed().tsize().filter(|_| self.serves);
-        self.window.is_all_sent() || size.is_some_and(|size| self.window.has_sent(size))
+        let all_sent = self.window.is_all_sent() || self.is_closed_when_full();
+        if self.line.heard && all_sent { Outcome::ProbablyComplete } else { Outcome::TimedOut }
     }
 }
 
@@ -122,20 +190,43 @@ impl Sender {
 /// A client repeats its last ACK when it misses a block, and is answered by sending again. But a block that went out
 /// twice brings two ACKs as well, and to answer the second one would double the traffic for the rest of the file: the
 /// Sorcerer's Apprentice. So as many ACKs as our own copies explain are let pass, and a loss is believed once, until
-/// there is progress or a round trip has passed.
+/// there is progress, or a round trip has passed and 50 ms. Windows go out again for ACKs once in a round trip at most
+/// and in 5 ms, progress or not: else who moves on by one block and says so twice had a window each time.
 #[derive(Default)]
-struct Duplicates {
-    /// Times that the window on its way was sent again.
-    copies: u32,
+struct Copies {
+    /// Blocks of the window on its way that were sent again.
+    blocks: u64,
+    /// Times that it was sent again whole.
+    windows: u32,
     /// ACKs that copies of the window before it may still bring, and until when.
-    explained: Option<(u32, Instant)>,
+    explained: Option<(u64, Instant)>,
+    /// When blocks were last sent again.
+    sent_at: Option<Instant>,
 }
 
-impl Duplicates {
-    fn progressed(&mut self, line: &Line, windowsize: usize) {
-        let copies = std::mem::take(&mut self.copies);
-        // EDK2 answers each block of a copy that it did not need, tuffet and others the last one only.
-        self.explained = (copies > 0).then(|| (copies.saturating_mul(windowsize as u32), line.copies_answered_by()));
+impl Copies {
+    fn add(&mut self, line: &Line, blocks: u64) {
+        self.blocks += blocks;
+        self.sent_at = Some(line.now);
+    }
+
+    fn are_out(&self) -> bool {
+        self.blocks > 0
+    }
+
+    fn are_of_the_first_block(&self) -> bool {
+        self.are_out() && self.windows == 0
+    }
+
+    fn progressed(&mut self, line: &Line, acks_every_block: bool) {
+        // EDK2 answers each block of a copy that it did not need, tuffet and others the last one only. Who acknowledges
+        // every block does so while the answers to the copies are still to come.
+        if self.are_out() {
+            self.explained = Some((std::mem::take(&mut self.blocks), line.copies_answered_by()));
+            self.windows = 0;
+        } else if !acks_every_block {
+            self.explained = None;
+        }
     }
 
     fn is_report(&mut self, line: &Line, windowsize: usize) -> bool {
@@ -146,11 +237,11 @@ impl Duplicates {
             *count -= 1;
             return false;
         }
-        if self.copies > 0 {
-            return line.round_trip_passed();
+        if self.are_out() {
+            return line.copy_is_due();
         }
         // In lock-step an ACK that comes at once, twice, was doubled on the way; with a window it may be the first
         // block of it that was lost.
-        windowsize > 1 || !line.too_soon_for_an_answer()
+        if windowsize > 1 { line.rewind_is_due(self.sent_at) } else { !line.too_soon_for_an_answer() }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A block is a slice of its chunk. Only a block that spans two chunks is copied together.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -18,7 +18,7 @@ pub(super) struct Window {
     rollover: Rollover,
     text: Option<netascii::Encoder>,
     /// The blocks from `acked` + 1 on; never more than the windowsize.
-    blocks: VecDeque<Bytes>,
+    blocks: VecDeque<Kept>,
     /// Index of the last block that was acknowledged. Indices count from 1 and do not roll over.
     acked: u64,
     /// Index of the last block that was sent since the last rewind.
@@ -27,6 +27,8 @@ pub(super) struct Window {
     high: u64,
     /// Index of the last block that was sent before the last rewind: up to it, what goes out is a copy.
     copied: u64,
+    /// Whether the first block goes out again, and no other with it.
+    first_again: bool,
     /// What of the last chunk is not cut yet.
     chunk: Bytes,
     /// The beginning of a block whose end is in a chunk to come.
@@ -34,6 +36,12 @@ pub(super) struct Window {
     ended: bool,
     /// Index of the block that ends the file, once it is cut.
     last: Option<u64>,
+}
+
+struct Kept {
+    payload: Bytes,
+    /// When it was sent, if that was once.
+    sent_at: Option<Instant>,
 }
 
 /// A block to be sent.
@@ -48,7 +56,14 @@ pub(super) struct Block {
 pub(super) struct Acknowledged {
     pub(super) blocks: u64,
     pub(super) bytes: usize,
+    /// When the last of these blocks was sent, if that was once.
+    pub(super) sent_at: Option<Instant>,
+    /// Whether more blocks are on their way.
+    pub(super) is_inside: bool,
 }
+
+/// So many blocks back, a number is an old one; further back it is one that was never sent.
+const OLD: u64 = 32768;
 
 impl Window {
     pub(super) fn new(agreed: &Agreed) -> Self {
@@ -62,6 +77,7 @@ impl Window {
             sent: 0,
             high: 0,
             copied: 0,
+            first_again: false,
             chunk: Bytes::new(),
             begun: BytesMut::new(),
             ended: false,
@@ -113,28 +129,37 @@ impl Window {
             if block.len() < self.blksize {
                 self.last = Some(self.acked + self.blocks.len() as u64 + 1);
             }
-            self.blocks.push_back(block);
+            self.blocks.push_back(Kept { payload: block, sent_at: None });
         }
     }
 
     /// The next block that the window allows to send.
-    pub(super) fn next(&mut self) -> Option<Block> {
-        let payload = self.blocks.get((self.sent - self.acked) as usize)?.clone();
-        self.sent += 1;
-        let again = self.sent <= self.high;
-        self.high = self.high.max(self.sent);
-        Some(Block { number: self.rollover.number(self.sent), payload, again })
+    pub(super) fn next(&mut self, now: Instant) -> Option<Block> {
+        let first = std::mem::take(&mut self.first_again);
+        let index = if first { self.acked } else { self.sent } + 1;
+        let kept = self.blocks.get_mut((index - self.acked - 1) as usize)?;
+        let again = index <= self.high;
+        kept.sent_at = (!again).then_some(now);
+        self.sent = self.sent.max(index);
+        self.high = self.high.max(index);
+        Some(Block { number: self.rollover.number(index), payload: kept.payload.clone(), again })
     }
 
-    /// Goes back to the first block that is not acknowledged.
-    pub(super) fn rewind(&mut self) {
+    /// Goes back to the first block that is not acknowledged. Returns how many blocks will go out again.
+    pub(super) fn rewind(&mut self) -> u64 {
         self.sent = self.acked;
         self.copied = self.high;
+        self.out()
     }
 
     /// Whether the peer has all that was repeated and nothing after it.
     pub(super) fn is_acked_up_to_the_copies(&self) -> bool {
         self.acked == self.copied
+    }
+
+    /// Sends the first block that is not acknowledged once more.
+    pub(super) fn repeat_first(&mut self) {
+        self.first_again = true;
     }
 
     /// The peer has all blocks up to this number. `None` for a number that is not on its way: an old one, or a lie.
@@ -143,21 +168,36 @@ impl Window {
         if blocks > self.high - self.acked {
             return None;
         }
-        let bytes = (0..blocks).filter_map(|_| self.blocks.pop_front()).map(|block| block.len()).sum();
+        let (mut bytes, mut sent_at) = (0, None);
+        for block in (0..blocks).filter_map(|_| self.blocks.pop_front()) {
+            bytes += block.payload.len();
+            sent_at = block.sent_at;
+        }
         self.acked += blocks;
         self.sent = self.sent.max(self.acked);
         self.cut();
-        Some(Acknowledged { blocks, bytes })
+        Some(Acknowledged { blocks, bytes, sent_at, is_inside: self.is_out() })
+    }
+
+    /// Whether a block of this number was sent and acknowledged.
+    pub(super) fn is_old(&self, number: u16) -> bool {
+        let oldest = self.acked.saturating_sub(OLD);
+        self.rollover.distance(oldest, number) <= self.acked - oldest
+    }
+
+    /// How many blocks are on their way.
+    pub(super) fn out(&self) -> u64 {
+        self.high - self.acked
     }
 
     /// Whether any block is on its way.
     pub(super) fn is_out(&self) -> bool {
-        self.high > self.acked
+        self.out() > 0
     }
 
     /// How many bytes are on their way.
     pub(super) fn bytes_out(&self) -> usize {
-        self.blocks.iter().take((self.high - self.acked) as usize).map(Bytes::len).sum()
+        self.blocks.iter().take(self.out() as usize).map(|block| block.payload.len()).sum()
     }
 
     /// Whether the file was acknowledged to its end.
@@ -209,7 +249,7 @@ mod tests {
                 }
             }
             let mut number = 0;
-            while let Some(block) = window.next() {
+            while let Some(block) = window.next(Instant::now()) {
                 number = block.number;
                 blocks.push(block.payload.to_vec());
             }
@@ -239,7 +279,7 @@ mod tests {
         let chunk = Bytes::from(vec![7; 4096]);
         let mut window = window(&[("windowsize", "8")], Mode::Octet);
         window.fill(chunk.clone());
-        let blocks: Vec<Block> = std::iter::from_fn(|| window.next()).collect();
+        let blocks: Vec<Block> = std::iter::from_fn(|| window.next(Instant::now())).collect();
         assert_eq!(blocks.len(), 8);
         for (block, expected) in blocks.iter().zip(chunk.chunks(512)) {
             assert_eq!(block.payload.as_ptr(), expected.as_ptr());
@@ -251,12 +291,15 @@ mod tests {
         let mut window = window(&[("windowsize", "4")], Mode::Octet);
         window.fill(Bytes::from(vec![0; 2048]));
         assert_eq!(window.acknowledge(1), None, "not sent yet");
-        while window.next().is_some() {}
+        while window.next(Instant::now()).is_some() {}
         assert_eq!(window.acknowledge(5), None);
-        assert_eq!(window.acknowledge(0), Some(Acknowledged { blocks: 0, bytes: 0 }));
-        assert_eq!(window.acknowledge(3), Some(Acknowledged { blocks: 3, bytes: 1536 }));
-        assert_eq!(window.acknowledge(2), None, "old");
-        window.rewind();
-        assert!(window.next().is_some_and(|block| block.again && block.number == 4));
+        assert!(window.is_old(0) && !window.is_old(5) && !window.is_old(65535), "never sent");
+        let mut acknowledge = |number| window.acknowledge(number).map(|ack| (ack.blocks, ack.bytes, ack.is_inside));
+        assert_eq!(acknowledge(0), Some((0, 0, true)));
+        assert_eq!(acknowledge(3), Some((3, 1536, true)));
+        assert_eq!(acknowledge(2), None, "old");
+        assert!(window.is_old(2) && !window.is_old(77));
+        assert_eq!(window.rewind(), 1);
+        assert!(window.next(Instant::now()).is_some_and(|block| block.again && block.number == 4));
     }
 }

@@ -83,6 +83,12 @@ impl Source {
         self
     }
 
+    /// This chunk, so much later, and then the same bytes.
+    pub fn after_chunk(mut self, delay: Duration, chunk: &[u8]) -> Self {
+        self.0.push_front((delay, Piece::Chunk(Bytes::copy_from_slice(chunk))));
+        self
+    }
+
     fn next_delay(&self) -> Option<Duration> {
         match self.0.front() {
             Some((_, Piece::Never)) => None,

@@ -49,6 +49,10 @@ impl Script {
         Self { server: self.server.with_limits(limits), ..self }
     }
 
+    pub fn with_timing(self, timing: Timing) -> Self {
+        Self { server: self.server.with_timing(timing), ..self }
+    }
+
     /// Sends the request, for the first time or again.
     pub fn ask(&mut self) -> Vec<String> {
         let packets = self.server.hear(self.now, self.request.clone());

@@ -52,6 +52,10 @@ impl Server {
         Self { limits, ..self }
     }
 
+    pub fn with_timing(self, timing: Timing) -> Self {
+        Self { timing, ..self }
+    }
+
     /// The server's end of the transfer.
     ///
     /// # Panics
