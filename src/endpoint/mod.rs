@@ -163,6 +163,8 @@ pub enum Closed {
     GaveWay,
     /// ICMP says that nobody is there.
     Unreachable,
+    /// It answers as a server does: somebody sets two servers against each other.
+    Server,
 }
 
 /// What a transfer leaves behind.
@@ -300,9 +302,9 @@ impl Endpoint {
         self.closed.pop_front()
     }
 
-    /// The transfer is about to answer its client, to which it grants this blksize.
-    pub fn granted(&mut self, now: Instant, id: Id, blksize: u16) {
-        self.transfers.answer(now, id, blksize);
+    /// The transfer is about to answer its client, to which it grants this blksize, and whether by an OACK.
+    pub fn granted(&mut self, now: Instant, id: Id, blksize: u16, oack: bool) {
+        self.transfers.answer(now, id, blksize, oack);
     }
 
     /// The first block of the transfer goes out, or goes out again.
@@ -382,6 +384,9 @@ impl Endpoint {
         };
         if let Packet::Error { message, .. } = &mut packet {
             cut(message, LONGEST_TEXT);
+        } else if self.transfers.get(id).is_some_and(|known| known.is_answered_by_a_server(&packet)) {
+            self.close(now, id, Closed::Server);
+            return self.refuse_stranger(now, envelope, &Refusal::bad_request(), Dropped::Stranger);
         }
         Action::Deliver(id, packet)
     }
@@ -471,6 +476,7 @@ impl Closed {
             Self::Replaced => "replaced by a new request of the same client",
             Self::GaveWay => "nobody has answered, and others wait",
             Self::Unreachable => "the client's port is closed",
+            Self::Server => "the client is a server itself",
         }
     }
 }

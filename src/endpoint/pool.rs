@@ -15,6 +15,8 @@ pub const AMPLIFICATION_SINGLE_PORT: u32 = 150;
 /// IP, UDP and TFTP headers: a DATA packet without its payload, and an ACK.
 const HEADERS_V4: u32 = 20 + 8 + 4;
 const HEADERS_V6: u32 = 40 + 8 + 4;
+/// Blocks that an ACK should pay for besides its window.
+const SPARE: u32 = 4;
 /// Ports that a transfer in lock-step may get, at least.
 pub(super) const LEAST: usize = 8;
 /// A port that was used for this long may be known to many.
@@ -57,9 +59,11 @@ impl Pool {
         self.ports == [self.listener]
     }
 
-    /// The ports that a transfer may get: as many as it takes for an ACK, sent to each of them, to pay for a window of so
-    /// many bytes; and never few. Few ports make for large batches, and large batches for few system calls.
-    pub(super) fn ports_for(&self, peer: &SocketAddr, window: u32) -> &[usize] {
+    /// The ports that a transfer may get: as many as it takes for an ACK, sent to each of them, to pay for a window and
+    /// some blocks that are sent again; and never few. Few ports make for large batches, and large batches for few system
+    /// calls.
+    pub(super) fn ports_for(&self, peer: &SocketAddr, blksize: u16, windowsize: u16) -> &[usize] {
+        let window = block(peer, blksize).saturating_mul(u32::from(windowsize) + SPARE);
         let enough = window.div_ceil(headers(peer) * AMPLIFICATION) as usize;
         &self.ports[..enough.max(LEAST).min(self.ports.len())]
     }
@@ -82,7 +86,7 @@ impl Pool {
 }
 
 /// The size of a block on the wire, IP and UDP headers counted.
-pub(super) fn block(peer: &SocketAddr, blksize: u16) -> u32 {
+fn block(peer: &SocketAddr, blksize: u16) -> u32 {
     u32::from(blksize) + headers(peer)
 }
 

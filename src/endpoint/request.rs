@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Action, Closed, Dropped, Endpoint, Envelope, Id, Policy, Start, admission, pool::block, transfers::Known};
+use super::{Action, Closed, Dropped, Endpoint, Envelope, Id, Policy, Start, admission, transfers::Known};
 use crate::{
     options::{self, Direction, Limits},
     packet::{self, Options},
@@ -133,12 +133,11 @@ impl Endpoint {
             (None, Direction::Read) => pool.windowsize(&peer, agreed.blksize()).min(Limits::default().windowsize),
             (None, Direction::Write) => Limits::default().windowsize,
         };
-        // What a forger could have a server take is worth all the ports.
-        let window = match direction {
-            Direction::Read => block(&peer, agreed.blksize()) * u32::from(agreed.windowsize().min(windowsize)),
-            Direction::Write => u32::MAX,
+        let ports = match direction {
+            Direction::Read => pool.ports_for(&peer, agreed.blksize(), agreed.windowsize().min(windowsize)),
+            // Two servers that are set against each other would write what a forger likes.
+            Direction::Write => &pool.ports,
         };
-        let ports = pool.ports_for(&peer, window);
         let port = self.tids.draw(now, ports, peer, |port| match (port, peer) {
             key if self.transfers.find(&key).is_some() => Some(now),
             key => self.recent.ended_at(&key),

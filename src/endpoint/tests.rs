@@ -121,7 +121,7 @@ fn the_oldest_that_was_never_heard_gives_way() {
     let mut starts = Vec::new();
     for n in 0..100 {
         let start = begin(&mut endpoint, now, &client(n), &rrq("x", ""));
-        endpoint.granted(now, start.id, 512);
+        endpoint.granted(now, start.id, 512, false);
         starts.push(start);
     }
     // The first was heard, the second has asked again.
@@ -149,7 +149,7 @@ fn those_that_were_never_heard_are_few_where_descriptors_are_few() {
     let (mut endpoint, now) = (endpoint(policy), Instant::now());
     for n in 0..1000 {
         let start = begin(&mut endpoint, now, &client(n), &rrq("x", ""));
-        endpoint.granted(now, start.id, 512);
+        endpoint.granted(now, start.id, 512, false);
         while let Some((id, why)) = endpoint.closed() {
             assert_eq!(why, Closed::GaveWay);
             endpoint.end(now, id, Ended::default());
@@ -171,7 +171,7 @@ fn forged_requests_take_no_memory() {
     let (mut endpoint, mut now) = (endpoint(policy), Instant::now());
     for n in 0..100_000 {
         let start = begin(&mut endpoint, now, &client(n as u16), &rrq("x", "tsize=0"));
-        endpoint.granted(now, start.id, 512);
+        endpoint.granted(now, start.id, 512, false);
         endpoint.set_deadline(start.id, now + secs(30));
         while let Some((id, _)) = endpoint.closed() {
             endpoint.end(now, id, Ended::default());
@@ -224,7 +224,7 @@ fn a_first_block_that_never_arrives_makes_the_next_transfer_smaller() {
         client.peer.set_port(2000 + n);
         let start = begin(&mut endpoint, now, &client, &rrq("x", "blksize=1468"));
         granted.push(start.blksize);
-        endpoint.granted(now, start.id, start.blksize);
+        endpoint.granted(now, start.id, start.blksize, true);
         let _ = endpoint.handle(now, start.port, &client, &ack(0));
         endpoint.first_block(start.id);
         endpoint.first_block(start.id);
@@ -241,7 +241,7 @@ fn a_first_block_that_arrives_teaches_nothing() {
     let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
     endpoint.set_mtu(|_, _| 1468);
     let start = begin(&mut endpoint, now, &client(1), &rrq("x", "blksize=1468"));
-    endpoint.granted(now, start.id, start.blksize);
+    endpoint.granted(now, start.id, start.blksize, true);
     for block in [0, 1] {
         let _ = endpoint.handle(now, start.port, &client(1), &ack(block));
         endpoint.first_block(start.id);
@@ -281,8 +281,8 @@ fn transfers_of_few_bytes_an_ack_share_few_ports() {
         drawn.len()
     };
     assert_eq!(ports(&rrq("a", "")), LEAST);
-    assert_eq!(ports(&rrq("b", "windowsize=16 blksize=1468")), 15);
-    assert_eq!(ports(&rrq("c", "windowsize=64 blksize=1468")), 60);
+    assert_eq!(ports(&rrq("b", "windowsize=16 blksize=1468")), 19);
+    assert_eq!(ports(&rrq("c", "windowsize=64 blksize=1468")), POOL);
     assert_eq!(ports(b"\0\x02d\0octet\0"), POOL);
 }
 
@@ -304,4 +304,20 @@ fn a_server_that_stops_takes_no_requests() {
     assert!(matches!(endpoint.handle(now, 0, &client(2), &rrq("x", "")), Action::TurnAway(Dropped::Stopping)));
     assert!(matches!(endpoint.handle(now, start.port, &client(1), &ack(1)), Action::Deliver(..)));
     assert_eq!(endpoint.counts().unanswered, 1);
+}
+
+#[test]
+fn no_client_answers_as_a_server_does() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    let oack = Packet::Oack([("blksize", "512")].into_iter().collect()).encode();
+    for (answer, oack) in [(ack(0), false), (oack.clone(), false), (oack, true)] {
+        let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
+        endpoint.granted(now, start.id, 512, oack);
+        assert!(is_error(&endpoint.handle(now, start.port, &client(1), &answer), 4));
+        assert_eq!(endpoint.closed(), Some((start.id, Closed::Server)));
+        endpoint.end(now, start.id, Ended::default());
+    }
+    let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
+    endpoint.granted(now, start.id, 512, true);
+    assert!(matches!(endpoint.handle(now, start.port, &client(1), &ack(0)), Action::Deliver(..)), "it answers the OACK");
 }

@@ -52,6 +52,8 @@ pub(super) struct Known {
     pub(super) broadcast: bool,
     /// What was granted to the client; 0 before.
     pub(super) blksize: u16,
+    /// Whether it was answered by an OACK.
+    oack: bool,
     /// How often its first block went out.
     pub(super) first_blocks: u8,
     /// When its client was last heard.
@@ -73,8 +75,17 @@ impl Known {
         hash: u64,
         broadcast: bool,
     ) -> Self {
-        let (blksize, first_blocks, heard, moved, closed, place) = (0, 0, None, false, false, 0);
-        Self { key, asked, direction, request, hash, broadcast, blksize, first_blocks, heard, moved, closed, place }
+        let (blksize, oack, first_blocks, heard, moved, closed, place) = (0, false, 0, None, false, false, 0);
+        Self { key, asked, direction, request, hash, broadcast, blksize, oack, first_blocks, heard, moved, closed, place }
+    }
+
+    /// No client sends an OACK, nor ACK 0 where there was none: the server of a WRQ does.
+    pub(super) fn is_answered_by_a_server(&self, packet: &Packet) -> bool {
+        match packet {
+            Packet::Oack(_) => true,
+            Packet::Ack(0) => self.direction == Direction::Read && self.blksize > 0 && !self.oack && !self.moved,
+            _ => false,
+        }
     }
 
     pub(super) fn client(&self) -> IpAddr {
@@ -139,9 +150,9 @@ impl Transfers {
     }
 
     /// The client is being answered.
-    pub(super) fn answer(&mut self, now: Instant, id: Id, blksize: u16) {
+    pub(super) fn answer(&mut self, now: Instant, id: Id, blksize: u16, oack: bool) {
         if let Some(known) = self.all.get_mut(id.0) {
-            known.blksize = blksize;
+            (known.blksize, known.oack) = (blksize, oack);
             self.refresh(now, id);
         }
     }

@@ -24,7 +24,7 @@ use crate::{
     options::{self, Agreed, Direction},
     packet::{Mode, Options, Packet},
     stats::{Record, Registered},
-    transfer::{Event, Outcome, Progress, Transfer},
+    transfer::{Event, Outcome, Progress, Timing, Transfer},
 };
 
 /// A request that is being answered.
@@ -76,7 +76,7 @@ impl Session {
             }
         };
         let received = end.outcome == Outcome::Complete && direction == Direction::Write;
-        shard.end(self.start.id, Ended { last_ack: end.last_ack.filter(|_| received), round_trip: None });
+        shard.end(self.start.id, Ended { last_ack: end.last_ack.filter(|_| received), round_trip: end.progress.round_trip });
         let hint = Hint::find(&Seen {
             direction,
             outcome: &end.outcome,
@@ -144,7 +144,7 @@ impl Line<'_> {
         let (agreed, oack) = self.answer(request, source.size())?;
         self.live.set_size(source.size());
         let origin = source.shared_origin();
-        let transfer = Transfer::send(oack.clone(), agreed, self.session.terms.settings.timing);
+        let transfer = Transfer::send(oack.clone(), agreed, self.timing());
         let end = self.drive(transfer, Feed::Read(source), oack).await;
         Ok(End { origin, ..end })
     }
@@ -159,7 +159,7 @@ impl Line<'_> {
         let handler = &self.session.terms.handler;
         let mut upload = Upload::new(agreed.tsize(), most, |data| handler.write(request, data));
         self.opened(poll_fn(|cx| upload.poll_accepts(cx))).await?;
-        let transfer = Transfer::receive(oack.clone(), agreed, self.session.terms.settings.timing);
+        let transfer = Transfer::receive(oack.clone(), agreed, self.timing());
         Ok(self.drive(transfer, Feed::Write(upload), oack).await)
     }
 
@@ -171,7 +171,7 @@ impl Line<'_> {
         limited.map_err(|refusal| self.refuse(refusal))?;
         let (agreed, oack) = options::answer(options, direction, request.mode(), &limits, size);
         log::debug!("{}: asked for {options}, granted {oack}", self.peer());
-        self.shard.endpoint().granted(self.shard.now(), id, agreed.blksize());
+        self.shard.endpoint().granted(self.shard.now(), id, agreed.blksize(), !oack.is_empty());
         Ok((agreed, oack))
     }
 
@@ -211,6 +211,11 @@ impl Line<'_> {
     async fn drive(&self, mut transfer: Transfer, mut feed: Feed<'_>, granted: Options) -> End {
         let (outcome, last_ack) = driver::run(self, &mut transfer, &mut feed).await;
         End { outcome, progress: transfer.progress(), origin: None, granted, last_ack }
+    }
+
+    fn timing(&self) -> Timing {
+        let Start { round_trip, amplification, .. } = self.session.start;
+        Timing { round_trip, amplification: Some(amplification), ..self.session.terms.settings.timing }
     }
 
     fn peer(&self) -> SocketAddr {

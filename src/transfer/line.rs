@@ -24,6 +24,8 @@ const FIRST_BLOCK_AGAIN: u32 = 3;
 /// Who acknowledges this many blocks that were never sent guesses. One or two such ACKs may be late packets of an
 /// earlier transfer.
 const GUESSES: u32 = 16;
+/// IP and UDP headers, the shorter ones of IPv4, and the TFTP header.
+const HEADERS: usize = 20 + 8 + 4;
 /// Short enough to be added to any time.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -46,6 +48,8 @@ pub(super) struct Line {
     spare: u32,
     /// Whether the peer may have said that it misses something: the rest is overdue sooner.
     pub(super) hurried: bool,
+    /// Bytes that may be sent because of what the peer has sent.
+    credit: u64,
     /// ACKs of blocks that were never sent.
     guesses: u32,
     /// Whether this side ends.
@@ -85,10 +89,35 @@ impl Line {
             proven: !serves,
             spare: UNANSWERED - 1,
             hurried: false,
+            credit: 0,
             guesses: 0,
             stopped: false,
             progress,
         }
+    }
+
+    /// The peer has sent a packet to its transfer, of four bytes at least. (A request came to another port, which everybody
+    /// knows; what it brings is bounded by `spare`.)
+    fn earn(&mut self) {
+        let amplification = self.timing.amplification.unwrap_or(u32::MAX);
+        self.credit = self.credit.saturating_add(u64::from(amplification) * HEADERS as u64);
+    }
+
+    /// So many blocks and bytes of DATA go out.
+    pub(super) fn spend(&mut self, blocks: u64, bytes: usize) {
+        self.credit = self.credit.saturating_sub(cost(blocks, bytes));
+    }
+
+    /// Whether the packets of the peer pay for so many blocks and bytes of DATA. Before any was acknowledged, `spare` bounds
+    /// them.
+    pub(super) fn can_spend(&self, blocks: u64, bytes: usize) -> bool {
+        !self.proven || self.credit >= cost(blocks, bytes)
+    }
+
+    /// As if something had been sent: nothing is overdue before another timeout.
+    pub(super) fn skip(&mut self) {
+        self.asked_at = self.now;
+        self.once = false;
     }
 
     /// What is agreed holds from here on.
@@ -135,7 +164,10 @@ impl Line {
             let Resumed { event, now } = self.co.step(Step::Wait(want, deadline)).await;
             self.now = now;
             return match event {
-                Event::Packet(packet) => Heard::Packet(packet),
+                Event::Packet(packet) => {
+                    self.earn();
+                    Heard::Packet(packet)
+                }
                 Event::Repeat => {
                     self.count(|progress| progress.requests += 1);
                     Heard::Repeat
@@ -190,6 +222,7 @@ impl Line {
     pub(super) fn acknowledged(&mut self, sent_at: Option<Instant>) {
         if let Some(sent_at) = sent_at {
             self.rto.sample(self.now.saturating_duration_since(sent_at));
+            self.count(|progress| progress.round_trip = self.rto.round_trip());
         }
         self.heard = true;
         self.progressed_at = self.now;
@@ -293,4 +326,9 @@ impl Line {
     fn count(&self, change: impl FnOnce(&mut Progress)) {
         change(&mut self.progress.borrow_mut());
     }
+}
+
+/// The bytes of so many DATA packets on the wire.
+fn cost(blocks: u64, bytes: usize) -> u64 {
+    blocks * HEADERS as u64 + bytes as u64
 }

@@ -25,6 +25,9 @@
 //! | an ACK of DATA | the next window, three times more the same, and then its first block, at the retransmit timeout, which doubles up to the `timeout` that was agreed, until patience ends |
 //! | DATA of an upload | its ACK at the retransmit timeout, until patience ends |
 //!
+//! Where [`Timing::amplification`] is set, as a server does, blocks are sent again only as far as the packets of the peer
+//! pay for them: an ACK, which has 32 bytes with its headers, for 32 times as many bytes as that says.
+//!
 //! ACKs that say nothing new bring no more than that, one copy in a round trip and in 50 ms. An ACK inside a window brings
 //! the rest of it once in a round trip at most, and only if no other ACK goes further. 16 ACKs of blocks that were never
 //! sent end a transfer with ERROR 4 ([`Outcome::Refused`]): nobody sends them but who guesses.
@@ -148,6 +151,10 @@ pub struct Timing {
     /// The round trip to this peer, if an earlier transfer measured it. Defaults to `None`: the first packet is sent again
     /// after 1 s.
     pub round_trip: Option<Duration>,
+    /// How many bytes may be sent for each byte that came from the peer, IP and UDP headers counted: blocks are sent again
+    /// only as far as that goes. A server that does not know whether an address is forged says so. Defaults to `None`, no
+    /// limit.
+    pub amplification: Option<u32>,
 }
 
 /// What a transfer has done so far.
@@ -166,6 +173,8 @@ pub struct Progress {
     pub acked: u64,
     /// Packets sent again.
     pub retransmits: u64,
+    /// The round trip, smoothed, if it was measured.
+    pub round_trip: Option<Duration>,
     /// Times that the peer repeated its request before it heard an answer.
     pub requests: u64,
     /// The options in force.
@@ -260,13 +269,13 @@ impl Transfer {
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(5), patience: Duration::from_secs(30), round_trip: None }
+        Self { timeout: Duration::from_secs(5), patience: Duration::from_secs(30), round_trip: None, amplification: None }
     }
 }
 
 impl Progress {
     pub(crate) const fn new(agreed: Agreed) -> Self {
-        Self { bytes: 0, blocks: 0, full_block_sent: false, sent: 0, acked: 0, retransmits: 0, requests: 0, agreed }
+        Self { bytes: 0, blocks: 0, full_block_sent: false, sent: 0, acked: 0, retransmits: 0, round_trip: None, requests: 0, agreed }
     }
 
     /// Whether full blocks went out and none was acknowledged: this blksize may not fit through a link on the way.

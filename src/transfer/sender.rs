@@ -66,6 +66,7 @@ impl Sender {
                 if !self.window.has_begun() && block.payload.len() == usize::from(self.line.agreed().blksize()) {
                     self.line.full_block_sent();
                 }
+                self.line.spend(1, block.payload.len());
                 let packet = Packet::Data { block: block.number, payload: block.payload };
                 self.line.ask(packet, block.again).await;
             }
@@ -130,17 +131,21 @@ impl Sender {
 
     /// The whole window, some times. If that brings nothing, only its first block: who has left would get all of it each
     /// time. The same if no DATA was ever acknowledged: a client waits for its whole first window before it answers, so
-    /// that one went out whole already, and the address may be forged.
+    /// that one went out whole already, and the address may be forged. Nothing, if the packets of the peer do not pay for
+    /// it: it has to repeat itself first.
     fn send_again(&mut self) {
         if !self.window.is_out() {
             return;
         }
-        if self.line.is_proven() && self.copies.windows < WHOLE_AGAIN {
+        let whole_again = self.line.is_proven() && self.copies.windows < WHOLE_AGAIN;
+        if whole_again && self.line.can_spend(self.window.out(), self.window.bytes_out()) {
             self.copies.windows += 1;
             self.copies.add(&self.line, self.window.rewind());
-        } else {
+        } else if self.line.can_spend(1, self.window.bytes_of_first()) {
             self.window.repeat_first();
             self.copies.add(&self.line, 1);
+        } else {
+            self.line.skip();
         }
         (self.line.hurried, self.held) = (false, false);
         if self.inside == Inside::Once {

@@ -157,6 +157,11 @@ impl Window {
         self.acked == self.copied
     }
 
+    /// Bytes of the first block that is not acknowledged.
+    pub(super) fn bytes_of_first(&self) -> usize {
+        self.blocks.front().map_or(0, |block| block.payload.len())
+    }
+
     /// Sends the first block that is not acknowledged once more.
     pub(super) fn repeat_first(&mut self) {
         self.first_again = true;
