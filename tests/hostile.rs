@@ -39,7 +39,7 @@ fn assert_harmless(path: &str) {
 }
 
 fn impatient() -> Serving {
-    Serving::with(Files, |builder| builder.patience(Duration::from_millis(300)))
+    Serving::with(Files, |builder| builder.patience(Duration::from_secs(2)))
 }
 
 /// Gets files all the while, from a client that must not notice anything.
