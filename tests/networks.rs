@@ -126,16 +126,18 @@ fn blocks_fit_the_link_that_they_go_by() {
     };
     assert_eq!(fragments("client"), 0);
     // One that the operator wants goes in pieces, and arrives.
-    let serving = Serving::on(&["0.0.0.0:6969"], files(), |builder| builder.blksize(8192));
-    on("client", || {
-        let client = Client::new("10.9.0.1:6969".parse().unwrap()).blksize(8192).windowsize(4);
-        let got = smol::block_on(client.get("100000", async |data| {
-            assert!(data.collect(100_000).await? == file(100_000));
-            Ok(())
-        }));
-        assert_eq!(got.unwrap().blksize, 8192);
-    });
-    assert!(serving.record().outcome.is_success() && fragments("client") > 0);
+    let serving = Serving::on(&["0.0.0.0:6969", "[::]:6969"], files(), |builder| builder.blksize(8192));
+    for server in ["10.9.0.1:6969", "[fd09::1]:6969"] {
+        on("client", || {
+            let client = Client::new(server.parse().unwrap()).blksize(8192).windowsize(4);
+            let got = smol::block_on(client.get("100000", async |data| {
+                assert!(data.collect(100_000).await? == file(100_000));
+                Ok(())
+            }));
+            assert_eq!(got.unwrap().blksize, 8192);
+        });
+        assert!(serving.record().outcome.is_success() && fragments("client") > 0);
+    }
 }
 
 #[test]

@@ -18,6 +18,11 @@ use crate::{error::Error, handler::Request, socket::Port};
 /// when the OACK was acknowledged. [`Builder::max_requests_per_client`] bounds how often that can be had.
 /// [`transfer`](crate::transfer#what-is-sent-to-who-is-silent) says what is sent in every state.
 ///
+/// # ICMP
+/// On Linux a transfer ends at once when its client's system says that nobody listens at its port. To forge that takes
+/// what it takes to forge an ERROR packet: the client's address and port, and the TID. What another address says, and
+/// that a network or host cannot be reached, ends nothing; that a packet is too big makes the system send fragments.
+///
 /// ```
 /// use tuffet::{Server, read};
 ///
