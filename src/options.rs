@@ -157,7 +157,8 @@ impl Rollover {
 /// The server's answer: what is agreed, and the OACK that says so (empty: no OACK).
 ///
 /// Nothing is granted that was not asked, nothing above what was asked; a bad value drops its option and not the
-/// request. `size` is the size of the source on a read; on a write the size is the client's word.
+/// request. Numbers are plain decimals: leading zeros do no harm and are not echoed, and a blksize or windowsize above the
+/// largest there is asks for that. Of a name that stands twice the first counts. `size` is the size of the source on a read; on a write the size is the client's word.
 pub fn answer(
     asked: &Options,
     direction: Direction,
@@ -170,11 +171,12 @@ pub fn answer(
     let (mut blksize_set, mut timeout_set, mut rollover_set, mut windowsize_set) = (false, false, false, false);
     for (name, value) in asked.iter() {
         let lower = name.to_ascii_lowercase();
-        if limits.only.as_ref().is_some_and(|only| !only.contains(&lower.as_str())) {
+        let is_repeated = asked.value(name).map(str::as_ptr) != Some(value.as_ptr());
+        if is_repeated || limits.only.as_ref().is_some_and(|only| !only.contains(&lower.as_str())) {
             continue;
         }
         let granted = match lower.as_str() {
-            "blksize" if !blksize_set => within(value, BLKSIZE).map(|asked| {
+            "blksize" if !blksize_set => up_to(value, BLKSIZE).map(|asked| {
                 agreed.blksize = (asked as u16).min(limits.blksize.max(8));
                 blksize_set = true;
                 agreed.blksize.to_string()
@@ -205,7 +207,7 @@ pub fn answer(
                 };
                 agreed.tsize.map(|size| size.to_string())
             }
-            "windowsize" if !windowsize_set => within(value, WINDOWSIZE).map(|asked| {
+            "windowsize" if !windowsize_set => up_to(value, WINDOWSIZE).map(|asked| {
                 agreed.windowsize = (asked as u16).min(limits.windowsize.clamp(1, WIDEST));
                 windowsize_set = true;
                 agreed.windowsize.to_string()
@@ -233,21 +235,22 @@ pub fn accept(asked: &Options, oack: &Options, mode: Mode) -> Option<Agreed> {
     let mut agreed = Agreed { tsize_asked: asked.value("tsize").is_some(), ..Agreed::plain(mode) };
     for (name, value) in oack.iter() {
         let asked: &str = asked.value(name)?;
-        let no_more_than_asked = |range| {
-            let most = within(asked, range)?;
-            within(value, 1..=most)
+        let no_more_than_asked = |range: RangeInclusive<u64>| {
+            let most = up_to(asked, range.clone())?;
+            within(value, *range.start()..=most)
         };
+        let as_asked = |range| within(value, range).filter(|granted| number(asked) == Some(*granted));
         match name.to_ascii_lowercase().as_str() {
-            "blksize" => agreed.blksize = no_more_than_asked(BLKSIZE).filter(|n| *n >= 8)? as u16,
+            "blksize" => agreed.blksize = no_more_than_asked(BLKSIZE)? as u16,
             "blksize2" => {
                 let granted = no_more_than_asked(8..=u64::MAX)?;
                 agreed.blksize = Some(granted).filter(|n| n.is_power_of_two() && BLKSIZE.contains(n))? as u16;
             }
             "windowsize" => agreed.windowsize = no_more_than_asked(WINDOWSIZE)? as u16,
-            "timeout" if asked == value => agreed.timeout = Some(Duration::from_secs(within(value, TIMEOUT_S)?)),
-            "utimeout" if asked == value => agreed.timeout = Some(Duration::from_micros(within(value, UTIMEOUT_US)?)),
-            "rollover" if asked == value && within(value, 0..=1)? == 1 => agreed.rollover = Rollover::One,
-            "rollover" if asked == value => {}
+            "timeout" => agreed.timeout = Some(Duration::from_secs(as_asked(TIMEOUT_S)?)),
+            "utimeout" => agreed.timeout = Some(Duration::from_micros(as_asked(UTIMEOUT_US)?)),
+            "rollover" if as_asked(0..=1)? == 1 => agreed.rollover = Rollover::One,
+            "rollover" => {}
             "tsize" => agreed.tsize = Some(within(value, 0..=u64::MAX)?),
             _ => return None,
         }
@@ -255,10 +258,20 @@ pub fn accept(asked: &Options, oack: &Options, mode: Mode) -> Option<Agreed> {
     Some(agreed)
 }
 
-/// A plain decimal number in the range.
-fn within(value: &str, range: RangeInclusive<u64>) -> Option<u64> {
+/// A plain decimal number: digits and nothing else. One that is too long for any of ours is the largest.
+fn number(value: &str) -> Option<u64> {
     let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-    value.parse().ok().filter(|number| digits && range.contains(number))
+    digits.then(|| value.parse().unwrap_or(u64::MAX))
+}
+
+/// A number in the range.
+fn within(value: &str, range: RangeInclusive<u64>) -> Option<u64> {
+    number(value).filter(|number| range.contains(number))
+}
+
+/// A number in the range, or the end of it for one that is above.
+fn up_to(value: &str, range: RangeInclusive<u64>) -> Option<u64> {
+    number(value).filter(|number| number >= range.start()).map(|number| number.min(*range.end()))
 }
 
 #[cfg(test)]
@@ -290,14 +303,74 @@ mod tests {
     #[test]
     fn bad_values_drop_their_option_only() {
         assert_eq!(oack("blksize=7 tsize=0"), "tsize=1000");
-        assert_eq!(
-            oack("blksize=65465 windowsize=0 timeout=0 timeout=3000 rollover=2 utimeout=9999 tsize=x"),
-            "tsize=1000"
-        );
+        assert_eq!(oack("blksize=7 windowsize=0 timeout=3000 rollover=2 utimeout=9999 tsize=x"), "tsize=1000");
         assert_eq!(oack("blksize=+512"), "");
         assert_eq!(oack("timeout=5"), "timeout=5", "an exact echo");
         assert_eq!(oack("utimeout=20000"), "utimeout=20000");
         assert_eq!(oack("rollover=1"), "rollover=1");
+    }
+
+    #[test]
+    fn every_value_has_one_right_answer_and_our_own_client_takes_it() {
+        let mut limits = Limits { windowsize: 65535, ..Limits::default() };
+        let long = "9".repeat(400);
+        let bad = ["", " ", "-1", "+8", " 8", "8 ", "0x8", "8.0", "1e3", "eight", "\u{ff18}", "8\n"];
+        for (name, answers) in [
+            (
+                "blksize",
+                &[
+                    ("0", ""),
+                    ("7", ""),
+                    ("8", "8"),
+                    ("0512", "512"),
+                    ("65464", "65464"),
+                    ("65465", "65464"),
+                    ("65535", "65464"),
+                    ("65536", "65464"),
+                    ("18446744073709551616", "65464"),
+                    (&long, "65464"),
+                ][..],
+            ),
+            (
+                "blksize2",
+                &[("7", ""), ("8", "8"), ("0009", "8"), ("1500", "1024"), ("65536", "32768"), (&long, "32768")],
+            ),
+            (
+                "windowsize",
+                &[("0", ""), ("1", "1"), ("007", "7"), ("65535", "32767"), ("65536", "32767"), (&long, "32767")],
+            ),
+            ("timeout", &[("0", ""), ("1", "1"), ("005", "5"), ("255", "255"), ("256", ""), (&long, "")]),
+            (
+                "utimeout",
+                &[
+                    ("9999", ""),
+                    ("10000", "10000"),
+                    ("0020000", "20000"),
+                    ("255000000", "255000000"),
+                    ("255000001", ""),
+                ],
+            ),
+            ("rollover", &[("0", "0"), ("1", "1"), ("01", "1"), ("2", ""), (&long, "")]),
+        ] {
+            for (value, right) in answers.iter().copied().chain(bad.map(|value| (value, ""))) {
+                let asked: Options = [(name, value)].into_iter().collect();
+                for direction in [Direction::Read, Direction::Write] {
+                    let (agreed, oack) = answer(&asked, direction, Mode::Octet, &limits, Some(9));
+                    let granted = oack.value(name).unwrap_or_default();
+                    assert_eq!(granted, right, "{name}={value}");
+                    let taken = accept(&asked, &oack, Mode::Octet).expect("the client asked for it");
+                    assert_eq!(taken, agreed, "{name}={value}");
+                }
+            }
+        }
+        limits.blksize = 1468;
+        assert_eq!(read("blksize=65536", &limits, None).1, "blksize=1468");
+        // The size of an upload that is told in too many digits is too big for anybody.
+        let asked = options(&format!("tsize={long}"));
+        let (agreed, _) = answer(&asked, Direction::Write, Mode::Octet, &limits, None);
+        assert_eq!(agreed.tsize(), Some(u64::MAX));
+        // A second value is no second chance: the client would not know which of them was granted.
+        assert_eq!(oack("timeout=0 timeout=5 TIMEOUT=6 blksize=x blksize=512 blksize2=512"), "blksize2=512");
     }
 
     #[test]
