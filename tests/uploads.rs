@@ -68,6 +68,30 @@ fn what_is_too_big_is_refused_early_by_its_tsize_and_late_by_its_bytes() {
 }
 
 #[test]
+fn no_more_is_taken_than_the_client_told() {
+    let serving = Serving::new(write(async |_, data: Source| data.collect(10_000).await.map(drop)));
+    let mut peer = Peer::new(serving.addr());
+    for (told, last_fits) in [("1000", 488), ("513", 1), ("512", 0)] {
+        for over in [0, 1] {
+            peer.wrq("file", &[("tsize", told)]).expect_oack(&[("tsize", told)]);
+            peer.data(1, [1; 512]);
+            peer.expect(Packet::Ack(1));
+            peer.data(2, vec![1; last_fits + over]);
+            if over == 0 {
+                peer.expect(Packet::Ack(2));
+            } else {
+                peer.expect_error(3);
+            }
+            assert_eq!(serving.record().outcome.is_success(), over == 0, "{told}");
+        }
+    }
+    // Who tells 0 has not looked.
+    peer.wrq("file", &[("tsize", "0")]).expect_oack(&[("tsize", "0")]);
+    peer.data(1, [1; 100]);
+    peer.expect(Packet::Ack(1));
+}
+
+#[test]
 fn the_last_ack_waits_for_the_handler() {
     let (go, wait) = smol::channel::bounded::<()>(1);
     let serving = Serving::new(write(move |_, data: Source| {

@@ -118,7 +118,7 @@ pub struct Serve {
     #[arg(help_heading = "Uploads")]
     pub mkdir: bool,
 
-    /// Refuse uploads that are bigger than this
+    /// Refuse uploads that are bigger than this, instead of 1G
     #[arg(long, value_name = "SIZE", env = "TUFFET_MAX_UPLOAD", value_parser = values::size)]
     #[arg(help_heading = "Uploads")]
     pub max_upload: Option<u64>,

@@ -74,12 +74,14 @@ impl Feed<'_> {
 }
 
 impl<'a> Upload<'a> {
-    /// A sink for an upload of this size, if it is known, and of no more than `most` bytes.
+    /// A sink for an upload of this size, if it is known, and of no more than `most` bytes, nor more than was told. A
+    /// size of 0 is taken for unknown: clients tell it that have not looked.
     pub(crate) fn new(size: Option<u64>, most: u64, sink: impl FnOnce(Source) -> Sink<'a> + 'a) -> Self {
         let pipe = Pipe::default();
         let source = Source::stream(pipe.clone()).with_size_hint(size);
         let work = caught(async move { sink(source).await });
-        Self { pipe, work: Work::Running(Box::pin(work)), left: most }
+        let told = size.filter(|size| *size > 0).unwrap_or(most);
+        Self { pipe, work: Work::Running(Box::pin(work)), left: most.min(told) }
     }
 
     fn push(&mut self, chunk: Bytes) {

@@ -10,10 +10,14 @@ use crate::{endpoint::Closed, error::ErrorCode, packet::Packet, transfer::Event}
 
 /// More than this of one peer are dropped, as a full socket would: it sends again.
 const MOST: usize = 256;
+/// The same in bytes of DATA: what a socket holds as well. A peer may send 64 KiB a packet, agreed or not.
+const MOST_BYTES: usize = 1 << 20;
 
 #[derive(Default)]
 pub(crate) struct Mailbox {
     packets: RefCell<VecDeque<Packet>>,
+    /// Bytes of DATA in `packets`.
+    bytes: Cell<usize>,
     repeated: Cell<bool>,
     closed: Cell<Option<Closed>>,
     stopped: Cell<bool>,
@@ -28,7 +32,9 @@ impl Mailbox {
             // In lock-step there is never a second one.
             packets.reserve_exact(1);
         }
-        if packets.len() < MOST {
+        let bytes = self.bytes.get() + payload_len(&packet);
+        if packets.len() < MOST && bytes <= MOST_BYTES {
+            self.bytes.set(bytes);
             packets.push_back(packet);
         }
         drop(packets);
@@ -67,6 +73,7 @@ impl Mailbox {
     /// What happened, if anything did. A timeout comes last: who has been heard is not late.
     pub(crate) fn take(&self) -> Option<Event> {
         if let Some(packet) = self.packets.borrow_mut().pop_front() {
+            self.bytes.set(self.bytes.get() - payload_len(&packet));
             return Some(Event::Packet(packet));
         }
         if let Some(why) = self.closed.take() {
@@ -100,9 +107,25 @@ impl Mailbox {
     }
 }
 
+fn payload_len(packet: &Packet) -> usize {
+    if let Packet::Data { payload, .. } = packet { payload.len() } else { 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neither_many_packets_nor_long_ones_fill_the_memory() {
+        for (len, kept) in [(0, MOST), (512, MOST), (65464, MOST_BYTES / 65464)] {
+            let mailbox = Mailbox::default();
+            let data = Packet::Data { block: 1, payload: vec![0; len].into() };
+            for round in 0..2 {
+                (0..1000).for_each(|_| mailbox.post(data.clone()));
+                assert_eq!(std::iter::from_fn(|| mailbox.take()).count(), kept, "{len} {round}");
+            }
+        }
+    }
 
     #[test]
     fn a_peer_that_was_heard_is_not_late() {

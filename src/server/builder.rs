@@ -159,7 +159,8 @@ impl Builder {
         self
     }
 
-    /// Largest upload, in bytes, as it travels. Defaults to no limit but the handler's.
+    /// Largest upload, in bytes, as it travels. Defaults to 1 GiB: a client that never ends its file would fill the disk.
+    /// Of a client that tells the size, no more than that is taken either. The byte after is answered with ERROR 3.
     pub fn max_upload(mut self, most: u64) -> Self {
         self.settings.max_upload = most;
         self

@@ -39,6 +39,9 @@ pub(crate) struct Terms {
 /// The terms of the requests that come now. It is looked at once for each of them.
 pub(crate) struct Current(RwLock<Arc<Terms>>);
 
+/// Largest upload, in bytes, if nobody says another.
+const MAX_UPLOAD: u64 = 1 << 30;
+
 impl Default for Bound {
     fn default() -> Self {
         Self { single_port: false, port_range: None, transfer_ports: 64, interface: None, shards: 1, batched: true }
@@ -50,7 +53,7 @@ impl Default for Settings {
         Self {
             policy: Policy::default(),
             timing: Timing::default(),
-            max_upload: u64::MAX,
+            max_upload: MAX_UPLOAD,
             drain: Duration::from_secs(10),
         }
     }
