@@ -3,6 +3,7 @@
 //! The clock is read once, for a time to begin at, and the same seed gives the same [`Trace`] to the last packet.
 #![allow(dead_code, unused_imports, reason = "each test crate uses its part of it")]
 
+pub mod any;
 mod client;
 mod end;
 mod pair;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use tuffet::packet::{Options, Packet};
 
+pub use any::Dice;
 pub use client::{ALL as ALL_CLIENTS, Client, EDK2, GRUB, Habits, IPXE, PXELINUX, UBOOT, UBOOT_WINDOWS};
 pub use end::{End, Source};
 pub use pair::{Ran, Setup};

@@ -1,0 +1,7 @@
+//! Any text, in any pieces.
+#![no_main]
+
+#[path = "../../tests/sim/mod.rs"]
+mod sim;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sim::any::text(bytes));

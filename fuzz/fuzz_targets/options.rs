@@ -1,0 +1,7 @@
+//! Any options, asked and granted.
+#![no_main]
+
+#[path = "../../tests/sim/mod.rs"]
+mod sim;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sim::any::answers(bytes));

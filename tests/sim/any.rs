@@ -1,0 +1,310 @@
+//! What must hold for any bytes: said once, for the tests that throw dice and for the fuzzers that choose.
+
+use std::time::{Duration, Instant};
+
+use tuffet::{
+    ErrorCode, Refusal, netascii,
+    options::{Direction, Limits, accept, answer},
+    packet::{Mode, Options, Packet, Request},
+    transfer::{Event, Outcome, Step, Timing, Transfer, Want},
+};
+
+use super::{Setup, Weather, ms, options, secs};
+
+const NAMES: [&str; 10] = [
+    "blksize",
+    "BLKSIZE2",
+    "windowsize",
+    "timeout",
+    "utimeout",
+    "tsize",
+    "rollover",
+    "multicast",
+    "msftwindow",
+    "\u{fffd}",
+];
+const VALUES: [&str; 22] = [
+    "",
+    "0",
+    "1",
+    "2",
+    "7",
+    "8",
+    "9",
+    "008",
+    "255",
+    "256",
+    "512",
+    "10000",
+    "0010000",
+    "32768",
+    "65464",
+    "65465",
+    "65535",
+    "18446744073709551615",
+    "18446744073709551616",
+    "-1",
+    "+8",
+    "a",
+];
+
+/// Choices, made by the bytes one after the other. When they are used up, each choice is the first.
+pub struct Dice<'a>(pub &'a [u8]);
+
+impl Dice<'_> {
+    pub fn is_used_up(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn u8(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    pub fn u16(&mut self) -> u16 {
+        u16::from_be_bytes([self.u8(), self.u8()])
+    }
+
+    pub fn u64(&mut self) -> u64 {
+        (0..4).fold(0, |number, _| number << 16 | u64::from(self.u16()))
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
+        let number = if end <= 256 { self.u8().into() } else { usize::from(self.u16()) };
+        number % end.max(1)
+    }
+
+    pub fn flip(&mut self) -> bool {
+        self.below(2) == 1
+    }
+
+    /// Rarely, and not when the bytes are used up.
+    pub fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == times - 1
+    }
+
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    pub fn bytes(&mut self, most: usize) -> Vec<u8> {
+        (0..self.below(most + 1)).map(|_| self.u8()).collect()
+    }
+
+    pub fn options(&mut self) -> Options {
+        (0..self.below(8)).map(|_| (self.pick(&NAMES), self.pick(&VALUES))).collect()
+    }
+
+    pub fn mode(&mut self) -> Mode {
+        self.pick(&[Mode::Octet, Mode::Netascii])
+    }
+
+    pub fn request(&mut self) -> Request {
+        Request { filename: b"f".to_vec(), mode: self.mode(), options: self.options() }
+    }
+
+    pub fn packet(&mut self) -> Packet {
+        // Low numbers hit the window more often.
+        let number = if self.flip() { self.u16() % 12 } else { self.u16() };
+        match self.below(10) {
+            0 => Packet::Rrq(self.request().into()),
+            1 => Packet::Wrq(self.request().into()),
+            2 => Packet::Oack(self.options()),
+            3 if self.one_in(8) => Packet::Error { code: ErrorCode(number), message: "no".into() },
+            4..=6 => Packet::Data { block: number, payload: vec![7; self.pick(&[0, 1, 8, 9, 512, 513])].into() },
+            _ => Packet::Ack(number),
+        }
+    }
+
+    fn transfer(&mut self) -> Transfer {
+        let mut request = self.request();
+        if self.flip() {
+            request.options = options(&format!("blksize={} windowsize={}", 8 + self.below(2), 1 + self.below(6)));
+        }
+        let agree = |direction| answer(&request.options, direction, request.mode, &Limits::default(), Some(100));
+        let timing = Timing::default();
+        match self.below(6) {
+            0 | 1 => {
+                let (agreed, oack) = agree(Direction::Read);
+                Transfer::send(oack, agreed, timing)
+            }
+            2 | 3 => {
+                let (agreed, oack) = agree(Direction::Write);
+                Transfer::receive(oack, agreed, timing)
+            }
+            4 => Transfer::get(request, timing),
+            _ => Transfer::put(request, timing),
+        }
+    }
+
+    fn event(&mut self) -> Event {
+        match self.below(24) {
+            0..=11 => Event::Packet(self.packet()),
+            12..=15 => Event::Chunk(self.bytes(60).into()),
+            16 => Event::End,
+            17 => Event::Repeat,
+            18 | 19 => Event::Timeout,
+            20 | 21 => Event::Ready,
+            22 if self.one_in(10) => Event::Failed(Refusal::internal()),
+            23 if self.one_in(10) => Event::Stop,
+            _ => Event::Go,
+        }
+    }
+
+    /// An event that the step allows, at a time when it may come.
+    fn fitting_event(&mut self, now: &mut Instant, step: &Step) -> Event {
+        let Step::Wait(want, deadline) = step else { return Event::Go };
+        let event = match (self.below(8), want) {
+            (0, _) => Event::Timeout,
+            (1, _) => Event::Repeat,
+            (2 | 3, Want::Chunk) => Event::Chunk(self.bytes(60).into()),
+            (4, Want::Chunk) if self.one_in(10) => Event::End,
+            (2..=4, Want::Room | Want::Verdict) => Event::Ready,
+            _ => Event::Packet(self.packet()),
+        };
+        let left = deadline.saturating_duration_since(*now);
+        *now += if matches!(event, Event::Timeout) { left } else { left * u32::from(self.u8()) / 13_000 };
+        event
+    }
+
+    fn setup(&mut self) -> Setup {
+        let blksize = self.pick(&[8, 9, 64, 512]);
+        let mut options = String::new();
+        for (name, value) in [
+            ("blksize", blksize),
+            ("windowsize", 1 + self.below(64)),
+            ("rollover", self.below(2)),
+            ("timeout", 1 + self.below(10)),
+        ] {
+            if self.flip() {
+                options += &format!("{name}={value} ");
+            }
+        }
+        let latency = self.pick(&[ms(1), ms(0), ms(20), ms(100)]);
+        let part = |byte: u8| f64::from(byte) / 255.0;
+        Setup {
+            seed: self.u64(),
+            direction: self.pick(&[Direction::Read, Direction::Write]),
+            mode: self.mode(),
+            options,
+            size: self.below(blksize * 60),
+            chunks: 1 + self.below(3 * blksize),
+            source_delay: self.pick(&[ms(0), ms(0), ms(1), ms(300)]),
+            sink_busy: self.pick(&[ms(0), ms(0), ms(3), ms(200)]),
+            weather: Weather {
+                loss: part(self.u8()) * 0.3,
+                duplicate: part(self.u8()) * 0.2,
+                reorder: part(self.u8()) * 0.2,
+                latency,
+                jitter: latency.mul_f64(part(self.u8())),
+            },
+            ..Setup::default()
+        }
+    }
+}
+
+/// Whatever comes is a packet, which can be said again, or none.
+pub fn packets(datagram: &[u8]) {
+    if let Ok(packet) = Packet::decode(datagram) {
+        assert_eq!(Packet::decode(&packet.encode()), Ok(packet), "{datagram:?}");
+    }
+}
+
+/// Whatever is asked, the answer is legal, and our own client takes it; and an OACK that is made up is judged.
+pub fn answers(bytes: &[u8]) {
+    let mut dice = Dice(bytes);
+    let direction = dice.pick(&[Direction::Read, Direction::Write]);
+    let mode = dice.mode();
+    let mut limits = Limits::default();
+    (limits.blksize, limits.windowsize) = (dice.u16(), dice.u16());
+    limits.answer = !dice.one_in(8);
+    let size = dice.u64();
+    let asked = if dice.flip() { dice.options() } else { super::decoded_options(dice.0) };
+    let (agreed, oack) = answer(&asked, direction, mode, &limits, Some(size));
+    assert!((8..=65464).contains(&agreed.blksize()) && agreed.windowsize() >= 1);
+    assert!(agreed.timeout().is_none_or(|timeout| (ms(10)..=secs(255)).contains(&timeout)));
+    let mut names = asked.iter().map(|(name, _)| name);
+    assert!(oack.iter().all(|(name, _)| names.any(|asked| asked == name)), "in request order: {oack}");
+    let accepted = accept(&asked, &oack, mode).expect("the client asked for it");
+    assert_eq!(
+        (accepted.blksize(), accepted.windowsize(), accepted.timeout(), accepted.tsize(), accepted.rollover()),
+        (agreed.blksize(), agreed.windowsize(), agreed.timeout(), agreed.tsize(), agreed.rollover()),
+        "{asked} {oack}"
+    );
+    if let Some(agreed) = accept(&asked, &dice.options(), mode) {
+        assert!((8..=65464).contains(&agreed.blksize()) && agreed.windowsize() >= 1);
+    }
+}
+
+/// Text comes back as it was, in whatever pieces it travels; and pieces of anything are decoded.
+pub fn text(bytes: &[u8]) {
+    let mut dice = Dice(bytes);
+    let (most_sent, most_received) = (1 + dice.below(16), 1 + dice.below(16));
+    let text = dice.0;
+    let mut encoder = netascii::Encoder::default();
+    let travels: Vec<u8> = text.chunks(most_sent).flat_map(|piece| encoder.encode(piece)).collect();
+    let decoded = |travels: &[u8]| {
+        let mut decoder = netascii::Decoder::default();
+        let mut decoded: Vec<u8> = travels.chunks(most_received).flat_map(|piece| decoder.decode(piece)).collect();
+        decoded.extend(decoder.finish());
+        decoded
+    };
+    assert_eq!(decoded(&travels), text);
+    assert!(decoded(text).len() <= text.len());
+}
+
+/// Lets the peer, the source and the sink be silent; returns how long the transfer lasted.
+fn assert_ends(transfer: &mut Transfer, mut now: Instant, mut step: Step) -> Duration {
+    let from = now;
+    for _ in 0..10_000 {
+        step = match step {
+            Step::Done(outcome) => {
+                let again = transfer.resume(now, Event::Go);
+                assert!(matches!(again, Step::Done(same) if same == outcome), "it is over once and for all");
+                return now - from;
+            }
+            Step::Wait(_, deadline) => {
+                now = now.max(deadline);
+                transfer.resume(now, Event::Timeout)
+            }
+            Step::Send(_) | Step::Push(_) => transfer.resume(now, Event::Go),
+        };
+    }
+    panic!("it never ends");
+}
+
+/// One coroutine against anything, and a driver that keeps no contract: nothing panics, and it ends.
+pub fn one(bytes: &[u8]) {
+    let mut dice = Dice(bytes);
+    let keeps_the_contract = !dice.one_in(4);
+    let mut transfer = dice.transfer();
+    let mut now = Instant::now();
+    let mut step = transfer.resume(now, Event::Go);
+    while !dice.is_used_up() && !matches!(step, Step::Done(_)) {
+        let event = if keeps_the_contract {
+            dice.fitting_event(&mut now, &step)
+        } else {
+            now += ms(dice.u8().into());
+            dice.event()
+        };
+        step = transfer.resume(now, event);
+    }
+    let lasted = assert_ends(&mut transfer, now, step);
+    assert!(lasted <= secs(30), "{lasted:?} without a sign of life");
+}
+
+/// A client and a server over a wire that may be too bad for them: both end, and nobody takes half a file for the whole.
+pub fn pair(bytes: &[u8]) {
+    let setup = Dice(bytes).setup();
+    let ran = setup.run();
+    let (sender, receiver) = (ran.sender(), ran.receiver());
+    assert!(sender.outcome.is_some() || ran.incidents() > 0);
+    if receiver.outcome == Some(Outcome::Complete) {
+        assert!(receiver.sink == ran.file, "the file changed on its way");
+    }
+    if sender.outcome == Some(Outcome::Complete) {
+        assert_eq!(receiver.outcome, Some(Outcome::Complete), "{:?}", ran.setup);
+    }
+    assert!(ran.file.starts_with(&receiver.sink), "what came is the beginning of it");
+}
