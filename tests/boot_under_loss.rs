@@ -46,11 +46,7 @@ fn every_client_boots_on_a_clean_wire_without_a_single_copy() {
         let boot = boot(habits, SIZE, Weather::fine(LATENCY), 0);
         assert_eq!(boot.server.outcome(), Some(&Outcome::Complete));
         if habits.pause.is_none() {
-            assert_eq!(
-                (boot.client.timeouts(), boot.server.end().transfer.progress().retransmits),
-                (0, 0),
-                "{habits:?}"
-            );
+            assert_eq!((boot.client.timeouts(), boot.server.record().unwrap().retransmits), (0, 0), "{habits:?}");
         }
     }
 }

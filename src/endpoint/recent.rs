@@ -7,9 +7,9 @@ use std::{
 
 use super::{Asked, Key, Map};
 
-/// Long enough for the last packets of a transfer to arrive, and for a client to repeat its last packet for as long as it
-/// is patient.
-const MEMORY: Duration = Duration::from_secs(30);
+/// Long enough for the last packets of a transfer to arrive, and for any client to repeat its last packet for as long as
+/// it is patient.
+const MEMORY: Duration = Duration::from_secs(90);
 const MOST: usize = 4096;
 
 /// Transfers that ended a moment ago. Their late packets are no reason for an ERROR, an upload whose last ACK was lost gets

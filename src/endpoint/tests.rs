@@ -56,7 +56,7 @@ fn a_transfer_hears_its_client_until_it_has_ended() {
     endpoint.end(now, start.id, Ended::default());
     assert!(endpoint.is_empty());
     assert!(matches!(endpoint.handle(now, start.port, &client(1), &ack(1)), Action::Drop(Dropped::Late)));
-    assert!(is_error(&endpoint.handle(now + secs(31), start.port, &client(1), &ack(1)), 5));
+    assert!(is_error(&endpoint.handle(now + secs(91), start.port, &client(1), &ack(1)), 5));
     let counts = endpoint.counts();
     assert_eq!((counts.requests, counts.repeated, counts.strangers), (2, 1, 4));
     assert_eq!(endpoint.counts(), Counts::default());
@@ -319,5 +319,8 @@ fn no_client_answers_as_a_server_does() {
     }
     let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
     endpoint.granted(now, start.id, 512, true);
-    assert!(matches!(endpoint.handle(now, start.port, &client(1), &ack(0)), Action::Deliver(..)), "it answers the OACK");
+    assert!(
+        matches!(endpoint.handle(now, start.port, &client(1), &ack(0)), Action::Deliver(..)),
+        "it answers the OACK"
+    );
 }

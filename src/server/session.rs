@@ -10,7 +10,12 @@ use std::{
     time::Instant,
 };
 
-use super::{outbox::Outgoing, settings::Terms, shard::Shard, tasks::Place};
+use super::{
+    outbox::Outgoing,
+    settings::Terms,
+    shard::{FOR_EVER, Shard},
+    tasks::Place,
+};
 use crate::{
     driver::{
         self, Wire,
@@ -76,7 +81,10 @@ impl Session {
             }
         };
         let received = end.outcome == Outcome::Complete && direction == Direction::Write;
-        shard.end(self.start.id, Ended { last_ack: end.last_ack.filter(|_| received), round_trip: end.progress.round_trip });
+        shard.end(
+            self.start.id,
+            Ended { last_ack: end.last_ack.filter(|_| received), round_trip: end.progress.round_trip },
+        );
         let hint = Hint::find(&Seen {
             direction,
             outcome: &end.outcome,
@@ -178,7 +186,8 @@ impl Line<'_> {
     /// Waits for the handler, for as long as the client does.
     async fn opened<T>(&self, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Outcome> {
         let mut work = pin!(work);
-        self.set_deadline(self.batch_time() + self.session.terms.settings.timing.patience);
+        let patience = self.session.terms.settings.timing.patience.min(FOR_EVER);
+        self.set_deadline(self.batch_time() + patience);
         let mailbox = self.mailbox();
         let opened = poll_fn(|cx| {
             if let Poll::Ready(result) = work.as_mut().poll(cx) {

@@ -111,7 +111,7 @@ impl Shard {
         let until = self.last_call.get().unwrap_or_else(|| {
             self.endpoint.borrow_mut().stop();
             let drain = self.shared.current.terms().settings.drain;
-            now.checked_add(drain).unwrap_or(now + FOR_EVER)
+            now + drain.min(FOR_EVER)
         });
         self.last_call.set(Some(until));
         if self.is_idle() {
@@ -315,8 +315,8 @@ impl Shard {
     }
 }
 
-/// Long enough for any patience, short enough to be added to any time.
-const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// Short enough to be added to any time.
+pub(super) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Its sender gets no answer. Who watches for a flood looks here.
 fn drop_silently(peer: SocketAddr, dropped: Dropped) {

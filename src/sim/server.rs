@@ -99,14 +99,20 @@ impl Server {
         self.time.now()
     }
 
-    /// It gets a datagram. One that goes to none of its ports is lost.
+    /// It gets a datagram, now. One that goes to none of its ports is lost.
     pub fn hear(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        self.hear_enveloped(Envelope::from(from), to, bytes);
+        self.hear_at(self.now(), from, to, bytes);
+    }
+
+    /// It gets a datagram at this time: before the deadlines that are due by then, for a peer that is heard is not late.
+    pub fn hear_at(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.hear_enveloped(now, Envelope::from(from), to, bytes);
     }
 
     /// As [`hear`](Self::hear), for a datagram that was sent to everybody.
     pub fn hear_broadcast(&mut self, from: SocketAddr, bytes: &[u8]) {
-        self.hear_enveloped(Envelope { broadcast: true, ..Envelope::from(from) }, self.addr(), bytes);
+        let envelope = Envelope { broadcast: true, ..Envelope::from(from) };
+        self.hear_enveloped(self.now(), envelope, self.addr(), bytes);
     }
 
     /// ICMP says that nobody listens at `peer`, where something was sent from this port.
@@ -141,7 +147,8 @@ impl Server {
         self.is_over
     }
 
-    fn hear_enveloped(&mut self, envelope: Envelope, to: SocketAddr, bytes: &[u8]) {
+    fn hear_enveloped(&mut self, now: Instant, envelope: Envelope, to: SocketAddr, bytes: &[u8]) {
+        self.time.pass(now);
         self.shard.read_clock();
         if let Some(port) = self.addrs.iter().position(|addr| *addr == to)
             && !self.is_over
@@ -149,6 +156,7 @@ impl Server {
             self.shard.received(1);
             self.shard.receive(&self.tasks, port, &envelope, bytes);
         }
+        self.shard.expire();
         self.turn();
     }
 

@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    future::poll_fn,
+    future::Future,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -42,15 +43,7 @@ impl Time {
             state.numbers += 1;
             (state.now + time, state.numbers)
         };
-        poll_fn(|cx| {
-            let mut state = self.lock();
-            if state.now >= until {
-                return Poll::Ready(());
-            }
-            state.sleepers.insert((until, number), cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        Sleep { time: self, until, number }.await;
     }
 
     /// When the next sleeper wakes.
@@ -71,6 +64,31 @@ impl Time {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Sleep<'a> {
+    time: &'a Time,
+    until: Instant,
+    number: u64,
+}
+
+impl Future for Sleep<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.time.lock();
+        if state.now >= self.until {
+            return Poll::Ready(());
+        }
+        state.sleepers.insert((self.until, self.number), cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep<'_> {
+    fn drop(&mut self) {
+        self.time.lock().sleepers.remove(&(self.until, self.number));
     }
 }
 

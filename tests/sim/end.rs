@@ -8,6 +8,7 @@ use std::{
 use tuffet::{
     Bytes, Refusal,
     packet::Packet,
+    sim,
     transfer::{Event, Outcome, Step, Transfer, Want},
 };
 
@@ -87,6 +88,21 @@ impl Source {
     pub fn after_chunk(mut self, delay: Duration, chunk: &[u8]) -> Self {
         self.0.push_front((delay, Piece::Chunk(Bytes::copy_from_slice(chunk))));
         self
+    }
+
+    /// As a handler gives it, in virtual time.
+    pub fn into_source(self, time: sim::Time) -> tuffet::Source {
+        tuffet::Source::from(tuffet::Gen::new(async move |co: genawaiter::rc::Co<Bytes>| {
+            for (delay, piece) in self.0 {
+                time.sleep(delay).await;
+                match piece {
+                    Piece::Chunk(chunk) => co.yield_(chunk).await,
+                    Piece::Failure => return Err(Refusal::internal()),
+                    Piece::Never => std::future::pending().await,
+                }
+            }
+            Ok(())
+        }))
     }
 
     fn next_delay(&self) -> Option<Duration> {

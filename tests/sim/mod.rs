@@ -8,8 +8,7 @@ mod client;
 mod end;
 mod pair;
 mod script;
-mod server;
-mod wire;
+mod served;
 
 use std::time::{Duration, Instant};
 
@@ -20,8 +19,8 @@ pub use client::{ALL as ALL_CLIENTS, Client, EDK2, GRUB, Habits, IPXE, PXELINUX,
 pub use end::{End, Source};
 pub use pair::{Ran, Setup};
 pub use script::{Script, blocks, decoded_options};
-pub use server::Server;
-pub use wire::{Fault, Weather, Wire};
+pub use served::Server;
+pub use tuffet::sim::{Fault, Weather, Wire};
 
 /// One who sends and hears packets: a transfer of the crate, or the model of a client.
 pub trait Peer {
@@ -93,8 +92,8 @@ pub fn run(client: &mut dyn Peer, server: &mut dyn Peer, up: &mut Wire, down: &m
         now = now.max(at);
         assert!(now - start <= limit, "not over after {limit:?}");
         match who {
-            0 => log(now, Side::Server, down, server.hear(now, decoded(up.receive()))),
-            1 => log(now, Side::Client, up, client.hear(now, decoded(down.receive()))),
+            0 => log(now, Side::Server, down, server.hear(now, decoded(up.receive().expect("it has arrived")))),
+            1 => log(now, Side::Client, up, client.hear(now, decoded(down.receive().expect("it has arrived")))),
             2 => log(now, Side::Client, up, client.wake(now)),
             _ => log(now, Side::Server, down, server.wake(now)),
         }

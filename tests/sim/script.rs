@@ -8,7 +8,8 @@ use tuffet::{
     ErrorCode,
     options::Limits,
     packet::{Mode, Options, Packet, Request},
-    transfer::{Outcome, Progress, Timing},
+    stats::Record,
+    transfer::{Outcome, Timing},
 };
 
 use super::{Peer, Server, Source, options};
@@ -49,10 +50,6 @@ impl Script {
         Self { server: self.server.with_limits(limits), ..self }
     }
 
-    pub fn with_timing(self, timing: Timing) -> Self {
-        Self { server: self.server.with_timing(timing), ..self }
-    }
-
     /// Sends the request, for the first time or again.
     pub fn ask(&mut self) -> Vec<String> {
         let packets = self.server.hear(self.now, self.request.clone());
@@ -84,17 +81,22 @@ impl Script {
         words
     }
 
+    /// The transfer has ended; the same client asks for another file of this size.
+    pub fn begin_anew(&mut self, size: usize) {
+        self.server.begin_anew(Source::of(&vec![7; size]), Some(size as u64));
+    }
+
     pub fn outcome(&self) -> Option<&Outcome> {
         self.server.outcome()
     }
 
-    pub fn progress(&self) -> Progress {
-        self.server.end().transfer.progress()
+    pub fn record(&self) -> &Record {
+        self.server.record().expect("the transfer has ended")
     }
 
     /// What an upload has stored.
-    pub fn stored(&self) -> &[u8] {
-        &self.server.end().sink
+    pub fn stored(&self) -> Vec<u8> {
+        self.server.stored()
     }
 
     fn words(&mut self, packets: Vec<Packet>) -> Vec<String> {

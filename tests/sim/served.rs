@@ -1,0 +1,221 @@
+//! The real server, with one file to give and a place for one, as far as a single peer can see it.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use tuffet::{
+    Builder, Handler, Refusal, Request,
+    handler::Answer,
+    options::{Agreed, Direction, Limits, accept},
+    packet::{Mode, Options, Packet},
+    sim,
+    stats::Record,
+    transfer::{Outcome, Timing},
+};
+
+use super::{Peer, Source};
+
+/// The address of the peer.
+fn peer() -> SocketAddr {
+    ([192, 0, 2, 7], 2070).into()
+}
+
+pub struct Server {
+    file: File,
+    timing: Timing,
+    /// How long the sink takes for each chunk, and at the end.
+    pub sink_busy: Duration,
+    /// After how many chunks it fails, and how.
+    pub sink_fails: Option<(usize, Refusal)>,
+    /// Begun with the first packet.
+    running: Option<sim::Server>,
+    records: Arc<Mutex<Vec<Record>>>,
+    /// The first of them.
+    ended: Option<Record>,
+    /// Where the transfer is served from.
+    tid: Option<SocketAddr>,
+    asked: Options,
+    /// Packets that were sent, and those of them that were sent after the end.
+    sent: u64,
+    pub lingered: u64,
+}
+
+/// What the handler knows.
+#[derive(Clone)]
+struct File {
+    source: Arc<Mutex<Option<Source>>>,
+    size: Option<u64>,
+    limits: Option<Limits>,
+    stored: Arc<Mutex<Vec<u8>>>,
+    time: sim::Time,
+    sink_busy: Duration,
+    sink_fails: Option<(usize, Refusal)>,
+}
+
+impl Server {
+    /// `size` is what `tsize` can tell.
+    pub fn new(source: Source, size: Option<u64>, timing: Timing) -> Self {
+        let (source, stored) = (Arc::new(Mutex::new(Some(source))), Arc::default());
+        let (time, sink_busy, sink_fails) = (sim::Time::new(), Duration::ZERO, None);
+        Self {
+            file: File { source, size, limits: None, stored, time, sink_busy, sink_fails },
+            timing,
+            sink_busy: Duration::ZERO,
+            sink_fails: None,
+            running: None,
+            records: Arc::default(),
+            ended: None,
+            tid: None,
+            asked: Options::new(),
+            sent: 0,
+            lingered: 0,
+        }
+    }
+
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.file.limits = Some(limits);
+        self
+    }
+
+    /// There is another file, for the next request.
+    pub fn begin_anew(&mut self, source: Source, size: Option<u64>) {
+        assert!(self.ended.take().is_some(), "a transfer runs");
+        self.records.lock().unwrap().clear();
+        *self.file.source.lock().unwrap() = Some(source);
+        self.tid = None;
+        assert_eq!(self.file.size, size, "the handler says the same");
+    }
+
+    /// What is known of the transfer, if one has ended.
+    pub fn record(&self) -> Option<&Record> {
+        self.ended.as_ref()
+    }
+
+    pub fn outcome(&self) -> Option<&Outcome> {
+        Some(&self.ended.as_ref()?.outcome)
+    }
+
+    /// What was agreed, as the client understands it.
+    pub fn agreed(&self) -> Agreed {
+        let granted = self.record().map(|record| record.granted.clone()).unwrap_or_default();
+        accept(&self.asked, &granted, Mode::Octet).expect("our own client takes what is granted")
+    }
+
+    /// What an upload has stored.
+    pub fn stored(&self) -> Vec<u8> {
+        self.file.stored.lock().unwrap().clone()
+    }
+
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    fn running(&mut self) -> &mut sim::Server {
+        let (file, timing, records) = (&mut self.file, self.timing, &self.records);
+        (file.sink_busy, file.sink_fails) = (self.sink_busy, self.sink_fails.clone());
+        self.running.get_or_insert_with(|| {
+            let records = records.clone();
+            let builder = Builder::default()
+                .handler(file.clone())
+                .timeout(timing.timeout)
+                .patience(timing.patience)
+                .on_end(move |record| records.lock().unwrap().push(record.clone()));
+            sim::Server::at(builder, 5, file.time.clone())
+        })
+    }
+
+    fn said(&mut self) -> Vec<Packet> {
+        let mut sent = self.running().sent();
+        self.ended = self.records.lock().unwrap().first().cloned();
+        if let Some(first) = sent.first() {
+            self.tid.get_or_insert(first.from);
+        }
+        // A late copy of the request begins another transfer, from another port, which the peer does not listen to.
+        sent.retain(|datagram| Some(datagram.from) == self.tid);
+        self.sent += sent.len() as u64;
+        sent.iter().map(|datagram| Packet::decode(&datagram.bytes).expect("a packet")).collect()
+    }
+}
+
+impl Peer for Server {
+    fn start(&mut self, _: Instant) -> Vec<Packet> {
+        Vec::new()
+    }
+
+    fn hear(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
+        let is_request = match &packet {
+            Packet::Rrq(request) | Packet::Wrq(request) => {
+                self.asked = request.options.clone();
+                true
+            }
+            _ => false,
+        };
+        let was_over = self.outcome().is_some();
+        let tid = self.tid;
+        let server = self.running();
+        let to = tid.filter(|_| !is_request).unwrap_or(server.addr());
+        server.hear_at(now, peer(), to, &packet.encode());
+        let said = self.said();
+        if was_over {
+            self.lingered += said.len() as u64;
+        }
+        said
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        self.running.as_ref()?.wake_at()
+    }
+
+    fn wake(&mut self, now: Instant) -> Vec<Packet> {
+        self.running().pass(now);
+        self.said()
+    }
+}
+
+impl Handler for File {
+    fn read<'a>(&'a self, _: &'a Request) -> Answer<'a, tuffet::Source> {
+        let pieces = self.source.lock().unwrap().take();
+        let (size, time) = (self.size, self.time.clone());
+        Box::pin(async move {
+            // One transfer for each server.
+            let source = pieces.ok_or(Refusal::not_found())?.into_source(time);
+            Ok(match size {
+                Some(size) => source.with_size(size),
+                None => source,
+            })
+        })
+    }
+
+    fn write<'a>(&'a self, _: &'a Request, mut data: tuffet::Source) -> Answer<'a, ()> {
+        let mut fails = self.sink_fails.clone();
+        Box::pin(async move {
+            while let Some(chunk) = data.next().await {
+                self.stored.lock().unwrap().extend_from_slice(&chunk?);
+                self.time.sleep(self.sink_busy).await;
+                match &mut fails {
+                    Some((0, refusal)) => return Err(refusal.clone()),
+                    Some((left, _)) => *left -= 1,
+                    None => {}
+                }
+            }
+            self.time.sleep(self.sink_busy).await;
+            match fails {
+                Some((_, refusal)) => Err(refusal),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn takes_writes(&self) -> bool {
+        true
+    }
+
+    fn limit(&self, _: &Request, _: Direction, limits: &mut Limits) {
+        if let Some(ours) = &self.limits {
+            *limits = ours.clone();
+        }
+    }
+}
