@@ -8,7 +8,7 @@ use tuffet::{
     ErrorCode, Refusal,
     options::{Agreed, Direction},
     packet::{Mode, Options, Packet, Request},
-    transfer::{Event, Outcome, Step, Timing, Transfer},
+    transfer::{Event, Outcome, Step, Timing, Transfer, Want},
 };
 
 use sim::{End, Peer, Server, Side, Source, Weather, Wire, ms, options, run, secs};
@@ -264,4 +264,22 @@ fn a_side_that_stops_says_so() {
         assert_eq!(Some(packet), Refusal::stopping().packet());
         assert!(matches!(transfer.resume(now, Event::Go), Step::Done(Outcome::Stopped)));
     }
+}
+
+#[test]
+fn data_longer_than_agreed_does_not_wait_for_a_busy_sink() {
+    let mut transfer = Transfer::receive(Options::new(), Agreed::plain(Mode::Octet), Timing::default());
+    let now = Instant::now();
+    let data = |block, len| Event::Packet(Packet::Data { block, payload: vec![7; len].into() });
+    assert!(matches!(transfer.resume(now, Event::Go), Step::Send(Packet::Ack(0))));
+    assert!(matches!(transfer.resume(now, Event::Go), Step::Wait(Want::Packet, _)));
+    assert!(matches!(transfer.resume(now, data(1, 512)), Step::Push(_)));
+    assert!(matches!(transfer.resume(now, Event::Go), Step::Wait(Want::Room, _)));
+    for len in [513, 65464] {
+        assert!(matches!(transfer.resume(now, data(2, len)), Step::Wait(Want::Room, _)));
+    }
+    // Had it been kept, it would be looked at now, and refused.
+    assert!(matches!(transfer.resume(now, Event::Ready), Step::Send(Packet::Ack(1))));
+    assert!(matches!(transfer.resume(now, Event::Go), Step::Wait(Want::Packet, _)));
+    assert!(matches!(transfer.resume(now, data(2, 512)), Step::Push(_)), "the right one comes after it");
 }
