@@ -313,7 +313,7 @@ mod narrow {
     #[ignore = "needs root, unshare and iproute2"]
     fn a_full_socket_loses_and_doubles_nothing() {
         let test = "socket::tests::narrow::a_full_socket_loses_and_doubles_nothing";
-        if !in_own_network(test, "ip link set lo mtu 1500; tc qdisc add dev lo root tbf rate 100mbit burst 3k limit 8m")
+        if !in_own_network(test, "ip link set lo mtu 1500; tc qdisc add dev lo root tbf rate 10mbit burst 3k limit 8m")
         {
             return;
         }
