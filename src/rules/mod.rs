@@ -6,8 +6,8 @@
 //! blksize, ...) is the one that counts for it. A refusal ends the search.
 //!
 //! A target is the whole new name, not a replacement for what the regular expression found. It is tried on the files of
-//! the rule's source, or of the server's; if there is no such file the next target of the same rule is tried, and when
-//! there is none left the file is "not found". Without a target the name stays as it is.
+//! the rule's source, or of the server's; where it cannot be had the next target of the same rule is tried, and when
+//! there is none left the answer is that of the first. Without a target the name stays as it is.
 //!
 //! What a client sends cannot climb out of the root, and not out of what stands in a target before the first `$` of a
 //! URL's path either: a name with `..` in it is refused with [`Refusal::denied`].
