@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use crate::{
     error::Refusal,
-    handler::{Answer, Handler, Request, normalise},
+    handler::{Answer, Handler, Request},
+    name,
     source::Source,
 };
 
@@ -212,7 +213,7 @@ fn cost(name: &str, bytes: usize) -> u64 {
 }
 
 fn path(name: &str) -> Result<String, Refusal> {
-    normalise(name.as_bytes()).map(|path| String::from_utf8_lossy(&path).into_owned())
+    name::normalise(&name::bytes(name)).map(|path| name::text(&path))
 }
 
 #[cfg(test)]
