@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
+    mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -41,6 +42,12 @@ pub struct Source {
     /// Bytes given so far.
     given: u64,
     origin: Option<Arc<str>>,
+    /// Bytes that were asked for ahead, in memory of their own: chunks may be tiny, or slices of something large.
+    ahead: Vec<u8>,
+    /// The chunk behind them that was too much.
+    beyond: Option<Bytes>,
+    /// Whether there is no more than these.
+    ended: bool,
     chunks: Pin<Box<dyn Stream<Item = Result<Bytes, Refusal>>>>,
 }
 
@@ -66,7 +73,8 @@ pub trait IntoSource {
 impl Source {
     /// A source of the chunks of this stream. A failure ends it.
     pub fn stream(chunks: impl Stream<Item = Result<Bytes, Refusal>> + 'static) -> Self {
-        Self { size: None, exact: false, given: 0, origin: None, chunks: Box::pin(chunks) }
+        let (ahead, beyond, chunks) = (Vec::new(), None, Box::pin(chunks));
+        Self { size: None, exact: false, given: 0, origin: None, ahead, beyond, ended: false, chunks }
     }
 
     /// Says how many bytes there will be.
@@ -111,6 +119,42 @@ impl Source {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
+    /// Asks for chunks ahead, to find out the size of a small source that did not say it: until the source ends, which
+    /// makes the [size](Self::size) known, or a chunk comes that has the bytes behind the first `most`. All of it comes
+    /// out of [`next`](Self::next) as if nothing had been.
+    ///
+    /// The future can be dropped at any time, and nothing is lost: that is how a caller limits the time that it takes.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// use tuffet::{Gen, Source};
+    ///
+    /// let mut menu = Source::from(Gen::new(async |co| {
+    ///     co.yield_("set timeout=3\n").await;
+    ///     co.yield_("boot\n").await;
+    /// }));
+    /// menu.read_ahead(64 << 10).await?;
+    /// assert_eq!(menu.size(), Some(19));
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// The source's own, which ends it.
+    pub async fn read_ahead(&mut self, most: usize) -> Result<(), Refusal> {
+        while self.size.is_none() && !self.ended && self.beyond.is_none() {
+            match poll_fn(|cx| self.chunks.as_mut().poll_next(cx)).await.transpose()? {
+                Some(chunk) if self.ahead.len() + chunk.len() > most => self.beyond = Some(chunk),
+                Some(chunk) => self.ahead.extend_from_slice(&chunk),
+                None => {
+                    self.ended = true;
+                    self.size = Some(self.given + self.ahead.len() as u64);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// All the bytes at once.
     ///
     /// # Errors
@@ -129,7 +173,13 @@ impl Source {
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
         let size = self.size.filter(|_| self.exact);
-        self.chunks.as_mut().poll_next(cx).map(|chunk| match (chunk, size) {
+        let next = match Some(mem::take(&mut self.ahead)).filter(|ahead| !ahead.is_empty()) {
+            Some(ahead) => Poll::Ready(Some(Ok(ahead.into()))),
+            None if self.beyond.is_some() => Poll::Ready(self.beyond.take().map(Ok)),
+            None if self.ended => Poll::Ready(None),
+            None => self.chunks.as_mut().poll_next(cx),
+        };
+        next.map(|chunk| match (chunk, size) {
             (Some(Ok(chunk)), size) => {
                 self.given += chunk.len() as u64;
                 match size {
@@ -158,7 +208,7 @@ impl Stream for Source {
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { size, exact: _, given, origin, chunks: _ } = self;
+        let Self { size, given, origin, .. } = self;
         f.debug_struct("Source")
             .field("size", size)
             .field("given", given)
@@ -272,7 +322,13 @@ impl<T: IntoSource, E: Into<Refusal>> IntoSource for Result<T, E> {
 
 #[cfg(test)]
 mod tests {
-    use futures_lite::future::block_on;
+    use std::{cell::Cell, rc::Rc};
+
+    use futures_lite::{
+        StreamExt,
+        future::{block_on, poll_once},
+        stream,
+    };
 
     use super::*;
 
@@ -309,5 +365,55 @@ mod tests {
         assert_eq!(collect(Source::from("1234").with_size(4)).unwrap(), b"1234");
         assert_eq!(collect(Source::from("1234").with_size(5)), Err(Refusal::internal()));
         assert_eq!(collect(Source::from("1234").with_size(3)), Err(Refusal::internal()));
+    }
+
+    /// A generator of these chunks, and how many of them were asked for.
+    fn counted(chunks: &'static [&'static str]) -> (Source, Rc<Cell<usize>>) {
+        let count = Rc::new(Cell::new(0));
+        let counter = count.clone();
+        let generator = rc::Gen::new(async move |co| {
+            for chunk in chunks {
+                counter.set(counter.get() + 1);
+                co.yield_(*chunk).await;
+            }
+        });
+        (generator.into(), count)
+    }
+
+    #[test]
+    fn a_small_source_that_is_read_ahead_has_a_size() {
+        for (chunks, most, size, asked) in [
+            (&["123", "", "45"][..], 100, Some(5), 3),
+            (&["12345"], 5, Some(5), 1),
+            (&[], 5, Some(0), 0),
+            (&["123", "456", "789"], 5, None, 2),
+        ] {
+            let (mut source, count) = counted(chunks);
+            block_on(source.read_ahead(most)).unwrap();
+            assert_eq!((source.size(), count.get()), (size, asked), "{chunks:?}");
+            block_on(source.read_ahead(most)).unwrap();
+            assert_eq!(count.get(), asked, "twice is once");
+            assert_eq!(collect(source).unwrap(), chunks.concat().as_bytes());
+        }
+        let mut source = Source::from("1234");
+        block_on(source.read_ahead(100)).unwrap();
+        assert_eq!((source.size(), source.ahead.len()), (Some(4), 0), "there is nothing to find out");
+    }
+
+    #[test]
+    fn what_was_read_ahead_outlives_the_wait_for_more() {
+        let chunks = stream::once(Ok(Bytes::from("12"))).chain(stream::pending());
+        let mut source = Source::stream(chunks);
+        assert_eq!(block_on(poll_once(source.read_ahead(100))), None);
+        assert_eq!(source.size(), None);
+        assert_eq!(block_on(source.next()).unwrap().unwrap(), "12");
+        assert_eq!(block_on(poll_once(source.next())), None, "it goes on where it was");
+    }
+
+    #[test]
+    fn a_failure_ahead_is_told_at_once() {
+        let chunks = [Ok(Bytes::from("12")), Err(Refusal::denied())];
+        let mut source = Source::stream(stream::iter(chunks));
+        assert_eq!(block_on(source.read_ahead(100)), Err(Refusal::denied()));
     }
 }
