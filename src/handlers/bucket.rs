@@ -54,8 +54,7 @@ const LONGEST_NAME: usize = 1024;
 /// As with [`Http`](super::Http): with a [cache](Self::cache), transfers of the same object share one GET. It is asked
 /// about again (by its `ETag`) when it was last asked about more than 1 s ago; see [`fresh`](Self::fresh). A GET that
 /// breaks or stalls goes on where it was, by a range and the condition that the `ETag` is still the same, or else the
-/// date and the size: old and new are never mixed. The same pauses, tries, bounds and breaker hold, but that a 502, 503
-/// or 504 does not count for the breaker.
+/// date and the size: old and new are never mixed. The same pauses, tries, bounds and breaker hold.
 ///
 /// # Uploads
 /// A WRQ becomes an object when all of it has come, and not before; the last ACK is sent after that. Up to one part

@@ -288,19 +288,6 @@ fn names_that_clients_make_up_do_not_push_a_file_out() {
 }
 
 #[test]
-fn a_dead_upstream_is_left_alone() {
-    let files = Files::new(10);
-    files.fail([Fault::Status("503 Service Unavailable"); 3]);
-    let http = http(&files.url());
-    for name in ["a", "b", "c", "d", "e"] {
-        assert_eq!(fetch(&http, name), Err(Refusal::upstream()));
-    }
-    assert_eq!(files.requests(), 3);
-    thread::sleep(Duration::from_millis(2100));
-    assert!(fetch(&http, "f").is_ok() && fetch(&http, "g").is_ok());
-}
-
-#[test]
 fn those_who_wait_share_a_failure() {
     let files = Files::new(10);
     *files.state.delay.lock().unwrap() = Duration::from_millis(200);

@@ -3,7 +3,11 @@
 use std::{error, fmt, sync::Arc, time::Duration};
 
 use futures_lite::{StreamExt, stream::Boxed};
-use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore, client::HttpError, path::Path};
+use object_store::{
+    Error, GetOptions, GetRange, ObjectMeta, ObjectStore,
+    client::{HttpError, HttpErrorKind},
+    path::Path,
+};
 
 use crate::{
     Bytes, Refusal,
@@ -101,10 +105,14 @@ pub(super) fn failure(error: Error) -> Failure {
     };
     let refusal = refusal.because(text(&error));
     match &error {
-        Error::Generic { .. } if causes(&error).any(|cause| cause.is::<HttpError>()) => Failure::Outage(refusal),
+        Error::Generic { .. } if causes(&error).any(is_no_connection) => Failure::Outage(refusal),
         Error::Generic { .. } | Error::JoinError { .. } => Failure::Passing(refusal),
         _ => Failure::Final(refusal),
     }
+}
+
+fn is_no_connection(cause: &(dyn error::Error + 'static)) -> bool {
+    cause.downcast_ref::<HttpError>().is_some_and(|error| error.kind() == HttpErrorKind::Connect)
 }
 
 fn if_changed(known: &ObjectMeta) -> GetOptions {

@@ -72,7 +72,7 @@ impl<U: Upstream> Origin<U> {
     }
 
     async fn reported<T>(&self, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let answer = self.within(answer, Failure::Outage).await;
+        let answer = self.within(answer, Failure::Passing).await;
         self.breaker.report(!matches!(answer, Err(Failure::Outage(_))));
         answer
     }
