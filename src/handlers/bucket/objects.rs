@@ -95,6 +95,15 @@ impl fmt::Display for Key {
     }
 }
 
+/// Asks for the first names below this prefix.
+pub(super) async fn listed(store: &dyn ObjectStore, prefix: &Path) -> Result<String, Refusal> {
+    match store.list(Some(prefix)).next().await {
+        Some(Ok(_)) => Ok("can be listed".into()),
+        Some(Err(error)) => Err(failure(error).refusal()),
+        None => Ok("can be listed, and has no object there".into()),
+    }
+}
+
 /// What a store's error means to who reads.
 pub(super) fn failure(error: Error) -> Failure {
     let refusal = match &error {
