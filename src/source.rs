@@ -121,7 +121,7 @@ impl Source {
 
     /// Asks for chunks ahead, to find out the size of a small source that did not say it: until the source ends, which
     /// makes the [size](Self::size) known, or a chunk comes that has the bytes behind the first `most`. All of it comes
-    /// out of [`next`](Self::next) as if nothing had been.
+    /// out of [`next`](Self::next) as if nothing had been. With `most` 0 it waits for the first bytes.
     ///
     /// The future can be dropped at any time, and nothing is lost: that is how a caller limits the time that it takes.
     ///
@@ -142,9 +142,16 @@ impl Source {
     /// # Errors
     /// The source's own, which ends it.
     pub async fn read_ahead(&mut self, most: usize) -> Result<(), Refusal> {
-        while self.size.is_none() && !self.ended && self.beyond.is_none() {
-            match poll_fn(|cx| self.chunks.as_mut().poll_next(cx)).await.transpose()? {
-                Some(chunk) if self.ahead.len() + chunk.len() > most => self.beyond = Some(chunk),
+        while self.size.is_none() && !self.ended {
+            let chunk = match self.beyond.take() {
+                Some(chunk) => Some(chunk),
+                None => poll_fn(|cx| self.chunks.as_mut().poll_next(cx)).await.transpose()?,
+            };
+            match chunk {
+                Some(chunk) if self.ahead.len() + chunk.len() > most => {
+                    self.beyond = Some(chunk);
+                    break;
+                }
                 Some(chunk) => self.ahead.extend_from_slice(&chunk),
                 None => {
                     self.ended = true;
@@ -387,12 +394,15 @@ mod tests {
             (&["12345"], 5, Some(5), 1),
             (&[], 5, Some(0), 0),
             (&["123", "456", "789"], 5, None, 2),
+            (&["", "123", "45"], 0, None, 2),
         ] {
             let (mut source, count) = counted(chunks);
             block_on(source.read_ahead(most)).unwrap();
             assert_eq!((source.size(), count.get()), (size, asked), "{chunks:?}");
             block_on(source.read_ahead(most)).unwrap();
             assert_eq!(count.get(), asked, "twice is once");
+            block_on(source.read_ahead(100)).unwrap();
+            assert_eq!(source.size(), Some(chunks.concat().len() as u64), "and more is more");
             assert_eq!(collect(source).unwrap(), chunks.concat().as_bytes());
         }
         let mut source = Source::from("1234");
