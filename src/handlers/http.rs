@@ -231,7 +231,7 @@ impl Http {
     ///
     /// # Errors
     /// [`Refusal::upstream`] with the cause as its detail, if there is no answer within the
-    /// [`read_timeout`](Self::read_timeout), or one of 500 to 599, 408 and 429.
+    /// [`read_timeout`](Self::read_timeout), or one of 408, 429 and 500 to 599 other than 501.
     pub async fn ask_base(&self) -> Result<String, Refusal> {
         let limit = self.rules.silence;
         let silent = async {

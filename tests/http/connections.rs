@@ -187,6 +187,7 @@ fn the_base_is_asked_before_anybody_comes() {
         ("404 Not Found\r\nContent-Length: 0", Ok("answered 404 Not Found")),
         ("403 Forbidden\r\nContent-Length: 0", Ok("answered 403 Forbidden")),
         ("405 Method Not Allowed\r\nContent-Length: 0", Ok("answered 405 Method Not Allowed")),
+        ("501 Not Implemented\r\nContent-Length: 0", Ok("answered 501 Not Implemented")),
         (
             "301 Moved Permanently\r\nLocation: https://h/x/\r\nContent-Length: 0",
             Ok("answered 301 Moved Permanently to https://h/x/"),

@@ -104,7 +104,8 @@ pub(super) async fn ask_base(settings: &Settings) -> Result<String, Refusal> {
     let (status, location) = (response.status(), response.headers().get(LOCATION));
     let to = location.and_then(|to| response.url().join(to.to_str().ok()?).ok());
     match to.filter(|_| status.is_redirection()) {
-        _ if answer::is_passing(status) => Err(self::status(&response)),
+        // 501 is for the HEAD, which some do not know.
+        _ if answer::is_passing(status) && status != StatusCode::NOT_IMPLEMENTED => Err(self::status(&response)),
         Some(to) => Ok(format!("answered {status} to {to}")),
         None => Ok(format!("answered {status}")),
     }
