@@ -10,10 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_lite::Stream;
+use futures_lite::{Stream, future::yield_now};
 use genawaiter::{GeneratorState, rc, sync};
 
 use crate::error::Refusal;
+
+/// Chunks in a row that are asked for ahead without waiting, before the others' turn comes.
+const TURN: usize = 256;
 
 /// The bytes of one file, as chunks of any size that are made when they are wanted and not before.
 ///
@@ -142,7 +145,14 @@ impl Source {
     /// # Errors
     /// The source's own, which ends it.
     pub async fn read_ahead(&mut self, most: usize) -> Result<(), Refusal> {
-        while self.size.is_none() && !self.ended {
+        for turn in 1.. {
+            if self.size.is_some() || self.ended {
+                break;
+            }
+            // A source that is never out of chunks, perhaps empty ones, keeps nobody waiting.
+            if turn % TURN == 0 {
+                yield_now().await;
+            }
             let chunk = match self.beyond.take() {
                 Some(chunk) => Some(chunk),
                 None => poll_fn(|cx| self.chunks.as_mut().poll_next(cx)).await.transpose()?,

@@ -109,6 +109,24 @@ fn a_source_that_takes_its_time_is_not_waited_for() {
 }
 
 #[test]
+fn a_source_that_is_never_out_of_empty_chunks_keeps_nobody_waiting() {
+    let server = Serving::new(read(async |request: Request| {
+        let empty = if request.path() == "empty" { u64::MAX } else { 0 };
+        Gen::new(async move |co| {
+            for _ in 0..empty {
+                co.yield_("").await;
+            }
+            co.yield_("text").await;
+        })
+    }));
+    let mut peer = Peer::new(server.addr());
+    peer.rrq("empty", &[("tsize", "0"), ("blksize", "1024")]);
+    assert_eq!(first(&server, "x", &[("tsize", "0")]).1, oack(&[("tsize", "4")]));
+    peer.expect_oack(&[("blksize", "1024")]);
+    peer.error(0);
+}
+
+#[test]
 fn pauses_of_a_small_file_are_waited_for() {
     let handler = read(async |_: Request| {
         Gen::new(async |co| {
