@@ -1,6 +1,6 @@
 //! What answers requests.
 
-use std::{fmt, future::Future, marker::PhantomData, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
+use std::{borrow::Cow, fmt, future::Future, marker::PhantomData, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
 
 use crate::{
     error::Refusal,
@@ -106,7 +106,7 @@ impl Request {
     /// [`Refusal::denied`] if the name leads out of the root by `..`; [`Refusal::not_found`] if nothing is left of it.
     pub fn new(peer: SocketAddr, local: SocketAddr, packet: impl Into<Arc<packet::Request>>) -> Result<Self, Refusal> {
         let packet = packet.into();
-        let path = name::text(&name::normalise(&packet.filename)?).into();
+        let path = String::from_utf8_lossy(&name::normalise(&packet.filename)?).into();
         Ok(Self { peer, local, path, packet, received: None, renamed: None, query: None, ignores_case: false })
     }
 
@@ -126,7 +126,7 @@ impl Request {
     }
 
     /// The name of the file, made comparable: `\` is `/`, no slash at the beginning, none doubled, no drive letter, no
-    /// `.` and no `..` left. It is never empty. Bytes that are not UTF-8 are `\x80` to `\xff` in it, four characters each.
+    /// `.` and no `..` left. It is never empty. Bytes that are not UTF-8 are replaced.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -171,17 +171,32 @@ impl Request {
         self.ignores_case
     }
 
-    /// The same request for another file. [`filename`](Self::filename) stays what was sent. A `\x80` to `\xff` in the path
-    /// is that byte.
+    /// The same request for another file. [`filename`](Self::filename) stays what was sent.
     ///
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_path(&self, path: &str) -> Result<Self, Refusal> {
-        Ok(self.named(name::from_text(path)?))
+        Ok(self.named(name::joined(path.as_bytes())?))
+    }
+
+    /// [`path`](Self::path) with its bytes that are not UTF-8 as `\x80` to `\xff`, see [`name`]. It is not for file systems,
+    /// of which some take a `\` for a `/`.
+    pub(crate) fn text(&self) -> Cow<'_, str> {
+        match self.path.contains(char::REPLACEMENT_CHARACTER) {
+            true => name::text(&self.path_bytes()).into(),
+            false => (&*self.path).into(),
+        }
+    }
+
+    /// As [`with_path`](Self::with_path), where `\x80` to `\xff` are bytes.
+    #[cfg(feature = "rules")]
+    pub(crate) fn with_text(&self, path: &str) -> Result<Self, Refusal> {
+        Ok(self.named(name::joined(&name::bytes(path))?))
     }
 
     /// The same request without the end mark of DHCP's options behind its name, if it has one. Firmware that takes
     /// option 67 for a C string sends it with the name.
+    #[cfg(feature = "net")]
     pub(crate) fn without_end_mark(&self) -> Option<Self> {
         let name = self.path_bytes();
         name::without_end_mark(&name).map(|name| self.named(name.to_vec()))
@@ -189,7 +204,7 @@ impl Request {
 
     /// The same request for the file that has this name in normal form.
     fn named(&self, name: Vec<u8>) -> Self {
-        Self { path: name::text(&name).into(), renamed: Some(name.into()), ..self.clone() }
+        Self { path: String::from_utf8_lossy(&name).into(), renamed: Some(name.into()), ..self.clone() }
     }
 
     /// The same request with a [query](Self::query).
@@ -224,7 +239,7 @@ pub(crate) async fn find(handler: &dyn Handler, request: &Request) -> Result<Sou
     {
         if answer.is_ok() {
             let (peer, path, other) =
-                (request.peer, crate::error::printable(&request.path), crate::error::printable(&other.path));
+                (request.peer, crate::error::printable(&request.text()), crate::error::printable(&other.text()));
             log::info!(
                 "{peer}: {path} would be refused, so {other} is served: the 0xff behind it ends DHCP's options, which \
                  this client takes for a part of option 67 or of the name in it"
@@ -338,10 +353,8 @@ mod tests {
             packet::Request { filename: b"/a\\caf\xe9".into(), mode: Mode::Octet, options: Options::default() };
         let address = SocketAddr::from(([127, 0, 0, 1], 69));
         let request = Request::new(address, address, packet).unwrap();
-        assert_eq!(request.path(), r"a/caf\xe9");
+        assert_eq!((request.path(), &*request.text()), ("a/caf\u{fffd}", r"a/caf\xe9"));
         assert_eq!(request.path_bytes(), b"a/caf\xe9");
-        let same = request.with_path(request.path()).unwrap();
-        assert_eq!((same.path(), same.path_bytes()), (request.path(), request.path_bytes()));
     }
 
     #[test]

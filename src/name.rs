@@ -8,21 +8,23 @@ use std::fmt::Write;
 use crate::error::Refusal;
 
 /// DHCP's end mark (RFC 2132 section 3.2). Firmware that takes option 67 for a C string sends it with the name.
+#[cfg(any(feature = "net", test))]
 const END_MARK: u8 = 0xff;
 
 /// The normal form of a name, see [`Request::path`](crate::Request::path).
 pub(crate) fn normalise(name: &[u8]) -> Result<Vec<u8>, Refusal> {
     let is_drive = |part: &&[u8]| matches!(part, [letter, b':'] if letter.is_ascii_alphabetic());
     let drive = name.split(is_separator).take(1).filter(is_drive).count();
-    joined(name.split(is_separator).skip(drive))
+    join(name.split(is_separator).skip(drive))
 }
 
-/// The normal form of a name that somebody wrote down. What stands first is no drive.
-pub(crate) fn from_text(name: &str) -> Result<Vec<u8>, Refusal> {
-    joined(bytes(name).split(is_separator))
+/// The normal form of a name in which no drive is expected.
+pub(crate) fn joined(name: &[u8]) -> Result<Vec<u8>, Refusal> {
+    join(name.split(is_separator))
 }
 
 /// The name without the end marks behind it, if it has any and is more than those.
+#[cfg(any(feature = "net", test))]
 pub(crate) fn without_end_mark(name: &[u8]) -> Option<&[u8]> {
     let end = name.iter().rposition(|&byte| byte != END_MARK)? + 1;
     (end < name.len() && name[end - 1] != b'/').then(|| &name[..end])
@@ -66,7 +68,7 @@ fn is_separator(byte: &u8) -> bool {
     matches!(byte, b'/' | b'\\')
 }
 
-fn joined<'a>(all: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, Refusal> {
+fn join<'a>(all: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, Refusal> {
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in all {
         match part {
@@ -119,7 +121,7 @@ mod tests {
             (b"\xc3/\xa9", r"\xc3/\xa9"),
         ] {
             assert_eq!(text(name), expected);
-            assert_eq!(from_text(expected).unwrap(), name, "{expected}");
+            assert_eq!(bytes(expected), name, "{expected}");
         }
         let mut random = noise();
         for _ in 0..1000 {
@@ -131,10 +133,10 @@ mod tests {
     #[test]
     fn other_backslashes_are_separators() {
         for (text, expected) in [(r"boot\x64\y", "boot/x64/y"), (r"\xfg", "xfg"), (r"a\x", "a/x"), (r"\x+f", "x+f")] {
-            assert_eq!(from_text(text).unwrap(), expected.as_bytes(), "{text}");
+            assert_eq!(joined(&bytes(text)).unwrap(), expected.as_bytes(), "{text}");
         }
-        assert_eq!(from_text(r"a\xFF").unwrap(), b"a\xff");
-        assert_eq!(from_text(r"..\xff/../.."), Err(Refusal::denied()));
+        assert_eq!(bytes(r"a\xFF"), b"a\xff");
+        assert_eq!(joined(&bytes(r"..\xff/../..")), Err(Refusal::denied()));
     }
 
     #[test]

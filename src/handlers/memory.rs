@@ -133,13 +133,13 @@ impl fmt::Debug for Memory {
 impl Handler for Memory {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
         Box::pin(async {
-            let bytes = self.get(request.path()).ok_or(Refusal::not_found())?;
-            Ok(Source::from(bytes).with_origin(format!("memory:{}", request.path())))
+            let bytes = self.get(request.text()).ok_or(Refusal::not_found())?;
+            Ok(Source::from(bytes).with_origin(format!("memory:{}", request.text())))
         })
     }
 
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
-        Box::pin(self.receive(request.path(), data))
+        Box::pin(async { self.receive(&request.text(), data).await })
     }
 
     fn takes_writes(&self) -> bool {

@@ -116,7 +116,7 @@ impl Rules {
         let mut requests = vec![(None, request.clone())];
         for rule in &self.rules {
             // A rule that goes on has one plain name at most.
-            let path = requests.first().map_or(request.path(), |(_, request)| request.path()).to_owned();
+            let path = requests.first().map_or(request, |(_, request)| request).text().into_owned();
             let groups = match rule.matches(request, direction, mac, &path) {
                 Ok(groups) => groups,
                 Err(mismatch) => {
@@ -230,7 +230,7 @@ impl fmt::Debug for Verdict {
 
 impl fmt::Debug for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.request.path())?;
+        write!(f, "{}", self.request.text())?;
         self.source.as_ref().map_or(Ok(()), |source| write!(f, " of {}", source.describe()))
     }
 }

@@ -63,7 +63,7 @@ impl Session {
         let (direction, began, peer, started) = (*direction, *began, envelope.peer, shard.clock.date());
         let filename = name::text(&packet.filename);
         let request = Request::new(peer, self.local, packet.clone());
-        let path = request.as_ref().map_or(filename.as_str(), Request::path).to_owned();
+        let path = request.as_ref().map_or_else(|_| filename.clone(), |request| request.text().into_owned());
         let live = shard.shared.registry.register(peer, path.clone(), direction, began);
         let end = match request {
             Ok(request) => {
