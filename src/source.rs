@@ -1,5 +1,7 @@
 //! Lazy bytes: what a read handler returns, and what a write handler is given.
 
+mod io;
+
 use std::{
     fmt,
     future::{Future, poll_fn},
@@ -10,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_lite::{Stream, future::yield_now};
+use futures_lite::{Stream, StreamExt, future::yield_now};
 use genawaiter::{GeneratorState, rc, sync};
 
 use crate::error::Refusal;
@@ -20,7 +22,8 @@ const TURN: usize = 256;
 
 /// The bytes of one file, as chunks of any size that are made when they are wanted and not before.
 ///
-/// A source is made from a generator, from any [`Stream`] of chunks, or from bytes that are there already. With a
+/// A source is made from a generator, from any [`Stream`] of chunks, from what reads ([`reader`](Self::reader),
+/// [`async_read`](Self::async_read), [`file`](Self::file)), or from bytes that are there already. With a
 /// [size](Self::with_size) the client can be told `tsize`, and a source that gives fewer or more bytes than it said
 /// fails rather than passing for a whole file.
 ///
@@ -67,7 +70,7 @@ pub trait IntoEnd {
 }
 
 /// What a read handler may return: a [`Source`], a generator, bytes, text, an `Option` (`None` is
-/// [`Refusal::not_found`]), or a `Result` with any error that becomes a [`Refusal`].
+/// [`Refusal::not_found`]), a [`File`](std::fs::File), or a `Result` with any error that becomes a [`Refusal`].
 pub trait IntoSource {
     /// The source, or why there is none.
     fn into_source(self) -> Result<Source, Refusal>;
@@ -78,6 +81,21 @@ impl Source {
     pub fn stream(chunks: impl Stream<Item = Result<Bytes, Refusal>> + 'static) -> Self {
         let (ahead, beyond, chunks) = (Vec::new(), None, Box::pin(chunks));
         Self { size: None, exact: false, given: 0, origin: None, ahead, beyond, ended: false, chunks }
+    }
+
+    /// As [`stream`](Self::stream), of anything that can be a chunk: bytes, text, or results with errors that become a
+    /// [`Refusal`], such as [`io::Result<Bytes>`](std::io::Result).
+    ///
+    /// ```
+    /// use futures_lite::stream;
+    /// use tuffet::{Bytes, Source};
+    ///
+    /// let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from("from elsewhere"))]);
+    /// let source = Source::chunks(body);
+    /// # assert_eq!(futures_lite::future::block_on(source.collect(100)).unwrap(), b"from elsewhere");
+    /// ```
+    pub fn chunks<T: IntoChunk + 'static>(chunks: impl Stream<Item = T> + 'static) -> Self {
+        Self::stream(chunks.map(T::into_chunk))
     }
 
     /// Says how many bytes there will be.
