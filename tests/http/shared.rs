@@ -74,7 +74,7 @@ fn a_small_cache_and_many_files_end_too() {
     let (http, expected) = (Arc::new(http(&files.url()).cache(64 << 10)), files.content());
     let executor = LocalExecutor::new();
     let read_one = async |n: usize| {
-        let mut source = http.read(&request(&format!("{}", n % 20))).await.unwrap();
+        let mut source = http.read(&request(format!("{}", n % 20))).await.unwrap();
         let mut all = Vec::new();
         while let Some(chunk) = source.next().await {
             all.extend_from_slice(&chunk.unwrap());
