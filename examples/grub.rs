@@ -5,15 +5,19 @@
 //!
 //! GRUB asks for `grub.cfg-01-` and its MAC address first, then for `grub.cfg-` and its IP address in hex, then for
 //! `grub.cfg`. Only the first is answered here; the others get "file not found" at once, and GRUB goes on.
+//!
+//! GRUB takes a file for empty whose size it is not told (`tsize`). A generator need not know its size: the server reads
+//! a small one to its end before it answers.
 
-use tuffet::{Error, Gen, Request, Server, read};
+use tuffet::{Error, Gen, Handler, Request, Server, read};
 
 /// What this lab knows of its machines.
 const MACHINES: &[(&str, &str, &str)] =
     &[("52-54-00-12-34-56", "web1", "bookworm"), ("52-54-00-12-34-57", "db1", "trixie")];
 
-fn main() -> Result<(), Error> {
-    let configurations = read(async |request: Request| {
+/// A configuration for each machine that is known, by the name that GRUB asks for.
+pub fn configurations() -> impl Handler {
+    read(async |request: Request| {
         let mac = request.path().strip_prefix("grub/grub.cfg-01-")?;
         let (_, name, release) = MACHINES.iter().find(|(known, ..)| known.eq_ignore_ascii_case(mac))?;
         Some(Gen::new(async move |co| {
@@ -27,10 +31,13 @@ fn main() -> Result<(), Error> {
                 .await;
             }
         }))
-    });
+    })
+}
+
+fn main() -> Result<(), Error> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:6969".into());
     let address = address.parse().map_err(|_| Error::Config(format!("{address} is not ADDRESS:PORT")))?;
-    let server = Server::builder().listen(address).handler(configurations).bind()?;
+    let server = Server::builder().listen(address).handler(configurations()).bind()?;
     println!("listening on {}", server.addrs()[0]);
     server.run()
 }

@@ -16,6 +16,7 @@ use smol::{Async, Timer};
 use crate::{
     driver::feed::{Feed, Upload},
     error::{Error, ErrorCode, Refusal},
+    name,
     options::Direction,
     packet::{self, Mode, Options, Packet},
     source::{IntoSource, Source},
@@ -157,7 +158,7 @@ impl Client {
         let mut line = Line::new(self.server)?;
         let outcome = line.run(&mut transfer, feed).await?;
         let progress = transfer.progress();
-        let filename = String::from_utf8_lossy(&request.filename).into_owned();
+        let filename = name::text(&request.filename);
         let record = Record {
             id: 0,
             peer: line.peer.get(),

@@ -52,17 +52,18 @@ pub struct Refusal {
     message: &'static str,
     detail: Option<Arc<str>>,
     silent: bool,
+    ends_search: bool,
 }
 
 impl Refusal {
     /// A refusal with a code and a text of your own.
     pub const fn new(code: ErrorCode, message: &'static str) -> Self {
-        Self { code, message, detail: None, silent: false }
+        Self { code, message, detail: None, silent: false, ends_search: false }
     }
 
-    /// No packet at all: the peer is left to its own timeout.
+    /// No packet at all: the peer is left to its own timeout. It [ends the search](Self::ending_search).
     pub const fn silent() -> Self {
-        Self { code: ErrorCode::NOT_DEFINED, message: "no answer", detail: None, silent: true }
+        Self { code: ErrorCode::NOT_DEFINED, message: "no answer", detail: None, silent: true, ends_search: true }
     }
 
     /// ERROR 0: something broke on this side.
@@ -126,6 +127,19 @@ impl Refusal {
     pub fn because(mut self, detail: impl fmt::Display) -> Self {
         self.detail = Some(printable(&detail.to_string()).into());
         self
+    }
+
+    /// No other source is asked for the file, whatever it has, as after the refusal of a rule. Any other refusal has a
+    /// [`Chain`](crate::handlers::Chain) go on to the next.
+    #[must_use]
+    pub const fn ending_search(mut self) -> Self {
+        self.ends_search = true;
+        self
+    }
+
+    /// Whether no other source is to be asked.
+    pub const fn ends_search(&self) -> bool {
+        self.ends_search
     }
 
     /// The code that the peer is told.

@@ -1,10 +1,11 @@
 //! What answers requests.
 
-use std::{fmt, future::Future, marker::PhantomData, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
+use std::{borrow::Cow, fmt, future::Future, marker::PhantomData, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
 
 use crate::{
     error::Refusal,
     handlers::Chain,
+    name,
     options::{Direction, Limits},
     packet::{self, Mode, Options},
     source::{IntoSource, Source},
@@ -105,7 +106,7 @@ impl Request {
     /// [`Refusal::denied`] if the name leads out of the root by `..`; [`Refusal::not_found`] if nothing is left of it.
     pub fn new(peer: SocketAddr, local: SocketAddr, packet: impl Into<Arc<packet::Request>>) -> Result<Self, Refusal> {
         let packet = packet.into();
-        let path = String::from_utf8_lossy(&normalise(&packet.filename)?).into();
+        let path = String::from_utf8_lossy(&name::normalise(&packet.filename)?).into();
         Ok(Self { peer, local, path, packet, received: None, renamed: None, query: None, ignores_case: false })
     }
 
@@ -136,7 +137,7 @@ impl Request {
             return renamed.to_vec();
         }
         // `new` refuses what has no normal form.
-        normalise(&self.packet.filename).unwrap_or_default()
+        name::normalise(&self.packet.filename).unwrap_or_default()
     }
 
     /// The name of the file as it was sent.
@@ -175,9 +176,35 @@ impl Request {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_path(&self, path: &str) -> Result<Self, Refusal> {
-        let bytes = joined(path.as_bytes().split(is_separator))?;
-        let path = String::from_utf8_lossy(&bytes).into();
-        Ok(Self { path, renamed: Some(bytes.into()), ..self.clone() })
+        Ok(self.named(name::joined(path.as_bytes())?))
+    }
+
+    /// [`path`](Self::path) with its bytes that are not UTF-8 as `\x80` to `\xff`, see [`name`]. It is not for file systems,
+    /// of which some take a `\` for a `/`.
+    pub(crate) fn text(&self) -> Cow<'_, str> {
+        match self.path.contains(char::REPLACEMENT_CHARACTER) {
+            true => name::text(&self.path_bytes()).into(),
+            false => (&*self.path).into(),
+        }
+    }
+
+    /// As [`with_path`](Self::with_path), where `\x80` to `\xff` are bytes.
+    #[cfg(feature = "rules")]
+    pub(crate) fn with_text(&self, path: &str) -> Result<Self, Refusal> {
+        Ok(self.named(name::joined(&name::bytes(path))?))
+    }
+
+    /// The same request without the end mark of DHCP's options behind its name, if it has one. Firmware that takes
+    /// option 67 for a C string sends it with the name.
+    #[cfg(feature = "net")]
+    pub(crate) fn without_end_mark(&self) -> Option<Self> {
+        let name = self.path_bytes();
+        name::without_end_mark(&name).map(|name| self.named(name.to_vec()))
+    }
+
+    /// The same request for the file that has this name in normal form.
+    fn named(&self, name: Vec<u8>) -> Self {
+        Self { path: String::from_utf8_lossy(&name).into(), renamed: Some(name.into()), ..self.clone() }
     }
 
     /// The same request with a [query](Self::query).
@@ -199,27 +226,28 @@ impl fmt::Debug for Request {
     }
 }
 
-/// The normal form of a name, see [`Request::path`].
-pub(crate) fn normalise(name: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let is_drive = |part: &&[u8]| matches!(part, [letter, b':'] if letter.is_ascii_alphabetic());
-    let drive = name.split(is_separator).take(1).filter(is_drive).count();
-    joined(name.split(is_separator).skip(drive))
-}
-
-fn is_separator(byte: &u8) -> bool {
-    matches!(byte, b'/' | b'\\')
-}
-
-fn joined<'a>(all: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, Refusal> {
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in all {
-        match part {
-            b"" | b"." => {}
-            b".." => _ = parts.pop().ok_or(Refusal::denied().because("the name leads out of the root"))?,
-            part => parts.push(part),
-        }
+/// What this handler has for an RRQ. What is nowhere is looked for without the end mark behind its name, if it has one.
+#[cfg(feature = "net")]
+pub(crate) async fn find(handler: &dyn Handler, request: &Request) -> Result<Source, Refusal> {
+    use std::ops::ControlFlow;
+    let mut search = crate::handlers::Search::default();
+    if let ControlFlow::Break(answer) = search.hear(handler.read(request).await) {
+        return answer;
     }
-    if parts.is_empty() { Err(Refusal::not_found().because("the name is empty")) } else { Ok(parts.join(&b'/')) }
+    if let Some(other) = request.without_end_mark()
+        && let ControlFlow::Break(answer) = search.hear(handler.read(&other).await)
+    {
+        if answer.is_ok() {
+            let (peer, path, other) =
+                (request.peer, crate::error::printable(&request.text()), crate::error::printable(&other.text()));
+            log::info!(
+                "{peer}: {path} would be refused, so {other} is served: the 0xff behind it ends DHCP's options, which \
+                 this client takes for a part of option 67 or of the name in it"
+            );
+        }
+        return answer;
+    }
+    Err(search.over().unwrap_or(Refusal::not_found()))
 }
 
 /// A handler that reads with this closure and takes no writes.
@@ -320,28 +348,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_become_comparable() {
-        for (name, expected) in [
-            ("pxelinux.0", "pxelinux.0"),
-            ("/debian-installer/amd64/linux", "debian-installer/amd64/linux"),
-            ("efi64//debian-installer/./linux", "efi64/debian-installer/linux"),
-            (r"\Boot\BCD", "Boot/BCD"),
-            (r"C:\Boot\BCD", "Boot/BCD"),
-            ("efi64/../linux", "linux"),
-            ("a/b/../../c", "c"),
-            ("...", "..."),
-        ] {
-            assert_eq!(normalise(name.as_bytes()).unwrap(), expected.as_bytes(), "{name}");
-        }
-    }
-
-    #[test]
     fn names_need_not_be_utf8() {
         let packet =
             packet::Request { filename: b"/a\\caf\xe9".into(), mode: Mode::Octet, options: Options::default() };
         let address = SocketAddr::from(([127, 0, 0, 1], 69));
         let request = Request::new(address, address, packet).unwrap();
-        assert_eq!(request.path(), "a/caf\u{fffd}");
+        assert_eq!((request.path(), &*request.text()), ("a/caf\u{fffd}", r"a/caf\xe9"));
         assert_eq!(request.path_bytes(), b"a/caf\xe9");
     }
 
@@ -359,15 +371,5 @@ mod tests {
         );
         assert_eq!((other.query(), other.ignores_case(), request.query()), (Some("q"), true, None));
         assert_eq!(request.with_path("../x"), Err(Refusal::denied()));
-    }
-
-    #[test]
-    fn names_do_not_leave_the_root() {
-        for name in ["..", "../x", "/../x", "a/../../x", r"..\x", r"a\..\..\x", "C:/../x", "./../x", "//..//x"] {
-            assert_eq!(normalise(name.as_bytes()), Err(Refusal::denied()), "{name}");
-        }
-        for name in ["", "/", ".", "a/..", r"C:\"] {
-            assert_eq!(normalise(name.as_bytes()), Err(Refusal::not_found()), "{name}");
-        }
     }
 }

@@ -81,6 +81,7 @@ pub mod error;
 pub mod handler;
 pub mod handlers;
 pub mod hint;
+mod name;
 pub mod netascii;
 pub mod options;
 pub mod packet;

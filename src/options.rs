@@ -230,6 +230,12 @@ pub fn answer(
     }
 }
 
+/// Whether the answer to this RRQ has the size of the file in it, if that is known.
+#[cfg(feature = "net")]
+pub(crate) fn tells_size(asked: &Options, mode: Mode, limits: &Limits) -> bool {
+    answer(asked, Direction::Read, mode, limits, Some(1)).0.tsize().is_some()
+}
+
 /// The client's judgement of an OACK: what is agreed, or `None` if the server granted what nobody asked for.
 pub fn accept(asked: &Options, oack: &Options, mode: Mode) -> Option<Agreed> {
     let mut agreed = Agreed { tsize_asked: asked.value("tsize").is_some(), ..Agreed::plain(mode) };

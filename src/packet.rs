@@ -169,7 +169,8 @@ impl Request {
         if filename.is_empty() {
             return Err(Malformed::Filename);
         }
-        let (mode, rest) = split_nul(rest).ok_or(Malformed::Mode)?;
+        // Firmware that takes option 67 of DHCP with the NUL at its end sends two of them. No mode is empty.
+        let (mode, rest) = split_nul(after_nuls(rest)).ok_or(Malformed::Mode)?;
         Ok(Self {
             filename: filename.to_vec(),
             mode: Mode::decode(mode).ok_or(Malformed::Mode)?,
@@ -302,6 +303,10 @@ fn split_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
+fn after_nuls(bytes: &[u8]) -> &[u8] {
+    &bytes[bytes.iter().take_while(|&&b| b == 0).count()..]
+}
+
 fn put_string(out: &mut Vec<u8>, text: &[u8]) {
     out.extend(text.iter().filter(|&&b| b != 0));
     out.push(0);
@@ -341,6 +346,14 @@ mod tests {
     fn golden_bytes_of_an_oack() {
         let oack = Packet::Oack([("tsize", "17"), ("blksize", "1432")].into_iter().collect());
         assert_eq!(oack.encode(), b"\0\x06tsize\x0017\0blksize\x001432\0");
+    }
+
+    #[test]
+    fn a_name_may_have_more_than_one_nul_behind_it() {
+        let request = rrq(b"pxelinux.0\0\0octet\0tsize\x000\0").unwrap();
+        assert_eq!((&request.filename[..], request.options.to_string().as_str()), (&b"pxelinux.0"[..], "tsize=0"));
+        assert_eq!(rrq(b"pxelinux.0\0\0\0octet\0"), rrq(b"pxelinux.0\0octet\0"));
+        assert_eq!(rrq(b"pxelinux.0\0\0\0"), Err(Malformed::Mode));
     }
 
     #[test]

@@ -1,22 +1,29 @@
 //! Lazy bytes: what a read handler returns, and what a write handler is given.
 
+mod io;
+
 use std::{
     fmt,
     future::{Future, poll_fn},
+    mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use futures_lite::Stream;
+use futures_lite::{Stream, StreamExt, future::yield_now};
 use genawaiter::{GeneratorState, rc, sync};
 
 use crate::error::Refusal;
 
+/// Chunks in a row that are asked for ahead without waiting, before the others' turn comes.
+const TURN: usize = 256;
+
 /// The bytes of one file, as chunks of any size that are made when they are wanted and not before.
 ///
-/// A source is made from a generator, from any [`Stream`] of chunks, or from bytes that are there already. With a
+/// A source is made from a generator, from any [`Stream`] of chunks, from what reads ([`reader`](Self::reader),
+/// [`async_read`](Self::async_read), [`file`](Self::file)), or from bytes that are there already. With a
 /// [size](Self::with_size) the client can be told `tsize`, and a source that gives fewer or more bytes than it said
 /// fails rather than passing for a whole file.
 ///
@@ -41,6 +48,12 @@ pub struct Source {
     /// Bytes given so far.
     given: u64,
     origin: Option<Arc<str>>,
+    /// Bytes that were asked for ahead, in memory of their own: chunks may be tiny, or slices of something large.
+    ahead: Vec<u8>,
+    /// The chunk behind them that was too much.
+    beyond: Option<Bytes>,
+    /// Whether there is no more than these.
+    ended: bool,
     chunks: Pin<Box<dyn Stream<Item = Result<Bytes, Refusal>>>>,
 }
 
@@ -57,7 +70,7 @@ pub trait IntoEnd {
 }
 
 /// What a read handler may return: a [`Source`], a generator, bytes, text, an `Option` (`None` is
-/// [`Refusal::not_found`]), or a `Result` with any error that becomes a [`Refusal`].
+/// [`Refusal::not_found`]), a [`File`](std::fs::File), or a `Result` with any error that becomes a [`Refusal`].
 pub trait IntoSource {
     /// The source, or why there is none.
     fn into_source(self) -> Result<Source, Refusal>;
@@ -66,7 +79,23 @@ pub trait IntoSource {
 impl Source {
     /// A source of the chunks of this stream. A failure ends it.
     pub fn stream(chunks: impl Stream<Item = Result<Bytes, Refusal>> + 'static) -> Self {
-        Self { size: None, exact: false, given: 0, origin: None, chunks: Box::pin(chunks) }
+        let (ahead, beyond, chunks) = (Vec::new(), None, Box::pin(chunks));
+        Self { size: None, exact: false, given: 0, origin: None, ahead, beyond, ended: false, chunks }
+    }
+
+    /// As [`stream`](Self::stream), of anything that can be a chunk: bytes, text, or results with errors that become a
+    /// [`Refusal`], such as [`io::Result<Bytes>`](std::io::Result).
+    ///
+    /// ```
+    /// use futures_lite::stream;
+    /// use tuffet::{Bytes, Source};
+    ///
+    /// let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from("from elsewhere"))]);
+    /// let source = Source::chunks(body);
+    /// # assert_eq!(futures_lite::future::block_on(source.collect(100)).unwrap(), b"from elsewhere");
+    /// ```
+    pub fn chunks<T: IntoChunk + 'static>(chunks: impl Stream<Item = T> + 'static) -> Self {
+        Self::stream(chunks.map(T::into_chunk))
     }
 
     /// Says how many bytes there will be.
@@ -111,6 +140,56 @@ impl Source {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
+    /// Asks for chunks ahead, to find out the size of a small source that did not say it: until the source ends, which
+    /// makes the [size](Self::size) known, or a chunk comes that has the bytes behind the first `most`. All of it comes
+    /// out of [`next`](Self::next) as if nothing had been. With `most` 0 it waits for the first bytes.
+    ///
+    /// The future can be dropped at any time, and nothing is lost: that is how a caller limits the time that it takes.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// use tuffet::{Gen, Source};
+    ///
+    /// let mut menu = Source::from(Gen::new(async |co| {
+    ///     co.yield_("set timeout=3\n").await;
+    ///     co.yield_("boot\n").await;
+    /// }));
+    /// menu.read_ahead(64 << 10).await?;
+    /// assert_eq!(menu.size(), Some(19));
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// The source's own, which ends it.
+    pub async fn read_ahead(&mut self, most: usize) -> Result<(), Refusal> {
+        for turn in 1.. {
+            if self.size.is_some() || self.ended {
+                break;
+            }
+            // A source that is never out of chunks, perhaps empty ones, keeps nobody waiting.
+            if turn % TURN == 0 {
+                yield_now().await;
+            }
+            let chunk = match self.beyond.take() {
+                Some(chunk) => Some(chunk),
+                None => poll_fn(|cx| self.chunks.as_mut().poll_next(cx)).await.transpose()?,
+            };
+            match chunk {
+                Some(chunk) if self.ahead.len() + chunk.len() > most => {
+                    self.beyond = Some(chunk);
+                    break;
+                }
+                Some(chunk) => self.ahead.extend_from_slice(&chunk),
+                None => {
+                    self.ended = true;
+                    self.size = Some(self.given + self.ahead.len() as u64);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// All the bytes at once.
     ///
     /// # Errors
@@ -129,7 +208,13 @@ impl Source {
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
         let size = self.size.filter(|_| self.exact);
-        self.chunks.as_mut().poll_next(cx).map(|chunk| match (chunk, size) {
+        let next = match Some(mem::take(&mut self.ahead)).filter(|ahead| !ahead.is_empty()) {
+            Some(ahead) => Poll::Ready(Some(Ok(ahead.into()))),
+            None if self.beyond.is_some() => Poll::Ready(self.beyond.take().map(Ok)),
+            None if self.ended => Poll::Ready(None),
+            None => self.chunks.as_mut().poll_next(cx),
+        };
+        next.map(|chunk| match (chunk, size) {
             (Some(Ok(chunk)), size) => {
                 self.given += chunk.len() as u64;
                 match size {
@@ -158,7 +243,7 @@ impl Stream for Source {
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { size, exact: _, given, origin, chunks: _ } = self;
+        let Self { size, given, origin, .. } = self;
         f.debug_struct("Source")
             .field("size", size)
             .field("given", given)
@@ -272,7 +357,13 @@ impl<T: IntoSource, E: Into<Refusal>> IntoSource for Result<T, E> {
 
 #[cfg(test)]
 mod tests {
-    use futures_lite::future::block_on;
+    use std::{cell::Cell, rc::Rc};
+
+    use futures_lite::{
+        StreamExt,
+        future::{block_on, poll_once},
+        stream,
+    };
 
     use super::*;
 
@@ -309,5 +400,58 @@ mod tests {
         assert_eq!(collect(Source::from("1234").with_size(4)).unwrap(), b"1234");
         assert_eq!(collect(Source::from("1234").with_size(5)), Err(Refusal::internal()));
         assert_eq!(collect(Source::from("1234").with_size(3)), Err(Refusal::internal()));
+    }
+
+    /// A generator of these chunks, and how many of them were asked for.
+    fn counted(chunks: &'static [&'static str]) -> (Source, Rc<Cell<usize>>) {
+        let count = Rc::new(Cell::new(0));
+        let counter = count.clone();
+        let generator = rc::Gen::new(async move |co| {
+            for chunk in chunks {
+                counter.set(counter.get() + 1);
+                co.yield_(*chunk).await;
+            }
+        });
+        (generator.into(), count)
+    }
+
+    #[test]
+    fn a_small_source_that_is_read_ahead_has_a_size() {
+        for (chunks, most, size, asked) in [
+            (&["123", "", "45"][..], 100, Some(5), 3),
+            (&["12345"], 5, Some(5), 1),
+            (&[], 5, Some(0), 0),
+            (&["123", "456", "789"], 5, None, 2),
+            (&["", "123", "45"], 0, None, 2),
+        ] {
+            let (mut source, count) = counted(chunks);
+            block_on(source.read_ahead(most)).unwrap();
+            assert_eq!((source.size(), count.get()), (size, asked), "{chunks:?}");
+            block_on(source.read_ahead(most)).unwrap();
+            assert_eq!(count.get(), asked, "twice is once");
+            block_on(source.read_ahead(100)).unwrap();
+            assert_eq!(source.size(), Some(chunks.concat().len() as u64), "and more is more");
+            assert_eq!(collect(source).unwrap(), chunks.concat().as_bytes());
+        }
+        let mut source = Source::from("1234");
+        block_on(source.read_ahead(100)).unwrap();
+        assert_eq!((source.size(), source.ahead.len()), (Some(4), 0), "there is nothing to find out");
+    }
+
+    #[test]
+    fn what_was_read_ahead_outlives_the_wait_for_more() {
+        let chunks = stream::once(Ok(Bytes::from("12"))).chain(stream::pending());
+        let mut source = Source::stream(chunks);
+        assert_eq!(block_on(poll_once(source.read_ahead(100))), None);
+        assert_eq!(source.size(), None);
+        assert_eq!(block_on(source.next()).unwrap().unwrap(), "12");
+        assert_eq!(block_on(poll_once(source.next())), None, "it goes on where it was");
+    }
+
+    #[test]
+    fn a_failure_ahead_is_told_at_once() {
+        let chunks = [Ok(Bytes::from("12")), Err(Refusal::denied())];
+        let mut source = Source::stream(stream::iter(chunks));
+        assert_eq!(block_on(source.read_ahead(100)), Err(Refusal::denied()));
     }
 }

@@ -344,13 +344,13 @@ fn a_record_tells_how_it_ended() {
     let serving = Serving::with(slow(smol::channel::bounded(1).1), |builder| builder.patience(common::SHORT));
     let mut peer = Peer::new(serving.addr());
     let options = [("tsize", "0"), ("blksize", "1000"), ("unknown", "1")];
-    peer.rrq("2000", &options).expect_oack(&[("blksize", "1000")]);
+    peer.rrq("2000", &options).expect_oack(&[("tsize", "2000"), ("blksize", "1000")]);
     peer.error(8);
     let probe = serving.record();
     assert_eq!((probe.outcome, probe.bytes, probe.path.as_str()), (Outcome::Probe, 0, "2000"));
     assert_eq!(
         (probe.asked.to_string(), probe.granted.to_string()),
-        ("tsize=0 blksize=1000 unknown=1".to_owned(), "blksize=1000".to_owned())
+        ("tsize=0 blksize=1000 unknown=1".to_owned(), "tsize=2000 blksize=1000".to_owned())
     );
     assert_eq!((probe.peer, probe.local), (peer.socket.local_addr().unwrap(), serving.addr()));
     // Silence.

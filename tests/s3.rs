@@ -8,11 +8,13 @@ mod stock;
 mod upstream;
 
 use std::{
+    collections::HashSet,
     fs,
-    io::{BufRead, BufReader},
-    net::{SocketAddr, TcpStream},
+    io::{BufRead, BufReader, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::Mutex,
     thread,
     time::Duration,
 };
@@ -145,6 +147,68 @@ fn a_store_is_trusted_by_its_certificate() {
     Peer::new(server.address).rrq("x", &[]).expect_data(1, "hello");
     let careful = Server::before(&store.url(), "secret", &[]);
     Peer::new(careful.address).rrq("x", &[]).expect_error(0);
+}
+
+/// What a store says of an object, whatever its key.
+const OBJECT: &str = "HTTP/1.1 200 OK\r\nETag: \"a\"\r\nLast-Modified: Wed, 25 Nov 2026 20:00:00 GMT\r\n";
+
+#[test]
+fn a_read_on_a_connection_that_was_closed_is_sent_again() {
+    for resets in [false, true] {
+        let served = Mutex::new(HashSet::new());
+        let store = upstream::Upstream::new(move |_, stream| {
+            if served.lock().unwrap().insert(stream.peer_addr().unwrap()) {
+                write!(stream, "{OBJECT}Content-Length: 5\r\n\r\nhello").unwrap();
+            } else if resets {
+                upstream::reset(stream);
+            } else {
+                stream.shutdown(Shutdown::Both).unwrap();
+            }
+        });
+        let server = Server::before(&store.url(), "secret", &["--cache", "0"]);
+        for n in 0..6 {
+            let mut peer = Peer::new(server.address);
+            peer.rrq(&format!("{n}"), &[]).expect_data(1, "hello");
+            peer.ack(1);
+        }
+    }
+}
+
+#[test]
+fn the_label_of_an_object_changes_nothing() {
+    let label = "Content-Encoding: aws-chunked\r\nContent-Length: 5\r\n\r\nhello";
+    let store = upstream::Upstream::new(move |_, stream| write!(stream, "{OBJECT}{label}").unwrap());
+    let server = Server::before(&store.url(), "secret", &[]);
+    let mut peer = Peer::new(server.address);
+    peer.rrq("x", &[("tsize", "0")]).expect_oack(&[("tsize", "5")]);
+    peer.ack(0);
+    peer.expect_data(1, "hello");
+}
+
+#[test]
+fn what_a_store_forbids_another_source_may_have() {
+    let store = upstream::Upstream::new(|_, stream| {
+        let body = "<Error><Code>AccessDenied</Code></Error>";
+        write!(stream, "HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    });
+    let here = TempDir::new().unwrap();
+    fs::write(here.path().join("default"), "here").unwrap();
+    let server = Server::before(&store.url(), "secret", &[here.path().to_str().unwrap()]);
+    Peer::new(server.address).rrq("default", &[]).expect_data(1, "here");
+    Peer::new(server.address).rrq("none", &[]).expect_error(2);
+}
+
+#[test]
+fn one_sick_object_leaves_the_others_alone() {
+    let store = upstream::Upstream::new(|head, stream| match head.contains("/sick") {
+        true => write!(stream, "HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n").unwrap(),
+        false => write!(stream, "{OBJECT}Content-Length: 5\r\n\r\nhello").unwrap(),
+    });
+    let server = Server::before(&store.url(), "secret", &[]);
+    for n in 0..5 {
+        Peer::new(server.address).rrq(&format!("sick{n}"), &[]).expect_error(0);
+    }
+    Peer::new(server.address).rrq("well", &[]).expect_data(1, "hello");
 }
 
 #[test]

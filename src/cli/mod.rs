@@ -35,6 +35,8 @@ mod signals;
 #[cfg(feature = "status")]
 mod status;
 mod uploads;
+#[cfg(feature = "http")]
+mod upstreams;
 mod values;
 
 use std::process::ExitCode;

@@ -19,8 +19,6 @@ use tuffet::{
 
 #[cfg(feature = "status")]
 use super::status;
-#[cfg(feature = "http")]
-use super::values::Header;
 use super::{
     Result,
     args::Serve,
@@ -31,6 +29,8 @@ use super::{
     service, signals,
     values::{Listen, Source},
 };
+#[cfg(feature = "http")]
+use super::{upstreams::Question, values::Header};
 
 /// Serves until a signal ends it.
 pub fn run(args: &Serve) -> Result<ExitCode> {
@@ -44,6 +44,8 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     let handler = handler(args, &opened)?;
     opened.settle(args);
     let served = handler.describe();
+    #[cfg(feature = "http")]
+    let questions = opened.questions.take();
     let builder = sockets.into_iter().fold(builder(args, log_file.clone()), Builder::socket).handler(handler);
     #[cfg(feature = "status")]
     let (status, builder) = args.status.watch(builder)?;
@@ -61,6 +63,8 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     };
     signals::obey(server.handle(), args.drain.into(), reload)?;
     announce(&server, &served, args);
+    #[cfg(feature = "http")]
+    super::upstreams::ask(questions);
     #[cfg(feature = "status")]
     let _status = status::serve(status, server.handle(), &served)?;
     service::ready();
@@ -110,6 +114,9 @@ pub struct Opened {
     memory: Memory,
     before: HashMap<String, Arc<dyn Handler>>,
     now: RefCell<HashMap<String, Arc<dyn Handler>>>,
+    /// To those that were not open before.
+    #[cfg(feature = "http")]
+    pub questions: RefCell<Vec<Question>>,
 }
 
 impl Opened {
@@ -121,8 +128,10 @@ impl Opened {
         let web = ();
         let (key, open): (_, &dyn Fn() -> Result<Box<dyn Handler>>) = match source {
             Source::Directory(path) => return directory(path, args),
-            Source::Url(url) => (format!("{url} {web:?}"), &|| http(url, args)),
-            Source::Bucket(url) => (format!("{url} {web:?} {} {}", args.upload, args.overwrite), &|| bucket(url, args)),
+            Source::Url(url) => (format!("{url} {web:?}"), &|| self.http(url, args)),
+            Source::Bucket(url) => {
+                (format!("{url} {web:?} {} {}", args.upload, args.overwrite), &|| self.bucket(url, args))
+            }
             Source::Memory => return Ok(Box::new(self.memory.clone())),
         };
         let known = self.before.get(&key).or(self.now.borrow().get(&key)).cloned();
@@ -139,7 +148,7 @@ impl Opened {
     /// For a reload: what is open now may be used again.
     #[cfg(feature = "config")]
     pub fn again(&self) -> Self {
-        Self { memory: self.memory.clone(), before: self.now.borrow().clone(), now: RefCell::default() }
+        Self { memory: self.memory.clone(), before: self.now.borrow().clone(), ..Self::default() }
     }
 }
 
@@ -160,22 +169,59 @@ fn directory(path: &Path, args: &Serve) -> Result<Box<dyn Handler>> {
     Ok(Box::new(args.uploads.apply(directory).map_err(explain)?))
 }
 
-#[cfg(feature = "http")]
-fn http(url: &str, args: &Serve) -> Result<Box<dyn Handler>> {
-    let web = &args.web;
-    let mut http = tuffet::handlers::Http::base(url)?
-        .cache(usize::try_from(web.cache).unwrap_or(usize::MAX))
-        .read_timeout(web.upstream_timeout.into())
-        .connect_timeout(web.connect_timeout.into())
-        .identify(web.identify)
-        .stale_if_error(web.stale);
-    for Header(name, value) in &web.headers {
-        http = http.header(name, value)?;
+impl Opened {
+    #[cfg(feature = "http")]
+    fn http(&self, url: &str, args: &Serve) -> Result<Box<dyn Handler>> {
+        let web = &args.web;
+        let mut http = tuffet::handlers::Http::base(url)?
+            .cache(usize::try_from(web.cache).unwrap_or(usize::MAX))
+            .read_timeout(web.upstream_timeout.into())
+            .connect_timeout(web.connect_timeout.into())
+            .identify(web.identify)
+            .stale_if_error(web.stale);
+        for Header(name, value) in &web.headers {
+            http = http.header(name, value)?;
+        }
+        if let Some(path) = &web.ca {
+            http = with_ca(path, |pem| http.root_certificates(pem))?;
+        }
+        let http = Arc::new(http);
+        let asked = http.clone();
+        self.questions.borrow_mut().push((http.describe(), Box::pin(async move { asked.ask_base().await })));
+        Ok(Box::new(http))
     }
-    if let Some(path) = &web.ca {
-        http = with_ca(path, |pem| http.root_certificates(pem))?;
+
+    #[cfg(not(feature = "http"))]
+    fn http(&self, url: &str, _: &Serve) -> Result<Box<dyn Handler>> {
+        Err(format!("cannot serve {url}: this tuffet is built without HTTP; build it with `--features http`").into())
     }
-    Ok(Box::new(http))
+
+    #[cfg(feature = "object-store")]
+    fn bucket(&self, url: &str, args: &Serve) -> Result<Box<dyn Handler>> {
+        let web = &args.web;
+        let mut bucket = tuffet::handlers::Bucket::url(url)?
+            .cache(usize::try_from(web.cache).unwrap_or(usize::MAX))
+            .read_timeout(web.upstream_timeout.into())
+            .connect_timeout(web.connect_timeout.into())
+            .stale_if_error(web.stale)
+            .uploads(args.upload)
+            .overwrite(args.overwrite);
+        if let Some(path) = &web.ca {
+            bucket = with_ca(path, |pem| bucket.root_certificates(pem))?;
+        }
+        let bucket = Arc::new(bucket);
+        let asked = bucket.clone();
+        self.questions.borrow_mut().push((bucket.describe(), Box::pin(async move { asked.ask_base().await })));
+        Ok(Box::new(bucket))
+    }
+
+    #[cfg(not(feature = "object-store"))]
+    fn bucket(&self, url: &str, _: &Serve) -> Result<Box<dyn Handler>> {
+        Err(format!(
+            "cannot serve {url}: this tuffet is built without object stores; build it with `--features object-store`"
+        )
+        .into())
+    }
 }
 
 #[cfg(feature = "http")]
@@ -183,35 +229,6 @@ fn with_ca<T>(path: &Path, trust: impl FnOnce(&[u8]) -> std::result::Result<T, E
     let explain = |error: &dyn std::fmt::Display| format!("--ca {}: {error}", path.display());
     let pem = std::fs::read(path).map_err(|error| explain(&error))?;
     Ok(trust(&pem).map_err(|error| explain(&error))?)
-}
-
-#[cfg(not(feature = "http"))]
-fn http(url: &str, _: &Serve) -> Result<Box<dyn Handler>> {
-    Err(format!("cannot serve {url}: this tuffet is built without HTTP; build it with `--features http`").into())
-}
-
-#[cfg(feature = "object-store")]
-fn bucket(url: &str, args: &Serve) -> Result<Box<dyn Handler>> {
-    let web = &args.web;
-    let mut bucket = tuffet::handlers::Bucket::url(url)?
-        .cache(usize::try_from(web.cache).unwrap_or(usize::MAX))
-        .read_timeout(web.upstream_timeout.into())
-        .connect_timeout(web.connect_timeout.into())
-        .stale_if_error(web.stale)
-        .uploads(args.upload)
-        .overwrite(args.overwrite);
-    if let Some(path) = &web.ca {
-        bucket = with_ca(path, |pem| bucket.root_certificates(pem))?;
-    }
-    Ok(Box::new(bucket))
-}
-
-#[cfg(not(feature = "object-store"))]
-fn bucket(url: &str, _: &Serve) -> Result<Box<dyn Handler>> {
-    Err(format!(
-        "cannot serve {url}: this tuffet is built without object stores; build it with `--features object-store`"
-    )
-    .into())
 }
 
 /// The settings of the server, and where the records go.

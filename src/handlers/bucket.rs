@@ -15,7 +15,9 @@ use std::{
 };
 
 use async_compat::Compat;
+use futures_lite::future;
 use object_store::{ObjectStore, path::Path};
+use smol::Timer;
 
 use self::{
     objects::{Key, Objects},
@@ -54,8 +56,7 @@ const LONGEST_NAME: usize = 1024;
 /// As with [`Http`](super::Http): with a [cache](Self::cache), transfers of the same object share one GET. It is asked
 /// about again (by its `ETag`) when it was last asked about more than 1 s ago; see [`fresh`](Self::fresh). A GET that
 /// breaks or stalls goes on where it was, by a range and the condition that the `ETag` is still the same, or else the
-/// date and the size: old and new are never mixed. The same pauses, tries, bounds and breaker hold, but that a 502, 503
-/// or 504 does not count for the breaker.
+/// date and the size: old and new are never mixed. The same pauses, tries, bounds and breaker hold.
 ///
 /// # Uploads
 /// A WRQ becomes an object when all of it has come, and not before; the last ACK is sent after that. Up to one part
@@ -104,6 +105,7 @@ enum From {
 
 /// What is made when the first request comes.
 struct Open {
+    reads: Arc<dyn ObjectStore>,
     writes: Arc<dyn ObjectStore>,
     gateway: Gateway<Objects>,
 }
@@ -227,6 +229,22 @@ impl Bucket {
         self.with(|bucket| bucket.budget = bytes)
     }
 
+    /// Whether the bucket can be listed, in a few words: for the operator, before the first client comes. Objects may be
+    /// there to be read though it can not, so this is nothing to refuse to serve for.
+    ///
+    /// # Errors
+    /// The refusal has the cause as its detail; there is none within the [`read_timeout`](Self::read_timeout), or the
+    /// store says no.
+    pub async fn ask_base(&self) -> Result<String, Refusal> {
+        let limit = self.rules.silence;
+        let silent = async {
+            Timer::after(limit).await;
+            Err(Refusal::upstream().because(format_args!("no byte for {limit:?}")))
+        };
+        let listed = async { objects::listed(&*self.open()?.reads, self.prefix()).await };
+        future::or(Compat::new(listed), silent).await
+    }
+
     /// Bytes in the cache now.
     pub fn cached(&self) -> usize {
         self.open.get().and_then(|open| open.as_ref().ok()).map_or(0, |open| open.gateway.cached())
@@ -249,26 +267,33 @@ impl Bucket {
                 From::Url(place, settings) => place.connect(settings)?,
                 From::Given(store, _) => Stores { reads: store.clone(), writes: store.clone() },
             };
-            let objects = Objects { store: reads, fresh: self.fresh };
-            Ok(Open { writes, gateway: Gateway::new(objects, self.rules) })
+            let objects = Objects { store: reads.clone(), fresh: self.fresh };
+            Ok(Open { reads, writes, gateway: Gateway::new(objects, self.rules) })
         });
         open.as_ref().map_err(|why| Refusal::internal().because(why))
     }
 
     fn key(&self, request: &Request) -> Result<Key, Refusal> {
         let no = |why: &str| Refusal::not_found().because(why);
-        let (root, prefix) = match &self.from {
-            From::Url(place, _) => (place.root(), place.prefix()),
-            From::Given(store, prefix) => (format!("{store}/"), prefix),
+        let root = match &self.from {
+            From::Url(place, _) => place.root(),
+            From::Given(store, _) => format!("{store}/"),
         };
         // Not `Request::path`: there, names that are not UTF-8 become the same.
         let name = String::from_utf8(request.path_bytes()).map_err(|_| no("the name is not UTF-8"))?;
-        let path = format!("{prefix}/{name}");
+        let path = format!("{}/{name}", self.prefix());
         if path.len() > LONGEST_NAME {
             return Err(no("the name is too long for a key"));
         }
         let path = Path::parse(path).map_err(|error| no(&error.to_string()))?;
         Ok(Key { root, path })
+    }
+
+    fn prefix(&self) -> &Path {
+        match &self.from {
+            From::Url(place, _) => place.prefix(),
+            From::Given(_, prefix) => prefix,
+        }
     }
 
     async fn get(&self, request: &Request) -> Result<Source, Refusal> {

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, ops::ControlFlow};
 
 use crate::{
     error::{ErrorCode, Refusal},
@@ -9,8 +9,10 @@ use crate::{
 
 /// Several handlers, asked in their order.
 ///
-/// An RRQ is answered by the first that does not say [`ErrorCode::FILE_NOT_FOUND`]; any other refusal ends the
-/// search, so that a handler can forbid a name to those behind it. A WRQ goes to the first that
+/// An RRQ is answered by the first that has the file. Whatever the others say, the next one is asked: what is missing is
+/// "not allowed" in some object stores, and a web server that is dead must not hide what a directory has. Only a refusal
+/// that [ends the search](Refusal::ending_search) does, so that a handler can forbid a name to those behind it. If none
+/// has the file, the peer is told what the first one said. A WRQ goes to the first that
 /// [takes writes](Handler::takes_writes), whatever its answer. What [any](Handler::limit) of them does not grant is not
 /// granted.
 ///
@@ -44,14 +46,13 @@ impl Chain {
 impl Handler for Chain {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
         Box::pin(async {
-            let mut refusal = Refusal::not_found();
+            let mut search = Search::default();
             for handler in &self.0 {
-                match handler.read(request).await {
-                    Err(next) if next.code() == ErrorCode::FILE_NOT_FOUND => refusal = next,
-                    answer => return answer,
+                if let ControlFlow::Break(answer) = search.hear(handler.read(request).await) {
+                    return answer;
                 }
             }
-            Err(refusal)
+            Err(search.over().unwrap_or(Refusal::not_found()))
         })
     }
 
@@ -81,6 +82,41 @@ impl Handler for Chain {
     }
 }
 
+/// The search for a file in one place after the other. This is the one rule for where it goes on and what it ends with.
+#[derive(Default)]
+pub(crate) struct Search {
+    first: Option<Refusal>,
+    /// What went wrong in the places so far, for the operator.
+    details: Vec<String>,
+}
+
+impl Search {
+    /// Takes the answer of a place. `Break` is the answer to all of the search.
+    pub(crate) fn hear<T>(&mut self, answer: Result<T, Refusal>) -> ControlFlow<Result<T, Refusal>> {
+        match answer {
+            Err(refusal) if !refusal.ends_search() => {
+                let detail = refusal.detail().map(str::to_owned);
+                self.details.extend(detail.filter(|detail| !self.details.contains(detail)));
+                self.first.get_or_insert(refusal);
+                ControlFlow::Continue(())
+            }
+            Ok(found) => {
+                if let Some(first) = self.first.take().filter(|first| first.code() == ErrorCode::NOT_DEFINED) {
+                    log::warn!("{}; another source has it", first.detail().unwrap_or(first.message()));
+                }
+                ControlFlow::Break(Ok(found))
+            }
+            refused => ControlFlow::Break(refused),
+        }
+    }
+
+    /// It is nowhere: what the first place said. `None` if there was no place.
+    pub(crate) fn over(self) -> Option<Refusal> {
+        let first = self.first?;
+        Some(if self.details.is_empty() { first } else { first.because(self.details.join("; ")) })
+    }
+}
+
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Chain").field(&self.describe()).finish()
@@ -101,7 +137,6 @@ mod tests {
         read(move |request: Request| async move {
             match request.path() {
                 path if path == name => Ok(name),
-                "secret" => Err(Refusal::denied()),
                 _ => Err(Refusal::not_found()),
             }
         })
@@ -121,9 +156,24 @@ mod tests {
     }
 
     #[test]
-    fn another_refusal_ends_the_search() {
-        let chain = only("a").or(only("secret"));
-        assert_eq!(get(&chain, "secret"), Err(Refusal::denied()));
+    fn whatever_one_says_the_next_is_asked() {
+        for refusal in [Refusal::denied(), Refusal::upstream(), Refusal::internal(), Refusal::not_found()] {
+            let refuses = |refusal: Refusal| read(async move |_| Err::<String, _>(refusal.clone()));
+            let chain = only("a").or(refuses(refusal.clone())).or(only("b"));
+            assert_eq!(get(&chain, "b").unwrap(), b"b");
+            let chain = refuses(refusal.clone().because("one")).or(refuses(Refusal::disk_full().because("two")));
+            let answer = get(&chain, "b").unwrap_err();
+            assert_eq!((&answer, answer.detail()), (&refusal, Some("one; two")), "what the first said");
+        }
+    }
+
+    #[test]
+    fn a_refusal_may_end_the_search() {
+        for refusal in [Refusal::denied().ending_search(), Refusal::silent()] {
+            let last = refusal.clone();
+            let chain = only("a").or(read(async move |_| Err::<String, _>(last.clone()))).or(only("b"));
+            assert_eq!(get(&chain, "b"), Err(refusal));
+        }
     }
 
     #[test]

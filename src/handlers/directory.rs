@@ -164,6 +164,12 @@ impl Directory {
         self.files.open((&self.root, &self.path), path, request.received()).await
     }
 
+    /// What stands behind the path of the root, if the name begins with that. No name in normal form begins with a slash.
+    fn below_root<'a>(&self, name: &'a Path) -> Option<&'a Path> {
+        let root = std::path::absolute(&self.path).ok()?;
+        name.strip_prefix(root.strip_prefix("/").ok()?).ok().filter(|below| !below.as_os_str().is_empty())
+    }
+
     fn may_ignore_case(&self, request: &Request, refusal: &Refusal) -> bool {
         (self.ignore_case || request.ignores_case()) && refusal.code() == ErrorCode::FILE_NOT_FOUND
     }
@@ -190,7 +196,14 @@ impl Handler for Directory {
             };
             let opened = match own {
                 Some(own) => own,
-                None => self.open(request, path).await?,
+                None => match self.open(request, path.clone()).await {
+                    // A client that was told where the file is on this machine.
+                    Err(refusal) if refusal.code() == ErrorCode::FILE_NOT_FOUND => match self.below_root(&path) {
+                        Some(below) => self.open(request, below.to_path_buf()).await?,
+                        None => return Err(refusal),
+                    },
+                    opened => opened?,
+                },
             };
             let origin = opened.origin.clone();
             let source = download::source(opened, self.files.readers.clone(), chunk_size(request.options()));

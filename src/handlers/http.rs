@@ -11,7 +11,9 @@ mod validator;
 use std::{fmt, sync::OnceLock, time::Duration};
 
 use async_compat::Compat;
+use futures_lite::future;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use smol::Timer;
 
 use self::{
     base::Base,
@@ -48,8 +50,11 @@ const OWN: [HeaderName; 12] = [
 /// | 200                                  | the file                                |
 /// | 404, 410, a redirect to a directory  | [`Refusal::not_found`]                  |
 /// | 401, 403                             | [`Refusal::denied`]                     |
-/// | 200 with a `Content-Encoding`        | [`Refusal::internal`]: it was not asked |
 /// | anything else, or no answer          | [`Refusal::upstream`]                   |
+///
+/// The file is what the server has stored: no encoding is asked for, so a `Content-Encoding` (mirrors label each `.gz` so)
+/// changes nothing. A `Transfer-Encoding` other than `chunked`, which was not asked for either, is no file.
+/// Bytes of a name that are not UTF-8 are percent-encoded as they are.
 ///
 /// # Shared
 /// With a [cache](Self::cache), transfers of the same file share one GET, if the answer has a `Content-Length` and a
@@ -72,8 +77,11 @@ const OWN: [HeaderName; 12] = [
 /// without a byte of progress, which is about half a minute of pauses, end it with [`Refusal::upstream`]. So does a
 /// file that has changed: old and new are never mixed. A server without ranges sends the beginning again.
 ///
-/// After three failures in a row (no answer, or 502 to 504) the upstream is left alone for 2 s, and new transfers that
-/// need it are refused at once.
+/// A request that gets no answer on a connection that was kept is sent once more, on a new one.
+///
+/// After three connections in a row that could not be made (refused, no such host, no TLS, too late) the upstream is left
+/// alone for 2 s, and new transfers that need it are refused at once. What it answers, or whether it does, does not
+/// count: that may be so for one file.
 ///
 /// # Bounded
 /// Beside the cache, a transfer holds at most two segments of 32 KiB. Each fetch, of which there is one for all readers
@@ -217,11 +225,27 @@ impl Http {
         Self { gateway: OnceLock::new(), ..self }
     }
 
+    /// What the base itself answers, in a few words, such as `answered 200 OK` or `answered 301 Moved Permanently to
+    /// http://other/netboot/`: for the operator, before the first client comes. It is a HEAD, on a connection of its own.
+    /// Files may be there though the base is not, so this is nothing to refuse to serve for.
+    ///
+    /// # Errors
+    /// [`Refusal::upstream`] with the cause as its detail, if there is no answer within the
+    /// [`read_timeout`](Self::read_timeout), or one of 408, 429 and 500 to 599 other than 501.
+    pub async fn ask_base(&self) -> Result<String, Refusal> {
+        let limit = self.rules.silence;
+        let silent = async {
+            Timer::after(limit).await;
+            Err(Refusal::upstream().because(format_args!("no byte for {limit:?}")))
+        };
+        future::or(Compat::new(upstream::ask_base(&self.settings)), silent).await
+    }
+
     async fn open(&self, request: &Request) -> Result<Source, Refusal> {
         let new = || Upstream::new(&self.settings).map(|upstream| Gateway::new(upstream, self.rules));
         let gateway = self.gateway.get_or_init(new).as_ref().map_err(|why| Refusal::internal().because(why))?;
         let headers = if self.identify { identity::headers(request) } else { HeaderMap::new() };
-        let mut url = self.settings.base.join(request.path());
+        let mut url = self.settings.base.join(&request.path_bytes());
         url.set_query(request.query());
         let origin = url.to_string();
         Ok(gateway.open(Ask { url, headers }).await?.with_origin(origin))

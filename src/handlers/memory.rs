@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use crate::{
     error::Refusal,
-    handler::{Answer, Handler, Request, normalise},
+    handler::{Answer, Handler, Request},
+    name,
     source::Source,
 };
 
@@ -132,13 +133,13 @@ impl fmt::Debug for Memory {
 impl Handler for Memory {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
         Box::pin(async {
-            let bytes = self.get(request.path()).ok_or(Refusal::not_found())?;
-            Ok(Source::from(bytes).with_origin(format!("memory:{}", request.path())))
+            let bytes = self.get(request.text()).ok_or(Refusal::not_found())?;
+            Ok(Source::from(bytes).with_origin(format!("memory:{}", request.text())))
         })
     }
 
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
-        Box::pin(self.receive(request.path(), data))
+        Box::pin(async { self.receive(&request.text(), data).await })
     }
 
     fn takes_writes(&self) -> bool {
@@ -212,7 +213,7 @@ fn cost(name: &str, bytes: usize) -> u64 {
 }
 
 fn path(name: &str) -> Result<String, Refusal> {
-    normalise(name.as_bytes()).map(|path| String::from_utf8_lossy(&path).into_owned())
+    name::normalise(&name::bytes(name)).map(|path| name::text(&path))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
-use std::fmt;
+use std::{fmt, ops::ControlFlow};
 
 #[cfg(target_os = "linux")]
 use crate::rules::Neighbours;
 use crate::{
-    error::{ErrorCode, Refusal},
+    error::Refusal,
     handler::{Answer, Handler, Request},
+    handlers::Search,
     options::{Direction, Limits},
     rules::{Mac, Rules, Verdict},
     source::Source,
@@ -42,9 +43,9 @@ impl Rewrite {
     }
 
     fn decide(&self, request: &Request, direction: Direction) -> Result<Verdict, Refusal> {
-        let verdict = self.rules.decide(request, direction, self.mac(request))?;
+        let verdict = self.rules.decide(request, direction, self.mac(request)).map_err(Refusal::ending_search)?;
         if !verdict.candidates().iter().any(|candidate| candidate.request() == request) {
-            log::debug!("{}: {} is {verdict:?}", request.peer(), request.path());
+            log::debug!("{}: {} is {verdict:?}", request.peer(), request.text());
         }
         Ok(verdict)
     }
@@ -54,18 +55,18 @@ impl Handler for Rewrite {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
         Box::pin(async {
             let verdict = self.decide(request, Direction::Read)?;
-            let mut refusal = Refusal::not_found().because("no target of the rule can be filled in");
+            let mut search = Search::default();
             for candidate in verdict.candidates() {
                 let answer = match candidate.source() {
                     Some(source) => source.read(candidate.request()).await,
                     None => self.handler.read(candidate.request()).await,
                 };
-                match answer {
-                    Err(next) if next.code() == ErrorCode::FILE_NOT_FOUND => refusal = next,
-                    answer => return answer,
+                if let ControlFlow::Break(answer) = search.hear(answer) {
+                    return answer;
                 }
             }
-            Err(refusal)
+            let nothing = || Refusal::not_found().because("no target of the rule can be filled in");
+            Err(search.over().unwrap_or_else(nothing))
         })
     }
 

@@ -89,9 +89,9 @@ pub(super) struct Part<B> {
 
 /// Why there is no answer.
 pub(super) enum Failure {
-    /// The upstream is not there, and whatever is asked would fare the same.
+    /// No connection could be made, and whatever is asked would fare the same.
     Outage(Refusal),
-    /// The same may well succeed a little later.
+    /// The same may well succeed a little later, and so may anything else now.
     Passing(Refusal),
     /// It makes no sense to ask again.
     Final(Refusal),

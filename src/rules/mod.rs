@@ -6,8 +6,8 @@
 //! blksize, ...) is the one that counts for it. A refusal ends the search.
 //!
 //! A target is the whole new name, not a replacement for what the regular expression found. It is tried on the files of
-//! the rule's source, or of the server's; if there is no such file the next target of the same rule is tried, and when
-//! there is none left the file is "not found". Without a target the name stays as it is.
+//! the rule's source, or of the server's; where it cannot be had the next target of the same rule is tried, and when
+//! there is none left the answer is that of the first. Without a target the name stays as it is.
 //!
 //! What a client sends cannot climb out of the root, and not out of what stands in a target before the first `$` of a
 //! URL's path either: a name with `..` in it is refused with [`Refusal::denied`].
@@ -116,7 +116,7 @@ impl Rules {
         let mut requests = vec![(None, request.clone())];
         for rule in &self.rules {
             // A rule that goes on has one plain name at most.
-            let path = requests.first().map_or(request.path(), |(_, request)| request.path()).to_owned();
+            let path = requests.first().map_or(request, |(_, request)| request).text().into_owned();
             let groups = match rule.matches(request, direction, mac, &path) {
                 Ok(groups) => groups,
                 Err(mismatch) => {
@@ -230,7 +230,7 @@ impl fmt::Debug for Verdict {
 
 impl fmt::Debug for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.request.path())?;
+        write!(f, "{}", self.request.text())?;
         self.source.as_ref().map_or(Ok(()), |source| write!(f, " of {}", source.describe()))
     }
 }

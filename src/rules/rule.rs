@@ -9,7 +9,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    Error, Handler, Refusal, Request,
+    Error, Handler, Refusal, Request, name,
     options::{self, Direction},
     packet::Mode,
 };
@@ -89,13 +89,14 @@ impl Rule {
 
     /// Only for names in which this regular expression finds something, with the syntax of
     /// [regex-lite](https://docs.rs/regex-lite), where `.` is any character. The name is the [normalised](Request::path) one, or what an earlier
-    /// rule that [goes on](Self::go_on) made of it. Defaults to all.
+    /// rule that [goes on](Self::go_on) made of it. Bytes of it that are not UTF-8 are found by `\x80` to `\xff`, as the
+    /// log shows them, but not in brackets. Defaults to all.
     ///
     /// # Errors
     /// [`Error::Config`] if it is not a regular expression.
     pub fn name(mut self, regex: &str) -> Result<Self, Error> {
         // A name may have any character but NUL in it.
-        let regex = RegexBuilder::new(regex)
+        let regex = RegexBuilder::new(&with_bytes(regex))
             .dot_matches_new_line(true)
             .build()
             .map_err(|error| Error::Config(format!("{regex:?} is not a regular expression: {error}")))?;
@@ -286,4 +287,27 @@ impl fmt::Display for Mismatch {
             Self::Direction => f.write_str("it is for the other kind of request"),
         }
     }
+}
+
+/// The regular expression in which `\xff` finds the byte, too, which is four characters in the text of a name.
+fn with_bytes(regex: &str) -> String {
+    let (mut out, mut rest, mut in_brackets) = (String::new(), regex, false);
+    while let Some(first) = rest.chars().next() {
+        let length = match name::escape(rest).filter(|_| !in_brackets) {
+            Some(byte) => {
+                out += &format!("(?:\\\\x{byte:02x}|\\x{byte:02x})");
+                4
+            }
+            // What is escaped is taken with its `\`.
+            None => {
+                let length = first.len_utf8()
+                    + if first == '\\' { rest[1..].chars().next().map_or(0, char::len_utf8) } else { 0 };
+                in_brackets = if in_brackets { first != ']' } else { first == '[' };
+                out += &rest[..length];
+                length
+            }
+        };
+        rest = &rest[length..];
+    }
+    out
 }

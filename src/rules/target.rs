@@ -63,7 +63,7 @@ impl Target {
     /// The request for what it leads to; `None` if something that it needs is not known of this client.
     pub(super) fn request(&self, request: &Request, values: &Values<'_>) -> Result<Option<Request>, Refusal> {
         let Some(name) = self.name.name(values)? else { return Ok(None) };
-        let renamed = request.with_path(&name)?;
+        let renamed = request.with_text(&name)?;
         let Some(query) = &self.query else { return Ok(Some(renamed)) };
         Ok(query.query(values).map(|query| renamed.with_query(&query)))
     }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use regex_lite::{Captures, Regex};
 
-use crate::{Error, Refusal};
+use crate::{Error, Refusal, name};
 
 /// All but RFC 3986's unreserved characters: what a client sends is one value of a query, whatever is in it.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -132,7 +132,7 @@ impl Template {
 
     /// A query, in which the parts are percent-encoded and the text between them is not.
     pub(super) fn query(&self, values: &Values<'_>) -> Option<String> {
-        self.expand(values, |text, out| out.extend(utf8_percent_encode(text, ENCODED)))
+        self.expand(values, |text, out| out.extend(percent_encode(&name::bytes(text), ENCODED)))
     }
 
     fn expand(&self, values: &Values<'_>, put: impl Fn(&str, &mut String)) -> Option<String> {
@@ -225,6 +225,8 @@ mod tests {
         assert_eq!(expand("a/$1/x", r"a(\.+)", "a..", None).0, Err(Refusal::denied()));
         let (_, query) = expand("a=$1&b=1", "(.*)", "x&b=2#@/?ü", None);
         assert_eq!(query, "a=x%26b%3D2%23%40%2F%3F%C3%BC&b=1");
+        let (_, query) = expand("a=$1", "(.*)", r"caf\xe9", None);
+        assert_eq!(query, "a=caf%E9", "a byte that is not UTF-8");
     }
 
     #[test]

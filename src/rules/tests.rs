@@ -11,8 +11,7 @@ use crate::{
 };
 
 fn request(name: &str) -> Request {
-    let packet = packet::Request { filename: name.into(), mode: Mode::Octet, options: Default::default() };
-    Request::new(([10, 0, 0, 5], 1069).into(), ([10, 0, 0, 1], 69).into(), packet).unwrap()
+    request_of(name.as_bytes())
 }
 
 fn rules(rules: impl IntoIterator<Item = Rule>) -> Rules {
@@ -21,6 +20,11 @@ fn rules(rules: impl IntoIterator<Item = Rule>) -> Rules {
 
 fn rule(name: &str) -> Rule {
     Rule::new(name).name(name).unwrap()
+}
+
+fn request_of(name: &[u8]) -> Request {
+    let packet = packet::Request { filename: name.into(), mode: Mode::Octet, options: Default::default() };
+    Request::new(([10, 0, 0, 5], 1069).into(), ([10, 0, 0, 1], 69).into(), packet).unwrap()
 }
 
 /// A handler that says what it was asked for.
@@ -53,6 +57,23 @@ fn the_first_that_is_for_it_decides() {
     assert_eq!(paths(&rules, "cb"), ["second/c"]);
     assert_eq!(paths(&rules, r"C:\x\y"), ["third/x/y"]);
     assert_eq!(paths(&Rules::default(), "x"), ["x"]);
+}
+
+#[test]
+fn rules_see_bytes_that_are_not_utf8_and_keep_them() {
+    for (regex, target, name, expected) in [
+        (r"^(.*)\xff$", "$1", &b"boot/x.efi\xff"[..], &b"boot/x.efi"[..]),
+        (r"^(.*?)\xFF+$", "$1", b"boot/x.efi\xff\xff", b"boot/x.efi"),
+        (r"^caf\xe9/(.*)", "$1", b"caf\xe9/menu", b"menu"),
+        (r"^caf\xe9/(.*)", "$1", "caf\u{e9}/menu".as_bytes(), b"menu"),
+        (r"^[^\]]*\xe9/(.*)", "$1", b"caf\xe9/menu", b"menu"),
+        ("^a/(.*)", "b/$1", b"a/\xeaonboard", b"b/\xeaonboard"),
+        ("^menu$", r"caf\xe9/menu", b"menu", b"caf\xe9/menu"),
+    ] {
+        let rules = rules([rule(regex).target(target).unwrap()]);
+        let verdict = rules.decide(&request_of(name), Direction::Read, None).unwrap();
+        assert_eq!(verdict.candidates()[0].request().path_bytes(), expected, "{regex} {target}");
+    }
 }
 
 #[test]
@@ -117,6 +138,27 @@ fn targets_are_tried_in_their_order() {
     assert_eq!(get(&rewrite, "none").unwrap_err().code(), ErrorCode::FILE_NOT_FOUND);
     let only_mac = Rewrite::new(rules([Rule::new("mac").target("${mac}").unwrap()]), Memory::new());
     assert_eq!(get(&only_mac, "x").unwrap_err().code(), ErrorCode::FILE_NOT_FOUND);
+}
+
+#[test]
+fn whatever_a_source_says_the_next_target_is_tried() {
+    let sick = |_: &str| Ok::<_, Error>(read(async |_| Err::<String, _>(Refusal::denied().because("answered 403"))));
+    let rule = rule("^menu").url("http://h/${path}", sick).unwrap().target("fallback").unwrap();
+    let memory = Memory::new();
+    let rewrite = Rewrite::new(rules([rule]), memory.clone());
+    let refusal = get(&rewrite, "menu").unwrap_err();
+    assert_eq!(refusal, Refusal::denied(), "what the first said");
+    memory.insert("fallback", "fallback").unwrap();
+    assert_eq!(get(&rewrite, "menu").unwrap(), "fallback");
+}
+
+#[test]
+fn the_refusal_of_a_rule_ends_the_search_of_a_chain() {
+    let refusing = Rewrite::new(rules([rule("^s").refuse(Refusal::denied())]), Memory::new());
+    let chain = refusing.or(echo("behind").unwrap());
+    let get = |name: &str| block_on(async { chain.read(&request(name)).await?.collect(1000).await });
+    assert_eq!(get("secret"), Err(Refusal::denied()));
+    assert_eq!(get("x").unwrap(), b"behind|x");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Poll,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -24,13 +24,22 @@ use crate::{
     },
     endpoint::{Ended, Start},
     error::{ErrorCode, Refusal},
-    handler::Request,
+    handler::{self, Request},
     hint::{Hint, Seen},
+    name,
     options::{self, Agreed, Direction},
     packet::{Mode, Options, Packet},
     stats::{Record, Registered},
     transfer::{Event, Outcome, Progress, Timing, Transfer},
 };
+
+/// A source of unknown size is read ahead so far, if the client asked for the size: a transfer may hold as much anyway.
+const HELD_AHEAD: usize = 64 << 10;
+/// Its first bytes are waited for, for so long. Without an answer clients repeat their RRQ after 0.1 s (busybox) to some
+/// seconds (firmware), which changes nothing here, and none gives up before it has repeated it several times.
+const FIRST_BYTES: Duration = Duration::from_secs(2);
+/// The rest of a small file follows its first bytes, or it is none.
+const REST: Duration = Duration::from_millis(500);
 
 /// A request that is being answered.
 pub(super) struct Session {
@@ -57,9 +66,9 @@ impl Session {
     pub(super) async fn run(self, shard: Rc<Shard>, _place: Place) {
         let Start { direction, request: packet, began, envelope, .. } = &self.start;
         let (direction, began, peer, started) = (*direction, *began, envelope.peer, shard.clock.date());
-        let filename = String::from_utf8_lossy(&packet.filename).into_owned();
+        let filename = name::text(&packet.filename);
         let request = Request::new(peer, self.local, packet.clone());
-        let path = request.as_ref().map_or(filename.as_str(), Request::path).to_owned();
+        let path = request.as_ref().map_or_else(|_| filename.clone(), |request| request.text().into_owned());
         let live = shard.shared.registry.register(peer, path.clone(), direction, began);
         let end = match request {
             Ok(request) => {
@@ -148,8 +157,15 @@ struct Line<'a> {
 impl Line<'_> {
     async fn read(&self, request: &Request) -> Result<End, Outcome> {
         let handler = &self.session.terms.handler;
-        let source = self.opened(caught(async { handler.read(request).await })).await?;
-        let (agreed, oack) = self.answer(request, source.size())?;
+        let mut source = self.opened(caught(handler::find(handler.as_ref(), request))).await?;
+        let limits = self.limits(request)?;
+        if source.size().is_none()
+            && options::tells_size(request.options(), request.mode(), &limits)
+            && self.within(FIRST_BYTES, caught(source.read_ahead(0))).await?.is_some()
+        {
+            self.within(REST, caught(source.read_ahead(HELD_AHEAD))).await?;
+        }
+        let (agreed, oack) = self.answer(request, &limits, source.size());
         self.live.set_size(source.size());
         let origin = source.shared_origin();
         let transfer = Transfer::send(oack.clone(), agreed, self.timing());
@@ -158,7 +174,7 @@ impl Line<'_> {
     }
 
     async fn write(&self, request: &Request) -> Result<End, Outcome> {
-        let (agreed, oack) = self.answer(request, None)?;
+        let (agreed, oack) = self.answer(request, &self.limits(request)?, None);
         let most = self.session.terms.settings.max_upload;
         if agreed.tsize().is_some_and(|size| size > most) {
             return Err(self.refuse(Refusal::too_big()));
@@ -171,27 +187,42 @@ impl Line<'_> {
         Ok(self.drive(transfer, Feed::Write(upload), oack).await)
     }
 
-    fn answer(&self, request: &Request, size: Option<u64>) -> Result<(Agreed, Options), Outcome> {
-        let Start { id, direction, blksize, windowsize, .. } = self.session.start;
-        let options = request.options();
+    /// What is granted to this request at most.
+    fn limits(&self, request: &Request) -> Result<options::Limits, Outcome> {
+        let Start { direction, blksize, windowsize, .. } = self.session.start;
         let mut limits = options::Limits { blksize, windowsize, ..options::Limits::default() };
         let limited = caught_now(|| self.session.terms.handler.limit(request, direction, &mut limits));
         limited.map_err(|refusal| self.refuse(refusal))?;
-        let (agreed, oack) = options::answer(options, direction, request.mode(), &limits, size);
+        Ok(limits)
+    }
+
+    fn answer(&self, request: &Request, limits: &options::Limits, size: Option<u64>) -> (Agreed, Options) {
+        let Start { id, direction, .. } = self.session.start;
+        let options = request.options();
+        let (agreed, oack) = options::answer(options, direction, request.mode(), limits, size);
         log::debug!("{}: asked for {options}, granted {oack}", self.peer());
         self.shard.endpoint().granted(self.shard.now(), id, agreed.blksize(), !oack.is_empty());
-        Ok((agreed, oack))
+        (agreed, oack)
     }
 
     /// Waits for the handler, for as long as the client does.
     async fn opened<T>(&self, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Outcome> {
+        let opened = self.within(self.session.terms.settings.timing.patience, work).await?;
+        opened.ok_or_else(|| self.refuse(Refusal::internal().because("the handler had no answer for too long")))
+    }
+
+    /// Waits for the user's side, for so long; `None` if that is over.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<Option<T>, Outcome> {
         let mut work = pin!(work);
-        let patience = self.session.terms.settings.timing.patience.min(FOR_EVER);
-        self.set_deadline(self.batch_time() + patience);
+        self.set_deadline(self.batch_time() + limit.min(FOR_EVER));
         let mailbox = self.mailbox();
-        let opened = poll_fn(|cx| {
+        let done = poll_fn(|cx| {
             if let Poll::Ready(result) = work.as_mut().poll(cx) {
-                return Poll::Ready(result.map_err(|refusal| self.refuse(refusal)));
+                return Poll::Ready(result.map(Some).map_err(|refusal| self.refuse(refusal)));
             }
             while let Some(event) = mailbox.take() {
                 match event {
@@ -203,10 +234,7 @@ impl Line<'_> {
                         return Poll::Ready(Err(Outcome::Stopped));
                     }
                     Event::Gone => return Poll::Ready(Err(Outcome::TimedOut)),
-                    Event::Timeout => {
-                        let refusal = Refusal::internal().because("the handler had no answer for too long");
-                        return Poll::Ready(Err(self.refuse(refusal)));
-                    }
+                    Event::Timeout => return Poll::Ready(Ok(None)),
                     // A repeated request: the answer is on its way.
                     _ => {}
                 }
@@ -214,7 +242,7 @@ impl Line<'_> {
             mailbox.register(cx);
             Poll::Pending
         });
-        opened.await
+        done.await
     }
 
     async fn drive(&self, mut transfer: Transfer, mut feed: Feed<'_>, granted: Options) -> End {

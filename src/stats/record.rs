@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{hint::Hint, options::Direction, packet::Options, transfer::Outcome};
+use crate::{error::printable, hint::Hint, options::Direction, packet::Options, transfer::Outcome};
 
 /// One transfer that has ended.
 ///
@@ -35,7 +35,7 @@ pub struct Record {
     pub peer: SocketAddr,
     /// The address of ours that it asked; for a client, the one it asked from.
     pub local: SocketAddr,
-    /// The name of the file as it was sent, as far as it is UTF-8.
+    /// The name of the file as it was sent. Bytes that are not UTF-8 are `\x80` to `\xff` in it.
     pub filename: String,
     /// The name of the file, made comparable.
     pub path: String,
@@ -103,7 +103,7 @@ impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { peer, path, direction, outcome, bytes, retransmits, .. } = self;
         let seconds = self.duration.as_secs_f64();
-        write!(f, "{peer} {direction} {} {outcome} {bytes} bytes {seconds:.3} s", path.escape_debug())?;
+        write!(f, "{peer} {direction} {} {outcome} {bytes} bytes {seconds:.3} s", printable(path))?;
         write!(f, " {} KiB/s retransmits {retransmits}", self.rate() / 1024)?;
         if let Some(origin) = &self.origin {
             write!(f, " from {}", origin.escape_debug())?;

@@ -38,6 +38,8 @@ pub struct State {
     /// What a 304 and a range are for.
     pub etag: Mutex<Option<&'static str>>,
     pub ranges: Mutex<bool>,
+    /// Whether it says 304.
+    pub revalidates: Mutex<bool>,
     pub chunked: Mutex<bool>,
     pub faults: Mutex<VecDeque<Fault>>,
     pub heads: Mutex<Vec<String>>,
@@ -61,6 +63,7 @@ impl Files {
             headers: Mutex::default(),
             etag: Mutex::new(Some("\"one\"")),
             ranges: Mutex::new(true),
+            revalidates: Mutex::new(true),
             chunked: Mutex::new(false),
             faults: Mutex::default(),
             heads: Mutex::default(),
@@ -115,7 +118,7 @@ impl State {
         }
         let mut extra = self.headers.lock().unwrap().clone();
         extra += &etag.map(|etag| format!("ETag: {etag}\r\n")).unwrap_or_default();
-        if etag.is_some() && value(head, "if-none-match").as_deref() == etag {
+        if *self.revalidates.lock().unwrap() && etag.is_some() && value(head, "if-none-match").as_deref() == etag {
             return write!(stream, "HTTP/1.1 304 Not Modified\r\n{extra}\r\n").unwrap();
         }
         let range = value(head, "range").filter(|_| *self.ranges.lock().unwrap());

@@ -1,12 +1,25 @@
 //! The handler behind a server, with clients that speak TFTP.
 
-use std::{sync::Arc, thread};
+use std::{
+    io::Write,
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+};
 
-use tuffet::{Client, Error, Refusal, Server};
+use tuffet::{
+    Client, Error, ErrorCode, Handler, Refusal, Server,
+    packet::{Mode, Options, Packet, Request},
+};
 
 use super::{
+    LONG,
     files::{Fault, Files},
     http,
+    upstream::Upstream,
 };
 
 fn get(server: std::net::SocketAddr, name: &str) -> Result<Vec<u8>, Error> {
@@ -47,4 +60,64 @@ fn clients_of_two_shards_see_one_pause_and_no_failure() {
     assert!(files.requests() <= 6 && files.served() <= size + size / 2);
     handle.stop();
     running.join().unwrap().unwrap();
+}
+
+/// What a server of this handler says first to GRUB, who leaves then. A server is gone when this returns.
+fn probe(handler: impl Handler, name: &str) -> Packet {
+    let server = Server::builder().listen("127.0.0.1:0".parse().unwrap()).handler(handler).bind().unwrap();
+    let (address, handle) = (server.addrs()[0], server.handle());
+    let running = thread::spawn(|| server.run());
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    let send = |packet: Packet, to: SocketAddr| socket.send_to(&packet.encode(), to).unwrap();
+    let options: Options = [("blksize", "1024"), ("tsize", "0")].into_iter().collect();
+    send(Packet::Rrq(Box::new(Request { filename: name.into(), mode: Mode::Octet, options })), address);
+    let mut buffer = [0; 2000];
+    let (length, from) = socket.recv_from(&mut buffer).unwrap();
+    send(Packet::Error { code: ErrorCode(8), message: "User aborted the transfer".into() }, from);
+    handle.stop();
+    running.join().unwrap().unwrap();
+    Packet::decode(&buffer[..length]).unwrap()
+}
+
+#[test]
+fn the_size_of_a_small_chunked_body_is_told() {
+    for cache in [0, 2 << 20] {
+        for (size, told) in [(1, true), (300, true), (20_000, true), (65_536, true), (65_537, false)] {
+            let files = Files::new(size);
+            *files.state.chunked.lock().unwrap() = true;
+            let packet = probe(http(&files.url()).cache(cache), "grub/grub.cfg");
+            let Packet::Oack(granted) = packet else { panic!("{packet:?}") };
+            let size = size.to_string();
+            assert_eq!(granted.value("tsize"), told.then_some(size.as_str()), "{size}");
+        }
+    }
+    // The end of the connection is the end of the body.
+    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\n\r\nset timeout=3\n");
+    let packet = probe(http(&upstream.url()), "grub.cfg");
+    assert_eq!(packet, Packet::Oack([("blksize", "1024"), ("tsize", "14")].into_iter().collect()));
+}
+
+#[test]
+fn a_client_that_leaves_when_it_has_the_answer_costs_no_whole_body() {
+    const SIZE: usize = 64 << 20;
+    let written = Arc::new(AtomicUsize::new(0));
+    let counter = written.clone();
+    let upstream = Upstream::new(move |_, stream| {
+        write!(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+        let piece = [7; 16 << 10];
+        while counter.load(SeqCst) < SIZE {
+            let sent = write!(stream, "{:x}\r\n", piece.len())
+                .and_then(|()| stream.write_all(&piece))
+                .and_then(|()| stream.write_all(b"\r\n"));
+            if sent.is_err() {
+                return;
+            }
+            counter.fetch_add(piece.len(), SeqCst);
+        }
+    });
+    let packet = probe(http(&upstream.url()), "image");
+    assert_eq!(packet, Packet::Oack([("blksize", "1024")].into_iter().collect()), "too large to be known");
+    // Most of it is in the kernel, in the buffers of the two sockets.
+    assert!(written.load(SeqCst) < SIZE / 4, "{} bytes", written.load(SeqCst));
 }

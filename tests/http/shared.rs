@@ -74,7 +74,7 @@ fn a_small_cache_and_many_files_end_too() {
     let (http, expected) = (Arc::new(http(&files.url()).cache(64 << 10)), files.content());
     let executor = LocalExecutor::new();
     let read_one = async |n: usize| {
-        let mut source = http.read(&request(&format!("{}", n % 20))).await.unwrap();
+        let mut source = http.read(&request(format!("{}", n % 20))).await.unwrap();
         let mut all = Vec::new();
         while let Some(chunk) = source.next().await {
             all.extend_from_slice(&chunk.unwrap());
@@ -288,19 +288,6 @@ fn names_that_clients_make_up_do_not_push_a_file_out() {
 }
 
 #[test]
-fn a_dead_upstream_is_left_alone() {
-    let files = Files::new(10);
-    files.fail([Fault::Status("503 Service Unavailable"); 3]);
-    let http = http(&files.url());
-    for name in ["a", "b", "c", "d", "e"] {
-        assert_eq!(fetch(&http, name), Err(Refusal::upstream()));
-    }
-    assert_eq!(files.requests(), 3);
-    thread::sleep(Duration::from_millis(2100));
-    assert!(fetch(&http, "f").is_ok() && fetch(&http, "g").is_ok());
-}
-
-#[test]
 fn those_who_wait_share_a_failure() {
     let files = Files::new(10);
     *files.state.delay.lock().unwrap() = Duration::from_millis(200);
@@ -389,4 +376,54 @@ fn the_upstream_is_told_who_asks() {
     fetch(&http, "y").unwrap();
     fetch(&http, "y").unwrap();
     assert_eq!(files.requests(), 3);
+}
+
+#[test]
+fn without_ranges_each_later_client_costs_one_file() {
+    let size = 8 * MIB;
+    for (revalidates, says_so) in [(true, false), (false, false), (true, true)] {
+        let files = Files::new(size);
+        *files.state.ranges.lock().unwrap() = false;
+        *files.state.revalidates.lock().unwrap() = revalidates;
+        if says_so {
+            // Some say that they give ranges, and give none.
+            *files.state.headers.lock().unwrap() = "Accept-Ranges: bytes\r\n".into();
+        }
+        let (http, expected) = (http(&files.url()).cache(2 * MIB), files.content());
+        let mut costs = Vec::new();
+        for _ in 0..5 {
+            let before = (files.requests(), files.served());
+            smol::block_on(read(&http, &expected, Duration::ZERO)).unwrap();
+            costs.push((files.requests() - before.0, (files.served() - before.1) as f64 / size as f64));
+            // What is fresh for a second is asked about again.
+            thread::sleep(Duration::from_millis(1100));
+        }
+        println!("{costs:?}");
+        // The second one finds out that there are no ranges.
+        assert!(
+            costs[1].1 < 1.5 && costs[2..].iter().all(|(requests, files)| *requests == 1 && *files <= 1.0),
+            "{costs:?}"
+        );
+    }
+}
+
+#[test]
+fn without_ranges_those_who_come_together_share_one_file() {
+    let size = 8 * MIB;
+    let files = Files::new(size);
+    *files.state.ranges.lock().unwrap() = false;
+    let (http, expected) = (http(&files.url()).cache(2 * MIB), files.content());
+    for _ in 0..2 {
+        smol::block_on(read(&http, &expected, Duration::ZERO)).unwrap();
+        thread::sleep(Duration::from_millis(1100));
+    }
+    let before = files.served();
+    let executor = LocalExecutor::new();
+    let tasks: Vec<_> = (0..20).map(|_| executor.spawn(read(&http, &expected, Duration::ZERO))).collect();
+    smol::block_on(executor.run(async {
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }));
+    assert!(files.served() - before <= size, "{} bytes", files.served() - before);
 }

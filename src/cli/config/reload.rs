@@ -63,6 +63,8 @@ impl Reload {
         let handler = serve::handler(&args, &opened)?;
         self.server.reload(serve::builder(&args, None).handler(handler));
         opened.settle(&args);
+        #[cfg(feature = "http")]
+        super::super::upstreams::ask(opened.questions.take());
         self.opened = opened;
         #[cfg(all(feature = "sandbox", target_os = "linux"))]
         for lacking in self.plan.lacks(&Plan::new(&args)) {

@@ -3,7 +3,11 @@
 use std::{error, fmt, sync::Arc, time::Duration};
 
 use futures_lite::{StreamExt, stream::Boxed};
-use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore, client::HttpError, path::Path};
+use object_store::{
+    Error, GetOptions, GetRange, ObjectMeta, ObjectStore,
+    client::{HttpError, HttpErrorKind},
+    path::Path,
+};
 
 use crate::{
     Bytes, Refusal,
@@ -91,6 +95,15 @@ impl fmt::Display for Key {
     }
 }
 
+/// Asks for the first names below this prefix.
+pub(super) async fn listed(store: &dyn ObjectStore, prefix: &Path) -> Result<String, Refusal> {
+    match store.list(Some(prefix)).next().await {
+        Some(Ok(_)) => Ok("can be listed".into()),
+        Some(Err(error)) => Err(failure(error).refusal()),
+        None => Ok("can be listed, and has no object there".into()),
+    }
+}
+
 /// What a store's error means to who reads.
 pub(super) fn failure(error: Error) -> Failure {
     let refusal = match &error {
@@ -101,10 +114,14 @@ pub(super) fn failure(error: Error) -> Failure {
     };
     let refusal = refusal.because(text(&error));
     match &error {
-        Error::Generic { .. } if causes(&error).any(|cause| cause.is::<HttpError>()) => Failure::Outage(refusal),
+        Error::Generic { .. } if causes(&error).any(is_no_connection) => Failure::Outage(refusal),
         Error::Generic { .. } | Error::JoinError { .. } => Failure::Passing(refusal),
         _ => Failure::Final(refusal),
     }
+}
+
+fn is_no_connection(cause: &(dyn error::Error + 'static)) -> bool {
+    cause.downcast_ref::<HttpError>().is_some_and(|error| error.kind() == HttpErrorKind::Connect)
 }
 
 fn if_changed(known: &ObjectMeta) -> GetOptions {

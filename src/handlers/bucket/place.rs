@@ -1,10 +1,12 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, RetryConfig,
     aws::AmazonS3Builder,
     azure::MicrosoftAzureBuilder,
-    client::{HttpClient, HttpConnector},
+    client::{
+        HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpService,
+    },
     gcp::GoogleCloudStorageBuilder,
     path::Path,
 };
@@ -87,13 +89,13 @@ impl Place {
 
     /// The store, with its settings from the environment. Nothing is sent yet.
     pub(super) fn connect(&self, settings: &Settings) -> Result<Stores, String> {
-        let client = client(settings).map_err(|error| error.to_string())?;
-        let store = |retries| self.store(client.clone(), retries).map_err(|error| error.to_string());
+        let client = |idle| client(settings, idle).map(HttpClient::new).map_err(|error| error.to_string());
+        let connector = Connector { client: client(8)?, fresh: client(0)? };
+        let store = |retries| self.store(connector.clone(), retries).map_err(|error| error.to_string());
         Ok(Stores { reads: store(0)?, writes: store(RETRIES)? })
     }
 
-    fn store(&self, client: Client, max_retries: usize) -> object_store::Result<Arc<dyn ObjectStore>> {
-        let connector = Connector(client);
+    fn store(&self, connector: Connector, max_retries: usize) -> object_store::Result<Arc<dyn ObjectStore>> {
         let backoff = BackoffConfig {
             init_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(1),
@@ -126,27 +128,64 @@ impl fmt::Display for Place {
 }
 
 /// HTTP/1.1 alone: there a body that is not read holds its own connection and no others.
-fn client(settings: &Settings) -> reqwest::Result<Client> {
+fn client(settings: &Settings, idle: usize) -> reqwest::Result<Client> {
     Client::builder()
         .user_agent(concat!("tuffet/", env!("CARGO_PKG_VERSION")))
         .referer(false)
         .http1_only()
         .connect_timeout(settings.connect_timeout)
         .redirect(Policy::none())
-        .pool_max_idle_per_host(8)
+        .pool_max_idle_per_host(idle)
         .pool_idle_timeout(Duration::from_secs(15))
         .tls_backend_preconfigured(settings.tls.clone())
         .build()
 }
 
 /// Gives the store our client, whatever options it has for one of its own: with ring, and the system's certificates.
-#[derive(Debug)]
-struct Connector(Client);
+#[derive(Clone, Debug)]
+struct Connector {
+    client: HttpClient,
+    /// Each of its requests has a connection of its own.
+    fresh: HttpClient,
+}
 
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(self.0.clone()))
+        Ok(HttpClient::new(self.clone()))
     }
+}
+
+/// What `async_trait` makes of the trait's `async fn`.
+type Called<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'a>>;
+
+impl HttpService for Connector {
+    fn call<'life0, 'async_trait>(&'life0 self, request: HttpRequest) -> Called<'async_trait>
+    where
+        'life0: 'async_trait,
+        Self: 'async_trait,
+    {
+        Box::pin(async {
+            let again = again(&request);
+            match (self.client.execute(request).await, again) {
+                (Err(error), Some(again)) if is_of_old_connection(error.kind()) => self.fresh.execute(again).await,
+                (answer, _) => answer,
+            }
+        })
+    }
+}
+
+/// The same request, if it changes nothing in the store, however often it is sent.
+fn again(request: &HttpRequest) -> Option<HttpRequest> {
+    if !request.method().is_safe() || !request.body().is_empty() {
+        return None;
+    }
+    let (parts, ()) = request.clone().map(|_| ()).into_parts();
+    Some(HttpRequest::from_parts(parts, HttpRequestBody::empty()))
+}
+
+/// Whether a store may have closed an idle connection while the request was on its way.
+fn is_of_old_connection(kind: HttpErrorKind) -> bool {
+    !matches!(kind, HttpErrorKind::Connect | HttpErrorKind::Timeout | HttpErrorKind::Decode)
 }
 
 #[cfg(test)]

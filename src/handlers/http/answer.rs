@@ -1,18 +1,18 @@
 use reqwest::{
     Response, StatusCode, Url,
-    header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, LOCATION},
+    header::{ACCEPT_RANGES, CONTENT_RANGE, LOCATION, TRANSFER_ENCODING},
 };
 
 use crate::Refusal;
 
 /// The same response if its body is the file, and else what the peer is told.
+///
+/// A `Content-Encoding` belongs to the file: no encoding was asked for, so it tells what is stored, as mirrors have it
+/// for each `.gz`. The peer gets the bytes that are stored, as from any other source.
 pub(super) fn file(response: Response) -> Result<Response, Refusal> {
     let status = response.status();
     let refusal = match status {
-        StatusCode::OK if is_encoded(&response) => {
-            return Err(Refusal::internal().because("answered with an encoding that was not asked for"));
-        }
-        StatusCode::OK => return Ok(response),
+        StatusCode::OK => return is_decoded(&response).map(|()| response),
         StatusCode::NOT_FOUND | StatusCode::GONE => Refusal::not_found(),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Refusal::denied(),
         _ if leads_to_directory(&response) => return Err(Refusal::not_found().because("is a directory")),
@@ -44,11 +44,6 @@ pub(super) fn end_of_part(response: &Response, position: u64, size: Option<u64>)
     (first.parse() == Ok(position) && end > position && is_of_file).then_some(end)
 }
 
-/// Whether the server behind the upstream's name is not there, and any other request would fare the same.
-pub(super) fn is_outage(status: StatusCode) -> bool {
-    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
-}
-
 /// Whether the same request may well succeed a little later.
 pub(super) fn is_passing(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
@@ -64,10 +59,18 @@ fn leads_to_directory(response: &Response) -> bool {
     response.status().is_redirection() && to.is_some_and(|to| is_directory(response.url(), &to))
 }
 
-pub(super) fn is_encoded(response: &Response) -> bool {
-    response
-        .headers()
-        .get_all(CONTENT_ENCODING)
-        .iter()
-        .any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+/// Refuses a body that is compressed for its way (RFC 9112 section 7). Nobody offered to undo that, and its bytes are not
+/// those of the file.
+pub(super) fn is_decoded(response: &Response) -> Result<(), Refusal> {
+    let lines = response.headers().get_all(TRANSFER_ENCODING).into_iter();
+    let codings = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let known = |coding: &&[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
+    let mut codings = codings.filter(|coding| !known(coding));
+    // The last one is undone by the HTTP library.
+    let is_plain =
+        codings.next().is_none_or(|first| first.eq_ignore_ascii_case(b"chunked")) && codings.next().is_none();
+    if is_plain {
+        return Ok(());
+    }
+    Err(Refusal::upstream().because("answered with a Transfer-Encoding that was not asked for"))
 }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use reqwest::{RequestBuilder, Url};
 
 use crate::Error;
@@ -44,10 +44,10 @@ impl Base {
         self.url.scheme() == "https"
     }
 
-    /// The URL of a file. The path is a [`Request::path`](crate::Request::path), so it has no dot segments.
-    pub(super) fn join(&self, path: &str) -> Url {
+    /// The URL of a file. The path is a [`Request::path_bytes`](crate::Request::path_bytes), so it has no dot segments.
+    pub(super) fn join(&self, path: &[u8]) -> Url {
         let mut url = self.url.clone();
-        url.set_path(&format!("{}{}", self.url.path(), utf8_percent_encode(path, ENCODED)));
+        url.set_path(&format!("{}{}", self.url.path(), percent_encode(path, ENCODED)));
         url
     }
 
@@ -79,7 +79,7 @@ mod tests {
     use crate::Request;
 
     fn join(base: &str, path: &str) -> String {
-        Base::parse(base).unwrap().join(path).into()
+        Base::parse(base).unwrap().join(path.as_bytes()).into()
     }
 
     #[test]
@@ -93,18 +93,20 @@ mod tests {
     #[test]
     fn names_stay_names() {
         for (name, expected) in [
-            ("a b", "a%20b"),
-            ("a?b=c#d", "a%3Fb%3Dc%23d"),
-            ("%2e%2e/%2fx", "%252e%252e/%252fx"),
-            ("ä/ü", "%C3%A4/%C3%BC"),
-            ("01-00:11", "01-00%3A11"),
-            ("http://evil/x", "http%3A/evil/x"),
-            ("//evil/x", "evil/x"),
-            ("@evil", "%40evil"),
-            (".\t./.\t./x", ".%09./.%09./x"),
-            ("..\n/x", "..%0A/x"),
-            ("x\r\nHost: evil", "x%0D%0AHost%3A%20evil"),
-            ("...", "..."),
+            (&b"a b"[..], "a%20b"),
+            (b"a?b=c#d", "a%3Fb%3Dc%23d"),
+            (b"%2e%2e/%2fx", "%252e%252e/%252fx"),
+            ("ä/ü".as_bytes(), "%C3%A4/%C3%BC"),
+            (b"01-00:11", "01-00%3A11"),
+            (b"http://evil/x", "http%3A/evil/x"),
+            (b"//evil/x", "evil/x"),
+            (b"@evil", "%40evil"),
+            (b".\t./.\t./x", ".%09./.%09./x"),
+            (b"..\n/x", "..%0A/x"),
+            (b"x\r\nHost: evil", "x%0D%0AHost%3A%20evil"),
+            (b"...", "..."),
+            (b"x.efi\xff", "x.efi%FF"),
+            (b"\xeaonboard/\xc3\xaa", "%EAonboard/%C3%AA"),
         ] {
             let packet = crate::packet::Request {
                 filename: name.into(),
@@ -113,7 +115,8 @@ mod tests {
             };
             let any = ([127, 0, 0, 1], 1).into();
             let request = Request::new(any, any, packet).unwrap();
-            assert_eq!(join("http://h/base", request.path()), format!("http://h/base/{expected}"), "{name:?}");
+            let url = Base::parse("http://h/base").unwrap().join(&request.path_bytes());
+            assert_eq!(url.as_str(), format!("http://h/base/{expected}"), "{name:?}");
         }
     }
 
@@ -138,6 +141,6 @@ mod tests {
         let base = Base::parse("http://me%40home:p%3Ass@h/a").unwrap();
         assert_eq!((base.user.as_deref(), base.password.as_deref()), (Some("me@home"), Some("p:ss")));
         assert_eq!(base.to_string(), "http://h/a/");
-        assert_eq!(base.join("x").as_str(), "http://h/a/x");
+        assert_eq!(base.join(b"x").as_str(), "http://h/a/x");
     }
 }

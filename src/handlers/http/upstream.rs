@@ -1,10 +1,17 @@
 //! The server behind this one: one pool of connections, and the words for what goes wrong with it.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use reqwest::{
-    Client, Response, StatusCode, Url,
-    header::HeaderMap,
+    Client, ClientBuilder, Response, StatusCode, Url,
+    header::{HeaderMap, LOCATION},
     redirect::{Action, Attempt, Policy},
 };
 
@@ -32,7 +39,11 @@ pub(super) struct Settings {
 
 pub(super) struct Upstream {
     client: Client,
+    /// Each of its requests has a connection of its own.
+    fresh: Client,
     base: Base,
+    /// How many redirects were followed.
+    redirected: Arc<AtomicUsize>,
 }
 
 /// What is asked for, as often as it takes.
@@ -45,33 +56,72 @@ pub(super) struct Ask {
 
 impl Upstream {
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
-        let most = settings.redirects;
-        // reqwest's own read_timeout runs on while nobody polls the body, so a client that pauses would lose it.
-        let builder = Client::builder()
-            .default_headers(settings.headers.clone())
-            .referer(false)
-            // Another feature may bring HTTP/2, where bodies that are not read would share one connection.
-            .http1_only()
-            .connect_timeout(settings.connect_timeout)
-            .redirect(Policy::custom(move |attempt| redirect(attempt, most)))
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .pool_idle_timeout(IDLE_TIME)
-            .tls_backend_preconfigured(settings.tls.clone());
-        let builder = if settings.direct { builder.no_proxy() } else { builder };
-        Ok(Self { client: builder.build().map_err(|error| causes(&error))?, base: settings.base.clone() })
+        let redirected = Arc::<AtomicUsize>::default();
+        let client = |idle| {
+            let (most, redirected) = (settings.redirects, redirected.clone());
+            let policy = Policy::custom(move |attempt| {
+                redirected.fetch_add(1, Relaxed);
+                redirect(attempt, most)
+            });
+            let builder = builder(settings).redirect(policy).pool_max_idle_per_host(idle);
+            builder.build().map_err(|error| causes(&error))
+        };
+        let (client, fresh) = (client(IDLE_CONNECTIONS)?, client(0)?);
+        Ok(Self { client, fresh, base: settings.base.clone(), redirected })
     }
 
     /// The head of the answer, whatever it is.
     async fn get(&self, ask: &Ask, conditions: HeaderMap) -> Result<Response, Failure> {
-        let request = self.client.get(ask.url.clone()).headers(ask.headers.clone()).headers(conditions);
-        match self.base.authorize(request).send().await {
-            Ok(response) if answer::is_outage(response.status()) => Err(Failure::Outage(status(&response))),
-            Ok(response) => Ok(response),
+        let redirected = self.redirected.load(Relaxed);
+        let send = |client: &Client| {
+            let request = client.get(ask.url.clone()).headers(ask.headers.clone()).headers(conditions.clone());
+            self.base.authorize(request).send()
+        };
+        let answer = match send(&self.client).await {
+            // The upstream may have closed an idle connection while the request was on its way. A GET can be sent again
+            // (RFC 9110 section 9.2.2), once, and not on another idle connection: that may be as old.
+            Err(error) if error.is_request() && !error.is_connect() => send(&self.fresh).await,
+            // What a server may say on a connection that it closes for its age (RFC 9110 section 15.5.9).
+            Ok(response) if response.status() == StatusCode::REQUEST_TIMEOUT => send(&self.fresh).await,
+            answer => answer,
+        };
+        answer.map_err(|error| match () {
             // It has answered, and leads nowhere: that says nothing of other files.
-            Err(error) if error.is_redirect() || error.is_builder() => Err(Failure::Final(failed(error))),
-            Err(error) => Err(Failure::Outage(failed(error))),
-        }
+            () if error.is_redirect() || error.is_builder() => Failure::Final(failed(error)),
+            // Who redirects is there, whatever becomes of the server that it leads to.
+            () if error.is_connect() && self.redirected.load(Relaxed) == redirected => Failure::Outage(failed(error)),
+            () => Failure::Passing(failed(error)),
+        })
     }
+}
+
+/// What the base itself answers, in a few words. Redirects are told, not followed.
+pub(super) async fn ask_base(settings: &Settings) -> Result<String, Refusal> {
+    let client = builder(settings).redirect(Policy::none()).build();
+    let client = client.map_err(|error| Refusal::upstream().because(causes(&error)))?;
+    let base = &settings.base;
+    let response = base.authorize(client.head(base.to_string())).send().await.map_err(failed)?;
+    let (status, location) = (response.status(), response.headers().get(LOCATION));
+    let to = location.and_then(|to| response.url().join(to.to_str().ok()?).ok());
+    match to.filter(|_| status.is_redirection()) {
+        // 501 is for the HEAD, which some do not know.
+        _ if answer::is_passing(status) && status != StatusCode::NOT_IMPLEMENTED => Err(self::status(&response)),
+        Some(to) => Ok(format!("answered {status} to {to}")),
+        None => Ok(format!("answered {status}")),
+    }
+}
+
+fn builder(settings: &Settings) -> ClientBuilder {
+    // reqwest's own read_timeout runs on while nobody polls the body, so a client that pauses would lose it.
+    let builder = Client::builder()
+        .default_headers(settings.headers.clone())
+        .referer(false)
+        // Another feature may bring HTTP/2, where bodies that are not read would share one connection.
+        .http1_only()
+        .connect_timeout(settings.connect_timeout)
+        .pool_idle_timeout(IDLE_TIME)
+        .tls_backend_preconfigured(settings.tls.clone());
+    if settings.direct { builder.no_proxy() } else { builder }
 }
 
 impl shared::Upstream for Upstream {
@@ -112,7 +162,10 @@ impl shared::Upstream for Upstream {
         (first, end): (u64, Option<u64>),
     ) -> Result<Part<Response>, Failure> {
         let response = self.get(ask, validator.part(first, end)).await?;
-        let is_same = validator.is_of(response.headers()) && !answer::is_encoded(&response);
+        let is_same = validator.is_of(response.headers());
+        if let Err(refusal) = answer::is_decoded(&response) {
+            return Err(Failure::Final(refusal));
+        }
         let part = answer::end_of_part(&response, first, size).filter(|_| is_same);
         match response.status() {
             StatusCode::PARTIAL_CONTENT if part.is_some() => Ok(Part { body: response, first, end: part }),

@@ -1,33 +1,41 @@
-use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE};
+use reqwest::header::{
+    CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
+};
 
 /// What tells one state of a file from another (RFC 9110 section 8.8), to the byte: a weak ETag alone does not.
 #[derive(Clone, Debug)]
 pub(super) struct Validator {
     etag: Option<HeaderValue>,
     modified: Option<HeaderValue>,
+    /// Some servers have one date for a file and what they make of it.
+    encoding: Option<HeaderValue>,
 }
 
 impl Validator {
+    fn new(headers: &HeaderMap) -> Self {
+        let value = |name| headers.get(name).cloned();
+        Self { etag: value(ETAG), modified: value(LAST_MODIFIED), encoding: value(CONTENT_ENCODING) }
+    }
+
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
-        let validator = Self { etag: headers.get(ETAG).cloned(), modified: headers.get(LAST_MODIFIED).cloned() };
+        let validator = Self::new(headers);
         validator.strongest().is_some().then_some(validator)
     }
 
     /// Whether an answer with these headers is of the same file, byte for byte.
     pub(super) fn is_of(&self, headers: &HeaderMap) -> bool {
-        self.matches(headers.get(ETAG), headers.get(LAST_MODIFIED))
+        self.is_same(&Self::new(headers))
     }
 
     /// Whether this one, which is newer, is of the same file.
     pub(super) fn is_same(&self, newer: &Self) -> bool {
-        self.matches(newer.etag.as_ref(), newer.modified.as_ref())
-    }
-
-    fn matches(&self, etag: Option<&HeaderValue>, modified: Option<&HeaderValue>) -> bool {
-        match (&self.etag, etag) {
+        // A part may leave out what the first answer said (RFC 9110 section 15.3.7).
+        let other_encoding = newer.encoding.is_some() && newer.encoding != self.encoding;
+        match (&self.etag, &newer.etag) {
+            _ if other_encoding => false,
             (Some(ours), Some(theirs)) if ours != theirs => false,
             (Some(ours), Some(_)) if is_strong(ours) => true,
-            _ => modified.is_some() && modified == self.modified.as_ref(),
+            _ => newer.modified.is_some() && newer.modified == self.modified,
         }
     }
 
@@ -91,6 +99,20 @@ mod tests {
         }
         assert!(Validator::of(&headers("W/\"a\"", "")).is_none());
         assert!(Validator::of(&headers("", "")).is_none());
+    }
+
+    #[test]
+    fn a_part_is_labelled_as_the_whole_or_not_at_all() {
+        let labelled = |encoding: &'static str| {
+            let mut headers = headers("\"a\"", "");
+            headers.extend((!encoding.is_empty()).then(|| (CONTENT_ENCODING, encoding.parse().unwrap())));
+            headers
+        };
+        for (ours, theirs, same) in
+            [("x-gzip", "x-gzip", true), ("x-gzip", "", true), ("", "gzip", false), ("x-gzip", "br", false)]
+        {
+            assert_eq!(Validator::of(&labelled(ours)).unwrap().is_of(&labelled(theirs)), same, "{ours} {theirs}");
+        }
     }
 
     #[test]

@@ -5,12 +5,14 @@ use std::{
 
 use crate::Refusal;
 
-/// This many failures in a row, and the upstream counts as dead.
+/// This many connections in a row that could not be made, and the upstream counts as dead.
 const MOST: u32 = 3;
 /// How long it is left alone then. After that one request tries it, and the others still wait for how that ends.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Refuses what would fail: a room of machines should not wait for the timeout of an upstream one after the other.
+/// Refuses what would fail: a room of machines should not wait for the timeout of an upstream one after the other. Only
+/// connections count. An upstream that answers, however badly, may do so for one file, and one client must not keep the
+/// others from the rest.
 #[derive(Default)]
 pub(super) struct Breaker(Mutex<State>);
 
@@ -28,7 +30,9 @@ impl Breaker {
         }
         if state.until.is_some_and(|until| now < until) {
             let failures = state.failures;
-            return Err(Refusal::upstream().because(format_args!("not asked, for it failed {failures} times in a row")));
+            return Err(
+                Refusal::upstream().because(format_args!("not asked, for {failures} connections in a row failed"))
+            );
         }
         state.until = Some(now + PAUSE);
         Ok(())

@@ -121,6 +121,16 @@ impl Cache {
         state.segments.range((object, position + 1)..=(object, u64::MAX)).next().map(|(place, _)| place.1)
     }
 
+    /// Where the first gap of an object is.
+    pub(super) fn first_gap(&self, object: u64) -> u64 {
+        let state = self.state();
+        let segments = state.segments.range((object, 0)..=(object, u64::MAX));
+        segments.fold(
+            0,
+            |end, (place, segment)| if place.1 <= end { end.max(place.1 + segment.bytes.len() as u64) } else { end },
+        )
+    }
+
     /// Notes that a reader is at this position; `None` is for one who comes or leaves.
     pub(super) fn moved(&self, object: u64, reader: u64, from: Option<u64>, to: Option<u64>) {
         let mut state = self.state();
@@ -204,6 +214,11 @@ mod tests {
         for (object, position) in [(1, 99), (1, 105), (0, 100), (2, 100), (3, 0)] {
             assert_eq!(cache.find(object, position), None, "{object} {position}");
         }
+        cache.insert(2, 5, Bytes::from_static(b"s"));
+        cache.insert(2, 7, Bytes::from_static(b"behind a gap"));
+        assert_eq!([1, 2, 3].map(|object| cache.first_gap(object)), [0, 6, 0]);
+        cache.forget(2);
+        cache.insert(2, 0, Bytes::from_static(b"other"));
         cache.forget(1);
         assert_eq!((cache.find(1, 100), cache.used()), (None, 5 + OVERHEAD));
     }

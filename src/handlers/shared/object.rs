@@ -113,13 +113,17 @@ impl<U: Upstream> Object<U> {
 
     /// Whether a reader can begin with what is there, or is on its way, or can be had without asking for all.
     pub(super) fn has_beginning(&self) -> bool {
-        if self.gives_pieces {
+        let lacks_ranges = self.origin.lacks_ranges();
+        if self.gives_pieces && !lacks_ranges {
             return true;
         }
         let state = self.state();
+        // What is missing in the middle costs all of the file, so it may as well come from its beginning.
+        let gap = if lacks_ranges { self.cache.first_gap(self.id) } else { u64::MAX };
+        let is_filled = || gap >= self.size || state.fetches.iter().any(|fetch| fetch.position <= gap);
         let had = |fetch: &Running| fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
         let comes = |fetch: &Running| fetch.position == had(fetch);
-        self.size == 0 || state.fetches.iter().any(comes) || self.cache.find(self.id, 0).is_some()
+        self.size == 0 || state.fetches.iter().any(comes) || (self.cache.find(self.id, 0).is_some() && is_filled())
     }
 
     /// Whether no more of it can be had.
@@ -138,7 +142,11 @@ impl<U: Upstream> Object<U> {
     /// Takes the body of an answer that has all of it, if its beginning is not there yet.
     pub(super) fn adopt(self: &Arc<Self>, facts: Facts<U>, body: U::Body) {
         let in_pieces = self.gives_pieces && self.origin.piece().is_some();
-        if self.size > 0 && !in_pieces && self.cache.find(self.id, 0).is_none() {
+        let is_wanted = match self.origin.lacks_ranges() {
+            true => !self.has_beginning(),
+            false => self.cache.find(self.id, 0).is_none(),
+        };
+        if self.size > 0 && !in_pieces && is_wanted {
             let fetch = Fetch::of(self.origin.clone(), self.ask.clone(), facts, body);
             self.begin(&mut self.state(), fetch, (0, 0), PAUSES);
         }
@@ -156,10 +164,10 @@ impl<U: Upstream> Object<U> {
         if let Some(refusal) = &state.failed {
             return Err(refusal.clone());
         }
-        let behind = state
-            .fetches
-            .iter_mut()
-            .filter(|fetch| (position.saturating_sub(NEAR)..=position).contains(&fetch.position));
+        // Another fetch would begin with all that this one has to pass.
+        let near = if self.origin.lacks_ranges() { u64::MAX } else { NEAR };
+        let near = position.saturating_sub(near)..=position;
+        let behind = state.fetches.iter_mut().filter(|fetch| near.contains(&fetch.position));
         match behind.max_by_key(|fetch| fetch.position) {
             Some(fetch) => {
                 fetch.goal = fetch.goal.max(position + LOOK_AHEAD);

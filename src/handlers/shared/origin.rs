@@ -1,7 +1,7 @@
 //! An upstream with what is known of how it fares.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -25,11 +25,14 @@ pub(super) struct Origin<U> {
     silence: Duration,
     breaker: Breaker,
     fetches: AtomicUsize,
+    /// Whether all of a file came the last time that a part was asked for.
+    lacks_ranges: AtomicBool,
 }
 
 impl<U: Upstream> Origin<U> {
     pub(super) fn new(upstream: U, silence: Duration) -> Self {
-        Self { upstream, silence, breaker: Breaker::default(), fetches: AtomicUsize::new(0) }
+        let (breaker, fetches, lacks_ranges) = Default::default();
+        Self { upstream, silence, breaker, fetches, lacks_ranges }
     }
 
     /// The answer for a transfer that begins; refused at once while the upstream is known to be dead.
@@ -46,7 +49,16 @@ impl<U: Upstream> Origin<U> {
         same: (&U::Validator, Option<u64>),
         range: (u64, Option<u64>),
     ) -> Result<Part<U::Body>, Failure> {
-        self.reported(self.upstream.part(ask, same, range)).await
+        let part = self.reported(self.upstream.part(ask, same, range)).await?;
+        if range != (0, None) {
+            self.lacks_ranges.store(part.end.is_none(), Relaxed);
+        }
+        Ok(part)
+    }
+
+    /// Whether each part of a file costs all of it.
+    pub(super) fn lacks_ranges(&self) -> bool {
+        self.lacks_ranges.load(Relaxed)
     }
 
     /// The next piece of a body.
@@ -72,7 +84,7 @@ impl<U: Upstream> Origin<U> {
     }
 
     async fn reported<T>(&self, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let answer = self.within(answer, Failure::Outage).await;
+        let answer = self.within(answer, Failure::Passing).await;
         self.breaker.report(!matches!(answer, Err(Failure::Outage(_))));
         answer
     }

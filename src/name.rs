@@ -1,0 +1,165 @@
+//! The name of a file: made comparable, and as text.
+//!
+//! A name is bytes, and most people and most rules want text. Where the bytes are not UTF-8 the text has `\x80` to
+//! `\xff`, one for each byte. That can be undone, for a name that is made comparable has no other `\` in it.
+
+use std::fmt::Write;
+
+use crate::error::Refusal;
+
+/// DHCP's end mark (RFC 2132 section 3.2). Firmware that takes option 67 for a C string sends it with the name.
+#[cfg(any(feature = "net", test))]
+const END_MARK: u8 = 0xff;
+
+/// The normal form of a name, see [`Request::path`](crate::Request::path).
+pub(crate) fn normalise(name: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let is_drive = |part: &&[u8]| matches!(part, [letter, b':'] if letter.is_ascii_alphabetic());
+    let drive = name.split(is_separator).take(1).filter(is_drive).count();
+    join(name.split(is_separator).skip(drive))
+}
+
+/// The normal form of a name in which no drive is expected.
+pub(crate) fn joined(name: &[u8]) -> Result<Vec<u8>, Refusal> {
+    join(name.split(is_separator))
+}
+
+/// The name without the end marks behind it, if it has any and is more than those.
+#[cfg(any(feature = "net", test))]
+pub(crate) fn without_end_mark(name: &[u8]) -> Option<&[u8]> {
+    let end = name.iter().rposition(|&byte| byte != END_MARK)? + 1;
+    (end < name.len() && name[end - 1] != b'/').then(|| &name[..end])
+}
+
+/// The name as text. Nothing is lost.
+pub(crate) fn text(name: &[u8]) -> String {
+    let mut text = String::with_capacity(name.len());
+    for chunk in name.utf8_chunks() {
+        text += chunk.valid();
+        for byte in chunk.invalid() {
+            _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// The name that has this text.
+pub(crate) fn bytes(text: &str) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('\\') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        rest = &rest[at..];
+        let (byte, length) = escape(rest).map_or((b'\\', 1), |byte| (byte, 4));
+        bytes.push(byte);
+        rest = &rest[length..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes
+}
+
+/// The byte that stands at the beginning of this text as `\x80` to `\xff`, if one does.
+pub(crate) fn escape(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix("\\x")?.get(..2)?;
+    let byte = u8::from_str_radix(digits, 16).ok()?;
+    // `from_str_radix` takes a sign.
+    (byte >= 0x80 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())).then_some(byte)
+}
+
+fn is_separator(byte: &u8) -> bool {
+    matches!(byte, b'/' | b'\\')
+}
+
+fn join<'a>(all: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, Refusal> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in all {
+        match part {
+            b"" | b"." => {}
+            b".." => _ = parts.pop().ok_or(Refusal::denied().because("the name leads out of the root"))?,
+            part => parts.push(part),
+        }
+    }
+    if parts.is_empty() { Err(Refusal::not_found().because("the name is empty")) } else { Ok(parts.join(&b'/')) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_comparable() {
+        for (name, expected) in [
+            ("pxelinux.0", "pxelinux.0"),
+            ("/debian-installer/amd64/linux", "debian-installer/amd64/linux"),
+            ("efi64//debian-installer/./linux", "efi64/debian-installer/linux"),
+            (r"\Boot\BCD", "Boot/BCD"),
+            (r"C:\Boot\BCD", "Boot/BCD"),
+            ("efi64/../linux", "linux"),
+            ("a/b/../../c", "c"),
+            ("...", "..."),
+        ] {
+            assert_eq!(normalise(name.as_bytes()).unwrap(), expected.as_bytes(), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_do_not_leave_the_root() {
+        for name in ["..", "../x", "/../x", "a/../../x", r"..\x", r"a\..\..\x", "C:/../x", "./../x", "//..//x"] {
+            assert_eq!(normalise(name.as_bytes()), Err(Refusal::denied()), "{name}");
+        }
+        for name in ["", "/", ".", "a/..", r"C:\"] {
+            assert_eq!(normalise(name.as_bytes()), Err(Refusal::not_found()), "{name}");
+        }
+    }
+
+    #[test]
+    fn any_name_has_a_text_and_any_text_is_a_name() {
+        for (name, expected) in [
+            (&b"caf\xc3\xa9"[..], "caf\u{e9}"),
+            (b"caf\xe9", r"caf\xe9"),
+            (b"x\xff\xff", r"x\xff\xff"),
+            (b"\xe2\x82", r"\xe2\x82"),
+            (b"\xe2\x82\xac\xe2\x82/y", "\u{20ac}\\xe2\\x82/y"),
+            (b"\xc3/\xa9", r"\xc3/\xa9"),
+        ] {
+            assert_eq!(text(name), expected);
+            assert_eq!(bytes(expected), name, "{expected}");
+        }
+        let mut random = noise();
+        for _ in 0..1000 {
+            let name: Vec<u8> = (0..random() % 12).map(|_| random()).filter(|byte| *byte != b'\\').collect();
+            assert_eq!(bytes(&text(&name)), name);
+        }
+    }
+
+    #[test]
+    fn other_backslashes_are_separators() {
+        for (text, expected) in [(r"boot\x64\y", "boot/x64/y"), (r"\xfg", "xfg"), (r"a\x", "a/x"), (r"\x+f", "x+f")] {
+            assert_eq!(joined(&bytes(text)).unwrap(), expected.as_bytes(), "{text}");
+        }
+        assert_eq!(bytes(r"a\xFF"), b"a\xff");
+        assert_eq!(joined(&bytes(r"..\xff/../..")), Err(Refusal::denied()));
+    }
+
+    #[test]
+    fn an_end_mark_is_what_stands_last() {
+        for (name, expected) in [
+            (&b"pxelinux.0\xff"[..], Some(&b"pxelinux.0"[..])),
+            (b"pxelinux.0\xff\xff", Some(b"pxelinux.0")),
+            (b"pxe\xfflinux.0", None),
+            (b"\xff", None),
+            (b"a/\xff", None),
+        ] {
+            assert_eq!(without_end_mark(name), expected);
+        }
+    }
+
+    /// A xorshift with a fixed seed.
+    fn noise() -> impl FnMut() -> u8 {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        }
+    }
+}

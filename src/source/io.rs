@@ -1,0 +1,236 @@
+//! Sources of what reads, and sinks of what writes: files, pipes, programs, sockets.
+
+use std::{mem, pin::pin};
+
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use genawaiter::rc::{Co, Gen};
+
+use super::Source;
+use crate::{Bytes, error::Refusal};
+
+/// Bytes that are asked for at once.
+const CHUNK: usize = 32 << 10;
+
+impl Source {
+    /// The bytes of an asynchronous reader, up to 32 KiB of them at once. A failure of it becomes the refusal that its
+    /// [`ErrorKind`](std::io::ErrorKind) stands for.
+    ///
+    /// This is the trait of `futures`. A reader of tokio has it through
+    /// [`compat()`](https://docs.rs/tokio-util/latest/tokio_util/compat/trait.TokioAsyncReadCompatExt.html).
+    ///
+    /// ```
+    /// use futures_lite::{AsyncReadExt, io::Cursor};
+    /// use tuffet::Source;
+    ///
+    /// let twice = Source::async_read(Cursor::new("once ").chain(Cursor::new("twice")));
+    /// assert_eq!(futures_lite::future::block_on(twice.collect(100))?, b"once twice");
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// ```
+    pub fn async_read(reader: impl AsyncRead + 'static) -> Self {
+        Gen::new(|co| chunks(co, reader)).into()
+    }
+
+    /// Writes all of it, and closes the writer. Returns how many bytes that were. This is the end of an upload that goes
+    /// somewhere as it comes.
+    ///
+    /// ```
+    /// use tuffet::{Refusal, Request, Source, write};
+    ///
+    /// # async fn open(_: &str) -> std::io::Result<futures_lite::io::Cursor<Vec<u8>>> { Ok(Default::default()) }
+    /// let handler = write(async |request: Request, data: Source| {
+    ///     let place = open(request.path()).await?;
+    ///     let length = data.write_to(place).await?;
+    ///     println!("{length} bytes of {}", request.path());
+    ///     Ok::<(), Refusal>(())
+    /// });
+    /// # let _: &dyn tuffet::Handler = &handler;
+    /// ```
+    ///
+    /// # Errors
+    /// The source's own, or the refusal for what the writer says.
+    pub async fn write_to(mut self, writer: impl AsyncWrite) -> Result<u64, Refusal> {
+        let (mut writer, mut length) = (pin!(writer), 0);
+        while let Some(chunk) = self.next().await {
+            let chunk = chunk?;
+            writer.write_all(&chunk).await?;
+            length += chunk.len() as u64;
+        }
+        writer.close().await?;
+        Ok(length)
+    }
+}
+
+async fn chunks(mut co: Co<Bytes>, reader: impl AsyncRead) -> Result<(), Refusal> {
+    let (mut reader, mut buffer) = (pin!(reader), vec![0; CHUNK]);
+    loop {
+        match reader.read(&mut buffer).await? {
+            0 => return Ok(()),
+            length => yield_from(&mut co, &mut buffer, length).await,
+        }
+    }
+}
+
+/// Gives a full buffer away, and a copy of what is in any other: a few bytes should not hold all of one.
+async fn yield_from(co: &mut Co<Bytes>, buffer: &mut Vec<u8>, length: usize) {
+    let chunk = match length == buffer.len() {
+        true => mem::replace(buffer, vec![0; CHUNK]).into(),
+        false => Bytes::copy_from_slice(&buffer[..length]),
+    };
+    co.yield_(chunk).await;
+}
+
+#[cfg(feature = "net")]
+mod blocking {
+    use std::{
+        fs::File,
+        io::{self, ErrorKind, Read, Seek},
+    };
+
+    use super::*;
+    use crate::source::IntoSource;
+
+    impl Source {
+        /// The bytes of a reader that may block: a file, the output of a program. It is read on a thread for such work, up
+        /// to 32 KiB at once and no sooner than they are wanted.
+        ///
+        /// ```
+        /// use std::process::{Command, Stdio};
+        /// use tuffet::{Refusal, Request, Source, read};
+        ///
+        /// let handler = read(async |request: Request| {
+        ///     let mut program = Command::new("mkconfig").arg(request.path()).stdout(Stdio::piped()).spawn()?;
+        ///     let output = program.stdout.take().ok_or(Refusal::internal())?;
+        ///     Ok::<_, Refusal>(Source::reader(output))
+        /// });
+        /// # let _: &dyn tuffet::Handler = &handler;
+        /// ```
+        pub fn reader(reader: impl Read + Send + 'static) -> Self {
+            Gen::new(|co| blocking_chunks(co, reader)).into()
+        }
+
+        /// The rest of this file, from where it is read now. Its size is known if it is a regular one that has any; what is
+        /// appended later is not of it. One of size 0 is read to its end: those of `/proc` say 0 and are not empty.
+        ///
+        /// ```no_run
+        /// use std::fs::File;
+        /// use tuffet::{Request, read};
+        ///
+        /// // A file is a source by itself, and so is a result with one.
+        /// let handler = read(async |_: Request| File::open("/etc/hostname"));
+        /// # let _: &dyn tuffet::Handler = &handler;
+        /// ```
+        ///
+        /// # Errors
+        /// If the file does not say what it is, or is a directory.
+        pub fn file(mut file: File) -> io::Result<Self> {
+            let metadata = file.metadata()?;
+            if metadata.is_dir() {
+                return Err(ErrorKind::IsADirectory.into());
+            }
+            if !metadata.is_file() || metadata.len() == 0 {
+                return Ok(Self::reader(file));
+            }
+            let size = metadata.len().saturating_sub(file.stream_position()?);
+            Ok(Self::reader(file.take(size)).with_size(size))
+        }
+    }
+
+    impl IntoSource for File {
+        fn into_source(self) -> Result<Source, Refusal> {
+            Ok(Source::file(self)?)
+        }
+    }
+
+    async fn blocking_chunks(mut co: Co<Bytes>, mut reader: impl Read + Send + 'static) -> Result<(), Refusal> {
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            // The thread has them for as long as it takes, whatever becomes of the transfer meanwhile.
+            let (length, back) = smol::unblock(move || (read(&mut reader, &mut buffer), (reader, buffer))).await;
+            (reader, buffer) = back;
+            match length? {
+                0 => return Ok(()),
+                length => yield_from(&mut co, &mut buffer, length).await,
+            }
+        }
+    }
+
+    fn read(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match reader.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::{future::block_on, io::Cursor, stream};
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_what_comes() {
+        for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7] {
+            let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+            let source = Source::async_read(Cursor::new(bytes.clone()));
+            assert!(block_on(source.collect(1 << 20)).unwrap() == bytes, "{size}");
+            #[cfg(feature = "net")]
+            assert!(block_on(Source::reader(std::io::Cursor::new(bytes.clone())).collect(1 << 20)).unwrap() == bytes);
+            let mut place = Cursor::new(Vec::new());
+            assert_eq!(block_on(Source::from(bytes.clone()).write_to(&mut place)).unwrap(), size as u64);
+            assert!(place.into_inner() == bytes);
+        }
+    }
+
+    #[test]
+    fn streams_of_what_can_be_a_chunk_are_sources() {
+        let failing = stream::iter([Ok(Bytes::from("begun")), Err(std::io::ErrorKind::PermissionDenied.into())]);
+        let failing = Source::chunks::<std::io::Result<Bytes>>(failing);
+        assert_eq!(block_on(failing.collect(100)), Err(Refusal::denied()));
+        assert_eq!(block_on(Source::chunks(stream::iter(["a", "b"])).collect(100)).unwrap(), b"ab");
+    }
+
+    #[test]
+    fn a_writer_that_is_full_ends_the_upload() {
+        let mut place = [0; 3];
+        let refusal = block_on(Source::from("1234").write_to(Cursor::new(&mut place[..]))).unwrap_err();
+        assert_eq!(refusal, Refusal::internal());
+        let failed = Source::chunks(stream::iter([Ok("12"), Err(Refusal::denied())]));
+        assert_eq!(block_on(failed.write_to(Cursor::new(Vec::new()))), Err(Refusal::denied()));
+    }
+
+    #[cfg(feature = "net")]
+    #[test]
+    fn files_know_their_size() {
+        use std::{
+            fs::{self, File},
+            io::{Read, Write},
+        };
+
+        use crate::source::IntoSource;
+
+        let path = std::env::temp_dir().join(format!("tuffet-source-{}", std::process::id()));
+        fs::write(&path, "0123456789").unwrap();
+        let mut file = File::open(&path).unwrap();
+        file.read_exact(&mut [0; 4]).unwrap();
+        let source = file.into_source().unwrap();
+        assert_eq!(source.size(), Some(6));
+        File::options().append(true).open(&path).unwrap().write_all(b"more").unwrap();
+        assert_eq!(block_on(source.collect(100)).unwrap(), b"456789", "as it was");
+        fs::remove_file(path).unwrap();
+        let missing = File::open("/nothing/there").into_source();
+        assert_eq!(missing.unwrap_err(), Refusal::not_found());
+        assert!(Source::file(File::open(std::env::temp_dir()).unwrap()).is_err(), "a directory is no file");
+    }
+
+    #[cfg(all(feature = "net", target_os = "linux"))]
+    #[test]
+    fn files_of_proc_have_content_and_no_size() {
+        let mut source = Source::file(std::fs::File::open("/proc/self/status").unwrap()).unwrap();
+        assert_eq!(source.size(), None);
+        block_on(source.read_ahead(64 << 10)).unwrap();
+        assert!(source.size().is_some_and(|size| size > 100));
+    }
+}

@@ -1,0 +1,220 @@
+//! Connections that are closed when it suits nobody, and upstreams that are sick in one place.
+
+use std::{io::Read, net::TcpListener};
+
+use super::*;
+
+const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+/// What becomes of the second request of a connection.
+#[derive(Clone, Copy, Debug)]
+enum Second {
+    /// The connection is closed in good order.
+    Closed,
+    Reset,
+    /// Part of the head comes before that.
+    InTheHead,
+    /// The server says that it has waited too long for it.
+    TooLate,
+    /// The connection was closed when the first answer had been sent.
+    Before,
+}
+
+/// An upstream whose connections are good for one request.
+fn forgetful(second: Second) -> Upstream {
+    let served = Mutex::new(std::collections::HashSet::new());
+    Upstream::new(move |_, stream| {
+        let first = served.lock().unwrap().insert(stream.peer_addr().unwrap());
+        match second {
+            _ if first => stream.write_all(HELLO).unwrap(),
+            Second::InTheHead => stream.write_all(&HELLO[..20]).unwrap(),
+            Second::TooLate => {
+                let answer = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+            _ => {}
+        }
+        match second {
+            Second::Reset if !first => upstream::reset(stream),
+            Second::Before => stream.shutdown(Shutdown::Both).unwrap(),
+            _ if !first => stream.shutdown(Shutdown::Both).unwrap(),
+            _ => {}
+        }
+    })
+}
+
+#[test]
+fn a_request_on_a_connection_that_was_closed_is_sent_again() {
+    for second in [Second::Closed, Second::Reset, Second::InTheHead, Second::TooLate, Second::Before] {
+        let upstream = forgetful(second);
+        let http = http(&upstream.url());
+        for n in 0..6 {
+            assert_eq!(fetch(&http, &format!("{n}")).unwrap(), b"hello", "{second:?} {n}");
+        }
+    }
+}
+
+/// Many connections are kept, and all of them have died.
+#[test]
+fn it_is_sent_again_on_a_new_connection_and_not_on_another_old_one() {
+    let upstream = forgetful(Second::Reset);
+    let http = http(&upstream.url());
+    let at_once = |n: usize| {
+        let executor = smol::LocalExecutor::new();
+        let one = async |n: usize| http.read(&request(format!("{n}"))).await?.collect(5).await;
+        let tasks: Vec<_> = (n..n + 8).map(|n| executor.spawn(one(n))).collect();
+        smol::block_on(executor.run(async {
+            for task in tasks {
+                assert_eq!(task.await.unwrap(), b"hello");
+            }
+        }));
+    };
+    at_once(0);
+    at_once(100);
+}
+
+#[test]
+fn an_upstream_that_answers_nothing_is_asked_twice_and_no_more() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    let upstream = Upstream::new(move |_, stream| {
+        counter.fetch_add(1, SeqCst);
+        stream.shutdown(Shutdown::Both).unwrap();
+    });
+    assert_eq!(fetch(&http(&upstream.url()), "x"), Err(Refusal::upstream()));
+    assert_eq!(asked.load(SeqCst), 2);
+}
+
+/// A connection that breaks in the middle of a body is gone on with where the file can be told to be the same.
+#[test]
+fn a_kept_connection_that_breaks_in_a_body() {
+    for (validator, whole) in [("ETag: \"1\"\r\n", true), ("Last-Modified: Mon\r\n", true), ("", false)] {
+        let asked = AtomicUsize::new(0);
+        let upstream = Upstream::new(move |head, stream| {
+            let n = asked.fetch_add(1, SeqCst);
+            if head.contains("bytes=5-") || head.contains("Bytes=5-") {
+                let range = "Content-Range: bytes 5-9/10\r\nContent-Length: 5";
+                return write!(stream, "HTTP/1.1 206 Partial Content\r\n{validator}{range}\r\n\r\n56789").unwrap();
+            }
+            write!(stream, "HTTP/1.1 200 OK\r\n{validator}Content-Length: 10\r\n\r\n01234").unwrap();
+            match n {
+                1 => stream.shutdown(Shutdown::Both).unwrap(),
+                _ => stream.write_all(b"56789").unwrap(),
+            }
+        });
+        let http = http(&upstream.url()).cache(0);
+        assert_eq!(fetch(&http, "first").unwrap(), b"0123456789");
+        let second = fetch(&http, "second");
+        match whole {
+            true => assert_eq!(second.unwrap(), b"0123456789", "{validator}"),
+            // What is half there is never filled up with another file.
+            false => assert_eq!(second, Err(Refusal::upstream())),
+        }
+        assert_eq!(fetch(&http, "third").unwrap(), b"0123456789");
+    }
+}
+
+#[test]
+fn one_sick_path_leaves_the_others_alone() {
+    for sick in [
+        "500 Internal Server Error",
+        "502 Bad Gateway",
+        "503 Service Unavailable",
+        "504 Gateway Timeout",
+        "429 Slow Down",
+        "",
+        "silence",
+    ] {
+        let upstream = Upstream::new(move |head, stream| match head.starts_with("GET /app/") {
+            true if sick == "silence" => upstream::until_closed(stream),
+            true if sick.is_empty() => stream.shutdown(Shutdown::Both).unwrap(),
+            true => write!(stream, "HTTP/1.1 {sick}\r\nContent-Length: 0\r\n\r\n").unwrap(),
+            false => stream.write_all(HELLO).unwrap(),
+        });
+        let http = http(&upstream.url()).read_timeout(Duration::from_secs(1));
+        for n in 0..5 {
+            assert_eq!(fetch(&http, &format!("app/{n}")), Err(Refusal::upstream()), "{sick}");
+        }
+        assert_eq!(fetch(&http, "static/vmlinuz").unwrap(), b"hello", "{sick}");
+    }
+}
+
+#[test]
+fn a_redirect_to_a_dead_host_is_one_sick_path() {
+    let dead = closed_port();
+    let upstream = Upstream::new(move |head, stream| match head.starts_with("GET /far/") {
+        true => write!(stream, "HTTP/1.1 302 Found\r\nLocation: {dead}x\r\nContent-Length: 0\r\n\r\n").unwrap(),
+        false => stream.write_all(HELLO).unwrap(),
+    });
+    let http = http(&upstream.url());
+    for n in 0..5 {
+        assert_eq!(fetch(&http, &format!("far/{n}")), Err(Refusal::upstream()));
+    }
+    assert_eq!(fetch(&http, "near").unwrap(), b"hello");
+}
+
+fn closed_port() -> String {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    format!("http://127.0.0.1:{port}/")
+}
+
+#[test]
+fn a_dead_upstream_is_left_alone_for_a_while() {
+    let dead = closed_port();
+    let http = http(&dead);
+    let detail = |name: &str| open(&http, name).unwrap_err().detail().unwrap().to_owned();
+    for n in 0..3 {
+        assert!(detail(&format!("{n}")).contains("refused"), "{n}");
+    }
+    assert!(detail("more").contains("not asked, for 3 connections in a row failed"));
+    let listener = TcpListener::bind(dead.trim_start_matches("http://").trim_end_matches('/')).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1000]);
+            stream.write_all(HELLO).unwrap();
+        }
+    });
+    thread::sleep(Duration::from_millis(2100));
+    assert_eq!(fetch(&http, "f").unwrap(), b"hello");
+}
+
+#[test]
+fn the_base_is_asked_before_anybody_comes() {
+    let ask = |http: &Http| smol::block_on(http.ask_base());
+    for (answer, expected) in [
+        ("200 OK\r\nContent-Length: 1000", Ok("answered 200 OK")),
+        ("404 Not Found\r\nContent-Length: 0", Ok("answered 404 Not Found")),
+        ("403 Forbidden\r\nContent-Length: 0", Ok("answered 403 Forbidden")),
+        ("405 Method Not Allowed\r\nContent-Length: 0", Ok("answered 405 Method Not Allowed")),
+        ("501 Not Implemented\r\nContent-Length: 0", Ok("answered 501 Not Implemented")),
+        (
+            "301 Moved Permanently\r\nLocation: https://h/x/\r\nContent-Length: 0",
+            Ok("answered 301 Moved Permanently to https://h/x/"),
+        ),
+        ("302 Found\r\nLocation: /y\r\nContent-Length: 0", Ok("answered 302 Found to ")),
+        ("503 Service Unavailable\r\nContent-Length: 0", Err("answered 503 Service Unavailable")),
+    ] {
+        let upstream = Upstream::new(move |head, stream| {
+            assert!(head.starts_with("HEAD /base/ HTTP/1.1\r\n"), "{head}");
+            write!(stream, "HTTP/1.1 {answer}\r\n\r\n").unwrap();
+        });
+        let answer = ask(&http(&format!("{}base", upstream.url())));
+        let said = answer.as_deref().map_err(|refusal| refusal.detail().unwrap());
+        match (said, expected) {
+            (Ok(said), Ok(expected)) if expected.ends_with("to ") => {
+                assert_eq!(said, format!("{expected}{}y", upstream.url()));
+            }
+            _ => assert_eq!(said, expected),
+        }
+    }
+    assert!(ask(&http(&closed_port())).unwrap_err().detail().unwrap().contains("refused"));
+    let stranger = Upstream::secure("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    assert!(ask(&http(&stranger.url())).unwrap_err().detail().unwrap().contains("certificate"));
+    let silent = Upstream::new(|_, stream| upstream::until_closed(stream));
+    let refusal = ask(&http(&silent.url()).read_timeout(Duration::from_millis(300))).unwrap_err();
+    assert_eq!(refusal.detail(), Some("no byte for 300ms"));
+    // Names below `.invalid` are nobody's (RFC 6761).
+    let detail = ask(&http("http://mirror.invalid/")).unwrap_err();
+    assert!(detail.detail().unwrap().contains("dns error"), "{detail}");
+}

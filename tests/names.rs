@@ -1,0 +1,119 @@
+//! Names as firmware, DHCP and people send them, and the files that they mean.
+#![cfg(all(feature = "directory", unix))]
+
+mod common;
+
+use std::fs;
+
+use common::{Peer, Serving};
+use tempfile::TempDir;
+use tuffet::{
+    Refusal, Request,
+    handlers::{Directory, Memory},
+    packet::{self, Mode, Packet},
+    read,
+};
+
+/// A directory in which each file has its name as its content.
+fn directory(names: &[&str]) -> (TempDir, Directory) {
+    let here = tempfile::tempdir().unwrap();
+    for name in names {
+        let path = here.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, name).unwrap();
+    }
+    let directory = Directory::new(here.path()).unwrap();
+    (here, directory)
+}
+
+/// What comes of an RRQ for these bytes: the first block, or the code of the ERROR.
+fn get(server: &Serving, name: &[u8]) -> Result<String, u16> {
+    let mut peer = Peer::new(server.addr());
+    peer.send_bytes(&[b"\0\x01", name, b"\0octet\0"].concat());
+    match peer.receive() {
+        Packet::Data { block: 1, payload } => {
+            peer.ack(1);
+            Ok(String::from_utf8(payload.to_vec()).unwrap())
+        }
+        Packet::Error { code, .. } => Err(code.0),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_dhcp_leaves_behind_a_name_is_not_of_it() {
+    let (here, directory) = directory(&["pxelinux.0", "sub/x.efi"]);
+    let server = Serving::new(directory);
+    for (name, expected) in [
+        (&b"pxelinux.0\xff"[..], Ok("pxelinux.0")),
+        (b"pxelinux.0\xff\xff\xff", Ok("pxelinux.0")),
+        (b"pxelinux.0\0", Ok("pxelinux.0")),
+        (b"pxelinux.0\0\0", Ok("pxelinux.0")),
+        (b"pxelinux.0\xff\0", Ok("pxelinux.0")),
+        (b"/sub/x.efi\xff", Ok("sub/x.efi")),
+        (b"none\xff", Err(1)),
+        (b"pxe\xfflinux.0", Err(1)),
+        (b"pxelinux.0\xfe", Err(1)),
+        (b"\xff", Err(1)),
+        (b"sub/\xff", Err(1)),
+    ] {
+        assert_eq!(get(&server, name).as_deref(), expected.as_ref().map(|name| *name), "{name:?}");
+    }
+    let record = server.records().remove(0);
+    assert_eq!(
+        (record.path.as_str(), record.origin.as_deref()),
+        (r"pxelinux.0\xff", here.path().join("pxelinux.0").to_str())
+    );
+}
+
+#[test]
+fn a_file_that_has_the_byte_in_its_name_is_what_is_meant() {
+    let memory = Memory::new();
+    memory.insert("x", "without").unwrap();
+    memory.insert(r"x\xff", "with").unwrap();
+    let server = Serving::new(memory);
+    assert_eq!(get(&server, b"x\xff").unwrap(), "with");
+    assert_eq!(get(&server, b"x\xff\xff").unwrap(), "without");
+}
+
+#[test]
+fn a_refusal_for_all_is_one_without_the_byte_as_well() {
+    let server = Serving::new(read(async |request: Request| match request.path() {
+        "x" => Ok("x"),
+        "x\u{fffd}" => Err(Refusal::denied().ending_search()),
+        _ => Err(Refusal::denied()),
+    }));
+    assert_eq!(get(&server, b"x\xff"), Err(2));
+    assert_eq!(get(&server, b"x\xff\xff").unwrap(), "x");
+    assert_eq!(get(&server, b"y\xff"), Err(2));
+}
+
+#[test]
+fn a_name_may_begin_with_the_path_of_the_root() {
+    let (here, directory) = directory(&["root/file", "root/sub/file", "root-beside/file", "secret"]);
+    drop(directory);
+    let root = here.path().join("root");
+    let server = Serving::new(Directory::new(&root).unwrap());
+    let named = |name: &str| get(&server, format!("{}{name}", root.display()).as_bytes());
+    assert_eq!(named("/sub/file").as_deref(), Ok("root/sub/file"));
+    assert_eq!(named("//./file").as_deref(), Ok("root/file"));
+    for missing in ["/none", "", "/", "/../../etc/passwd", "/../secret", "-beside/file"] {
+        assert_eq!(named(missing), Err(1), "{missing}");
+    }
+    // A file that really has such a name is what is meant.
+    let below = root.join(root.strip_prefix("/").unwrap());
+    fs::create_dir_all(&below).unwrap();
+    fs::write(below.join("file"), "deep").unwrap();
+    assert_eq!(named("/file").as_deref(), Ok("deep"));
+}
+
+/// What is not UTF-8 cannot become a part of a path that leads elsewhere, not even where a backslash is a slash.
+#[test]
+fn a_path_has_no_backslash() {
+    let filename = b"/caf\xe9\\..\xff\\x".to_vec();
+    let packet = packet::Request { filename, mode: Mode::Octet, options: Default::default() };
+    let any = ([127, 0, 0, 1], 1069).into();
+    let request = Request::new(any, any, packet).unwrap();
+    assert_eq!(request.path_bytes(), b"caf\xe9/..\xff/x");
+    assert_eq!(request.path(), "caf\u{fffd}/..\u{fffd}/x");
+}

@@ -1,0 +1,110 @@
+//! The program before web servers that are wrong or down when it starts.
+#![cfg(all(unix, feature = "cli", feature = "http"))]
+
+mod common;
+#[path = "common/program.rs"]
+mod program;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    process::ChildStderr,
+    sync::mpsc::{self, Receiver},
+    thread,
+};
+
+use common::{LONG, Peer};
+use program::Server;
+
+/// A web server that calls this with each connection, and its URL.
+fn upstream(serve: impl Fn(TcpStream) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || listener.incoming().for_each(|stream| serve(stream.unwrap())));
+    url
+}
+
+/// Reads the head of a request and answers it.
+fn answering(answer: &'static str) -> String {
+    upstream(move |mut stream| {
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().starts_with("HEAD / "));
+        while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+        stream.write_all(answer.as_bytes()).unwrap();
+    })
+}
+
+/// The program, and the lines that it says.
+fn start(args: &[&str]) -> (Server, Receiver<String>) {
+    let mut server = Server::start(args);
+    let said = lines(server.child.stderr.take().unwrap());
+    (server, said)
+}
+
+fn lines(stderr: ChildStderr) -> Receiver<String> {
+    let (sender, said) = mpsc::channel();
+    thread::spawn(move || BufReader::new(stderr).lines().for_each(|line| drop(sender.send(line.unwrap()))));
+    said
+}
+
+/// The first line that has this in it.
+fn wait_for(said: &Receiver<String>, text: &str) -> String {
+    loop {
+        let line = said.recv_timeout(LONG).expect(text);
+        if line.contains(text) {
+            return line;
+        }
+    }
+}
+
+fn closed_port() -> String {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    format!("http://127.0.0.1:{port}/")
+}
+
+#[test]
+fn what_the_base_answers_is_in_the_log() {
+    for (url, expected) in [
+        (answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"), "answered 200 OK"),
+        (answering("HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\n"), "answered 404 Not Found"),
+        (
+            answering("HTTP/1.1 301 Moved Permanently\r\nLocation: https://h/\r\nContent-Length: 0\r\n\r\n"),
+            "answered 301 Moved Permanently to https://h/",
+        ),
+        (
+            answering("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"),
+            "cannot serve now: answered 502 Bad Gateway",
+        ),
+        (closed_port(), "Connection refused"),
+        ("http://mirror.invalid/".into(), "dns error"),
+        (closed_port().replace("http:", "https:"), "Connection refused"),
+    ] {
+        let (_server, said) = start(&[&url]);
+        let line = wait_for(&said, &format!("{url} "));
+        // The banner names it, too.
+        let line = if line.starts_with("serving ") { wait_for(&said, &format!("{url} ")) } else { line };
+        assert!(line.contains(expected), "{line}");
+        assert_eq!(line.contains(" warn "), !expected.starts_with("answered"), "{line}");
+    }
+}
+
+#[test]
+fn one_that_is_silent_delays_nothing() {
+    let (asked, questions) = mpsc::channel();
+    let url = upstream(move |mut stream| {
+        let sender = asked.clone();
+        thread::spawn(move || {
+            stream.read_exact(&mut [0]).unwrap();
+            sender.send(()).unwrap();
+            // Until the program ends.
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+    });
+    let here = tempfile::tempdir().unwrap();
+    std::fs::write(here.path().join("file"), "here").unwrap();
+    let (server, _said) = start(&[here.path().to_str().unwrap(), &url]);
+    questions.recv_timeout(LONG).expect("it is asked at the start");
+    let mut peer = Peer::new(server.address.parse().unwrap());
+    peer.rrq("file", &[]).expect_data(1, "here");
+    peer.ack(1);
+}
