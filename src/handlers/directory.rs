@@ -102,7 +102,8 @@ impl Directory {
 
     /// What to do when another directory has come in the place of the root that this process could read but for its
     /// sandbox: only a process that begins anew can serve it. It is told of the path, perhaps more than once and from any
-    /// thread; requests are refused with [`Refusal::denied`]. The first hook counts, for all clones. Defaults to nothing.
+    /// thread, and requests are left without an answer, because clients will ask the new process again. The first hook
+    /// counts, for all clones. Defaults to none; then requests are refused with [`Refusal::denied`].
     #[must_use]
     pub fn on_out_of_reach(self, hook: impl Fn(&Path) + Send + Sync + 'static) -> Self {
         _ = self.root.out_of_reach.set(Box::new(hook));
@@ -214,12 +215,10 @@ impl Directory {
     }
 
     async fn place(&self, received: Option<Instant>) -> Result<Arc<place::Place>, Refusal> {
-        let why = |error| match refuse(error) {
-            refusal if refusal.is_busy() => refusal,
-            refusal => {
-                let detail = format!("{}: {}", self.path.display(), refusal.detail().unwrap_or_default());
-                refusal.because(detail)
-            }
+        let why = |error: io::Error| {
+            let detail = format!("{}: {error}", self.path.display());
+            let refusal = if self.root.has_ended_by(&error) { Refusal::silent() } else { refuse(error) };
+            refusal.because(detail)
         };
         self.root.now(&self.also, received).await.map_err(why)
     }

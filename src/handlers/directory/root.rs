@@ -1,7 +1,7 @@
 //! The root: the directory that is at its path now, which need not be the one of a while ago.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -18,14 +18,26 @@ use super::place::Place;
 /// Device and inode; zeros where there are none, and then no other directory is ever noticed.
 type Identity = (u64, u64);
 
-/// What is done when another directory has come that may not be opened.
-type OutOfReach = Box<dyn Fn(&Path) + Send + Sync>;
+/// What is done when another directory has come that a sandbox keeps from this process.
+type Hook = Box<dyn Fn(&Path) + Send + Sync>;
+
+/// The error of that.
+#[derive(Debug)]
+struct OutOfReach;
+
+impl std::error::Error for OutOfReach {}
+
+impl fmt::Display for OutOfReach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another directory is in its place, and the sandbox of this process is for the one before")
+    }
+}
 
 pub(super) struct Root {
     /// Absolute, as far as the system can tell.
     path: Arc<Path>,
     seen: Mutex<Seen>,
-    pub(super) out_of_reach: OnceLock<OutOfReach>,
+    pub(super) out_of_reach: OnceLock<Hook>,
     /// Whether it was said that the path cannot be looked at.
     is_blind: AtomicBool,
 }
@@ -72,6 +84,11 @@ impl Root {
         Ok(self.seen().dir.clone())
     }
 
+    /// Whether this is the error of a process that is about to begin anew.
+    pub(super) fn has_ended_by(&self, error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|cause| cause.is::<OutOfReach>()) && self.out_of_reach.get().is_some()
+    }
+
     async fn look_again(self: &Arc<Self>) -> io::Result<()> {
         let now = Instant::now();
         if cached_identity(&self.path).is_some_and(|identity| self.is_still(identity, now)) {
@@ -115,8 +132,7 @@ impl Root {
             if let Some(out_of_reach) = self.out_of_reach.get() {
                 out_of_reach(&self.path);
             }
-            let what = "another directory is in its place, and the sandbox of this process is for the one before";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, OutOfReach));
         }
         log::info!("{} is another directory now, which is served from now on", self.path.display());
         *self.seen() = Seen { dir, real: real(&self.path), identity, at: now };
