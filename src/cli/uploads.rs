@@ -34,7 +34,7 @@ pub struct Uploads {
     #[arg(long, value_name = "NUMBER", env = "TUFFET_KEEP_VERSIONS", default_value = "0", help_heading = "Uploads")]
     pub keep_versions: usize,
 
-    /// Give new files mode 666 without these bits, and new directories 777 [default: files 644, both less the umask]
+    /// Modes of new files: 666 without these bits; of directories: 777
     #[arg(long, value_name = "MASK", env = "TUFFET_UMASK", value_parser = octal, help_heading = "Uploads")]
     pub umask: Option<u32>,
 
