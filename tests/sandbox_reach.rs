@@ -79,6 +79,16 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
         assert_eq!(code, Some(75), "{said}");
         assert!(said.contains("is another directory now, which the sandbox keeps from this server"), "{said}");
     }
+    // It is not kept from reading, but from uploads, in a parent where the user may make files of its own.
+    let (place, uploads) = (temp.path().join("place"), temp.path().join("place/uploads"));
+    fs::create_dir_all(&uploads).unwrap();
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o1777)).unwrap();
+    chown(&uploads, Some(1234), Some(5678)).unwrap();
+    let mut server = Server::start(&["--upload", "--drain", "1s", text(&uploads)]);
+    make_anew(&uploads, "new");
+    let get = tuffet(&["get", "-q", "--patience", "2s", &server.address, "file", "-"]).output().unwrap();
+    assert!(!get.status.success());
+    assert_eq!(server.child.wait().unwrap().code(), Some(75));
     // And what is started anew serves it; so does who was not kept from it.
     assert_eq!(Server::start(&[text(&root)]).get("file").stdout, b"new");
     let server = Server::start(&["--no-landlock", text(&root)]);

@@ -1,7 +1,7 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Instant,
 };
 
@@ -100,8 +100,8 @@ impl Directory {
         Self { user: name.into(), ..self }
     }
 
-    /// What to do when another directory has come in the place of the root that this process could read but for its
-    /// sandbox: only a process that begins anew can serve it. It is told of the path, perhaps more than once and from any
+    /// What to do when another directory has come in the place of the root that this process could read, or upload to, but
+    /// for its sandbox: only a process that begins anew can serve it. It is told of the path, perhaps more than once and from any
     /// thread, and requests are left without an answer, because clients will ask the new process again. The first hook
     /// counts, for all clones. Defaults to none; then requests are refused with [`Refusal::denied`].
     #[must_use]
@@ -136,6 +136,7 @@ impl Directory {
     /// Whether files may be uploaded. Defaults to no: [`Refusal::denied`].
     #[must_use]
     pub fn uploads(self, uploads: bool) -> Self {
+        self.root.is_written.store(uploads, Relaxed);
         Self { uploads, ..self }
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Root {
     pub(super) out_of_reach: OnceLock<Hook>,
     /// Whether it was said that the path cannot be looked at.
     is_blind: AtomicBool,
+    /// Whether uploads go there.
+    pub(super) is_written: AtomicBool,
 }
 
 struct Seen {
@@ -60,7 +62,8 @@ impl Root {
         // A server may change its working directory.
         let path: Arc<Path> = std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into();
         let seen = Mutex::new(Seen { dir, real: real(&path), identity, at });
-        Ok(Self { path, seen, out_of_reach: OnceLock::new(), is_blind: AtomicBool::new(false) })
+        let (out_of_reach, is_blind, is_written) = Default::default();
+        Ok(Self { path, seen, out_of_reach, is_blind, is_written })
     }
 
     /// The directory that is there now, for a request that came at this time, if that is known: a storm of requests costs
@@ -128,7 +131,7 @@ impl Root {
             return Ok(());
         }
         let dir = Arc::new(Dir::open_ambient_dir(&self.path, ambient_authority())?);
-        if is_kept_from_us(&dir) {
+        if is_kept_from_us(&dir, self.is_written.load(Relaxed)) {
             if let Some(out_of_reach) = self.out_of_reach.get() {
                 out_of_reach(&self.path);
             }
@@ -184,19 +187,30 @@ fn path_identity(_: &fs::Metadata) -> Identity {
     (0, 0)
 }
 
-/// Whether its mode would allow what the system does not: then it is a sandbox that says no.
+/// Whether its mode would allow what the system does not: then it is a sandbox that says no. To one of mounts, what it does
+/// not know is read-only.
 #[cfg(unix)]
-fn is_kept_from_us(dir: &Dir) -> bool {
+fn is_kept_from_us(dir: &Dir, is_written: bool) -> bool {
     use rustix::{
         fs::{Access, AtFlags, Mode, OFlags, accessat, openat},
         io::Errno,
     };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    matches!(openat(dir, ".", flags, Mode::empty()), Err(Errno::ACCESS))
-        && accessat(dir, ".", Access::READ_OK | Access::EXEC_OK, AtFlags::empty()).is_ok()
+    let fails = |flags| openat(dir, ".", flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR).err();
+    let may = |access| accessat(dir, ".", access | Access::EXEC_OK, AtFlags::empty()).is_ok();
+    #[cfg(target_os = "linux")]
+    if is_written {
+        // A file without a name.
+        match fails(OFlags::TMPFILE | OFlags::WRONLY) {
+            Some(Errno::ROFS) => return true,
+            Some(Errno::ACCESS) if may(Access::WRITE_OK) => return true,
+            _ => {}
+        }
+    }
+    let _ = is_written;
+    fails(OFlags::RDONLY | OFlags::DIRECTORY) == Some(Errno::ACCESS) && may(Access::READ_OK)
 }
 
 #[cfg(not(unix))]
-fn is_kept_from_us(_: &Dir) -> bool {
+fn is_kept_from_us(_: &Dir, _: bool) -> bool {
     false
 }

@@ -116,22 +116,34 @@ fn make_all(root: &Dir, path: &Path, policy: &Policy) -> io::Result<()> {
 
 /// Makes one directory, so that it is there for good, if it is not there.
 fn make(root: &Dir, path: &Path, policy: &Policy) -> io::Result<()> {
-    match root.create_dir(path) {
+    match make_with_mode(root, path, policy.umask) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         made => made?,
     }
-    #[cfg(unix)]
-    if let Some(umask) = policy.umask {
-        use cap_std::fs::{MetadataExt, PermissionsExt};
-        // What it has of its parent: the bit by which files get its group.
-        let inherited = root.metadata(path)?.mode() & 0o7000;
-        root.set_permissions(path, PermissionsExt::from_mode(inherited | 0o777 & !umask))?;
-    }
-    #[cfg(not(unix))]
-    let _ = policy;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     partial::sync(&root.open_dir(parent)?);
     Ok(())
+}
+
+#[cfg(unix)]
+fn make_with_mode(root: &Dir, path: &Path, umask: Option<u32>) -> io::Result<()> {
+    use cap_std::fs::{DirBuilder, DirBuilderExt, MetadataExt, PermissionsExt};
+    let wanted = 0o777 & !umask.unwrap_or(0);
+    let mut builder = DirBuilder::new();
+    root.create_dir_with(path, builder.mode(wanted))?;
+    let made = root.metadata(path)?.mode() & 0o7777;
+    if umask.is_some() && made & 0o777 != wanted {
+        // The umask of the process was stricter. What the directory has of its parent stays: the bit by which files get
+        // its group. A sandbox may forbid to set that one.
+        let set = root.set_permissions(path, PermissionsExt::from_mode(made & 0o7000 | wanted));
+        set.unwrap_or_else(|error| log::debug!("a new directory has mode {made:o} and not {wanted:o}: {error}"));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn make_with_mode(root: &Dir, path: &Path, _: Option<u32>) -> io::Result<()> {
+    root.create_dir(path)
 }
 
 /// Whether there may be a new file of this name.
