@@ -297,7 +297,9 @@ fn who_may_not_read_is_told_to_the_operator() {
         write(Path::new(TREE).join("root/closed/sub/f"), "x");
         write(Path::new(TREE).join("root/secret"), "x");
         write(Path::new(TREE).join("root/open/f"), "x");
-        (mode("", 0o755), mode("root", 0o755), mode("root/closed", 0o750), mode("root/secret", 0o600));
+        for (name, bits) in [("", 0o755), ("root", 0o755), ("root/closed", 0o750), ("root/secret", 0o600)] {
+            mode(name, bits);
+        }
     }
     if !within("who_may_not_read_is_told_to_the_operator", &nobody) {
         _ = fs::remove_dir_all(TREE);

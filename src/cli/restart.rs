@@ -37,7 +37,7 @@ impl Restart {
         if !self.0.is_needed.swap(true, Relaxed) {
             error!(
                 "{} is another directory now, which the sandbox keeps from this server: it ends with code {CODE}, to be \
-                 started anew; --no-landlock would do without",
+                 started anew; where nothing does that, see --no-landlock",
                 directory.display()
             );
         }

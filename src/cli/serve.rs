@@ -65,7 +65,7 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     #[cfg(all(feature = "sandbox", target_os = "linux"))]
     let user = Some(entrance.enter()?);
     #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
-    let user = None;
+    let user: Option<String> = None;
     let reload = move || {
         log_file.iter().for_each(|log_file| log_file.reopen());
         #[cfg(feature = "config")]

@@ -94,7 +94,7 @@ impl Directory {
     }
 
     /// The name of the user that this process is, for the operator: it stands in the log where a file may not be read or
-    /// written. Defaults to the number of the effective user.
+    /// written. Defaults to the number of the user that it is when this is made.
     #[must_use]
     pub fn user(self, name: impl Into<Arc<str>>) -> Self {
         Self { user: name.into(), ..self }
@@ -379,6 +379,37 @@ fn effective_user() -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a client is told of each error, when it reads and when it writes.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn errors_have_their_codes() {
+        let (not_found, denied, full) = (Refusal::not_found(), Refusal::denied(), Refusal::disk_full());
+        for (number, read, write) in [
+            (libc::ENOENT, &not_found, &not_found),
+            (libc::ENOTDIR, &not_found, &not_found),
+            (libc::EISDIR, &not_found, &not_found),
+            (libc::ELOOP, &not_found, &not_found),
+            (libc::ENXIO, &not_found, &not_found),
+            (libc::ENAMETOOLONG, &not_found, &Refusal::name_too_long()),
+            (libc::EACCES, &denied, &denied),
+            (libc::EPERM, &denied, &denied),
+            (libc::EROFS, &denied, &denied),
+            (libc::EEXIST, &Refusal::exists(), &Refusal::exists()),
+            (libc::ENOSPC, &full, &full),
+            (libc::EDQUOT, &full, &full),
+            (libc::EFBIG, &Refusal::too_big(), &Refusal::too_big()),
+            (libc::EMFILE, &Refusal::busy(), &Refusal::busy()),
+            (libc::ENFILE, &Refusal::busy(), &Refusal::busy()),
+            (libc::ENOMEM, &Refusal::busy(), &Refusal::busy()),
+            (libc::EIO, &Refusal::internal(), &Refusal::internal()),
+        ] {
+            let error = || io::Error::from_raw_os_error(number);
+            assert_eq!((&refuse(error()), &refuse_upload(error())), (read, write), "{}", error());
+            assert!(refuse(error()).detail().is_some_and(|detail| detail.contains("os error")));
+        }
+        assert_eq!(Refusal::name_too_long().code(), ErrorCode::ACCESS_VIOLATION);
+    }
 
     #[test]
     fn chunks_are_whole_windows_within_bounds() {

@@ -85,12 +85,12 @@ fn listing(known: &Mutex<VecDeque<Arc<Listing>>>, dir: &Dir, received: Option<In
     Ok(listing)
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 fn version(dir: &Dir) -> io::Result<Version> {
     open::version(dir)
 }
 
-#[cfg(not(unix))]
+#[cfg(not(target_os = "linux"))]
 fn version(dir: &Dir) -> io::Result<Version> {
     open::version(&dir.try_clone()?.into_std_file())
 }

@@ -119,7 +119,7 @@ impl Partial {
 
     #[cfg(not(unix))]
     fn take_after(&self, _: Option<cap_std::fs::Metadata>) -> io::Result<()> {
-        Ok(())
+        set_mode(&self.file, self.mode)
     }
 
     /// The hidden name; the file gets one if it has none, because only a name can replace another.

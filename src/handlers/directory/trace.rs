@@ -36,7 +36,7 @@ impl Trace {
     /// Goes on with these bytes.
     pub(super) fn add(&mut self, mut bytes: &[u8]) {
         // What is cut by the chunks, byte by byte.
-        while self.at % self.step != 0 && !bytes.is_empty() {
+        while self.within() != 0 && !bytes.is_empty() {
             bytes = self.add_some(bytes);
         }
         let step = self.step as usize;
@@ -55,9 +55,14 @@ impl Trace {
         }
     }
 
+    /// How far behind the beginning of a word, or of the bytes that are left out.
+    fn within(&self) -> u64 {
+        self.at % self.step
+    }
+
     /// One byte of a word, or all up to the next word.
     fn add_some<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let within = self.at % self.step;
+        let within = self.within();
         if within >= 8 {
             let skipped = bytes.len().min((self.step - within) as usize);
             self.at += skipped as u64;
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn it_does_not_matter_in_which_pieces_the_bytes_come() {
-        let bytes: Vec<u8> = (0..10_007u32).map(|n| (n * n >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..10_007u32).map(|n| ((n * n) >> 3) as u8).collect();
         for is_settled in [false, true] {
             let whole = trace(&bytes, is_settled, &[bytes.len()]);
             for pieces in [&[1][..], &[7, 64, 3], &[1468], &[511, 1, 2000], &[8], &[65]] {
