@@ -216,6 +216,10 @@ fn an_index_of_names_is_one_of_the_directory_as_it_is() {
         fs::remove_file(root.join(&name)).unwrap();
         assert_eq!(get(&directory, &name.to_lowercase()), Err(Refusal::not_found()), "{n}");
     }
+    symlink(root.join("Deep"), root.join("Link")).unwrap();
+    for name in ["link/er/file", "LINK/Er/FILE"] {
+        assert_eq!(get(&directory, name).as_deref(), Ok("one"), "{name}");
+    }
     fs::rename(root.join("Deep"), root.join("DEEP")).unwrap();
     assert_eq!(get(&directory, "deep/ER/file").as_deref(), Ok("one"));
     fs::remove_dir_all(&root).unwrap();

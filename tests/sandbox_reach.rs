@@ -216,9 +216,11 @@ fn what_clients_could_replace_of_the_server_itself_is_refused() {
 /// As an old profile of containers does it.
 #[test]
 #[ignore = "needs strace"]
-fn where_statx_is_forbidden_it_serves_all_the_same() {
+fn where_new_calls_are_forbidden_it_serves_all_the_same() {
     let (_temp, root) = tree();
-    for error in ["EPERM", "ENOSYS"] {
+    symlink(root.join("file"), root.join("link")).unwrap();
+    for (call, error) in [("statx", "EPERM"), ("statx", "ENOSYS"), ("openat2", "EPERM"), ("openat2", "ENOSYS")] {
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}"));
         let mut strace = Command::new("strace");
         strace.args([
             "-f",
@@ -226,16 +228,19 @@ fn where_statx_is_forbidden_it_serves_all_the_same() {
             "-o",
             "/dev/null",
             "-e",
-            "trace=statx",
+            &trace,
             "-e",
-            &format!("inject=statx:error={error}"),
+            &inject,
+            env!("CARGO_BIN_EXE_tuffet"),
+            "serve",
         ]);
-        strace.args([env!("CARGO_BIN_EXE_tuffet"), "serve", "--listen", "127.0.0.1:0", "--upload", "--overwrite"]);
-        let server = Server::run(strace.arg("--ignore-case").arg("--no-sandbox").arg(&root));
-        assert_eq!(server.get("file").stdout, b"text", "{error}");
-        assert_eq!(server.get("FILE").stdout, b"text", "{error}");
+        strace.args(["--listen", "127.0.0.1:0", "--upload", "--overwrite", "--ignore-case", "--no-sandbox"]);
+        let server = Server::run(strace.arg(&root));
+        for name in ["file", "FILE", "link"] {
+            assert_eq!(server.get(name).stdout, b"text", "{name} {inject}");
+        }
         assert!(server.put("file", "other").status.success());
-        assert_eq!(server.get("file").stdout, b"other", "{error}");
+        assert_eq!(server.get("file").stdout, b"other", "{inject}");
         assert!(server.put("file", "text").status.success());
     }
 }

@@ -216,6 +216,41 @@ fn what_another_user_left_is_not_ours() {
     assert_eq!(directory.remove_leftovers(), 1);
 }
 
+/// A server that is killed when the new file has a hidden name, and not yet that of the one that it replaces.
+#[test]
+#[ignore = "needs strace"]
+fn what_is_left_between_two_names_is_removed_later() {
+    const THERE: &str = "TUFFET_TEST_IS_KILLED";
+    if let Some(root) = env::var_os(THERE) {
+        return put(&Directory::new(&root).unwrap().uploads(true).overwrite(true), "f", "new").unwrap();
+    }
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("f"), "old").unwrap();
+    let mut strace = Command::new("strace");
+    strace.args([
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=/rename.*",
+        "-e",
+        "inject=/rename.*:error=EIO:signal=KILL",
+    ]);
+    strace.arg(env::current_exe().unwrap()).args(["--ignored", "--exact"]);
+    let status = strace.arg("what_is_left_between_two_names_is_removed_later").env(THERE, root.path()).status();
+    assert!(!status.expect("strace").success());
+    let left = names(root.path());
+    assert!(left.len() == 2 && left[0].starts_with(".tuffet-") && left[1] == "f", "{left:?}");
+    assert_eq!(fs::read(root.path().join("f")).unwrap(), b"old");
+    let directory = Directory::new(root.path()).unwrap();
+    assert_eq!(directory.remove_leftovers(), 0, "it might be of another server");
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    File::options().write(true).open(root.path().join(&left[0])).unwrap().set_modified(old).unwrap();
+    assert_eq!(directory.remove_leftovers(), 1);
+    assert_eq!(names(root.path()), ["f"]);
+}
+
 /// The calls by which an upload is made safe, in their order: the bytes, the name, the inode, and the directory.
 #[test]
 #[ignore = "needs strace"]

@@ -231,10 +231,11 @@ impl Directory {
         place: &Arc<place::Place>,
         path: PathBuf,
     ) -> Result<Arc<open::Opened>, Refusal> {
-        if self.policy.per_client
-            && let Ok(own) = self.open_any_case(request, place, policy::own_directory(request).join(&path)).await
-        {
-            return Ok(own);
+        if self.policy.per_client {
+            match self.open_any_case(request, place, policy::own_directory(request).join(&path)).await {
+                Err(refusal) if refusal.code() == ErrorCode::FILE_NOT_FOUND => {}
+                own => return own,
+            }
         }
         self.open_any_case(request, place, path).await
     }
@@ -247,7 +248,7 @@ impl Directory {
     ) -> Result<Arc<open::Opened>, Refusal> {
         match self.open_exactly(request, place, path.clone()).await {
             Err(refusal) if self.may_ignore_case(request, &refusal) => {
-                let found = self.cases.find(place.dir.clone(), path, request.received()).await;
+                let found = self.cases.find(place.clone(), path, request.received()).await;
                 self.open_exactly(request, place, found.ok_or(refusal)?).await
             }
             opened => opened,

@@ -12,7 +12,10 @@ use std::{
 use cap_std::fs::Dir;
 use smol::unblock;
 
-use super::open::{self, Version};
+use super::{
+    open::{self, Version},
+    place::Place,
+};
 
 /// Names that are kept at most, of all directories together: some 25 MB.
 const MOST: usize = 200_000;
@@ -38,23 +41,24 @@ struct Listing {
 impl Cases {
     /// The file of this name but for the case of its letters (of ASCII), if there is one. A name that is right is
     /// preferred at each step, then the first by its bytes. What was read after a request was received is new enough for it.
-    pub(super) async fn find(&self, root: Arc<Dir>, path: PathBuf, received: Option<Instant>) -> Option<PathBuf> {
+    pub(super) async fn find(&self, place: Arc<Place>, path: PathBuf, received: Option<Instant>) -> Option<PathBuf> {
         let _turn = self.turn.lock().await;
         let listings = self.listings.clone();
-        unblock(move || find(&root, &path, |dir| listing(&listings, dir, received).ok())).await
+        unblock(move || find(&place, &path, |dir| listing(&listings, dir, received).ok())).await
     }
 }
 
-fn find(root: &Dir, path: &Path, list: impl Fn(&Dir) -> Option<Arc<Listing>>) -> Option<PathBuf> {
+fn find(place: &Place, path: &Path, list: impl Fn(&Dir) -> Option<Arc<Listing>>) -> Option<PathBuf> {
     let mut found = PathBuf::new();
     for part in path.iter() {
         let exact = found.join(part);
-        if root.exists(&exact) {
+        if place.beneath(&exact, |dir, path| dir.metadata(path)).is_ok() {
             found = exact;
             continue;
         }
         let here = if found.as_os_str().is_empty() { Path::new(".") } else { &found };
-        found.push(list(&root.open_dir(here).ok()?)?.find(part)?);
+        let here = place.beneath(here, |dir, path| dir.open_dir(path)).ok()?;
+        found.push(list(&here)?.find(part)?);
     }
     Some(found)
 }
@@ -114,23 +118,24 @@ mod tests {
 
     use super::*;
 
-    fn root(names: &[&str]) -> (tempfile::TempDir, Dir) {
+    fn place(names: &[&str]) -> (tempfile::TempDir, Place) {
         let directory = tempfile::tempdir().unwrap();
         for name in names {
             let path = directory.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         }
-        let root = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap();
-        (directory, root)
+        let dir = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap().into();
+        let path: Arc<Path> = directory.path().into();
+        (directory, Place { dir, path: path.clone(), real: path, also: Arc::default() })
     }
 
     #[test]
     fn the_right_name_is_preferred() {
-        let (_directory, root) = root(&["Boot/BCD", "Boot/Fonts/a", "x", "X", "xY", "Xz", "xZ"]);
+        let (_directory, place) = place(&["Boot/BCD", "Boot/Fonts/a", "x", "X", "xY", "Xz", "xZ"]);
         let known = Mutex::default();
         let find = |name: &str| {
-            let found = find(&root, Path::new(name), |dir| listing(&known, dir, None).ok());
+            let found = find(&place, Path::new(name), |dir| listing(&known, dir, None).ok());
             found.map(|path| path.to_str().unwrap().to_owned())
         };
         for _ in 0..2 {
@@ -146,11 +151,11 @@ mod tests {
         }
     }
 
-    /// In virtual time it cannot be done: the clock is the file system's. So the directory is as old as `/`.
+    /// The clock is the file system's, so the directory is made old.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_directory_is_read_again_when_it_has_changed_and_not_before() {
-        let (directory, root) = root(&["Boot/BCD"]);
+        let (directory, place) = place(&["Boot/BCD"]);
         let known = Mutex::default();
         let age = |path: &Path| {
             fs::File::open(path)
@@ -160,7 +165,7 @@ mod tests {
         };
         let boot = directory.path().join("Boot");
         age(&boot);
-        let dir = root.open_dir("Boot").unwrap();
+        let dir = place.dir.open_dir("Boot").unwrap();
         let list = || listing(&known, &dir, None).unwrap();
         let reads = Cell::new(0);
         let look = |name: &str| {

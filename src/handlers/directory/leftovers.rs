@@ -42,7 +42,8 @@ pub(super) fn remove(root: &Dir) -> usize {
 
 fn is_left(dir: &Dir, name: &Path) -> bool {
     let mut options = OpenOptions::new();
-    options.read(true);
+    // Locks of NFS are for who writes.
+    options.write(true);
     let Ok(file) = dir.open_with(name, &options) else { return false };
     let Ok(found) = file.metadata() else { return false };
     let age = found.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified.into_std()).ok());
@@ -62,7 +63,7 @@ fn is_ours(_: &cap_std::fs::Metadata) -> bool {
 /// Whether an upload goes on.
 #[cfg(unix)]
 fn is_held(file: &File) -> bool {
-    partial::hold(file).is_err()
+    partial::hold(file).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 #[cfg(not(unix))]
