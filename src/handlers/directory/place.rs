@@ -8,8 +8,8 @@ use std::{
 
 use cap_std::{ambient_authority, fs::Dir};
 
-/// As many links as systems follow.
-const MOST_LINKS: usize = 40;
+/// As many links as systems follow, and parts of a path that are not there.
+const MOST_LOOKS: usize = 80;
 
 #[derive(Clone)]
 pub(super) struct Place {
@@ -29,7 +29,10 @@ impl Place {
     pub(super) fn beneath<T>(&self, path: &Path, act: impl Fn(&Dir, &Path) -> io::Result<T>) -> io::Result<T> {
         match act(&self.dir, path) {
             Err(error) if leads_out(&error) => {
-                let real = real(&self.path.join(path), MOST_LINKS).map_err(|_| error)?;
+                let real = real(&self.path.join(path), &mut { MOST_LOOKS }).map_err(|why| match why.kind() {
+                    io::ErrorKind::PermissionDenied => closed(&why),
+                    _ => error,
+                })?;
                 let rest = |base: &Path| Some(real.strip_prefix(fs::canonicalize(base).ok()?).ok()?.to_owned());
                 if let Some(rest) = rest(&self.path) {
                     return act(&self.dir, or_itself(&rest));
@@ -64,6 +67,12 @@ pub(super) fn leads_out(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }
 
+/// Links that are absolute begin at the top, where a user may not come through to whom the root is open.
+fn closed(why: &io::Error) -> io::Error {
+    let what = format!("a link begins above the root, which is closed to this user: {why}");
+    io::Error::new(io::ErrorKind::PermissionDenied, what)
+}
+
 fn outside(real: &Path) -> io::Error {
     let what = format!("a link leads to {}, which is neither in the root nor allowed besides", real.display());
     io::Error::new(io::ErrorKind::PermissionDenied, what)
@@ -73,14 +82,16 @@ pub(super) fn or_itself(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
-/// The path without any link, also of what is not there, and of what a link leads to that is not there.
-fn real(path: &Path, links: usize) -> io::Result<PathBuf> {
+/// The path without any link, also of what is not there, and of what a link leads to that is not there. It takes so many
+/// looks, whatever the links are like.
+fn real(path: &Path, looks: &mut usize) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && links > 0 => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && *looks > 0 => {
+            *looks -= 1;
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(error) };
-            let path = real(parent, links - 1)?.join(name);
+            let path = real(parent, looks)?.join(name);
             match fs::read_link(&path) {
-                Ok(target) => real(&path.with_file_name("").join(target), links - 1),
+                Ok(target) => real(&path.with_file_name("").join(target), looks),
                 Err(_) => Ok(path),
             }
         }
