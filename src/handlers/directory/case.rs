@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     ffi::OsStr,
+    hash::BuildHasher,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -10,6 +11,7 @@ use std::{
 };
 
 use cap_std::fs::Dir;
+use foldhash::quality::RandomState;
 use smol::unblock;
 
 use super::{
@@ -34,8 +36,9 @@ struct Listing {
     is_settled: bool,
     /// When reading it began.
     at: Instant,
-    /// In order of their letters in one case, and then of their bytes.
-    names: Vec<Box<OsStr>>,
+    /// In order of the hashes of their letters in one case: names of machines begin alike, and are slow to compare.
+    names: Vec<(u64, Box<OsStr>)>,
+    hasher: RandomState,
 }
 
 impl Cases {
@@ -77,9 +80,11 @@ fn listing(known: &Mutex<VecDeque<Arc<Listing>>>, dir: &Dir, received: Option<In
         return Ok(good.clone());
     }
     let is_settled = version.is_settled_directory();
-    let mut names: Vec<_> = dir.entries()?.flatten().map(|entry| entry.file_name().into_boxed_os_str()).collect();
-    names.sort_unstable_by(|a, b| in_one_case(a).cmp(in_one_case(b)).then_with(|| a.cmp(b)));
-    let listing = Arc::new(Listing { version, is_settled, at, names });
+    let hasher = RandomState::default();
+    let names = dir.entries()?.flatten().map(|entry| entry.file_name().into_boxed_os_str());
+    let mut names: Vec<_> = names.map(|name| (hash(&hasher, &name), name)).collect();
+    names.sort_unstable_by_key(|(hash, _)| *hash);
+    let listing = Arc::new(Listing { version, is_settled, at, names, hasher });
     let mut known = lock();
     known.retain(|other| other.version.identity != version.identity);
     known.push_back(listing.clone());
@@ -101,13 +106,15 @@ fn version(dir: &Dir) -> io::Result<Version> {
 
 impl Listing {
     fn find(&self, name: &OsStr) -> Option<&OsStr> {
-        let at = self.names.partition_point(|known| in_one_case(known).lt(in_one_case(name)));
-        self.names.get(at).map(|known| &**known).filter(|known| known.eq_ignore_ascii_case(name))
+        let wanted = hash(&self.hasher, name);
+        let at = self.names.partition_point(|(hash, _)| *hash < wanted);
+        let same = self.names[at..].iter().take_while(|(hash, _)| *hash == wanted);
+        same.map(|(_, known)| &**known).filter(|known| known.eq_ignore_ascii_case(name)).min()
     }
 }
 
-fn in_one_case(name: &OsStr) -> impl Iterator<Item = u8> {
-    name.as_encoded_bytes().iter().map(u8::to_ascii_lowercase)
+fn hash(hasher: &RandomState, name: &OsStr) -> u64 {
+    hasher.hash_one(name.as_encoded_bytes().to_ascii_lowercase())
 }
 
 #[cfg(test)]
