@@ -51,19 +51,34 @@ pub struct Refusal {
     code: ErrorCode,
     message: &'static str,
     detail: Option<Arc<str>>,
-    silent: bool,
+    told: Told,
     ends_search: bool,
+}
+
+/// What the peer is told of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Error,
+    Nothing,
+    /// Nothing, because another time there may be an answer.
+    NothingYet,
 }
 
 impl Refusal {
     /// A refusal with a code and a text of your own.
     pub const fn new(code: ErrorCode, message: &'static str) -> Self {
-        Self { code, message, detail: None, silent: false, ends_search: false }
+        Self { code, message, detail: None, told: Told::Error, ends_search: false }
     }
 
     /// No packet at all: the peer is left to its own timeout. It [ends the search](Self::ending_search).
     pub const fn silent() -> Self {
-        Self { code: ErrorCode::NOT_DEFINED, message: "no answer", detail: None, silent: true, ends_search: true }
+        Self { code: ErrorCode::NOT_DEFINED, message: "no answer", detail: None, told: Told::Nothing, ends_search: true }
+    }
+
+    /// No packet either: what an answer takes of this machine (a file descriptor, memory) is all in use. When the peer
+    /// asks again there may be some; an ERROR would end a boot for good.
+    pub const fn busy() -> Self {
+        Self { code: ErrorCode::NOT_DEFINED, message: "no resources", detail: None, told: Told::NothingYet, ends_search: true }
     }
 
     /// ERROR 0: something broke on this side.
@@ -79,6 +94,11 @@ impl Refusal {
     /// ERROR 2: the policy forbids it.
     pub const fn denied() -> Self {
         Self::new(ErrorCode::ACCESS_VIOLATION, "access denied")
+    }
+
+    /// ERROR 2: no file of this system can have this name.
+    pub const fn name_too_long() -> Self {
+        Self::new(ErrorCode::ACCESS_VIOLATION, "file name too long")
     }
 
     /// ERROR 3: no space left.
@@ -157,9 +177,14 @@ impl Refusal {
         self.detail.as_deref()
     }
 
+    /// Whether it is [`busy`](Self::busy): room that the server makes elsewhere would help.
+    pub const fn is_busy(&self) -> bool {
+        matches!(self.told, Told::NothingYet)
+    }
+
     /// The ERROR packet; `None` if the peer is to be told nothing.
     pub fn packet(&self) -> Option<Packet> {
-        (!self.silent).then(|| Packet::Error { code: self.code, message: self.message.into() })
+        (self.told == Told::Error).then(|| Packet::Error { code: self.code, message: self.message.into() })
     }
 }
 
@@ -178,16 +203,15 @@ pub(crate) fn printable(text: &str) -> String {
 /// Two refusals are equal if the peer sees the same.
 impl PartialEq for Refusal {
     fn eq(&self, other: &Self) -> bool {
-        (self.code, self.message, self.silent) == (other.code, other.message, other.silent)
+        (self.code, self.message, self.told) == (other.code, other.message, other.told)
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.silent {
-            f.write_str(self.message)?;
-        } else {
-            write!(f, "ERROR {} {}", self.code, self.message)?;
+        match self.told {
+            Told::Error => write!(f, "ERROR {} {}", self.code, self.message)?,
+            Told::Nothing | Told::NothingYet => f.write_str(self.message)?,
         }
         match &self.detail {
             Some(detail) => write!(f, " ({detail})"),
@@ -208,10 +232,17 @@ impl From<io::Error> for Refusal {
             Kind::AlreadyExists => Self::exists(),
             Kind::StorageFull | Kind::QuotaExceeded => Self::disk_full(),
             Kind::FileTooLarge => Self::too_big(),
+            Kind::OutOfMemory => Self::busy(),
+            _ if is_out_of_descriptors(&error) => Self::busy(),
             _ => Self::internal(),
         };
         refusal.because(error)
     }
+}
+
+/// Of this process, or of the system: `EMFILE` and `ENFILE` have these numbers on every Unix.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 /// What can go wrong with a server or a client as a whole.

@@ -145,6 +145,16 @@ impl Request {
         &self.packet.filename
     }
 
+    /// Refuses a WRQ whose name is that of a directory: it ends with a separator.
+    pub(crate) fn check_upload(&self) -> Result<(), Refusal> {
+        match self.filename().last() {
+            Some(last) if self.renamed.is_none() && name::is_separator(last) => {
+                Err(Refusal::denied().because("the name is that of a directory"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The transfer mode.
     pub fn mode(&self) -> Mode {
         self.packet.mode

@@ -64,7 +64,7 @@ pub(crate) fn escape(text: &str) -> Option<u8> {
     (byte >= 0x80 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())).then_some(byte)
 }
 
-fn is_separator(byte: &u8) -> bool {
+pub(crate) fn is_separator(byte: &u8) -> bool {
     matches!(byte, b'/' | b'\\')
 }
 

@@ -58,20 +58,45 @@ fn a_file_that_is_cut_short_ends_with_an_error() {
     assert_eq!(get(cut), Err(ErrorCode::NOT_DEFINED));
 }
 
+/// Whether it got this and not anything else, without all of it in the message.
+#[track_caller]
+fn assert_got(result: Result<Vec<u8>, ErrorCode>, expected: Result<Vec<u8>, ErrorCode>) {
+    assert!(result == expected, "got {:?} instead", result.map(|bytes| bytes.len()));
+}
+
+fn append(path: &Path) {
+    File::options().append(true).open(path).unwrap().write_all(b"more").unwrap();
+}
+
+fn write_at(path: &Path, at: u64, bytes: &[u8]) {
+    let mut file = File::options().write(true).open(path).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
 #[test]
-fn a_file_that_grows_ends_with_an_error() {
-    let grow = |path: &Path| File::options().append(true).open(path).unwrap().write_all(b"more").unwrap();
-    assert_eq!(get(grow), Err(ErrorCode::NOT_DEFINED));
+fn a_file_that_grows_comes_as_long_as_it_was() {
+    assert_got(get(append), Ok(file(SIZE)));
+    assert_got(get(|path| write_at(path, SIZE as u64, &[7; 1 << 20])), Ok(file(SIZE)));
+    assert_got(get(|path| File::options().write(true).open(path).unwrap().set_len(1 << 20).unwrap()), Ok(file(SIZE)));
+    // The same bytes once more, and then some.
+    assert_got(get(|path| fs::write(path, file(2 * SIZE)).unwrap()), Ok(file(SIZE)));
+}
+
+#[test]
+fn a_file_that_grows_and_is_changed_inside_ends_with_an_error() {
+    let failed = || Err(ErrorCode::NOT_DEFINED);
+    for at in [0, 1, 1000, 2559, SIZE as u64 - 1] {
+        // One byte alone that was sent, or at the end, is seen as well: the file was written a moment before.
+        assert_got(get(|path| (write_at(path, at, &[file(SIZE)[at as usize] ^ 1]), append(path)).1), failed());
+    }
+    assert_got(get(|path| fs::write(path, vec![1; 2 * SIZE]).unwrap()), failed());
+    assert_got(get(|path| write_at(path, SIZE as u64 - 100, &[1; 200])), failed());
 }
 
 #[test]
 fn a_file_that_is_written_over_ends_with_an_error() {
-    let write_over = |path: &Path| {
-        let mut file = File::options().write(true).open(path).unwrap();
-        file.seek(SeekFrom::Start(90_000)).unwrap();
-        file.write_all(&[0; 10_000]).unwrap();
-    };
-    assert_eq!(get(write_over), Err(ErrorCode::NOT_DEFINED));
+    assert_got(get(|path| write_at(path, 90_000, &[0; 10_000])), Err(ErrorCode::NOT_DEFINED));
 }
 
 #[test]

@@ -46,6 +46,22 @@ fn the_service_is_hardened() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
+/// What the units promise besides: each line is one that somebody has missed.
+#[test]
+fn the_units_try_for_as_long_as_it_takes_and_operators_can_read_uploads() {
+    let lines = |unit: usize| {
+        let text =
+            fs::read_to_string(format!("{}/contrib/systemd/{}", env!("CARGO_MANIFEST_DIR"), UNITS[unit])).unwrap();
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let service = ["StartLimitIntervalSec=0", "Restart=on-failure", "RequiresMountsFor=/srv/tftp", "UMask=0022"];
+    for (unit, expected) in [(0, &service[..]), (1, &["FreeBind=yes"])] {
+        for line in expected {
+            assert!(lines(unit).iter().any(|found| found == line), "{line} in {}", UNITS[unit]);
+        }
+    }
+}
+
 struct Activated(Child);
 
 impl Drop for Activated {

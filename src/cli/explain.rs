@@ -96,9 +96,18 @@ impl Report {
 }
 
 fn report(args: &Explain) -> Result<Report> {
-    let (mut report, opened) = (Report::default(), Opened::default());
+    let mut report = Report::default();
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    let entrance = super::sandbox::Entrance::for_a_look(&args.serve)?;
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    let opened = Opened::as_user(entrance.user());
+    #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
+    let opened = Opened::default();
     let sources = serve::sources(&args.serve, &opened)?;
     let rules = rules::rules(&args.serve, &opened)?;
+    // What the server could not read then cannot be read now.
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    report.say("user", entrance.enter()?);
     let direction = if args.write { Direction::Write } else { Direction::Read };
     if !args.serve.access.admits(args.client) {
         report.say("answer", "none: --allow and --deny do not admit this client");

@@ -1,7 +1,7 @@
 //! The program: its command line, and what it does with the library.
 //!
 //! It exits with 0 if all went well, 1 if something failed or would not be served, 2 if the command line is wrong, 3 if
-//! `probe` saw something odd, and 130 if a signal ended a transfer of the client.
+//! `probe` saw something odd, 75 if `serve` has to be started anew, and 130 if a signal ended a transfer of the client.
 
 #[cfg(feature = "rules")]
 mod access;
@@ -24,6 +24,7 @@ mod manual;
 mod probe;
 mod put;
 mod remote;
+mod restart;
 #[cfg(feature = "rules")]
 mod rules;
 #[cfg(all(feature = "sandbox", target_os = "linux"))]

@@ -23,7 +23,7 @@ pub struct Names {
     #[arg(skip)]
     pub rules: Vec<Planned>,
 
-    /// Find files in directories whose names differ in upper and lower case only
+    /// Find files that differ in upper and lower case only; not those of URLs
     #[arg(long, env = "TUFFET_IGNORE_CASE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     #[arg(help_heading = "Names")]
     pub ignore_case: bool,

@@ -4,6 +4,7 @@
 
 mod capabilities;
 mod landlock;
+mod readable;
 mod user;
 
 use std::{fs, path::PathBuf};
@@ -79,6 +80,7 @@ impl Plan {
                 .chain(tokens())
                 .map(|file| landlock::directory_of(&file).into())
                 .chain(roots(args, &sources))
+                .chain(args.uploads.also().cloned())
                 .collect(),
             logs: args.log_file.iter().cloned().collect(),
             connects: connects(sources.iter().filter_map(url)),
@@ -138,36 +140,69 @@ fn roots(_: &Serve, _: &[Source]) -> Vec<PathBuf> {
     Vec::new()
 }
 
-/// Gives up what the plan does not name. There is no way back.
-///
-/// # Errors
-/// If the user cannot be changed as it was asked, or could not read what is to be served.
-pub fn enter(plan: &Plan) -> Result<()> {
-    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
-    if threads > 1 {
-        warn!("{threads} threads run already, and only this one gives up what it may");
+/// The plan, and who it makes of the server.
+pub struct Entrance {
+    plan: Plan,
+    choice: user::Choice,
+}
+
+impl Entrance {
+    /// # Errors
+    /// If the user cannot be changed as it was asked.
+    pub fn new(args: &Serve) -> Result<Self> {
+        let plan = Plan::new(args);
+        let choice = user::choose(&plan)?;
+        Ok(Self { plan, choice })
     }
-    let choice = user::choose(plan)?;
-    if plan.is_off {
-        if plan.user.is_some() {
-            choice.identity.assume()?;
+
+    /// The same for a look from inside that leaves everything outside as it is.
+    pub fn for_a_look(args: &Serve) -> Result<Self> {
+        let mut entrance = Self::new(args)?;
+        entrance.plan.logs.clear();
+        Ok(entrance)
+    }
+
+    /// Who the server will be, for those who read why it may not read a file.
+    pub fn user(&self) -> String {
+        let name = self.choice.identity.name();
+        // Others have no choice.
+        if capabilities::may_change_user() { format!("{name} (see --user)") } else { name.into() }
+    }
+
+    /// Gives up what the plan does not name. There is no way back. Returns who this is from now on.
+    ///
+    /// # Errors
+    /// If the user cannot be changed as it was asked, or could not read what is to be served.
+    pub fn enter(self) -> Result<String> {
+        let Self { plan, choice } = self;
+        let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+        if threads > 1 {
+            warn!("{threads} threads run already, and only this one gives up what it may");
         }
-        info!("no sandbox: user {}, and all that it may do", choice.identity);
-        return Ok(());
+        let identity = choice.identity;
+        let name = identity.name().to_owned();
+        if plan.is_off {
+            if plan.user.is_some() {
+                identity.assume()?;
+            }
+            info!("no sandbox: user {identity}, and all that it may do");
+        } else {
+            check_access(&plan, &identity)?;
+            // Opened as long as that is allowed.
+            let rules = plan.landlock.then(|| landlock::Rules::new(&plan, &identity)).transpose()?;
+            for log in &plan.logs {
+                identity.own(log);
+            }
+            let done = restrict(&identity, rules)?;
+            let why = choice.why.map(|why| format!(", because {why}")).unwrap_or_default();
+            // Root without capabilities still owns most files: then landlock has to keep it from them.
+            let level = if identity.is_root() && !done.confined { Level::Warn } else { Level::Info };
+            let landlock = done.landlock;
+            log::log!(level, "sandbox: user {identity}{why}; no capabilities, no new privileges, {landlock}");
+        }
+        plan.directories.iter().for_each(|(path, _)| readable::check(path, &identity));
+        Ok(name)
     }
-    check_access(plan, &choice.identity)?;
-    // Opened as long as that is allowed.
-    let rules = plan.landlock.then(|| landlock::Rules::new(plan)).transpose()?;
-    for log in &plan.logs {
-        choice.identity.own(log);
-    }
-    let done = restrict(&choice.identity, rules)?;
-    let why = choice.why.map(|why| format!(", because {why}")).unwrap_or_default();
-    // Root without capabilities still owns most files: then landlock has to keep it from them.
-    let level = if choice.identity.is_root() && !done.confined { Level::Warn } else { Level::Info };
-    let (user, landlock) = (choice.identity, done.landlock);
-    log::log!(level, "sandbox: user {user}{why}; no capabilities, no new privileges, {landlock}");
-    Ok(())
 }
 
 /// For this thread, and those that it starts.

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
+    fs::File,
     io::{self, ErrorKind, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
@@ -26,7 +27,8 @@ use super::{
     container,
     format::Format,
     logging::{self, LogFile},
-    service, signals,
+    restart::Restart,
+    service, signals, uploads,
     values::{Listen, Source},
 };
 #[cfg(feature = "http")]
@@ -39,10 +41,16 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     let format = args.log_format.log_format;
     logging::start(args.output.level(), format, args.log_target.target(), screen.clone());
     super::limits::raise_open_files();
-    let log_file = args.log_file.as_deref().map(|path| open_log(path, format)).transpose()?.map(Arc::new);
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    let entrance = super::sandbox::Entrance::new(args)?;
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    let opened = Opened::as_user(entrance.user());
+    #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
     let opened = Opened::default();
     let handler = handler(args, &opened)?;
+    let log_file = args.log_file.as_deref().map(|path| open_log(path, format)).transpose()?.map(Arc::new);
     opened.settle(args);
+    let restart = opened.restart.clone();
     let served = handler.describe();
     #[cfg(feature = "http")]
     let questions = opened.questions.take();
@@ -50,19 +58,29 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     #[cfg(feature = "status")]
     let (status, builder) = args.status.watch(builder)?;
     let server = builder.bind().map_err(|error| explain(&error, args))?;
+    restart.end(server.handle());
+    let directories = opened.directories();
     // It reads the file, which may be root's.
     #[cfg(feature = "config")]
     let mut config = super::config::Reload::new(args, opened, server.handle());
     // When all is bound and opened, and before there is a second thread.
     #[cfg(all(feature = "sandbox", target_os = "linux"))]
-    super::sandbox::enter(&super::sandbox::Plan::new(args))?;
+    let user = Some(entrance.enter()?);
+    #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
+    let user: Option<String> = None;
     let reload = move || {
         log_file.iter().for_each(|log_file| log_file.reopen());
         #[cfg(feature = "config")]
         config.reload();
+        #[cfg(not(feature = "config"))]
+        look(&opened.directories());
     };
     signals::obey(server.handle(), args.drain.into(), reload)?;
-    announce(&server, &served, args);
+    announce(&server, &served, user.as_deref(), args);
+    look(&directories);
+    if args.upload {
+        remove_leftovers(directories)?;
+    }
     #[cfg(feature = "http")]
     super::upstreams::ask(questions);
     #[cfg(feature = "status")]
@@ -70,7 +88,27 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     service::ready();
     service::watch(server.handle())?;
     show_while_running(server, screen)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(restart.code())
+}
+
+/// Looks whether they are the same as before, and says what is wrong with them.
+pub fn look(directories: &[Directory]) {
+    for directory in directories {
+        if let Err(error) = directory.look() {
+            warn!("cannot serve {}: {error}", directory.describe());
+        }
+    }
+}
+
+/// What killed servers have left, in a thread of its own: a tree may be large.
+fn remove_leftovers(directories: Vec<Directory>) -> io::Result<()> {
+    let remove = move || {
+        let removed: usize = directories.iter().map(Directory::remove_leftovers).sum();
+        if removed > 0 {
+            info!("removed {removed} files of uploads that a killed server had left");
+        }
+    };
+    thread::Builder::new().name("leftovers".into()).spawn(remove).map(drop)
 }
 
 fn open_log(path: &Path, format: Format) -> Result<LogFile> {
@@ -87,6 +125,18 @@ pub fn handler(args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
     Ok(Box::new(chain))
 }
 
+/// What web servers and buckets know of it, they decide themselves.
+#[cfg(feature = "rules")]
+fn warn_of_case(args: &Serve) {
+    let cannot = |source: &Source| match source {
+        Source::Url(_) | Source::Bucket(_) => true,
+        Source::Directory(_) | Source::Memory => false,
+    };
+    if args.names.ignore_case && all_sources(args).iter().any(cannot) {
+        warn!("--ignore-case has no effect on URLs: a web server or a bucket is asked for the name as it came");
+    }
+}
+
 /// What is served, each by itself.
 pub fn sources(args: &Serve, opened: &Opened) -> Result<Vec<Box<dyn Handler>>> {
     let is = |kind: fn(&Source) -> bool| all_sources(args).iter().any(kind);
@@ -97,6 +147,7 @@ pub fn sources(args: &Serve, opened: &Opened) -> Result<Vec<Box<dyn Handler>>> {
         let options = "--upload-names, --upload-per-client and --keep-versions";
         return Err(format!("{options} are for directories alone; leave them, or the bucket or memory:, out").into());
     }
+    uploads::check_own_files(args)?;
     args.sources.iter().map(|source| opened.source(source, args)).collect()
 }
 
@@ -117,9 +168,18 @@ pub struct Opened {
     /// To those that were not open before.
     #[cfg(feature = "http")]
     pub questions: RefCell<Vec<Question>>,
+    directories: RefCell<Vec<Directory>>,
+    /// Who the server is, or will be, for people.
+    user: Option<Arc<str>>,
+    pub restart: Restart,
 }
 
 impl Opened {
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    pub fn as_user(user: String) -> Self {
+        Self { user: Some(user.into()), ..Self::default() }
+    }
+
     pub fn source(&self, source: &Source, args: &Serve) -> Result<Box<dyn Handler>> {
         // With the certificates as they are now: those of the same name may be others.
         #[cfg(feature = "http")]
@@ -127,7 +187,7 @@ impl Opened {
         #[cfg(not(feature = "http"))]
         let web = ();
         let (key, open): (_, &dyn Fn() -> Result<Box<dyn Handler>>) = match source {
-            Source::Directory(path) => return directory(path, args),
+            Source::Directory(path) => return self.directory(path, args),
             Source::Url(url) => (format!("{url} {web:?}"), &|| self.http(url, args)),
             Source::Bucket(url) => {
                 (format!("{url} {web:?} {} {}", args.upload, args.overwrite), &|| self.bucket(url, args))
@@ -148,25 +208,41 @@ impl Opened {
     /// For a reload: what is open now may be used again.
     #[cfg(feature = "config")]
     pub fn again(&self) -> Self {
-        Self { memory: self.memory.clone(), before: self.now.borrow().clone(), ..Self::default() }
+        Self {
+            memory: self.memory.clone(),
+            before: self.now.borrow().clone(),
+            user: self.user.clone(),
+            restart: self.restart.clone(),
+            ..Self::default()
+        }
     }
-}
 
-fn directory(path: &Path, args: &Serve) -> Result<Box<dyn Handler>> {
-    let directory = Directory::new(path).map_err(|error| {
-        let fix = match error.kind() {
-            ErrorKind::NotFound => "; make it, or name another directory",
-            ErrorKind::NotADirectory => "; name the directory that it is in",
-            ErrorKind::PermissionDenied => "; this user must be able to read it",
-            _ => "",
-        };
-        format!("cannot serve {}: {error}{fix}", path.display())
-    })?;
-    #[cfg(feature = "rules")]
-    let directory = directory.ignore_case(args.names.ignore_case);
-    let directory = directory.uploads(args.upload).overwrite(args.overwrite).make_directories(args.mkdir);
-    let explain = |error| format!("--upload-names {error}; a pattern is such as '*.cfg'");
-    Ok(Box::new(args.uploads.apply(directory).map_err(explain)?))
+    /// All directories that are served.
+    pub fn directories(&self) -> Vec<Directory> {
+        self.directories.borrow().clone()
+    }
+
+    fn directory(&self, path: &Path, args: &Serve) -> Result<Box<dyn Handler>> {
+        let directory = Directory::new(path).map_err(|error| {
+            let fix = match error.kind() {
+                ErrorKind::NotFound => "; make it, or name another directory",
+                ErrorKind::NotADirectory => "; name the directory that it is in",
+                ErrorKind::PermissionDenied => "; this user must be able to read it",
+                _ => "",
+            };
+            format!("cannot serve {}: {error}{fix}", path.display())
+        })?;
+        #[cfg(feature = "rules")]
+        let directory = directory.ignore_case(args.names.ignore_case);
+        let directory = directory.uploads(args.upload).overwrite(args.overwrite).make_directories(args.mkdir);
+        let restart = self.restart.clone();
+        let directory = directory.on_out_of_reach(move |path| restart.need_for(path));
+        let directory = self.user.iter().cloned().fold(directory, Directory::user);
+        let explain = |error| format!("--upload-names {error}; a pattern is such as '*.cfg'");
+        let directory = args.uploads.apply(directory).map_err(explain)?;
+        self.directories.borrow_mut().push(directory.clone());
+        Ok(Box::new(directory))
+    }
 }
 
 impl Opened {
@@ -297,7 +373,7 @@ fn explain(error: &Error, args: &Serve) -> String {
 
 /// Standard output has the addresses and nothing else, so that a script can read what port 0 became; the rest is for
 /// people, on standard error.
-fn announce(server: &Server, served: &str, args: &Serve) {
+fn announce(server: &Server, served: &str, user: Option<&str>, args: &Serve) {
     let mut out = io::stdout().lock();
     for address in server.addrs() {
         // A closed pipe is no reason not to serve.
@@ -307,6 +383,8 @@ fn announce(server: &Server, served: &str, args: &Serve) {
     for warning in server.warnings() {
         warn!("{warning}");
     }
+    #[cfg(feature = "rules")]
+    warn_of_case(args);
     let serves_others = server.addrs().iter().any(|address| !address.ip().is_loopback());
     if let Some(hint) = container::hint(args.single_port).filter(|_| serves_others) {
         info!("{hint}");
@@ -314,14 +392,15 @@ fn announce(server: &Server, served: &str, args: &Serve) {
     if args.log_format.log_format != Format::Text {
         info!("serving {served}");
     } else if !args.output.quiet {
-        _ = write!(io::stderr(), "{}", banner(server.addrs(), served, args));
+        _ = write!(io::stderr(), "{}", banner(server.addrs(), served, user, args));
     }
 }
 
-fn banner(addrs: &[SocketAddr], served: &str, args: &Serve) -> String {
+fn banner(addrs: &[SocketAddr], served: &str, user: Option<&str>, args: &Serve) -> String {
     let takes_uploads = args.upload || args.sources.contains(&Source::Memory);
     let uploads = if takes_uploads { "uploads allowed" } else { "read only" };
-    let mut text = format!("serving {served} ({uploads})\n");
+    let user = user.map(|user| format!(" as user {user}")).unwrap_or_default();
+    let mut text = format!("serving {served}{user} ({uploads})\n");
     // Most clients know nothing but IPv4.
     if let Some(address) = addrs.iter().find(|address| address.is_ipv4()).or(addrs.first()) {
         let (ip, port) = (reachable(address.ip()), address.port());
@@ -349,11 +428,12 @@ fn reachable(ip: IpAddr) -> IpAddr {
     outgoing().map_or(loopback, |address| address.ip())
 }
 
-/// The name of a file that can be fetched and typed.
+/// The name of a file that can be fetched and typed, by the user that the server is now.
 fn example(source: &Source) -> Option<String> {
     let Source::Directory(path) = source else { return None };
     let is_plain = |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c));
-    let files = path.read_dir().ok()?.take(100).flatten().filter(|entry| entry.path().is_file());
+    let can_be_read = |path: &Path| path.is_file() && File::open(path).is_ok();
+    let files = path.read_dir().ok()?.take(100).flatten().filter(|entry| can_be_read(&entry.path()));
     files.filter_map(|file| file.file_name().into_string().ok()).filter(|name| !name.starts_with('.')).find(is_plain)
 }
 

@@ -1,9 +1,18 @@
-//! Which uploads the directories take.
+//! What the directories take, and where their links lead.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::{ArgAction, Args, builder::FalseyValueParser};
 use tuffet::{Error, handlers::Directory};
 
-use super::values;
+use super::{
+    args::Serve,
+    serve,
+    values::{self, Source},
+};
 
 #[derive(Args, Debug)]
 pub struct Uploads {
@@ -24,6 +33,20 @@ pub struct Uploads {
     /// Let uploads replace files, and keep so many older ones: NAME.~1~, NAME.~2~
     #[arg(long, value_name = "NUMBER", env = "TUFFET_KEEP_VERSIONS", default_value = "0", help_heading = "Uploads")]
     pub keep_versions: usize,
+
+    /// Modes of new files: 666 without these bits; of directories: 777
+    #[arg(long, value_name = "MASK", env = "TUFFET_UMASK", value_parser = octal, help_heading = "Uploads")]
+    pub umask: Option<u32>,
+
+    /// Let links lead to files of this directory too, any number of times
+    #[arg(long, value_name = "DIR", env = "TUFFET_ALSO", value_delimiter = ':', help_heading = "Safety")]
+    pub also: Vec<PathBuf>,
+}
+
+/// As umask(1) takes it.
+fn octal(text: &str) -> Result<u32, &'static str> {
+    let mask = u32::from_str_radix(text, 8).ok().filter(|mask| *mask <= 0o777);
+    mask.ok_or("not a mask of permissions in octal digits, such as 027")
 }
 
 impl Uploads {
@@ -35,7 +58,99 @@ impl Uploads {
     pub fn apply(&self, directory: Directory) -> Result<Directory, Error> {
         let names = self.upload_names.iter().filter(|name| !name.is_empty());
         let directory = directory.min_free(self.min_free).per_client(self.upload_per_client).upload_names(names)?;
+        let directory = self.umask.into_iter().fold(directory.also(self.also()), Directory::umask);
         // None must not take `--overwrite` back.
         Ok(if self.keep_versions > 0 { directory.keep_versions(self.keep_versions) } else { directory })
+    }
+
+    /// The directories that links may lead to.
+    pub fn also(&self) -> impl Iterator<Item = &PathBuf> {
+        self.also.iter().filter(|path| !path.as_os_str().is_empty())
+    }
+}
+
+/// Whether clients could replace what the server itself writes or reads.
+///
+/// # Errors
+/// The file, and the directory that it is in.
+pub fn check_own_files(args: &Serve) -> super::Result<()> {
+    if !args.upload {
+        return Ok(());
+    }
+    for source in serve::all_sources(args) {
+        let Source::Directory(directory) = source else { continue };
+        for (what, path) in own_files(args) {
+            if is_below(path, &directory) {
+                let (path, directory) = (path.display(), directory.display());
+                return Err(format!(
+                    "{what} {path} is in {directory}, into which clients may upload: they could replace it; put it elsewhere"
+                )
+                .into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn own_files(args: &Serve) -> impl Iterator<Item = (&'static str, &Path)> {
+    let log = args.log_file.as_deref().map(|path| ("the log", path));
+    #[cfg(feature = "config")]
+    let config = args.config.config.as_deref().map(|path| ("the configuration", path));
+    #[cfg(not(feature = "config"))]
+    let config = None;
+    #[cfg(feature = "http")]
+    let certificates = args.web.ca.as_deref().map(|path| ("the certificate", path));
+    #[cfg(not(feature = "http"))]
+    let certificates = None;
+    [log, config, certificates].into_iter().flatten()
+}
+
+/// Whether the file, its name, or what a link of that name leads to, is in the directory or below it.
+fn is_below(file: &Path, directory: &Path) -> bool {
+    let Ok(directory) = fs::canonicalize(directory) else { return false };
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_in = |path: &Path| fs::canonicalize(path).is_ok_and(|path| path.starts_with(&directory));
+    is_in(parent) || is_in(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks() {
+        for (text, mask) in [("022", 0o022), ("0027", 0o027), ("2", 2), ("777", 0o777), ("0", 0)] {
+            assert_eq!(octal(text), Ok(mask));
+        }
+        for wrong in ["", "8", "1000", "-1", "u=rwx", "0o22"] {
+            assert!(octal(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn files_below_a_directory() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        fs::create_dir_all(path("root/sub")).unwrap();
+        fs::create_dir_all(path("root-x")).unwrap();
+        fs::write(path("root/sub/log"), "").unwrap();
+        for (file, expected) in [
+            ("root/log", true),
+            ("root/sub/log", true),
+            ("root/sub/new", true),
+            ("root-x/../root/log", true),
+            ("log", false),
+            ("root-x/log", false),
+            ("missing/log", false),
+        ] {
+            assert_eq!(is_below(&path(file), &path("root")), expected, "{file}");
+        }
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(path("root/sub/log"), path("link")).unwrap();
+            std::os::unix::fs::symlink(path("root"), path("root-link")).unwrap();
+            assert!(is_below(&path("link"), &path("root")));
+            assert!(is_below(&path("root/log"), &path("root-link")) && is_below(&path("root-link/log"), &path("root")));
+        }
     }
 }

@@ -328,7 +328,10 @@ impl crate::Handler for Bucket {
     }
 
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
-        Box::pin(Compat::new(self.put(request, data)))
+        Box::pin(Compat::new(async {
+            request.check_upload()?;
+            self.put(request, data).await
+        }))
     }
 
     fn takes_writes(&self) -> bool {

@@ -1,10 +1,9 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
 };
-
-use cap_std::{ambient_authority, fs::Dir};
 
 use crate::{
     error::{Error, ErrorCode, Refusal},
@@ -15,10 +14,16 @@ use crate::{
 
 mod case;
 mod chunks;
+mod denied;
 mod download;
+mod leftovers;
+mod made;
 mod open;
 mod partial;
+mod place;
 mod policy;
+mod root;
+mod trace;
 mod upload;
 mod versions;
 
@@ -26,17 +31,28 @@ mod versions;
 ///
 /// Nothing outside of the root can be reached, by any name or symbolic link, also while links are being changed:
 /// names are looked up with `openat2` and `RESOLVE_BENEATH` where the system has it, and component by component where
-/// it does not. Links that stay inside are followed, if they are relative. Only regular files are served.
+/// it does not. Links whose target is inside are followed, relative or absolute, and others into the directories that
+/// [`also`](Self::also) names. Only regular files are served. A name that begins with the path of the root is taken as
+/// below it, if there is no file of the very name.
 ///
-/// A file that changes while it is sent ends its transfers with an error; replace it by renaming another over it, and
-/// they end well with the bytes that they began with.
+/// The root is what is at its path when a request comes: a directory that is made anew there, that a link is moved to, or
+/// that is mounted over it, is served from then on.
+///
+/// A file that changes while it is sent ends its transfers with an error; one that has only grown at its end is sent as
+/// long as it was. Replace a file by renaming another over it, and its transfers end well with the bytes that they began
+/// with. Files that the system makes up, as in /proc and /sys, are read to their end, whatever size is told of them.
 ///
 /// # Uploads
 /// There are none unless [`uploads`](Self::uploads) allows them. The bytes go to a file without a name; when all are
 /// there and safe on the disk it gets its name in one step, and then the last block is acknowledged. If the transfer
-/// fails before that step, or the server is killed, nothing of the file is left; a directory that was made for it stays. Where the file system has no such files (Linux has them on all but
-/// FAT, NFS and a few others) it is a hidden one, `.tuffet-*`, that is removed if the transfer fails, cannot be read or
-/// written by its own name, and is left behind by a server that is killed. What is new has mode 0644, less the umask.
+/// fails before that step, or the server is killed, nothing of the file is left; a directory that was made for it stays.
+/// For a moment the file has a hidden name, `.tuffet-*`, if it replaces another, and where the file system has no files
+/// without a name (Linux has them on all but FAT, NFS and a few others) it has one from its beginning. That is removed if
+/// the transfer fails, and cannot be read or written by its own name; what a server leaves behind that is killed then,
+/// [`remove_leftovers`](Self::remove_leftovers) removes.
+///
+/// What is new has mode 0644 less the umask, or what [`umask`](Self::umask) says. What replaces a file has its mode, and its
+/// owner and group as far as the server may give them.
 ///
 /// ```no_run
 /// use tuffet::handlers::Directory;
@@ -46,24 +62,68 @@ mod versions;
 /// ```
 #[derive(Clone)]
 pub struct Directory {
-    root: Arc<Dir>,
+    root: Arc<root::Root>,
+    /// The path of the root as it was given.
     path: PathBuf,
+    also: Arc<[PathBuf]>,
     files: Arc<open::Files>,
+    cases: Arc<case::Cases>,
     uploads: bool,
     ignore_case: bool,
     policy: Arc<policy::Policy>,
+    user: Arc<str>,
 }
 
 impl Directory {
-    /// Opens the root, once: what is later at its path does not matter.
+    /// The directory at this path, which is opened now, and again when there is another one.
     ///
     /// # Errors
     /// If there is no such directory, or it may not be opened.
     pub fn new(root: impl AsRef<Path>) -> io::Result<Self> {
         let path = root.as_ref().to_path_buf();
-        let root = Arc::new(Dir::open_ambient_dir(&path, ambient_authority())?);
-        let (files, policy) = (Arc::default(), Arc::default());
-        Ok(Self { root, path, files, uploads: false, ignore_case: false, policy })
+        let root = Arc::new(root::Root::open(&path)?);
+        let (files, cases, policy) = (Arc::default(), Arc::default(), Arc::default());
+        let (uploads, ignore_case, also) = (false, false, Arc::default());
+        Ok(Self { root, path, also, files, cases, uploads, ignore_case, policy, user: effective_user() })
+    }
+
+    /// Further directories that links in the root may lead to, for reading. Defaults to none.
+    #[must_use]
+    pub fn also(self, directories: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        Self { also: directories.into_iter().map(Into::into).collect(), ..self }
+    }
+
+    /// The name of the user that this process is, for the operator: it stands in the log where a file may not be read or
+    /// written. Defaults to the number of the user that it is when this is made.
+    #[must_use]
+    pub fn user(self, name: impl Into<Arc<str>>) -> Self {
+        Self { user: name.into(), ..self }
+    }
+
+    /// What to do when another directory has come in the place of the root that this process could read, or upload to, but
+    /// for its sandbox: only a process that begins anew can serve it. It is told of the path, perhaps more than once and from any
+    /// thread, and requests are left without an answer, because clients will ask the new process again. The first hook
+    /// counts, for all clones. Defaults to none; then requests are refused with [`Refusal::denied`].
+    #[must_use]
+    pub fn on_out_of_reach(self, hook: impl Fn(&Path) + Send + Sync + 'static) -> Self {
+        _ = self.root.out_of_reach.set(Box::new(hook));
+        self
+    }
+
+    /// Looks at the root's path now, and not when the next request comes. It waits for the disk.
+    ///
+    /// # Errors
+    /// If there is no directory, or none that may be opened. Requests are refused until there is one.
+    pub fn look(&self) -> io::Result<()> {
+        self.root.look(Instant::now())
+    }
+
+    /// Removes what servers that were killed have left of uploads, below the root: files named `.tuffet-` and 16
+    /// hexadecimal digits that belong to the effective user, that have been left alone for ten minutes, and that no server
+    /// has open. Returns how many there were. It goes through all directories and waits for the disk, so it is for a thread
+    /// of its own.
+    pub fn remove_leftovers(&self) -> usize {
+        self.root.dir().map_or(0, |dir| leftovers::remove(&dir))
     }
 
     /// Whether a file may be read by a name that differs in upper and lower case (of ASCII), where there is none of the
@@ -76,6 +136,7 @@ impl Directory {
     /// Whether files may be uploaded. Defaults to no: [`Refusal::denied`].
     #[must_use]
     pub fn uploads(self, uploads: bool) -> Self {
+        self.root.is_written.store(uploads, Relaxed);
         Self { uploads, ..self }
     }
 
@@ -142,32 +203,68 @@ impl Directory {
         self
     }
 
+    /// The bits that new files have not of mode 0666, and new directories not of 0777, such as `0o027`. Defaults to 0022 for
+    /// files, and to the umask of the process for both. Only Unix has modes.
+    #[must_use]
+    pub fn umask(mut self, umask: u32) -> Self {
+        self.policy().umask = Some(umask & 0o777);
+        self
+    }
+
     fn policy(&mut self) -> &mut policy::Policy {
         Arc::make_mut(&mut self.policy)
     }
 
-    async fn open(&self, request: &Request, path: PathBuf) -> Result<Arc<open::Opened>, Refusal> {
-        match self.open_exactly(request, path.clone()).await {
+    async fn place(&self, received: Option<Instant>) -> Result<Arc<place::Place>, Refusal> {
+        let why = |error: io::Error| {
+            let detail = format!("{}: {error}", self.path.display());
+            let refusal = if self.root.has_ended_by(&error) { Refusal::silent() } else { refuse(error) };
+            refusal.because(detail)
+        };
+        self.root.now(&self.also, received).await.map_err(why)
+    }
+
+    /// The client's own file of this name, if it may have one, or else everybody's.
+    async fn open(
+        &self,
+        request: &Request,
+        place: &Arc<place::Place>,
+        path: PathBuf,
+    ) -> Result<Arc<open::Opened>, Refusal> {
+        if self.policy.per_client {
+            match self.open_any_case(request, place, policy::own_directory(request).join(&path)).await {
+                Err(refusal) if refusal.code() == ErrorCode::FILE_NOT_FOUND => {}
+                own => return own,
+            }
+        }
+        self.open_any_case(request, place, path).await
+    }
+
+    async fn open_any_case(
+        &self,
+        request: &Request,
+        place: &Arc<place::Place>,
+        path: PathBuf,
+    ) -> Result<Arc<open::Opened>, Refusal> {
+        match self.open_exactly(request, place, path.clone()).await {
             Err(refusal) if self.may_ignore_case(request, &refusal) => {
-                let root = self.root.clone();
-                let found = smol::unblock(move || case::find(&root, &path)).await;
-                self.open_exactly(request, found.ok_or(refusal)?).await
+                let found = self.cases.find(place.clone(), path, request.received()).await;
+                self.open_exactly(request, place, found.ok_or(refusal)?).await
             }
             opened => opened,
         }
     }
 
-    async fn open_exactly(&self, request: &Request, path: PathBuf) -> Result<Arc<open::Opened>, Refusal> {
+    async fn open_exactly(
+        &self,
+        request: &Request,
+        place: &Arc<place::Place>,
+        path: PathBuf,
+    ) -> Result<Arc<open::Opened>, Refusal> {
         if partial::is_partial(&path) {
             return Err(Refusal::not_found().because("an upload that is not complete"));
         }
-        self.files.open((&self.root, &self.path), path, request.received()).await
-    }
-
-    /// What stands behind the path of the root, if the name begins with that. No name in normal form begins with a slash.
-    fn below_root<'a>(&self, name: &'a Path) -> Option<&'a Path> {
-        let root = std::path::absolute(&self.path).ok()?;
-        name.strip_prefix(root.strip_prefix("/").ok()?).ok().filter(|below| !below.as_os_str().is_empty())
+        self.files.open(place, path, (request.received(), &self.user)).await
     }
 
     fn may_ignore_case(&self, request: &Request, refusal: &Refusal) -> bool {
@@ -177,11 +274,10 @@ impl Directory {
 
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { root: _, path, files: _, uploads, ignore_case: _, policy } = self;
         f.debug_struct("Directory")
-            .field("path", path)
-            .field("uploads", uploads)
-            .field("policy", policy)
+            .field("path", &self.path)
+            .field("uploads", &self.uploads)
+            .field("policy", &self.policy)
             .finish_non_exhaustive()
     }
 }
@@ -189,21 +285,14 @@ impl fmt::Debug for Directory {
 impl Handler for Directory {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
         Box::pin(async {
+            let place = self.place(request.received()).await?;
             let path = relative_path(request);
-            let own = match self.policy.per_client {
-                true => self.open(request, policy::own_directory(request).join(&path)).await.ok(),
-                false => None,
-            };
-            let opened = match own {
-                Some(own) => own,
-                None => match self.open(request, path.clone()).await {
-                    // A client that was told where the file is on this machine.
-                    Err(refusal) if refusal.code() == ErrorCode::FILE_NOT_FOUND => match self.below_root(&path) {
-                        Some(below) => self.open(request, below.to_path_buf()).await?,
-                        None => return Err(refusal),
-                    },
-                    opened => opened?,
-                },
+            let shorter = place.without_root(&path);
+            let opened = match (self.open(request, &place, path).await, shorter) {
+                (Err(refusal), Some(shorter)) if refusal.code() == ErrorCode::FILE_NOT_FOUND => {
+                    self.open(request, &place, shorter).await?
+                }
+                (opened, _) => opened?,
             };
             let origin = opened.origin.clone();
             let source = download::source(opened, self.files.readers.clone(), chunk_size(request.options()));
@@ -216,7 +305,10 @@ impl Handler for Directory {
             if !self.uploads {
                 return Err(Refusal::denied().because("uploads are off"));
             }
-            upload::receive(self.root.clone(), request, &self.policy, chunk_size(request.options()), data).await
+            request.check_upload()?;
+            let place = self.place(None).await?;
+            let chunk = chunk_size(request.options());
+            upload::receive((place, self.user.clone()), request, &self.policy, chunk, data).await
         })
     }
 
@@ -260,9 +352,65 @@ fn refuse(error: io::Error) -> Refusal {
     error.into()
 }
 
+/// The same for an upload: a name that no file can have is not that of a file that is missing.
+fn refuse_upload(error: io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::InvalidFilename => Refusal::name_too_long().because(error),
+        _ => refuse(error),
+    }
+}
+
+/// The same, with more about a "permission denied" than the system says.
+fn refuse_denied(error: io::Error, refuse: fn(io::Error) -> Refusal, why: impl FnOnce() -> String) -> Refusal {
+    let is_denied = error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_some();
+    let refusal = refuse(error);
+    if is_denied { refusal.because(why()) } else { refusal }
+}
+
+#[cfg(unix)]
+fn effective_user() -> Arc<str> {
+    rustix::process::geteuid().as_raw().to_string().into()
+}
+
+#[cfg(not(unix))]
+fn effective_user() -> Arc<str> {
+    "of this process".into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a client is told of each error, when it reads and when it writes.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn errors_have_their_codes() {
+        let (not_found, denied, full) = (Refusal::not_found(), Refusal::denied(), Refusal::disk_full());
+        for (number, read, write) in [
+            (libc::ENOENT, &not_found, &not_found),
+            (libc::ENOTDIR, &not_found, &not_found),
+            (libc::EISDIR, &not_found, &not_found),
+            (libc::ELOOP, &not_found, &not_found),
+            (libc::ENXIO, &not_found, &not_found),
+            (libc::ENAMETOOLONG, &not_found, &Refusal::name_too_long()),
+            (libc::EACCES, &denied, &denied),
+            (libc::EPERM, &denied, &denied),
+            (libc::EROFS, &denied, &denied),
+            (libc::EEXIST, &Refusal::exists(), &Refusal::exists()),
+            (libc::ENOSPC, &full, &full),
+            (libc::EDQUOT, &full, &full),
+            (libc::EFBIG, &Refusal::too_big(), &Refusal::too_big()),
+            (libc::EMFILE, &Refusal::busy(), &Refusal::busy()),
+            (libc::ENFILE, &Refusal::busy(), &Refusal::busy()),
+            (libc::ENOMEM, &Refusal::busy(), &Refusal::busy()),
+            (libc::EIO, &Refusal::internal(), &Refusal::internal()),
+        ] {
+            let error = || io::Error::from_raw_os_error(number);
+            assert_eq!((&refuse(error()), &refuse_upload(error())), (read, write), "{}", error());
+            assert!(refuse(error()).detail().is_some_and(|detail| detail.contains("os error")));
+        }
+        assert_eq!(Refusal::name_too_long().code(), ErrorCode::ACCESS_VIOLATION);
+    }
 
     #[test]
     fn chunks_are_whole_windows_within_bounds() {

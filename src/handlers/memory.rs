@@ -139,7 +139,10 @@ impl Handler for Memory {
     }
 
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
-        Box::pin(async { self.receive(&request.text(), data).await })
+        Box::pin(async {
+            request.check_upload()?;
+            self.receive(&request.text(), data).await
+        })
     }
 
     fn takes_writes(&self) -> bool {
@@ -269,6 +272,15 @@ mod tests {
         put(&memory, "a", "newer").unwrap();
         assert_eq!(get(&memory, "a").unwrap(), b"newer");
         assert_eq!(memory.state().used, cost("a", 5));
+    }
+
+    #[test]
+    fn what_is_named_as_a_directory_is_no_file() {
+        let memory = Memory::new();
+        for name in ["sub/", r"a\sub\", "/sub//"] {
+            assert_eq!(put(&memory, name, untouched()), Err(Refusal::denied()), "{name}");
+        }
+        assert_eq!(memory.names(), [""; 0]);
     }
 
     #[test]

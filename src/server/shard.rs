@@ -261,7 +261,13 @@ impl Shard {
 
     /// Says no to a request that has no transfer yet.
     pub(super) fn refuse(&self, session: &Session, refusal: &Refusal) {
-        let (start, Some(error)) = (&session.start, refusal.packet()) else { return };
+        let start = &session.start;
+        if refusal.is_busy() {
+            // The client asks again, and then there may be room.
+            self.endpoint.borrow_mut().make_room(self.now());
+            self.close();
+        }
+        let Some(error) = refusal.packet() else { return };
         let allowed = self.endpoint.borrow_mut().refuse(self.now(), start.id);
         match allowed {
             Ok(()) => self.send(start.port, Outgoing::new(start.envelope.peer, session.from, error)),

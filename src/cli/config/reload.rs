@@ -47,8 +47,9 @@ impl Reload {
         }
     }
 
-    /// Serves new requests as the file says now. If there is anything wrong with it, all stays as it is.
+    /// Looks whether the directories are the same as before, and serves new requests as the file says now, if there is one. If there is anything wrong with it, all stays as it is.
     pub fn reload(&mut self) {
+        serve::look(&self.opened.directories());
         let Some(path) = self.path.clone() else { return };
         match self.try_reload(&path) {
             Ok(()) => info!("{} is in force for new transfers", path.display()),

@@ -1,13 +1,16 @@
 //! Landlock: the kernel leaves the server its files and ports, and no others, whatever a defect in it might do.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
-use super::{Plan, Result, Use};
+use super::{
+    Plan, Result, Use,
+    user::{self, Identity},
+};
 
 /// What is known here. A kernel that knows less does what it can.
 const KNOWN: ABI = ABI::V6;
@@ -42,12 +45,15 @@ pub struct Done {
 }
 
 impl Rules {
-    pub fn new(plan: &Plan) -> Result<Self> {
+    pub fn new(plan: &Plan, identity: &Identity) -> Result<Self> {
         let read = AccessFs::ReadFile | AccessFs::ReadDir;
         let mut rules = ruleset()?;
         for (path, kind) in &plan.directories {
             let there = PathFd::new(path).map_err(|error| format!("cannot serve {}: {error}", path.display()))?;
             rules = rules.add_rule(PathBeneath::new(there, read | writes(*kind)))?;
+            for (around, access) in around(path, *kind, identity) {
+                rules = rules.add_rules(path_beneath_rules([around], access))?;
+            }
         }
         let append = AccessFs::WriteFile | AccessFs::MakeReg;
         rules = rules
@@ -118,6 +124,24 @@ fn writes(kind: Use) -> BitFlags<AccessFs> {
     }
 }
 
+/// Where a directory is that takes the place of this one, be it made anew, mounted over it, or what a link to it leads to
+/// later: a rule is for the directory of now, and for what is below. So these rules are for its parent.
+///
+/// Where the parent is this user's own, such as a home, or where he is root, there is too much else in it that he may read;
+/// where he may make files, too much that he may write.
+fn around(path: &Path, kind: Use, identity: &Identity) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let paths = [std::path::absolute(path), path.canonicalize()];
+    let parents = paths.into_iter().flatten().filter_map(|path| Some(path.parent()?.to_owned()));
+    let rule = |parent: PathBuf| {
+        let found = parent.metadata().ok()?;
+        let is_too_much = parent == Path::new("/") || identity.is_root() || identity.owns(&found);
+        let writes = if identity.may(&found, user::WRITE) { BitFlags::empty() } else { writes(kind) };
+        (!is_too_much).then_some((parent, read | writes))
+    };
+    parents.filter_map(rule).collect()
+}
+
 /// Where a file may be made anew.
 pub fn directory_of(file: &Path) -> &Path {
     file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
@@ -166,7 +190,7 @@ mod tests {
         let restricted = thread::spawn(move || {
             let temp = temp;
             let path = |name: &str| temp.path().join(name);
-            let done = Rules::new(&plan).unwrap().enforce().unwrap();
+            let done = Rules::new(&plan, &Identity::current().unwrap()).unwrap().enforce().unwrap();
             if !done.confined {
                 return println!("skipped: {}", done.landlock);
             }

@@ -1,7 +1,7 @@
 //! Who the server becomes.
 //!
-//! Started as root it becomes the owner of the first directory, so that it can read what is there, and uploads belong
-//! to who owns the place. If that is root, it becomes `nobody`. If `nobody` could not read it, or not write where
+//! Started as root it becomes the owner of the first directory, with the primary group of that user and no other, so that
+//! it can read what is there, and uploads belong to who owns the place. If that is root, it becomes `nobody`. If `nobody` could not read it, or not write where
 //! uploads go, it stays root, without any capability.
 
 use std::{
@@ -60,7 +60,7 @@ pub fn choose(plan: &Plan) -> Result<Choice> {
     let directories: Vec<_> =
         plan.directories.iter().filter_map(|(path, kind)| Some((path, *kind, fs::metadata(path).ok()?))).collect();
     let better = match directories.first() {
-        Some((.., first)) if first.uid() != 0 => Identity::owner(first)?,
+        Some((.., first)) if first.uid() != 0 => Identity::owner(first),
         _ => Identity::nobody(),
     };
     if !capabilities::may_change_user() {
@@ -94,7 +94,8 @@ impl Identity {
             Err(_) => User::from_name(user),
         };
         let mut identity = match found {
-            Ok(Some(found)) => Self::of(found).map_err(|error| error.to_string())?,
+            Ok(Some(found)) if group.is_some() => Self::of(found),
+            Ok(Some(found)) => Self::with_groups(found).map_err(|error| error.to_string())?,
             _ => match user.parse() {
                 Ok(number) => Self::unlisted(number, Gid::from_raw(number)),
                 Err(_) => return Err("there is no such user; `getent passwd` lists them".into()),
@@ -104,14 +105,15 @@ impl Identity {
             let found = group.parse().ok().map(Gid::from_raw);
             let found = found.or_else(|| Group::from_name(group).ok().flatten().map(|group| group.gid));
             identity.gid = found.ok_or("there is no such group; `getent group` lists them")?;
+            identity.groups = vec![identity.gid];
         }
         Ok(identity)
     }
 
-    fn owner(directory: &Metadata) -> Result<Self> {
+    fn owner(directory: &Metadata) -> Self {
         match User::from_uid(Uid::from_raw(directory.uid())) {
             Ok(Some(user)) => Self::of(user),
-            _ => Ok(Self::unlisted(directory.uid(), Gid::from_raw(directory.gid()))),
+            _ => Self::unlisted(directory.uid(), Gid::from_raw(directory.gid())),
         }
     }
 
@@ -119,13 +121,27 @@ impl Identity {
         Self { name: "nobody".into(), ..Self::unlisted(NOBODY, Gid::from_raw(NOBODY)) }
     }
 
-    fn of(user: User) -> Result<Self> {
+    /// Without further groups: those of a person who happens to own a directory are none of the server's business.
+    fn of(user: User) -> Self {
+        Self { name: user.name, uid: user.uid, gid: user.gid, groups: vec![user.gid] }
+    }
+
+    /// As a login has it, for who was named.
+    fn with_groups(user: User) -> Result<Self> {
         let groups = unistd::getgrouplist(&CString::new(user.name.as_str())?, user.gid)?;
-        Ok(Self { name: user.name, uid: user.uid, gid: user.gid, groups })
+        Ok(Self { groups, ..Self::of(user) })
     }
 
     fn unlisted(uid: u32, gid: Gid) -> Self {
         Self { name: uid.to_string(), uid: Uid::from_raw(uid), gid, groups: vec![gid] }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn owns(&self, file: &Metadata) -> bool {
+        file.uid() == self.uid.as_raw()
     }
 
     pub fn is_root(&self) -> bool {

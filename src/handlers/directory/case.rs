@@ -1,50 +1,194 @@
 //! Names whose upper and lower case nobody knows.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::VecDeque,
+    ffi::OsStr,
+    hash::BuildHasher,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use cap_std::fs::Dir;
+use foldhash::quality::RandomState;
+use smol::unblock;
 
-/// The file of this name but for the case of its letters (of ASCII), if there is one. A name that is right is preferred
-/// at each step, then the first by its bytes. It reads the directories on the way, so it may wait for the disk.
-pub(super) fn find(root: &Dir, path: &Path) -> Option<PathBuf> {
+use super::{
+    open::{self, Version},
+    place::Place,
+};
+
+/// Names that are kept at most, of all directories together: some 25 MB.
+const MOST: usize = 200_000;
+
+/// The names of the directories that were looked through last. A directory is read once for as long as it does not change.
+#[derive(Default)]
+pub(super) struct Cases {
+    listings: Arc<Mutex<VecDeque<Arc<Listing>>>>,
+    /// One at a time, so that many who look for the same do not read it all at once.
+    turn: smol::lock::Mutex<()>,
+}
+
+struct Listing {
+    version: Version,
+    /// Nothing has changed in the directory since, unless its version has.
+    is_settled: bool,
+    /// When reading it began.
+    at: Instant,
+    /// In order of the hashes of their letters in one case: names of machines begin alike, and are slow to compare.
+    names: Vec<(u64, Box<OsStr>)>,
+    hasher: RandomState,
+}
+
+impl Cases {
+    /// The file of this name but for the case of its letters (of ASCII), if there is one. A name that is right is
+    /// preferred at each step, then the first by its bytes. What was read after a request was received is new enough for it.
+    pub(super) async fn find(&self, place: Arc<Place>, path: PathBuf, received: Option<Instant>) -> Option<PathBuf> {
+        let _turn = self.turn.lock().await;
+        let listings = self.listings.clone();
+        unblock(move || find(&place, &path, |dir| listing(&listings, dir, received).ok())).await
+    }
+}
+
+fn find(place: &Place, path: &Path, list: impl Fn(&Dir) -> Option<Arc<Listing>>) -> Option<PathBuf> {
     let mut found = PathBuf::new();
     for part in path.iter() {
         let exact = found.join(part);
-        if root.exists(&exact) {
+        if place.beneath(&exact, |dir, path| dir.metadata(path)).is_ok() {
             found = exact;
             continue;
         }
         let here = if found.as_os_str().is_empty() { Path::new(".") } else { &found };
-        let names = root.read_dir(here).ok()?.flatten().map(|entry| entry.file_name());
-        found.push(names.filter(|name| name.eq_ignore_ascii_case(part)).min()?);
+        let here = place.beneath(here, |dir, path| dir.open_dir(path)).ok()?;
+        found.push(list(&here)?.find(part)?);
     }
     Some(found)
 }
 
+/// Of a directory as it is now. It waits for the disk.
+fn listing(known: &Mutex<VecDeque<Arc<Listing>>>, dir: &Dir, received: Option<Instant>) -> io::Result<Arc<Listing>> {
+    let (at, version) = (Instant::now(), version(dir)?);
+    let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_good = |listing: &&Arc<Listing>| {
+        let is_new = received.is_some_and(|received| received <= listing.at);
+        listing.version.identity == version.identity && (is_new || listing.is_settled && listing.version == version)
+    };
+    if version.identity != (0, 0)
+        && let Some(good) = lock().iter().find(is_good)
+    {
+        return Ok(good.clone());
+    }
+    let is_settled = version.is_settled_directory();
+    let hasher = RandomState::default();
+    let names = dir.entries()?.flatten().map(|entry| entry.file_name().into_boxed_os_str());
+    let mut names: Vec<_> = names.map(|name| (hash(&hasher, &name), name)).collect();
+    names.sort_unstable_by_key(|(hash, _)| *hash);
+    let listing = Arc::new(Listing { version, is_settled, at, names, hasher });
+    let mut known = lock();
+    known.retain(|other| other.version.identity != version.identity);
+    known.push_back(listing.clone());
+    while known.iter().map(|listing| listing.names.len()).sum::<usize>() > MOST {
+        known.pop_front();
+    }
+    Ok(listing)
+}
+
+#[cfg(target_os = "linux")]
+fn version(dir: &Dir) -> io::Result<Version> {
+    open::version(dir)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn version(dir: &Dir) -> io::Result<Version> {
+    open::version(&dir.try_clone()?.into_std_file())
+}
+
+impl Listing {
+    fn find(&self, name: &OsStr) -> Option<&OsStr> {
+        let wanted = hash(&self.hasher, name);
+        let at = self.names.partition_point(|(hash, _)| *hash < wanted);
+        let same = self.names[at..].iter().take_while(|(hash, _)| *hash == wanted);
+        same.map(|(_, known)| &**known).filter(|known| known.eq_ignore_ascii_case(name)).min()
+    }
+}
+
+fn hash(hasher: &RandomState, name: &OsStr) -> u64 {
+    hasher.hash_one(name.as_encoded_bytes().to_ascii_lowercase())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::{cell::Cell, fs};
+
     use cap_std::ambient_authority;
 
     use super::*;
 
+    fn place(names: &[&str]) -> (tempfile::TempDir, Place) {
+        let directory = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let dir = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap().into();
+        let path: Arc<Path> = directory.path().into();
+        (directory, Place { dir, path: path.clone(), real: path, also: Arc::default() })
+    }
+
     #[test]
     fn the_right_name_is_preferred() {
-        let directory = tempfile::tempdir().unwrap();
-        let make = |name: &str| {
-            let path = directory.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "").unwrap();
+        let (_directory, place) = place(&["Boot/BCD", "Boot/Fonts/a", "x", "X", "xY", "Xz", "xZ"]);
+        let known = Mutex::default();
+        let find = |name: &str| {
+            let found = find(&place, Path::new(name), |dir| listing(&known, dir, None).ok());
+            found.map(|path| path.to_str().unwrap().to_owned())
         };
-        ["Boot/BCD", "Boot/Fonts/a", "x", "X", "xY"].into_iter().for_each(make);
-        let root = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap();
-        let find = |name: &str| find(&root, Path::new(name)).map(|path| path.to_str().unwrap().to_owned());
-        assert_eq!(find("boot/bcd").as_deref(), Some("Boot/BCD"));
-        assert_eq!(find("BOOT/fonts/A").as_deref(), Some("Boot/Fonts/a"));
-        assert_eq!(find("x").as_deref(), Some("x"));
-        assert_eq!(find("X").as_deref(), Some("X"));
-        assert_eq!(find("XY").as_deref(), Some("xY"));
-        for missing in ["y", "boot/x", "x/y", "boot/bcd/x"] {
-            assert_eq!(find(missing), None, "{missing}");
+        for _ in 0..2 {
+            assert_eq!(find("boot/bcd").as_deref(), Some("Boot/BCD"));
+            assert_eq!(find("BOOT/fonts/A").as_deref(), Some("Boot/Fonts/a"));
+            assert_eq!(find("x").as_deref(), Some("x"));
+            assert_eq!(find("X").as_deref(), Some("X"));
+            assert_eq!(find("XY").as_deref(), Some("xY"));
+            assert_eq!(find("XZ").as_deref(), Some("Xz"));
+            for missing in ["y", "boot/x", "x/y", "boot/bcd/x", "xyz"] {
+                assert_eq!(find(missing), None, "{missing}");
+            }
         }
+    }
+
+    /// The clock is the file system's, so the directory is made old.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_directory_is_read_again_when_it_has_changed_and_not_before() {
+        let (directory, place) = place(&["Boot/BCD"]);
+        let known = Mutex::default();
+        let age = |path: &Path| {
+            fs::File::open(path)
+                .unwrap()
+                .set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_nanos(1))
+                .unwrap();
+        };
+        let boot = directory.path().join("Boot");
+        age(&boot);
+        let dir = place.dir.open_dir("Boot").unwrap();
+        let list = || listing(&known, &dir, None).unwrap();
+        let reads = Cell::new(0);
+        let look = |name: &str| {
+            let before = known.lock().unwrap().back().map(Arc::as_ptr);
+            let found = list().find(OsStr::new(name)).map(ToOwned::to_owned);
+            reads.set(reads.get() + usize::from(known.lock().unwrap().back().map(Arc::as_ptr) != before));
+            found.is_some()
+        };
+        assert!(look("bcd") && !look("new") && !look("other"));
+        assert_eq!(reads.get(), 1);
+        fs::write(boot.join("NEW"), "").unwrap();
+        assert!(look("new"));
+        assert_eq!(reads.get(), 2);
+        // What has just changed may change again within a tick of its clock.
+        fs::remove_file(boot.join("NEW")).unwrap();
+        fs::write(boot.join("Other"), "").unwrap();
+        assert!(!look("new") && look("other"));
     }
 }

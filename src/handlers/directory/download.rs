@@ -5,7 +5,7 @@ use std::{fs::File, sync::Arc};
 use bytes::Bytes;
 use smol::unblock;
 
-use super::open::Opened;
+use super::{made, open::Opened, trace::Trace};
 use crate::{Gen, error::Refusal, source::Source};
 
 /// What all readers together may have read ahead, as long as they are few: the more, the smaller the chunk of each.
@@ -15,13 +15,16 @@ const LARGEST: usize = 32 << 10;
 
 /// `window` is the smallest chunk that makes sense, in whole blocks. Each reader has a clone of `readers`.
 pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, window: usize) -> Source {
+    if let Some(made) = &opened.made {
+        return made::source(opened.clone(), made);
+    }
     let size = opened.version.size;
     let chunks = Gen::new(async move |co| {
         if let Some(whole) = opened.whole() {
             co.yield_(whole).await;
             return Ok(());
         }
-        let mut at = 0;
+        let (mut at, mut sent) = (0, Trace::new(opened.version.is_settled()));
         while at < size {
             let (bytes, settled) = match opened.chunks.find(at, window, size) {
                 Some(chunk) => (chunk, true),
@@ -37,9 +40,10 @@ pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, window: usize) -> So
                 }
             };
             at += bytes.len() as u64;
+            sent.add(&bytes);
             if at == size {
                 // Before the last chunk: after it there may be nothing left to fail.
-                opened.check_unchanged()?;
+                opened.check_unchanged(&sent).await?;
                 if settled && bytes.len() as u64 == size {
                     opened.keep(&bytes);
                 }
@@ -73,25 +77,25 @@ async fn read(opened: &Arc<Opened>, at: u64, most: usize) -> Result<Bytes, Refus
 
 /// What the page cache has, which costs no thread. Any trouble is left to who can wait for the disk.
 #[cfg(target_os = "linux")]
-fn read_cached(file: &File, at: u64, chunk: &mut [u8]) -> Option<usize> {
+pub(super) fn read_cached(file: &File, at: u64, chunk: &mut [u8]) -> Option<usize> {
     use rustix::io::{ReadWriteFlags, preadv2};
     let mut chunk = [std::io::IoSliceMut::new(chunk)];
     preadv2(file, &mut chunk, at, ReadWriteFlags::NOWAIT).ok().filter(|&length| length > 0)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn read_cached(_: &File, _: u64, _: &mut [u8]) -> Option<usize> {
+pub(super) fn read_cached(_: &File, _: u64, _: &mut [u8]) -> Option<usize> {
     None
 }
 
 /// Many transfers may share the file, so its position is not used.
 #[cfg(unix)]
-fn read_waiting(file: &File, at: u64, chunk: &mut [u8]) -> std::io::Result<()> {
+pub(super) fn read_waiting(file: &File, at: u64, chunk: &mut [u8]) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, chunk, at)
 }
 
 #[cfg(not(unix))]
-fn read_waiting(mut file: &File, at: u64, chunk: &mut [u8]) -> std::io::Result<()> {
+pub(super) fn read_waiting(mut file: &File, at: u64, chunk: &mut [u8]) -> std::io::Result<()> {
     use std::io::{Read, Seek, SeekFrom};
     // Nobody else uses the position: only systems that tell a file's identity share it.
     file.seek(SeekFrom::Start(at))?;

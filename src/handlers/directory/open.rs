@@ -14,7 +14,15 @@ use bytes::Bytes;
 use cap_std::fs::{Dir, OpenOptions};
 use smol::unblock;
 
-use super::{chunks::Chunks, refuse};
+use super::{
+    chunks::Chunks,
+    denied::{self, Wish},
+    download::read_cached,
+    made::{self, Made},
+    place::Place,
+    refuse, refuse_denied,
+    trace::Trace,
+};
 use crate::error::Refusal;
 
 /// Up to this many, files that nobody reads any more may stay in the table.
@@ -23,6 +31,11 @@ const FEW: usize = 64;
 /// A file that was modified this long ago will not be modified again without a change of its version: the time of a
 /// file moves in steps, of 2 s at most.
 const SETTLED: Duration = Duration::from_secs(3);
+/// The same where times are told in parts of a second: then they move with the clock of the system, in steps of 10 ms at
+/// most.
+const SETTLED_FINE: Duration = Duration::from_millis(50);
+/// Bytes at the end of a file by which one that has grown is told from another.
+const TAIL: u64 = 16;
 
 /// A regular file, open for reading by any number of transfers.
 #[derive(Debug)]
@@ -35,6 +48,10 @@ pub(super) struct Opened {
     whole: OnceLock<Bytes>,
     /// What was read of it last.
     pub(super) chunks: Chunks,
+    /// What the system makes up when it is read, whose size it does not tell.
+    pub(super) made: Option<Made>,
+    /// Its last bytes, where they were in memory.
+    tail: Option<Vec<u8>>,
 }
 
 /// What tells one state of a file from another.
@@ -46,7 +63,7 @@ pub(super) struct Version {
     /// The same of its inode, which nobody can set back; zeros where it is not known.
     changed: (i64, u32),
     /// Device and inode; zeros where there are none, and then nothing is shared.
-    identity: (u64, u64),
+    pub(super) identity: (u64, u64),
     is_file: bool,
 }
 
@@ -66,32 +83,35 @@ impl Files {
     /// The file of a request that came at this time, if that is known.
     pub(super) async fn open(
         &self,
-        (root, root_path): (&Arc<Dir>, &Path),
+        place: &Arc<Place>,
         path: PathBuf,
-        received: Option<Instant>,
+        (received, user): (Option<Instant>, &Arc<str>),
     ) -> Result<Arc<Opened>, Refusal> {
         if let Some(known) = self.opened_since(&path, received) {
             return Ok(known);
         }
         let now = Instant::now();
-        let file = match open_cached(root, &path) {
+        let file = match open_cached(&place.dir, &path) {
             Some(opened) => opened.map_err(refuse)?,
             None => {
-                let (root, path) = (root.clone(), path.clone());
-                unblock(move || open_waiting(&root, &path)).await.map_err(refuse)?
+                let (place, path, user) = (place.clone(), path.clone(), user.clone());
+                unblock(move || {
+                    let why =
+                        |error| refuse_denied(error, refuse, || denied::explain(&place, &path, Wish::Read, &user));
+                    place.beneath(&path, open_waiting).map_err(why)
+                })
+                .await?
             }
         };
         let version = version(&file)?;
-        if version.is_file {
-            let origin = root_path.join(&path).to_string_lossy().into();
-            Ok(self.share(
-                path,
-                now,
-                Opened { file, version, origin, whole: OnceLock::new(), chunks: Chunks::default() },
-            ))
-        } else {
-            Err(Refusal::not_found().because("not a regular file"))
+        if !version.is_file {
+            return Err(Refusal::not_found().because("not a regular file"));
         }
+        let origin = place.path.join(&path).to_string_lossy().into();
+        let (file, made) = made::find(file, &version).await?;
+        let tail = tail(&file, version.size);
+        let opened = Opened { file, version, origin, whole: OnceLock::new(), chunks: Chunks::default(), made, tail };
+        Ok(if opened.made.is_some() { Arc::new(opened) } else { self.share(path, now, opened) })
     }
 
     /// A file that was opened after the request had come is what opening it once more would give. A storm of requests
@@ -123,13 +143,22 @@ impl Files {
 }
 
 impl Opened {
-    /// A file that was written to while it was read is neither the old one nor the new one.
-    pub(super) fn check_unchanged(&self) -> Result<(), Refusal> {
+    /// A file that was written to while it was read is neither the old one nor the new one, unless it only has grown: then
+    /// what was sent, and where it ended, is as before.
+    pub(super) async fn check_unchanged(self: &Arc<Self>, sent: &Trace) -> Result<(), Refusal> {
+        let now = version(&self.file)?;
         // A file that is renamed over is sent to its end, though that changes its inode.
-        match version(&self.file)? {
-            now if now == Version { changed: now.changed, ..self.version } => Ok(()),
-            _ => Err(Refusal::internal().because("the file changed while it was sent")),
+        if now == (Version { changed: now.changed, ..self.version }) {
+            return Ok(());
         }
+        if now.size > self.version.size && self.tail.is_some() && tail(&self.file, self.version.size) == self.tail {
+            let (opened, again) = (self.clone(), sent.again());
+            let again = unblock(move || again.of_file(&opened.file, opened.version.size)).await?;
+            if again == *sent {
+                return Ok(());
+            }
+        }
+        Err(Refusal::internal().because("the file changed while it was sent"))
     }
 
     /// All of it, if it is small and another one has read it.
@@ -154,10 +183,26 @@ impl Opened {
 impl Version {
     /// Whether what is read from now on is all of this version, or the file will have another.
     pub(super) fn is_settled(&self) -> bool {
+        self.is_older_than(SETTLED)
+    }
+
+    /// The same for a directory, whose time nobody sets back unseen: its inode tells.
+    pub(super) fn is_settled_directory(&self) -> bool {
+        self.identity != (0, 0) && self.is_older_than(if self.modified.1 == 0 { SETTLED } else { SETTLED_FINE })
+    }
+
+    fn is_older_than(&self, age: Duration) -> bool {
         let (seconds, nanoseconds) = self.modified;
         let modified = u64::try_from(seconds).map(|seconds| Duration::new(seconds, nanoseconds)).unwrap_or_default();
-        SystemTime::UNIX_EPOCH.elapsed().is_ok_and(|now| now.saturating_sub(modified) > SETTLED)
+        SystemTime::UNIX_EPOCH.elapsed().is_ok_and(|now| now.saturating_sub(modified) > age)
     }
+}
+
+/// The last bytes of a file that is so long, if they need no wait for the disk: those of a file that grows do not.
+fn tail(file: &File, size: u64) -> Option<Vec<u8>> {
+    let at = size.saturating_sub(TAIL);
+    let mut tail = vec![0; (size - at) as usize];
+    (read_cached(file, at, &mut tail)? == tail.len()).then_some(tail)
 }
 
 /// Opens what can be opened without a wait for the disk, or is known not to be there. Any other trouble is left to who
@@ -193,10 +238,17 @@ fn open_waiting(root: &Dir, path: &Path) -> io::Result<File> {
 
 /// From what is in memory: of a file on a network, what this machine last heard of it.
 #[cfg(target_os = "linux")]
-fn version(file: &File) -> io::Result<Version> {
-    use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
+pub(super) fn version(file: impl std::os::fd::AsFd) -> io::Result<Version> {
+    use rustix::{
+        fs::{AtFlags, FileType, StatxFlags, statx},
+        io::Errno,
+    };
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let found = statx(file, c"", flags, StatxFlags::BASIC_STATS)?;
+    let found = match statx(&file, c"", flags, StatxFlags::BASIC_STATS) {
+        // Profiles of containers that are older than the call forbid it, and kernels have not had it for ever.
+        Err(Errno::NOSYS | Errno::PERM) => return plain_version(file),
+        found => found?,
+    };
     Ok(Version {
         size: found.stx_size,
         modified: (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec),
@@ -206,8 +258,24 @@ fn version(file: &File) -> io::Result<Version> {
     })
 }
 
+/// The same by a call that all kernels and profiles allow.
+#[cfg(target_os = "linux")]
+fn plain_version(file: impl std::os::fd::AsFd) -> io::Result<Version> {
+    use std::os::unix::fs::MetadataExt;
+    let found = File::from(file.as_fd().try_clone_to_owned()?).metadata()?;
+    let nanoseconds = |part| u32::try_from(part).unwrap_or_default();
+    let (major, minor) = (rustix::fs::major(found.dev()), rustix::fs::minor(found.dev()));
+    Ok(Version {
+        size: found.len(),
+        modified: (found.mtime(), nanoseconds(found.mtime_nsec())),
+        changed: (found.ctime(), nanoseconds(found.ctime_nsec())),
+        identity: (u64::from(major) << 32 | u64::from(minor), found.ino()),
+        is_file: found.is_file(),
+    })
+}
+
 #[cfg(not(target_os = "linux"))]
-fn version(file: &File) -> io::Result<Version> {
+pub(super) fn version(file: &File) -> io::Result<Version> {
     let found = file.metadata()?;
     let modified = found.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Ok(Version {

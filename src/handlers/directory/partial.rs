@@ -1,6 +1,7 @@
 //! The file of an upload on its way: without a name where the file system can do that, else under a hidden one.
 //!
-//! What has no name is gone with the server, however that ends.
+//! What has no name is gone with the server, however that ends. A file that has one is held by a lock, by which the next
+//! server tells it from what one that was killed has left: see `leftovers`.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,16 +14,24 @@ use std::{
 
 use cap_std::fs::{Dir, OpenOptions};
 
-use super::versions;
+use super::{refuse_upload, versions};
 use crate::error::Refusal;
 
 const PREFIX: &str = ".tuffet-";
+/// Hexadecimal digits behind it.
+const DIGITS: usize = 16;
 
 /// Whether this is the name of an upload on its way.
 pub(super) fn is_partial(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     // Some file systems do not tell upper case from lower.
     name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX.as_bytes()))
+}
+
+/// Whether a server has made up this name.
+pub(super) fn is_hidden_name(name: &OsStr) -> bool {
+    let digits = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+    digits.is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 pub(super) struct Partial {
@@ -32,19 +41,37 @@ pub(super) struct Partial {
     file: Arc<File>,
     /// The name that it has meanwhile. It is removed when this is dropped.
     hidden: Option<String>,
+    /// The mode that a new file gets.
+    mode: u32,
 }
 
 impl Partial {
-    pub(super) fn create(dir: Arc<Dir>, name: &OsStr) -> io::Result<Self> {
+    pub(super) fn create(dir: Arc<Dir>, name: &OsStr, umask: Option<u32>) -> io::Result<Self> {
         match create_nameless(&dir) {
-            Some(file) => Ok(Self { dir, name: name.to_owned(), file: file.into(), hidden: None }),
-            None => Self::hidden(dir, name),
+            Some(file) => Self::new(dir, name, umask, file, None),
+            None => Self::hidden(dir, name, umask),
         }
     }
 
-    fn hidden(dir: Arc<Dir>, name: &OsStr) -> io::Result<Self> {
+    fn hidden(dir: Arc<Dir>, name: &OsStr, umask: Option<u32>) -> io::Result<Self> {
         let (file, hidden) = create_hidden(&dir)?;
-        Ok(Self { dir, name: name.to_owned(), file: file.into(), hidden: Some(hidden) })
+        Self::new(dir, name, umask, file, Some(hidden))
+    }
+
+    fn new(dir: Arc<Dir>, name: &OsStr, umask: Option<u32>, file: File, hidden: Option<String>) -> io::Result<Self> {
+        let made = mode(&file)?;
+        let partial = Self {
+            dir,
+            name: name.to_owned(),
+            file: file.into(),
+            hidden,
+            mode: umask.map_or(made, |umask| 0o666 & !umask),
+        };
+        // Nobody else reads what may become a secret.
+        set_mode(&partial.file, 0o600)?;
+        #[cfg(unix)]
+        hold(&partial.file).unwrap_or_else(|error| log::debug!("cannot lock the file of an upload: {error}"));
+        Ok(partial)
     }
 
     /// To be written to, by any thread: this stays with the transfer, so that its end is the end of it.
@@ -54,13 +81,14 @@ impl Partial {
 
     /// Makes the bytes safe and gives the file its name. `keep`: versions of what is replaced.
     pub(super) fn commit(mut self, overwrite: bool, keep: usize) -> Result<(), Refusal> {
+        self.take_after(if overwrite { self.dir.symlink_metadata(&self.name).ok() } else { None })?;
         self.file.sync_all()?;
         if overwrite {
             let hidden = self.hide()?.to_owned();
             let replace = || self.dir.rename(&hidden, &self.dir, &self.name);
             match keep {
                 0 => replace()?,
-                most => versions::keep(&self.dir, &self.name, most, replace)?,
+                most => versions::keep(&self.dir, &self.name, most, replace).map_err(refuse_upload)?,
             }
         } else {
             match &self.hidden {
@@ -68,12 +96,30 @@ impl Partial {
                 None => link(&self.file, &self.dir, &self.name)?,
             }
         }
-        // The bytes are safe and have their name. Not every file system can make the name as safe as that.
-        #[cfg(unix)]
-        if let Err(error) = self.dir.open(".").and_then(|dir| dir.sync_all()) {
-            log::debug!("cannot sync the directory of an upload: {error}");
-        }
+        // The bytes are safe and have their name. Without a journal, that the file has a name is not: its inode says so.
+        self.file.sync_all()?;
+        sync(&self.dir);
         Ok(())
+    }
+
+    /// Takes over mode and owner of the file that it replaces, or gets what a new file has.
+    #[cfg(unix)]
+    fn take_after(&self, replaced: Option<cap_std::fs::Metadata>) -> io::Result<()> {
+        use cap_std::fs::MetadataExt;
+        let Some(replaced) = replaced else { return set_mode(&self.file, self.mode) };
+        // Who is not root can give it to one of his groups, at most.
+        let to_group = || std::os::unix::fs::fchown(&*self.file, None, Some(replaced.gid()));
+        let given =
+            std::os::unix::fs::fchown(&*self.file, Some(replaced.uid()), Some(replaced.gid())).or_else(|_| to_group());
+        given.unwrap_or_else(|error| log::debug!("cannot keep the owner of a file that is replaced: {error}"));
+        // As the kernel has it for who writes to a file: what another sent does not run with the rights of its owner.
+        let mode = replaced.mode() & 0o7777 & !0o4000;
+        set_mode(&self.file, if mode & 0o010 != 0 { mode & !0o2000 } else { mode })
+    }
+
+    #[cfg(not(unix))]
+    fn take_after(&self, _: Option<cap_std::fs::Metadata>) -> io::Result<()> {
+        set_mode(&self.file, self.mode)
     }
 
     /// The hidden name; the file gets one if it has none, because only a name can replace another.
@@ -96,6 +142,48 @@ impl Drop for Partial {
     }
 }
 
+/// What is in a directory stays there when the power fails. Not every file system can do that.
+pub(super) fn sync(dir: &Dir) {
+    #[cfg(unix)]
+    if let Err(error) = dir.open(".").and_then(|dir| dir.sync_all()) {
+        log::debug!("cannot sync the directory of an upload: {error}");
+    }
+    #[cfg(not(unix))]
+    let _ = dir;
+}
+
+/// Says that an upload goes on, for as long as the file is open. It fails if another one says so.
+#[cfg(unix)]
+pub(super) fn hold(file: impl std::os::fd::AsFd) -> io::Result<()> {
+    Ok(rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?)
+}
+
+#[cfg(unix)]
+fn mode(file: &File) -> io::Result<u32> {
+    Ok(std::os::unix::fs::MetadataExt::mode(&file.metadata()?) & 0o7777)
+}
+
+#[cfg(unix)]
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    let set = |mode| file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    // A sandbox may forbid the bits above.
+    match set(mode).or_else(|_| set(mode & 0o777)) {
+        // FAT and its like have one mode for all files.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(not(unix))]
+fn mode(_: &File) -> io::Result<u32> {
+    Ok(0)
+}
+
+#[cfg(not(unix))]
+fn set_mode(_: &File, _: u32) -> io::Result<()> {
+    Ok(())
+}
+
 fn create_hidden(dir: &Dir) -> io::Result<(File, String)> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -107,7 +195,7 @@ fn create_hidden(dir: &Dir) -> io::Result<(File, String)> {
 
 fn with_new_name<T>(mut make: impl FnMut(&str) -> io::Result<T>) -> io::Result<(String, T)> {
     loop {
-        let name = format!("{PREFIX}{:016x}", RandomState::new().hash_one(PREFIX));
+        let name = format!("{PREFIX}{:0DIGITS$x}", RandomState::new().hash_one(PREFIX));
         match make(&name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => return Ok((name, made?)),
@@ -164,7 +252,7 @@ mod tests {
 
     use super::*;
 
-    type Create = fn(Arc<Dir>, &OsStr) -> io::Result<Partial>;
+    type Create = fn(Arc<Dir>, &OsStr, Option<u32>) -> io::Result<Partial>;
 
     fn names(path: &Path) -> Vec<String> {
         let entries = fs::read_dir(path).unwrap();
@@ -180,7 +268,7 @@ mod tests {
             let temp = tempfile::tempdir().unwrap();
             let dir = Arc::new(Dir::open_ambient_dir(temp.path(), cap_std::ambient_authority()).unwrap());
             let begin = |bytes: &str| {
-                let partial = create(dir.clone(), OsStr::new("name")).unwrap();
+                let partial = create(dir.clone(), OsStr::new("name"), None).unwrap();
                 partial.bytes().write_all(bytes.as_bytes()).unwrap();
                 partial
             };

@@ -4,7 +4,6 @@ use std::{fs::File, path::PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
-use super::relative_path;
 use crate::{
     error::{Error, Refusal},
     handler::Request,
@@ -23,6 +22,8 @@ pub(super) struct Policy {
     pub(super) per_client: bool,
     /// How many replaced files are kept of each name.
     pub(super) keep: usize,
+    /// The bits that modes of new files and directories are without, if that is not left to the system.
+    pub(super) umask: Option<u32>,
 }
 
 impl Default for Policy {
@@ -35,6 +36,7 @@ impl Default for Policy {
             names: Vec::new(),
             per_client: false,
             keep: 0,
+            umask: None,
         }
     }
 }
@@ -46,9 +48,8 @@ impl Policy {
         Ok(())
     }
 
-    pub(super) fn check_name(&self, request: &Request) -> Result<(), Refusal> {
+    pub(super) fn check_name(&self, path: &str) -> Result<(), Refusal> {
         let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
-        let path = request.path();
         let name = path.rsplit('/').next().unwrap_or(path);
         let fits = |pattern: &Pattern| {
             let what = if pattern.as_str().contains('/') { path } else { name };
@@ -61,9 +62,8 @@ impl Policy {
         }
     }
 
-    /// Where the file goes, seen from the root.
-    pub(super) fn path(&self, request: &Request) -> PathBuf {
-        let path = relative_path(request);
+    /// Where the file of this name goes, seen from the root.
+    pub(super) fn path(&self, request: &Request, path: PathBuf) -> PathBuf {
         if self.per_client { own_directory(request).join(path) } else { path }
     }
 
@@ -98,20 +98,19 @@ fn free(_: &File) -> std::io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handlers::testing::request;
 
     #[test]
     fn names_that_are_allowed() {
         let mut policy = Policy::default();
-        assert!(policy.check_name(&request("anything")).is_ok());
+        assert!(policy.check_name("anything").is_ok());
         for pattern in ["*.cfg", "backup/**/run-?", "[a-c]1"] {
             policy.allow(pattern).unwrap();
         }
         for name in ["a.cfg", "sub/a.cfg", ".cfg", "backup/run-1", "backup/a/b/run-2", "sub/b1"] {
-            assert_eq!(policy.check_name(&request(name)), Ok(()), "{name}");
+            assert_eq!(policy.check_name(name), Ok(()), "{name}");
         }
         for name in ["a.CFG", "a.cfg.exe", "cfg", "x/backup/run-1", "backup/run-10", "run-1", "d1", "a.cfg/x"] {
-            assert_eq!(policy.check_name(&request(name)), Err(Refusal::denied()), "{name}");
+            assert_eq!(policy.check_name(name), Err(Refusal::denied()), "{name}");
         }
         assert!(policy.allow("***").is_err());
     }

@@ -12,16 +12,18 @@ use cap_std::fs::Dir;
 use smol::unblock;
 
 use super::{
+    denied::{self, Wish},
     partial::{self, Partial},
+    place::Place,
     policy::Policy,
-    refuse, versions,
+    refuse_denied, refuse_upload, relative_path, versions,
 };
 use crate::{error::Refusal, handler::Request, source::Source};
 
 /// Takes all of `data`, moving some `chunk` bytes to the disk at a time. Nothing is asked of `data` before all that can
 /// be known beforehand is right.
 pub(super) async fn receive(
-    root: Arc<Dir>,
+    (place, user): (Arc<Place>, Arc<str>),
     request: &Request,
     policy: &Arc<Policy>,
     chunk: usize,
@@ -32,10 +34,17 @@ pub(super) async fn receive(
     if size.is_some_and(|size| size > policy.most) {
         return Err(too_big());
     }
-    policy.check_name(request)?;
-    let path = policy.path(request);
-    let asked = policy.clone();
-    let partial = unblock(move || create(root, &path, &asked, size.unwrap_or(0))).await?;
+    let name = relative_path(request);
+    let shorter = place.without_root(&name);
+    let (asked, request) = (policy.clone(), request.clone());
+    let partial = unblock(move || {
+        // Where there is such a directory, the name is meant as it is.
+        let is_there = |name: &Path| place.dir.is_dir(name.parent().unwrap_or(name));
+        let name = shorter.filter(|_| !is_there(&name)).unwrap_or(name);
+        asked.check_name(&name.to_string_lossy())?;
+        create(&place, &asked.path(&request, name), &asked, size.unwrap_or(0), &user)
+    })
+    .await?;
     let mut buffer = Vec::new();
     let mut room = policy.most;
     while let Some(bytes) = data.next().await {
@@ -56,7 +65,7 @@ pub(super) async fn receive(
     .await
 }
 
-fn create(root: Arc<Dir>, path: &Path, policy: &Policy, size: u64) -> Result<Partial, Refusal> {
+fn create(place: &Place, path: &Path, policy: &Policy, size: u64, user: &str) -> Result<Partial, Refusal> {
     let name = path.file_name().ok_or(Refusal::not_found())?;
     if partial::is_partial(path) {
         return Err(Refusal::denied().because("the name is kept for uploads on their way"));
@@ -64,12 +73,15 @@ fn create(root: Arc<Dir>, path: &Path, policy: &Policy, size: u64) -> Result<Par
     if policy.keep > 0 && versions::is_version(name) {
         return Err(Refusal::denied().because("the name is kept for versions"));
     }
+    let why = |error| refuse_denied(error, refuse_upload, || denied::explain(place, path, Wish::Write, user));
     let dir = match path.parent() {
-        Some(parent) if parent != Path::new("") => Arc::new(open_parent(&root, parent, policy)?),
-        _ => root,
+        Some(parent) if parent != Path::new("") => {
+            Arc::new(place.beneath_root(parent, |root, parent| open_parent(root, parent, policy)).map_err(why)?)
+        }
+        _ => place.dir.clone(),
     };
-    check_free(&dir, name, policy.overwrite)?;
-    let partial = Partial::create(dir, name)?;
+    check_free(&dir, name, policy, why)?;
+    let partial = Partial::create(dir, name, policy.umask).map_err(why)?;
     policy.check_space(&partial.bytes(), size)?;
     Ok(partial)
 }
@@ -82,34 +94,67 @@ fn append(mut file: &File, mut buffer: Vec<u8>, policy: &Policy) -> Result<Vec<u
     Ok(buffer)
 }
 
-fn open_parent(root: &Dir, path: &Path, policy: &Policy) -> Result<Dir, Refusal> {
+fn open_parent(root: &Dir, path: &Path, policy: &Policy) -> io::Result<Dir> {
     match root.open_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if policy.make_directories {
-                root.create_dir_all(path).map_err(refuse)?;
+                make_all(root, path, policy)?;
             } else if let Some(own) = path.iter().next().filter(|_| policy.per_client) {
-                make_one(root, own).map_err(refuse)?;
+                make(root, Path::new(own), policy)?;
             }
             root.open_dir(path)
         }
         opened => opened,
     }
-    .map_err(refuse)
 }
 
-fn make_one(root: &Dir, name: &OsStr) -> io::Result<()> {
-    match root.create_dir(name) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
+fn make_all(root: &Dir, path: &Path, policy: &Policy) -> io::Result<()> {
+    let mut ways: Vec<_> = path.ancestors().filter(|way| !way.as_os_str().is_empty()).collect();
+    ways.reverse();
+    ways.into_iter().try_for_each(|way| make(root, way, policy))
+}
+
+/// Makes one directory, so that it is there for good, if it is not there.
+fn make(root: &Dir, path: &Path, policy: &Policy) -> io::Result<()> {
+    match make_with_mode(root, path, policy.umask) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
     }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    partial::sync(&root.open_dir(parent)?);
+    Ok(())
+}
+
+#[cfg(unix)]
+fn make_with_mode(root: &Dir, path: &Path, umask: Option<u32>) -> io::Result<()> {
+    use cap_std::fs::{DirBuilder, DirBuilderExt, MetadataExt, PermissionsExt};
+    let wanted = 0o777 & !umask.unwrap_or(0);
+    let mut builder = DirBuilder::new();
+    root.create_dir_with(path, builder.mode(wanted))?;
+    let made = root.metadata(path)?.mode() & 0o7777;
+    if umask.is_some() && made & 0o777 != wanted {
+        // The umask of the process was stricter. What the directory has of its parent stays: the bit by which files get
+        // its group. A sandbox may forbid to set that one.
+        let set = root.set_permissions(path, PermissionsExt::from_mode(made & 0o7000 | wanted));
+        set.unwrap_or_else(|error| log::debug!("a new directory has mode {made:o} and not {wanted:o}: {error}"));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn make_with_mode(root: &Dir, path: &Path, _: Option<u32>) -> io::Result<()> {
+    root.create_dir(path)
 }
 
 /// Whether there may be a new file of this name.
-fn check_free(dir: &Dir, name: &OsStr, overwrite: bool) -> Result<(), Refusal> {
+fn check_free(dir: &Dir, name: &OsStr, policy: &Policy, why: impl Fn(io::Error) -> Refusal) -> Result<(), Refusal> {
+    if policy.keep > 0 {
+        versions::check_name(dir, name).map_err(&why)?;
+    }
     match dir.symlink_metadata(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(refuse(error)),
-        Ok(_) if !overwrite => Err(Refusal::exists()),
+        Err(error) => Err(why(error)),
+        Ok(_) if !policy.overwrite => Err(Refusal::exists()),
         Ok(there) if !there.is_file() => Err(Refusal::denied().because("not a regular file")),
         Ok(there) if there.permissions().readonly() => Err(Refusal::denied().because("the file is read-only")),
         Ok(_) => Ok(()),

@@ -9,9 +9,24 @@ use std::{
 
 use cap_std::fs::Dir;
 
+use crate::error::printable;
+
 /// Whether a kept file can have this name.
 pub(super) fn is_version(name: &OsStr) -> bool {
     split(name.as_encoded_bytes()).is_some()
+}
+
+/// Whether the file that is replaced next can be kept: the name of a version is longer. An error says why not.
+pub(super) fn check_name(dir: &Dir, name: &OsStr) -> io::Result<()> {
+    // The system says whether it is too long before it says whether it is there.
+    match dir.symlink_metadata(version(name, next(&numbers(dir, name)?))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        found => found.map(|_| ()),
+    }
+}
+
+fn next(numbers: &[u64]) -> u64 {
+    numbers.last().map_or(1, |last| last.saturating_add(1))
 }
 
 /// Replaces the file of this name by `replace`, keeps what it was, and removes all but the `most` newest of its kind.
@@ -21,7 +36,7 @@ pub(super) fn keep(dir: &Dir, name: &OsStr, most: usize, replace: impl Fn() -> i
     static ONE_BY_ONE: Mutex<()> = Mutex::new(());
     let _one_by_one = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut numbers = numbers(dir, name)?;
-    let next = numbers.last().map_or(1, |last| last.saturating_add(1));
+    let next = next(&numbers);
     let kept = version(name, next);
     let mut is_renamed = false;
     match dir.hard_link(name, dir, &kept) {
@@ -45,7 +60,7 @@ pub(super) fn keep(dir: &Dir, name: &OsStr, most: usize, replace: impl Fn() -> i
     }
     for old in &numbers[..numbers.len().saturating_sub(most)] {
         if let Err(error) = dir.remove_file(version(name, *old)) {
-            log::warn!("cannot remove an old version of {}: {error}", name.display());
+            log::warn!("cannot remove an old version of {}: {error}", printable(&name.to_string_lossy()));
         }
     }
     Ok(())

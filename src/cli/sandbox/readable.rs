@@ -1,0 +1,58 @@
+//! What the server cannot read of what it is to serve, said before a client asks for it.
+
+use std::{
+    collections::VecDeque,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use log::warn;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+use super::user::Identity;
+
+/// Names that are looked at, from the top: enough for what people make by hand.
+const MOST: usize = 2000;
+
+/// Warns of the first file or directory that this user may not read, and of how many more there are. To be asked as that
+/// user.
+pub fn check(root: &Path, identity: &Identity) {
+    let denied = denied(root);
+    if let Some(first) = denied.first() {
+        let more = match denied.len() - 1 {
+            0 => String::new(),
+            1 => " and 1 more".into(),
+            more => format!(" and {more} more"),
+        };
+        let path = first.display();
+        warn!("user {identity} may not read {path}{more}: `chmod -R o+rX {path}`, or see --user");
+    }
+}
+
+/// In the order of their depth.
+fn denied(root: &Path) -> Vec<PathBuf> {
+    let (mut denied, mut seen) = (Vec::new(), 0);
+    let mut directories = VecDeque::from([root.to_owned()]);
+    while let Some(directory) = directories.pop_front() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            seen += 1;
+            if seen > MOST {
+                return denied;
+            }
+            let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+            let wanted = match () {
+                // Clients have no need of its names.
+                () if kind.is_dir() => Access::EXEC_OK,
+                () if kind.is_file() => Access::READ_OK,
+                () => continue,
+            };
+            let found = accessat(CWD, &path, wanted, AtFlags::empty()).map_err(io::Error::from);
+            if found.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+                denied.push(path);
+            } else if kind.is_dir() {
+                directories.push_back(path);
+            }
+        }
+    }
+    denied
+}

@@ -1,0 +1,65 @@
+//! What "permission denied" means: who may not do what, and to which file.
+
+use std::path::Path;
+
+use super::place::Place;
+#[cfg(unix)]
+use super::place::or_itself;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Read,
+    /// To make a file there, or replace it.
+    Write,
+}
+
+/// The first reason on the way to the file that the modes have; if there is none, it is something else that says no.
+#[cfg(unix)]
+pub(super) fn explain(place: &Place, path: &Path, wish: Wish, user: &str) -> String {
+    use rustix::fs::Access;
+    let mut ways: Vec<_> = path.ancestors().skip(1).collect();
+    ways.reverse();
+    for way in &ways {
+        if !may(place, way, Access::EXEC_OK) {
+            return because(place, way, "enter", user);
+        }
+    }
+    let (what, access, verb) = match wish {
+        Wish::Read => (path, Access::READ_OK, "read"),
+        Wish::Write => (deepest(place, &ways), Access::WRITE_OK, "write to"),
+    };
+    match may(place, what, access) {
+        false => because(place, what, verb, user),
+        true => format!("something other than its mode keeps user {user} from {}", place.path.join(path).display()),
+    }
+}
+
+/// Of directories within each other, the last that is there.
+#[cfg(unix)]
+fn deepest<'a>(place: &Place, ways: &[&'a Path]) -> &'a Path {
+    let there = ways.iter().rev().find(|way| place.dir.is_dir(or_itself(way)));
+    there.copied().unwrap_or(Path::new(""))
+}
+
+#[cfg(unix)]
+fn may(place: &Place, path: &Path, access: rustix::fs::Access) -> bool {
+    use rustix::{
+        fs::{AtFlags, accessat},
+        io::Errno,
+    };
+    !matches!(accessat(&place.dir, or_itself(path), access, AtFlags::empty()), Err(Errno::ACCESS))
+}
+
+#[cfg(unix)]
+fn because(place: &Place, path: &Path, verb: &str, user: &str) -> String {
+    use rustix::fs::{AtFlags, statat};
+    let shown = place.path.join(path);
+    let whose = statat(&place.dir, or_itself(path), AtFlags::empty())
+        .map(|found| format!(": mode {:04o}, owner {}:{}", found.st_mode & 0o7777, found.st_uid, found.st_gid));
+    format!("user {user} may not {verb} {}{}", shown.display(), whose.unwrap_or_default())
+}
+
+#[cfg(not(unix))]
+pub(super) fn explain(place: &Place, path: &Path, _: Wish, user: &str) -> String {
+    format!("user {user} has no access to {}", place.path.join(path).display())
+}

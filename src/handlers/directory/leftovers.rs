@@ -1,0 +1,72 @@
+//! What servers that were killed have left of uploads.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use cap_std::fs::{Dir, File, OpenOptions};
+
+use super::partial;
+
+/// An upload that goes on writes more often than that.
+const OLD: Duration = Duration::from_secs(600);
+/// Names that are looked at: a tree that is larger is not gone through to its end.
+const MOST: usize = 1_000_000;
+
+/// Removes the files beneath that have the name of an upload on its way, that this user owns, that nobody has written to for
+/// ten minutes, and that no server holds. Returns how many there were.
+pub(super) fn remove(root: &Dir) -> usize {
+    let (mut removed, mut seen) = (0, 0);
+    let mut directories = vec![PathBuf::from(".")];
+    while let Some(path) = directories.pop() {
+        let Ok(dir) = root.open_dir(&path) else { continue };
+        for entry in dir.entries().into_iter().flatten().flatten() {
+            seen += 1;
+            if seen > MOST {
+                log::warn!("only the first {MOST} names were searched for what is left of uploads");
+                return removed;
+            }
+            let Ok(kind) = entry.file_type() else { continue };
+            let name = entry.file_name();
+            // No link is followed.
+            if kind.is_dir() {
+                directories.push(path.join(name));
+            } else if kind.is_file() && partial::is_hidden_name(&name) && is_left(&dir, Path::new(&name)) {
+                removed += usize::from(dir.remove_file(&name).is_ok());
+            }
+        }
+    }
+    removed
+}
+
+fn is_left(dir: &Dir, name: &Path) -> bool {
+    let mut options = OpenOptions::new();
+    // Locks of NFS are for who writes.
+    options.write(true);
+    let Ok(file) = dir.open_with(name, &options) else { return false };
+    let Ok(found) = file.metadata() else { return false };
+    let age = found.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified.into_std()).ok());
+    found.is_file() && age.is_some_and(|age| age > OLD) && is_ours(&found) && !is_held(&file)
+}
+
+#[cfg(unix)]
+fn is_ours(found: &cap_std::fs::Metadata) -> bool {
+    cap_std::fs::MetadataExt::uid(found) == rustix::process::geteuid().as_raw()
+}
+
+#[cfg(not(unix))]
+fn is_ours(_: &cap_std::fs::Metadata) -> bool {
+    true
+}
+
+/// Whether an upload goes on.
+#[cfg(unix)]
+fn is_held(file: &File) -> bool {
+    partial::hold(file).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+#[cfg(not(unix))]
+fn is_held(_: &File) -> bool {
+    false
+}

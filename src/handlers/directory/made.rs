@@ -1,0 +1,109 @@
+//! Files that the system makes up when they are read, as those of /proc and /sys: of these it tells no size, or a wrong
+//! one.
+
+use std::{fs::File, io, sync::Arc};
+
+use bytes::Bytes;
+use smol::unblock;
+
+use super::open::{Opened, Version};
+use crate::{Gen, error::Refusal, source::Source};
+
+/// What is read before anything is said, so that the size of what is small is known.
+const AHEAD: usize = 64 << 10;
+/// The size that /sys tells of most files, whatever is in them.
+const PAGE: u64 = 4096;
+
+/// The beginning of what was made up.
+#[derive(Debug)]
+pub(super) struct Made {
+    beginning: Bytes,
+    is_all: bool,
+}
+
+/// Whether there is another size in it than was told, which takes reading it. It is only done where such files are known
+/// to be.
+pub(super) async fn find(file: File, version: &Version) -> io::Result<(File, Option<Made>)> {
+    let size = version.size;
+    // What is on no device has the major number 0.
+    let may_be = size == 0 || (size == PAGE && version.identity.0 >> 32 == 0 && version.identity != (0, 0));
+    if !may_be || (size == 0 && is_empty(&file)) {
+        return Ok((file, None));
+    }
+    unblock(move || {
+        let mut beginning = vec![0; AHEAD];
+        let length = fill(&file, 0, &mut beginning)?;
+        beginning.truncate(length);
+        let is_all = length < AHEAD;
+        let made = Made { beginning: beginning.into(), is_all };
+        Ok((file, (length as u64 != size).then_some(made)))
+    })
+    .await
+}
+
+/// Whether the page cache says so.
+#[cfg(target_os = "linux")]
+fn is_empty(file: &File) -> bool {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let mut byte = [0];
+    preadv2(file, &mut [io::IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT) == Ok(0)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_empty(_: &File) -> bool {
+    false
+}
+
+/// All that there is: of unknown size, if it goes on after the beginning.
+pub(super) fn source(opened: Arc<Opened>, made: &Made) -> Source {
+    let Made { beginning, is_all } = made;
+    if *is_all {
+        return Source::from(beginning.clone());
+    }
+    let beginning = beginning.clone();
+    Source::from(Gen::new(async move |co| {
+        let mut at = beginning.len() as u64;
+        co.yield_(beginning).await;
+        loop {
+            let opened = opened.clone();
+            let chunk = unblock(move || {
+                let mut chunk = vec![0; AHEAD];
+                let length = fill(&opened.file, at, &mut chunk)?;
+                chunk.truncate(length);
+                Ok::<_, io::Error>(Bytes::from(chunk))
+            });
+            let chunk = chunk.await?;
+            if chunk.is_empty() {
+                return Ok::<(), Refusal>(());
+            }
+            at += chunk.len() as u64;
+            co.yield_(chunk).await;
+        }
+    }))
+}
+
+/// As much as there is, up to all of the buffer: such files give a part at a time.
+fn fill(file: &File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match read_at(file, at + length as u64, &mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, at)
+}
+
+#[cfg(not(unix))]
+fn read_at(mut file: &File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    use std::io::{Read, Seek, SeekFrom};
+    file.seek(SeekFrom::Start(at))?;
+    file.read(buffer)
+}

@@ -1,0 +1,100 @@
+//! The root at one moment, and where the links in it lead.
+
+use std::{
+    fs, io,
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
+
+use cap_std::{ambient_authority, fs::Dir};
+
+/// As many links as systems follow, and parts of a path that are not there.
+const MOST_LOOKS: usize = 80;
+
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) dir: Arc<Dir>,
+    pub(super) path: Arc<Path>,
+    /// The same without links, when it was opened.
+    pub(super) real: Arc<Path>,
+    /// Further directories that links may lead to.
+    pub(super) also: Arc<[PathBuf]>,
+}
+
+impl Place {
+    /// Does something with a path beneath the root. Where a link is absolute, or leads out of the root, the path is what
+    /// the links make of it, if that lies in the root after all, or in a directory that is allowed besides.
+    ///
+    /// Whatever a link is changed to meanwhile: what is done is done beneath one of these directories.
+    pub(super) fn beneath<T>(&self, path: &Path, act: impl Fn(&Dir, &Path) -> io::Result<T>) -> io::Result<T> {
+        match act(&self.dir, path) {
+            Err(error) if leads_out(&error) => {
+                let real = real(&self.path.join(path), &mut { MOST_LOOKS }).map_err(|why| match why.kind() {
+                    io::ErrorKind::PermissionDenied => closed(&why),
+                    _ => error,
+                })?;
+                let rest = |base: &Path| Some(real.strip_prefix(fs::canonicalize(base).ok()?).ok()?.to_owned());
+                if let Some(rest) = rest(&self.path) {
+                    return act(&self.dir, or_itself(&rest));
+                }
+                match self.also.iter().find_map(|base| Some((base, rest(base)?))) {
+                    Some((base, rest)) => act(&Dir::open_ambient_dir(base, ambient_authority())?, or_itself(&rest)),
+                    None => Err(outside(&real)),
+                }
+            }
+            done => done,
+        }
+    }
+
+    /// The same for what is written: only the root itself is.
+    pub(super) fn beneath_root<T>(&self, path: &Path, act: impl Fn(&Dir, &Path) -> io::Result<T>) -> io::Result<T> {
+        Self { also: Arc::default(), ..self.clone() }.beneath(path, act)
+    }
+
+    /// What a name is that begins with the path of the root, as clients have it whose DHCP server names the file as it is
+    /// on the disk.
+    pub(super) fn without_root(&self, path: &Path) -> Option<PathBuf> {
+        [&self.path, &self.real].into_iter().find_map(|root| {
+            let root: PathBuf = root.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+            let rest = path.strip_prefix(&root).ok()?;
+            (rest != path && !rest.as_os_str().is_empty()).then(|| rest.to_owned())
+        })
+    }
+}
+
+/// The error of whoever follows links no further than the root.
+pub(super) fn leads_out(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
+}
+
+/// Links that are absolute begin at the top, where a user may not come through to whom the root is open.
+fn closed(why: &io::Error) -> io::Error {
+    let what = format!("a link begins above the root, which is closed to this user: {why}");
+    io::Error::new(io::ErrorKind::PermissionDenied, what)
+}
+
+fn outside(real: &Path) -> io::Error {
+    let what = format!("a link leads to {}, which is neither in the root nor allowed besides", real.display());
+    io::Error::new(io::ErrorKind::PermissionDenied, what)
+}
+
+pub(super) fn or_itself(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+/// The path without any link, also of what is not there, and of what a link leads to that is not there. It takes so many
+/// looks, whatever the links are like.
+fn real(path: &Path, looks: &mut usize) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && *looks > 0 => {
+            *looks -= 1;
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(error) };
+            let path = real(parent, looks)?.join(name);
+            match fs::read_link(&path) {
+                Ok(target) => real(&path.with_file_name("").join(target), looks),
+                Err(_) => Ok(path),
+            }
+        }
+        found => found,
+    }
+}

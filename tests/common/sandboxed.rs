@@ -1,0 +1,118 @@
+//! The program as it serves from within its sandbox, seen from outside.
+#![allow(dead_code, reason = "each test crate uses its part")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+pub const NOBODY: u32 = 65534;
+
+pub fn tuffet(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
+    command.args(args).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TUFFET_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+pub struct Server {
+    pub child: Child,
+    pub address: String,
+}
+
+impl Server {
+    pub fn start(args: &[&str]) -> Self {
+        Self::run(&mut tuffet(&[&["serve", "--listen", "127.0.0.1:0"], args].concat()))
+    }
+
+    pub fn run(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        match line.trim_end().strip_prefix("listening on ") {
+            Some(address) => Self { child, address: address.to_owned() },
+            None => panic!("{}", said(&mut child)),
+        }
+    }
+
+    pub fn get(&self, name: &str) -> Output {
+        tuffet(&["get", "-q", &self.address, name, "-"]).output().unwrap()
+    }
+
+    pub fn put(&self, name: &str, text: &str) -> Output {
+        let mut put = tuffet(&["put", "-q", &self.address, "-", name]);
+        let mut put = put.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        put.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        put.wait_with_output().unwrap()
+    }
+
+    /// This line of the status of each of its threads; it is the same for all.
+    pub fn status(&self, name: &str) -> String {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let mut values = tasks.map(|task| {
+            let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).unwrap_or_default();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        });
+        let first = values.next().unwrap();
+        assert!(values.all(|value| value == first), "{name}");
+        first
+    }
+
+    pub fn assert_is(&self, uid: u32, gid: u32) {
+        assert_eq!(self.status("Uid"), [uid; 4].map(|uid| uid.to_string()).join(" "));
+        assert_eq!(self.status("Gid"), [gid; 4].map(|gid| gid.to_string()).join(" "));
+    }
+
+    pub fn assert_has_no_privileges(&self) {
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(self.status(set), "0000000000000000", "{set}");
+        }
+        assert_eq!(self.status("NoNewPrivs"), "1");
+    }
+
+    /// Ends it, and returns what it has said.
+    pub fn stop(mut self) -> String {
+        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+        let said = said(&mut self.child);
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{said}");
+        said
+    }
+}
+
+pub fn said(child: &mut Child) -> String {
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    said
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// A directory with a file in it, and a secret beside it, which all may read.
+pub fn tree() -> (TempDir, PathBuf) {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("root");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("file"), "text").unwrap();
+    fs::write(temp.path().join("secret"), "secret").unwrap();
+    for path in [temp.path(), &root] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    (temp, root)
+}
+
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

@@ -1,0 +1,246 @@
+//! What the program reaches from within its sandbox, and what it says of what it does not reach.
+#![cfg(all(target_os = "linux", feature = "sandbox"))]
+
+#[path = "common/sandboxed.rs"]
+mod sandboxed;
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
+    path::Path,
+    process::Command,
+};
+
+use sandboxed::{NOBODY, Server, said, text, tree, tuffet};
+
+/// What makes a directory anew under its old name.
+fn make_anew(root: &Path, text: &str) {
+    let old = fs::metadata(root).unwrap();
+    fs::remove_dir_all(root).unwrap();
+    fs::create_dir(root).unwrap();
+    fs::write(root.join("file"), text).unwrap();
+    for path in [root, &root.join("file")] {
+        chown(path, Some(old.uid()), Some(old.gid())).unwrap();
+    }
+    fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_directory_that_is_made_anew_is_served_from_inside() {
+    let (temp, root) = tree();
+    let link = temp.path().join("link");
+    symlink("root", &link).unwrap();
+    for path in [&root, &link] {
+        let server = Server::start(&[text(path)]);
+        server.assert_is(NOBODY, NOBODY);
+        for round in ["one", "two"] {
+            make_anew(&root, round);
+            assert_eq!(server.get("file").stdout, round.as_bytes());
+        }
+        assert!(server.stop().contains("is another directory now"));
+    }
+    // Uploads too, where they are all that the user may write.
+    let uploads = temp.path().join("uploads");
+    fs::create_dir(&uploads).unwrap();
+    chown(&uploads, Some(1234), Some(5678)).unwrap();
+    let server = Server::start(&["--upload", text(&uploads)]);
+    server.assert_is(1234, 5678);
+    make_anew(&uploads, "new");
+    assert_eq!(server.get("file").stdout, b"new");
+    let put = server.put("upload", "text");
+    assert!(put.status.success(), "{}", String::from_utf8_lossy(&put.stderr));
+}
+
+/// The parent is the user's own, so that there is more in it than what is served.
+#[test]
+#[ignore = "needs root"]
+fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
+    let (temp, root) = tree();
+    for path in [temp.path(), &root] {
+        chown(path, Some(1234), Some(5678)).unwrap();
+    }
+    for signal in [false, true] {
+        let mut server = Server::start(&["--drain", "1s", text(&root)]);
+        let landlocked = fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|names| names.contains("landlock"));
+        make_anew(&root, "new");
+        match signal {
+            true => drop(Command::new("kill").args(["-HUP", &server.child.id().to_string()]).status().unwrap()),
+            false => {
+                let get = tuffet(&["get", "-q", "--patience", "2s", &server.address, "file", "-"]).output().unwrap();
+                if !landlocked && get.stdout == b"new" {
+                    return println!("skipped: no landlock");
+                }
+                assert!(!get.status.success() && get.stdout.is_empty());
+            }
+        }
+        let code = server.child.wait().unwrap().code();
+        let said = said(&mut server.child);
+        assert_eq!(code, Some(75), "{said}");
+        assert!(said.contains("is another directory now, which the sandbox keeps from this server"), "{said}");
+    }
+    // It is not kept from reading, but from uploads, in a parent where the user may make files of its own.
+    let (place, uploads) = (temp.path().join("place"), temp.path().join("place/uploads"));
+    fs::create_dir_all(&uploads).unwrap();
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o1777)).unwrap();
+    chown(&uploads, Some(1234), Some(5678)).unwrap();
+    let mut server = Server::start(&["--upload", "--drain", "1s", text(&uploads)]);
+    make_anew(&uploads, "new");
+    let get = tuffet(&["get", "-q", "--patience", "2s", &server.address, "file", "-"]).output().unwrap();
+    assert!(!get.status.success());
+    assert_eq!(server.child.wait().unwrap().code(), Some(75));
+    // And what is started anew serves it; so does who was not kept from it.
+    assert_eq!(Server::start(&[text(&root)]).get("file").stdout, b"new");
+    let server = Server::start(&["--no-landlock", text(&root)]);
+    make_anew(&root, "newer");
+    assert_eq!(server.get("file").stdout, b"newer");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn links_may_lead_where_it_is_allowed() {
+    let (temp, root) = tree();
+    let other = temp.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("image"), "image").unwrap();
+    symlink(other.join("image"), root.join("image")).unwrap();
+    symlink(root.join("file"), root.join("inside")).unwrap();
+    let server = Server::start(&[text(&root)]);
+    assert_eq!(server.get("inside").stdout, b"text");
+    assert!(String::from_utf8_lossy(&server.get("image").stderr).contains("ERROR 2"));
+    assert!(server.stop().contains("a link leads to "));
+    let server = Server::start(&["--also", text(&other), text(&root)]);
+    assert_eq!(server.get("image").stdout, b"image");
+    assert!(server.stop().contains("sandbox: user nobody"));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_the_user_may_not_read_is_said_and_who_that_is() {
+    let (_temp, root) = tree();
+    let closed = root.join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::write(closed.join("file"), "text").unwrap();
+    fs::write(root.join("secret"), "text").unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o750)).unwrap();
+    fs::set_permissions(root.join("secret"), fs::Permissions::from_mode(0o640)).unwrap();
+    let server = Server::start(&[text(&root)]);
+    for name in ["closed/file", "secret"] {
+        assert!(String::from_utf8_lossy(&server.get(name).stderr).contains("ERROR 2"));
+    }
+    let said = server.stop();
+    let warning = said.lines().find(|line| line.contains(" warn ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(warning.contains("user nobody (65534:65534) may not read") && warning.contains(" and 1 more"), "{said}");
+    assert!(said.contains("serving ") && said.contains(" as user nobody (read only)"), "{said}");
+    for (what, place) in [("enter", &closed), ("read", &root.join("secret"))] {
+        assert!(
+            said.contains(&format!("user nobody (see --user) may not {what} {}: mode 0", place.display())),
+            "{said}"
+        );
+    }
+    // The example is one that can be fetched.
+    assert!(said.contains(" file\n") && !said.contains(" secret\n"), "{said}");
+    #[cfg(feature = "rules")]
+    {
+        let explain = |name: &str, user: &str| {
+            tuffet(&["explain", "10.0.0.1", name, text(&root), "--user", user]).output().unwrap()
+        };
+        let output = tuffet(&["explain", "10.0.0.1", "closed/file", text(&root)]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains("user     nobody\n"), "{said}");
+        assert!(said.contains("user nobody (see --user) may not enter"), "{said}");
+        assert_eq!(explain("closed/file", "root").status.code(), Some(0));
+        assert_eq!(explain("secret", "nobody").status.code(), Some(1));
+        assert_eq!(explain("file", "nobody").status.code(), Some(0));
+    }
+}
+
+/// A person who is in more groups than her own. The files of users and groups are those of a namespace.
+#[test]
+#[ignore = "needs root and unshare"]
+fn who_owns_the_directory_brings_no_groups_along() {
+    const THERE: &str = "TUFFET_TEST_HAS_OWN_USERS";
+    if std::env::var_os(THERE).is_none() {
+        let script = "mount -t tmpfs none /mnt; cp /etc/passwd /etc/group /mnt
+            echo 'alice:x:1234:1234::/nowhere:/bin/false' >>/mnt/passwd
+            printf 'alice:x:1234:\\nsecrets:x:4321:alice\\nothers:x:4322:alice\\n' >>/mnt/group
+            mount --bind /mnt/passwd /etc/passwd; mount --bind /mnt/group /etc/group
+            exec \"$0\" --ignored --exact who_owns_the_directory_brings_no_groups_along";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-ec", script]).arg(std::env::current_exe().unwrap()).env(THERE, "yes");
+        return assert!(command.status().expect("unshare").success());
+    }
+    let (_temp, root) = tree();
+    chown(&root, Some(1234), Some(0)).unwrap();
+    for (options, gid, groups) in [
+        (&[][..], 1234, "1234"),
+        (&["--user", "alice"], 1234, "1234 4321 4322"),
+        (&["--user", "alice:secrets"], 4321, "4321"),
+        (&["--user", "1234:4322"], 4322, "4322"),
+        (&["--user", "nobody"], NOBODY, "65534"),
+    ] {
+        let server = Server::start(&[options, &[text(&root)]].concat());
+        assert_eq!(server.status("Gid"), [gid; 4].map(|gid| gid.to_string()).join(" "), "{options:?}");
+        assert_eq!(server.status("Groups"), groups, "{options:?}");
+        assert_eq!(server.get("file").stdout, b"text");
+    }
+}
+
+#[test]
+fn what_clients_could_replace_of_the_server_itself_is_refused() {
+    let (temp, root) = tree();
+    fs::create_dir(root.join("etc")).unwrap();
+    let config = root.join("etc/tuffet.toml");
+    fs::write(&config, "windowsize = 4\n").unwrap();
+    symlink(root.join("etc/log"), temp.path().join("log")).unwrap();
+    fs::write(root.join("etc/log"), "").unwrap();
+    let refused = |args: &[&str]| {
+        let args = [&["serve", "--listen", "127.0.0.1:0", "--upload", text(&root)], args].concat();
+        let output = tuffet(&args).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains("clients may upload"), "{said}");
+        said
+    };
+    for log in [root.join("new-log"), root.join("etc/log"), temp.path().join("log"), root.join("../root/log")] {
+        assert!(refused(&["--log-file", text(&log)]).contains("the log"));
+    }
+    assert!(!root.join("new-log").exists(), "it was made all the same");
+    #[cfg(feature = "config")]
+    assert!(refused(&["--config", text(&config)]).contains("the configuration"));
+    // For those who only read it is no matter.
+    Server::start(&["--log-file", text(&root.join("etc/log")), text(&root)]).stop();
+    Server::start(&["--upload", "--log-file", text(&temp.path().join("other")), text(&root)]).stop();
+}
+
+/// As an old profile of containers does it.
+#[test]
+#[ignore = "needs strace"]
+fn where_new_calls_are_forbidden_it_serves_all_the_same() {
+    let (_temp, root) = tree();
+    symlink(root.join("file"), root.join("link")).unwrap();
+    for (call, error) in [("statx", "EPERM"), ("statx", "ENOSYS"), ("openat2", "EPERM"), ("openat2", "ENOSYS")] {
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}"));
+        let mut strace = Command::new("strace");
+        strace.args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &trace,
+            "-e",
+            &inject,
+            env!("CARGO_BIN_EXE_tuffet"),
+            "serve",
+        ]);
+        strace.args(["--listen", "127.0.0.1:0", "--upload", "--overwrite", "--ignore-case", "--no-sandbox"]);
+        let server = Server::run(strace.arg(&root));
+        for name in ["file", "FILE", "link"] {
+            assert_eq!(server.get(name).stdout, b"text", "{name} {inject}");
+        }
+        assert!(server.put("file", "other").status.success());
+        assert_eq!(server.get("file").stdout, b"other", "{inject}");
+        assert!(server.put("file", "text").status.success());
+    }
+}

@@ -1,0 +1,302 @@
+//! The files that uploads become: their modes and owners, their names, and that they are there for good.
+#![cfg(all(feature = "directory", unix))]
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, File, Permissions},
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::Path,
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use smol::{future::block_on, stream};
+use tuffet::{ErrorCode, Handler, Refusal, Request, Source, handlers::Directory, packet};
+
+fn put(directory: &Directory, name: &str, data: impl Into<Source>) -> Result<(), Refusal> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 69));
+    let packet = packet::Request { filename: name.into(), mode: packet::Mode::Octet, options: Default::default() };
+    block_on(directory.write(&Request::new(address, address, packet)?, data.into()))
+}
+
+/// A source that must not be asked.
+fn untouched() -> Source {
+    Source::stream(stream::poll_fn(|_| panic!("asked for a chunk")))
+}
+
+fn mode(path: impl AsRef<Path>) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+fn set_mode(path: impl AsRef<Path>, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names.into_iter().map(|name| OsString::into_string(name).unwrap()).collect()
+}
+
+#[test]
+fn what_is_replaced_gives_its_mode() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = Directory::new(root.path()).unwrap().uploads(true).overwrite(true);
+    // As the kernel has it for who writes to a file: it loses the bits that would run it with the rights of another.
+    let modes =
+        [(0o600, 0o600), (0o640, 0o640), (0o666, 0o666), (0o755, 0o755), (0o200, 0o200), (0o444 | 0o200, 0o644)];
+    for (before, after) in modes.into_iter().chain([(0o4755, 0o755), (0o2755, 0o755), (0o2644, 0o2644)]) {
+        for (keep, umask) in [(0, None), (0, Some(0o077)), (1, None)] {
+            let directory = directory.clone().keep_versions(keep).overwrite(true);
+            let directory = umask.map_or(directory.clone(), |umask| directory.umask(umask));
+            let name = format!("{before:o}-{keep}-{umask:?}");
+            fs::write(root.path().join(&name), "old").unwrap();
+            set_mode(root.path().join(&name), before);
+            put(&directory, &name, "new").unwrap();
+            assert_eq!(fs::read(root.path().join(&name)).unwrap(), b"new");
+            assert_eq!(format!("{:o}", mode(root.path().join(&name))), format!("{after:o}"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_new_has_the_mode_that_was_said() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = Directory::new(root.path()).unwrap().uploads(true).make_directories(true);
+    for (umask, file, dir) in [(0o027, 0o640, 0o750), (0o002, 0o664, 0o775), (0, 0o666, 0o777), (0o177, 0o600, 0o600)] {
+        let name = format!("{umask:o}");
+        put(&directory.clone().umask(umask), &name, "new").unwrap();
+        assert_eq!(mode(root.path().join(name)), file);
+        if umask != 0o177 {
+            let name = format!("a{umask:o}/b/c");
+            put(&directory.clone().umask(umask), &name, "new").unwrap();
+            let path = root.path().join(name);
+            let parent = path.parent().unwrap();
+            assert_eq!((mode(&path), mode(parent), mode(parent.parent().unwrap())), (file, dir, dir));
+        }
+    }
+    // Files in such a directory get its group, and so do directories.
+    let shared = root.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    set_mode(&shared, 0o2775);
+    put(&directory.umask(0o002), "shared/new/file", "new").unwrap();
+    assert_eq!((mode(shared.join("new")), mode(shared.join("new/file"))), (0o2775, 0o664));
+}
+
+/// In a process of its own, because the umask is one of the process.
+#[test]
+fn what_is_new_has_the_umask_of_the_process_else() {
+    const THERE: &str = "TUFFET_TEST_HAS_UMASK";
+    if env::var_os(THERE).is_none() {
+        let script = "umask 027; exec \"$0\" --exact what_is_new_has_the_umask_of_the_process_else";
+        let status =
+            Command::new("sh").args(["-c", script]).arg(env::current_exe().unwrap()).env(THERE, "yes").status();
+        return assert!(status.unwrap().success());
+    }
+    let root = tempfile::tempdir().unwrap();
+    let directory = Directory::new(root.path()).unwrap().uploads(true).make_directories(true);
+    put(&directory, "sub/new", "new").unwrap();
+    assert_eq!((mode(root.path().join("sub")), mode(root.path().join("sub/new"))), (0o750, 0o640));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_is_replaced_gives_its_owner() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = Directory::new(root.path()).unwrap().uploads(true).overwrite(true);
+    let path = root.path().join("f");
+    fs::write(&path, "old").unwrap();
+    chown(&path, Some(1234), Some(5678)).unwrap();
+    set_mode(&path, 0o640);
+    put(&directory, "f", "new").unwrap();
+    let found = fs::metadata(&path).unwrap();
+    assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (1234, 5678, 0o640));
+}
+
+#[test]
+fn a_name_that_is_too_long_is_said_to_be() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = Directory::new(root.path()).unwrap().uploads(true).overwrite(true).make_directories(true);
+    let (longest, longer) = ("x".repeat(255), "x".repeat(256));
+    put(&directory, &longest, "fits").unwrap();
+    let kept = directory.clone().keep_versions(2);
+    for (directory, name) in [
+        (&directory, longer.clone()),
+        (&directory, format!("{longer}/f")),
+        (&directory, format!("sub/{longer}")),
+        (&kept, longest.clone()),
+        (&kept, "x".repeat(252)),
+    ] {
+        let refusal = put(directory, &name, untouched()).unwrap_err();
+        assert_eq!((refusal.code(), refusal.message()), (ErrorCode::ACCESS_VIOLATION, "file name too long"), "{name}");
+    }
+    assert_eq!(fs::read(root.path().join(&longest)).unwrap(), b"fits");
+    // With room for its version.
+    for text in ["one", "two"] {
+        put(&kept, &"y".repeat(251), text).unwrap();
+    }
+    assert_eq!(fs::read(root.path().join(format!("{}.~1~", "y".repeat(251)))).unwrap(), b"one");
+}
+
+#[test]
+fn what_is_named_as_a_directory_is_no_file() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = Directory::new(root.path()).unwrap().uploads(true).make_directories(true);
+    for name in ["sub/", r"\sub\", "a/b/", "sub//"] {
+        assert_eq!(put(&directory, name, untouched()), Err(Refusal::denied()), "{name}");
+    }
+    assert_eq!(names(root.path()), [""; 0]);
+}
+
+#[test]
+fn what_killed_servers_left_is_removed_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    let make = |name: &str, modified: SystemTime| {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let file = File::create(path).unwrap();
+        file.set_modified(modified).unwrap();
+        file
+    };
+    for gone in [".tuffet-0123456789abcdef", "a/b/c/.tuffet-fedcba9876543210"] {
+        make(gone, old);
+    }
+    let stay = [
+        "file",
+        ".tuffet-0123456789abcdeg",
+        ".tuffet-notes",
+        "a/.tuffet-0123456789abcdef0",
+        "a/b/x.tuffet-0123456789abcdef",
+    ];
+    stay.iter().for_each(|stays| _ = make(stays, old));
+    let recent = make("a/.tuffet-00000000000000aa", SystemTime::now());
+    fs::create_dir(root.path().join(".tuffet-00000000000000dd")).unwrap();
+    std::os::unix::fs::symlink("file", root.path().join(".tuffet-00000000000000ee")).unwrap();
+    // Of an upload that goes on slowly; a lock is by file and not by process.
+    let held = make("a/.tuffet-00000000000000bb", old);
+    lock(&held);
+
+    let directory = Directory::new(root.path()).unwrap().uploads(true);
+    assert_eq!(directory.remove_leftovers(), 2);
+    drop(held);
+    assert_eq!(directory.remove_leftovers(), 1, "its server has ended");
+    drop(recent);
+    let left = [
+        ".tuffet-00000000000000dd",
+        ".tuffet-00000000000000ee",
+        ".tuffet-0123456789abcdeg",
+        ".tuffet-notes",
+        "a",
+        "file",
+    ];
+    assert_eq!(names(root.path()), left);
+    assert_eq!(names(&root.path().join("a")), [".tuffet-00000000000000aa", ".tuffet-0123456789abcdef0", "b"]);
+}
+
+/// By another process, which leaves the lock with the open file.
+fn lock(file: &File) {
+    let mut flock = Command::new("flock");
+    let status = flock.args(["--exclusive", "--nonblock", "0"]).stdin(file.try_clone().unwrap()).status();
+    assert!(status.expect("flock").success());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_another_user_left_is_not_ours() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join(".tuffet-0123456789abcdef");
+    File::create(&path).unwrap().set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    chown(&path, Some(1234), None).unwrap();
+    let directory = Directory::new(root.path()).unwrap();
+    assert_eq!(directory.remove_leftovers(), 0);
+    chown(&path, Some(0), None).unwrap();
+    assert_eq!(directory.remove_leftovers(), 1);
+}
+
+/// A server that is killed when the new file has a hidden name, and not yet that of the one that it replaces.
+#[test]
+#[ignore = "needs strace"]
+fn what_is_left_between_two_names_is_removed_later() {
+    const THERE: &str = "TUFFET_TEST_IS_KILLED";
+    if let Some(root) = env::var_os(THERE) {
+        return put(&Directory::new(&root).unwrap().uploads(true).overwrite(true), "f", "new").unwrap();
+    }
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("f"), "old").unwrap();
+    let mut strace = Command::new("strace");
+    strace.args([
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=/rename.*",
+        "-e",
+        "inject=/rename.*:error=EIO:signal=KILL",
+    ]);
+    strace.arg(env::current_exe().unwrap()).args(["--ignored", "--exact"]);
+    let status = strace.arg("what_is_left_between_two_names_is_removed_later").env(THERE, root.path()).status();
+    assert!(!status.expect("strace").success());
+    let left = names(root.path());
+    assert!(left.len() == 2 && left[0].starts_with(".tuffet-") && left[1] == "f", "{left:?}");
+    assert_eq!(fs::read(root.path().join("f")).unwrap(), b"old");
+    let directory = Directory::new(root.path()).unwrap();
+    assert_eq!(directory.remove_leftovers(), 0, "it might be of another server");
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    File::options().write(true).open(root.path().join(&left[0])).unwrap().set_modified(old).unwrap();
+    assert_eq!(directory.remove_leftovers(), 1);
+    assert_eq!(names(root.path()), ["f"]);
+}
+
+/// The calls by which an upload is made safe, in their order: the bytes, the name, the inode, and the directory.
+#[test]
+#[ignore = "needs strace"]
+fn the_last_block_is_acknowledged_when_all_is_on_the_disk() {
+    const THERE: &str = "TUFFET_TEST_IS_TRACED";
+    if let Some(root) = env::var_os(THERE) {
+        let directory = Directory::new(&root).unwrap().uploads(true).make_directories(true);
+        put(&directory, "a/b/new", "one").unwrap();
+        return put(&directory.overwrite(true), "a/b/new", "two").unwrap();
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let (root, log) = (temp.path().join("root"), temp.path().join("log"));
+    fs::create_dir(&root).unwrap();
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-f", "-y", "-qq", "-e", "trace=mkdir,mkdirat,fsync,linkat,rename,renameat,renameat2", "-o"])
+        .arg(&log);
+    strace.arg(env::current_exe().unwrap()).args(["--ignored", "--exact"]);
+    strace.arg("the_last_block_is_acknowledged_when_all_is_on_the_disk").env(THERE, &root);
+    assert!(strace.status().expect("strace").success());
+    let root = root.to_str().unwrap().to_owned();
+    let place = |call: &str| call.split(['<', '>']).nth(1).unwrap_or_default().replace(&root, "");
+    let calls: Vec<String> = fs::read_to_string(log)
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(_, call)| call.trim_start().to_owned())
+        .filter(|call| call.contains(&root))
+        .map(|call| {
+            let name = call.split('(').next().unwrap().trim_end_matches("at").trim_end_matches("at2").to_owned();
+            let of = place(&call);
+            match &*name {
+                "fsync"
+                    if of.contains("new")
+                        || of.contains(".tuffet-")
+                        || of.contains("(deleted)")
+                        || of.contains('#') =>
+                {
+                    "fsync file".into()
+                }
+                "fsync" => format!("fsync {of}/"),
+                _ => name,
+            }
+        })
+        .collect();
+    let first = ["mkdir", "fsync /", "mkdir", "fsync /a/", "fsync file", "link", "fsync file", "fsync /a/b/"];
+    let second = ["fsync file", "link", "rename", "fsync file", "fsync /a/b/"];
+    assert_eq!(calls, first.into_iter().chain(second).collect::<Vec<_>>());
+}
