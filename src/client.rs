@@ -18,6 +18,7 @@ use crate::{
     error::{Error, ErrorCode, Refusal},
     options::Direction,
     packet::{self, Mode, Options, Packet},
+    shown,
     source::{IntoSource, Source},
     stats::Record,
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
@@ -157,7 +158,7 @@ impl Client {
         let mut line = Line::new(self.server)?;
         let outcome = line.run(&mut transfer, feed).await?;
         let progress = transfer.progress();
-        let filename = String::from_utf8_lossy(&request.filename).into_owned();
+        let filename = shown::name(&request.filename);
         let record = Record {
             id: 0,
             peer: line.peer.get(),
@@ -184,7 +185,7 @@ impl Client {
             Outcome::Complete | Outcome::ProbablyComplete => Ok(record),
             Outcome::Aborted { code, message } => Err(Error::Peer { code, message }),
             Outcome::Refused(refusal) | Outcome::Failed(refusal) => Err(Error::Refused(refusal)),
-            Outcome::Probe | Outcome::TimedOut | Outcome::Stopped => Err(Error::TimedOut),
+            Outcome::Probe | Outcome::TimedOut | Outcome::Replaced(_) | Outcome::Stopped => Err(Error::TimedOut),
         }
     }
 }

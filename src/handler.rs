@@ -7,6 +7,7 @@ use crate::{
     handlers::Chain,
     options::{Direction, Limits},
     packet::{self, Mode, Options},
+    shown,
     source::{IntoSource, Source},
 };
 
@@ -139,6 +140,12 @@ impl Request {
         normalise(&self.packet.filename).unwrap_or_default()
     }
 
+    /// [`path`](Self::path) as logs show it: a byte that is not UTF-8 as `\xff`, a control character and what would change
+    /// the order of the text as `\u{202e}`, a backslash as `\\`. Of more than 200 characters the middle is left out.
+    pub fn shown(&self) -> String {
+        shown::cut(&shown::name(&self.path_bytes()), shown::NAME).into_owned()
+    }
+
     /// The name of the file as it was sent.
     pub fn filename(&self) -> &[u8] {
         &self.packet.filename
@@ -195,7 +202,8 @@ impl Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} asks {} for {:?} ({})", self.peer, self.local, self.path, self.packet.options)
+        let options = self.packet.options.to_string();
+        write!(f, "{} asks {} for {} ({})", self.peer, self.local, self.shown(), shown::cut(&options, shown::TEXT))
     }
 }
 
