@@ -189,7 +189,11 @@ impl From<io::Error> for Refusal {
             Kind::FileTooLarge => Self::too_big(),
             _ => Self::internal(),
         };
-        refusal.because(error)
+        match (error.kind(), error.get_ref()) {
+            // The system has two texts for this, and neither says more.
+            (Kind::NotFound, None) => refusal,
+            _ => refusal.because(error),
+        }
     }
 }
 
