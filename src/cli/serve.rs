@@ -67,7 +67,7 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     signals::obey(server.handle(), args.drain.into(), reload)?;
     announce(&server, &served, args);
     #[cfg(feature = "status")]
-    let _status = status::serve(status, server.handle(), &served)?;
+    let _status = status::serve(status, &server, &served)?;
     service::ready();
     service::watch(server.handle())?;
     show_while_running(server, screen)?;

@@ -39,6 +39,11 @@ impl History {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(record.peer.ip().to_canonical(), json);
     }
 
+    /// Those that it remembers.
+    pub(super) fn machines(&self) -> Vec<IpAddr> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).machines.keys().copied().collect()
+    }
+
     /// The number of the last record, and those with a greater one than this, in their order.
     pub(super) fn since(&self, number: u64) -> (u64, Vec<Arc<str>>) {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
