@@ -34,7 +34,7 @@ fn serve() -> (Serving, Shown, SocketAddr) {
         let more = [greetings.clone(), Counter::new("greetings", "More of them."), Counter::new("requests", "Mine.")];
         more.iter().fold(status.watch(builder), |builder, counter| builder.counter(counter))
     });
-    let shown = status.describe("a \"test\"").serve(serving.handle.clone()).unwrap();
+    let shown = status.describe("a \"test\"").listening(&[serving.addr()]).serve(serving.handle.clone()).unwrap();
     (serving, shown, addr)
 }
 
@@ -212,6 +212,81 @@ fn the_slow_do_not_keep_out_the_others() {
     // Transfers do not notice.
     assert!(get(&serving, "100"));
     drop(idle);
+}
+
+/// However many they are.
+#[test]
+fn hundreds_that_say_nothing_do_not_delay_the_metrics() {
+    let (_serving, _shown, addr) = serve();
+    let idle: Vec<_> = (0..300).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    let begin = Instant::now();
+    for _ in 0..3 {
+        assert!(ask(addr, "/metrics").0.starts_with("http/1.1 200"));
+    }
+    // Each of them may be silent for 2 s, and if they had to be waited for it would take a minute.
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+    drop(idle);
+}
+
+/// Those who ask for much and read nothing give way to those who come after them.
+#[test]
+fn the_deaf_give_way() {
+    let (serving, _shown, addr) = serve();
+    let mut peer = Peer::new(serving.addr());
+    for n in 0..1500_u32 {
+        // The socket may bear any address of the loopback.
+        peer.socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::new(127, 0, 9, (n % 100) as u8 + 1), 0)).unwrap();
+        peer.rrq(&format!("{}{n}", "missing".repeat(100)), &[("color", &"blue".repeat(20))]).receive();
+    }
+    eventually("there is much to tell", || ask(addr, "/api/transfers").1.len() > 1 << 20);
+    let deaf: Vec<_> = (0..12)
+        .map(|_| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            socket.set_recv_buffer_size(4096).unwrap();
+            socket.connect(&addr.into()).unwrap();
+            let mut stream = TcpStream::from(socket);
+            write!(stream, "GET /api/transfers HTTP/1.1\r\nHost: {addr}\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    let begin = Instant::now();
+    assert!(ask(addr, "/metrics").0.starts_with("http/1.1 200"));
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+    drop(deaf);
+}
+
+/// What 256 clients send is not kept as often as it is asked for.
+#[test]
+fn long_names_make_no_long_answers() {
+    let (serving, _shown, addr) = serve();
+    let peers: Vec<_> = (0..256)
+        .map(|n| {
+            let mut peer = Peer::new(serving.addr());
+            let name = [format!("2000/{n}").into_bytes(), b"\x1b\xff\xe2\x80\xae\x7f".repeat(9000)].concat();
+            peer.send_bytes(&[b"\0\x01", &name[..], b"\0octet\0"].concat());
+            peer.receive();
+            peer
+        })
+        .collect();
+    let (head, body) = ask(addr, "/api/transfers");
+    assert!(head.contains("200") && body.len() < 256 * 2048, "{} bytes", body.len());
+    assert!(!body.chars().any(|char| char.is_control() || char == '\u{202e}'));
+    let running = &transfers(addr, 0)["running"];
+    assert_eq!(running.as_array().unwrap().len(), peers.len());
+    assert!(running[0]["path"].as_str().unwrap().contains(r"\xff\u{202e}\u{7f}\u{1b}"), "{}", running[0]);
+}
+
+#[test]
+fn what_changes_slowly_has_a_place_of_its_own() {
+    let (serving, _shown, addr) = serve();
+    assert!(get(&serving, "5000"));
+    let server = || -> Value { serde_json::from_str(&ask(addr, "/api/server").1).unwrap() };
+    let first = server();
+    assert_eq!((&first["served"], &first["every"]), (&"a \"test\"".into(), &5.into()));
+    assert_eq!(first["listening"], serde_json::json!([serving.addr().to_string()]));
+    assert!(first["started"].as_u64() <= first["now"].as_u64() && first["cards"].is_object());
+    let sum = || -> u64 { server()["rates"].as_array().unwrap().iter().map(|rate| rate.as_u64().unwrap()).sum() };
+    eventually("its bytes are in the rates", || sum() == 1000);
 }
 
 #[test]

@@ -54,9 +54,8 @@ export function judged(cardOf) {
     }
     it.boots = boots(all);
     it.busy = it.running[0] || null;
-    const ended = it.boots[0].filter((record) => record.outcome !== "running");
     // They come in the order of their ends. To ask for a size is no end of anything.
-    ended.sort((a, b) => a.end - b.end);
+    const ended = it.records.filter((record) => it.boots[0].includes(record));
     it.last = ended.findLast((record) => colour(record) !== "") || null;
     it.trouble = !it.busy && it.last && isTrouble(it.last) ? it.last : null;
     it.heard = it.busy ? now : Math.max(...ended.map((record) => record.end));

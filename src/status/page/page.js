@@ -31,17 +31,17 @@ function draw() {
   const isWanted = (transfer) => words(transfer).some((word) => word.toLowerCase().includes(search));
   showRunning(answer.running.filter(isWanted), answer.running_total, cardOf);
   const isAnyUnanswered = showUnanswered(answer.unanswered.filter((client) => client.client.includes(search)), cardOf);
-  showRest(shown.filter((it) => !it.trouble), all.length);
+  showRest(shown.filter((it) => !it.trouble), all.length, troubled);
   for (const section of ["trouble", "run", "unanswered", "rest"]) {
     const isOut = chosen && !chosen.sections.includes(section);
     by(section).hidden = Boolean(isOut || (section === "unanswered" && !isAnyUnanswered));
   }
 }
 
-function showRest(machines, count) {
+function showRest(machines, count, troubled) {
   const some = state.showsAll ? machines : machines.slice(0, FIRST);
   place(by("machines"), some.map(element));
-  set(by("machines-count"), count ? String(count) : "");
+  set(by("machines-count"), count ? count - troubled + (troubled ? ", and " + troubled + " in trouble" : "") : "");
   by("machines-none").hidden = count > 0;
   more(by("machines-more"), machines.length - some.length, state.showsAll && machines.length > FIRST, () => {
     state.showsAll = !state.showsAll;

@@ -26,13 +26,14 @@ function group(name) {
   return it;
 }
 
-/// Those of one trouble, the newest first. One alone is shown as it is, with its hint beside.
+/// Those of one trouble, the newest first.
 function draw(name, members, now, isSearched) {
   const last = members[0].trouble;
   if (!groups.has(name)) groups.set(name, group(name));
   const it = groups.get(name);
   it.element.className = "group " + colour(last);
-  set(it.count, plural(members.length, "machine"));
+  const one = [members[0].address, members[0].card].filter(Boolean).join(" ");
+  set(it.count, members.length === 1 ? one : plural(members.length, "machine"));
   set(it.words, common(last.path) + ": " + cause(last));
   set(it.sum, ago(now - members[0].heard));
   set(it.hint, (members.find((member) => member.trouble.hint)?.trouble.hint) || "");
@@ -50,8 +51,8 @@ export function showTrouble(machines, count, now, isSearched) {
     const name = key(it.trouble);
     found.set(name, [...(found.get(name) || []), it]);
   }
-  // The worst first, then the most.
-  const rank = ([, members]) => (colour(members[0].trouble) === "bad" ? 1e6 : 0) + members.length;
+  // The most first, then the worst.
+  const rank = ([, members]) => members.length + (colour(members[0].trouble) === "bad" ? 0.5 : 0);
   const sorted = [...found].sort((a, b) => rank(b) - rank(a) || b[1][0].heard - a[1][0].heard);
   const shown = showsAll ? sorted : sorted.slice(0, FIRST);
   const elements = shown.map(([name, members]) => draw(name, members, now, isSearched));
