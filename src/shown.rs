@@ -12,8 +12,15 @@ pub(crate) const NAME: usize = 200;
 /// Characters of a text (a reason, the text of an ERROR, an origin, all options of a request) that are shown.
 pub(crate) const TEXT: usize = 300;
 
-/// A name, as its bytes came.
+/// Bytes of a name or text that are looked at: a datagram has room for 64 KiB, and nobody waits while they are escaped.
+const LOOKED_AT: usize = 4096;
+
+/// A name, as its bytes came. Of more than 4 KiB the middle is left out.
 pub(crate) fn name(bytes: &[u8]) -> String {
+    if bytes.len() > LOOKED_AT {
+        let half = LOOKED_AT / 2;
+        return name(&bytes[..half]) + "…" + &name(&bytes[bytes.len() - half..]);
+    }
     let mut shown = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         chunk.valid().chars().for_each(|char| match char {
@@ -25,8 +32,14 @@ pub(crate) fn name(bytes: &[u8]) -> String {
     shown
 }
 
-/// A text: what a peer or an upstream said.
+/// A text: what a peer or an upstream said. Of more than 4 KiB the middle is left out.
 pub(crate) fn text(text: &str) -> String {
+    if text.len() > LOOKED_AT {
+        let is_boundary = |at: &usize| text.is_char_boundary(*at);
+        let begin = (0..=LOOKED_AT / 2).rfind(is_boundary).unwrap_or(0);
+        let end = (text.len() - LOOKED_AT / 2..text.len()).find(is_boundary).unwrap_or(text.len());
+        return self::text(&text[..begin]) + "…" + &self::text(&text[end..]);
+    }
     let mut shown = String::with_capacity(text.len());
     text.chars().for_each(|char| push(&mut shown, char));
     shown
@@ -66,7 +79,10 @@ fn push(shown: &mut String, char: char) {
 }
 
 fn push_bytes(shown: &mut String, bytes: &[u8]) {
-    bytes.iter().for_each(|byte| shown.push_str(&format!("\\x{byte:02x}")));
+    for byte in bytes {
+        shown.push_str("\\x");
+        shown.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
+    }
 }
 
 #[cfg(test)]
@@ -102,6 +118,13 @@ mod tests {
             assert_eq!(shown.chars().count(), most);
             assert!(shown.starts_with('a') && shown.ends_with('я'));
         }
+    }
+
+    #[test]
+    fn nobody_waits_for_64_kib() {
+        let long = "é".repeat(32 << 10);
+        assert!(name(long.as_bytes()).len() < 2 * LOOKED_AT && text(&long).len() <= LOOKED_AT + 3);
+        assert!(text(&("x".to_owned() + &long)).contains("é…é"));
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub struct Record {
     /// The address of ours that it asked; for a client, the one it asked from.
     pub local: SocketAddr,
     /// The name of the file as it was sent, as it can be shown: a byte that is not UTF-8 is `\xff`, a control character
-    /// or one that changes the order of the text `\u{202e}`, a backslash `\\`.
+    /// or one that changes the order of the text `\u{202e}`, a backslash `\\`. Of more than 4 KiB the middle is left
+    /// out.
     pub filename: String,
     /// The name of the file, made comparable, as it can be shown.
     pub path: String,
