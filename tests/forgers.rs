@@ -13,8 +13,9 @@ use std::{
 };
 
 use tuffet::{
-    Builder, Bytes, Handler, Request, Source, handler::Answer,
+    Builder, Bytes, Handler, Request, Source,
     endpoint::{AMPLIFICATION, AMPLIFICATION_SINGLE_PORT},
+    handler::Answer,
     packet::{Mode, Options, Packet},
     read,
     sim::Server,
@@ -54,7 +55,11 @@ impl Forger {
             server.hear(own, server.addr(), &rrq(options));
             for datagram in server.sent() {
                 ports.insert(datagram.from);
-                server.hear(own, datagram.from, &Packet::Error { code: tuffet::ErrorCode(0), message: String::new() }.encode());
+                server.hear(
+                    own,
+                    datagram.from,
+                    &Packet::Error { code: tuffet::ErrorCode(0), message: String::new() }.encode(),
+                );
             }
         }
         let ports: Vec<_> = ports.into_iter().collect();
@@ -130,7 +135,9 @@ fn blind_acks_are_bounded() {
                     [(window, 1, ms(1)), (window, 1, ms(700)), (1, 1, ms(2)), (window, 20, ms(1)), (window, 3, ms(200))]
                 {
                     let factor = attack(single_port, blksize, windowsize, step, copies, pause);
-                    println!("single port {single_port}: {blksize} x {windowsize}, every {step}, {copies} times: {factor:.1}");
+                    println!(
+                        "single port {single_port}: {blksize} x {windowsize}, every {step}, {copies} times: {factor:.1}"
+                    );
                     worst = worst.max(factor);
                 }
             }
@@ -143,7 +150,9 @@ fn blind_acks_are_bounded() {
 #[test]
 fn a_forged_request_alone_brings_little() {
     for single_port in [false, true] {
-        for (options, after_ack) in [("", false), ("windowsize=64 blksize=1468", false), ("windowsize=64 blksize=1468", true)] {
+        for (options, after_ack) in
+            [("", false), ("windowsize=64 blksize=1468", false), ("windowsize=64 blksize=1468", true)]
+        {
             let mut forger = Forger::new(single_port, options);
             forger.ask(options);
             if after_ack {

@@ -278,7 +278,10 @@ fn clients_that_never_answer() {
         (counters.reads.total() + counters.writes.total()) as usize
     };
     eventually("those that were not lost on the way have ended", || ended() > COUNT / 2);
-    assert!(serving.records().iter().filter(|record| record.outcome.is_success()).count() < 100, "but for the client's");
+    assert!(
+        serving.records().iter().filter(|record| record.outcome.is_success()).count() < 100,
+        "but for the client's"
+    );
 }
 
 #[test]

@@ -305,9 +305,14 @@ fn rules_know_the_card_of_a_neighbour() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn a_flood_takes_no_card_away() {
-    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::{
+        process::Command,
+        sync::atomic::{AtomicBool, Ordering::SeqCst},
+    };
     use tuffet::{
+        Request,
         handlers::Rewrite,
+        read,
         rules::{Rule, Rules},
     };
 

@@ -319,5 +319,8 @@ fn no_client_answers_as_a_server_does() {
     }
     let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
     endpoint.granted(now, start.id, 512, true);
-    assert!(matches!(endpoint.handle(now, start.port, &client(1), &ack(0)), Action::Deliver(..)), "it answers the OACK");
+    assert!(
+        matches!(endpoint.handle(now, start.port, &client(1), &ack(0)), Action::Deliver(..)),
+        "it answers the OACK"
+    );
 }

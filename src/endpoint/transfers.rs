@@ -76,7 +76,21 @@ impl Known {
         broadcast: bool,
     ) -> Self {
         let (blksize, oack, first_blocks, heard, moved, closed, place) = (0, false, 0, None, false, false, 0);
-        Self { key, asked, direction, request, hash, broadcast, blksize, oack, first_blocks, heard, moved, closed, place }
+        Self {
+            key,
+            asked,
+            direction,
+            request,
+            hash,
+            broadcast,
+            blksize,
+            oack,
+            first_blocks,
+            heard,
+            moved,
+            closed,
+            place,
+        }
     }
 
     /// No client sends an OACK, nor ACK 0 where there was none: the server of a WRQ does.

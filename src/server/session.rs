@@ -77,7 +77,10 @@ impl Session {
             }
         };
         let received = end.outcome == Outcome::Complete && direction == Direction::Write;
-        shard.end(self.start.id, Ended { last_ack: end.last_ack.filter(|_| received), round_trip: end.progress.round_trip });
+        shard.end(
+            self.start.id,
+            Ended { last_ack: end.last_ack.filter(|_| received), round_trip: end.progress.round_trip },
+        );
         let hint = Hint::find(&Seen {
             direction,
             outcome: &end.outcome,

@@ -86,15 +86,18 @@ impl Connections {
         all.push(connection);
     }
 
+    fn close_oldest_answer(&self) {
+        let mut all = self.all.borrow_mut();
+        if let Some(oldest) = all.iter().position(|connection| connection.place.get().is_some()) {
+            all.remove(oldest);
+        }
+    }
+
     async fn enter(&self, place: &Place) {
         let free = self.answers.acquire_arc();
         let forced = async {
             Timer::after(GRACE).await;
-            let mut all = self.all.borrow_mut();
-            if let Some(oldest) = all.iter().position(|connection| connection.place.get().is_some()) {
-                all.remove(oldest);
-            }
-            drop(all);
+            self.close_oldest_answer();
             self.answers.acquire_arc().await
         };
         // There is one request in a connection.

@@ -275,13 +275,28 @@ impl Transfer {
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(5), patience: Duration::from_secs(30), round_trip: None, amplification: None }
+        Self {
+            timeout: Duration::from_secs(5),
+            patience: Duration::from_secs(30),
+            round_trip: None,
+            amplification: None,
+        }
     }
 }
 
 impl Progress {
     pub(crate) const fn new(agreed: Agreed) -> Self {
-        Self { bytes: 0, blocks: 0, full_block_sent: false, sent: 0, acked: 0, retransmits: 0, round_trip: None, requests: 0, agreed }
+        Self {
+            bytes: 0,
+            blocks: 0,
+            full_block_sent: false,
+            sent: 0,
+            acked: 0,
+            retransmits: 0,
+            round_trip: None,
+            requests: 0,
+            agreed,
+        }
     }
 
     /// Whether full blocks went out and none was acknowledged: this blksize may not fit through a link on the way.
