@@ -29,7 +29,7 @@ fn names_are_shown_escaped_and_short() {
     let directory = tempfile::tempdir().unwrap();
     for format in ["text", "json"] {
         let server = Server::start(&["-v", "--log-format", format, directory.path().to_str().unwrap()]);
-        let long = [b"\x1b[2J\n\xff\xc2\x9b\xe2\x80\xae".repeat(3000), b"x/../the-end".to_vec()].concat();
+        let long = [b"\x1b[2J\n\xff\xc2\x9b\xe2\x80\xae".repeat(40), b"x/../the-end".to_vec()].concat();
         miss(&server.address, b"netboot.xyz.efi\xff");
         miss(&server.address, &long);
         let said = server.stop("-TERM");
