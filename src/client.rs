@@ -16,9 +16,9 @@ use smol::{Async, Timer};
 use crate::{
     driver::feed::{Feed, Upload},
     error::{Error, ErrorCode, Refusal},
-    name,
     options::Direction,
     packet::{self, Mode, Options, Packet},
+    shown,
     source::{IntoSource, Source},
     stats::Record,
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
@@ -158,7 +158,7 @@ impl Client {
         let mut line = Line::new(self.server)?;
         let outcome = line.run(&mut transfer, feed).await?;
         let progress = transfer.progress();
-        let filename = name::text(&request.filename);
+        let filename = shown::name(&request.filename);
         let record = Record {
             id: 0,
             peer: line.peer.get(),
@@ -185,7 +185,7 @@ impl Client {
             Outcome::Complete | Outcome::ProbablyComplete => Ok(record),
             Outcome::Aborted { code, message } => Err(Error::Peer { code, message }),
             Outcome::Refused(refusal) | Outcome::Failed(refusal) => Err(Error::Refused(refusal)),
-            Outcome::Probe | Outcome::TimedOut | Outcome::Stopped => Err(Error::TimedOut),
+            Outcome::Probe | Outcome::TimedOut | Outcome::Replaced(_) | Outcome::Stopped => Err(Error::TimedOut),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
-use crate::packet::Packet;
+use crate::{packet::Packet, shown};
 
 /// The code of an ERROR packet (RFC 1350 section 5, RFC 2347 section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,11 +141,11 @@ impl Refusal {
         Self::new(ErrorCode::NOT_DEFINED, "the server is stopping")
     }
 
-    /// Adds what the operator should know. It is logged, never sent. Control characters are escaped: a client's name or an
-    /// upstream's text in it makes no second line of a log.
+    /// Adds what the operator should know. It is logged, never sent. What would harm a log or a terminal is escaped: a
+    /// client's name or an upstream's text in it makes no second line. Of more than 300 characters the middle is left out.
     #[must_use]
     pub fn because(mut self, detail: impl fmt::Display) -> Self {
-        self.detail = Some(printable(&detail.to_string()).into());
+        self.detail = Some(shown::cut(&shown::text(&detail.to_string()), shown::TEXT).into());
         self
     }
 
@@ -160,6 +160,11 @@ impl Refusal {
     /// Whether no other source is to be asked.
     pub const fn ends_search(&self) -> bool {
         self.ends_search
+    }
+
+    /// Whether it is that of [`upstream`](Self::upstream).
+    pub(crate) fn is_upstream(&self) -> bool {
+        *self == Self::upstream()
     }
 
     /// The code that the peer is told.
@@ -186,18 +191,6 @@ impl Refusal {
     pub fn packet(&self) -> Option<Packet> {
         (self.told == Told::Error).then(|| Packet::Error { code: self.code, message: self.message.into() })
     }
-}
-
-/// On one line, and nothing that a terminal obeys.
-pub(crate) fn printable(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char.is_control() {
-            true => line.extend(char.escape_debug()),
-            false => line.push(char),
-        }
-    }
-    line
 }
 
 /// Two refusals are equal if the peer sees the same.
@@ -236,7 +229,11 @@ impl From<io::Error> for Refusal {
             _ if is_out_of_descriptors(&error) => Self::busy(),
             _ => Self::internal(),
         };
-        refusal.because(error)
+        match (error.kind(), error.get_ref()) {
+            // The system has two texts for this, and neither says more.
+            (Kind::NotFound, None) => refusal,
+            _ => refusal.because(error),
+        }
     }
 }
 
@@ -276,7 +273,7 @@ impl fmt::Display for Error {
             Self::Bind(address, error) => write!(f, "cannot bind {address}: {error}"),
             Self::Config(text) => f.write_str(text),
             Self::File(error) | Self::Io(error) => error.fmt(f),
-            Self::Peer { code, message } => write!(f, "the peer says: ERROR {code} {}", message.escape_debug()),
+            Self::Peer { code, message } => write!(f, "the peer says: ERROR {code} {}", shown::text(message)),
             Self::TimedOut => f.write_str("the peer does not answer"),
             Self::Refused(refusal) => refusal.fmt(f),
         }

@@ -8,6 +8,7 @@ use crate::{
     name,
     options::{Direction, Limits},
     packet::{self, Mode, Options},
+    shown,
     source::{IntoSource, Source},
 };
 
@@ -140,6 +141,12 @@ impl Request {
         name::normalise(&self.packet.filename).unwrap_or_default()
     }
 
+    /// [`path`](Self::path) as logs show it: a byte that is not UTF-8 as `\xff`, a control character and what would change
+    /// the order of the text as `\u{202e}`, a backslash as `\\`. Of more than 200 characters the middle is left out.
+    pub fn shown(&self) -> String {
+        shown::cut(&shown::name(&self.path_bytes()), shown::NAME).into_owned()
+    }
+
     /// The name of the file as it was sent.
     pub fn filename(&self) -> &[u8] {
         &self.packet.filename
@@ -232,7 +239,8 @@ impl Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} asks {} for {:?} ({})", self.peer, self.local, self.path, self.packet.options)
+        let options = self.packet.options.to_string();
+        write!(f, "{} asks {} for {} ({})", self.peer, self.local, self.shown(), shown::cut(&options, shown::TEXT))
     }
 }
 
@@ -249,7 +257,7 @@ pub(crate) async fn find(handler: &dyn Handler, request: &Request) -> Result<Sou
     {
         if answer.is_ok() {
             let (peer, path, other) =
-                (request.peer, crate::error::printable(&request.text()), crate::error::printable(&other.text()));
+                (request.peer, crate::shown::text(&request.text()), crate::shown::text(&other.text()));
             log::info!(
                 "{peer}: {path} would be refused, so {other} is served: the 0xff behind it ends DHCP's options, which \
                  this client takes for a part of option 67 or of the name in it"

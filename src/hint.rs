@@ -118,9 +118,9 @@ fn stopped_at_rollover(seen: &Seen) -> bool {
 impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoOptions => f.write_str(
-                "the client did not take the options: a rule with options = \"none\" for it would send it none",
-            ),
+            Self::NoOptions => {
+                f.write_str("the client did not take the options: a rule with options = [] for it would send it none")
+            }
             Self::SmallerBlocks { blksize, better } => write!(
                 f,
                 "no block of {blksize} bytes was acknowledged, perhaps for the MTU of a link: try --blksize {better}",

@@ -90,6 +90,7 @@ pub mod probe;
 pub mod rules;
 #[cfg_attr(not(any(feature = "net", feature = "sim")), allow(dead_code))]
 mod server;
+mod shown;
 #[cfg(feature = "sim")]
 pub mod sim;
 #[cfg(feature = "net")]

@@ -15,7 +15,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::error::ErrorCode;
+use crate::{error::ErrorCode, name, shown};
 
 const RRQ: u16 = 1;
 const WRQ: u16 = 2;
@@ -115,7 +115,7 @@ impl Packet {
             ERROR => {
                 let (code, text) = split_u16(body)?;
                 let text = text.split(|&b| b == 0).next().unwrap_or_default();
-                let message = String::from_utf8_lossy(text).into_owned();
+                let message = name::text(text);
                 Ok(Self::Error { code: ErrorCode(code), message })
             }
             OACK => Ok(Self::Oack(Options::decode(body))),
@@ -241,7 +241,7 @@ impl Options {
         let mut options = Self(String::with_capacity(rest.len()));
         while let Some((name, after)) = split_nul(rest).filter(|(name, _)| !name.is_empty()) {
             let (value, after) = split_nul(after).unwrap_or((after, &[]));
-            options.push(String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+            options.push(crate::name::text(name), crate::name::text(value));
             rest = after;
         }
         options
@@ -274,7 +274,7 @@ impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (name, value)) in self.iter().enumerate() {
             let space = if i == 0 { "" } else { " " };
-            write!(f, "{space}{}={}", name.escape_debug(), value.escape_debug())?;
+            write!(f, "{space}{}={}", shown::text(name), shown::text(value))?;
         }
         Ok(())
     }
@@ -364,6 +364,7 @@ mod tests {
         assert_eq!(options(b"blksize\x001432"), "blksize=1432", "no last NUL");
         assert_eq!(options(b"blksize\0"), "blksize=", "no value");
         assert_eq!(options(b"blksize"), "", "no NUL at all");
+        assert_eq!(options(b"color\0bl\xfce\x1b\0"), r"color=bl\xfce\u{1b}", "no UTF-8");
         assert_eq!(options(b"tsize\x000\0\0\0garbage"), "tsize=0", "trailing garbage");
     }
 

@@ -280,7 +280,7 @@ fn log_lines_are_json_if_wanted() {
     assert_eq!((&complete["outcome"], &complete["bytes"]), (&"complete".into(), &4.into()));
     assert_eq!(complete["origin"], path(&directory.path().join("file \"1\"")));
     assert_eq!((&refused["outcome"], &refused["code"]), (&"refused".into(), &1.into()));
-    assert_eq!(refused["path"], "\u{1b}[31m<b>");
+    assert_eq!(refused["path"], r"\u{1b}[31m<b>");
 }
 
 #[cfg(feature = "status")]

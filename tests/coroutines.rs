@@ -95,7 +95,7 @@ fn a_handler_that_never_answers_ends_with_its_client() {
     // The port of its transfer is not known to it, so this ERROR goes to nobody; a new request ends the old one.
     peer.rrq("1", &[]).expect_data(1, file(1));
     dropped.recv_timeout(LONG).unwrap();
-    assert!(matches!(serving.record().outcome, Outcome::Aborted { .. }));
+    assert!(matches!(serving.record().outcome, Outcome::Replaced(_)));
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn a_source_that_is_never_out_of_chunks_keeps_nobody_waiting() {
     }
     // And it ends with its client.
     peer.rrq("1", &[]).expect_data(1, file(1));
-    assert!(matches!(serving.record().outcome, Outcome::Aborted { .. }));
+    assert!(matches!(serving.record().outcome, Outcome::Replaced(_)));
 }
 
 #[test]

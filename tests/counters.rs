@@ -60,7 +60,7 @@ fn each_end_is_counted_under_its_name() {
     let counters = serving.counters();
     assert_eq!((counters.repeated, counters.over_limit, counters.unanswered), (0, 0, 0));
     let reads = &counters.reads;
-    assert_eq!((reads.complete, reads.refused, reads.upstream_failed), (1, 3, 1));
+    assert_eq!((reads.complete, reads.refused, reads.failed), (1, 3, 1));
     assert_eq!((reads.probe, reads.aborted, reads.timed_out, reads.probably_complete), (1, 1, 1, 1));
     assert_eq!((counters.writes.complete, counters.writes.refused, counters.writes.total()), (1, 1, 2));
     assert_eq!(counters.refused, [(1, 1), (2, 2), (3, 1)].into());

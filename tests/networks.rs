@@ -299,3 +299,57 @@ fn rules_know_the_card_of_a_neighbour() {
     peer.rrq("x", &[]).expect_data(1, "x");
     peer.ack(1);
 }
+
+/// Forged requests are looked up as well, and find nothing; who has just come is known all the same.
+#[cfg(feature = "rules")]
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn a_flood_takes_no_card_away() {
+    use std::{
+        process::Command,
+        sync::atomic::{AtomicBool, Ordering::SeqCst},
+    };
+    use tuffet::{
+        Request,
+        handlers::Rewrite,
+        read,
+        rules::{Rule, Rules},
+    };
+
+    let addresses = "for n in $(seq 20 39); do ip -n client address add 10.9.0.$n/24 dev c0; done";
+    let machines = format!("{TWO_LINKS}\nip -n client link set c0 address 52:54:00:12:34:56\n{addresses}");
+    if !on_machines("a_flood_takes_no_card_away", &machines) {
+        return;
+    }
+    let rule = Rule::new("by card").target("${mac}/${path}").unwrap();
+    let said = read(async |request: Request| request.path().to_owned());
+    let handler = Rewrite::new(Rules::new(vec![rule]).unwrap(), said);
+    let serving = Serving::on(&["0.0.0.0:69"], handler, |builder| builder.max_requests_per_client(0));
+    let over = AtomicBool::new(false);
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            on("client", || {
+                let rrq = Packet::Rrq(request("x", &[])).encode();
+                for n in (0..50_000u32).cycle().take_while(|_| !over.load(SeqCst)) {
+                    let from = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + n);
+                    forge(&format!("{from}:2070"), "10.9.0.1:69", &rrq);
+                    thread::sleep(Duration::from_micros(100));
+                }
+            });
+        });
+        for n in 20..40 {
+            let before = serving.counters().requests;
+            eventually("it is flooded", || serving.counters().requests > before + 300);
+            // As when it has asked for our address a moment ago.
+            let neighbour = format!("ip neigh replace 10.9.0.{n} lladdr 52:54:00:12:34:56 nud stale dev s0");
+            assert!(Command::new("sh").args(["-c", &neighbour]).status().unwrap().success());
+            on("client", || {
+                let mut peer = peer("10.9.0.1:69");
+                peer.socket = UdpSocket::bind((Ipv4Addr::new(10, 9, 0, n), 0)).unwrap();
+                peer.rrq("x", &[]).expect_data(1, "52-54-00-12-34-56/x");
+                peer.ack(1);
+            });
+        }
+        over.store(true, SeqCst);
+    });
+}

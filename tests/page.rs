@@ -27,11 +27,12 @@ use tuffet::{
 /// Both a name that a client may send and, if it were taken for markup, a script.
 const HOSTILE: &str = "<img src=x onerror=document.title='broken'>";
 
-/// What is slow gives the rest of its bytes at once from here on.
-static FAST: AtomicBool = AtomicBool::new(false);
+/// Once this is set, what is slow gives the rest of its bytes at once.
+type Fast = Arc<AtomicBool>;
 
-fn files() -> impl Handler {
-    read(async |request: Request| {
+fn files(fast: Fast) -> impl Handler {
+    read(async move |request: Request| {
+        let fast = fast.clone();
         let name = request.path().split('/').next_back().unwrap_or("").to_owned();
         match name.as_str() {
             "secret" => return Err(Refusal::denied().because("not for this machine")),
@@ -43,7 +44,7 @@ fn files() -> impl Handler {
         let source = Source::from(Gen::new(async move |co| {
             for chunk in all.chunks(1 << 16) {
                 co.yield_(chunk.to_vec()).await;
-                if name.starts_with("slow") && !FAST.load(SeqCst) {
+                if name.starts_with("slow") && !fast.load(SeqCst) {
                     smol::Timer::after(Duration::from_millis(200)).await;
                 }
             }
@@ -53,14 +54,16 @@ fn files() -> impl Handler {
     })
 }
 
-fn serve() -> (Serving, Shown, String) {
+fn serve() -> (Serving, Shown, String, Fast) {
+    let fast = Fast::default();
     let status = Status::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}/", status.addr());
-    let serving = Serving::with(files(), |builder| {
-        status.watch(builder).patience(Duration::from_millis(1500)).max_requests_per_client(30)
+    let serving = Serving::with(files(fast.clone()), |builder| {
+        status.watch(builder).patience(Duration::from_secs(10)).max_requests_per_client(30)
     });
-    let shown = status.describe("http://mirror/netboot/").serve(serving.handle.clone()).unwrap();
-    (serving, shown, url)
+    let status = status.describe("http://mirror/netboot/").listening(&[serving.addr()]);
+    let shown = status.serve(serving.handle.clone()).unwrap();
+    (serving, shown, url, fast)
 }
 
 /// A machine that fetches a file, block after block.
@@ -117,7 +120,7 @@ fn boot(serving: &Serving, address: &str) -> Peer {
 #[test]
 #[ignore = "needs chromium and chromedriver"]
 fn the_page_shows_what_runs_and_what_became_of_it() {
-    let (serving, _shown, url) = serve();
+    let (serving, _shown, url, fast) = serve();
     let serving = Arc::new(serving);
     let browser = Browser::new();
     browser.resize(1280, 900, false);
@@ -160,20 +163,26 @@ fn the_page_shows_what_runs_and_what_became_of_it() {
     });
 
     let of = |machine: &str, selector: &str| browser.text_of(&format!("[data-machine='{machine}'] {selector}"));
-    assert!(of("127.0.1.11", ".what small").contains(" times · ERROR 2 access denied"), "one line for all");
-    eventually("the one that vanished is told of", || {
-        of("127.0.1.9", ".verdict").starts_with("timed out: 5000/vmlinuz")
-    });
-    assert_eq!(
-        of("127.0.1.8", ".verdict"),
-        "upstream failed: broken, ERROR 0 upstream failed (http://mirror/broken: \
-         connection refused)"
-    );
+    browser.run("document.querySelector(\"[data-machine='127.0.1.11']\").open = true");
+    eventually("one line for all", || of("127.0.1.11", ".what small").ends_with(" times"));
+    eventually("the one that vanished is told of", || of("127.0.1.9", ".verdict") == "5000/vmlinuz: timed out");
+    assert_eq!(of("127.0.1.8", ".verdict"), "broken: upstream failed");
+    let why = browser.text_of("[data-group*='upstream_failed'] .why");
+    assert_eq!(why, "ERROR 0 upstream failed (http://mirror/broken: connection refused), last for broken");
+    for address in ["127.0.1.7", "127.0.1.8"] {
+        browser.run(&format!("document.querySelector(\"[data-machine='{address}']\").open = true"));
+    }
+    eventually("they are drawn", || !of("127.0.1.8", ".path").is_empty() && !of("127.0.1.7", ".path").is_empty());
     assert_eq!(of("127.0.1.7", ".verdict"), "fetches 20000000/slow-initrd.gz");
     let chips = "return [...document.querySelectorAll(\"[data-machine='127.0.1.7'] .chip\")].map(c => c.textContent)";
-    let expected =
-        ["probe", "complete", "complete", "refused", "refused", "refused", "complete", "complete", "running"];
-    assert_eq!(browser.run(chips), serde_json::json!(expected), "a boot, in its order");
+    let mut chips: Vec<String> = serde_json::from_value(browser.run(chips)).unwrap();
+    assert!(chips.pop().unwrap().ends_with(" %"), "what runs shows how far it is");
+    let not = "not found";
+    let expected = ["asked for its size", "complete", "complete", not, not, not, "complete", "complete"];
+    assert_eq!(chips, expected, "a boot, in its order");
+    // Its bar is as full as its number says.
+    let lane = "return parseFloat(document.querySelector(\"[data-machine='127.0.1.7'] .lane i.busy\").style.width)";
+    assert!((0.1..99.0).contains(&browser.run(lane).as_f64().unwrap()));
     // The name is shown as it is, and did nothing.
     assert!(of("127.0.1.8", ".path").contains(HOSTILE), "{}", of("127.0.1.8", ".path"));
     assert_eq!(browser.run("return document.querySelectorAll('img').length"), 0);
@@ -183,12 +192,9 @@ fn the_page_shows_what_runs_and_what_became_of_it() {
         browser.resize(width, 900, dark);
         let wide = browser.run("return document.documentElement.scrollWidth").as_u64().unwrap();
         assert!(wide <= width.into(), "{name}: {wide} pixels");
-        if let Some(directory) = std::env::var_os("TUFFET_TEST_SCREENSHOTS") {
-            thread::sleep(Duration::from_millis(1200));
-            browser.screenshot(&PathBuf::from(directory).join(format!("{name}.png")));
-        }
+        screenshot(&browser, name);
     }
-    FAST.store(true, SeqCst);
+    fast.store(true, SeqCst);
     for thread in busy {
         thread.join().unwrap();
     }
@@ -196,4 +202,136 @@ fn the_page_shows_what_runs_and_what_became_of_it() {
     eventually("and complete", || of("127.0.1.7", ".verdict") == "has got 20000000/slow-initrd.gz");
     let complaints = browser.console();
     assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+/// As many as a room has, and more: most ask for a configuration that is not there, some for files of a mirror that is down.
+fn a_bad_night(serving: &Serving) {
+    for n in 1..=40 {
+        let mut peer = machine(serving, &format!("127.0.2.{n}"));
+        fetch(&mut peer, "42430/pxelinux.0", 1);
+        match n {
+            1..=20 => refused(&mut peer, "pxelinux.cfg/default"),
+            21..=28 => refused(&mut peer, &format!("grub/grub.cfg-01-52-54-00-12-34-{n:02x}")),
+            29..=36 => refused(&mut peer, "broken"),
+            37..=39 => refused(&mut peer, "secret"),
+            _ => _ = peer.rrq("9000/vmlinuz", &[("blksize", "1400")]),
+        }
+    }
+    for n in 1..=6 {
+        drop(boot(serving, &format!("127.0.3.{n}")));
+    }
+}
+
+#[test]
+#[ignore = "needs chromium and chromedriver"]
+fn at_three_in_the_morning_trouble_comes_first() {
+    let (serving, _shown, url, fast) = serve();
+    let serving = Arc::new(serving);
+    let browser = Browser::new();
+    browser.resize(1440, 900, false);
+    a_bad_night(&serving);
+    let busy: Vec<_> = (1..=3)
+        .map(|n| {
+            let serving = serving.clone();
+            let name =
+                if n == 3 { "8000000/slow-unsized".to_owned() } else { format!("{}/slow-initrd", n * 8_000_000) };
+            thread::spawn(move || fetch(&mut machine(&serving, &format!("127.0.4.{n}")), &name, 8))
+        })
+        .collect();
+    let silent = machine(&serving, "127.0.5.1");
+    browser.open(&url);
+    eventually("somebody is not answered", || {
+        (0..50).for_each(|_| silent.send(Packet::Rrq(common::request("x", &[]))));
+        browser.text_of("#turned-away li").starts_with("127.0.5.1")
+    });
+    eventually("all trouble is there", || browser.text_of("#trouble-count") == "41 machines");
+
+    let texts = |selector: &str| -> Vec<String> {
+        let script = format!("return [...document.querySelectorAll({selector:?})].map(e => e.textContent)");
+        serde_json::from_value(browser.run(&script)).unwrap()
+    };
+    let groups =
+        texts("#troubles > .group > summary > .name").into_iter().zip(texts("#troubles .group > summary .verdict"));
+    let groups: Vec<_> = groups.map(|(count, what)| format!("{count}: {what}")).collect();
+    for group in [
+        "20 machines: pxelinux.cfg/default: not found",
+        "8 machines: grub/grub.cfg-01-‹MAC›: not found",
+        "8 machines: broken: upstream failed",
+        "3 machines: secret: not allowed",
+        "127.0.2.40: 9000/vmlinuz: timed out",
+    ] {
+        assert!(groups.iter().any(|found| found == group), "{group} is not in {groups:#?}");
+    }
+    assert!(groups[0].starts_with("20 machines"), "the most first");
+    assert!(groups[1].ends_with("upstream failed"), "and of as many the worst");
+    // What may help stands beside it.
+    let hint = texts(".group .hint").into_iter().find(|hint| !hint.is_empty());
+    assert!(hint.as_ref().is_some_and(|hint| hint.contains("single-port") || hint.contains("options")), "{hint:?}");
+    assert!(browser.text_of("#listening").ends_with(&serving.addr().to_string()));
+    assert_eq!(browser.text_of("#clock").len(), "2026-11-25 03:00:00".len());
+    eventually("the last hour has a scale", || browser.text_of("#scale-top").ends_with("iB/s"));
+    assert!(texts(".tile .tip").iter().all(|tip| !tip.is_empty()));
+
+    for (name, width, dark) in [("1440", 1440, false), ("1440-dark", 1440, true), ("390", 390, false)] {
+        browser.resize(width, 900, dark);
+        let of = |script: &str| browser.run(&format!("return {script}")).as_f64().unwrap();
+        assert!(of("document.documentElement.scrollWidth") <= width.into(), "{name}");
+        assert!(of("document.documentElement.scrollHeight") < if width < 600 { 3200.0 } else { 1800.0 }, "{name}");
+        assert_eq!(of("document.querySelectorAll('details[open]').length"), 0.0, "closed until opened");
+        let top = |id: &str| of(&format!("document.getElementById('{id}').getBoundingClientRect().top"));
+        assert!(top("trouble") < top("run") && top("run") < top("rest"), "{name}");
+        screenshot(&browser, name);
+        search_and_filter(&browser);
+    }
+    fast.store(true, SeqCst);
+    for thread in busy {
+        thread.join().unwrap();
+    }
+    let complaints = browser.console();
+    assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+fn search_and_filter(browser: &Browser) {
+    let type_in = |text: &str| {
+        let script = "const it = document.getElementById('search'); it.value = TEXT;
+                      it.dispatchEvent(new Event('input'))";
+        browser.run(&script.replace("TEXT", &format!("{text:?}")));
+    };
+    let shown = || browser.run("return document.querySelectorAll('main [data-machine]').length").as_u64().unwrap();
+    let press = |filter: &str| {
+        browser.run(&format!("document.querySelector('[data-filter={filter}]').click()"));
+    };
+    let is_there = |id: &str| browser.run(&format!("return !document.getElementById('{id}').hidden")) == true;
+    let all = shown();
+    type_in("127.0.2.7");
+    assert_eq!(shown(), 1);
+    let is_open = "return document.querySelector('.group').open";
+    assert_eq!(browser.run(is_open), true, "what is looked for is shown");
+    type_in("GRUB.cfg");
+    assert_eq!(shown(), 8);
+    type_in("");
+    assert_eq!((shown(), browser.run(is_open) == true), (all, false));
+    press("trouble");
+    assert!(is_there("trouble") && !is_there("run") && !is_there("rest"));
+    press("running");
+    assert!(!is_there("trouble") && is_there("run"));
+    press("failed");
+    assert!((9..=all).contains(&shown()));
+    browser.run("document.querySelector('#filtered button').click()");
+    assert_eq!(shown(), all);
+    // By the keyboard alone.
+    browser.run("document.querySelector('.group > summary').focus(); document.activeElement.click()");
+    assert_eq!(browser.run(is_open), true);
+    let first = "document.querySelector('.group [data-machine] > summary')";
+    browser.run(&format!("{first}.click()"));
+    eventually("its boot is there", || !browser.text_of(".group [data-machine] .what .path").is_empty());
+    screenshot(browser, if browser.run("return innerWidth < 600") == true { "opened-390" } else { "opened-1440" });
+    browser.run(&format!("{first}.click(); document.querySelector('.group > summary').click()"));
+}
+
+fn screenshot(browser: &Browser, name: &str) {
+    if let Some(directory) = std::env::var_os("TUFFET_TEST_SCREENSHOTS") {
+        thread::sleep(Duration::from_millis(1200));
+        browser.screenshot(&PathBuf::from(directory).join(format!("{name}.png")));
+    }
 }

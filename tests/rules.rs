@@ -94,7 +94,7 @@ fn another_request_from_the_same_port_replaces_the_session() {
     peer.rrq("9/b", &[]).expect_data(1, [7; 512]);
     dropped.recv_timeout(common::LONG).expect("the coroutine of the old session should be gone");
     let record = serving.record();
-    assert!(matches!(record.outcome, Outcome::Aborted { .. }), "{record}");
+    assert!(matches!(record.outcome, Outcome::Replaced(_)), "{record}");
     assert_eq!(record.path, "9/a");
     assert_ne!(peer.to, old, "what is on its way to the old one is nothing to the new one");
     peer.ack(1);
@@ -124,7 +124,7 @@ fn another_request_from_the_same_port_replaces_the_session() {
     peer.expect_data(2, [7; 512]);
     // The other direction.
     peer.wrq("9/b", &[]).expect_error(2);
-    assert!(matches!(serving.record().outcome, Outcome::Aborted { .. }));
+    assert!(matches!(serving.record().outcome, Outcome::Replaced(_)));
     assert!(matches!(serving.record().outcome, Outcome::Refused(_)));
 }
 
@@ -307,7 +307,7 @@ fn too_many_transfers_are_met_with_silence() {
     peers[2].rrq("10", &[]).expect_silence();
     // Who has a transfer may begin another one in its place.
     peers[1].rrq("11", &[]).expect_data(1, file(11));
-    assert!(matches!(serving.record().outcome, Outcome::Aborted { .. }));
+    assert!(matches!(serving.record().outcome, Outcome::Replaced(_)));
     peers[0].ack(1);
     assert_eq!(serving.record().outcome, Outcome::Complete);
     peers[2].rrq("10", &[]).expect_data(1, file(10));

@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use humantime::{format_rfc3339_millis, format_rfc3339_seconds};
-use log::Record;
+use log::{Level, Record};
 #[cfg(feature = "json")]
 use serde::Serialize;
 use tuffet::stats;
@@ -16,9 +16,8 @@ use super::journal::Target;
 
 /// Where the library tells of each transfer.
 pub const TRANSFERS: &str = "tuffet::transfers";
-/// Where the program tells of each transfer, in JSON.
-#[cfg(feature = "json")]
-const RECORDS: &str = "tuffet::records";
+/// Where the program does.
+pub const RECORDS: &str = "tuffet::records";
 
 #[derive(Args, Debug)]
 pub struct LogFormat {
@@ -38,19 +37,44 @@ pub enum Format {
 impl Format {
     /// A line of standard error.
     pub fn write(self, out: &mut impl Write, record: &Record, target: Target) -> io::Result<()> {
-        let (now, level) = (SystemTime::now(), record.level().as_str().to_lowercase());
+        target.begin(out, record.level())?;
         match self {
-            // The journal has times and levels of its own.
-            Self::Text if target == Target::Journal => writeln!(out, "{}", record.args()),
-            Self::Text => writeln!(out, "{} {level:5} {}", format_rfc3339_seconds(now), record.args()),
             // They are JSON already.
             #[cfg(feature = "json")]
             Self::Json if record.target() == RECORDS => writeln!(out, "{}", record.args()),
+            _ => out.write_all(self.message(record.level(), &record.args().to_string(), target).as_bytes()),
+        }
+    }
+
+    /// A line that is about no transfer, behind what the target wants at its beginning.
+    fn message(self, level: Level, text: &str, target: Target) -> String {
+        let (now, level) = (SystemTime::now(), level.as_str().to_lowercase());
+        match self {
+            // The journal has times and levels of its own.
+            Self::Text if target == Target::Journal => format!("{text}\n"),
+            Self::Text => format!("{} {level:5} {text}\n", format_rfc3339_seconds(now)),
             #[cfg(feature = "json")]
             Self::Json => {
-                let (time, message) = (format_rfc3339_millis(now).to_string(), record.args().to_string());
-                writeln!(out, "{}", json(&Line { time: &time, level: &level, message: &message }))
+                let time = format_rfc3339_millis(now).to_string();
+                json(&Line { time: &time, level: &level, message: text }) + "\n"
             }
+        }
+    }
+
+    /// A warning, where no logger is to write it.
+    pub fn note(self, text: &str, target: Target) -> String {
+        let mut begin = Vec::new();
+        // Nothing fails to be written to memory.
+        _ = target.begin(&mut begin, Level::Warn);
+        String::from_utf8_lossy(&begin).into_owned() + &self.message(Level::Warn, text, target)
+    }
+
+    /// A transfer, as it is told on standard error.
+    pub fn record(self, record: &stats::Record) -> String {
+        match self {
+            Self::Text => record.to_string(),
+            #[cfg(feature = "json")]
+            Self::Json => json(record),
         }
     }
 
@@ -62,13 +86,6 @@ impl Format {
             Self::Json => json(record) + "\n",
         }
     }
-}
-
-/// Tells of a transfer in JSON, where the library has told of it in text.
-#[cfg(feature = "json")]
-pub fn log(record: &stats::Record) {
-    let level = if record.outcome.name() == "probe" { log::Level::Debug } else { log::Level::Info };
-    log::log!(target: RECORDS, level, "{}", json(record));
 }
 
 /// What is not about a transfer.

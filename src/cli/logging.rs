@@ -3,89 +3,171 @@
 use std::{
     fs::File,
     io::{self, Write},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{self, AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Instant,
 };
 
-use env_logger::Logger;
-use log::{LevelFilter, Log, Metadata, Record};
+use log::LevelFilter;
+use tuffet::stats::{self, Counter};
 
 use super::{
     bars::MultiProgress,
-    format::{Format, TRANSFERS},
+    floods::Floods,
+    format::{Format, RECORDS, TRANSFERS},
     journal::Target,
+    lines::{Lines, Sink},
 };
+
+/// Standard error, if it is logged to.
+static STDERR: OnceLock<Lines> = OnceLock::new();
 
 /// Logs to standard error from now on, in the gaps of these bars.
 pub fn start(level: LevelFilter, format: Format, target: Target, bars: MultiProgress) {
-    // In JSON, the program tells of them itself.
-    let transfers = if format == Format::Text { level } else { LevelFilter::Off };
+    let lines = Lines::new("log", AboveBars { bars, format, target }, lost());
     let logger = env_logger::Builder::new()
         // At debug and trace, the libraries below would drown what is ours.
         .filter_level(level.min(LevelFilter::Warn))
         .filter_module("tuffet", level)
-        .filter_module(TRANSFERS, transfers)
-        .format(move |out, record| {
-            target.begin(out, record.level())?;
-            format.write(out, record, target)
-        })
+        // The program tells of them itself.
+        .filter_module(TRANSFERS, LevelFilter::Off)
+        .format(move |out, record| format.write(out, record, target))
+        .target(env_logger::Target::Pipe(Box::new(lines.clone())))
         .build();
     log::set_max_level(logger.filter());
     // It fails only where there is a logger already.
-    _ = log::set_boxed_logger(Box::new(AboveBars { logger, bars }));
+    if log::set_boxed_logger(Box::new(logger)).is_ok() {
+        _ = STDERR.set(lines);
+    }
+}
+
+/// Lines that nobody will ever read, of all logs: for the metrics.
+pub fn lost() -> &'static Counter {
+    static LOST: OnceLock<Counter> = OnceLock::new();
+    LOST.get_or_init(|| Counter::new("log_lines_lost", "Lines of the log that could not be written."))
+}
+
+/// Has threads write all lines from now on, so that nobody who logs waits. When this is dropped, all is written, unless
+/// nobody takes it.
+pub fn begin(transfers: Arc<Transfers>) -> io::Result<Writing> {
+    let file = transfers.file.as_ref();
+    STDERR.get().into_iter().chain(file).try_for_each(Lines::begin)?;
+    // The thread of a shard that panics would wait for standard error otherwise.
+    panic::set_hook(Box::new(|panic| log::error!("{}", panic.to_string().escape_debug())));
+    Ok(Writing(transfers))
+}
+
+#[must_use = "it writes until this is dropped"]
+pub struct Writing(Arc<Transfers>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.sum_up();
+        STDERR.get().into_iter().chain(&self.0.file).for_each(Lines::flush);
+    }
 }
 
 struct AboveBars {
-    logger: Logger,
     bars: MultiProgress,
+    format: Format,
+    target: Target,
 }
 
-impl Log for AboveBars {
-    fn enabled(&self, metadata: &Metadata) -> bool {
-        self.logger.enabled(metadata)
+impl Write for AboveBars {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let above = catch_unwind(AssertUnwindSafe(|| self.bars.suspend(|| io::stderr().write(lines))));
+        // The bars panic where their terminal has gone. A line may come twice then, and none is lost.
+        above.unwrap_or_else(|_| io::stderr().write(lines))
     }
 
-    fn log(&self, record: &Record) {
-        if self.logger.matches(record) {
-            let above = catch_unwind(AssertUnwindSafe(|| self.bars.suspend(|| self.logger.log(record))));
-            // The bars panic where their terminal has gone. A line may come twice then, and none is lost.
-            above.unwrap_or_else(|_| self.logger.log(record));
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for AboveBars {
+    fn note(&self, text: &str) -> String {
+        self.format.note(text, self.target)
+    }
+}
+
+/// Tells of each transfer, on standard error and, if that is wanted, in a file.
+pub struct Transfers {
+    format: Format,
+    floods: Mutex<Floods>,
+    file: Option<Lines>,
+}
+
+impl Transfers {
+    /// The file is only ever appended to.
+    pub fn new(format: Format, file: Option<&Path>) -> io::Result<Self> {
+        let open = |path: &Path| {
+            let file = LogFile { file: open(path)?, path: path.to_owned(), format };
+            io::Result::Ok(Lines::new("log-file", file, lost()))
+        };
+        Ok(Self { format, floods: Mutex::default(), file: file.map(open).transpose()? })
+    }
+
+    pub fn tell(&self, record: &stats::Record) {
+        if self.floods.lock().unwrap_or_else(PoisonError::into_inner).admit(record, Instant::now()) {
+            let level = if record.outcome.name() == "probe" { log::Level::Debug } else { log::Level::Info };
+            log::log!(target: RECORDS, level, "{}", self.format.record(record));
+            if let Some(file) = &self.file {
+                file.push(self.format.line(record).into_bytes());
+            }
         }
     }
 
-    fn flush(&self) {
-        self.logger.flush();
-    }
-}
-
-/// A file with a line for each transfer. It is only ever appended to.
-pub struct LogFile {
-    file: Mutex<File>,
-    path: PathBuf,
-    format: Format,
-}
-
-impl LogFile {
-    pub fn open(path: &Path, format: Format) -> io::Result<Self> {
-        open(path).map(|file| Self { file: Mutex::new(file), path: path.to_owned(), format })
+    /// Tells of those that had no line of their own.
+    pub fn sum_up(&self) {
+        for line in self.floods.lock().unwrap_or_else(PoisonError::into_inner).sum_up() {
+            log::warn!("{line}");
+            if let Some(file) = &self.file {
+                file.push(self.format.note(&line, Target::Stderr).into_bytes());
+            }
+        }
     }
 
     /// Goes on in the file that has the name now, for `logrotate` and its like have given the old one another. If there
     /// cannot be a new one it goes on in the old.
     pub fn reopen(&self) {
+        self.file.iter().for_each(Lines::reopen);
+    }
+}
+
+struct LogFile {
+    file: File,
+    path: PathBuf,
+    format: Format,
+}
+
+impl Write for LogFile {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.file.write(lines)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for LogFile {
+    fn reopen(&mut self) {
         match open(&self.path) {
-            Ok(file) => *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file,
+            Ok(file) => self.file = file,
             Err(error) => log::error!("cannot open the log file {} anew: {error}", self.path.display()),
         }
     }
 
-    pub fn append(&self, record: &tuffet::stats::Record) {
-        // One write, so that lines of several processes do not mix.
-        let line = self.format.line(record);
-        let written = self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
-        if let Err(error) = written {
-            log::error!("cannot write to the log file: {error}");
+    fn note(&self, text: &str) -> String {
+        self.format.note(text, Target::Stderr)
+    }
+
+    fn tell(&self, state: Result<u64, &io::Error>) {
+        match state {
+            Ok(lost) => log::warn!("the log file takes lines again; {lost} are missing in it"),
+            Err(error) => log::error!("cannot write to the log file {}: {error}", self.path.display()),
         }
     }
 }

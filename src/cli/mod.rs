@@ -13,10 +13,12 @@ mod config;
 mod container;
 #[cfg(feature = "rules")]
 mod explain;
+mod floods;
 mod format;
 mod get;
 mod journal;
 mod limits;
+mod lines;
 mod logging;
 #[cfg(feature = "manual")]
 mod manual;

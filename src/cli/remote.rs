@@ -79,5 +79,5 @@ fn summary(record: &Record) -> String {
         Outcome::ProbablyComplete => "; the last acknowledgement did not come",
         _ => "",
     };
-    format!("{}: {} bytes in {seconds:.3} s, {rate}/s{doubt}", record.path.escape_debug(), record.bytes)
+    format!("{}: {} bytes in {seconds:.3} s, {rate}/s{doubt}", record.path, record.bytes)
 }

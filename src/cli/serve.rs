@@ -10,6 +10,7 @@ use std::{
     process::ExitCode,
     sync::{Arc, mpsc},
     thread,
+    time::Duration,
 };
 
 use log::{info, warn};
@@ -26,13 +27,16 @@ use super::{
     bars::{self, MultiProgress},
     container,
     format::Format,
-    logging::{self, LogFile},
+    logging::{self, Transfers},
     restart::Restart,
     service, signals, uploads,
     values::{Listen, Source},
 };
 #[cfg(feature = "http")]
 use super::{upstreams::Question, values::Header};
+
+/// How often the log sums up what was too much for it.
+const SUM: Duration = Duration::from_secs(10);
 
 /// Serves until a signal ends it.
 pub fn run(args: &Serve) -> Result<ExitCode> {
@@ -41,6 +45,7 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     let format = args.log_format.log_format;
     logging::start(args.output.level(), format, args.log_target.target(), screen.clone());
     super::limits::raise_open_files();
+    let transfers = Arc::new(Transfers::new(format, args.log_file.as_deref()).map_err(|error| no_log(&error, args))?);
     #[cfg(all(feature = "sandbox", target_os = "linux"))]
     let entrance = super::sandbox::Entrance::new(args)?;
     #[cfg(all(feature = "sandbox", target_os = "linux"))]
@@ -48,13 +53,12 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
     let opened = Opened::default();
     let handler = handler(args, &opened)?;
-    let log_file = args.log_file.as_deref().map(|path| open_log(path, format)).transpose()?.map(Arc::new);
     opened.settle(args);
     let restart = opened.restart.clone();
     let served = handler.describe();
     #[cfg(feature = "http")]
     let questions = opened.questions.take();
-    let builder = sockets.into_iter().fold(builder(args, log_file.clone()), Builder::socket).handler(handler);
+    let builder = sockets.into_iter().fold(builder(args, Some(&transfers)), Builder::socket).handler(handler);
     #[cfg(feature = "status")]
     let (status, builder) = args.status.watch(builder)?;
     let server = builder.bind().map_err(|error| explain(&error, args))?;
@@ -68,8 +72,9 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     let user = Some(entrance.enter()?);
     #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
     let user: Option<String> = None;
+    let _writing = logging::begin(transfers.clone())?;
     let reload = move || {
-        log_file.iter().for_each(|log_file| log_file.reopen());
+        transfers.reopen();
         #[cfg(feature = "config")]
         config.reload();
         #[cfg(not(feature = "config"))]
@@ -84,7 +89,7 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     #[cfg(feature = "http")]
     super::upstreams::ask(questions);
     #[cfg(feature = "status")]
-    let _status = status::serve(status, server.handle(), &served)?;
+    let _status = status::serve(status, &server, &served)?;
     service::ready();
     service::watch(server.handle())?;
     show_while_running(server, screen)?;
@@ -111,9 +116,9 @@ fn remove_leftovers(directories: Vec<Directory>) -> io::Result<()> {
     thread::Builder::new().name("leftovers".into()).spawn(remove).map(drop)
 }
 
-fn open_log(path: &Path, format: Format) -> Result<LogFile> {
-    let explain = |error| format!("cannot write the log {}: {error}; --log-file needs a writable file", path.display());
-    Ok(LogFile::open(path, format).map_err(explain)?)
+fn no_log(error: &io::Error, args: &Serve) -> String {
+    let path = args.log_file.as_deref().unwrap_or(Path::new(""));
+    format!("cannot write the log {}: {error}; --log-file needs a writable file", path.display())
 }
 
 /// What answers.
@@ -308,7 +313,7 @@ fn with_ca<T>(path: &Path, trust: impl FnOnce(&[u8]) -> std::result::Result<T, E
 }
 
 /// The settings of the server, and where the records go.
-pub fn builder(args: &Serve, log_file: Option<Arc<LogFile>>) -> Builder {
+pub fn builder(args: &Serve, transfers: Option<&Arc<Transfers>>) -> Builder {
     let mut builder = Server::builder()
         .single_port(args.single_port)
         .shards(args.shards.get())
@@ -323,12 +328,10 @@ pub fn builder(args: &Serve, log_file: Option<Arc<LogFile>>) -> Builder {
     for address in args.listen.iter().flat_map(available) {
         builder = builder.listen(address);
     }
-    #[cfg(feature = "json")]
-    if args.log_format.log_format == Format::Json {
-        builder = builder.on_end(super::format::log);
-    }
-    if let Some(log_file) = log_file {
-        builder = builder.on_end(move |record| log_file.append(record));
+    if let Some(transfers) = transfers {
+        let (each, floods) = (transfers.clone(), transfers.clone());
+        builder = builder.on_end(move |record| each.tell(record)).counter(logging::lost());
+        builder = builder.on_period(SUM, move |_| floods.sum_up());
     }
     if let Some(ports) = args.port_range.clone() {
         builder = builder.port_range(ports);

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use log::{info, warn};
 use tuffet::{
-    Builder, Error, Handle,
+    Builder, Error, Server,
     status::{Serving, Status},
 };
 
@@ -32,13 +32,13 @@ impl StatusArgs {
 }
 
 /// Begins to serve it.
-pub fn serve(status: Option<Status>, handle: Handle, served: &str) -> Result<Option<Serving>> {
+pub fn serve(status: Option<Status>, server: &Server, served: &str) -> Result<Option<Serving>> {
     let Some(status) = status else { return Ok(None) };
     info!("status at http://{}/", status.addr());
     if !status.addr().ip().to_canonical().is_loopback() {
         warn!("whoever can reach it can read the names of files and the addresses of machines");
     }
-    Ok(Some(status.describe(served).serve(handle)?))
+    Ok(Some(status.describe(served).listening(server.addrs()).serve(server.handle())?))
 }
 
 fn explain(error: Error) -> String {

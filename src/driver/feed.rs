@@ -15,7 +15,8 @@ use bytes::Bytes;
 use futures_lite::{FutureExt, Stream, ready};
 
 use crate::{
-    error::{Refusal, printable},
+    error::Refusal,
+    shown,
     source::Source,
     transfer::{Event, Want},
 };
@@ -138,7 +139,7 @@ pub(crate) fn caught_now<T>(work: impl FnOnce() -> T) -> Result<T, Refusal> {
 fn panicked(panic: &(dyn Any + Send)) -> Refusal {
     let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
     let text = text.unwrap_or("without a message");
-    log::error!("a handler panicked: {}", printable(text));
+    log::error!("a handler panicked: {}", shown::text(text));
     Refusal::internal().because(format_args!("panic: {text}"))
 }
 

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use crate::{endpoint::Closed, error::ErrorCode, packet::Packet, transfer::Event};
+use crate::{endpoint::Closed, error::Refusal, packet::Packet, transfer::Event};
 
 /// More than this of one peer are dropped, as a full socket would: it sends again.
 const MOST: usize = 256;
@@ -47,7 +47,7 @@ impl Mailbox {
         self.wake();
     }
 
-    /// As if the peer had left, for this reason.
+    /// Its place is taken, or taken away, for this reason.
     pub(crate) fn post_closed(&self, why: Closed) {
         self.closed.set(Some(why));
         self.wake();
@@ -77,11 +77,11 @@ impl Mailbox {
             return Some(Event::Packet(packet));
         }
         if let Some(why) = self.closed.take() {
-            if why == Closed::Unreachable {
-                return Some(Event::Gone);
-            }
-            let message = why.reason().into();
-            return Some(Event::Packet(Packet::Error { code: ErrorCode::NOT_DEFINED, message }));
+            return Some(match why {
+                Closed::Unreachable => Event::Gone,
+                Closed::Server => Event::Failed(Refusal::silent().because(why.reason())),
+                Closed::Replaced | Closed::GaveWay => Event::Replaced(why.reason()),
+            });
         }
         if self.stopped.take() {
             return Some(Event::Stop);

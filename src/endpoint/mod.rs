@@ -473,7 +473,7 @@ impl Closed {
     /// The reason, in a few words.
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::Replaced => "replaced by a new request of the same client",
+            Self::Replaced => "the same client began anew",
             Self::GaveWay => "nobody has answered, and others wait",
             Self::Unreachable => "the client's port is closed",
             Self::Server => "the client is a server itself",

@@ -59,7 +59,7 @@ impl Handler for Chain {
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
         match self.0.iter().find(|handler| handler.takes_writes()) {
             Some(handler) => handler.write(request, data),
-            None => Box::pin(async { Err(Refusal::denied().because("no handler takes writes")) }),
+            None => Box::pin(async { Err(Refusal::denied().because("nothing that is served here takes uploads")) }),
         }
     }
 

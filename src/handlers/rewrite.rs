@@ -45,7 +45,7 @@ impl Rewrite {
     fn decide(&self, request: &Request, direction: Direction) -> Result<Verdict, Refusal> {
         let verdict = self.rules.decide(request, direction, self.mac(request)).map_err(Refusal::ending_search)?;
         if !verdict.candidates().iter().any(|candidate| candidate.request() == request) {
-            log::debug!("{}: {} is {verdict:?}", request.peer(), request.text());
+            log::debug!("{}: {} is {verdict:?}", request.peer(), request.shown());
         }
         Ok(verdict)
     }

@@ -230,7 +230,7 @@ impl fmt::Debug for Verdict {
 
 impl fmt::Debug for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.request.text())?;
+        write!(f, "{}", self.request.shown())?;
         self.source.as_ref().map_or(Ok(()), |source| write!(f, " of {}", source.describe()))
     }
 }

@@ -12,31 +12,45 @@ use netlink_packet_core::{
     DecodeError, Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
     NetlinkPayload, NetlinkSerializable, Parseable,
 };
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
+use netlink_packet_route::{
+    AddressFamily,
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage},
+};
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_ROUTE};
 
 use super::client::Mac;
 
 /// What was read is good for this long.
 const GOOD: Duration = Duration::from_secs(1);
-/// In that time, the table is read this often at most: a flood of forged addresses is in no table.
-const READS: u32 = 200;
+/// In that time, the whole table is read this often at most.
+const READS: u32 = 20;
+/// What the kernel has forgotten is remembered for this long: a flood of forged addresses fills its table.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// Entries, remembered ones included. Only machines that have answered the kernel are in its table.
+const MOST: usize = 16 << 10;
+/// Interfaces on which one address is looked for.
+const INTERFACES: usize = 8;
 
 #[derive(Default)]
 pub(crate) struct Neighbours(Mutex<Table>);
+
+/// An address, and the interface that it is at: a link-local address may be there on several.
+type Key = (IpAddr, u32);
 
 #[derive(Default)]
 struct Table {
     since: Option<Instant>,
     reads: u32,
-    /// By address and interface: a link-local address may be there on several.
-    entries: HashMap<(IpAddr, u32), Mac>,
-    /// Those who were not in it. Others may have come after it was read.
-    missing: HashSet<IpAddr>,
+    entries: HashMap<Key, (Mac, Instant)>,
+    /// Those on which there are neighbours.
+    interfaces: HashSet<u32>,
 }
 
 impl Neighbours {
-    /// The MAC address of this peer, if the kernel knows it. Reading the table is a matter of microseconds.
+    /// The MAC address of this peer, if the kernel knows it, or did a moment ago.
+    ///
+    /// The table is read once a second, and one entry of it for who is not in what was read: that costs microseconds
+    /// however long the table is, so that a flood of forged addresses takes nothing from who has just come.
     pub(crate) fn mac(&self, peer: SocketAddr) -> Option<Mac> {
         let ip = peer.ip().to_canonical();
         let interface = match peer {
@@ -44,47 +58,121 @@ impl Neighbours {
             SocketAddr::V4(_) => 0,
         };
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if table.since.is_none_or(|since| since.elapsed() >= GOOD) {
-            *table = Table { since: Some(Instant::now()), ..Table::default() };
+        let now = Instant::now();
+        if table.since.is_none_or(|since| now.saturating_duration_since(since) >= GOOD) {
+            table.since = Some(now);
+            table.reads = 0;
+            table.read(now, dump);
         }
         let known = table.find(ip, interface);
-        if known.is_some() || table.missing.contains(&ip) || table.reads >= READS {
+        match known {
+            Some((mac, seen)) if Some(seen) >= table.since => return Some(mac),
+            _ => {}
+        }
+        let known = table.look_up(ip, interface, now, &mut one).or(known.map(|(mac, _)| mac));
+        if known.is_some() || table.reads >= READS {
             return known;
         }
-        table.reads += 1;
-        match dump() {
-            Ok(entries) => table.entries = entries,
-            Err(error) => log::warn!("cannot read the neighbour table: {error}"),
-        }
-        let found = table.find(ip, interface);
-        if found.is_none() {
-            table.missing.insert(ip);
-        }
-        found
+        // It may be at an interface on which there was nobody.
+        table.read(now, dump);
+        table.find(ip, interface).map(|(mac, _)| mac)
+    }
+
+    /// All that the kernel knows now.
+    #[cfg(feature = "status")]
+    pub(crate) fn all(&self) -> HashMap<IpAddr, Mac> {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.read(Instant::now(), dump);
+        table.entries.iter().map(|((ip, _), (mac, _))| (*ip, *mac)).collect()
     }
 }
 
 impl Table {
-    fn find(&self, ip: IpAddr, interface: u32) -> Option<Mac> {
+    fn read(&mut self, now: Instant, dump: impl FnOnce() -> io::Result<Vec<(Key, Mac)>>) {
+        self.reads += 1;
+        let entries = match dump() {
+            Ok(entries) => entries,
+            Err(error) => return log::warn!("cannot read the neighbour table: {error}"),
+        };
+        self.entries.retain(|_, (_, seen)| now.saturating_duration_since(*seen) < REMEMBERED);
+        if self.entries.len() + entries.len() > MOST {
+            self.entries.clear();
+        }
+        self.entries.extend(entries.into_iter().map(|(key, mac)| (key, (mac, now))));
+        self.interfaces = self.entries.keys().map(|(_, interface)| *interface).collect();
+    }
+
+    /// And when it was last seen.
+    fn find(&self, ip: IpAddr, interface: u32) -> Option<(Mac, Instant)> {
         if interface != 0 {
             return self.entries.get(&(ip, interface)).copied();
         }
-        self.entries.iter().find(|((entry, _), _)| *entry == ip).map(|(_, mac)| *mac)
+        // The last one, where it has moved from one interface to another.
+        let found = self.interfaces.iter().filter_map(|interface| self.entries.get(&(ip, *interface)));
+        found.max_by_key(|(_, seen)| *seen).copied()
+    }
+
+    fn look_up(
+        &mut self,
+        ip: IpAddr,
+        interface: u32,
+        now: Instant,
+        one: &mut impl FnMut(Key) -> io::Result<Option<Mac>>,
+    ) -> Option<Mac> {
+        let interfaces: Vec<_> = match interface {
+            0 => self.interfaces.iter().copied().take(INTERFACES).collect(),
+            interface => vec![interface],
+        };
+        for interface in interfaces {
+            match one((ip, interface)) {
+                Ok(None) => {}
+                Ok(Some(mac)) => {
+                    self.entries.insert((ip, interface), (mac, now));
+                    return Some(mac);
+                }
+                // Kernels before 5.0 cannot be asked for one.
+                Err(error) => log::debug!("cannot ask for the neighbour {ip}: {error}"),
+            }
+        }
+        None
     }
 }
 
-fn dump() -> io::Result<HashMap<(IpAddr, u32), Mac>> {
+/// The whole table.
+fn dump() -> io::Result<Vec<(Key, Mac)>> {
+    let mut entries = Vec::new();
+    ask(NeighbourMessage::default(), NLM_F_REQUEST | NLM_F_DUMP, |neighbour| entries.extend(entry(&neighbour)))?;
+    Ok(entries)
+}
+
+/// One entry of it.
+fn one((ip, interface): Key) -> io::Result<Option<Mac>> {
+    let mut wanted = NeighbourMessage::default();
+    wanted.header.ifindex = interface;
+    let (family, address) = match ip {
+        IpAddr::V4(ip) => (AddressFamily::Inet, NeighbourAddress::Inet(ip)),
+        IpAddr::V6(ip) => (AddressFamily::Inet6, NeighbourAddress::Inet6(ip)),
+    };
+    wanted.header.family = family;
+    wanted.attributes.push(NeighbourAttribute::Destination(address));
+    let mut found = None;
+    match ask(wanted, NLM_F_REQUEST, |neighbour| found = entry(&neighbour)) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(None),
+        result => result.map(|()| found.map(|(_, mac)| mac)),
+    }
+}
+
+fn ask(wanted: NeighbourMessage, flags: u16, mut take: impl FnMut(NeighbourMessage)) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&NetlinkAddr::new(0, 0))?;
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(Neighbour::default()));
+    header.flags = flags;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(Neighbour(wanted)));
     message.finalize();
     let mut buffer = vec![0; message.buffer_len()];
     message.serialize(&mut buffer);
     socket.send(&buffer, 0)?;
-    let mut entries = HashMap::new();
     loop {
         let (datagram, _) = socket.recv_from_full()?;
         let mut rest = &datagram[..];
@@ -92,10 +180,14 @@ fn dump() -> io::Result<HashMap<(IpAddr, u32), Mac>> {
             let message = NetlinkMessage::<Neighbour>::deserialize(rest)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
             match message.payload {
-                NetlinkPayload::InnerMessage(Neighbour(neighbour)) => entries.extend(entry(&neighbour)),
+                NetlinkPayload::InnerMessage(Neighbour(neighbour)) => take(neighbour),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::Done(_) => return Ok(entries),
+                NetlinkPayload::Done(_) => return Ok(()),
                 _ => {}
+            }
+            // An answer of one entry has no end but its own.
+            if flags & NLM_F_DUMP != NLM_F_DUMP {
+                return Ok(());
             }
             let length = (message.header.length as usize).next_multiple_of(4);
             rest = rest.get(length.max(1)..).unwrap_or_default();
@@ -103,8 +195,8 @@ fn dump() -> io::Result<HashMap<(IpAddr, u32), Mac>> {
     }
 }
 
-/// Asked, it is the whole table (`RTM_GETNEIGH`); answered, an entry. `RouteNetlinkMessage` would do as well, but brings
-/// the parsers of all that the kernel tells of links, routes and queues: 400 KB of program.
+/// Asked, it is the whole table or a part of it (`RTM_GETNEIGH`); answered, an entry. `RouteNetlinkMessage` would do as
+/// well, but brings the parsers of all that the kernel tells of links, routes and queues: 400 KB of program.
 #[derive(Debug, Default)]
 struct Neighbour(NeighbourMessage);
 
@@ -133,7 +225,7 @@ impl NetlinkDeserializable for Neighbour {
     }
 }
 
-fn entry(neighbour: &NeighbourMessage) -> Option<((IpAddr, u32), Mac)> {
+fn entry(neighbour: &NeighbourMessage) -> Option<(Key, Mac)> {
     let ip = neighbour.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
@@ -145,4 +237,55 @@ fn entry(neighbour: &NeighbourMessage) -> Option<((IpAddr, u32), Mac)> {
     })?;
     // The loopback has entries with a card of zeros.
     (mac.0 != [0; 6]).then_some(((ip, neighbour.header.ifindex), mac))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+    fn ip(n: u32) -> IpAddr {
+        IpAddr::from(n.to_be_bytes())
+    }
+
+    fn find(table: &Table, n: u32, interface: u32) -> Option<Mac> {
+        table.find(ip(n), interface).map(|(mac, _)| mac)
+    }
+
+    #[test]
+    fn what_the_kernel_had_to_forget_is_remembered_for_a_while() {
+        let (mut table, start) = (Table::default(), Instant::now());
+        table.read(start, || Ok(vec![((ip(1), 2), MAC), ((ip(9), 2), Mac([9; 6]))]));
+        // A flood of forged addresses has taken its place; then the address is another machine's.
+        table.read(start + REMEMBERED / 2, || Ok(vec![((ip(9), 2), Mac([9; 6]))]));
+        assert_eq!((find(&table, 1, 0), find(&table, 1, 2), find(&table, 1, 3)), (Some(MAC), Some(MAC), None));
+        table.read(start + REMEMBERED / 2, || Ok(vec![((ip(1), 2), Mac([1; 6])), ((ip(9), 2), Mac([9; 6]))]));
+        assert_eq!(find(&table, 1, 0), Some(Mac([1; 6])));
+        table.read(start + REMEMBERED * 2, || Ok(vec![((ip(9), 2), Mac([9; 6]))]));
+        assert_eq!((find(&table, 1, 0), find(&table, 9, 0)), (None, Some(Mac([9; 6]))));
+        // A table that cannot be read takes nothing away.
+        table.read(start + REMEMBERED * 2, || Err(io::ErrorKind::OutOfMemory.into()));
+        assert_eq!(find(&table, 9, 0), Some(Mac([9; 6])));
+    }
+
+    #[test]
+    fn who_has_just_come_is_looked_up_alone() {
+        let (mut table, now) = (Table::default(), Instant::now());
+        table.read(now, || Ok(vec![((ip(9), 2), Mac([9; 6])), ((ip(8), 3), Mac([8; 6]))]));
+        table.reads = READS;
+        let mut one = |key: Key| Ok((key == (ip(1), 3)).then_some(MAC));
+        assert_eq!(table.look_up(ip(1), 0, now, &mut one), Some(MAC));
+        assert_eq!(find(&table, 1, 0), Some(MAC));
+        assert_eq!((table.look_up(ip(2), 0, now, &mut one), table.look_up(ip(1), 2, now, &mut one)), (None, None));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (mut table, now) = (Table::default(), Instant::now());
+        for n in 0..8 {
+            table.read(now, || Ok((0..MOST as u32 / 4).map(|m| ((ip(n << 16 | m), 2), MAC)).collect()));
+            assert!(table.entries.len() <= MOST);
+        }
+    }
 }

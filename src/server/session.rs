@@ -26,9 +26,9 @@ use crate::{
     error::{ErrorCode, Refusal},
     handler::{self, Request},
     hint::{Hint, Seen},
-    name,
     options::{self, Agreed, Direction},
     packet::{Mode, Options, Packet},
+    shown,
     stats::{Record, Registered},
     transfer::{Event, Outcome, Progress, Timing, Transfer},
 };
@@ -66,9 +66,9 @@ impl Session {
     pub(super) async fn run(self, shard: Rc<Shard>, _place: Place) {
         let Start { direction, request: packet, began, envelope, .. } = &self.start;
         let (direction, began, peer, started) = (*direction, *began, envelope.peer, shard.clock.date());
-        let filename = name::text(&packet.filename);
+        let filename = shown::name(&packet.filename);
         let request = Request::new(peer, self.local, packet.clone());
-        let path = request.as_ref().map_or_else(|_| filename.clone(), |request| request.text().into_owned());
+        let path = request.as_ref().map_or_else(|_| filename.clone(), |request| shown::name(&request.path_bytes()));
         let live = shard.shared.registry.register(peer, path.clone(), direction, began);
         let end = match request {
             Ok(request) => {
@@ -128,9 +128,6 @@ impl Session {
         };
         let level = if record.outcome == Outcome::Probe { log::Level::Debug } else { log::Level::Info };
         log::log!(target: "tuffet::transfers", level, "{record}");
-        if let Some(hint) = &record.hint {
-            log::info!("{}: {hint}", record.peer);
-        }
         for hook in &shard.shared.on_end {
             // One that panics has been logged, and keeps neither the others nor the counters from the record.
             let _ = caught_now(|| hook(&record));
@@ -200,7 +197,11 @@ impl Line<'_> {
         let Start { id, direction, .. } = self.session.start;
         let options = request.options();
         let (agreed, oack) = options::answer(options, direction, request.mode(), limits, size);
-        log::debug!("{}: asked for {options}, granted {oack}", self.peer());
+        let told = |options: &Options| match options.is_empty() {
+            true => "no options".into(),
+            false => shown::cut(&options.to_string(), shown::TEXT).into_owned(),
+        };
+        log::debug!("{}: asked for {}, granted {}", self.peer(), told(options), told(&oack));
         self.shard.endpoint().granted(self.shard.now(), id, agreed.blksize(), !oack.is_empty());
         (agreed, oack)
     }
@@ -229,10 +230,12 @@ impl Line<'_> {
                     Event::Packet(Packet::Error { code, message }) => {
                         return Poll::Ready(Err(Outcome::Aborted { code, message }));
                     }
+                    Event::Replaced(why) => return Poll::Ready(Err(Outcome::Replaced(why))),
                     Event::Stop => {
                         self.refuse(Refusal::stopping());
                         return Poll::Ready(Err(Outcome::Stopped));
                     }
+                    Event::Failed(refusal) => return Poll::Ready(Err(Outcome::Refused(refusal))),
                     Event::Gone => return Poll::Ready(Err(Outcome::TimedOut)),
                     Event::Timeout => return Poll::Ready(Ok(None)),
                     // A repeated request: the answer is on its way.

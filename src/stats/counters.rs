@@ -73,7 +73,9 @@ pub struct Outcomes {
     pub aborted: u64,
     pub timed_out: u64,
     pub refused: u64,
+    pub failed: u64,
     pub upstream_failed: u64,
+    pub replaced: u64,
     pub stopped: u64,
 }
 
@@ -180,13 +182,16 @@ impl Outcomes {
             Outcome::Aborted { .. } => &mut self.aborted,
             Outcome::TimedOut => &mut self.timed_out,
             Outcome::Refused(_) => &mut self.refused,
-            Outcome::Failed(_) => &mut self.upstream_failed,
+            Outcome::Failed(refusal) if refusal.is_upstream() => &mut self.upstream_failed,
+            Outcome::Failed(_) => &mut self.failed,
+            Outcome::Replaced(_) => &mut self.replaced,
             Outcome::Stopped => &mut self.stopped,
         }
     }
 
-    fn fields(&mut self) -> [(&'static str, &mut u64); 8] {
-        let Self { complete, probably_complete, probe, aborted, timed_out, refused, upstream_failed, stopped } = self;
+    fn fields(&mut self) -> [(&'static str, &mut u64); 10] {
+        let Self { complete, probably_complete, probe, aborted, timed_out, refused, .. } = self;
+        let Self { failed, upstream_failed, replaced, stopped, .. } = self;
         [
             ("complete", complete),
             ("probably_complete", probably_complete),
@@ -194,7 +199,9 @@ impl Outcomes {
             ("aborted", aborted),
             ("timed_out", timed_out),
             ("refused", refused),
+            ("failed", failed),
             ("upstream_failed", upstream_failed),
+            ("replaced", replaced),
             ("stopped", stopped),
         ]
     }
@@ -243,8 +250,9 @@ mod tests {
     fn every_outcome_counts_once_under_its_name() {
         let aborted = Outcome::Aborted { code: ErrorCode(0), message: String::new() };
         let (refused, failed) = (Outcome::Refused(Refusal::denied()), Outcome::Failed(Refusal::internal()));
+        let (upstream, replaced) = (Outcome::Failed(Refusal::upstream()), Outcome::Replaced("the client began anew"));
         let plain = [Outcome::Complete, Outcome::ProbablyComplete, Outcome::Probe, Outcome::TimedOut, Outcome::Stopped];
-        for outcome in plain.into_iter().chain([aborted, refused, failed]) {
+        for outcome in plain.into_iter().chain([aborted, refused, failed, upstream, replaced]) {
             let mut outcomes = Outcomes::default();
             *outcomes.of(&outcome) += 1;
             assert_eq!(outcomes.total(), 1);

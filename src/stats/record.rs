@@ -7,11 +7,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{error::printable, hint::Hint, options::Direction, packet::Options, transfer::Outcome};
+use crate::{hint::Hint, options::Direction, packet::Options, shown, transfer::Outcome};
 
 /// One transfer that has ended.
 ///
-/// It displays as one line: `10.0.0.7:2070 read pxelinux.0 complete 42430 bytes 0.013 s 3187 KiB/s retransmits 0 from
+/// It displays as one line, of less than 2 KiB whatever the client sent: `10.0.0.7:2070 read pxelinux.0 complete 42430 bytes 0.013 s 3187 KiB/s retransmits 0 from
 /// /srv/tftp/pxelinux.0 asked tsize=0 granted tsize=42430`.
 ///
 /// Serialized (feature `serde`) it is flat but for the options, so that a line of JSON is easy to search:
@@ -24,6 +24,8 @@ use crate::{error::printable, hint::Hint, options::Direction, packet::Options, t
 ///  "asked": {"tsize": "0"}, "granted": {"tsize": "42430"}, "hint": null}
 /// ```
 ///
+/// Of names of more than 200 characters and of texts of more than 300 the middle is left out, in both.
+///
 /// `time` is when the request came. `code` and `reason` are those of the ERROR that ended it, whoever sent it, with
 /// what only the operator is told in brackets; a transfer that was `stopped` has none.
 #[derive(Clone, Debug)]
@@ -35,9 +37,11 @@ pub struct Record {
     pub peer: SocketAddr,
     /// The address of ours that it asked; for a client, the one it asked from.
     pub local: SocketAddr,
-    /// The name of the file as it was sent. Bytes that are not UTF-8 are `\x80` to `\xff` in it.
+    /// The name of the file as it was sent, as it can be shown: a byte that is not UTF-8 is `\xff`, a control character
+    /// or one that changes the order of the text `\u{202e}`, a backslash `\\`. Of more than 4 KiB the middle is left
+    /// out.
     pub filename: String,
-    /// The name of the file, made comparable.
+    /// The name of the file, made comparable, as it can be shown.
     pub path: String,
     /// Where the bytes came from, if [the source told](crate::Source::with_origin): a file, a URL.
     pub origin: Option<Arc<str>>,
@@ -79,7 +83,7 @@ pub struct Snapshot {
     pub id: u64,
     /// The other end.
     pub peer: SocketAddr,
-    /// The name of the file, made comparable.
+    /// The name of the file, made comparable, as it can be shown; of more than 200 characters, the middle is left out.
     pub path: String,
     /// RRQ or WRQ.
     pub direction: Direction,
@@ -101,19 +105,21 @@ impl Record {
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { peer, path, direction, outcome, bytes, retransmits, .. } = self;
-        let seconds = self.duration.as_secs_f64();
-        write!(f, "{peer} {direction} {} {outcome} {bytes} bytes {seconds:.3} s", printable(path))?;
+        let Self { peer, direction, outcome, bytes, retransmits, .. } = self;
+        let (path, seconds) = (shown::cut(&self.path, shown::NAME), self.duration.as_secs_f64());
+        write!(f, "{peer} {direction} {path} {outcome} {bytes} bytes {seconds:.3} s")?;
         write!(f, " {} KiB/s retransmits {retransmits}", self.rate() / 1024)?;
         if let Some(origin) = &self.origin {
-            write!(f, " from {}", origin.escape_debug())?;
+            write!(f, " from {}", shown::cut(&shown::text(origin), shown::TEXT))?;
         }
-        if !self.asked.is_empty() {
-            write!(f, " asked {}", self.asked)?;
+        for (word, options) in [("asked", &self.asked), ("granted", &self.granted)] {
+            if !options.is_empty() {
+                write!(f, " {word} {}", shown::cut(&options.to_string(), shown::TEXT))?;
+            }
         }
-        if !self.granted.is_empty() {
-            write!(f, " granted {}", self.granted)?;
+        match &self.hint {
+            Some(hint) => write!(f, " hint: {hint}"),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{Counter, Counters, Record, Snapshot, Unanswered, unanswered::TurnedAway};
-use crate::{endpoint::Counts, options::Direction};
+use crate::{endpoint::Counts, options::Direction, shown};
 
 /// What a server's shards tell those who want to watch. A transfer takes its lock at its beginning and at its end; in
 /// between it touches two atomics that are its own.
@@ -50,7 +50,8 @@ struct State {
 struct Live {
     id: u64,
     peer: SocketAddr,
-    path: String,
+    /// As it is shown: a thousand names may be long ones.
+    path: Box<str>,
     direction: Direction,
     began: Instant,
     bytes: AtomicU64,
@@ -111,6 +112,7 @@ impl Registry {
         let (bytes, size) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
         let mut state = lock(&self.state);
         state.begun += 1;
+        let path = shown::cut(&path, shown::NAME).into();
         let live = Arc::new(Live { id: state.begun, peer, path, direction, began, bytes, size });
         state.running.insert(live.id, live.clone());
         Registered { registry: self.clone(), live }
@@ -166,7 +168,7 @@ impl Live {
         Snapshot {
             id: self.id,
             peer: self.peer,
-            path: self.path.clone(),
+            path: self.path.to_string(),
             direction: self.direction,
             bytes: self.bytes.load(Relaxed),
             size: self.size(),

@@ -6,7 +6,12 @@ use humantime::format_rfc3339_millis;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::{Record, Snapshot, Unanswered};
-use crate::{options::Direction, packet::Options, transfer::Outcome};
+use crate::{options::Direction, packet::Options, shown, transfer::Outcome};
+
+/// Options of a request that are told.
+const OPTIONS: usize = 16;
+/// Characters of a name or a value of an option that are told. All that are known have fewer.
+const OPTION: usize = 32;
 
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -17,9 +22,10 @@ impl Serialize for Record {
         fields.serialize_field("client", &Text(self.peer))?;
         fields.serialize_field("server", &Text(self.local))?;
         fields.serialize_field("direction", &self.direction)?;
-        fields.serialize_field("filename", &self.filename)?;
-        fields.serialize_field("path", &self.path)?;
-        fields.serialize_field("origin", &self.origin.as_deref())?;
+        fields.serialize_field("filename", &shown::cut(&self.filename, shown::NAME))?;
+        fields.serialize_field("path", &shown::cut(&self.path, shown::NAME))?;
+        let origin = self.origin.as_deref().map(shown::text);
+        fields.serialize_field("origin", &origin.as_deref().map(|origin| shown::cut(origin, shown::TEXT)))?;
         fields.serialize_field("outcome", self.outcome.name())?;
         fields.serialize_field("code", &code)?;
         fields.serialize_field("reason", &reason)?;
@@ -71,12 +77,15 @@ impl Serialize for Direction {
     }
 }
 
-/// A map. Of an option that stands there twice, the first counts, and is shown.
+/// A map. Of an option that stands there twice, the first counts, and is shown; of many, the first 16 are.
 impl Serialize for Options {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut options = BTreeMap::new();
+        let short = |text| shown::cut(&shown::text(text), OPTION).into_owned();
         for (name, value) in self.iter() {
-            options.entry(name).or_insert(value);
+            if options.len() < OPTIONS {
+                options.entry(short(name)).or_insert_with(|| short(value));
+            }
         }
         serializer.collect_map(options)
     }
@@ -93,7 +102,10 @@ impl<T: Display> Serialize for Text<T> {
 /// The code and the text of the ERROR that ended it.
 fn error(outcome: &Outcome) -> (Option<u16>, Option<String>) {
     match outcome {
-        Outcome::Aborted { code, message } => (Some(code.0), Some(message.clone())),
+        Outcome::Aborted { code, message } => {
+            (Some(code.0), Some(shown::cut(&shown::text(message), shown::TEXT).into_owned()))
+        }
+        Outcome::Replaced(why) => (None, Some((*why).into())),
         Outcome::Refused(refusal) | Outcome::Failed(refusal) => {
             let told = refusal.packet().is_some().then_some(refusal.code().0);
             let reason = match refusal.detail() {
@@ -113,15 +125,14 @@ mod tests {
     use super::*;
     use crate::{error::Refusal, hint::Hint};
 
-    #[test]
-    fn a_record_is_flat_and_complete() {
+    fn record() -> Record {
         let address = "10.0.0.7:2070".parse().unwrap();
-        let record = Record {
+        Record {
             id: 7,
             peer: address,
             local: address,
-            filename: "/a\u{1b}\"<b>".into(),
-            path: "a\u{1b}\"<b>".into(),
+            filename: shown::name(b"/a\x1b\"<b>\xff"),
+            path: shown::name(b"a\x1b\"<b>\xff"),
             origin: Some("/srv/a".into()),
             direction: Direction::Read,
             outcome: Outcome::Refused(Refusal::denied().because("a link")),
@@ -137,16 +148,41 @@ mod tests {
             blksize: 512,
             windowsize: 1,
             hint: Some(Hint::SinglePort),
-        };
+        }
+    }
+
+    #[test]
+    fn a_record_is_flat_and_complete() {
         let expected = r#"{"time":"1970-01-01T00:00:00.000Z","id":7,"client":"10.0.0.7:2070","server":"10.0.0.7:2070",
-            "direction":"read","filename":"/a\u001b\"<b>","path":"a\u001b\"<b>","origin":"/srv/a","outcome":"refused",
+            "direction":"read","filename":"/a\\u{1b}\"<b>\\xff","path":"a\\u{1b}\"<b>\\xff","origin":"/srv/a","outcome":"refused",
             "code":2,"reason":"access denied (a link)","bytes":1024,"size":null,"seconds":0.5,"bytes_per_second":2048,
             "sent":2,"acked":1,"retransmits":0,"blksize":512,"windowsize":1,"asked":{"TSIZE":"1","tsize":"0"},
             "granted":{},"hint":"HINT"}"#;
-        let json = serde_json::to_string(&record).unwrap();
+        let json = serde_json::to_string(&record()).unwrap();
         assert_eq!(
             json,
             expected.lines().map(str::trim_start).collect::<String>().replace("HINT", &Hint::SinglePort.to_string())
         );
+    }
+
+    /// A datagram has room for 64 KiB of a name, of options, or of the text of an ERROR.
+    #[test]
+    fn whatever_was_sent_a_record_is_one_line_and_short() {
+        let long = [0xff, b'\n', 0x1b, b'"', b'a'].repeat(13_000);
+        let text = name::text(&long) + &"\u{202e}\u{9b}".repeat(9000);
+        let aborted = Outcome::Aborted { code: crate::ErrorCode(0), message: text.clone() };
+        let many: Options = (0..9000).map(|n| (n.to_string(), "\u{202e}\u{7f}x".repeat(n % 50))).collect();
+        for outcome in [aborted, Outcome::Refused(Refusal::not_found().because(&text))] {
+            let (filename, path, origin) = (shown::name(&long), shown::name(&long), Some(text.as_str().into()));
+            let (asked, granted) = (many.clone(), many.clone());
+            let record = Record { filename, path, origin, outcome, asked, granted, ..record() };
+            let (line, json) = (record.to_string(), serde_json::to_string(&record).unwrap());
+            assert!(line.len() < 2048, "{}", line.len());
+            assert!(json.len() < 8192, "{}", json.len());
+            for shown in [&line, &json] {
+                assert!(!shown.chars().any(|char| char.is_control() || char == '\u{202e}'), "{shown}");
+                assert!(shown.contains("xff"), "{shown}");
+            }
+        }
     }
 }

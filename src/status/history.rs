@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{error::Refusal, packet::Options, stats::Record, transfer::Outcome};
+use crate::stats::Record;
 
 /// A room of machines.
 const MACHINES: usize = 128;
@@ -14,8 +14,6 @@ const MACHINES: usize = 128;
 const EACH: usize = 64;
 /// Bytes of all records together.
 const ALL: usize = 2 << 20;
-/// A record that is longer, in bytes, loses its options and the ends of its names.
-const LONGEST: usize = 2048;
 
 #[derive(Debug, Default)]
 pub(super) struct History(Mutex<State>);
@@ -36,8 +34,14 @@ struct Entry {
 
 impl History {
     pub(super) fn insert(&self, record: &Record) {
-        let json = json(record).into();
+        // Records are short whatever was sent.
+        let json = serde_json::to_string(record).unwrap_or_default().into();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(record.peer.ip().to_canonical(), json);
+    }
+
+    /// Those that it remembers.
+    pub(super) fn machines(&self) -> Vec<IpAddr> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).machines.keys().copied().collect()
     }
 
     /// The number of the last record, and those with a greater one than this, in their order.
@@ -74,34 +78,6 @@ impl State {
     }
 }
 
-fn json(record: &Record) -> String {
-    let json = serde_json::to_string(record).unwrap_or_default();
-    if json.len() <= LONGEST {
-        return json;
-    }
-    let cut = |text: &str| text.chars().take(64).chain(['…']).collect::<String>();
-    let shorten = |refusal: Refusal| match refusal.detail().map(cut) {
-        Some(detail) => refusal.because(detail),
-        None => refusal,
-    };
-    let outcome = match record.outcome.clone() {
-        Outcome::Aborted { code, message } => Outcome::Aborted { code, message: cut(&message) },
-        Outcome::Refused(refusal) => Outcome::Refused(shorten(refusal)),
-        Outcome::Failed(refusal) => Outcome::Failed(shorten(refusal)),
-        other => other,
-    };
-    let short = Record {
-        filename: cut(&record.filename),
-        path: cut(&record.path),
-        origin: record.origin.as_deref().map(cut).map(Into::into),
-        asked: Options::new(),
-        granted: Options::new(),
-        outcome,
-        ..record.clone()
-    };
-    serde_json::to_string(&short).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,7 +112,7 @@ mod tests {
     #[test]
     fn all_is_bounded() {
         let mut state = State::default();
-        let long: Arc<str> = "x".repeat(LONGEST).into();
+        let long: Arc<str> = "x".repeat(2048).into();
         for n in 0..100_000 {
             state.insert(machine(n % 100), long.clone());
         }

@@ -6,12 +6,15 @@
 //! | `/` | the page: what runs, and the history of each machine |
 //! | `/metrics` | [`Counters`](crate::stats::Counters), and histograms of how long transfers took and how fast they were |
 //! | `/api/transfers` | the transfers that run and those that have ended, as JSON; see [`Status`] |
+//! | `/api/server` | what changes slowly: where it listens, the rates of the last hour, MAC addresses |
 //!
 //! It runs on a thread of its own, and looks at the server when it is asked to. Nothing can be changed over it. It asks
 //! for no password: who can reach its address can read the names of files and the addresses of machines.
 
+mod cards;
 mod history;
 mod metrics;
+mod rates;
 mod serve;
 mod site;
 
@@ -27,7 +30,7 @@ use smol::{Async, channel};
 use crate::{Builder, Error, Handle};
 use history::History;
 use metrics::Histograms;
-use site::Site;
+use site::{About, Site};
 
 /// The status server, bound and not yet serving.
 ///
@@ -40,7 +43,7 @@ use site::Site;
 /// println!("see http://{}/", status.addr());
 /// let builder = Server::builder().listen("127.0.0.1:0".parse()?);
 /// let server = status.watch(builder).bind()?;
-/// let _serving = status.describe("nothing yet").serve(server.handle())?;
+/// let _serving = status.describe("nothing yet").listening(server.addrs()).serve(server.handle())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -58,11 +61,21 @@ use site::Site;
 /// [`Unanswered`](crate::stats::Unanswered) clients, and `recent` has
 /// [`Record`](crate::stats::Record)s in the order of their ends; with `?since=7`, what was `next` in the answer before,
 /// only those that have ended since. `running` has 256 transfers at most, the oldest.
+///
+/// `/api/server` answers with another:
+///
+/// ```json
+/// {"version": "0.1.0", "served": "/srv/tftp", "listening": ["0.0.0.0:69"], "started": 1795230000000,
+///  "now": 1795230061000, "every": 5, "rates": [0, 1048576], "cards": {"10.0.0.7": "52:54:00:12:34:56"}}
+/// ```
+///
+/// `rates` are in bytes per second, one for each `every` seconds of the last hour, the last one last. `cards` are the MAC
+/// addresses of the machines that are remembered, as far as the kernel knows them (Linux, with the feature `rules`).
 #[derive(Debug)]
 pub struct Status {
     listener: TcpListener,
     addr: SocketAddr,
-    served: String,
+    about: About,
     seen: Arc<Seen>,
 }
 
@@ -91,7 +104,7 @@ impl Status {
         let bound = TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (addr, listener) = bound.map_err(|error| Error::Bind(address, error))?;
         let seen = Seen { started: SystemTime::now(), history: History::default(), histograms: Histograms::new() };
-        Ok(Self { listener, addr, served: String::new(), seen: Arc::new(seen) })
+        Ok(Self { listener, addr, about: About::default(), seen: Arc::new(seen) })
     }
 
     /// Where it is.
@@ -101,8 +114,16 @@ impl Status {
 
     /// Says what is served, for the head of the page.
     #[must_use]
-    pub fn describe(self, served: impl Into<String>) -> Self {
-        Self { served: served.into(), ..self }
+    pub fn describe(mut self, served: impl Into<String>) -> Self {
+        self.about.served = served.into();
+        self
+    }
+
+    /// Says where the server listens, for the head of the page.
+    #[must_use]
+    pub fn listening(mut self, addrs: &[SocketAddr]) -> Self {
+        self.about.listening = addrs.to_vec();
+        self
     }
 
     /// Has it see the transfers of the server that will be built.
@@ -120,7 +141,7 @@ impl Status {
     /// [`Error::Io`] if the thread cannot be started, or the socket cannot be waited for.
     pub fn serve(self, handle: Handle) -> Result<Serving, Error> {
         let listener = Async::new(self.listener)?;
-        let site = Site::new(handle, self.served, self.seen, self.addr.ip().to_canonical().is_loopback());
+        let site = Site::new(handle, self.about, self.seen, self.addr.ip().to_canonical().is_loopback());
         let (over, is_over) = channel::bounded(1);
         let serve = move || {
             smol::block_on(smol::future::or(serve::serve(listener, site), async {

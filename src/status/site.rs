@@ -1,6 +1,11 @@
 //! What is answered to each request.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    cell::RefCell,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http_body_util::Full;
 use hyper::{
@@ -9,31 +14,70 @@ use hyper::{
     header::{self, HeaderValue},
 };
 
-use super::{Seen, metrics};
+use smol::Timer;
+
+use super::{
+    Seen,
+    cards::Cards,
+    metrics,
+    rates::{EVERY, Rates},
+};
 use crate::Handle;
 
 /// Transfers in one answer of the API.
 const RUNNING: usize = 256;
+/// The parts of the page.
+const PAGE: &[(&str, &str, &str)] = &[
+    ("/", HTML, include_str!("page/page.html")),
+    ("/page.css", CSS, include_str!("page/page.css")),
+    ("/page.js", SCRIPT, include_str!("page/page.js")),
+    ("/words.js", SCRIPT, include_str!("page/words.js")),
+    ("/machines.js", SCRIPT, include_str!("page/machines.js")),
+    ("/trouble.js", SCRIPT, include_str!("page/trouble.js")),
+    ("/running.js", SCRIPT, include_str!("page/running.js")),
+    ("/summary.js", SCRIPT, include_str!("page/summary.js")),
+];
 /// Nothing but this site's own files, so that a name that got into the page as markup could still do nothing.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; script-src 'self'; style-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 pub(super) struct Site {
     handle: Handle,
-    served: String,
+    about: About,
     seen: Arc<Seen>,
     /// Whether it is for this machine only.
     private: bool,
+    rates: RefCell<Rates>,
+    cards: RefCell<Cards>,
+}
+
+/// What the server says of itself.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    pub(super) served: String,
+    pub(super) listening: Vec<SocketAddr>,
 }
 
 type Answer = (StatusCode, &'static str, Bytes);
 
 impl Site {
-    pub(super) fn new(handle: Handle, served: String, seen: Arc<Seen>, private: bool) -> Self {
-        Self { handle, served, seen, private }
+    pub(super) fn new(handle: Handle, about: About, seen: Arc<Seen>, private: bool) -> Self {
+        Self { handle, about, seen, private, rates: RefCell::default(), cards: RefCell::default() }
+    }
+
+    /// Keeps what is asked for later.
+    pub(super) async fn watch(&self) {
+        loop {
+            let counters = self.handle.counters();
+            self.rates.borrow_mut().sample(counters.bytes_read.saturating_add(counters.bytes_written));
+            self.cards.borrow_mut().refresh();
+            Timer::after(Duration::from_secs(EVERY)).await;
+        }
     }
 
     pub(super) fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
@@ -63,10 +107,11 @@ impl Site {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return no(StatusCode::METHOD_NOT_ALLOWED, "There is nothing to change here.\n");
         }
-        match request.uri().path() {
-            "/" => fixed(HTML, include_str!("page.html")),
-            "/page.css" => fixed("text/css; charset=utf-8", include_str!("page.css")),
-            "/page.js" => fixed("text/javascript; charset=utf-8", include_str!("page.js")),
+        let path = request.uri().path();
+        if let Some((_, kind, text)) = PAGE.iter().find(|(name, ..)| *name == path) {
+            return fixed(kind, text);
+        }
+        match path {
             "/metrics" => match metrics::text(&self.handle, &self.seen) {
                 Ok(text) => (StatusCode::OK, prometheus::TEXT_FORMAT, text.into()),
                 Err(error) => {
@@ -78,8 +123,27 @@ impl Site {
                 let since = request.uri().query().and_then(|query| query.strip_prefix("since=")?.parse().ok());
                 (StatusCode::OK, "application/json", self.transfers(since.unwrap_or(0)).into())
             }
-            _ => no(StatusCode::NOT_FOUND, "There are /, /metrics and /api/transfers.\n"),
+            "/api/server" => (StatusCode::OK, "application/json", self.server().into()),
+            _ => no(StatusCode::NOT_FOUND, "There are /, /metrics, /api/transfers and /api/server.\n"),
         }
+    }
+
+    fn server(&self) -> String {
+        let running = self.handle.transfers();
+        let running = running.iter().take(RUNNING).map(|transfer| transfer.peer.ip().to_canonical());
+        let machines = self.seen.history.machines().into_iter().chain(running);
+        let listening: Vec<_> = self.about.listening.iter().map(SocketAddr::to_string).collect();
+        let answer = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "served": self.about.served,
+            "listening": listening,
+            "started": millis(self.seen.started),
+            "now": millis(SystemTime::now()),
+            "every": EVERY,
+            "rates": self.rates.borrow().all(),
+            "cards": self.cards.borrow().of(machines),
+        });
+        answer.to_string()
     }
 
     fn transfers(&self, since: u64) -> String {
@@ -88,7 +152,7 @@ impl Site {
         let (next, recent) = self.seen.history.since(since);
         let server = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "served": self.served,
+            "served": self.about.served,
             "started": millis(self.seen.started),
         });
         let counters = json(&self.handle.counters());

@@ -54,6 +54,8 @@ pub(super) struct Line {
     guesses: u32,
     /// Whether this side ends.
     stopped: bool,
+    /// Why another takes this transfer's place, if one does.
+    replaced: Option<&'static str>,
     progress: Rc<RefCell<Progress>>,
 }
 
@@ -63,7 +65,7 @@ pub(super) enum Heard {
     Repeat,
     /// The answer is overdue: send again.
     Overdue,
-    /// Patience is over.
+    /// Nothing more will be heard: patience is over, or another takes this transfer's place.
     Silence,
     Chunk(Bytes),
     End,
@@ -92,6 +94,7 @@ impl Line {
             credit: 0,
             guesses: 0,
             stopped: false,
+            replaced: None,
             progress,
         }
     }
@@ -190,6 +193,10 @@ impl Line {
                     Heard::Failed(Refusal::stopping())
                 }
                 Event::Gone => Heard::Silence,
+                Event::Replaced(why) => {
+                    self.replaced = Some(why);
+                    Heard::Silence
+                }
                 Event::Timeout if now >= patient_until => Heard::Silence,
                 Event::Timeout if asks_again && now >= due => {
                     self.spare = self.spare.saturating_sub(1);
@@ -305,6 +312,16 @@ impl Line {
         self.count(|progress| progress.full_block_sent = true);
     }
 
+    /// What silence ends with.
+    pub(super) fn fell_silent(&self) -> Outcome {
+        self.replaced.map_or(Outcome::TimedOut, Outcome::Replaced)
+    }
+
+    /// Whether another takes this transfer's place.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.replaced.is_some()
+    }
+
     /// Tells the peer no, and ends.
     pub(super) async fn refuse(&mut self, refusal: Refusal) -> Outcome {
         self.tell(&refusal).await;
@@ -314,7 +331,12 @@ impl Line {
     /// Tells the peer that this side broke, and ends.
     pub(super) async fn fail(&mut self, refusal: Refusal) -> Outcome {
         self.tell(&refusal).await;
-        if self.stopped { Outcome::Stopped } else { Outcome::Failed(refusal) }
+        match refusal.packet() {
+            _ if self.stopped => Outcome::Stopped,
+            // Who is told nothing is not told that something broke: this side has its reasons.
+            None => Outcome::Refused(refusal),
+            Some(_) => Outcome::Failed(refusal),
+        }
     }
 
     async fn tell(&mut self, refusal: &Refusal) {

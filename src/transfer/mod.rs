@@ -53,6 +53,7 @@ use crate::{
     error::{ErrorCode, Refusal},
     options::Agreed,
     packet::{self, Options, Packet},
+    shown,
 };
 use coroutine::Coroutine;
 use line::{Heard, Line};
@@ -106,6 +107,8 @@ pub enum Event {
     Ready,
     /// The source or the sink has failed.
     Failed(Refusal),
+    /// Another takes the transfer's place, for this reason; the peer is told nothing.
+    Replaced(&'static str),
     /// This side ends, and its transfers with it.
     Stop,
 }
@@ -133,8 +136,11 @@ pub enum Outcome {
     TimedOut,
     /// This side said no.
     Refused(Refusal),
-    /// The source or the sink failed, before the first block or in the middle.
+    /// The source or the sink failed, before the first block or in the middle: a disk, a handler, or, with
+    /// [`Refusal::upstream`], the server behind this one.
     Failed(Refusal),
+    /// Another took its place: the same client began anew, or others waited while nobody answered.
+    Replaced(&'static str),
     /// This side was stopped before the transfer had ended.
     Stopped,
 }
@@ -301,7 +307,7 @@ impl Progress {
 
 impl Outcome {
     /// The outcome's name, as it stands in logs and metrics: one lower-case word, which stays as it is.
-    pub const fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Complete => "complete",
             Self::ProbablyComplete => "probably_complete",
@@ -309,7 +315,9 @@ impl Outcome {
             Self::Aborted { .. } => "aborted",
             Self::TimedOut => "timed_out",
             Self::Refused(_) => "refused",
-            Self::Failed(_) => "upstream_failed",
+            Self::Failed(refusal) if refusal.is_upstream() => "upstream_failed",
+            Self::Failed(_) => "failed",
+            Self::Replaced(_) => "replaced",
             Self::Stopped => "stopped",
         }
     }
@@ -325,7 +333,10 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
         match self {
-            Self::Aborted { code, message } => write!(f, ": ERROR {code} {message:?}"),
+            Self::Aborted { code, message } => {
+                write!(f, ": ERROR {code} \"{}\"", shown::cut(&shown::text(message), shown::TEXT))
+            }
+            Self::Replaced(why) => write!(f, ": {why}"),
             Self::Refused(refusal) | Self::Failed(refusal) => write!(f, ": {refusal}"),
             _ => Ok(()),
         }

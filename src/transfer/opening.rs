@@ -59,7 +59,7 @@ async fn exchange<T>(line: &mut Line, packet: Packet, answer: impl Fn(Packet) ->
                 }
             }
             Heard::Repeat | Heard::Overdue => line.ask(packet.clone(), true).await,
-            Heard::Silence => return Err(Outcome::TimedOut),
+            Heard::Silence => return Err(line.fell_silent()),
             Heard::Chunk(_) | Heard::End | Heard::Ready => {}
             Heard::Failed(refusal) => return Err(line.fail(refusal).await),
         }

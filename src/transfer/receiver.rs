@@ -65,7 +65,7 @@ impl Receiver {
                     }
                 }
                 Heard::Overdue => self.acknowledge(true).await,
-                Heard::Silence => return Err(Outcome::TimedOut),
+                Heard::Silence => return Err(self.line.fell_silent()),
                 Heard::Failed(refusal) => return Err(self.give_up(refusal).await),
                 Heard::Packet(_) | Heard::Repeat | Heard::Chunk(_) | Heard::End | Heard::Ready => {}
             }
@@ -144,6 +144,7 @@ impl Receiver {
                         self.backlog.push_back(Packet::Data { block, payload });
                     }
                 }
+                Heard::Silence if self.line.is_replaced() => return Err(self.line.fell_silent()),
                 Heard::Silence => {
                     let refusal = Refusal::internal().because("the sink was busy for too long");
                     return Err(self.give_up(refusal).await);

@@ -182,11 +182,11 @@ impl Sender {
     }
 
     async fn on_silence(&mut self) -> Outcome {
-        if !self.window.is_out() {
+        if !self.window.is_out() && !self.line.is_replaced() {
             return self.line.fail(Refusal::internal().because("the source had no chunk for too long")).await;
         }
         let all_sent = self.window.is_all_sent() || self.is_closed_when_full();
-        if self.line.heard && all_sent { Outcome::ProbablyComplete } else { Outcome::TimedOut }
+        if self.line.heard && all_sent { Outcome::ProbablyComplete } else { self.line.fell_silent() }
     }
 }
 

@@ -148,6 +148,7 @@ impl Dice<'_> {
             20 | 21 => Event::Ready,
             22 if self.one_in(10) => Event::Failed(Refusal::internal()),
             23 if self.one_in(10) => Event::Stop,
+            22 if self.one_in(20) => Event::Replaced("another came"),
             _ => Event::Go,
         }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use cap_std::fs::Dir;
 
-use crate::error::printable;
+use crate::shown;
 
 /// Whether a kept file can have this name.
 pub(super) fn is_version(name: &OsStr) -> bool {
@@ -60,7 +60,7 @@ pub(super) fn keep(dir: &Dir, name: &OsStr, most: usize, replace: impl Fn() -> i
     }
     for old in &numbers[..numbers.len().saturating_sub(most)] {
         if let Err(error) = dir.remove_file(version(name, *old)) {
-            log::warn!("cannot remove an old version of {}: {error}", printable(&name.to_string_lossy()));
+            log::warn!("cannot remove an old version of {}: {error}", shown::text(&name.to_string_lossy()));
         }
     }
     Ok(())

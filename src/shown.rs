@@ -1,0 +1,121 @@
+//! How names and texts of others are shown: on one line, with nothing that a terminal obeys and nothing that changes the
+//! order of what stands beside it.
+//!
+//! A byte that is not UTF-8 is shown as `\xff`; a control character and any other that leaves no mark (bidirectional
+//! overrides, zero-width characters) as `\n` or `\u{202e}`; a backslash in a name as `\\`, so that each shown name stands
+//! for one name.
+
+use std::borrow::Cow;
+
+/// Characters of a name that a log line or an answer of the API shows. What is longer is cut in its middle.
+pub(crate) const NAME: usize = 200;
+/// Characters of a text (a reason, the text of an ERROR, an origin, all options of a request) that are shown.
+pub(crate) const TEXT: usize = 300;
+
+/// Bytes of a name or text that are looked at: a datagram has room for 64 KiB, and nobody waits while they are escaped.
+const LOOKED_AT: usize = 4096;
+
+/// A name, as its bytes came. Of more than 4 KiB the middle is left out.
+pub(crate) fn name(bytes: &[u8]) -> String {
+    if bytes.len() > LOOKED_AT {
+        let half = LOOKED_AT / 2;
+        return name(&bytes[..half]) + "…" + &name(&bytes[bytes.len() - half..]);
+    }
+    let mut shown = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        chunk.valid().chars().for_each(|char| match char {
+            '\\' => shown.push_str(r"\\"),
+            char => push(&mut shown, char),
+        });
+        push_bytes(&mut shown, chunk.invalid());
+    }
+    shown
+}
+
+/// A text: what a peer or an upstream said. Of more than 4 KiB the middle is left out.
+pub(crate) fn text(text: &str) -> String {
+    if text.len() > LOOKED_AT {
+        let is_boundary = |at: &usize| text.is_char_boundary(*at);
+        let begin = (0..=LOOKED_AT / 2).rfind(is_boundary).unwrap_or(0);
+        let end = (text.len() - LOOKED_AT / 2..text.len()).find(is_boundary).unwrap_or(text.len());
+        return self::text(&text[..begin]) + "…" + &self::text(&text[end..]);
+    }
+    let mut shown = String::with_capacity(text.len());
+    text.chars().for_each(|char| push(&mut shown, char));
+    shown
+}
+
+/// As much of a text as there may be, without what lies in its middle.
+pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    // Most are short, and no text has more characters than bytes.
+    if text.len() <= most || text.chars().count() <= most {
+        return text.into();
+    }
+    let half = most / 2;
+    let begin = text.char_indices().nth(most - 1 - half).map_or(text.len(), |(at, _)| at);
+    let end = text.char_indices().nth_back(half - 1).map_or(0, |(at, _)| at);
+    format!("{}…{}", &text[..begin], &text[end..]).into()
+}
+
+fn push(shown: &mut String, char: char) {
+    // Of what Rust escapes, quotation marks and backslashes harm nobody.
+    match char {
+        ' '..='~' => shown.push(char),
+        char => shown.extend(char.escape_debug()),
+    }
+}
+
+fn push_bytes(shown: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        shown.push_str("\\x");
+        shown.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_show_their_bytes_and_obey_nobody() {
+        for (bytes, shown) in [
+            (&b"boot/linux-6.1 (old)"[..], "boot/linux-6.1 (old)"),
+            ("grub/café-日本".as_bytes(), "grub/café-日本"),
+            (b"netboot.xyz.efi\xff", r"netboot.xyz.efi\xff"),
+            (br"netboot.xyz.efi\xff", r"netboot.xyz.efi\\xff"),
+            (b"\xeaonboard", r"\xeaonboard"),
+            (b"a\n2026-11-25 info b\r\t", r"a\n2026-11-25 info b\r\t"),
+            (b"\x1b[2Ja\x7f\x07", r"\u{1b}[2Ja\u{7f}\u{7}"),
+            ("a\u{85}\u{9b}2J".as_bytes(), r"a\u{85}\u{9b}2J"),
+            ("a\u{202e}txt.b\u{2066}\u{200f}\u{61c}".as_bytes(), r"a\u{202e}txt.b\u{2066}\u{200f}\u{61c}"),
+            ("a\u{200b}\u{feff}\u{2028}".as_bytes(), r"a\u{200b}\u{feff}\u{2028}"),
+            (b"\"<b>'", "\"<b>'"),
+        ] {
+            assert_eq!(name(bytes), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_long_keeps_both_ends() {
+        assert_eq!(cut("short", 5), "short");
+        assert_eq!(cut("0123456789", 5), "01…89");
+        for most in 3..40 {
+            let long: String = ('a'..='z').chain('а'..='я').collect();
+            let shown = cut(&long, most);
+            assert_eq!(shown.chars().count(), most);
+            assert!(shown.starts_with('a') && shown.ends_with('я'));
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_64_kib() {
+        let long = "é".repeat(32 << 10);
+        assert!(name(long.as_bytes()).len() < 2 * LOOKED_AT && text(&long).len() <= LOOKED_AT + 3);
+        assert!(text(&("x".to_owned() + &long)).contains("é…é"));
+    }
+
+    #[test]
+    fn texts_are_escaped() {
+        assert_eq!(text("a\n\u{202e}\\b"), r"a\n\u{202e}\b");
+    }
+}

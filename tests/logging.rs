@@ -1,0 +1,107 @@
+//! The log of the program: what it shows of what clients send, and that it keeps nobody from being served.
+#![cfg(all(feature = "cli", unix))]
+
+mod common;
+#[path = "common/program.rs"]
+mod program;
+
+use std::{fs, net::UdpSocket, process::Command};
+
+use common::{LONG, eventually};
+use program::Server;
+
+/// Asks for what is not there, and is told so, from another port.
+fn miss(address: &str, name: &[u8]) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    socket.send_to(&[b"\0\x01", name, b"\0octet\0"].concat(), address).unwrap();
+    let mut answer = [0; 600];
+    let count = socket.recv(&mut answer).expect("an answer");
+    assert_eq!(&answer[..4], b"\0\x05\0\x01", "{:?}", &answer[..count]);
+}
+
+fn refusals(said: &str) -> Vec<&str> {
+    said.lines().filter(|line| line.contains(" refused: ")).collect()
+}
+
+#[test]
+fn names_are_shown_escaped_and_short() {
+    let directory = tempfile::tempdir().unwrap();
+    for format in ["text", "json"] {
+        let server = Server::start(&["-v", "--log-format", format, directory.path().to_str().unwrap()]);
+        let long = [b"\x1b[2J\n\xff\xc2\x9b\xe2\x80\xae".repeat(40), b"x/../the-end".to_vec()].concat();
+        miss(&server.address, b"netboot.xyz.efi\xff");
+        miss(&server.address, &long);
+        let said = server.stop("-TERM");
+        assert!(!said.chars().any(|char| char != '\n' && char.is_control() || char == '\u{202e}'), "{said}");
+        assert!(said.replace(r"\\", r"\").contains(r"netboot.xyz.efi\xff"), "{said}");
+        assert!(said.contains("the-end") && said.lines().all(|line| line.len() < 4096), "{said}");
+        let of_transfers = said.lines().filter(|line| line.contains("the-end") && line.contains("refused"));
+        assert_eq!(of_transfers.count(), 1, "one request, one line: {said}");
+    }
+}
+
+/// A boot has its lines, a client in a loop has not.
+#[test]
+fn floods_of_misses_are_summed_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let args = ["--log-file", log.to_str().unwrap(), "/"];
+    let server = Server::start(&args);
+    (0..400).for_each(|n| miss(&server.address, format!("missing-{n}").as_bytes()));
+    let said = server.stop("-TERM");
+    for said in [said, fs::read_to_string(log).unwrap()] {
+        let (each, sums) = (said.matches(" read missing-").count(), said.matches(" more requests refused: ERROR 1 "));
+        assert!((50..100).contains(&each) && (1..10).contains(&sums.count()), "{said}");
+        let summed = said.lines().filter_map(|line| line.split_once(" more request")?.0.split(' ').next_back());
+        assert_eq!(each + summed.map(|count| count.parse::<usize>().unwrap()).sum::<usize>(), 400, "{said}");
+        assert!(said.contains(" of 127.0.0.1; the last was for missing-399"), "{said}");
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_keeps_nobody_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["-v", directory.path().to_str().unwrap()]);
+    // A pipe takes 64 KiB.
+    let name = [b'x'; 250];
+    (0..2000).for_each(|_| miss(&server.address, &name));
+    // It ends as well, although nobody takes what it has still to say.
+    let kill = Command::new("kill").arg(server.child.id().to_string()).status().unwrap();
+    assert!(kill.success());
+    eventually("it has ended", || server.child.try_wait().unwrap().is_some_and(|status| status.success()));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_survived() {
+    let mut server = Server::start(&["-v", "/"]);
+    drop(server.child.stderr.take());
+    (0..20).for_each(|_| miss(&server.address, b"missing"));
+    let kill = Command::new("kill").arg(server.child.id().to_string()).status().unwrap();
+    assert!(kill.success());
+    eventually("it has ended", || server.child.try_wait().unwrap().is_some_and(|status| status.success()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told_of_and_survived() {
+    let server = Server::start(&["--log-file", "/dev/full", "/"]);
+    (0..3).for_each(|_| miss(&server.address, b"missing"));
+    let said = server.stop("-TERM");
+    assert_eq!(refusals(&said).len(), 3, "{said}");
+    assert_eq!(said.matches("cannot write to the log file /dev/full: No space left").count(), 1, "{said}");
+}
+
+/// What was logged when it ended is there, of standard error and of the file.
+#[test]
+fn nothing_is_lost_at_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    for _ in 0..5 {
+        let server = Server::start(&["--log-file", log.to_str().unwrap(), "/"]);
+        (0..40).for_each(|n| miss(&server.address, format!("missing-{n}").as_bytes()));
+        let said = server.stop("-TERM");
+        assert_eq!(refusals(&said).len(), 40, "{said}");
+    }
+    assert_eq!(refusals(&fs::read_to_string(log).unwrap()).len(), 200);
+}
