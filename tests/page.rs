@@ -160,13 +160,13 @@ fn the_page_shows_what_runs_and_what_became_of_it() {
     });
 
     let of = |machine: &str, selector: &str| browser.text_of(&format!("[data-machine='{machine}'] {selector}"));
-    assert!(of("127.0.1.11", ".what small").contains(" times · ERROR 2 access denied"), "one line for all");
+    assert!(of("127.0.1.11", ".what small").contains(" times · ERROR 2 Access violation"), "one line for all");
     eventually("the one that vanished is told of", || {
         of("127.0.1.9", ".verdict").starts_with("timed out: 5000/vmlinuz")
     });
     assert_eq!(
         of("127.0.1.8", ".verdict"),
-        "upstream failed: broken, ERROR 0 upstream failed (http://mirror/broken: \
+        "upstream failed: broken, ERROR 0 Upstream failed (http://mirror/broken: \
          connection refused)"
     );
     assert_eq!(of("127.0.1.7", ".verdict"), "fetches 20000000/slow-initrd.gz");

@@ -215,7 +215,7 @@ impl BootClient {
     fn take_oack(&mut self, now: Instant, oack: Options) -> Vec<Packet> {
         if self.habits.strict && options::accept(&self.asked, &oack, Mode::Octet).is_none() {
             let ending = Ending::Rejected(oack);
-            return self.close(now, ErrorCode::OPTION_NEGOTIATION, "option negotiation failed", ending);
+            return self.close(now, ErrorCode::OPTION_NEGOTIATION, "Option negotiation failed", ending);
         }
         if let Some((code, message)) = self.leaves {
             return self.close(now, code, message, Ending::SizeKnown);

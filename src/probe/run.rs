@@ -301,7 +301,7 @@ impl<F: FnMut(&Happened)> Line<F> {
         if self.peer.is_some_and(|peer| peer != from) {
             // RFC 1350 section 4. A repeated request may have begun another transfer.
             if !matches!(packet, Packet::Error { .. }) {
-                let error = Packet::Error { code: ErrorCode::UNKNOWN_TID, message: "unknown transfer ID".into() };
+                let error = Packet::Error { code: ErrorCode::UNKNOWN_TID, message: "Unknown transfer ID".into() };
                 _ = self.socket.send_to(&error.encode(), from);
             }
             return Ok(());
