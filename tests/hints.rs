@@ -91,9 +91,6 @@ fn who_gets_the_file_needs_no_hint() {
 
 #[test]
 fn a_client_that_cannot_take_an_oack() {
-    // It is silent after it, as some firmware is.
-    let case = Case { lives: ms(1), ..Case::default() };
-    assert_eq!(case.hint(|_| false), Some(Hint::NoOptions));
     // It says so. (One that has asked for the size may want no more.)
     for (asked, expected) in [("blksize=1468", Some(Hint::NoOptions)), ("blksize=1468 tsize=0", None)] {
         let mut client = Script::read(asked, 9000);
@@ -115,16 +112,22 @@ fn a_client_that_cannot_take_an_oack() {
 
 #[test]
 fn an_upload_that_does_not_begin() {
-    for (asked, expected) in [("tsize=9", Some(Hint::NoOptions)), ("blksize=1468", None), ("", Some(Hint::SinglePort))]
-    {
+    for (asked, again, expected) in [
+        ("tsize=9", false, None),
+        ("tsize=9", true, Some(Hint::SinglePort)),
+        ("", false, None),
+        ("", true, Some(Hint::SinglePort)),
+    ] {
         let mut client = Script::write(asked, Mode::Octet);
         assert_eq!(client.ask().len(), 1);
         client.pass(secs(30));
         let asked = sim::options(asked);
+        let mut progress = client.progress();
+        progress.requests = again.into();
         let hint = Hint::find(&Seen {
             direction: Direction::Write,
             outcome: client.outcome().unwrap(),
-            progress: &client.progress(),
+            progress: &progress,
             asked: &asked,
             granted: &asked,
             size: None,
@@ -175,6 +178,12 @@ fn a_client_that_no_answer_reaches() {
         let single_port = Case { habits, single_port: true, ..Case::default() };
         assert_eq!(single_port.hint(|_| false), None, "it is that already");
     }
-    let plain = Case { habits: habits::PHONE, lives: ms(1), ..Case::default() };
-    assert_eq!(plain.hint(|_| false), Some(Hint::SinglePort), "who asked once and plainly as well");
+}
+
+/// It may have been switched off, or somebody may have forged its address.
+#[test]
+fn of_a_client_that_asked_once_and_was_silent_nothing_is_known() {
+    for (_, habits) in habits::ALL {
+        assert_eq!(Case { habits, lives: ms(1), ..Case::default() }.hint(|_| false), None, "{habits:?}");
+    }
 }
