@@ -57,6 +57,7 @@ pub struct BootClient {
     /// What came in a pause.
     queue: Option<VecDeque<Packet>>,
     timeouts: usize,
+    paused: Duration,
     first_answer_at: Option<Instant>,
     left_at: Option<Instant>,
     ending: Option<Ending>,
@@ -93,6 +94,7 @@ impl BootClient {
             wake_at: None,
             queue: None,
             timeouts: 0,
+            paused: Duration::ZERO,
             first_answer_at: None,
             left_at: None,
             ending: None,
@@ -147,6 +149,11 @@ impl BootClient {
     /// Times that it had to repeat itself after the first answer.
     pub fn timeouts(&self) -> usize {
         self.timeouts
+    }
+
+    /// How long it has stopped to listen by itself, the pause that it is in included.
+    pub fn paused(&self) -> Duration {
+        self.paused
     }
 
     /// Bytes that have come in order.
@@ -246,6 +253,7 @@ impl BootClient {
                 let payload = Vec::new().into();
                 self.queue = Some(VecDeque::from([Packet::Data { block: self.received as u16, payload }]));
                 self.wake_at = Some(now + time);
+                self.paused += time;
                 Vec::new()
             }
             _ if self.received - self.acked >= self.windowsize => self.acknowledge(now),
