@@ -157,7 +157,7 @@ fn the_manager_is_told() {
     service.kill("-TERM");
     let said = manager.expect("STOPPING=1");
     assert!(
-        said.contains("STATUS=stopping when 1 transfers") && said.contains("EXTEND_TIMEOUT_USEC=95000000"),
+        said.contains("STATUS=stopping when 1 transfer has ended") && said.contains("EXTEND_TIMEOUT_USEC=95000000"),
         "{said}"
     );
     manager.expect("WATCHDOG=1");
