@@ -12,6 +12,7 @@ use std::{
 
 use futures_lite::{future::poll_fn, ready};
 use smol::{Async, Timer};
+use socket2::{Domain, Socket, Type};
 
 use crate::{
     driver::feed::{Feed, Upload},
@@ -104,7 +105,8 @@ impl Client {
     /// The sink begins when the server has answered, and the last block is acknowledged when it has returned `Ok`.
     ///
     /// # Errors
-    /// [`Error::Peer`] with the server's ERROR, [`Error::TimedOut`], [`Error::Refused`] with the sink's, [`Error::Io`].
+    /// [`Error::Peer`] with the server's ERROR, [`Error::TimedOut`], [`Error::Refused`] with the sink's, [`Error::Io`];
+    /// that is [`io::ErrorKind::ConnectionRefused`] where the server's machine says that nobody has its port.
     pub async fn get<F, Fut>(&self, name: &str, sink: F) -> Result<Record, Error>
     where
         F: FnOnce(Source) -> Fut,
@@ -193,6 +195,9 @@ impl Client {
 /// One socket for one transfer.
 struct Line {
     socket: Async<UdpSocket>,
+    /// Another socket with the same port, connected to the server's: it hears what comes from there, and it alone is told
+    /// by ICMP that the port is closed. The answer may come from any port (its TID), so one socket could not have both.
+    asking: Option<Async<UdpSocket>>,
     /// The server's port 69 until it has answered, then its TID.
     peer: Cell<SocketAddr>,
     answered: Cell<bool>,
@@ -205,9 +210,11 @@ struct Line {
 impl Line {
     fn new(server: SocketAddr) -> io::Result<Self> {
         let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = Async::<UdpSocket>::bind((any, 0))?;
+        let socket = bind((any, 0).into())?;
+        // Without it, a closed port is silence.
+        let asking = connected(socket.get_ref().local_addr()?, server).ok();
         let (peer, answered, granted) = (Cell::new(server), Cell::new(false), Cell::default());
-        Ok(Self { socket, peer, answered, over: false, granted, buffer: vec![0; 65536] })
+        Ok(Self { socket, asking, peer, answered, over: false, granted, buffer: vec![0; 65536] })
     }
 
     async fn run<'a>(
@@ -252,7 +259,7 @@ impl Line {
     /// What cannot be sent now is lost, as on any wire; only if nothing at all can be sent is that an error.
     async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         match self.socket.send_to(bytes, self.peer.get()).await {
-            Err(error) if !self.answered.get() && error.kind() != io::ErrorKind::ConnectionRefused => Err(error),
+            Err(error) if !self.answered.get() && !is_refusal(&error) => Err(error),
             Err(error) => {
                 log::debug!("{}: cannot send {} bytes: {error}", self.peer.get(), bytes.len());
                 Ok(())
@@ -281,13 +288,10 @@ impl Line {
 
     fn poll_packet(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Packet>> {
         loop {
-            let (len, from) = match self.socket.get_ref().recv_from(&mut self.buffer) {
+            let (len, from) = match ready!(self.poll_datagram(cx)) {
                 Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.socket.poll_readable(cx))?;
-                    continue;
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
+                // Once it has answered, its TID may be closed while its last packets are on the way.
+                Err(error) if is_refusal(&error) && self.answered.get() => continue,
                 Err(error) => return Poll::Ready(Err(error)),
             };
             let peer = self.peer.get();
@@ -320,6 +324,51 @@ impl Line {
             return Poll::Ready(Ok(packet));
         }
     }
+}
+
+impl Line {
+    fn poll_datagram(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(usize, SocketAddr)>> {
+        for socket in self.asking.iter().chain([&self.socket]) {
+            loop {
+                match socket.get_ref().recv_from(&mut self.buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    received => return Poll::Ready(received),
+                }
+                match socket.poll_readable(cx) {
+                    Poll::Ready(ready) => ready?,
+                    Poll::Pending => break,
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// On Windows, any socket is told so, and as a reset.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset)
+}
+
+/// A socket whose port another one may have too.
+fn bind(address: SocketAddr) -> io::Result<Async<UdpSocket>> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    // BSD's systems have another name for it.
+    #[cfg(all(
+        unix,
+        not(any(target_os = "linux", target_os = "android", target_os = "solaris", target_os = "illumos"))
+    ))]
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Async::new(socket.into())
+}
+
+/// A socket of the same port that hears this server alone.
+fn connected(local: SocketAddr, server: SocketAddr) -> io::Result<Async<UdpSocket>> {
+    let socket = bind(local)?;
+    socket.get_ref().connect(server)?;
+    Ok(socket)
 }
 
 /// A transfer that is given up in the middle tells the server, which would be patient for nothing.

@@ -35,7 +35,7 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A "no" that the peer is told: an ERROR code and a fixed text.
+/// A "no" that the peer is told: an ERROR code and a fixed text, that of RFC 1350 section 5 where it has one.
 ///
 /// The text is `&'static str` on purpose: a path of the server, an address of an upstream or a system's message cannot
 /// get into it. What the operator should know goes into [`because`](Self::because), which is logged and never sent.
@@ -44,7 +44,7 @@ impl fmt::Display for ErrorCode {
 /// use tuffet::Refusal;
 ///
 /// let refusal = Refusal::not_found().because("no such key in the table");
-/// assert_eq!(refusal.to_string(), "ERROR 1 file not found (no such key in the table)");
+/// assert_eq!(refusal.to_string(), "ERROR 1 File not found (no such key in the table)");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Refusal {
@@ -83,17 +83,17 @@ impl Refusal {
 
     /// ERROR 0: something broke on this side.
     pub const fn internal() -> Self {
-        Self::new(ErrorCode::NOT_DEFINED, "internal error")
+        Self::new(ErrorCode::NOT_DEFINED, "Internal error")
     }
 
     /// ERROR 1.
     pub const fn not_found() -> Self {
-        Self::new(ErrorCode::FILE_NOT_FOUND, "file not found")
+        Self::new(ErrorCode::FILE_NOT_FOUND, "File not found")
     }
 
     /// ERROR 2: the policy forbids it.
     pub const fn denied() -> Self {
-        Self::new(ErrorCode::ACCESS_VIOLATION, "access denied")
+        Self::new(ErrorCode::ACCESS_VIOLATION, "Access violation")
     }
 
     /// ERROR 2: no file of this system can have this name.
@@ -103,42 +103,42 @@ impl Refusal {
 
     /// ERROR 3: no space left.
     pub const fn disk_full() -> Self {
-        Self::new(ErrorCode::DISK_FULL, "disk full")
+        Self::new(ErrorCode::DISK_FULL, "Disk full or allocation exceeded")
     }
 
     /// ERROR 3: more bytes than are allowed.
     pub const fn too_big() -> Self {
-        Self::new(ErrorCode::DISK_FULL, "file too big")
+        Self::new(ErrorCode::DISK_FULL, "File too big")
     }
 
     /// ERROR 4: not a valid request.
     pub const fn bad_request() -> Self {
-        Self::new(ErrorCode::ILLEGAL_OPERATION, "malformed packet")
+        Self::new(ErrorCode::ILLEGAL_OPERATION, "Illegal TFTP operation")
     }
 
     /// ERROR 5.
     pub const fn unknown_tid() -> Self {
-        Self::new(ErrorCode::UNKNOWN_TID, "unknown transfer ID")
+        Self::new(ErrorCode::UNKNOWN_TID, "Unknown transfer ID")
     }
 
     /// ERROR 6.
     pub const fn exists() -> Self {
-        Self::new(ErrorCode::FILE_EXISTS, "file already exists")
+        Self::new(ErrorCode::FILE_EXISTS, "File already exists")
     }
 
     /// ERROR 8.
     pub const fn bad_options() -> Self {
-        Self::new(ErrorCode::OPTION_NEGOTIATION, "option negotiation failed")
+        Self::new(ErrorCode::OPTION_NEGOTIATION, "Option negotiation failed")
     }
 
     /// ERROR 0: the server behind this one does not answer as it should.
     pub const fn upstream() -> Self {
-        Self::new(ErrorCode::NOT_DEFINED, "upstream failed")
+        Self::new(ErrorCode::NOT_DEFINED, "Upstream failed")
     }
 
     /// ERROR 0: the server ends, and this transfer with it.
     pub const fn stopping() -> Self {
-        Self::new(ErrorCode::NOT_DEFINED, "the server is stopping")
+        Self::new(ErrorCode::NOT_DEFINED, "The server is stopping")
     }
 
     /// Adds what the operator should know. It is logged, never sent. What would harm a log or a terminal is escaped: a
@@ -243,7 +243,8 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// What can go wrong with a server or a client as a whole.
-#[derive(Debug)]
+///
+/// `{:?}` shows what `{}` does, so that a program whose `main` returns it says what to do.
 #[non_exhaustive]
 pub enum Error {
     /// A socket could not be bound to this address.
@@ -270,13 +271,28 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Bind(address, error) => write!(f, "cannot bind {address}: {error}"),
+            Self::Bind(address, error) => {
+                write!(f, "cannot bind {address}: {error}")?;
+                f.write_str(match error.kind() {
+                    io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+                    io::ErrorKind::AddrInUse => "; another socket has this port: choose another port",
+                    io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+                    _ => "",
+                })
+            }
             Self::Config(text) => f.write_str(text),
             Self::File(error) | Self::Io(error) => error.fmt(f),
             Self::Peer { code, message } => write!(f, "the peer says: ERROR {code} {}", shown::text(message)),
             Self::TimedOut => f.write_str("the peer does not answer"),
             Self::Refused(refusal) => refusal.fmt(f),
         }
+    }
+}
+
+/// What a `main` that returns an [`Error`] prints.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -293,5 +309,38 @@ impl std::error::Error for Error {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_what_rfc_1350_says() {
+        for (refusal, code, text) in [
+            (Refusal::not_found(), 1, "File not found"),
+            (Refusal::denied(), 2, "Access violation"),
+            (Refusal::disk_full(), 3, "Disk full or allocation exceeded"),
+            (Refusal::bad_request(), 4, "Illegal TFTP operation"),
+            (Refusal::unknown_tid(), 5, "Unknown transfer ID"),
+            (Refusal::exists(), 6, "File already exists"),
+        ] {
+            assert_eq!((refusal.code().0, refusal.message()), (code, text));
+        }
+    }
+
+    #[test]
+    fn debug_shows_what_display_does_and_what_to_do() {
+        let address = SocketAddr::from(([0, 0, 0, 0], 69));
+        for (kind, fix) in [
+            (io::ErrorKind::PermissionDenied, "ports below 1024 need root"),
+            (io::ErrorKind::AddrInUse, "choose another port"),
+            (io::ErrorKind::AddrNotAvailable, "no such address"),
+        ] {
+            let error = Error::Bind(address, kind.into());
+            assert_eq!(format!("{error:?}"), error.to_string());
+            assert!(error.to_string().contains("0.0.0.0:69") && error.to_string().contains(fix), "{error}");
+        }
     }
 }

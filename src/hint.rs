@@ -21,7 +21,8 @@ const FITS_TUNNELS: u16 = 1228;
 /// What every client and every link takes.
 const FITS_ALL: u16 = 512;
 
-/// A cause that is likely, and what helps.
+/// A cause that is likely, and what helps. Its text has what can be typed, a flag of `tuffet serve` or a key of a rule,
+/// between backticks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hint {
@@ -70,23 +71,25 @@ impl Hint {
     pub fn find(seen: &Seen) -> Option<Self> {
         let Progress { bytes, acked, requests, .. } = *seen.progress;
         let blksize = seen.progress.agreed.blksize();
+        // Of a client that was not heard after its request nothing is known: it may have been switched off, or its address
+        // forged.
+        if acked == 0 && requests == 0 && *seen.outcome == Outcome::TimedOut {
+            return None;
+        }
         let silent = match seen.outcome {
             Outcome::TimedOut => true,
             Outcome::Aborted { .. } => false,
             _ => return None,
         };
-        let unheard = silent && acked == 0;
         if seen.direction == Direction::Read && stopped_at_rollover(seen) {
             return Some(Self::no_rollover(seen));
         }
-        // Who hears nothing asks again; who cannot take the answer is silent.
-        if unheard && (requests > 0 || seen.granted.is_empty()) {
+        // A client that hears nothing asks again.
+        if silent && acked == 0 {
             return (!seen.single_port).then_some(Self::SinglePort);
         }
         let refused = matches!(seen.outcome, Outcome::Aborted { code: ErrorCode::OPTION_NEGOTIATION, .. });
-        // Of an upload, large blocks may as well be lost on their way here.
-        let clear = seen.direction == Direction::Read || blksize <= FITS_ALL;
-        if !seen.granted.is_empty() && bytes == 0 && (refused || (unheard && clear)) {
+        if !seen.granted.is_empty() && bytes == 0 && refused {
             return Some(Self::NoOptions);
         }
         let full = seen.size.is_none_or(|size| size >= blksize.into());
@@ -119,23 +122,23 @@ impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoOptions => {
-                f.write_str("the client did not take the options: a rule with options = [] for it would send it none")
+                f.write_str("the client did not take the options: a rule with `options = []` for it would send it none")
             }
             Self::SmallerBlocks { blksize, better } => write!(
                 f,
-                "no block of {blksize} bytes was acknowledged, perhaps for the MTU of a link: try --blksize {better}",
+                "no block of {blksize} bytes was acknowledged, perhaps for the MTU of a link: try `--blksize {better}`",
             ),
             Self::NoRollover { needed, asked } => {
                 f.write_str("the client stopped at block 65535, so it may not know another after it: ")?;
                 match needed {
-                    Some(needed) if *asked => write!(f, "--blksize {needed} would do without"),
+                    Some(needed) if *asked => write!(f, "`--blksize {needed}` would do without"),
                     Some(needed) => write!(f, "have it ask for a blksize of {needed} or more"),
                     None => f.write_str("have it ask for a larger blksize, or for a smaller file"),
                 }
             }
             Self::SinglePort => f.write_str(
                 "no answer reached the client: where address translation, a container or a firewall is on the way, \
-                 try --single-port",
+                 try `--single-port`",
             ),
         }
     }

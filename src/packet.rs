@@ -335,7 +335,7 @@ mod tests {
             Packet::Wrq(request.into()),
             Packet::Data { block: 65535, payload: Bytes::from_static(b"bytes") },
             Packet::Ack(0),
-            Packet::Error { code: ErrorCode::FILE_NOT_FOUND, message: "file not found".into() },
+            Packet::Error { code: ErrorCode::FILE_NOT_FOUND, message: "File not found".into() },
             Packet::Oack([("blksize", "1408")].into_iter().collect()),
         ] {
             assert_eq!(Packet::decode(&packet.encode()), Ok(packet));

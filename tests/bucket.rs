@@ -20,7 +20,7 @@ use self::{
     store::Store,
 };
 
-const UPSTREAM: Refusal = Refusal::new(ErrorCode::NOT_DEFINED, "upstream failed");
+const UPSTREAM: Refusal = Refusal::new(ErrorCode::NOT_DEFINED, "Upstream failed");
 
 fn bucket(store: &Arc<Store>) -> Bucket {
     Bucket::of(store.clone(), "boot").unwrap().cache(4 << 20)

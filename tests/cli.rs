@@ -56,12 +56,23 @@ fn a_wrong_command_line_is_2() {
         &["get"],
         &["get", "127.0.0.1"],
         &["get", "127.0.0.1", "directory/"],
+        &["get", "tftp://127.0.0.1/directory/"],
+        &["get", "tftp://127.0.0.1/name", "file", "more"],
+        &["put", "tftp://127.0.0.1/name", "file", "name"],
+        &["get", "tftp://127.0.0.1/name;mode=mail"],
+        &["serve", "--lisen", ":6969"],
+        &["serve", "--patience", "foo"],
+        &["serve", "--drain", "999999999y"],
+        &["serve", "--max-upload", "5X"],
+        &["serve", "--listen", ":70000"],
         &["get", "127.0.0.1:x", "file"],
         &["put", "127.0.0.1", "-"],
     ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
+        let said = text(&output.stderr);
+        assert!(args.is_empty() || (said.starts_with("tuffet: ") && said.lines().count() == 1), "{args:?}: {said}");
     }
 }
 
@@ -91,7 +102,87 @@ fn a_server_that_cannot_start_says_why_and_what_helps() {
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let said = failure(&["serve", "--listen", &address, path(directory.path())]);
-    assert!(said.contains(&address) && said.contains("--listen"), "{said}");
+    assert!(said.contains(&address) && said.contains("--listen 127.0.0.1:"), "{said}");
+    let (_, other) = said.trim_end().rsplit_once("--listen ").unwrap();
+    assert_ne!(other, address, "{said}");
+    std::net::UdpSocket::bind(other).unwrap();
+}
+
+#[test]
+fn what_is_set_in_vain_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = Server::start(&["--overwrite", "--mkdir", path(directory.path())]).stop("-TERM");
+    assert!(said.contains("--overwrite does nothing without --upload") && said.contains("--mkdir does"), "{said}");
+    let said = Server::start(&["--overwrite", "--upload", path(directory.path())]).stop("-TERM");
+    assert!(!said.contains("does nothing"), "{said}");
+    let said = Server::start(&["-q", "--overwrite", path(directory.path())]).stop("-TERM");
+    assert_eq!(said, "");
+}
+
+#[test]
+fn variables_hold_lists_and_unknown_ones_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["one", "two"] {
+        fs::create_dir(directory.path().join(name)).unwrap();
+        fs::write(directory.path().join(name).join(name), name).unwrap();
+    }
+    let both = ["one", "two"].map(|name| directory.path().join(name).display().to_string()).join(",");
+    let explain = |name: &str, set: &[(&str, &str)]| {
+        let output = tuffet(&["explain", "10.0.0.5", name]).envs(set.iter().copied()).output().unwrap();
+        (output.status.success(), text(&output.stderr))
+    };
+    for name in ["one", "two"] {
+        assert_eq!(explain(name, &[("TUFFET_SOURCE", &both)]), (true, String::new()));
+    }
+    assert!(!explain("three", &[("TUFFET_SOURCE", &both)]).0);
+    let (_, said) = explain("one", &[("TUFFET_SOURCES", &both)]);
+    assert!(said.contains("TUFFET_SOURCES; did you mean TUFFET_SOURCE?") && said.lines().count() == 1, "{said}");
+    let (_, said) = explain("one", &[("TUFFET_PATIENCE", "foo")]);
+    assert!(said.contains("TUFFET_PATIENCE=foo: not a time"), "{said}");
+}
+
+/// Neither a panic nor silence where the system gives no thread.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_without_threads_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    // A user of whom nothing else runs: started as root, the server becomes it, and then the limit counts.
+    let (user, soft) = ("64321:64321", "ulimit -u 1");
+    let args = ["serve", "--listen", "127.0.0.1:0", "--no-landlock", "--user", user, path(directory.path())];
+    let is_root = rustix::process::geteuid().is_root();
+    let args = args.iter().filter(|arg| is_root || !["--user", user].contains(arg));
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("{soft} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tuffet")]).args(args);
+    let output = command.output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("tuffet: cannot start a thread") && said.contains("ulimit -u"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn urls_are_got_and_put() {
+    let directory = tempfile::tempdir().unwrap();
+    let served = directory.path().join("served");
+    fs::create_dir(&served).unwrap();
+    fs::write(served.join("a b"), "text\n").unwrap();
+    let server = Server::start(&["--upload", path(&served)]);
+    let url = format!("tftp://{}/", server.address);
+    let got = tuffet(&["get", &format!("{url}a%20b;mode=octet")]).current_dir(directory.path()).output().unwrap();
+    assert!(got.status.success(), "{}", text(&got.stderr));
+    let file = directory.path().join("a b");
+    assert_eq!(fs::read(&file).unwrap(), b"text\n");
+    assert_eq!(run(&["get", "-q", &format!("{url}a%20b;mode=octet"), "-"]).stdout, b"text\n");
+    for (to, name) in [("new", "new"), ("", "a b.2")] {
+        let file = directory.path().join(name);
+        fs::write(&file, "text\n").unwrap();
+        let put = run(&["put", "-q", &format!("{url}{to}"), path(&file)]);
+        assert!(put.status.success(), "{}", text(&put.stderr));
+        assert_eq!(fs::read(served.join(name)).unwrap(), b"text\n");
+    }
+    server.stop("-TERM");
+    let said = failure(&["get", &format!("{url}new"), "-", "--patience", "1h"]);
+    assert!(said.contains("nobody has this port"), "{said}");
 }
 
 #[cfg(not(feature = "http"))]
@@ -123,7 +214,8 @@ fn a_client_that_cannot_start_says_why() {
     let missing = directory.path().join("missing");
     assert!(failure(&["put", "127.0.0.1:1", path(&missing)]).contains(path(&missing)));
     assert!(failure(&["put", "127.0.0.1:1", path(directory.path()), "name"]).contains("directory"));
-    assert!(failure(&["get", "127.0.0.1:1", "name", path(&missing.join("name"))]).contains(path(&missing)));
+    let said = failure(&["get", "127.0.0.1:1", "name", path(&missing.join("name"))]);
+    assert!(said.contains(path(&missing)) && said.contains("No such file") && !said.contains(".tuffet-"), "{said}");
     assert!(failure(&["get", "host.invalid", "name", path(&missing)]).contains("host.invalid"));
     assert_eq!(directory.path().read_dir().unwrap().count(), 0);
 }
@@ -333,6 +425,7 @@ fn a_probe_says_what_the_server_did() {
     let all = run(&["probe", address, "file", "--verbose"]);
     assert!(text(&all.stdout).contains("DATA 12,"));
 
+    assert!(run(&["probe", "-q", address, "file"]).stdout.is_empty());
     let output = run(&["probe", "-q", address, "missing"]);
     assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(1), 1));
     for wrong in [["--lose-sent", "0"], ["--delay-sent", "3"], ["--as", "amiga"]] {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::{net::UdpSocket, thread, time::Duration};
+use std::{io::ErrorKind, net::UdpSocket, thread, time::Duration};
 
 use common::{Serving, file, guard};
 use tuffet::{Client, Error, ErrorCode, Gen, Refusal, Request, Source, packet::Packet, read, transfer::Outcome, write};
@@ -72,8 +72,28 @@ fn nobody_there() {
     let client = Client::new(silent.local_addr().unwrap()).patience(Duration::from_millis(300));
     assert!(matches!(get(&client, "x"), Err(Error::TimedOut)));
     assert!(matches!(smol::block_on(client.put("x", "bytes")), Err(Error::TimedOut)));
-    drop(silent);
-    assert!(matches!(get(&client, "x"), Err(Error::TimedOut)));
+}
+
+#[test]
+fn a_closed_port_ends_it_at_once() {
+    for local in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(socket) = UdpSocket::bind(local) else { continue };
+        let closed = socket.local_addr().unwrap();
+        drop(socket);
+        // Longer than any test may take.
+        let client = Client::new(closed).patience(Duration::from_secs(3600));
+        let refused = |error: &Error| matches!(error, Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused);
+        let error = get(&client, "x").unwrap_err();
+        assert!(refused(&error), "{error}");
+        let error = smol::block_on(client.put("x", "bytes")).unwrap_err();
+        assert!(refused(&error), "{error}");
+    }
+}
+
+#[test]
+fn a_server_that_answers_from_its_port_is_heard_as_well() {
+    let serving = Serving::with(read(async |_: Request| file(50_000)), |builder| builder.single_port(true));
+    assert_eq!(get(&Client::new(serving.addr()), "x").unwrap(), file(50_000));
 }
 
 #[test]

@@ -90,7 +90,15 @@ fn a_file_with_errors_is_not_served() {
 
     place.write("one", "");
     let output = run(&["check-config", place.config()]);
-    assert!(output.status.success() && output.stderr.is_empty() && output.stdout.is_empty());
+    assert!(output.status.success() && output.stderr.is_empty());
+    assert_eq!(text(&output.stdout), format!("{}: ok\n", place.config()));
+    let gone = place.directory.path().join("gone");
+    place.write("gone", &format!("[[rule]]\nroot = {:?}\n", gone.join("too")));
+    let output = run(&["check-config", place.config()]);
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 2), "{said}");
+    assert!(said.lines().all(|line| line.starts_with(place.config()) && line.contains("make it, or name another")));
+    place.write("one", "");
     let missing = place.directory.path().join("missing");
     for args in [&["check-config", path(&missing)][..], &["serve", "--config", path(&missing)]] {
         let output = run(args);

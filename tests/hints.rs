@@ -61,22 +61,13 @@ impl Case {
         let size = self.size_known.then_some(self.size as u64);
         let client = BootClient::new(self.habits, "file");
         let mut client = Behind { client, lets_through, lives: self.lives, born: None };
-        let mut server = Server::new(Source::of(&vec![7; self.size]), size, Timing::default());
+        let source = Source::of(&vec![7; self.size]);
+        let mut server = Server::new(source, size, Timing::default()).with_single_port(self.single_port);
         let fine = || Wire::new(Weather::fine(ms(1)), 0);
         // A client that hears nothing may ask for ever.
         client.lives = client.lives.min(secs(20));
         run(&mut client, &mut server, &mut fine(), &mut fine(), secs(600));
-        let asked = sim::options(self.habits.options);
-        let (_, granted) = options::answer(&asked, Direction::Read, Mode::Octet, &Limits::default(), size);
-        Hint::find(&Seen {
-            direction: Direction::Read,
-            outcome: server.outcome().unwrap(),
-            progress: &server.end().transfer.progress(),
-            asked: &asked,
-            granted: &granted,
-            size,
-            single_port: self.single_port,
-        })
+        server.record()?.hint.clone()
     }
 }
 
@@ -91,46 +82,30 @@ fn who_gets_the_file_needs_no_hint() {
 
 #[test]
 fn a_client_that_cannot_take_an_oack() {
-    // It is silent after it, as some firmware is.
-    let case = Case { lives: ms(1), ..Case::default() };
-    assert_eq!(case.hint(|_| false), Some(Hint::NoOptions));
     // It says so. (One that has asked for the size may want no more.)
     for (asked, expected) in [("blksize=1468", Some(Hint::NoOptions)), ("blksize=1468 tsize=0", None)] {
         let mut client = Script::read(asked, 9000);
         assert_eq!(client.ask().len(), 1);
         client.say("ERROR 8");
-        let asked = sim::options(asked);
-        let hint = Hint::find(&Seen {
-            direction: Direction::Read,
-            outcome: client.outcome().unwrap(),
-            progress: &client.progress(),
-            asked: &asked,
-            granted: &asked,
-            size: Some(9000),
-            single_port: false,
-        });
-        assert_eq!(hint, expected);
+        assert_eq!(client.record().hint, expected);
     }
 }
 
 #[test]
 fn an_upload_that_does_not_begin() {
-    for (asked, expected) in [("tsize=9", Some(Hint::NoOptions)), ("blksize=1468", None), ("", Some(Hint::SinglePort))]
-    {
+    for (asked, again, expected) in [
+        ("tsize=9", false, None),
+        ("tsize=9", true, Some(Hint::SinglePort)),
+        ("", false, None),
+        ("", true, Some(Hint::SinglePort)),
+    ] {
         let mut client = Script::write(asked, Mode::Octet);
         assert_eq!(client.ask().len(), 1);
+        if again {
+            client.ask();
+        }
         client.pass(secs(30));
-        let asked = sim::options(asked);
-        let hint = Hint::find(&Seen {
-            direction: Direction::Write,
-            outcome: client.outcome().unwrap(),
-            progress: &client.progress(),
-            asked: &asked,
-            granted: &asked,
-            size: None,
-            single_port: false,
-        });
-        assert_eq!(hint, expected);
+        assert_eq!(client.record().hint, expected);
     }
 }
 
@@ -175,6 +150,12 @@ fn a_client_that_no_answer_reaches() {
         let single_port = Case { habits, single_port: true, ..Case::default() };
         assert_eq!(single_port.hint(|_| false), None, "it is that already");
     }
-    let plain = Case { habits: habits::PHONE, lives: ms(1), ..Case::default() };
-    assert_eq!(plain.hint(|_| false), Some(Hint::SinglePort), "who asked once and plainly as well");
+}
+
+/// It may have been switched off, or somebody may have forged its address.
+#[test]
+fn of_a_client_that_asked_once_and_was_silent_nothing_is_known() {
+    for (_, habits) in habits::ALL {
+        assert_eq!(Case { habits, lives: ms(1), ..Case::default() }.hint(|_| false), None, "{habits:?}");
+    }
 }

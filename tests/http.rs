@@ -94,7 +94,7 @@ fn bodies_without_a_size() {
 
 #[test]
 fn refusals() {
-    let upstream_failed = Refusal::new(ErrorCode::NOT_DEFINED, "upstream failed");
+    let upstream_failed = Refusal::new(ErrorCode::NOT_DEFINED, "Upstream failed");
     for (status, expected) in [
         ("404 Not Found", Refusal::not_found()),
         ("410 Gone", Refusal::not_found()),

@@ -168,7 +168,7 @@ fn the_page_shows_what_runs_and_what_became_of_it() {
     eventually("the one that vanished is told of", || of("127.0.1.9", ".verdict") == "5000/vmlinuz: timed out");
     assert_eq!(of("127.0.1.8", ".verdict"), "broken: upstream failed");
     let why = browser.text_of("[data-group*='upstream_failed'] .why");
-    assert_eq!(why, "ERROR 0 upstream failed (http://mirror/broken: connection refused), last for broken");
+    assert_eq!(why, "ERROR 0 Upstream failed (http://mirror/broken: connection refused), last for broken");
     for address in ["127.0.1.7", "127.0.1.8"] {
         browser.run(&format!("document.querySelector(\"[data-machine='{address}']\").open = true"));
     }

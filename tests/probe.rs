@@ -166,3 +166,16 @@ fn a_server_that_is_not_there_is_given_up() {
     assert_eq!((report.ending, report.first_answer), (Ending::GaveUp, None));
     assert!(report.repeats > 0);
 }
+
+/// GRUB does not listen for seconds while it unpacks, which is not the server's time.
+#[test]
+fn the_limit_leaves_the_clients_own_pauses_out() {
+    let serving = Serving::new(files());
+    let mut habits = habits::GRUB;
+    habits.pause = Some((10, Duration::from_millis(1500)));
+    // Two pauses, each of them longer than the limit alone.
+    let report = probe(serving.addr(), "25000", habits).limit(Duration::from_millis(1400)).run(|_| ()).unwrap();
+    assert_eq!((report.ending, report.bytes, report.paused), (Ending::Complete, 25_000, Duration::from_secs(3)));
+    let report = probe(serving.addr(), "9", habits::IPXE).limit(Duration::MAX).run(|_| ()).unwrap();
+    assert_eq!((report.ending, report.paused), (Ending::Complete, Duration::ZERO), "a limit may be for ever");
+}

@@ -146,7 +146,7 @@ fn the_manager_is_told() {
     service.fetch();
     manager.expect("STATUS=0 transfers running; 1 of 1 arrived, 600 B");
     let mut peer = service.stalled();
-    manager.expect("STATUS=1 transfers running");
+    manager.expect("STATUS=1 transfer running");
 
     service.kill("-HUP");
     let said = manager.expect("RELOADING=1");
@@ -157,13 +157,38 @@ fn the_manager_is_told() {
     service.kill("-TERM");
     let said = manager.expect("STOPPING=1");
     assert!(
-        said.contains("STATUS=stopping when 1 transfers") && said.contains("EXTEND_TIMEOUT_USEC=95000000"),
+        said.contains("STATUS=stopping when 1 transfer has ended") && said.contains("EXTEND_TIMEOUT_USEC=95000000"),
         "{said}"
     );
     manager.expect("WATCHDOG=1");
     peer.ack(1);
     peer.expect_data(2, [7; 88]);
     peer.ack(2);
+    assert_eq!(service.ended().code(), Some(0));
+}
+
+#[cfg(feature = "config")]
+#[test]
+fn the_manager_is_told_of_a_drain_that_a_reload_has_changed() {
+    let mut manager = None;
+    let mut service = Service::set(&[], |command, place| {
+        manager = Some(Manager::new(place));
+        fs::write(place.join("tuffet.toml"), "drain = '90s'").unwrap();
+        command.env("NOTIFY_SOCKET", place.join("notify")).env("TUFFET_CONFIG", place.join("tuffet.toml"));
+    });
+    let manager = manager.unwrap();
+    manager.expect("READY=1");
+    for (file, micros) in [("drain = '30s'", None), ("drain = 'soon'", Some("EXTEND_TIMEOUT_USEC=35000000"))] {
+        fs::write(service.place.path().join("tuffet.toml"), file).unwrap();
+        service.kill("-HUP");
+        manager.expect("RELOADING=1");
+        manager.expect("READY=1");
+        if let Some(micros) = micros {
+            service.kill("-TERM");
+            let said = manager.expect("STOPPING=1");
+            assert!(said.contains(micros), "a file with an error changes nothing: {said}");
+        }
+    }
     assert_eq!(service.ended().code(), Some(0));
 }
 

@@ -156,7 +156,7 @@ fn transfers_are_told_of_while_they_run_and_after() {
     let recent = after["recent"].as_array().unwrap();
     assert_eq!(recent.iter().map(|one| &one["outcome"]).collect::<Vec<_>>(), ["aborted", "refused"]);
     assert_eq!((&recent[0]["id"], &recent[0]["origin"]), (&running["id"], &"made up: 2000/<b>".into()));
-    assert_eq!(recent[1]["reason"], "access denied (</script>)");
+    assert_eq!(recent[1]["reason"], "Access violation (</script>)");
     assert_eq!((&after["next"], transfers(addr, 1)["recent"].as_array().unwrap().len()), (&2.into(), 1));
     assert!(transfers(addr, 2)["recent"].as_array().unwrap().is_empty());
 }
@@ -314,5 +314,5 @@ fn what_a_client_can_lengthen_is_cut() {
     let (serving, _shown, addr) = serve();
     assert!(!get(&serving, "wordy"));
     let reason = transfers(addr, 0)["recent"][0]["reason"].as_str().unwrap().to_owned();
-    assert!(reason.starts_with("file not found (no such name\\nno such name") && reason.len() < 400, "{reason}");
+    assert!(reason.starts_with("File not found (no such name\\nno such name") && reason.len() < 400, "{reason}");
 }

@@ -2,12 +2,11 @@
 //!
 //! Every option has an environment variable too, as containers like it: `--max-upload` is `TUFFET_MAX_UPLOAD`.
 
-use std::{num::NonZeroUsize, ops::RangeInclusive, path::PathBuf};
+use std::{ops::RangeInclusive, path::PathBuf};
 
 use clap::{
     ArgAction, Args, Parser, Subcommand,
     builder::{FalseyValueParser, OsStringValueParser, TypedValueParser},
-    value_parser,
 };
 use humantime::Duration;
 use log::LevelFilter;
@@ -24,8 +23,12 @@ use super::values::Header;
 use super::{
     format::LogFormat,
     journal::LogTarget,
-    values::{self, Listen, Remote, Source},
+    url::Place,
+    values::{self, Listen, Source},
 };
+
+/// More than any machine has cores.
+const MOST_THREADS: u64 = 4096;
 
 const ENVIRONMENT: &str = "Every option can be set in the environment: --blksize is TUFFET_BLKSIZE.";
 
@@ -43,7 +46,7 @@ A=>B=>C, the first that is there is served. CLIENTS are networks, addresses and 
 commas. `tuffet explain` tells what becomes of a request.
 
 Sizes are written 512K, 64M, 2G (of 1024); times 500ms, 5s, 1m, and a number alone is seconds.
-Every option can be set in the environment: --max-upload is TUFFET_MAX_UPLOAD.
+Every option can be set in the environment: --max-upload is TUFFET_MAX_UPLOAD. SOURCEs are TUFFET_SOURCE, with commas.
 Ctrl-C lets running transfers end; a second one ends them at once.";
 
 /// A TFTP server made of coroutines, and a client
@@ -101,7 +104,8 @@ pub struct Serve {
 
     /// Serve from this many threads
     #[arg(long, value_name = "NUMBER", env = "TUFFET_SHARDS", default_value = "1", help_heading = "Network")]
-    pub shards: NonZeroUsize,
+    #[arg(value_parser = values::number::<usize>(1..=MOST_THREADS))]
+    pub shards: usize,
 
     /// Let clients upload new files into the directories and buckets; `memory:` always does
     #[arg(long, short, env = "TUFFET_UPLOAD", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
@@ -144,12 +148,12 @@ pub struct Serve {
 
     /// Largest blksize that is granted [default: what the interface's MTU takes in one piece]
     #[arg(long, value_name = "BYTES", env = "TUFFET_BLKSIZE", help_heading = "Transfers")]
-    #[arg(value_parser = value_parser!(u16).range(8..=65464))]
+    #[arg(value_parser = values::number::<u16>(8..=65464))]
     pub blksize: Option<u16>,
 
     /// Largest windowsize that is granted
     #[arg(long, value_name = "BLOCKS", env = "TUFFET_WINDOWSIZE", default_value_t = Limits::default().windowsize)]
-    #[arg(value_parser = value_parser!(u16).range(1..), help_heading = "Transfers")]
+    #[arg(value_parser = values::number::<u16>(1..=65535), help_heading = "Transfers")]
     pub windowsize: u16,
 
     /// Longest time until a packet is sent again
@@ -164,8 +168,8 @@ pub struct Serve {
 
     /// Run no more transfers than this at once in each thread
     #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_TRANSFERS", default_value = "10000")]
-    #[arg(help_heading = "Transfers")]
-    pub max_transfers: NonZeroUsize,
+    #[arg(value_parser = values::number::<usize>(1..=u32::MAX.into()), help_heading = "Transfers")]
+    pub max_transfers: usize,
 
     #[command(flatten)]
     pub limits: super::limits::Limits,
@@ -240,12 +244,12 @@ pub struct Web {
 #[derive(Args, Debug)]
 #[command(after_help = ENVIRONMENT, mut_args = |arg| arg.hide_env(true))]
 pub struct Get {
-    /// The server [default port: 69]
+    /// The server [default port: 69], or all in one: tftp://HOST[:PORT]/NAME[;mode=octet]
     #[arg(value_name = "HOST[:PORT]")]
-    pub server: Remote,
+    pub server: Place,
 
-    /// The file's name on the server
-    pub name: String,
+    /// The file's name on the server; not behind a URL
+    pub name: Option<String>,
 
     /// Where to write it; `-` is standard output [default: the last part of NAME, here]
     pub file: Option<PathBuf>,
@@ -261,14 +265,14 @@ pub struct Get {
 #[derive(Args, Debug)]
 #[command(after_help = ENVIRONMENT, mut_args = |arg| arg.hide_env(true))]
 pub struct Put {
-    /// The server [default port: 69]
+    /// The server [default port: 69], or its name there too: tftp://HOST[:PORT]/NAME[;mode=octet]
     #[arg(value_name = "HOST[:PORT]")]
-    pub server: Remote,
+    pub server: Place,
 
     /// The file to send; `-` is standard input
     pub file: PathBuf,
 
-    /// Its name on the server [default: the last part of FILE]
+    /// Its name on the server, if no URL has it [default: the last part of FILE]
     pub name: Option<String>,
 
     #[command(flatten)]
@@ -286,12 +290,12 @@ pub struct Put {
 pub struct Asking {
     /// Ask for blocks of this size
     #[arg(long, value_name = "BYTES", env = "TUFFET_BLKSIZE", default_value_t = 1428)]
-    #[arg(value_parser = value_parser!(u16).range(8..=65464))]
+    #[arg(value_parser = values::number::<u16>(8..=65464))]
     pub blksize: u16,
 
     /// Ask for this many blocks between two acknowledgements
     #[arg(long, value_name = "BLOCKS", env = "TUFFET_WINDOWSIZE", default_value_t = 16)]
-    #[arg(value_parser = value_parser!(u16).range(1..))]
+    #[arg(value_parser = values::number::<u16>(1..=65535))]
     pub windowsize: u16,
 
     /// Ask that packets are sent again after this time at the latest, in whole seconds
@@ -322,6 +326,11 @@ pub struct Output {
 }
 
 impl Asking {
+    /// What a URL says of it.
+    pub fn set_mode(&mut self, mode: Option<Mode>) {
+        self.netascii = mode.map_or(self.netascii, |mode| mode == Mode::Netascii);
+    }
+
     pub fn mode(&self) -> Mode {
         if self.netascii { Mode::Netascii } else { Mode::Octet }
     }

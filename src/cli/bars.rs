@@ -14,8 +14,13 @@ use tuffet::{Handle, options::Direction, stats::Snapshot};
 const MOST: usize = 20;
 const INTERVAL: Duration = Duration::from_millis(200);
 
-const SIZE_KNOWN: &str = "{prefix:32!} {wide_bar} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta:>4}";
-const SIZE_UNKNOWN: &str = "{prefix:32!} {wide_msg} {bytes:>10} {bytes_per_sec:>12}";
+/// Columns of a title.
+const TITLE: usize = 32;
+/// Columns of a name that stay, however long the client's address is.
+const NAME: usize = 12;
+
+const SIZE_KNOWN: &str = "{prefix:32} {wide_bar} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta:>4}";
+const SIZE_UNKNOWN: &str = "{prefix:32} {wide_msg} {bytes:>10} {bytes_per_sec:>12}";
 
 /// The place of all bars; hidden if nobody watches.
 pub fn screen(quiet: bool) -> MultiProgress {
@@ -23,11 +28,24 @@ pub fn screen(quiet: bool) -> MultiProgress {
     MultiProgress::with_draw_target(target)
 }
 
-/// The bar of one transfer.
+/// The bar of one transfer, for a [`screen`]: without one it is not drawn, so that it leaves no line behind.
 pub fn bar(name: &str, size: Option<u64>) -> ProgressBar {
-    let bar = ProgressBar::no_length().with_prefix(name.escape_debug().to_string());
+    titled(end(name, TITLE), size)
+}
+
+fn titled(title: String, size: Option<u64>) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_prefix(title);
     set_size(&bar, size);
     bar
+}
+
+/// The end of a name, which tells more than its beginning.
+fn end(name: &str, columns: usize) -> String {
+    let name = name.escape_debug().to_string();
+    match name.chars().count() {
+        long if long > columns => format!("…{}", name.chars().skip(long - columns + 1).collect::<String>()),
+        _ => name,
+    }
 }
 
 /// Changes the bar's look when the size becomes known.
@@ -80,7 +98,7 @@ impl Running {
 
     fn show_one(&mut self, transfer: &Snapshot) {
         if self.bars.len() < MOST && !self.bars.contains_key(&transfer.id) {
-            let bar = bar(&title(transfer), transfer.size);
+            let bar = titled(title(transfer), transfer.size);
             let bar = match &self.more {
                 Some(more) => self.screen.insert_before(more, bar),
                 None => self.screen.add(bar),
@@ -105,7 +123,7 @@ impl Running {
         }
         let more = self.more.get_or_insert_with(|| {
             let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-            self.screen.add(ProgressBar::no_length().with_style(style))
+            self.screen.add(titled(String::new(), None)).with_style(style)
         });
         more.set_message(format!("and {hidden} more"));
     }
@@ -113,5 +131,24 @@ impl Running {
 
 fn title(transfer: &Snapshot) -> String {
     let arrow = if transfer.direction == Direction::Read { "<" } else { ">" };
-    format!("{} {arrow} {}", transfer.peer.ip(), transfer.path)
+    let client = format!("{} {arrow} ", transfer.peer.ip());
+    let left = TITLE.saturating_sub(client.len()).max(NAME);
+    client + &end(&transfer.path, left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_cut_at_the_front() {
+        assert_eq!(end("pxelinux.0", 10), "pxelinux.0");
+        assert_eq!(end("boot/amd64/linux", 6), "…linux");
+        assert_eq!(end("\u{1b}[2J", 20), "\\u{1b}[2J");
+    }
+
+    #[test]
+    fn a_bar_without_a_screen_is_not_drawn() {
+        assert!(bar("name", Some(9)).is_hidden() && bar("name", None).is_hidden());
+    }
 }

@@ -19,6 +19,7 @@ use tuffet::{
 use super::{
     Result,
     args::Serve,
+    remote::bytes,
     rules,
     serve::{self, Opened},
 };
@@ -39,6 +40,7 @@ It takes the options of `tuffet serve`. It exits with 0 if the file would be ser
 #[command(after_help = EXAMPLES, mut_args = |arg| arg.hide_env(true))]
 pub struct Explain {
     /// The client's address
+    #[arg(value_parser = address)]
     pub client: IpAddr,
 
     /// The file's name, as the client sends it
@@ -68,6 +70,10 @@ pub struct Explain {
     pub serve: Serve,
 }
 
+fn address(text: &str) -> std::result::Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "not an address, such as 10.0.0.5")
+}
+
 fn option(text: &str) -> std::result::Result<(String, String), &'static str> {
     if text.is_empty() {
         return Ok(Default::default());
@@ -79,7 +85,9 @@ fn option(text: &str) -> std::result::Result<(String, String), &'static str> {
 /// Exits with 0 if it would be served.
 pub fn run(args: &Explain) -> Result<ExitCode> {
     let report = report(args)?;
-    io::stdout().lock().write_all(report.text.as_bytes())?;
+    if !args.serve.output.quiet {
+        io::stdout().lock().write_all(report.text.as_bytes())?;
+    }
     Ok(if report.served { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -184,7 +192,7 @@ fn find(
             match look(source, candidate.request(), direction) {
                 Ok((known, origin)) => {
                     let file = origin.unwrap_or(file);
-                    let size = known.map(|size| format!(", {size} bytes")).unwrap_or_default();
+                    let size = known.map(|size| format!(", {}", bytes(size))).unwrap_or_default();
                     report.say("target", format_args!("{file}{size}"));
                     return Ok(known);
                 }

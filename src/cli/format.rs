@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use clap::{Args, ValueEnum};
@@ -52,10 +52,10 @@ impl Format {
         match self {
             // The journal has times and levels of its own.
             Self::Text if target == Target::Journal => format!("{text}\n"),
-            Self::Text => format!("{} {level:5} {text}\n", format_rfc3339_seconds(now)),
+            Self::Text => format!("{} {level:5} {text}\n", format_rfc3339_seconds(shown(now))),
             #[cfg(feature = "json")]
             Self::Json => {
-                let time = format_rfc3339_millis(now).to_string();
+                let time = format_rfc3339_millis(shown(now)).to_string();
                 json(&Line { time: &time, level: &level, message: text }) + "\n"
             }
         }
@@ -81,11 +81,17 @@ impl Format {
     /// A line of the log file.
     pub fn line(self, record: &stats::Record) -> String {
         match self {
-            Self::Text => format!("{} {record}\n", format_rfc3339_millis(SystemTime::now())),
+            Self::Text => format!("{} {record}\n", format_rfc3339_millis(shown(SystemTime::now()))),
             #[cfg(feature = "json")]
             Self::Json => json(record) + "\n",
         }
     }
+}
+
+/// RFC 3339 has the years to 9999, and a board without a battery may believe that it is before 1970.
+fn shown(time: SystemTime) -> SystemTime {
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    time.clamp(SystemTime::UNIX_EPOCH, last)
 }
 
 /// What is not about a transfer.
@@ -101,4 +107,21 @@ struct Line<'a> {
 fn json(value: &impl Serialize) -> String {
     // It has no keys but texts, and nothing that can fail.
     serde_json::to_string(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_can_be_shown() {
+        let absurd = Duration::from_secs(1 << 40);
+        for (time, expected) in [
+            (SystemTime::UNIX_EPOCH - absurd, "1970-01-01T00:00:00Z"),
+            (SystemTime::UNIX_EPOCH + absurd, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(format_rfc3339_seconds(shown(time)).to_string(), expected);
+            assert!(format_rfc3339_millis(shown(time)).to_string().starts_with(&expected[..10]));
+        }
+    }
 }

@@ -15,7 +15,8 @@ use super::{
     Result,
     args::Get,
     bars::{self, ProgressBar},
-    remote, usage_error,
+    line, remote,
+    url::Place,
 };
 
 /// What may wait for a slow disk.
@@ -23,9 +24,21 @@ const BUFFER: usize = 1 << 18;
 
 /// Fetches a file.
 pub fn run(args: Get) -> Result<ExitCode> {
-    let Get { server, name, file, asking, mut output } = args;
+    let Get { server, name, file, mut asking, mut output } = args;
+    let (server, name, file) = match (server, name) {
+        (Place::Server(server), Some(name)) => (server, name, file),
+        (Place::Server(server), None) => {
+            line::wrong(&format!("NAME is missing: tuffet get {server} NAME, or tuffet get tftp://{server}/NAME"))
+        }
+        (Place::File(_), Some(_)) if file.is_some() => line::wrong("the URL has the name: tuffet get URL [FILE]"),
+        (Place::File(url), file) => {
+            asking.set_mode(url.mode);
+            (url.server, url.name, file.map(Into::into))
+        }
+    };
     let path = file.or_else(|| last_component(&name).map(Into::into));
-    let path = path.unwrap_or_else(|| usage_error("get", "NAME has no last part; say with FILE where to write it"));
+    let why = "the name has no last part; say with FILE where to write it: tuffet get HOST NAME FILE";
+    let path = path.unwrap_or_else(|| line::wrong(why));
     let target = Target::new(&path, &name).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     // A bar would be drawn into the text.
     output.quiet |= path == Path::new("-") && io::stdout().is_terminal();
@@ -96,13 +109,11 @@ impl Target {
     }
 
     fn temporary(path: PathBuf) -> io::Result<Self> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".tuffet-");
-        // As any new file has them, and not for this user alone.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let (file, temporary) = builder.tempfile_in(directory.unwrap_or(Path::new(".")))?.into_parts();
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Made here, it has the mode of any new file, and errors without a name that tells nobody anything.
+        let open = |path: &Path| File::options().write(true).create_new(true).open(path);
+        let file = tempfile::Builder::new().prefix(".tuffet-").make_in(directory, open)?;
+        let (file, temporary) = file.into_parts();
         Ok(Self { writer: Box::new(file), rename: Some((temporary, path)) })
     }
 }

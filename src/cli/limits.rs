@@ -1,24 +1,29 @@
-//! How much a client may ask for, and the program of the system.
+//! How much a client may ask for, and what the system must give.
+
+use std::{io, sync::Mutex, thread};
 
 use clap::Args;
 use tuffet::Builder;
+
+use super::values;
 
 #[derive(Args, Debug)]
 pub struct Limits {
     /// Of these, give no client address more than this [default: half, at least 100]
     #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_TRANSFERS_PER_CLIENT", help_heading = "Transfers")]
-    pub max_transfers_per_client: Option<std::num::NonZeroUsize>,
+    #[arg(value_parser = values::number::<usize>(1..=u32::MAX.into()))]
+    pub max_transfers_per_client: Option<usize>,
 
     /// Requests a second that are answered of one client address; 0 is no limit
     #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_REQUESTS_PER_CLIENT", default_value = "1000")]
-    #[arg(help_heading = "Transfers")]
+    #[arg(value_parser = values::number::<u32>(0..=u32::MAX.into()), help_heading = "Transfers")]
     pub max_requests_per_client: u32,
 }
 
 impl Limits {
     pub fn apply(&self, mut builder: Builder) -> Builder {
         if let Some(most) = self.max_transfers_per_client {
-            builder = builder.max_transfers_per_client(most.get());
+            builder = builder.max_transfers_per_client(most);
         }
         builder.max_requests_per_client(self.max_requests_per_client)
     }
@@ -37,4 +42,26 @@ pub fn raise_open_files() {
             log::debug!("no more than {current:?} open files: the system refuses {maximum:?}");
         }
     }
+}
+
+/// Threads besides those that serve: signals, the service manager, bars, the status page, timers, a web client, disks.
+const BESIDES: usize = 8;
+
+/// Whether so many threads that serve can be had, and those that go with them: a library below may panic where it gets
+/// none. They are all gone when this returns.
+pub fn threads(shards: usize) -> Result<(), String> {
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    thread::scope(|threads| {
+        let wait = || drop(held.lock().map(|held| held.recv()));
+        let begun =
+            (0..shards + BESIDES).try_for_each(|_| thread::Builder::new().spawn_scoped(threads, wait).map(drop));
+        // All of them go on from here.
+        drop(hold);
+        begun.map_err(|error| no_thread(&error))
+    })
+}
+
+pub fn no_thread(error: &io::Error) -> String {
+    format!("cannot start a thread: {error}; `ulimit -u`, TasksMax= or the container's limit of processes is too low")
 }

@@ -18,6 +18,7 @@ mod format;
 mod get;
 mod journal;
 mod limits;
+mod line;
 mod lines;
 mod logging;
 #[cfg(feature = "manual")]
@@ -40,13 +41,14 @@ mod status;
 mod uploads;
 #[cfg(feature = "http")]
 mod upstreams;
+mod url;
 mod values;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, error::ErrorKind};
+use clap::ArgMatches;
 
-use args::{Arguments, Command};
+use args::Command;
 
 /// A failure is one line for a person, so that is all it is.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -56,17 +58,30 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "config")]
     let arguments = config::arguments();
     #[cfg(not(feature = "config"))]
-    let arguments: Result<Arguments> = Ok(clap::Parser::parse());
-    let result = arguments.and_then(|arguments| run(arguments.command));
+    let arguments: Result<_> = Ok(line::read());
+    let result = arguments.and_then(|(arguments, matches)| run(arguments.command, &matches));
     result.unwrap_or_else(|error| {
         eprintln!("tuffet: {error}");
         ExitCode::FAILURE
     })
 }
 
-fn run(command: Command) -> Result<ExitCode> {
+fn run(command: Command, matches: &ArgMatches) -> Result<ExitCode> {
+    let unknown = line::unknown_variables();
+    let is_quiet = match &command {
+        // It has a log for that.
+        Command::Serve(_) => true,
+        Command::Get(args) => args.output.quiet,
+        Command::Put(args) => args.output.quiet,
+        #[cfg(feature = "probe")]
+        Command::Probe(args) => args.output.quiet,
+        #[cfg(feature = "rules")]
+        Command::Explain(args) => args.serve.output.quiet,
+        _ => false,
+    };
+    unknown.iter().filter(|_| !is_quiet).for_each(|variable| eprintln!("tuffet: {variable}"));
     match command {
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(args) => serve::run(&args, &[unknown, serve::without_effect(&args, matches)].concat()),
         #[cfg(feature = "rules")]
         Command::Explain(args) => explain::run(&args),
         #[cfg(feature = "config")]
@@ -80,12 +95,4 @@ fn run(command: Command) -> Result<ExitCode> {
         #[cfg(feature = "manual")]
         Command::Man(args) => manual::man(&args),
     }
-}
-
-/// Ends the program as the parser does, for what the parser cannot see.
-fn usage_error(command: &str, message: &str) -> ! {
-    let mut program = Arguments::command();
-    program.build();
-    let command = program.find_subcommand_mut(command).expect("a command of ours");
-    command.error(ErrorKind::MissingRequiredArgument, message).exit()
 }

@@ -20,6 +20,8 @@ use tuffet::{
 use super::{
     Result,
     args::Output,
+    line, remote,
+    url::Place,
     values::{self, Remote},
 };
 
@@ -46,12 +48,12 @@ Every option can be set in the environment: --lose-sent is TUFFET_LOSE_SENT.";
 #[derive(Args, Debug)]
 #[command(after_help = NOTES, mut_args = |arg| arg.hide_env(true))]
 pub struct Probe {
-    /// The server [default port: 69]
+    /// The server [default port: 69], or all in one: tftp://HOST[:PORT]/NAME
     #[arg(value_name = "HOST[:PORT]")]
-    server: Remote,
+    place: Place,
 
-    /// The file's name on the server
-    name: String,
+    /// The file's name on the server; not behind a URL
+    name: Option<String>,
 
     /// Whose options, timeouts and manners to have
     #[arg(long = "as", value_name = "CLIENT", env = "TUFFET_AS", default_value = "ipxe", value_parser = client())]
@@ -87,12 +89,12 @@ pub struct Probe {
     #[arg(allow_hyphen_values = true, value_delimiter = ',', value_parser = delay)]
     delay_received: Vec<(i64, Duration)>,
 
-    /// Give up after this time
+    /// Give up after this time, without the pauses that the client makes by itself
     #[arg(long, value_name = "TIME", env = "TUFFET_LIMIT", default_value = "60s", value_parser = values::duration)]
     limit: Duration,
 
     #[command(flatten)]
-    output: Output,
+    pub output: Output,
 }
 
 fn client() -> impl TypedValueParser<Value = Habits> {
@@ -110,11 +112,12 @@ fn delay(text: &str) -> std::result::Result<(i64, Duration), String> {
 }
 
 pub fn run(args: &Probe) -> Result<ExitCode> {
-    let server = address(&args.server)?;
-    let probe = probe::Probe::new(server, &args.name, args.client).faults(args.faults()).limit(args.limit.into());
+    let (remote, name) = args.file();
+    let server = address(remote)?;
+    let probe = probe::Probe::new(server, name, args.client).faults(args.faults()).limit(args.limit.into());
     let mut worst = 0;
     let mut screen = Screen::new(args);
-    let failed = |error: io::Error| format!("{}: {error}", args.server);
+    let failed = |error: io::Error| format!("{remote}: {error}");
     if let Some(report) = probe.run_size(|happened| screen.show(happened)).map_err(failed)? {
         worst = screen.judge(&report, args);
         screen = Screen::new(args);
@@ -135,6 +138,15 @@ fn address(server: &Remote) -> Result<SocketAddr> {
 }
 
 impl Probe {
+    fn file(&self) -> (&Remote, &str) {
+        match (&self.place, &self.name) {
+            (Place::Server(server), Some(name)) => (server, name),
+            (Place::File(url), None) => (&url.server, &url.name),
+            (Place::Server(_), None) => line::wrong("NAME is missing: tuffet probe HOST NAME"),
+            (Place::File(_), Some(_)) => line::wrong("the URL has the name: tuffet probe URL"),
+        }
+    }
+
     fn faults(&self) -> Faults {
         let mut faults = Faults::new();
         for (way, fault, numbers) in [
@@ -215,6 +227,7 @@ impl Screen {
     fn flush(&mut self) {
         match std::mem::take(&mut self.left_out) {
             0 => {}
+            1 => self.print("            … 1 packet"),
             n => self.print(&format!("            … {n} packets")),
         }
         for line in std::mem::take(&mut self.held) {
@@ -232,16 +245,22 @@ impl Screen {
     /// Says how it ended. Returns the code to exit with.
     fn judge(mut self, report: &Report, args: &Probe) -> u8 {
         self.flush();
-        self.quiet = false;
+        let is_fine = report.ending.is_success() && report.warnings.is_empty();
+        self.quiet &= is_fine;
         let Report { ending, bytes, took, datagrams, repeats, copies, .. } = report;
-        self.print(&format!("{}: {ending}, {bytes} bytes in {:.3} s", args.client.name, took.as_secs_f64()));
+        self.print(&format!(
+            "{}: {ending}, {} in {:.3} s",
+            args.client.name,
+            remote::bytes(*bytes),
+            took.as_secs_f64()
+        ));
         if !args.output.quiet {
             let after = |time: Option<std::time::Duration>, what: &str| {
                 time.map_or(String::new(), |time| format!("first {what} after {:.1} ms; ", time.as_secs_f64() * 1e3))
             };
             let first = after(report.first_answer, "answer") + &after(report.first_data, "block");
             let (sent, received) = datagrams;
-            let counts = format!("{sent} packets sent, {received} received; {repeats} repeated, {copies} came again");
+            let counts = format!("packets: {sent} sent, {received} received; {repeats} repeated, {copies} came again");
             self.print(&format!("{first}{counts}"));
             notes(report, args).iter().for_each(|note| self.print(&format!("note: {note}")));
         }
@@ -258,7 +277,10 @@ impl Screen {
 fn notes(report: &Report, args: &Probe) -> Vec<String> {
     let mut notes = Vec::new();
     if report.first_answer.is_none() {
-        notes.push(format!("{} does not answer; is it a TFTP server, and does a firewall let it answer?", args.server));
+        notes.push(format!(
+            "{} does not answer; is it a TFTP server, and does a firewall let it answer?",
+            args.file().0
+        ));
     }
     if report.granted.is_empty() && report.first_data.is_some() && !args.client.options.is_empty() {
         notes.push("no option was granted".into());
@@ -268,8 +290,13 @@ fn notes(report: &Report, args: &Probe) -> Vec<String> {
             "no block came after the OACK: if they are larger than a link's MTU, fragments may be dropped".into(),
         );
     }
+    if !report.paused.is_zero() {
+        let (paused, client) = (format_duration(report.paused), args.client.name);
+        notes.push(format!("{paused} of it are pauses in which {client} does not listen; --limit leaves them out"));
+    }
     if report.late > 0 {
-        notes.push(format!("{} packets came when all was over", report.late));
+        let packets = if report.late == 1 { "packet" } else { "packets" };
+        notes.push(format!("{} {packets} came when all was over", report.late));
     }
     notes
 }

@@ -14,7 +14,8 @@ use super::{
     Result,
     args::Put,
     bars::{self, ProgressBar},
-    remote, usage_error,
+    line, remote,
+    url::Place,
 };
 
 /// What is read ahead, and what is handed over at once.
@@ -23,10 +24,20 @@ const CHUNK: usize = 1 << 16;
 
 /// Sends a file.
 pub fn run(args: Put) -> Result<ExitCode> {
-    let Put { server, file: path, name, asking, output } = args;
-    let name = name.or_else(|| Some(path.file_name()?.to_str()?.to_owned()).filter(|name| name != "-"));
-    let name =
-        name.unwrap_or_else(|| usage_error("put", "FILE has no name to send; say with NAME what it is to be called"));
+    let Put { server, file: path, name, mut asking, output } = args;
+    let last = || Some(path.file_name()?.to_str()?.to_owned()).filter(|name| name != "-");
+    let (server, name) = match (server, name) {
+        (Place::Server(server), name) => (server, name.or_else(last)),
+        (Place::File(_), Some(_)) => line::wrong("the URL has the name: tuffet put URL FILE"),
+        (Place::File(url), None) => {
+            asking.set_mode(url.mode);
+            // A directory of the server's.
+            let is_whole = !url.name.is_empty() && !url.name.ends_with('/');
+            (url.server, if is_whole { Some(url.name) } else { last().map(|last| url.name + &last) })
+        }
+    };
+    let why = "FILE has no name to send; say with NAME what it is to be called: tuffet put HOST FILE NAME";
+    let name = name.unwrap_or_else(|| line::wrong(why));
     let (reader, size) = open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     remote::run(&server, &asking, &output, async move |client, screen| {
         let bar = screen.add(bars::bar(&name, size));

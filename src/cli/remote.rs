@@ -1,6 +1,6 @@
 //! What `get` and `put` have in common: a server, and how the transfer with it ended.
 
-use std::process::ExitCode;
+use std::{io::ErrorKind, process::ExitCode};
 
 use smol::future;
 use tuffet::{Client, Error, stats::Record, transfer::Outcome};
@@ -68,6 +68,12 @@ fn explain(error: Error, server: &Remote) -> String {
             Some(detail) => detail.to_owned(),
             None => format!("the transfer with {server} failed: {}", refusal.message()),
         },
+        Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            format!(
+                "{server}: nobody has this port; is the TFTP server running there, and is {} its port?",
+                server.port
+            )
+        }
         error => format!("{server}: {error}"),
     }
 }
@@ -79,5 +85,11 @@ fn summary(record: &Record) -> String {
         Outcome::ProbablyComplete => "; the last acknowledgement did not come",
         _ => "",
     };
-    format!("{}: {} bytes in {seconds:.3} s, {rate}/s{doubt}", record.path, record.bytes)
+    let bytes = bytes(record.bytes);
+    format!("{}: {bytes} in {seconds:.3} s, {rate}/s{doubt}", record.path)
+}
+
+/// A number of them, for people.
+pub fn bytes(number: u64) -> String {
+    if number == 1 { "1 byte".into() } else { format!("{number} bytes") }
 }

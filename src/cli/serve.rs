@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     fs::File,
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, IsTerminal, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
     process::ExitCode,
@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use clap::ArgMatches;
 use log::{info, warn};
 use tuffet::{
     Builder, Error, Handler, Server,
@@ -27,6 +28,7 @@ use super::{
     bars::{self, MultiProgress},
     container,
     format::Format,
+    limits, line,
     logging::{self, Transfers},
     restart::Restart,
     service, signals, uploads,
@@ -39,7 +41,9 @@ use super::{upstreams::Question, values::Header};
 const SUM: Duration = Duration::from_secs(10);
 
 /// Serves until a signal ends it.
-pub fn run(args: &Serve) -> Result<ExitCode> {
+///
+/// The notes are about the command line, and were known before there was a log.
+pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let sockets = service::sockets()?;
     let screen = bars::screen(args.output.quiet);
     let format = args.log_format.log_format;
@@ -72,16 +76,22 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
     let user = Some(entrance.enter()?);
     #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
     let user: Option<String> = None;
+    // As the user that the server is by now: its limits count.
+    limits::threads(args.shards)?;
     let _writing = logging::begin(transfers.clone())?;
+    let drain = args.drain.into();
     let reload = move || {
         transfers.reopen();
         #[cfg(feature = "config")]
-        config.reload();
+        return config.reload().map_or(drain, |args| args.drain.into());
         #[cfg(not(feature = "config"))]
-        look(&opened.directories());
+        {
+            look(&opened.directories());
+            drain
+        }
     };
-    signals::obey(server.handle(), args.drain.into(), reload)?;
-    announce(&server, &served, user.as_deref(), args);
+    signals::obey(server.handle(), drain, reload)?;
+    announce(&server, &served, user.as_deref(), args, notes);
     look(&directories);
     if args.upload {
         remove_leftovers(directories)?;
@@ -316,11 +326,11 @@ fn with_ca<T>(path: &Path, trust: impl FnOnce(&[u8]) -> std::result::Result<T, E
 pub fn builder(args: &Serve, transfers: Option<&Arc<Transfers>>) -> Builder {
     let mut builder = Server::builder()
         .single_port(args.single_port)
-        .shards(args.shards.get())
+        .shards(args.shards)
         .windowsize(args.windowsize)
         .timeout(args.timeout.into())
         .patience(args.patience.into())
-        .max_transfers(args.max_transfers.get())
+        .max_transfers(args.max_transfers)
         .drain(args.drain.into());
     builder = args.limits.apply(builder);
     #[cfg(feature = "rules")]
@@ -365,25 +375,43 @@ fn explain(error: &Error, args: &Serve) -> String {
                 .to_owned()
         }
         ErrorKind::AddrInUse => format!(
-            "another server has it, `ss -lunp sport = :{}` says which; or choose another: --listen :6969",
+            "another server has it, `ss -lunp sport = :{}` says which; or choose another: --listen {}",
             address.port(),
+            another(*address, 6969, |address| UdpSocket::bind(address).map(drop)),
         ),
         ErrorKind::AddrNotAvailable => "this machine has no such address; `ip address` lists those it has".to_owned(),
         _ => return error.to_string(),
     };
-    format!("{error}; {fix}")
+    format!("cannot bind {address}: {cause}; {fix}")
+}
+
+/// An address like this one, with a port that is free: this one or the next that is.
+pub fn another(taken: SocketAddr, first: u16, bind: impl Fn(SocketAddr) -> io::Result<()>) -> String {
+    let free = (first..=u16::MAX).map(|port| SocketAddr::new(taken.ip(), port)).find(|address| bind(*address).is_ok());
+    let port = free.map_or(first, |address| address.port());
+    if taken.ip().is_unspecified() { format!(":{port}") } else { SocketAddr::new(taken.ip(), port).to_string() }
+}
+
+/// What is set and does nothing.
+pub fn without_effect(args: &Serve, matches: &ArgMatches) -> Vec<String> {
+    let sources = all_sources(args);
+    let takes_uploads = args.upload || sources.contains(&Source::Memory);
+    let has_web = sources.iter().any(|source| matches!(source, Source::Url(_) | Source::Bucket(_)));
+    line::without_effect(matches, takes_uploads, has_web)
 }
 
 /// Standard output has the addresses and nothing else, so that a script can read what port 0 became; the rest is for
 /// people, on standard error.
-fn announce(server: &Server, served: &str, user: Option<&str>, args: &Serve) {
+fn announce(server: &Server, served: &str, user: Option<&str>, args: &Serve, notes: &[String]) {
     let mut out = io::stdout().lock();
-    for address in server.addrs() {
+    // A script reads it also where people are told nothing.
+    let is_told = !args.output.quiet || !out.is_terminal();
+    for address in server.addrs().iter().filter(|_| is_told) {
         // A closed pipe is no reason not to serve.
         _ = writeln!(out, "listening on {address}");
     }
     _ = out.flush();
-    for warning in server.warnings() {
+    for warning in notes.iter().chain(server.warnings()) {
         warn!("{warning}");
     }
     #[cfg(feature = "rules")]
@@ -447,7 +475,10 @@ fn show_while_running(server: Server, screen: MultiProgress) -> Result<()> {
     let handle = server.handle();
     thread::scope(|threads| {
         let (running, over) = mpsc::channel();
-        threads.spawn(move || bars::watch(screen, &handle, &over));
+        let watch = thread::Builder::new().spawn_scoped(threads, move || bars::watch(screen, &handle, &over));
+        if let Err(error) = watch {
+            warn!("there are no progress bars: {}", limits::no_thread(&error));
+        }
         let result = server.run();
         drop::<mpsc::Sender<()>>(running);
         Ok(result?)

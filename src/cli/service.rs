@@ -15,7 +15,7 @@ use log::{debug, warn};
 use sd_notify::NotifyState;
 use tuffet::{Handle, stats::Counters};
 
-use super::bars::BinaryBytes;
+use super::{bars::BinaryBytes, signals};
 
 /// Longest time between two looks at what is to be said.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -39,7 +39,8 @@ fn status(counters: &Counters) -> String {
     let ended: u64 = both.iter().map(|outcomes| outcomes.total()).sum();
     let arrived: u64 = both.iter().map(|outcomes| outcomes.complete + outcomes.probably_complete).sum();
     let bytes = BinaryBytes(counters.bytes_read + counters.bytes_written);
-    format!("{} transfers running; {arrived} of {ended} arrived, {bytes}", counters.running)
+    let transfers = if counters.running == 1 { "transfer" } else { "transfers" };
+    format!("{} {transfers} running; {arrived} of {ended} arrived, {bytes}", counters.running)
 }
 
 /// The sockets are bound: what comes from now on waits there.
@@ -59,8 +60,8 @@ pub fn reload(work: impl FnOnce()) {
 /// No more requests; the transfers that run may take this time.
 pub fn stopping(running: usize, drain: Duration) {
     STOPPING.store(true, Relaxed);
-    let time = u32::try_from((drain + GOODBYE).as_micros()).unwrap_or(u32::MAX);
-    let status = format!("stopping when {running} transfers have ended");
+    let time = u32::try_from(drain.saturating_add(GOODBYE).as_micros()).unwrap_or(u32::MAX);
+    let status = format!("stopping when {} ended", signals::have(running));
     say(&[NotifyState::Stopping, NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(time)]);
 }
 

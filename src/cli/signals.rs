@@ -21,7 +21,13 @@ const ENDING: [Signal; 1] = [Signal::Int];
 
 /// The first signal stops the server, the second aborts its transfers, and the third does not wait for anything.
 /// SIGHUP reloads; but it ends a server whose terminal has gone.
-pub fn obey(server: Handle, drain: Duration, mut reload: impl FnMut() + Send + 'static) -> io::Result<()> {
+///
+/// A reload returns how long running transfers may take from then on.
+pub fn obey(
+    server: Handle,
+    mut drain: Duration,
+    mut reload: impl FnMut() -> Duration + Send + 'static,
+) -> io::Result<()> {
     let mut signals = Signals::new(ENDING)?;
     #[cfg(unix)]
     signals.add_signals([Signal::Hup])?;
@@ -31,7 +37,7 @@ pub fn obey(server: Handle, drain: Duration, mut reload: impl FnMut() + Send + '
         #[cfg(unix)]
         if signal == Signal::Hup && (!had_terminal || io::stderr().is_terminal()) {
             info!("reloading");
-            return service::reload(&mut reload);
+            return service::reload(|| drain = reload());
         }
         _ = (signal, &mut reload, had_terminal);
         endings += 1;
@@ -58,10 +64,15 @@ fn stop(server: &Handle, drain: Duration) {
     let running = server.transfers().len();
     match running {
         0 => info!("stopping"),
-        _ => info!("stopping when {running} transfers have ended; again to stop at once"),
+        _ => info!("stopping when {} ended; again to stop at once", have(running)),
     }
     service::stopping(running, drain);
     server.stop();
+}
+
+/// Transfers, and what they have done.
+pub fn have(transfers: usize) -> String {
+    if transfers == 1 { "1 transfer has".into() } else { format!("{transfers} transfers have") }
 }
 
 /// Waits for a signal that asks for the end.

@@ -12,7 +12,7 @@ use tuffet::{
     status::{Serving, Status},
 };
 
-use super::Result;
+use super::{Result, serve::another, values};
 
 #[derive(Args, Debug)]
 pub struct StatusArgs {
@@ -42,21 +42,26 @@ pub fn serve(status: Option<Status>, server: &Server, served: &str) -> Result<Op
 }
 
 fn explain(error: Error) -> String {
-    let Error::Bind(_, cause) = &error else { return error.to_string() };
+    let Error::Bind(address, cause) = &error else { return error.to_string() };
+    let bind = |address| std::net::TcpListener::bind(address).map(drop);
     let fix = match cause.kind() {
-        ErrorKind::AddrInUse => "something else has it; choose another: --status :9069",
-        ErrorKind::PermissionDenied => "ports below 1024 need root; choose another: --status :9069",
-        ErrorKind::AddrNotAvailable => "this machine has no such address; --status :9069 is for this machine only",
+        ErrorKind::AddrInUse => {
+            format!("something else has it; choose another: --status {}", another(*address, 9069, bind))
+        }
+        ErrorKind::PermissionDenied => "ports below 1024 need root; choose another: --status :9069".into(),
+        ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; --status :9069 is for this machine only".into()
+        }
         _ => return error.to_string(),
     };
-    format!("{error}; {fix}")
+    format!("cannot bind {address}: {cause}; {fix}")
 }
 
-fn address(text: &str) -> std::result::Result<SocketAddr, &'static str> {
-    if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
-        return Ok((Ipv4Addr::LOCALHOST, port).into());
+fn address(text: &str) -> std::result::Result<SocketAddr, String> {
+    match values::alone(text) {
+        Some(port) => Ok((Ipv4Addr::LOCALHOST, values::port(port)?).into()),
+        None => values::address(text, "192.0.2.1:9069 or :9069"),
     }
-    text.parse().map_err(|_| "not an ADDR:PORT or :PORT with a numeric address")
 }
 
 #[cfg(test)]

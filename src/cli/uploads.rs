@@ -32,6 +32,7 @@ pub struct Uploads {
 
     /// Let uploads replace files, and keep so many older ones: NAME.~1~, NAME.~2~
     #[arg(long, value_name = "NUMBER", env = "TUFFET_KEEP_VERSIONS", default_value = "0", help_heading = "Uploads")]
+    #[arg(value_parser = values::number::<usize>(0..=u32::MAX.into()))]
     pub keep_versions: usize,
 
     /// Modes of new files: 666 without these bits; of directories: 777

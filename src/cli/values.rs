@@ -10,6 +10,9 @@ use std::{
     time::Duration,
 };
 
+/// A time that can be added to any other: a hundred years.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
 /// The port of RFC 1350.
 const PORT: u16 = 69;
 
@@ -18,15 +21,39 @@ const PORT: u16 = 69;
 pub struct Listen(pub Vec<SocketAddr>);
 
 impl FromStr for Listen {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
+        if let Some(port) = alone(text) {
+            let port = self::port(port)?;
             return Ok(Self(vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()]));
         }
-        let address = text.parse().or_else(|_| unbracketed(text).parse().map(|ip: IpAddr| (ip, PORT).into()));
-        address.map(|address| Self(vec![address])).map_err(|_| "not an ADDR, ADDR:PORT or :PORT with a numeric address")
+        match unbracketed(text).parse::<IpAddr>() {
+            Ok(ip) => Ok(Self(vec![(ip, PORT).into()])),
+            Err(_) => address(text, "192.0.2.1, 192.0.2.1:6969 or :6969").map(|address| Self(vec![address])),
+        }
     }
+}
+
+/// The port of `:69`.
+pub fn alone(text: &str) -> Option<&str> {
+    text.strip_prefix(':').filter(|port| !port.contains(':'))
+}
+
+/// An address with a port.
+pub fn address(text: &str, example: &str) -> Result<SocketAddr, String> {
+    if let Some((_, last)) = text.rsplit_once(':').filter(|(ip, _)| unbracketed(ip).parse::<IpAddr>().is_ok()) {
+        port(last)?;
+    }
+    let colon = match text.parse::<u16>() {
+        Ok(_) => format!("; a port alone is :{text}"),
+        Err(_) => String::new(),
+    };
+    text.parse().map_err(|_| format!("not an address, such as {example}{colon}"))
+}
+
+pub fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "the port is not a number from 0 to 65535".into())
 }
 
 /// A server, as a client names it.
@@ -37,18 +64,16 @@ pub struct Remote {
 }
 
 impl FromStr for Remote {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // More than one colon and no brackets: an IPv6 address without a port.
         let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if host.ends_with(']') || !host.contains(':') => {
-                (host, port.parse().map_err(|_| "the port is not a number up to 65535")?)
-            }
+            Some((host, port)) if host.ends_with(']') || !host.contains(':') => (host, self::port(port)?),
             _ => (text, PORT),
         };
         match unbracketed(host) {
-            "" => Err("the host is missing"),
+            "" => Err("the host is missing, as in 192.0.2.1:69".into()),
             host => Ok(Self { host: host.into(), port }),
         }
     }
@@ -110,8 +135,18 @@ impl FromStr for Header {
 }
 
 /// `64M`: of 1024, as `dd` and most servers have it.
-pub fn size(text: &str) -> Result<u64, parse_size::Error> {
-    parse_size::Config::new().with_binary().parse_size(text)
+pub fn size(text: &str) -> Result<u64, &'static str> {
+    let size = parse_size::Config::new().with_binary().parse_size(text);
+    size.map_err(|_| "not a size, such as 512K, 64M or 2G, or a number of bytes")
+}
+
+/// A number in this range.
+pub fn number<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number =
+            text.parse().ok().filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| format!("not a number from {} to {}", range.start(), range.end()))
+    }
 }
 
 /// `500ms`, `1m 30s`; a number alone is seconds, as in the RFCs and other servers.
@@ -120,8 +155,9 @@ pub fn duration(text: &str) -> Result<humantime::Duration, String> {
     let text = if is_number { format!("{text}s") } else { text.to_owned() };
     match humantime::parse_duration(&text) {
         Ok(Duration::ZERO) => Err("it must be longer than nothing".into()),
-        Ok(duration) => Ok(duration.into()),
-        Err(error) => Err(error.to_string()),
+        Ok(duration) if duration <= LONGEST => Ok(duration.into()),
+        Ok(_) | Err(humantime::DurationError::NumberOverflow) => Err("longer than 100 years".into()),
+        Err(_) => Err("not a time, such as 500ms, 5s or 1m".into()),
     }
 }
 
@@ -215,7 +251,8 @@ mod tests {
         assert_eq!(duration("0.5"), Ok(500));
         assert_eq!(duration("250ms"), Ok(250));
         assert_eq!(duration("1m 30s"), Ok(90_000));
-        for bad in ["", "0", "0s", "-1", "soon", "99999999999999999999"] {
+        assert!(duration("100y").is_ok());
+        for bad in ["", "0", "0s", "-1", "soon", "102y", "99999999999", "99999999999999999999"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

@@ -57,6 +57,7 @@ pub struct BootClient {
     /// What came in a pause.
     queue: Option<VecDeque<Packet>>,
     timeouts: usize,
+    paused: Duration,
     first_answer_at: Option<Instant>,
     left_at: Option<Instant>,
     ending: Option<Ending>,
@@ -93,6 +94,7 @@ impl BootClient {
             wake_at: None,
             queue: None,
             timeouts: 0,
+            paused: Duration::ZERO,
             first_answer_at: None,
             left_at: None,
             ending: None,
@@ -147,6 +149,11 @@ impl BootClient {
     /// Times that it had to repeat itself after the first answer.
     pub fn timeouts(&self) -> usize {
         self.timeouts
+    }
+
+    /// How long it has stopped to listen by itself, the pause that it is in included.
+    pub fn paused(&self) -> Duration {
+        self.paused
     }
 
     /// Bytes that have come in order.
@@ -215,7 +222,7 @@ impl BootClient {
     fn take_oack(&mut self, now: Instant, oack: Options) -> Vec<Packet> {
         if self.habits.strict && options::accept(&self.asked, &oack, Mode::Octet).is_none() {
             let ending = Ending::Rejected(oack);
-            return self.close(now, ErrorCode::OPTION_NEGOTIATION, "option negotiation failed", ending);
+            return self.close(now, ErrorCode::OPTION_NEGOTIATION, "Option negotiation failed", ending);
         }
         if let Some((code, message)) = self.leaves {
             return self.close(now, code, message, Ending::SizeKnown);
@@ -246,6 +253,7 @@ impl BootClient {
                 let payload = Vec::new().into();
                 self.queue = Some(VecDeque::from([Packet::Data { block: self.received as u16, payload }]));
                 self.wake_at = Some(now + time);
+                self.paused += time;
                 Vec::new()
             }
             _ if self.received - self.acked >= self.windowsize => self.acknowledge(now),

@@ -41,6 +41,8 @@ pub struct Report {
     pub bytes: u64,
     /// From the request to the end.
     pub took: Duration,
+    /// How much of that the client did not listen, by its habit.
+    pub paused: Duration,
     /// From the request to the first packet of the server.
     pub first_answer: Option<Duration>,
     /// From the request to the first block.
@@ -87,7 +89,8 @@ impl Probe {
         self
     }
 
-    /// Longest time that it may take. Defaults to 60 s.
+    /// Longest time that it may take, without the pauses that the client makes by itself
+    /// ([`Habits::pause`](super::Habits::pause)). Defaults to 60 s.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
@@ -136,7 +139,7 @@ impl Probe {
             report,
             observer,
         };
-        line.run(start + self.limit, self.linger)
+        line.run(self.limit, self.linger)
     }
 }
 
@@ -146,6 +149,7 @@ impl Report {
             ending: Ending::GaveUp,
             bytes: 0,
             took: Duration::ZERO,
+            paused: Duration::ZERO,
             first_answer: None,
             first_data: None,
             datagrams: (0, 0),
@@ -178,14 +182,16 @@ struct Line<F> {
 }
 
 impl<F: FnMut(&Happened)> Line<F> {
-    fn run(mut self, limit: Instant, linger: Duration) -> io::Result<Report> {
+    fn run(mut self, limit: Duration, linger: Duration) -> io::Result<Report> {
         let packets = self.client.start(self.start);
         self.send(packets)?;
         let mut over_at = None;
         loop {
             let now = Instant::now();
             self.arrive(now)?;
-            if over_at.is_none() && (self.client.ending().is_some() || now >= limit) {
+            // A limit that no clock reaches is none.
+            let limit = self.start.checked_add(limit.saturating_add(self.client.paused()));
+            if over_at.is_none() && (self.client.ending().is_some() || limit.is_some_and(|limit| now >= limit)) {
                 over_at = Some(now);
                 self.report.took = now - self.start;
             }
@@ -196,12 +202,12 @@ impl<F: FnMut(&Happened)> Line<F> {
                 self.send(packets)?;
                 continue;
             }
-            let end = over_at.map_or(limit, |at| at + linger);
-            if over_at.is_some() && now >= end {
+            let end = over_at.map_or(limit, |at| at.checked_add(linger));
+            if over_at.is_some() && end.is_some_and(|end| now >= end) {
                 return Ok(self.report());
             }
-            let next = self.delayed.iter().map(|(at, ..)| *at).chain(wake_at).chain([end]).min().unwrap_or(end);
-            self.receive(next.saturating_duration_since(now))?;
+            let next = self.delayed.iter().map(|(at, ..)| *at).chain(wake_at).chain(end).min();
+            self.receive(next.map_or(SILENCE, |next| next.saturating_duration_since(now)))?;
         }
     }
 
@@ -301,7 +307,7 @@ impl<F: FnMut(&Happened)> Line<F> {
         if self.peer.is_some_and(|peer| peer != from) {
             // RFC 1350 section 4. A repeated request may have begun another transfer.
             if !matches!(packet, Packet::Error { .. }) {
-                let error = Packet::Error { code: ErrorCode::UNKNOWN_TID, message: "unknown transfer ID".into() };
+                let error = Packet::Error { code: ErrorCode::UNKNOWN_TID, message: "Unknown transfer ID".into() };
                 _ = self.socket.send_to(&error.encode(), from);
             }
             return Ok(());
@@ -322,6 +328,7 @@ impl<F: FnMut(&Happened)> Line<F> {
         let Self { mut report, judge, client, excuses, .. } = self;
         report.ending = client.ending().cloned().unwrap_or(Ending::GaveUp);
         report.bytes = client.bytes();
+        report.paused = client.paused();
         (report.repeats, report.copies, report.late) = (judge.repeats, judge.copies, judge.late());
         report.warnings = judge.warnings(excuses);
         report

@@ -1,6 +1,10 @@
 //! What records look like to others. The names of the fields stay as they are.
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    time::{Duration, SystemTime},
+};
 
 use humantime::format_rfc3339_millis;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
@@ -17,7 +21,10 @@ impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (code, reason) = error(&self.outcome);
         let mut fields = serializer.serialize_struct("Record", 23)?;
-        fields.serialize_field("time", &Text(format_rfc3339_millis(self.started)))?;
+        // RFC 3339 has the years to 9999, and a clock may be wrong.
+        let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+        let started = self.started.clamp(SystemTime::UNIX_EPOCH, last);
+        fields.serialize_field("time", &Text(format_rfc3339_millis(started)))?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("client", &Text(self.peer))?;
         fields.serialize_field("server", &Text(self.local))?;
@@ -155,7 +162,7 @@ mod tests {
     fn a_record_is_flat_and_complete() {
         let expected = r#"{"time":"1970-01-01T00:00:00.000Z","id":7,"client":"10.0.0.7:2070","server":"10.0.0.7:2070",
             "direction":"read","filename":"/a\\u{1b}\"<b>\\xff","path":"a\\u{1b}\"<b>\\xff","origin":"/srv/a","outcome":"refused",
-            "code":2,"reason":"access denied (a link)","bytes":1024,"size":null,"seconds":0.5,"bytes_per_second":2048,
+            "code":2,"reason":"Access violation (a link)","bytes":1024,"size":null,"seconds":0.5,"bytes_per_second":2048,
             "sent":2,"acked":1,"retransmits":0,"blksize":512,"windowsize":1,"asked":{"TSIZE":"1","tsize":"0"},
             "granted":{},"hint":"HINT"}"#;
         let json = serde_json::to_string(&record()).unwrap();
@@ -169,7 +176,7 @@ mod tests {
     #[test]
     fn whatever_was_sent_a_record_is_one_line_and_short() {
         let long = [0xff, b'\n', 0x1b, b'"', b'a'].repeat(13_000);
-        let text = name::text(&long) + &"\u{202e}\u{9b}".repeat(9000);
+        let text = crate::name::text(&long) + &"\u{202e}\u{9b}".repeat(9000);
         let aborted = Outcome::Aborted { code: crate::ErrorCode(0), message: text.clone() };
         let many: Options = (0..9000).map(|n| (n.to_string(), "\u{202e}\u{7f}x".repeat(n % 50))).collect();
         for outcome in [aborted, Outcome::Refused(Refusal::not_found().because(&text))] {

@@ -26,6 +26,7 @@ fn peer() -> SocketAddr {
 pub struct Server {
     file: File,
     timing: Timing,
+    single_port: bool,
     /// How long the sink takes for each chunk, and at the end.
     pub sink_busy: Duration,
     /// After how many chunks it fails, and how.
@@ -63,6 +64,7 @@ impl Server {
         Self {
             file: File { source, size, limits: None, stored, time, sink_busy, sink_fails },
             timing,
+            single_port: false,
             sink_busy: Duration::ZERO,
             sink_fails: None,
             running: None,
@@ -78,6 +80,10 @@ impl Server {
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.file.limits = Some(limits);
         self
+    }
+
+    pub fn with_single_port(self, single_port: bool) -> Self {
+        Self { single_port, ..self }
     }
 
     /// There is another file, for the next request.
@@ -114,12 +120,13 @@ impl Server {
     }
 
     fn running(&mut self) -> &mut sim::Server {
-        let (file, timing, records) = (&mut self.file, self.timing, &self.records);
+        let (file, timing, records, single_port) = (&mut self.file, self.timing, &self.records, self.single_port);
         (file.sink_busy, file.sink_fails) = (self.sink_busy, self.sink_fails.clone());
         self.running.get_or_insert_with(|| {
             let records = records.clone();
             let builder = Builder::default()
                 .handler(file.clone())
+                .single_port(single_port)
                 .timeout(timing.timeout)
                 .patience(timing.patience)
                 .on_end(move |record| records.lock().unwrap().push(record.clone()));

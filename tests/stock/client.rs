@@ -152,10 +152,10 @@ fn url(server: SocketAddr, mode: Mode, name: &str) -> String {
 
 fn text(code: u8) -> &'static str {
     match code {
-        1 => "file not found",
-        2 => "access denied",
-        3 => "file too big",
-        6 => "file already exists",
+        1 => "File not found",
+        2 => "Access violation",
+        3 => "File too big",
+        6 => "File already exists",
         _ => panic!("no test makes ERROR {code}"),
     }
 }

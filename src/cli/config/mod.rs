@@ -14,11 +14,13 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches};
 
 use super::{
     Result,
-    args::{Arguments, Command},
+    args::{Arguments, Command, Serve},
+    line,
+    serve::{self, Opened},
 };
 use file::File;
 pub use reload::Reload;
@@ -37,19 +39,46 @@ pub struct CheckConfig {
     pub file: PathBuf,
 }
 
-/// Prints nothing but errors, one on each line; exits with 0 if there is none.
+/// Prints all errors, one on each line, or that there is none; exits with 0 then. Besides what is in the file, it opens
+/// all that the file has served, as `tuffet serve` would.
 pub fn check(args: &CheckConfig) -> Result<ExitCode> {
-    let file = File::read(&args.file)?;
-    file.errors.iter().for_each(|error| eprintln!("{error}"));
-    Ok(if file.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let (path, file) = (args.file.display(), File::read(&args.file)?);
+    let mut errors: Vec<String> = file.errors.iter().map(ToString::to_string).collect();
+    if errors.is_empty() {
+        let words = ["tuffet", "serve"].map(OsString::from);
+        match merged(&args.file, words.into())?.map(|(arguments, _)| arguments.command) {
+            Ok(Command::Serve(serve)) => errors = unopened(&serve).iter().map(|why| format!("{path}: {why}")).collect(),
+            Ok(_) => {}
+            Err(error) => line::end(&error),
+        }
+    }
+    errors.iter().for_each(|error| eprintln!("{error}"));
+    if errors.is_empty() {
+        println!("{path}: ok");
+    }
+    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Why what is to be served cannot be, each once.
+fn unopened(args: &Serve) -> Vec<String> {
+    let opened = Opened::default();
+    let sources = serve::all_sources(args);
+    let mut errors: Vec<String> = Vec::new();
+    let each = sources.iter().map(|source| opened.source(source, args));
+    for error in each.chain([serve::handler(args, &opened)]).filter_map(|result| result.err()) {
+        let error = error.to_string();
+        if !errors.iter().any(|known| error.contains(known)) {
+            errors.push(error);
+        }
+    }
+    errors
 }
 
 /// The command line, with what the configuration file adds, if there is one. A wrong command line ends the program.
-pub fn arguments() -> Result<Arguments> {
-    let arguments = Arguments::parse();
-    let Some(path) = path(&arguments) else { return Ok(arguments) };
-    let merged = merged(path, std::env::args_os().collect())?;
-    merged.map(|(arguments, _)| arguments).map_err(|error| error.exit())
+pub fn arguments() -> Result<(Arguments, ArgMatches)> {
+    let (arguments, matches) = line::read();
+    let Some(path) = path(&arguments) else { return Ok((arguments, matches)) };
+    Ok(merged(path, std::env::args_os().collect())?.unwrap_or_else(|error| line::end(&error)))
 }
 
 fn path(arguments: &Arguments) -> Option<&Path> {
@@ -72,7 +101,7 @@ fn merged(path: &Path, words: Vec<OsString>) -> Result<std::result::Result<(Argu
     }
     let defaults = |command: clap::Command| file.defaults(command);
     let command = Arguments::command().mut_subcommand("serve", defaults).mut_subcommand("explain", defaults);
-    let matches = command.try_get_matches_from(words);
+    let matches = line::environment(command).try_get_matches_from(words);
     let arguments = matches.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
     Ok(arguments.map(|(mut arguments, matches)| {
         match &mut arguments.command {

@@ -24,6 +24,8 @@ pub struct Reload {
     path: Option<PathBuf>,
     opened: Opened,
     server: Handle,
+    /// Those of the last reload.
+    args: Option<Box<Serve>>,
     /// The fixed options with their values when the server began.
     fixed: Vec<(String, Vec<String>)>,
     #[cfg(all(feature = "sandbox", target_os = "linux"))]
@@ -41,25 +43,33 @@ impl Reload {
             path,
             opened,
             server,
+            args: None,
             fixed,
             #[cfg(all(feature = "sandbox", target_os = "linux"))]
             plan,
         }
     }
 
-    /// Looks whether the directories are the same as before, and serves new requests as the file says now, if there is one. If there is anything wrong with it, all stays as it is.
-    pub fn reload(&mut self) {
+    /// Looks whether the directories are the same as before, and serves new requests as the file says now, if there is
+    /// one. If there is anything wrong with it, all stays as it is. Returns what is in force from then on, if there is a
+    /// file that says so.
+    pub fn reload(&mut self) -> Option<&Serve> {
         serve::look(&self.opened.directories());
-        let Some(path) = self.path.clone() else { return };
-        match self.try_reload(&path) {
-            Ok(()) => info!("{} is in force for new transfers", path.display()),
-            Err(why) => error!("nothing has changed: {why}"),
+        if let Some(path) = self.path.clone() {
+            match self.try_reload(&path) {
+                Ok(args) => {
+                    info!("{} is in force for new transfers", path.display());
+                    self.args = args;
+                }
+                Err(why) => error!("nothing has changed: {why}"),
+            }
         }
+        self.args.as_deref()
     }
 
-    fn try_reload(&mut self, path: &std::path::Path) -> Result<()> {
+    fn try_reload(&mut self, path: &std::path::Path) -> Result<Option<Box<Serve>>> {
         let (arguments, matches) = merged(path, words())??;
-        let Command::Serve(args) = arguments.command else { return Ok(()) };
+        let Command::Serve(args) = arguments.command else { return Ok(None) };
         let opened = self.opened.again();
         let handler = serve::handler(&args, &opened)?;
         self.server.reload(serve::builder(&args, None).handler(handler));
@@ -76,7 +86,7 @@ impl Reload {
                 warn!("{key} has changed in {}, which takes a restart", path.display());
             }
         }
-        Ok(())
+        Ok(Some(args))
     }
 }
 

@@ -60,11 +60,11 @@ fn all_errors_are_told_with_their_places() {
         max_upload = 5\nport-range = 1979-05-27\nzzz = 1\nverbose = 999\nwindow size = 3\n";
     let found = errors(text);
     for (i, (place, what)) in [
-        ("f:1:14: ", "windowsize: \"0\" is wrong: 0 is not in 1..=65535"),
+        ("f:1:14: ", "windowsize: \"0\" is wrong: not a number from 1 to 65535"),
         ("f:2:1: ", "did you mean sources?"),
         ("f:4:13: ", "blksize has one value"),
         ("f:5:10: ", "upload is true or false"),
-        ("f:6:18: ", "listen: \"localhost\" is wrong: not an ADDR"),
+        ("f:6:18: ", "listen: \"localhost\" is wrong: not an address"),
         ("f:7:1: ", "did you mean max-upload?"),
         ("f:8:14: ", "port-range is a string or a number"),
         ("f:9:1: ", "zzz: there is no such key"),
@@ -154,4 +154,24 @@ fn readme_is_right() {
     let readme = include_str!("../../../README.md");
     let (_, rest) = readme.split_once("```toml\n").unwrap();
     assert_eq!(errors(rest.split_once("```").unwrap().0), Vec::<String>::new());
+}
+
+/// Each flag and key that a hint names is one that this program takes.
+#[test]
+fn the_advice_of_hints_can_be_followed() {
+    use tuffet::hint::Hint;
+    let hints = [
+        Hint::NoOptions,
+        Hint::SmallerBlocks { blksize: 1468, better: 1228 },
+        Hint::NoRollover { needed: Some(1000), asked: true },
+        Hint::SinglePort,
+    ];
+    for hint in hints {
+        let text = hint.to_string();
+        let advice = text.split('`').nth(1).unwrap_or_else(|| panic!("{text}"));
+        match advice.starts_with("--") {
+            true => drop(serve("", advice)),
+            false => assert_eq!(errors(&format!("[[rule]]\n{advice}")), Vec::<String>::new(), "{text}"),
+        }
+    }
 }

@@ -1,0 +1,244 @@
+//! The command line and the environment: read, and what is wrong with them said in one line.
+
+use std::{env, ffi::OsString};
+
+use clap::{
+    Arg, ArgMatches, Command, CommandFactory, FromArgMatches,
+    builder::Resettable,
+    error::{ContextKind, ErrorKind},
+};
+
+use super::args::Arguments;
+
+/// What all variables begin with.
+const PREFIX: &str = "TUFFET_";
+/// What Kubernetes sets in every container where a service is called `tuffet`.
+const OF_KUBERNETES: [&str; 2] = ["TUFFET_PORT", "TUFFET_SERVICE_"];
+/// The code of a wrong command line.
+const WRONG: i32 = 2;
+
+/// The program's options, with what the environment sets of them.
+pub fn command() -> Command {
+    environment(Arguments::command())
+}
+
+/// Adds what the environment sets where clap alone would read it otherwise.
+pub fn environment(program: Command) -> Command {
+    let names: Vec<String> = program.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    names.into_iter().fold(program, |program, name| {
+        // `-1` is a wrong value, and no option.
+        program.mut_subcommand(name, |command| {
+            command.mut_args(|arg| {
+                let is_option = arg.get_long().is_some() && arg.get_action().takes_values();
+                sources(if is_option { arg.allow_negative_numbers(true) } else { arg })
+            })
+        })
+    })
+}
+
+/// Of a variable, arguments are separated by commas, as lists of options are. On the command line a comma is a part of
+/// a name.
+fn sources(arg: Arg) -> Arg {
+    let is_list = arg.is_positional() && matches!(arg.get_action(), clap::ArgAction::Append);
+    let Some(set) = arg.get_env().filter(|_| is_list).and_then(env::var_os) else { return arg };
+    let list: Vec<OsString> = match set.to_str() {
+        Some(set) => set.split(',').map(str::trim).filter(|one| !one.is_empty()).map(Into::into).collect(),
+        None => vec![set],
+    };
+    let arg = arg.env(Resettable::Reset);
+    if list.is_empty() { arg } else { arg.default_values(list) }
+}
+
+/// What the command line and the environment say. If that is wrong, the program ends.
+pub fn read() -> (Arguments, ArgMatches) {
+    let read = command().try_get_matches().and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
+    read.unwrap_or_else(|error| end(&error))
+}
+
+/// Prints help where that was asked for, and otherwise what is wrong in one line, and ends the program.
+pub fn end(error: &clap::Error) -> ! {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    let words: Vec<String> = env::args().skip(1).collect();
+    wrong(&explain(error, &words))
+}
+
+/// Ends the program as [`end`] does, for what the parser cannot see.
+pub fn wrong(message: &str) -> ! {
+    eprintln!("tuffet: {message}");
+    std::process::exit(WRONG)
+}
+
+/// What is wrong, and what would be right.
+fn explain(error: &clap::Error, words: &[String]) -> String {
+    let said = |kind| error.get(kind).map(ToString::to_string).filter(|text| !text.is_empty());
+    let command = words.first().filter(|word| !word.starts_with('-'));
+    let help = command.map_or("`tuffet --help`".into(), |command| format!("`tuffet {command} --help`"));
+    let meant = |kind, otherwise: String| match said(kind) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => otherwise,
+    };
+    let arg = said(ContextKind::InvalidArg).unwrap_or_default();
+    let value = error.get(ContextKind::InvalidValue).map(ToString::to_string);
+    match (error.kind(), value) {
+        (ErrorKind::InvalidSubcommand, _) => {
+            let name = said(ContextKind::InvalidSubcommand).unwrap_or_default();
+            let meant = meant(ContextKind::SuggestedSubcommand, "`tuffet --help` lists them".into());
+            format!("there is no command {name}; {meant}")
+        }
+        (ErrorKind::UnknownArgument, _) if arg.starts_with('-') => {
+            format!("there is no option {arg}; {}", meant(ContextKind::SuggestedArg, format!("{help} lists them")))
+        }
+        (ErrorKind::UnknownArgument, _) => format!("{arg} is an argument too many; {help} says what it takes"),
+        (ErrorKind::MissingRequiredArgument, _) => {
+            let usage = said(ContextKind::Usage).unwrap_or_default();
+            let missing: Vec<_> = arg.split(", ").map(bare).collect();
+            format!("{} is missing; {}", missing.join(" and "), usage.trim().replace("Usage: ", "it is "))
+        }
+        (ErrorKind::InvalidValue, None) => format!("{} needs a value; it is {arg}", bare(&arg)),
+        (ErrorKind::InvalidValue, Some(value)) if value.is_empty() => {
+            format!("{} needs a value; it is {arg}", bare(&arg))
+        }
+        (ErrorKind::InvalidValue, Some(value)) => {
+            let known = said(ContextKind::ValidValue).unwrap_or_default();
+            format!("{}: it is one of {known}", place(&arg, &value, words))
+        }
+        (ErrorKind::ValueValidation, Some(value)) => {
+            let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            format!("{}: {why}", place(&arg, &value, words))
+        }
+        _ => {
+            let text = error.to_string();
+            let first = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+            format!("{}; {help} says more", first.split_whitespace().collect::<Vec<_>>().join(" "))
+        }
+    }
+}
+
+/// `--patience` of `--patience <TIME>`, `SOURCE` of `[SOURCE]...`.
+fn bare(arg: &str) -> &str {
+    let arg = arg.strip_suffix("...").unwrap_or(arg);
+    let inner = arg.strip_prefix('<').and_then(|arg| arg.strip_suffix('>'));
+    let inner = inner.or_else(|| arg.strip_prefix('[').and_then(|arg| arg.strip_suffix(']')));
+    inner.unwrap_or(arg.split([' ', '=']).next().unwrap_or(arg))
+}
+
+/// Where a value stands: on the command line, or in the environment.
+fn place(arg: &str, value: &str, words: &[String]) -> String {
+    let name = bare(arg);
+    let variable = format!("{PREFIX}{}", name.trim_start_matches('-').to_uppercase().replace('-', "_"));
+    match words.iter().any(|word| word.contains(value)) {
+        false if env::var_os(&variable).is_some() => format!("{variable}={value}"),
+        _ => format!("{name} {value:?}"),
+    }
+}
+
+/// Variables that nothing reads: a slip of the pen is silent otherwise.
+pub fn unknown_variables() -> Vec<String> {
+    let set = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    set.filter(|name| name.starts_with(PREFIX)).filter_map(|name| unknown_variable(&name)).collect()
+}
+
+fn unknown_variable(name: &str) -> Option<String> {
+    let program = Arguments::command();
+    let options = program.get_subcommands().flat_map(Command::get_arguments);
+    let known: Vec<&str> = options.filter_map(|option| option.get_env()?.to_str()).collect();
+    if known.contains(&name) || OF_KUBERNETES.iter().any(|theirs| name.starts_with(theirs)) {
+        return None;
+    }
+    let likeness = |known: &&str| strsim::jaro_winkler(&name[PREFIX.len()..], &known[PREFIX.len()..]);
+    let meant = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|meant| likeness(meant) > 0.8);
+    let meant =
+        meant.map_or("`tuffet serve --help` lists the options".into(), |meant| format!("did you mean {meant}?"));
+    Some(format!("nothing reads the variable {name}; {meant}"))
+}
+
+/// Options that are set and do nothing, for what they need is not: those of uploads without uploads, and those of web
+/// servers without one.
+pub fn without_effect(matches: &ArgMatches, takes_uploads: bool, has_web: bool) -> Vec<String> {
+    let Some(matches) = matches.subcommand_matches("serve") else { return Vec::new() };
+    let program = Arguments::command();
+    let options = program.find_subcommand("serve").into_iter().flat_map(Command::get_arguments);
+    let needs = [("Uploads", takes_uploads, "--upload"), ("Web servers", has_web, "a web server or bucket to serve")];
+    let said = options.filter_map(|option| {
+        let (.., needed) = needs.iter().find(|(of, there, _)| option.get_help_heading() == Some(of) && !there)?;
+        let values: Vec<_> = matches.get_raw(option.get_id().as_str())?.collect();
+        let defaults: Vec<_> = option.get_default_values().iter().map(|value| value.as_os_str()).collect();
+        // The configuration file and the environment set defaults too, so what differs from those of the program is set.
+        let off = ["false".into(), "0".into(), OsString::new()];
+        let is_set = values != defaults && !off.iter().any(|off| values == [off.as_os_str()]);
+        is_set.then(|| format!("--{} does nothing without {needed}", option.get_long().unwrap_or_default()))
+    });
+    said.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(line: &str) -> String {
+        let words: Vec<String> = line.split(' ').map(Into::into).collect();
+        let matches = command().try_get_matches_from(std::iter::once("tuffet".to_owned()).chain(words.clone()));
+        let matches = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
+        explain(&matches.err().unwrap_or_else(|| panic!("{line}")), &words)
+    }
+
+    #[test]
+    fn a_wrong_line_is_one_line_that_says_what_is_right() {
+        for (line, right) in [
+            ("serv", "did you mean serve?"),
+            ("bake", "`tuffet --help`"),
+            ("serve --lisen :6969", "there is no option --lisen; did you mean --listen?"),
+            ("serve --zzz", "`tuffet serve --help`"),
+            ("serve --listen", "--listen needs a value"),
+            ("serve --patience foo", "--patience \"foo\": not a time, such as 500ms"),
+            ("serve --patience -1", "not a time"),
+            ("serve --drain 9999999999999y", "100 years"),
+            ("serve --drain 99999999999999999999999y", "100 years"),
+            ("get --timeout foo h x", "--timeout \"foo\": not a time"),
+            ("serve --max-upload 5X", "--max-upload \"5X\": not a size, such as"),
+            ("serve --min-free -1", "not a size"),
+            ("serve --listen :70000", "from 0 to 65535"),
+            ("serve --listen 6969", ":6969"),
+            ("serve --listen localhost:69", "not an address"),
+            ("serve --blksize 7", "a number from 8 to 65464"),
+            ("get --blksize big h x", "a number from 8 to 65464"),
+            ("serve --windowsize 0", "a number from 1 to 65535"),
+            ("serve --shards many", "a number from 1"),
+            ("serve --max-transfers 0", "a number from 1"),
+            ("serve --max-requests-per-client -5", "a number from 0"),
+            ("serve --keep-versions x", "a number from 0"),
+            ("serve --log-format xml", "it is one of text"),
+            ("serve ftp://h/", "SOURCE \"ftp://h/\": a URL begins with"),
+            ("get", "HOST[:PORT] is missing; it is tuffet get"),
+            ("get h:70000 x", "from 0 to 65535"),
+            ("get a b c d", "d is an argument too many"),
+        ] {
+            let said = said(line);
+            assert!(said.contains(right) && !said.contains('\n'), "{line}: {said}");
+        }
+    }
+
+    #[test]
+    fn unknown_variables_are_told() {
+        assert_eq!(unknown_variable("TUFFET_LISTEN"), None);
+        assert_eq!(unknown_variable("TUFFET_SERVICE_HOST"), None);
+        assert!(unknown_variable("TUFFET_LISTN").unwrap().ends_with("did you mean TUFFET_LISTEN?"));
+        assert!(unknown_variable("TUFFET_ZZZ").unwrap().contains("TUFFET_ZZZ"));
+    }
+
+    #[test]
+    fn options_without_effect_are_told() {
+        let said = |line: &str, uploads, web| {
+            let words = ["tuffet", "serve"].into_iter().chain(line.split_whitespace());
+            without_effect(&command().try_get_matches_from(words).unwrap(), uploads, web)
+        };
+        assert_eq!(said("", false, false), [""; 0]);
+        assert_eq!(said("--overwrite", false, true), ["--overwrite does nothing without --upload"]);
+        assert_eq!(said("--mkdir --max-upload 1M --upload-names a,b --keep-versions 2", false, true).len(), 4);
+        assert_eq!(said("--overwrite --upload", true, true), [""; 0]);
+        #[cfg(feature = "http")]
+        assert_eq!(said("--stale --cache 1M", true, false).len(), 2);
+    }
+}

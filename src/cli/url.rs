@@ -1,0 +1,87 @@
+//! The URLs of RFC 3617: `tftp://host[:port]/name[;mode=octet]`.
+
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+use tuffet::packet::Mode;
+
+use super::values::Remote;
+
+/// A server, or a file of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Server(Remote),
+    File(Url),
+}
+
+/// A file of a server, and the mode to ask for it by, if the URL says one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    pub server: Remote,
+    pub name: String,
+    pub mode: Option<Mode>,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once("://") {
+            None => text.parse().map(Self::Server),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("tftp") => rest.parse().map(Self::File),
+            Some(_) => Err("not a URL of TFTP, such as tftp://192.0.2.1/pxelinux.0".into()),
+        }
+    }
+}
+
+/// Of what follows `tftp://`.
+impl FromStr for Url {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (server, path) = text.split_once('/').unwrap_or((text, ""));
+        if server.contains('@') {
+            return Err("TFTP knows no users; leave out what is before the @".into());
+        }
+        let (path, mode) = match path.rsplit_once(';') {
+            Some((path, mode)) if mode.len() >= 5 && mode.as_bytes()[..5].eq_ignore_ascii_case(b"mode=") => {
+                (path, Some(self::mode(&mode[5..])?))
+            }
+            _ => (path, None),
+        };
+        let name = percent_decode_str(path).decode_utf8().map_err(|_| "its name is not UTF-8")?;
+        Ok(Self { server: server.parse()?, name: name.into_owned(), mode })
+    }
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    let known = [Mode::Octet, Mode::Netascii].into_iter().find(|mode| mode.as_str().eq_ignore_ascii_case(text));
+    known.ok_or_else(|| format!("the mode {text:?} is neither octet nor netascii"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_rfc_3617() {
+        for (text, server, name, mode) in [
+            ("tftp://h/pxelinux.0", "h:69", "pxelinux.0", None),
+            ("TFTP://10.0.0.1:6969/a/b;mode=octet", "10.0.0.1:6969", "a/b", Some(Mode::Octet)),
+            ("tftp://h/a;MODE=NetASCII", "h:69", "a", Some(Mode::Netascii)),
+            ("tftp://[::1]:70/x", "[::1]:70", "x", None),
+            ("tftp://[fe80::1%25eth0]/x", "[fe80::1%25eth0]:69", "x", None),
+            ("tftp://h//srv/a%20b;c?d", "h:69", "/srv/a b;c?d", None),
+            ("tftp://h/dir/", "h:69", "dir/", None),
+            ("tftp://h", "h:69", "", None),
+        ] {
+            let Ok(Place::File(url)) = text.parse() else { panic!("{text}") };
+            assert_eq!((url.server.to_string().as_str(), url.name.as_str(), url.mode), (server, name, mode), "{text}");
+        }
+        for bad in ["http://h/x", "tftp:///x", "tftp://h:x/y", "tftp://me@h/x", "tftp://h/x;mode=mail", "tftp://h/%ff"]
+        {
+            assert!(bad.parse::<Place>().is_err(), "{bad}");
+        }
+        assert!(matches!("10.0.0.1:70".parse(), Ok(Place::Server(_))));
+    }
+}

@@ -1,0 +1,125 @@
+//! The progress bars of `serve`, on a terminal.
+#![cfg(all(target_os = "linux", feature = "bars"))]
+
+#[path = "common/program.rs"]
+mod program;
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    net::UdpSocket,
+    os::fd::{AsFd, OwnedFd},
+    process::{Child, Command, Stdio},
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{Winsize, tcsetwinsize},
+};
+
+const NAME: &str = "a/directory/with/a/rather/long/name/and/vmlinuz-6.18";
+
+/// A server whose standard error is a terminal.
+struct Watched {
+    child: Child,
+    address: String,
+    terminal: File,
+    screen: vt100::Parser,
+}
+
+impl Watched {
+    fn start(directory: &std::path::Path, rows: u16, columns: u16) -> Self {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap();
+        let end = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        let mut watched = Self {
+            child: Self::spawn(directory, end),
+            address: String::new(),
+            terminal: terminal.into(),
+            screen: vt100::Parser::new(rows, columns, 0),
+        };
+        watched.resize(rows, columns);
+        let mut line = String::new();
+        let stdout = watched.child.stdout.as_mut().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+        watched.address = line.trim_end().strip_prefix("listening on ").unwrap().to_owned();
+        watched
+    }
+
+    fn spawn(directory: &std::path::Path, terminal: OwnedFd) -> Child {
+        let mut command = program::tuffet(&["serve", "--listen", "127.0.0.1:0", "--no-sandbox"]);
+        command.arg(directory).env("TERM", "xterm").stdout(Stdio::piped()).stderr(terminal);
+        command.spawn().unwrap()
+    }
+
+    fn resize(&mut self, rows: u16, columns: u16) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(self.terminal.as_fd(), size).unwrap();
+        self.screen.screen_mut().set_size(rows, columns);
+    }
+
+    /// Returns what is on the screen when this is, or when the server has ended.
+    fn until(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+        let mut buffer = [0; 4096];
+        loop {
+            let shown = self.screen.screen().contents();
+            if wanted(&shown) {
+                return shown;
+            }
+            // A terminal that nobody has open any more fails.
+            match self.terminal.read(&mut buffer) {
+                Ok(length @ 1..) => self.screen.process(&buffer[..length]),
+                _ => return self.screen.screen().contents(),
+            }
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+#[test]
+fn bars_leave_nothing_on_the_screen() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(NAME);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, [7; 700]).unwrap();
+    // The second is narrower than a bar.
+    for (columns, later) in [(100, 100), (60, 60), (100, 120)] {
+        let mut watched = Watched::start(directory.path(), 30, columns);
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let request = [b"\0\x01", NAME.as_bytes(), b"\0octet\0tsize\x000\0"].concat();
+        client.send_to(&request, &watched.address).unwrap();
+        let mut buffer = [0; 600];
+        let (_, server) = client.recv_from(&mut buffer).unwrap();
+        client.send_to(b"\0\x04\0\0", server).unwrap();
+
+        let shown = watched.until(|shown| shown.contains("127.0.0.1 < …"));
+        assert!(shown.contains("/vmlinuz-6.18") && !shown.contains("a/directory"), "{shown}");
+        watched.resize(30, later);
+        for block in [1, 2] {
+            while buffer[..4] != [0, 3, 0, block] {
+                client.recv_from(&mut buffer).unwrap();
+            }
+            client.send_to(&[0, 4, 0, block], server).unwrap();
+        }
+        watched.until(|shown| shown.contains(" complete 700 bytes"));
+        let stop = Command::new("kill").args(["-TERM", &watched.child.id().to_string()]).status().unwrap();
+        assert!(stop.success());
+        let shown = watched.until(|_| false);
+        assert!(shown.contains("serving") && shown.contains("stopping"), "{shown}");
+        for rest in ["127.0.0.1 <", "…", "KiB", "=>", "B/s  "] {
+            let of_bars = shown.lines().filter(|line| line.contains(rest) && !line.contains("info"));
+            let of_bars: Vec<_> = of_bars.filter(|line| !line.contains("retransmits")).collect();
+            assert!(of_bars.is_empty(), "{of_bars:?} is left:\n{shown}");
+        }
+        assert_eq!(watched.child.wait().unwrap().code(), Some(0));
+    }
+}
