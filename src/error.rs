@@ -72,13 +72,25 @@ impl Refusal {
 
     /// No packet at all: the peer is left to its own timeout. It [ends the search](Self::ending_search).
     pub const fn silent() -> Self {
-        Self { code: ErrorCode::NOT_DEFINED, message: "no answer", detail: None, told: Told::Nothing, ends_search: true }
+        Self {
+            code: ErrorCode::NOT_DEFINED,
+            message: "no answer",
+            detail: None,
+            told: Told::Nothing,
+            ends_search: true,
+        }
     }
 
     /// No packet either: what an answer takes of this machine (a file descriptor, memory) is all in use. When the peer
     /// asks again there may be some; an ERROR would end a boot for good.
     pub const fn busy() -> Self {
-        Self { code: ErrorCode::NOT_DEFINED, message: "no resources", detail: None, told: Told::NothingYet, ends_search: true }
+        Self {
+            code: ErrorCode::NOT_DEFINED,
+            message: "no resources",
+            detail: None,
+            told: Told::NothingYet,
+            ends_search: true,
+        }
     }
 
     /// ERROR 0: something broke on this side.
