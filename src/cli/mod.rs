@@ -77,6 +77,7 @@ fn run(command: Command, matches: &ArgMatches) -> Result<ExitCode> {
         Command::Probe(args) => args.output.quiet,
         #[cfg(feature = "rules")]
         Command::Explain(args) => args.serve.output.quiet,
+        #[allow(unreachable_patterns, reason = "the small program has no other commands")]
         _ => false,
     };
     unknown.iter().filter(|_| !is_quiet).for_each(|variable| eprintln!("tuffet: {variable}"));
