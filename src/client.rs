@@ -349,9 +349,24 @@ fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset)
 }
 
-/// A socket whose port another one may have too.
+/// A socket whose port another one of this process may have too. Linux must not know that before the port is chosen: it
+/// would give one that another client has, which may be had by two as well.
 fn bind(address: SocketAddr) -> io::Result<Async<UdpSocket>> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    let is_chosen = address.port() != 0;
+    let chooses_first = cfg!(any(target_os = "linux", target_os = "android"));
+    if is_chosen || !chooses_first {
+        share(&socket)?;
+    }
+    socket.bind(&address.into())?;
+    if !is_chosen && chooses_first {
+        share(&socket)?;
+    }
+    Async::new(socket.into())
+}
+
+#[cfg_attr(not(unix), allow(clippy::unnecessary_wraps))]
+fn share(socket: &Socket) -> io::Result<()> {
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     // BSD's systems have another name for it.
@@ -360,8 +375,9 @@ fn bind(address: SocketAddr) -> io::Result<Async<UdpSocket>> {
         not(any(target_os = "linux", target_os = "android", target_os = "solaris", target_os = "illumos"))
     ))]
     socket.set_reuse_port(true)?;
-    socket.bind(&address.into())?;
-    Async::new(socket.into())
+    #[cfg(not(unix))]
+    let _ = socket;
+    Ok(())
 }
 
 /// A socket of the same port that hears this server alone.

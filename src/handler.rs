@@ -213,7 +213,6 @@ impl Request {
 
     /// The same request without the end mark of DHCP's options behind its name, if it has one. Firmware that takes
     /// option 67 for a C string sends it with the name.
-    #[cfg(feature = "net")]
     pub(crate) fn without_end_mark(&self) -> Option<Self> {
         let name = self.path_bytes();
         name::without_end_mark(&name).map(|name| self.named(name.to_vec()))
@@ -245,7 +244,6 @@ impl fmt::Debug for Request {
 }
 
 /// What this handler has for an RRQ. What is nowhere is looked for without the end mark behind its name, if it has one.
-#[cfg(feature = "net")]
 pub(crate) async fn find(handler: &dyn Handler, request: &Request) -> Result<Source, Refusal> {
     use std::ops::ControlFlow;
     let mut search = crate::handlers::Search::default();

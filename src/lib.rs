@@ -31,19 +31,21 @@
 //! - A [`Refusal`] is what a client is told when it is not served; an [`Error`] is what you are told.
 //! - [`Client`] gets and puts files.
 //! - [`stats`] tells what became of each transfer, and [`status`] shows it to a browser and to Prometheus.
+//! - [`sim`] is a server in virtual time: it tests handlers, and this crate, in milliseconds.
 //! - [`probe`] tests servers: as boot clients fetch, over a wire that loses what you like.
 //!
 //! # The pure core
 //!
-//! [`packet`], [`options`], [`netascii`] and [`transfer`] know no sockets, no clock and no executor; without features
-//! they are all that is built. [`transfer::Transfer`] is a state machine that you can drive by whatever means you
-//! have: a blocking loop (see the example `blocking`), another runtime, a simulator.
+//! [`packet`], [`options`], [`netascii`], [`transfer`] and [`endpoint`] know no sockets, no clock and no executor.
+//! [`transfer::Transfer`] is a state machine that you can drive by whatever means you have: a blocking loop (see the example
+//! `blocking`), another runtime, a simulator. [`endpoint::Endpoint`] is another, for which datagram is whose.
 //!
 //! # Features
 //!
 //! | feature | what it brings | by default |
 //! |---|---|---|
 //! | `net` | the server and the client, on smol | through `cli` |
+| `sim` | [`sim`]: servers and networks in virtual time | yes |
 //! | `directory` | [`handlers::Directory`] | through `cli` |
 //! | `http` | [`handlers::Http`], with reqwest and rustls | yes |
 //! | `rules` | [`rules`] and [`handlers::Rewrite`] | yes |
@@ -67,6 +69,7 @@
         feature = "http",
         feature = "object-store",
         feature = "rules",
+        feature = "sim",
         feature = "status"
     )),
     allow(rustdoc::broken_intra_doc_links)
@@ -74,7 +77,7 @@
 
 #[cfg(feature = "net")]
 mod client;
-#[cfg_attr(not(any(feature = "net", feature = "sim")), allow(dead_code))]
+#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the loops with sockets use it"))]
 mod driver;
 pub mod endpoint;
 pub mod error;
@@ -88,7 +91,7 @@ pub mod packet;
 pub mod probe;
 #[cfg(feature = "rules")]
 pub mod rules;
-#[cfg_attr(not(any(feature = "net", feature = "sim")), allow(dead_code))]
+#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the loops with sockets use it"))]
 mod server;
 mod shown;
 #[cfg(feature = "sim")]
@@ -96,6 +99,7 @@ pub mod sim;
 #[cfg(feature = "net")]
 mod socket;
 pub mod source;
+#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the loops with sockets use it"))]
 pub mod stats;
 #[cfg(feature = "status")]
 pub mod status;

@@ -8,7 +8,6 @@ use std::fmt::Write;
 use crate::error::Refusal;
 
 /// DHCP's end mark (RFC 2132 section 3.2). Firmware that takes option 67 for a C string sends it with the name.
-#[cfg(any(feature = "net", test))]
 const END_MARK: u8 = 0xff;
 
 /// The normal form of a name, see [`Request::path`](crate::Request::path).
@@ -24,7 +23,6 @@ pub(crate) fn joined(name: &[u8]) -> Result<Vec<u8>, Refusal> {
 }
 
 /// The name without the end marks behind it, if it has any and is more than those.
-#[cfg(any(feature = "net", test))]
 pub(crate) fn without_end_mark(name: &[u8]) -> Option<&[u8]> {
     let end = name.iter().rposition(|&byte| byte != END_MARK)? + 1;
     (end < name.len() && name[end - 1] != b'/').then(|| &name[..end])

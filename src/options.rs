@@ -231,7 +231,6 @@ pub fn answer(
 }
 
 /// Whether the answer to this RRQ has the size of the file in it, if that is known.
-#[cfg(feature = "net")]
 pub(crate) fn tells_size(asked: &Options, mode: Mode, limits: &Limits) -> bool {
     answer(asked, Direction::Read, mode, limits, Some(1)).0.tsize().is_some()
 }

@@ -1,4 +1,5 @@
 //! How real clients behave, each as a script of what it says and what the server answers.
+#![cfg(feature = "sim")]
 
 mod sim;
 

@@ -1,4 +1,5 @@
 //! What real clients ask for, however odd, and what they are granted or refused.
+#![cfg(feature = "sim")]
 
 mod sim;
 

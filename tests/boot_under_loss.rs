@@ -1,4 +1,5 @@
 //! The boot clients, each with its own way to report a loss, over a bad wire.
+#![cfg(feature = "sim")]
 
 mod sim;
 

@@ -1,4 +1,5 @@
 //! Input from people who mean harm, and from drivers that keep no contract: nothing panics, and everything ends.
+#![cfg(feature = "sim")]
 
 mod sim;
 

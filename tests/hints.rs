@@ -1,12 +1,12 @@
 //! What a server can tell of the cause when a client fails.
+#![cfg(feature = "sim")]
 
 mod sim;
 
 use std::time::{Duration, Instant};
 
 use tuffet::{
-    hint::{Hint, Seen},
-    options::{self, Direction, Limits},
+    hint::Hint,
     packet::{Mode, Packet},
     probe::{BootClient, Habits, habits},
     transfer::Timing,

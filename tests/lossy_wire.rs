@@ -1,4 +1,5 @@
 //! Whole transfers, client against server, over every kind of wire.
+#![cfg(feature = "sim")]
 
 mod sim;
 

@@ -355,7 +355,7 @@ fn the_oack_is_exact() {
     };
     ask("7", &[("BLKSIZE", "1468"), ("tsize", "0")], &[("BLKSIZE", "1400"), ("tsize", "7")]);
     ask("7", &[("tsize", "9"), ("blksize", "4"), ("windowsize", "64")], &[("tsize", "7"), ("windowsize", "8")]);
-    ask("7", &[("timeout", "3000"), ("timeout", "3"), ("multicast", "")], &[("timeout", "3")]);
+    ask("7", &[("timeout", "3"), ("timeout", "3000"), ("multicast", "")], &[("timeout", "3")]);
     // Nothing left, or an empty file: no OACK.
     for (name, options) in [("0", [("tsize", "0")]), ("0", [("multicast", "")]), ("0", [("blksize", "7")])] {
         let mut peer = Peer::new(serving.addr());

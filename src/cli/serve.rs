@@ -49,7 +49,6 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let format = args.log_format.log_format;
     logging::start(args.output.level(), format, args.log_target.target(), screen.clone());
     super::limits::raise_open_files();
-    let transfers = Arc::new(Transfers::new(format, args.log_file.as_deref()).map_err(|error| no_log(&error, args))?);
     #[cfg(all(feature = "sandbox", target_os = "linux"))]
     let entrance = super::sandbox::Entrance::new(args)?;
     #[cfg(all(feature = "sandbox", target_os = "linux"))]
@@ -57,6 +56,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
     let opened = Opened::default();
     let handler = handler(args, &opened)?;
+    let transfers = Arc::new(Transfers::new(format, args.log_file.as_deref()).map_err(|error| no_log(&error, args))?);
     opened.settle(args);
     let restart = opened.restart.clone();
     let served = handler.describe();

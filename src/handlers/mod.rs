@@ -25,7 +25,6 @@ mod shared;
 #[cfg(feature = "object-store")]
 pub use bucket::Bucket;
 pub use chain::Chain;
-#[cfg(feature = "net")]
 pub(crate) use chain::Search;
 #[cfg(feature = "directory")]
 pub use directory::Directory;

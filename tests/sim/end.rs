@@ -92,7 +92,7 @@ impl Source {
 
     /// As a handler gives it, in virtual time.
     pub fn into_source(self, time: sim::Time) -> tuffet::Source {
-        tuffet::Source::from(tuffet::Gen::new(async move |co: genawaiter::rc::Co<Bytes>| {
+        tuffet::Source::from(tuffet::Gen::new(async move |co| {
             for (delay, piece) in self.0 {
                 time.sleep(delay).await;
                 match piece {
