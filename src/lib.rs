@@ -45,7 +45,7 @@
 //! | feature | what it brings | by default |
 //! |---|---|---|
 //! | `net` | the server and the client, on smol | through `cli` |
-| `sim` | [`sim`]: servers and networks in virtual time | yes |
+//! | `sim` | [`sim`]: servers and networks in virtual time | yes |
 //! | `directory` | [`handlers::Directory`] | through `cli` |
 //! | `http` | [`handlers::Http`], with reqwest and rustls | yes |
 //! | `rules` | [`rules`] and [`handlers::Rewrite`] | yes |

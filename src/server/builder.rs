@@ -194,7 +194,7 @@ impl Builder {
     }
 
     /// Called once in each period with what was counted in it, on a thread of its own, and a last time when
-    /// [`Server::run`] ends: nothing is counted twice or left out. 60 s are a good period. Defaults to no hook.
+    /// [`Server::run`](crate::Server::run) ends: nothing is counted twice or left out. 60 s are a good period. Defaults to no hook.
     pub fn on_period(mut self, period: Duration, hook: impl Fn(&Counters) + Send + 'static) -> Self {
         self.period = Some(Period::new(period, hook));
         self
