@@ -65,6 +65,11 @@ fn random_events_never_panic_and_every_transfer_ends() {
 }
 
 #[test]
+fn the_endpoint_keeps_its_limits_whatever_comes() {
+    throw(20_000, 400, any::endpoint);
+}
+
+#[test]
 fn a_pair_over_a_wire_that_may_be_too_bad_ends_and_changes_nothing() {
     throw(2000, 60, any::pair);
 }

@@ -10,7 +10,7 @@ use clap::{
 };
 use humantime::Duration;
 use log::LevelFilter;
-use tuffet::{options::Limits, packet::Mode, transfer::Timing};
+use tuffet::{packet::Mode, transfer::Timing};
 
 #[cfg(feature = "manual")]
 use super::manual::{Completions, Man};
@@ -151,10 +151,10 @@ pub struct Serve {
     #[arg(value_parser = values::number::<u16>(8..=65464))]
     pub blksize: Option<u16>,
 
-    /// Largest windowsize that is granted
-    #[arg(long, value_name = "BLOCKS", env = "TUFFET_WINDOWSIZE", default_value_t = Limits::default().windowsize)]
-    #[arg(value_parser = values::number::<u16>(1..=65535), help_heading = "Transfers")]
-    pub windowsize: u16,
+    /// Largest windowsize that is granted [default: 64, with --single-port 3 or 4]
+    #[arg(long, value_name = "BLOCKS", env = "TUFFET_WINDOWSIZE", help_heading = "Transfers")]
+    #[arg(value_parser = values::number::<u16>(1..=65535))]
+    pub windowsize: Option<u16>,
 
     /// Longest time until a packet is sent again
     #[arg(long, value_name = "TIME", env = "TUFFET_TIMEOUT", default_value_t = Timing::default().timeout.into())]
@@ -383,7 +383,7 @@ mod tests {
         let args = serve("").unwrap();
         assert_eq!(args.sources, [Source::Directory(".".into())]);
         assert!(args.listen.is_empty() && !args.upload && !args.overwrite && !args.mkdir);
-        assert_eq!((args.blksize, args.windowsize), (None, 64));
+        assert_eq!((args.blksize, args.windowsize), (None, None));
         assert_eq!(args.output.level(), LevelFilter::Info);
     }
 

@@ -226,7 +226,9 @@ fn look(source: &dyn Handler, request: &Request, direction: Direction) -> std::r
 
 fn limits(args: &Serve) -> Limits {
     let mut limits = Limits::default();
-    limits.windowsize = args.windowsize;
+    // A single port has 4 at most, so that forged ACKs bring little.
+    let most = if args.single_port { 4 } else { limits.windowsize };
+    limits.windowsize = args.windowsize.unwrap_or(most);
     // What Ethernet takes in one piece with IPv4; the server looks at the interface.
     limits.blksize = args.blksize.unwrap_or(1468);
     limits

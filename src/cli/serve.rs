@@ -327,11 +327,13 @@ pub fn builder(args: &Serve, transfers: Option<&Arc<Transfers>>) -> Builder {
     let mut builder = Server::builder()
         .single_port(args.single_port)
         .shards(args.shards)
-        .windowsize(args.windowsize)
         .timeout(args.timeout.into())
         .patience(args.patience.into())
         .max_transfers(args.max_transfers)
         .drain(args.drain.into());
+    if let Some(windowsize) = args.windowsize {
+        builder = builder.windowsize(windowsize);
+    }
     builder = args.limits.apply(builder);
     #[cfg(feature = "rules")]
     let mut builder = args.access.apply(builder);

@@ -12,6 +12,8 @@ use super::{
     period::Period,
     settings::{Bound, Settings, Terms},
 };
+#[cfg(feature = "net")]
+use crate::options::Limits;
 use crate::{
     error::Refusal,
     handler::Handler,
@@ -77,7 +79,10 @@ impl Builder {
     }
 
     /// Serves the transfers from the port that the requests come to, for firewalls and address translators that know
-    /// nothing of TFTP. Defaults to false: a small pool of ports serves all transfers, as RFC 1350 has it.
+    /// nothing of TFTP. Defaults to false: a pool of ports serves the transfers, as RFC 1350 has it.
+    ///
+    /// Everybody knows a single port: by forged ACKs, a forger may have up to
+    /// [150 times](crate::endpoint::AMPLIFICATION_SINGLE_PORT) what it sends sent to somebody else.
     pub fn single_port(mut self, single_port: bool) -> Self {
         self.bound.single_port = single_port;
         self
@@ -112,7 +117,10 @@ impl Builder {
         self
     }
 
-    /// Largest windowsize that is granted, in blocks. Defaults to 64.
+    /// Largest windowsize that is granted, in blocks. Defaults to 64, or less where one forged ACK, sent to all ports that
+    /// the transfer may have, would bring more than [50 times](crate::endpoint::AMPLIFICATION) its bytes: blocks above
+    /// 1500 bytes get smaller windows, and a [single port](Self::single_port) has 4 at most, 3 with blocks above 1168
+    /// bytes. What is set here is granted all the same; [`Server::warnings`](crate::Server::warnings) tell what it costs.
     pub fn windowsize(mut self, most: u16) -> Self {
         self.settings.policy.windowsize = Some(most.max(1));
         self
@@ -216,6 +224,21 @@ impl Builder {
     pub fn admit(mut self, admits: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         self.settings.policy.admits = Some(Arc::new(admits));
         self
+    }
+
+    /// What forgers reach by the windows that are allowed, if that is more than by default.
+    #[cfg(feature = "net")]
+    pub(super) fn costs_of_windows(&self) -> Option<String> {
+        let (windowsize, single_port) = (self.settings.policy.windowsize?, self.bound.single_port);
+        let default = if single_port { 4 } else { Limits::default().windowsize };
+        // Of what Ethernet takes in one piece, for an ACK of 32 bytes to each port.
+        let ports = if single_port { 1 } else { self.bound.transfer_ports as u64 };
+        let factor = u64::from(windowsize) * 1500 / (32 * ports);
+        (windowsize > default).then(|| {
+            format!(
+                "a windowsize of {windowsize}: by forged ACKs, somebody may have {factor} times as much sent to others"
+            )
+        })
     }
 
     #[cfg(feature = "sim")]

@@ -26,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+use crate::endpoint::Policy;
 use crate::stats::{Counter, Counters, Drops, Record, Registry, Snapshot, Unanswered};
 use pulse::Pulse;
 use settings::{Bound, Current, Terms};
@@ -147,6 +148,12 @@ impl Shared {
             pulse: Pulse::default(),
             wakers: Mutex::default(),
         }
+    }
+
+    /// What a shard admits by these terms.
+    fn policy(&self, terms: &Terms) -> Policy {
+        let policy = terms.settings.policy.clone();
+        Policy { max_unheard: policy.max_unheard.min(self.bound.max_unheard), ..policy }
     }
 
     fn enter(&self, phase: Phase) {

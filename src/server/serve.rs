@@ -16,6 +16,13 @@ use crate::{error::Error, handler::Request, socket::Port};
 /// 512 bytes, or an OACK, three times at most, and once more for each repeated request: 1632 bytes with IP headers for
 /// an RRQ of 38, which is 43 times as much, and three times as much if it asks for any option. A window is sent only
 /// when the OACK was acknowledged. [`Builder::max_requests_per_client`] bounds how often that can be had.
+///
+/// ACKs may be forged too, but a transfer is served from a port that a forger must guess (RFC 1350 section 4): if it sends
+/// each of its packets to all of those that the transfer could have, what it has the server send is
+/// [50 times](crate::endpoint::AMPLIFICATION) as much at most, IP headers counted, and
+/// [150 times](crate::endpoint::AMPLIFICATION_SINGLE_PORT) with a [single port](Builder::single_port). So a window that an
+/// ACK brings is at most that large, unless [`Builder::windowsize`] says more, and what is sent again is paid for by the
+/// packets of the client.
 /// [`transfer`](crate::transfer#what-is-sent-to-who-is-silent) says what is sent in every state.
 ///
 /// # ICMP
@@ -114,6 +121,8 @@ impl Builder {
         for _ in 1..builder.bound.shards {
             shards.push(Ports::join(&addrs, &builder.bound)?);
         }
+        builder.bound.max_unheard = most_unheard(builder.bound.shards);
+        warnings.extend(builder.costs_of_windows());
         let own = Own::new(shards.iter().flat_map(Ports::all).collect());
         let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
         let period = builder.period.take();
@@ -149,4 +158,21 @@ where
 {
     let handler = crate::read(async move |request: Request| make(request.path().to_owned()));
     Server::builder().handler(handler).bind()?.run()
+}
+
+/// Transfers at once of each shard whose clients were never heard: half of the descriptors, for each of them may have one
+/// open, and forged requests must leave some for the others.
+fn most_unheard(shards: usize) -> usize {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit};
+
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        (usize::try_from(limit).unwrap_or(usize::MAX) / 2 / shards).max(1)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = shards;
+        usize::MAX
+    }
 }

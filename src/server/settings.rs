@@ -19,6 +19,8 @@ pub(crate) struct Bound {
     pub(crate) interface: Option<String>,
     pub(crate) shards: usize,
     pub(crate) batched: bool,
+    /// Transfers whose clients were never heard, in each shard: what the system has means for.
+    pub(crate) max_unheard: usize,
 }
 
 /// What a reload may change.
@@ -44,7 +46,15 @@ const MAX_UPLOAD: u64 = 1 << 30;
 
 impl Default for Bound {
     fn default() -> Self {
-        Self { single_port: false, port_range: None, transfer_ports: 64, interface: None, shards: 1, batched: true }
+        Self {
+            single_port: false,
+            port_range: None,
+            transfer_ports: 64,
+            interface: None,
+            shards: 1,
+            batched: true,
+            max_unheard: usize::MAX,
+        }
     }
 }
 

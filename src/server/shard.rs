@@ -78,7 +78,7 @@ impl Shard {
         Rc::new(Self {
             tally: shared.registry.tally(),
             beat: shared.pulse.join(),
-            endpoint: Endpoint::new(terms.settings.policy.clone(), pools, secret).into(),
+            endpoint: Endpoint::new(shared.policy(&terms), pools, secret).into(),
             terms: terms.into(),
             shared,
             tasks: Rc::downgrade(tasks),
@@ -206,7 +206,7 @@ impl Shard {
     fn follow(&self) {
         let terms = self.shared.current.terms();
         if !Arc::ptr_eq(&terms, &self.terms.borrow()) {
-            self.endpoint.borrow_mut().set_policy(terms.settings.policy.clone());
+            self.endpoint.borrow_mut().set_policy(self.shared.policy(&terms));
             self.terms.replace(terms);
         }
         if let Some(own) = self.shared.own.since(&self.own) {

@@ -1,9 +1,15 @@
 //! What must hold for any bytes: said once, for the tests that throw dice and for the fuzzers that choose.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use tuffet::{
-    ErrorCode, Refusal, netascii,
+    ErrorCode, Refusal,
+    endpoint::{Action, Ended, Endpoint, Envelope, Policy, Pool},
+    netascii,
     options::{Direction, Limits, accept, answer},
     packet::{Mode, Options, Packet, Request},
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
@@ -308,4 +314,55 @@ pub fn pair(bytes: &[u8]) {
         assert_eq!(receiver.outcome, Some(Outcome::Complete), "{:?}", ran.setup);
     }
     assert!(ran.file.starts_with(&ran.sink()), "what came is the beginning of it");
+}
+
+/// The endpoint against anything, driven as a shard drives it: nothing panics, nothing is left, and limits hold.
+pub fn endpoint(bytes: &[u8]) {
+    const MOST: usize = 6;
+    let mut dice = Dice(bytes);
+    let mut policy = Policy::default();
+    (policy.max_transfers, policy.max_unheard) = (MOST, 1 + dice.below(MOST));
+    let ports = if dice.one_in(4) { vec![0] } else { (1..=4).collect() };
+    let mut endpoint = Endpoint::new(policy, vec![Pool { listener: 0, ports }], 7);
+    let (mut running, mut now) = (BTreeMap::new(), Instant::now());
+    while !dice.is_used_up() {
+        now += ms(u64::from(dice.u8()) * 4);
+        let id = running.keys().copied().nth(dice.below(MOST));
+        let peer = SocketAddr::from(([192, 0, 2, dice.below(4) as u8], 1024 + dice.below(2) as u16));
+        match (dice.below(10), id) {
+            (0, Some(id)) => {
+                running.remove(&id);
+                endpoint.end(now, id, Ended { last_ack: dice.one_in(2).then_some(3), round_trip: None });
+            }
+            (1, Some(id)) => endpoint.granted(now, id, 8 + dice.below(60_000) as u16, dice.one_in(2)),
+            (2, Some(id)) => endpoint.set_deadline(id, now + ms(dice.u8().into())),
+            (3, Some(id)) => endpoint.first_block(id),
+            (4, Some(id)) => drop(endpoint.refuse(now, id)),
+            (5, _) => endpoint.unreachable(now, dice.below(5), peer),
+            (6, _) => endpoint.make_room(now),
+            (7, _) => drop(endpoint.worn_out(now)),
+            _ => {
+                let envelope = Envelope { broadcast: dice.one_in(8), ..Envelope::from(peer) };
+                let port = if dice.one_in(2) { 0 } else { dice.below(5) };
+                let packet = dice.packet().encode();
+                match endpoint.handle(now, port, &envelope, &packet) {
+                    Action::Begin(start) => assert!(running.insert(start.id, start).is_none(), "it runs already"),
+                    Action::Deliver(id, _) | Action::Repeat(id) => assert!(running.contains_key(&id), "it has ended"),
+                    Action::Reply(packet) => assert!(packet.encode().len() <= 64, "{packet:?}"),
+                    Action::TurnAway(_) | Action::Drop(_) => {}
+                }
+            }
+        }
+        while let Some(id) = endpoint.expired(now) {
+            assert!(running.contains_key(&id), "it has ended");
+        }
+        while let Some((id, _)) = endpoint.closed() {
+            assert!(running.remove(&id).is_some(), "it is closed once");
+            endpoint.end(now, id, Ended::default());
+        }
+        assert_eq!(endpoint.len(), running.len());
+        assert!(running.len() <= MOST, "{} transfers", running.len());
+    }
+    running.into_keys().for_each(|id| endpoint.end(now, id, Ended::default()));
+    assert!(endpoint.is_empty() && endpoint.expired(now + secs(3600)).is_none());
 }
