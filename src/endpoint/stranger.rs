@@ -1,0 +1,65 @@
+//! What is said to a peer that has no transfer.
+
+use std::{net::SocketAddr, time::Instant};
+
+use super::{Action, Dropped, Endpoint, Envelope, Key, Pool, admission};
+use crate::{error::Refusal, packet::Packet};
+
+impl Endpoint {
+    /// A packet of nobody's transfer (RFC 1350 section 4), or of one that has just ended.
+    pub(super) fn answer_stranger(&mut self, now: Instant, key: Key, envelope: &Envelope, packet: &Packet) -> Action {
+        match (self.recent.find(&key, now), packet) {
+            (Some(Some(last_ack)), Packet::Data { block, .. }) if *block == last_ack => {
+                return Action::Reply(Packet::Ack(last_ack));
+            }
+            (Some(_), _) => return Action::Drop(Dropped::Late),
+            (None, _) => self.counts.strangers += 1,
+        }
+        let is_block = matches!(packet, Packet::Data { .. } | Packet::Ack(_));
+        let pool = self.pools.iter().find(|pool| pool.ports.contains(&key.0));
+        // In a storm the memory is too small to tell a stranger from a client whose last ACK comes late. And a client
+        // that has a transfer at another port may have copies of an earlier one on the way.
+        match pool.filter(|_| is_block && !self.recent.may_have_forgotten(now)) {
+            Some(pool) if !self.is_known(now, pool, key.1) => {
+                self.refuse_stranger(now, envelope, &Refusal::unknown_tid(), Dropped::Stranger)
+            }
+            _ => Action::Drop(Dropped::Stranger),
+        }
+    }
+
+    /// Whether this peer has a transfer, or had one a moment ago.
+    fn is_known(&self, now: Instant, pool: &Pool, peer: SocketAddr) -> bool {
+        let has = |port: &usize| {
+            let key = (*port, peer);
+            self.transfers.find(&key).is_some() || self.recent.find(&key, now).is_some()
+        };
+        pool.ports.iter().any(has)
+    }
+
+    pub(super) fn refuse_bad_request(&mut self, now: Instant, envelope: &Envelope) -> Action {
+        self.refuse_stranger(now, envelope, &Refusal::bad_request(), Dropped::Malformed)
+    }
+
+    pub(super) fn refuse_stranger(
+        &mut self,
+        now: Instant,
+        envelope: &Envelope,
+        refusal: &Refusal,
+        silently: Dropped,
+    ) -> Action {
+        let allowed = if !admission::is_client(envelope.peer, envelope.local, &self.own) {
+            Err(Dropped::Source)
+        } else if envelope.broadcast {
+            Err(Dropped::Broadcast)
+        } else if !self.policy.admit(envelope.peer.ip()) {
+            Err(Dropped::Denied)
+        } else {
+            self.admission.stranger(now)
+        };
+        match (allowed, refusal.packet()) {
+            (Ok(()), Some(error)) => Action::Reply(error),
+            (Ok(()), None) => Action::Drop(silently),
+            (Err(dropped), _) => Action::Drop(dropped),
+        }
+    }
+}
