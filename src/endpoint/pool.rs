@@ -18,7 +18,7 @@ const HEADERS_V6: u32 = 40 + 8 + 4;
 /// Blocks that an ACK should pay for besides its window.
 const SPARE: u32 = 4;
 /// Ports that a transfer in lock-step may get, at least.
-pub(super) const LEAST: usize = 8;
+pub(super) const LEAST: usize = 4;
 /// A port that was used for this long may be known to many.
 const WORN: Duration = Duration::from_secs(600);
 /// After the last transfer of a port has ended, before the port is given up: late packets are no stranger's to another
