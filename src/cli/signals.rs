@@ -25,7 +25,7 @@ const ENDING: [Signal; 1] = [Signal::Int];
 /// A reload returns how long running transfers may take from then on.
 pub fn obey(
     server: Handle,
-    mut drain: Duration,
+    #[cfg_attr(not(unix), allow(unused_mut, reason = "nothing reloads there"))] mut drain: Duration,
     mut reload: impl FnMut() -> Duration + Send + 'static,
 ) -> io::Result<()> {
     let mut signals = Signals::new(ENDING)?;
