@@ -6,6 +6,8 @@ use std::time::Duration;
 const FLOOR: Duration = Duration::from_millis(50);
 /// Before anything was measured (RFC 6298 section 2.1). A second OACK within the first round trip ends atftp.
 const FIRST: Duration = Duration::from_secs(1);
+/// The same for a peer that was near in an earlier transfer: it may be busy now.
+const NEAR: Duration = Duration::from_millis(250);
 /// The same where the peer has said already that it misses something.
 const SHORT_FLOOR: Duration = Duration::from_millis(5);
 /// Whoever repeats its ACK gets a copy once in this time at most, and once in a round trip.
@@ -14,6 +16,8 @@ const COPY_EVERY: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Rto {
     measured: Option<Measured>,
+    /// How long to wait before anything was measured.
+    first: Duration,
     /// Never wait longer than this.
     ceiling: Duration,
     /// Timeouts since the last measurement. Mere progress does not end them: if each packet goes out twice because
@@ -30,8 +34,8 @@ struct Measured {
 impl Rto {
     /// `round_trip`: what an earlier transfer measured, if one did.
     pub(super) fn new(ceiling: Duration, round_trip: Option<Duration>) -> Self {
-        let measured = round_trip.map(Measured::first);
-        Self { measured, ceiling, backoff: 0 }
+        let first = round_trip.map_or(FIRST, |trip| trip.saturating_mul(3).max(NEAR));
+        Self { measured: None, first, ceiling, backoff: 0 }
     }
 
     pub(super) fn set_ceiling(&mut self, ceiling: Duration) {
@@ -65,7 +69,7 @@ impl Rto {
     }
 
     fn backed_off(&self, base: impl FnOnce(&Measured) -> Duration) -> Duration {
-        self.measured.as_ref().map_or(FIRST, base).saturating_mul(1 << self.backoff).min(self.ceiling)
+        self.measured.as_ref().map_or(self.first, base).saturating_mul(1 << self.backoff).min(self.ceiling)
     }
 
     /// The measured round trip.
@@ -75,12 +79,12 @@ impl Rto {
 
     /// The least time between two windows that ACKs bring back.
     pub(super) fn between_rewinds(&self) -> Duration {
-        self.round_trip().unwrap_or(FIRST).max(SHORT_FLOOR)
+        self.round_trip().unwrap_or(self.first).max(SHORT_FLOOR)
     }
 
     /// The least time between two copies of one block that ACKs bring back.
     pub(super) fn between_copies(&self) -> Duration {
-        self.round_trip().unwrap_or(FIRST).max(COPY_EVERY)
+        self.round_trip().unwrap_or(self.first).max(COPY_EVERY)
     }
 }
 
@@ -112,6 +116,6 @@ mod tests {
         rto.sample(ms(400));
         assert!(rto.timeout() > ms(300), "{rto:?}");
         assert_eq!(Rto::new(ms(5000), Some(ms(320))).timeout(), ms(960), "what is known of the peer counts at once");
-        assert_eq!(Rto::new(ms(5000), Some(ms(1))).timeout(), FLOOR);
+        assert_eq!(Rto::new(ms(5000), Some(ms(1))).timeout(), NEAR, "it may be busy");
     }
 }
