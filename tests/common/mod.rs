@@ -178,7 +178,7 @@ impl Peer {
         }
     }
 
-    fn receive_within(&self, time: Duration) -> Option<(SocketAddr, Packet)> {
+    pub fn receive_within(&self, time: Duration) -> Option<(SocketAddr, Packet)> {
         let mut buffer = vec![0; 65536];
         self.socket.set_read_timeout(Some(time)).unwrap();
         loop {
