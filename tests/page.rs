@@ -214,7 +214,11 @@ fn a_bad_night(serving: &Serving) {
             21..=28 => refused(&mut peer, &format!("grub/grub.cfg-01-52-54-00-12-34-{n:02x}")),
             29..=36 => refused(&mut peer, "broken"),
             37..=39 => refused(&mut peer, "secret"),
-            _ => _ = peer.rrq("9000/vmlinuz", &[("blksize", "1400")]),
+            // It does not hear the answer, and asks again.
+            _ => {
+                let options = [("blksize", "1400")];
+                peer.rrq("9000/vmlinuz", &options).send(Packet::Rrq(common::request("9000/vmlinuz", &options)));
+            }
         }
     }
     for n in 1..=6 {

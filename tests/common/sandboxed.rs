@@ -56,10 +56,11 @@ impl Server {
     /// This line of the status of each of its threads; it is the same for all.
     pub fn status(&self, name: &str) -> String {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let mut values = tasks.map(|task| {
-            let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let mut values = tasks.filter_map(|task| {
+            // One that has ended since has none.
+            let status = fs::read_to_string(task.unwrap().path().join("status")).ok()?;
             let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).unwrap_or_default();
-            line.split_whitespace().collect::<Vec<_>>().join(" ")
+            Some(line.split_whitespace().collect::<Vec<_>>().join(" "))
         });
         let first = values.next().unwrap();
         assert!(values.all(|value| value == first), "{name}");
