@@ -112,7 +112,7 @@ fn memory() {
 #[ignore = "needs tftp-hpa, atftp, curl and busybox"]
 fn a_single_port() {
     let places = Places::new();
-    let server = Server::start(&["--upload", "--single-port", places.served()]);
+    let server = Server::start(&["--upload", "--single-port", "--windowsize", "64", places.served()]);
     exchange(server, places.here.path(), Some(places.served.path()), &SIZES);
 }
 
@@ -127,7 +127,7 @@ fn two_shards() {
 #[test]
 #[ignore = "needs tftp-hpa, atftp, curl and busybox"]
 fn ipv6() {
-    for args in [&["memory:"][..], &["memory:", "--single-port"], &["memory:", "--shards", "2"]] {
+    for args in [&["memory:"][..], &["memory:", "--single-port", "--windowsize", "64"], &["memory:", "--shards", "2"]] {
         exchange(Server::listening("[::1]:0", args), Places::new().here.path(), None, &[0, 512, 65535]);
     }
 }
@@ -145,7 +145,11 @@ fn tftp_hpa_rolls_over() {
 #[ignore = "needs tftp-hpa, atftp, curl and busybox"]
 fn atftp_rolls_over() {
     let places = Places::new();
-    roll_over(Client::Atftp(&[]), Server::start(&["--upload", "--single-port", places.served()]), Some(&places));
+    roll_over(
+        Client::Atftp(&[]),
+        Server::start(&["--upload", "--single-port", "--windowsize", "64", places.served()]),
+        Some(&places),
+    );
     roll_over(Client::Atftp(&["windowsize 16"]), Server::start(&["memory:"]), None);
     // 3 does not divide 65536: the numbers begin anew inside a window.
     roll_over(Client::Atftp(&["windowsize 3"]), Server::start(&["memory:"]), None);
