@@ -1,16 +1,12 @@
 //! Limits for each client address and in total: over them there is silence, and then it goes on.
-#![cfg(all(target_os = "linux", feature = "net"))]
+#![cfg(feature = "sim")]
 
 mod common;
 
-use std::{
-    net::UdpSocket,
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use common::{Peer, Serving, eventually, file, request, size};
-use tuffet::{Client, Handler, Refusal, Request, packet::Packet, read, transfer::Outcome};
+use common::{Link, Peer, file, request, simulated::Simulated, size};
+use tuffet::{Handler, Refusal, Request, packet::Packet, read};
 
 fn files() -> impl Handler {
     read(async |request: Request| match size(&request) {
@@ -19,17 +15,10 @@ fn files() -> impl Handler {
     })
 }
 
-/// A client with another address than those of all others here.
-fn peer_at(address: &str, serving: &Serving) -> Peer {
-    let mut peer = Peer::new(serving.addr());
-    peer.socket = UdpSocket::bind((address, 0)).unwrap();
-    peer
-}
-
 #[test]
 fn one_address_has_no_more_transfers_than_it_may() {
-    let serving = Serving::with(files(), |builder| builder.max_transfers_per_client(5));
-    let mut greedy: Vec<Peer> = (0..8).map(|_| peer_at("127.9.0.1", &serving)).collect();
+    let serving = Simulated::with(files(), |builder| builder.max_transfers_per_client(5));
+    let mut greedy: Vec<Peer<_>> = (0..8).map(|_| serving.peer_at([192, 0, 2, 101])).collect();
     for (n, peer) in greedy.iter_mut().enumerate() {
         peer.rrq("600", &[]);
         match n < 5 {
@@ -37,7 +26,7 @@ fn one_address_has_no_more_transfers_than_it_may() {
             false => peer.expect_silence(),
         }
     }
-    let mut other = peer_at("127.9.0.2", &serving);
+    let mut other = serving.peer_at([192, 0, 2, 102]);
     other.rrq("600", &[]).expect_data(1, &file(600)[..512]);
     // One that has ended makes room for one that asks again.
     greedy[0].error(0);
@@ -50,44 +39,24 @@ fn one_address_has_no_more_transfers_than_it_may() {
 
 #[test]
 fn one_address_has_no_more_answers_than_it_may() {
-    let serving = Serving::with(files(), |builder| builder.max_requests_per_client(20));
-    let mut greedy = peer_at("127.9.0.3", &serving);
-    let begin = Instant::now();
-    let answered = (0..600)
-        .filter(|_| {
-            greedy.send(Packet::Rrq(request("missing", &[])));
-            greedy.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-            greedy.socket.recv(&mut [0; 600]).is_ok()
-        })
-        .count();
-    // 200 at once, and what time has added; a second more for answers that came late.
-    let most = 200.0 + 20.0 * (begin.elapsed().as_secs_f64() + 1.0);
-    assert!((150.0..=most).contains(&(answered as f64)), "{answered} of {most}");
-    peer_at("127.9.0.4", &serving).rrq("missing", &[]).expect_error(1);
-    eventually("it recovers", || {
-        greedy.rrq("9", &[]);
-        greedy.socket.set_read_timeout(Some(common::SHORT)).unwrap();
-        greedy.socket.recv(&mut [0; 600]).is_ok()
-    });
-}
-
-#[test]
-fn a_second_server_is_refused_its_address() {
-    for shards in [1, 2, 4] {
-        let serving = Serving::with(files(), |builder| builder.shards(shards));
-        for others in [1, 2] {
-            let second = tuffet::Server::builder().listen(serving.addr()).shards(others).bind();
-            assert!(matches!(second, Err(tuffet::Error::Bind(at, _)) if at == serving.addr()), "{shards}, {others}");
-        }
-        let mut peer = Peer::new(serving.addr());
-        peer.rrq("missing", &[]).expect_error(1);
+    let serving = Simulated::with(files(), |builder| builder.max_requests_per_client(20));
+    let mut greedy = serving.peer_at([192, 0, 2, 103]);
+    let mut answered = 0;
+    for _ in 0..600 {
+        greedy.send(Packet::Rrq(request("missing", &[])));
+        answered += usize::from(greedy.receive_within(Duration::from_millis(1)).is_some());
     }
+    // 200 at once, and what the time of those that are not answered has added.
+    assert!((200..=220).contains(&answered), "{answered}");
+    serving.peer_at([192, 0, 2, 104]).rrq("missing", &[]).expect_error(1);
+    serving.pass(Duration::from_secs(1));
+    greedy.rrq("9", &[]).expect_data(1, file(9));
 }
 
 #[test]
 fn no_limit_is_none() {
-    let serving = Serving::with(files(), |builder| builder.max_requests_per_client(0));
-    let mut peer = Peer::new(serving.addr());
+    let serving = Simulated::with(files(), |builder| builder.max_requests_per_client(0));
+    let mut peer = serving.peer();
     for _ in 0..12_000 {
         peer.rrq("missing", &[]).expect_error(1);
     }
@@ -95,8 +64,8 @@ fn no_limit_is_none() {
 
 #[test]
 fn a_room_of_machines_behind_one_address_is_served() {
-    let serving = Serving::new(files());
-    let mut peers: Vec<Peer> = (0..500).map(|_| Peer::new(serving.addr())).collect();
+    let serving = Simulated::new(files());
+    let mut peers: Vec<Peer<_>> = (0..500).map(|_| serving.peer()).collect();
     for _ in 0..10 {
         for peer in &mut peers {
             peer.rrq("missing", &[]).expect_error(1);
@@ -114,54 +83,44 @@ fn a_room_of_machines_behind_one_address_is_served() {
 
 #[test]
 fn who_never_answers_loses_its_place_to_who_asks() {
-    let serving = Serving::with(files(), |builder| builder.max_transfers(40).max_transfers_per_client(40));
+    let serving = Simulated::with(files(), |builder| builder.max_transfers(40).max_transfers_per_client(40));
     // One that has answered is never among them.
-    let mut slow = Peer::new(serving.addr());
+    let mut slow = serving.peer();
     slow.rrq("2000", &[]).expect_data(1, &file(2000)[..512]);
     slow.ack(1);
     slow.expect_data(2, &file(2000)[512..1024]);
-    let forged: Vec<UdpSocket> = (0..60).map(|_| UdpSocket::bind("127.9.0.5:0").unwrap()).collect();
-    for socket in &forged {
-        socket.send_to(&Packet::Rrq(request("600", &[("tsize", "0")])).encode(), serving.addr()).unwrap();
+    for _ in 0..60 {
+        serving.peer_at([192, 0, 2, 105]).rrq("600", &[("tsize", "0")]);
     }
-    eventually("it is full", || serving.transfers().len() == 40);
-    thread::sleep(Duration::from_millis(2100));
-    let record = smol::block_on(Client::new(serving.addr()).get("600", async |data| data.collect(600).await.map(drop)));
-    assert_eq!(record.unwrap().outcome, Outcome::Complete);
+    assert_eq!(serving.transfers().len(), 40, "it is full");
+    serving.pass(Duration::from_millis(2100));
+    serving.peer().rrq("600", &[]).expect_data(1, &file(600)[..512]);
     slow.ack(2);
     slow.expect_data(3, &file(2000)[1024..1536]);
 }
 
 #[test]
 fn who_waits_for_a_slow_handler_keeps_its_place() {
-    let (go, wait) = smol::channel::bounded::<()>(1);
-    let serving = Serving::with(
-        read(move |_| {
-            let wait = wait.clone();
-            async move { wait.recv().await.map(|()| "late").map_err(|_| Refusal::internal()) }
-        }),
-        |builder| builder.max_transfers(1),
-    );
-    let mut first = Peer::new(serving.addr());
+    let serving = Simulated::slow(Duration::from_secs(4), |builder| builder.max_transfers(1));
+    let mut first = serving.peer();
     first.rrq("slow", &[]);
-    eventually("it waits", || serving.transfers().len() == 1);
-    thread::sleep(Duration::from_millis(2100));
-    Peer::new(serving.addr()).rrq("other", &[]).expect_silence();
-    go.send_blocking(()).unwrap();
-    first.expect_data(1, "late");
+    assert_eq!(serving.transfers().len(), 1, "it waits");
+    serving.pass(Duration::from_millis(2100));
+    serving.peer().rrq("other", &[]).expect_silence();
+    first.expect_data(1, "at last");
 }
 
 #[test]
 fn nobody_gets_more_than_three_packets_unasked() {
-    let serving = Serving::with(files(), |builder| builder.patience(Duration::from_secs(4)));
-    let mut silent: Vec<Peer> = (0..3).map(|_| Peer::new(serving.addr())).collect();
+    let serving = Simulated::with(files(), |builder| builder.patience(Duration::from_secs(4)));
+    let mut silent: Vec<Peer<_>> = (0..3).map(|_| serving.peer()).collect();
     silent[0].rrq("100000", &[]);
     silent[1].rrq("100000", &[("windowsize", "64"), ("blksize", "1400")]);
     silent[2].wrq("up", &[]);
     (0..3).for_each(|_| drop(serving.record()));
     for (peer, most) in silent.iter().zip([(3, 516), (3, 40), (1, 40)]) {
-        peer.socket.set_nonblocking(true).unwrap();
-        let sizes: Vec<usize> = std::iter::from_fn(|| peer.socket.recv(&mut [0; 2000]).ok()).collect();
+        let received = std::iter::from_fn(|| peer.socket.receive_within(Duration::ZERO));
+        let sizes: Vec<usize> = received.map(|(_, bytes)| bytes.len()).collect();
         assert!(sizes.len() == most.0 && sizes.iter().all(|&size| size <= most.1), "{sizes:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! How real clients behave, and what the server makes of it, datagram by datagram.
-#![cfg(feature = "net")]
+//! How real clients behave, and what the server makes of it, datagram by datagram, in virtual time.
+#![cfg(feature = "sim")]
 
 mod common;
 
@@ -9,10 +9,10 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use common::{Peer, Serving, eventually, file, guard, request, size};
+use common::{Link, Peer, file, guard, request, simulated::Simulated, size};
 use tuffet::{Gen, Handler, Refusal, Request, packet::Packet, read, transfer::Outcome};
 
 /// Files of the size that their name says; `x` is not there.
@@ -24,11 +24,11 @@ fn files() -> impl Handler {
 fn a_repeated_request_is_answered_again_by_the_same_session() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
-    let serving = Serving::new(read(move |request: Request| {
+    let serving = Simulated::new(read(move |request: Request| {
         counted.fetch_add(1, SeqCst);
         ready(file(size(&request)))
     }));
-    let mut peer = Peer::new(serving.addr());
+    let mut peer = serving.peer();
     for options in [&[][..], &[("tsize", "0")]] {
         peer.rrq("600", options).receive();
         for _ in 0..5 {
@@ -52,22 +52,13 @@ fn a_repeated_request_is_answered_again_by_the_same_session() {
 
 #[test]
 fn a_request_that_is_repeated_before_the_handler_answers_is_one_session() {
-    let (go, wait) = smol::channel::bounded::<()>(1);
-    let serving = Serving::new(read(move |_| {
-        let wait = wait.clone();
-        async move {
-            let _ = wait.recv().await;
-            "at last"
-        }
-    }));
-    let mut peer = Peer::new(serving.addr());
+    let serving = Simulated::slow(Duration::from_secs(3), |builder| builder);
+    let mut peer = serving.peer();
     peer.rrq("slow", &[]);
-    eventually("the handler was asked", || serving.transfers().len() == 1);
+    assert_eq!(serving.transfers().len(), 1, "the handler was asked");
     for _ in 0..5 {
-        peer.rrq("slow", &[]);
+        peer.rrq("slow", &[]).expect_silence();
     }
-    peer.expect_silence();
-    go.send_blocking(()).unwrap();
     peer.expect_data(1, "at last");
     peer.ack(1);
     assert_eq!(serving.record().outcome, Outcome::Complete);
@@ -78,7 +69,7 @@ fn a_request_that_is_repeated_before_the_handler_answers_is_one_session() {
 #[test]
 fn another_request_from_the_same_port_replaces_the_session() {
     let (held, dropped) = guard();
-    let serving = Serving::new(read(move |request: Request| {
+    let serving = Simulated::new(read(move |request: Request| {
         let held = held.lock().unwrap().take();
         ready(Gen::new(async move |co| {
             let _held = held;
@@ -87,7 +78,7 @@ fn another_request_from_the_same_port_replaces_the_session() {
             }
         }))
     }));
-    let mut peer = Peer::new(serving.addr());
+    let mut peer = serving.peer();
     peer.rrq("9/a", &[]).expect_data(1, [7; 512]);
     let old = peer.to;
     // Another file.
@@ -110,7 +101,7 @@ fn another_request_from_the_same_port_replaces_the_session() {
     peer.ack(2);
     peer.expect_data(3, [7; 512]);
     // And after some silence: the machine was reset.
-    std::thread::sleep(Duration::from_millis(1200));
+    serving.pass(Duration::from_millis(1200));
     peer.to = serving.addr();
     peer.send(Packet::Rrq(request("9/b", &[])));
     peer.expect_data(1, [7; 512]);
@@ -131,9 +122,9 @@ fn another_request_from_the_same_port_replaces_the_session() {
 #[test]
 fn one_port_asks_for_one_file_after_the_other() {
     for single_port in [false, true] {
-        let serving = Serving::with(files(), |builder| builder.single_port(single_port));
-        let mut peer = Peer::new(serving.addr());
-        let begin = Instant::now();
+        let serving = Simulated::with(files(), |builder| builder.single_port(single_port));
+        let mut peer = serving.peer();
+        let begin = serving.now();
         for round in 0..12 {
             if round % 3 == 2 {
                 peer.rrq("1408", &[("tsize", "0"), ("blksize", "1408")]);
@@ -149,7 +140,7 @@ fn one_port_asks_for_one_file_after_the_other() {
                 peer.rrq("x", &[("tsize", "0"), ("blksize", "1408")]).expect_error(1);
             }
         }
-        assert!(begin.elapsed() < Duration::from_secs(2), "each is answered at once: {:?}", begin.elapsed());
+        assert_eq!(serving.now(), begin, "each is answered at once");
         let mut outcomes: Vec<Outcome> = (0..12).map(|_| serving.record().outcome).collect();
         outcomes.retain(|outcome| *outcome != Outcome::Refused(Refusal::not_found()));
         assert_eq!(outcomes, [const { Outcome::Complete }; 4]);
@@ -159,8 +150,8 @@ fn one_port_asks_for_one_file_after_the_other() {
 
 #[test]
 fn eight_requests_from_rising_ports() {
-    let serving = Serving::new(files());
-    let mut peers: Vec<Peer> = (0..8).map(|_| Peer::new(serving.addr())).collect();
+    let serving = Simulated::new(files());
+    let mut peers: Vec<Peer<_>> = (0..8).map(|_| serving.peer()).collect();
     for peer in &mut peers {
         peer.rrq("2000", &[("tsize", "0"), ("blksize", "1024")]);
     }
@@ -181,8 +172,8 @@ fn eight_requests_from_rising_ports() {
 
 #[test]
 fn a_foreign_tid_gets_error_5_and_the_transfer_goes_on() {
-    let serving = Serving::new(files());
-    let (mut peer, mut foreign) = (Peer::new(serving.addr()), Peer::new(serving.addr()));
+    let serving = Simulated::new(files());
+    let (mut peer, mut foreign) = (serving.peer(), serving.peer());
     peer.rrq("1000", &[]).expect_data(1, &file(1000)[..512]);
     foreign.to = peer.to;
     foreign.ack(1);
@@ -197,21 +188,9 @@ fn a_foreign_tid_gets_error_5_and_the_transfer_goes_on() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
-fn a_broadcast_is_answered_from_the_address_of_the_interface() {
-    let serving = Serving::on(&["0.0.0.0:0"], files(), |builder| builder);
-    let mut peer = Peer::new(std::net::SocketAddr::from(([127, 255, 255, 255], serving.addr().port())));
-    peer.socket.set_broadcast(true).unwrap();
-    peer.rrq("600", &[]).expect_data(1, &file(600)[..512]);
-    assert_eq!(peer.to.ip(), std::net::Ipv4Addr::LOCALHOST);
-    peer.ack(1);
-    peer.expect_data(2, &file(600)[512..]);
-}
-
-#[test]
 fn no_error_in_answer_to_an_error() {
-    let serving = Serving::new(files());
-    let (mut peer, mut foreign) = (Peer::new(serving.addr()), Peer::new(serving.addr()));
+    let serving = Simulated::new(files());
+    let (mut peer, mut foreign) = (serving.peer(), serving.peer());
     peer.rrq("1000", &[]).expect_data(1, &file(1000)[..512]);
     for to in [peer.to, serving.addr()] {
         foreign.to = to;
@@ -231,31 +210,24 @@ fn no_error_in_answer_to_an_error() {
 
 #[test]
 fn error_5_is_rate_limited() {
-    let serving = Serving::new(files());
-    let (mut peer, foreign) = (Peer::new(serving.addr()), Peer::new(serving.addr()));
+    let serving = Simulated::new(files());
+    let (mut peer, foreign) = (serving.peer(), serving.peer());
     peer.rrq("10", &[]).expect_data(1, file(10));
-    foreign.socket.set_nonblocking(true).unwrap();
-    let (mut answers, mut buffer) = (0, [0; 600]);
-    let begin = Instant::now();
+    let mut answers = 0;
     for _ in 0..40 {
-        for _ in 0..25 {
-            foreign.socket.send_to(&Packet::Ack(1).encode(), peer.to).unwrap();
-        }
-        std::thread::sleep(Duration::from_millis(1));
-        while foreign.socket.recv_from(&mut buffer).is_ok() {
-            answers += 1;
-        }
+        (0..25).for_each(|_| foreign.socket.send_to(&Packet::Ack(1).encode(), peer.to));
+        serving.pass(Duration::from_millis(1));
+        answers += std::iter::from_fn(|| foreign.socket.receive_within(Duration::ZERO)).count();
     }
-    let most = 100 + 60 * (begin.elapsed().as_secs() as usize + 1);
-    assert!((1..=most).contains(&answers), "{answers} answers to 1000 packets");
+    assert!((1..=160).contains(&answers), "{answers} answers to 1000 packets");
     peer.ack(1);
     assert_eq!(serving.record().outcome, Outcome::Complete);
 }
 
 #[test]
 fn a_stray_packet_to_the_listening_port_gets_nothing() {
-    let serving = Serving::new(files());
-    let mut peer = Peer::new(serving.addr());
+    let serving = Simulated::new(files());
+    let mut peer = serving.peer();
     peer.data(1, "x");
     peer.ack(0);
     peer.ack(1);
@@ -265,8 +237,8 @@ fn a_stray_packet_to_the_listening_port_gets_nothing() {
 
 #[test]
 fn a_late_error_after_the_end_gets_nothing() {
-    let serving = Serving::new(files());
-    let mut peer = Peer::new(serving.addr());
+    let serving = Simulated::new(files());
+    let mut peer = serving.peer();
     peer.rrq("10", &[]).expect_data(1, file(10));
     peer.ack(1);
     assert_eq!(serving.record().outcome, Outcome::Complete);
@@ -278,18 +250,18 @@ fn a_late_error_after_the_end_gets_nothing() {
 
 #[test]
 fn a_request_without_nul_gets_error_4() {
-    let serving = Serving::new(files());
+    let serving = Simulated::new(files());
     for bytes in [&b"\0\x01"[..], b"\0\x01file", b"\0\x01file\0", b"\0\x01file\0octet", b"\0\x01\0octet\0"] {
-        let mut peer = Peer::new(serving.addr());
+        let mut peer = serving.peer();
         peer.send_bytes(bytes);
         peer.expect_error(4);
     }
-    let mut peer = Peer::new(serving.addr());
+    let mut peer = serving.peer();
     peer.send_bytes(b"\0\x02file\0mail\0");
     peer.expect_error(4);
     // What may be missing: the last NUL of the options, the last value.
     for options in [&b"blksize\x001000"[..], b"blksize\x001000\0garbage", b"multicast\0\0blksize\x001000\0\0junk"] {
-        let mut peer = Peer::new(serving.addr());
+        let mut peer = serving.peer();
         peer.send_bytes(&[b"\0\x011001\0OcTet\0", options].concat());
         peer.expect_oack(&[("blksize", "1000")]);
         peer.ack(0);
@@ -300,8 +272,8 @@ fn a_request_without_nul_gets_error_4() {
 
 #[test]
 fn too_many_transfers_are_met_with_silence() {
-    let serving = Serving::with(files(), |builder| builder.max_transfers(2).max_transfers_per_client(2));
-    let mut peers: Vec<Peer> = (0..3).map(|_| Peer::new(serving.addr())).collect();
+    let serving = Simulated::with(files(), |builder| builder.max_transfers(2).max_transfers_per_client(2));
+    let mut peers: Vec<Peer<_>> = (0..3).map(|_| serving.peer()).collect();
     peers[0].rrq("10", &[]).expect_data(1, file(10));
     peers[1].rrq("10", &[]).expect_data(1, file(10));
     peers[2].rrq("10", &[]).expect_silence();
@@ -316,11 +288,11 @@ fn too_many_transfers_are_met_with_silence() {
 
 #[test]
 fn a_handler_refuses_with_each_code() {
-    let serving = Serving::new(read(async |request: Request| {
+    let serving = Simulated::new(read(async |request: Request| {
         let code = size(&request) as u16;
         Err::<&str, _>(Refusal::new(tuffet::ErrorCode(code), "no").because("a reason that stays here"))
     }));
-    let mut peer = Peer::new(serving.addr());
+    let mut peer = serving.peer();
     for code in 0..=8 {
         peer.rrq(&code.to_string(), &[("tsize", "0")]);
         peer.expect(Packet::Error { code: tuffet::ErrorCode(code), message: "no".into() });
@@ -333,11 +305,11 @@ fn a_handler_refuses_with_each_code() {
 fn a_silent_refusal_is_silent() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
-    let serving = Serving::new(read(move |_| {
+    let serving = Simulated::new(read(move |_| {
         count.fetch_add(1, SeqCst);
         ready(Err::<&str, _>(Refusal::silent()))
     }));
-    let mut peer = Peer::new(serving.addr());
+    let mut peer = serving.peer();
     for n in 1..=2 {
         peer.rrq("x", &[]).expect_silence();
         assert_eq!(serving.record().outcome, Outcome::Refused(Refusal::silent()));
@@ -347,8 +319,8 @@ fn a_silent_refusal_is_silent() {
 
 #[test]
 fn the_oack_is_exact() {
-    let serving = Serving::with(files(), |builder| builder.blksize(1400).windowsize(8));
-    let mut peer = Peer::new(serving.addr());
+    let serving = Simulated::with(files(), |builder| builder.blksize(1400).windowsize(8));
+    let mut peer = serving.peer();
     let mut ask = |name, options: &[(&str, &str)], granted: &[(&str, &str)]| {
         peer.rrq(name, options).expect_oack(granted);
         peer.error(8);
@@ -358,7 +330,7 @@ fn the_oack_is_exact() {
     ask("7", &[("timeout", "3"), ("timeout", "3000"), ("multicast", "")], &[("timeout", "3")]);
     // Nothing left, or an empty file: no OACK.
     for (name, options) in [("0", [("tsize", "0")]), ("0", [("multicast", "")]), ("0", [("blksize", "7")])] {
-        let mut peer = Peer::new(serving.addr());
+        let mut peer = serving.peer();
         peer.rrq(name, &options).expect_data(1, []);
     }
 }
@@ -368,7 +340,7 @@ fn the_oack_is_exact() {
 fn nothing_is_made_that_no_window_has_room_for() {
     let made = Arc::new(AtomicUsize::new(0));
     let count = made.clone();
-    let serving = Serving::new(read(move |_| {
+    let serving = Simulated::new(read(move |_| {
         let count = count.clone();
         ready(Gen::new(async move |co| {
             for _ in 0..1_000_000 {
@@ -377,7 +349,7 @@ fn nothing_is_made_that_no_window_has_room_for() {
             }
         }))
     }));
-    let mut peer = Peer::new(serving.addr());
+    let mut peer = serving.peer();
     peer.rrq("endless", &[("windowsize", "4")]).expect_oack(&[("windowsize", "4")]);
     peer.expect_nothing_new();
     assert!(made.load(SeqCst) <= 4, "{}", made.load(SeqCst));

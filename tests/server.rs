@@ -300,3 +300,31 @@ fn the_record_has_a_hint_where_the_cause_is_known() {
     peer.ack(1);
     assert_eq!(serving.record().hint, None);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_broadcast_is_answered_from_the_address_of_the_interface() {
+    let serving = Serving::on(&["0.0.0.0:0"], read(async |request: Request| file(size(&request))), |builder| builder);
+    let mut peer = Peer::new(std::net::SocketAddr::from(([127, 255, 255, 255], serving.addr().port())));
+    peer.socket.set_broadcast(true).unwrap();
+    peer.rrq("600", &[]).expect_data(1, &file(600)[..512]);
+    assert_eq!(peer.to.ip(), std::net::Ipv4Addr::LOCALHOST);
+    peer.ack(1);
+    peer.expect_data(2, &file(600)[512..]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_second_server_is_refused_its_address() {
+    for shards in [1, 2, 4] {
+        let serving = Serving::with(read(async |_: Request| Err::<&str, _>(Refusal::not_found())), |builder| {
+            builder.shards(shards)
+        });
+        for others in [1, 2] {
+            let second = tuffet::Server::builder().listen(serving.addr()).shards(others).bind();
+            assert!(matches!(second, Err(tuffet::Error::Bind(at, _)) if at == serving.addr()), "{shards}, {others}");
+        }
+        let mut peer = Peer::new(serving.addr());
+        peer.rrq("missing", &[]).expect_error(1);
+    }
+}

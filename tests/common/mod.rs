@@ -1,22 +1,29 @@
-//! A server in a thread, and a peer that says what it likes.
+//! A server in a thread, and a peer that says what it likes: over sockets, or in virtual time.
 #![allow(dead_code, reason = "each test crate uses its part")]
+
+#[cfg(feature = "net")]
+mod serving;
+#[cfg(feature = "sim")]
+pub mod simulated;
+
+#[cfg(feature = "net")]
+#[allow(unused_imports, reason = "a test that runs in virtual time has no use for it")]
+pub use serving::Serving;
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    ops::Deref,
     sync::{
         Mutex,
-        atomic::{AtomicU8, AtomicU16, Ordering::SeqCst},
+        atomic::{AtomicU16, Ordering::SeqCst},
         mpsc::{Receiver, channel},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
 use tuffet::{
-    Builder, Bytes, Error, ErrorCode, Handle, Handler, Request, Server,
+    Bytes, ErrorCode, Request,
     packet::{self, Mode, Options, Packet},
-    stats::Record,
 };
 
 /// Long enough for the slowest machine; only a defect waits for it.
@@ -24,96 +31,50 @@ pub const LONG: Duration = Duration::from_secs(20);
 /// Long enough for an answer that must not come.
 pub const SHORT: Duration = Duration::from_millis(150);
 
-/// A server that runs until this is dropped.
-pub struct Serving {
-    pub handle: Handle,
-    pub addrs: Vec<SocketAddr>,
-    records: Mutex<Receiver<Record>>,
-    thread: Option<JoinHandle<Result<(), Error>>>,
+/// What a peer hears and says: a socket, or its place in a simulated network.
+pub trait Link {
+    fn send_to(&self, bytes: &[u8], to: SocketAddr);
+    fn receive_within(&self, time: Duration) -> Option<(SocketAddr, Vec<u8>)>;
+    /// What has come and was not looked at is lost.
+    fn drain(&self);
+    fn now(&self) -> Instant;
+    /// Whether a datagram from there is meant for whoever asked this server.
+    fn is_answer(&self, from: SocketAddr, server: SocketAddr) -> bool;
 }
 
-impl Serving {
-    pub fn new(handler: impl Handler) -> Self {
-        Self::with(handler, |builder| builder)
+impl Link for UdpSocket {
+    fn send_to(&self, bytes: &[u8], to: SocketAddr) {
+        UdpSocket::send_to(self, bytes, to).unwrap();
     }
 
-    /// On a loopback address of its own, and a port that the system chooses. `TUFFET_TEST_BATCHED=0` has the tests run
-    /// over the loop for other systems.
-    pub fn with(handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
-        let batched = std::env::var_os("TUFFET_TEST_BATCHED").is_none_or(|value| value != "0");
-        Self::on(&[&format!("{}:0", own_address())], handler, |builder| set(builder.batched(batched)))
+    fn receive_within(&self, time: Duration) -> Option<(SocketAddr, Vec<u8>)> {
+        let mut buffer = vec![0; 65536];
+        // Zero would be for ever.
+        self.set_read_timeout(Some(time.max(Duration::from_nanos(1)))).unwrap();
+        let (len, from) = self.recv_from(&mut buffer).ok()?;
+        buffer.truncate(len);
+        Some((from, buffer))
     }
 
-    pub fn on(listen: &[&str], handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
-        allow_many_files();
-        let (sender, records) = channel();
-        let builder = Server::builder().handler(handler).on_end(move |record| drop(sender.send(record.clone())));
-        let builder = listen.iter().fold(set(builder), |builder, at| builder.listen(at.parse().unwrap()));
-        let server = builder.bind().unwrap();
-        let (handle, addrs) = (server.handle(), server.addrs().to_vec());
-        let thread = Some(thread::spawn(|| server.run()));
-        Self { handle, addrs, records: Mutex::new(records), thread }
+    fn drain(&self) {
+        self.set_nonblocking(true).unwrap();
+        while self.recv(&mut [0]).is_ok() {}
+        self.set_nonblocking(false).unwrap();
     }
 
-    pub fn addr(&self) -> SocketAddr {
-        self.addrs[0]
+    fn now(&self) -> Instant {
+        Instant::now()
     }
 
-    /// The record of the next transfer that ends.
-    pub fn record(&self) -> Record {
-        self.records.lock().unwrap().recv_timeout(LONG).expect("a transfer should have ended")
-    }
-
-    /// The records that are there and were not asked for.
-    pub fn records(&self) -> Vec<Record> {
-        self.records.lock().unwrap().try_iter().collect()
-    }
-
-    /// Waits for the end of the server.
-    pub fn join(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("the server panicked").unwrap();
-        }
-    }
-
-    pub fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
-    }
-}
-
-/// A server has 64 ports for transfers, and as many tests run side by side as there are processors.
-fn allow_many_files() {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
-    }
-}
-
-/// Each server has another one where the system lets it: what one server still sends to a client that is gone must not
-/// be taken for the answer of another by a client that has got the same port, be it that of a test beside this one.
-fn own_address() -> Ipv4Addr {
-    static COUNT: AtomicU8 = AtomicU8::new(1);
-    if cfg!(not(target_os = "linux")) {
-        return Ipv4Addr::LOCALHOST;
-    }
-    let [.., high, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(127, high, low, COUNT.fetch_add(1, SeqCst))
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.handle.abort();
-        if !thread::panicking() {
-            self.join();
-        }
+    /// What is meant for someone who had this port before comes from elsewhere.
+    fn is_answer(&self, from: SocketAddr, server: SocketAddr) -> bool {
+        from.ip() == server.ip() || self.broadcast().unwrap()
     }
 }
 
 /// A client that does nothing by itself.
-pub struct Peer {
-    pub socket: UdpSocket,
+pub struct Peer<L = UdpSocket> {
+    pub socket: L,
     /// Where the next packet goes: the server's port until it has answered, then its TID.
     pub to: SocketAddr,
     server: SocketAddr,
@@ -126,7 +87,9 @@ impl Peer {
         let socket = UdpSocket::bind(if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).unwrap();
         Self { socket, to: server, server, last: None }
     }
+}
 
+impl<L: Link> Peer<L> {
     /// Asks for a file, at the server's port.
     pub fn rrq(&mut self, name: &str, options: &[(&str, &str)]) -> &mut Self {
         self.request(Packet::Rrq(request(name, options)))
@@ -138,9 +101,7 @@ impl Peer {
     }
 
     fn request(&mut self, packet: Packet) -> &mut Self {
-        self.socket.set_nonblocking(true).unwrap();
-        while self.socket.recv(&mut [0]).is_ok() {}
-        self.socket.set_nonblocking(false).unwrap();
+        self.socket.drain();
         (self.to, self.last) = (self.server, None);
         self.send(packet);
         self
@@ -151,7 +112,7 @@ impl Peer {
     }
 
     pub fn send_bytes(&self, bytes: &[u8]) {
-        self.socket.send_to(bytes, self.to).unwrap();
+        self.socket.send_to(bytes, self.to);
     }
 
     pub fn ack(&self, block: u16) {
@@ -179,13 +140,11 @@ impl Peer {
     }
 
     pub fn receive_within(&self, time: Duration) -> Option<(SocketAddr, Packet)> {
-        let mut buffer = vec![0; 65536];
-        self.socket.set_read_timeout(Some(time)).unwrap();
+        let until = self.socket.now() + time;
         loop {
-            let (len, from) = self.socket.recv_from(&mut buffer).ok()?;
-            // What is meant for someone who had this port before comes from elsewhere.
-            if from.ip() == self.server.ip() || self.socket.broadcast().unwrap() {
-                return Some((from, Packet::decode(&buffer[..len]).unwrap()));
+            let (from, bytes) = self.socket.receive_within(until.saturating_duration_since(self.socket.now()))?;
+            if self.socket.is_answer(from, self.server) {
+                return Some((from, Packet::decode(&bytes).unwrap()));
             }
         }
     }
@@ -227,9 +186,9 @@ impl Peer {
     /// The last packet may come again, and no other.
     #[track_caller]
     pub fn expect_nothing_new(&mut self) {
-        let begin = Instant::now();
-        while let Some(left) = SHORT.checked_sub(begin.elapsed()).filter(|left| !left.is_zero()) {
-            let received = self.receive_within(left);
+        let until = self.socket.now() + SHORT;
+        while self.socket.now() < until {
+            let received = self.receive_within(until - self.socket.now());
             assert!(received.is_none() || received == self.last, "{received:?}");
         }
     }
@@ -281,13 +240,5 @@ pub fn guard() -> (Mutex<Option<Guard>>, Receiver<()>) {
 impl Drop for Guard {
     fn drop(&mut self) {
         let _ = self.0.send(());
-    }
-}
-
-impl Deref for Serving {
-    type Target = Handle;
-
-    fn deref(&self) -> &Handle {
-        &self.handle
     }
 }

@@ -1,0 +1,111 @@
+//! A server in a thread, on sockets.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    ops::Deref,
+    sync::{
+        Mutex,
+        atomic::{AtomicU8, Ordering::SeqCst},
+        mpsc::{Receiver, channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use tuffet::{Builder, Error, Handle, Handler, Server, stats::Record};
+
+use super::LONG;
+
+/// A server that runs until this is dropped.
+pub struct Serving {
+    pub handle: Handle,
+    pub addrs: Vec<SocketAddr>,
+    records: Mutex<Receiver<Record>>,
+    thread: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Serving {
+    pub fn new(handler: impl Handler) -> Self {
+        Self::with(handler, |builder| builder)
+    }
+
+    /// On a loopback address of its own, and a port that the system chooses. `TUFFET_TEST_BATCHED=0` has the tests run
+    /// over the loop for other systems.
+    pub fn with(handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
+        let batched = std::env::var_os("TUFFET_TEST_BATCHED").is_none_or(|value| value != "0");
+        Self::on(&[&format!("{}:0", own_address())], handler, |builder| set(builder.batched(batched)))
+    }
+
+    pub fn on(listen: &[&str], handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
+        allow_many_files();
+        let (sender, records) = channel();
+        let builder = Server::builder().handler(handler).on_end(move |record| drop(sender.send(record.clone())));
+        let builder = listen.iter().fold(set(builder), |builder, at| builder.listen(at.parse().unwrap()));
+        let server = builder.bind().unwrap();
+        let (handle, addrs) = (server.handle(), server.addrs().to_vec());
+        let thread = Some(thread::spawn(|| server.run()));
+        Self { handle, addrs, records: Mutex::new(records), thread }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addrs[0]
+    }
+
+    /// The record of the next transfer that ends.
+    pub fn record(&self) -> Record {
+        self.records.lock().unwrap().recv_timeout(LONG).expect("a transfer should have ended")
+    }
+
+    /// The records that are there and were not asked for.
+    pub fn records(&self) -> Vec<Record> {
+        self.records.lock().unwrap().try_iter().collect()
+    }
+
+    /// Waits for the end of the server.
+    pub fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the server panicked").unwrap();
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+/// A server has 64 ports for transfers, and as many tests run side by side as there are processors.
+fn allow_many_files() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    }
+}
+
+/// Each server has another one where the system lets it: what one server still sends to a client that is gone must not
+/// be taken for the answer of another by a client that has got the same port, be it that of a test beside this one.
+fn own_address() -> Ipv4Addr {
+    static COUNT: AtomicU8 = AtomicU8::new(1);
+    if cfg!(not(target_os = "linux")) {
+        return Ipv4Addr::LOCALHOST;
+    }
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, high, low, COUNT.fetch_add(1, SeqCst))
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.handle.abort();
+        if !thread::panicking() {
+            self.join();
+        }
+    }
+}
+
+impl Deref for Serving {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}

@@ -1,0 +1,170 @@
+//! A server in virtual time. What a test sends arrives at once and in order, and nothing waits for the machine.
+
+use std::{
+    cell::RefCell,
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    ops::Deref,
+    rc::Rc,
+    sync::mpsc::{Receiver, channel},
+    time::{Duration, Instant},
+};
+
+use tuffet::{Builder, Handle, Handler, read, sim, stats::Record};
+
+use super::{LONG, Link, Peer};
+
+/// A server, and the peers that it talks to.
+pub struct Simulated {
+    network: Rc<RefCell<Network>>,
+    handle: Handle,
+    records: Receiver<Record>,
+}
+
+struct Network {
+    server: sim::Server,
+    /// What has come for each peer.
+    inboxes: HashMap<SocketAddr, VecDeque<(SocketAddr, Vec<u8>)>>,
+    peers: u16,
+}
+
+/// The place of a peer in the network.
+pub struct Place {
+    network: Rc<RefCell<Network>>,
+    addr: SocketAddr,
+}
+
+impl Simulated {
+    pub fn new(handler: impl Handler) -> Self {
+        Self::with(handler, |builder| builder)
+    }
+
+    pub fn with(handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
+        Self::at(sim::Time::new(), handler, set)
+    }
+
+    /// Whose handler takes so long, and then says "at last".
+    pub fn slow(delay: Duration, set: impl FnOnce(Builder) -> Builder) -> Self {
+        let time = sim::Time::new();
+        let clock = time.clone();
+        let handler = read(move |_| {
+            let clock = clock.clone();
+            async move {
+                clock.sleep(delay).await;
+                "at last"
+            }
+        });
+        Self::at(time, handler, set)
+    }
+
+    fn at(time: sim::Time, handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
+        let (sender, records) = channel();
+        let builder = Builder::default().handler(handler).on_end(move |record| drop(sender.send(record.clone())));
+        let server = sim::Server::at(set(builder), 1350, time);
+        let handle = server.handle().clone();
+        let network = Network { server, inboxes: HashMap::new(), peers: 0 };
+        Self { network: Rc::new(RefCell::new(network)), handle, records }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.network.borrow().server.addr()
+    }
+
+    /// One more, at the address of all that are got so.
+    pub fn peer(&self) -> Peer<Place> {
+        self.peer_at([192, 0, 2, 7])
+    }
+
+    pub fn peer_at(&self, address: [u8; 4]) -> Peer<Place> {
+        let mut network = self.network.borrow_mut();
+        network.peers += 1;
+        let addr = SocketAddr::from((address, 2000 + network.peers));
+        let server = network.server.addr();
+        Peer { socket: Place { network: self.network.clone(), addr }, to: server, server, last: None }
+    }
+
+    pub fn now(&self) -> Instant {
+        self.network.borrow().server.now()
+    }
+
+    /// Time passes for everybody.
+    pub fn pass(&self, time: Duration) {
+        let until = self.now() + time;
+        while self.network.borrow_mut().pass(until) {}
+    }
+
+    /// The record of the next transfer that ends, now or later.
+    #[track_caller]
+    pub fn record(&self) -> Record {
+        let until = self.now() + LONG;
+        loop {
+            if let Ok(record) = self.records.try_recv() {
+                return record;
+            }
+            assert!(self.network.borrow_mut().pass(until), "a transfer should have ended");
+        }
+    }
+
+    /// The records that are there and were not asked for.
+    pub fn records(&self) -> Vec<Record> {
+        self.records.try_iter().collect()
+    }
+}
+
+impl Network {
+    /// Time passes until the server acts, or until then. Returns whether that is still to come.
+    fn pass(&mut self, until: Instant) -> bool {
+        let at = self.server.wake_at().filter(|at| *at < until);
+        self.server.pass(at.unwrap_or(until));
+        self.deliver();
+        at.is_some()
+    }
+
+    fn deliver(&mut self) {
+        for sim::Datagram { from, to, bytes } in self.server.sent() {
+            self.inboxes.entry(to).or_default().push_back((from, bytes));
+        }
+    }
+}
+
+impl Link for Place {
+    fn send_to(&self, bytes: &[u8], to: SocketAddr) {
+        let network = &mut *self.network.borrow_mut();
+        network.server.hear(self.addr, to, bytes);
+        network.deliver();
+    }
+
+    fn receive_within(&self, time: Duration) -> Option<(SocketAddr, Vec<u8>)> {
+        let network = &mut *self.network.borrow_mut();
+        let now = network.server.now();
+        // Other threads may have woken it.
+        let mut comes_more = network.pass(now) || !time.is_zero();
+        loop {
+            let received = network.inboxes.entry(self.addr).or_default().pop_front();
+            if received.is_some() || !comes_more {
+                return received;
+            }
+            comes_more = network.pass(now + time);
+        }
+    }
+
+    fn drain(&self) {
+        self.network.borrow_mut().inboxes.remove(&self.addr);
+    }
+
+    fn now(&self) -> Instant {
+        self.network.borrow().server.now()
+    }
+
+    fn is_answer(&self, _: SocketAddr, _: SocketAddr) -> bool {
+        true
+    }
+}
+
+impl Deref for Simulated {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
