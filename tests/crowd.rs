@@ -8,16 +8,20 @@ mod hall;
 
 use std::{env, time::Duration};
 
-use hall::{Attack, Hall};
+use hall::{Attack, Forged, Hall};
 use tuffet::Builder;
 
 fn machines() -> usize {
     env::var("CROWD").ok().and_then(|count| count.parse().ok()).unwrap_or(400)
 }
 
+fn storm(forged: Forged) -> Attack {
+    Attack { forged, per_second: 20_000, time: Duration::from_secs(3) }
+}
+
 #[test]
 fn every_machine_of_a_hall_boots() {
-    let mut hall = Hall::new(Builder::default(), machines(), 1);
+    let mut hall = Hall::new(Builder::default, machines(), 1);
     hall.run();
     hall.assert_booted();
     hall.assert_counters_add_up();
@@ -26,7 +30,7 @@ fn every_machine_of_a_hall_boots() {
 #[test]
 fn every_machine_boots_over_a_bad_network() {
     for seed in 0..4 {
-        let mut hall = Hall::new(Builder::default(), machines() / 4, seed);
+        let mut hall = Hall::new(Builder::default, machines() / 4, seed);
         hall.loss = 0.02;
         hall.duplicates = 0.01;
         hall.run();
@@ -37,7 +41,7 @@ fn every_machine_boots_over_a_bad_network() {
 
 #[test]
 fn every_machine_boots_while_the_server_is_reloaded() {
-    let mut hall = Hall::new(Builder::default(), machines() / 2, 5);
+    let mut hall = Hall::new(Builder::default, machines() / 2, 5);
     hall.reloads = 20;
     hall.run();
     hall.assert_booted();
@@ -46,7 +50,7 @@ fn every_machine_boots_while_the_server_is_reloaded() {
 
 #[test]
 fn machines_that_are_reset_boot_from_the_same_ports() {
-    let mut hall = Hall::new(Builder::default(), machines() / 2, 6);
+    let mut hall = Hall::new(Builder::default, machines() / 2, 6);
     hall.resets = 0.3;
     hall.loss = 0.005;
     hall.run();
@@ -58,9 +62,9 @@ fn machines_that_are_reset_boot_from_the_same_ports() {
 fn every_machine_boots_in_a_storm_of_forged_requests() {
     for single_port in [false, true] {
         // A table that the storm fills in a quarter of a second.
-        let builder = Builder::default().single_port(single_port).max_transfers(5000);
+        let builder = move || Builder::default().single_port(single_port).max_transfers(5000);
         let mut hall = Hall::new(builder, machines() / 10, 7);
-        hall.attack = Some(Attack::Requests { per_second: 20_000, time: Duration::from_secs(3) });
+        hall.attacks = vec![storm(Forged::Requests)];
         hall.run();
         hall.assert_booted();
         hall.assert_counters_add_up();
@@ -69,9 +73,30 @@ fn every_machine_boots_in_a_storm_of_forged_requests() {
 
 #[test]
 fn a_server_that_is_stopped_ends_what_runs() {
-    let mut hall = Hall::new(Builder::default(), machines(), 8);
+    let mut hall = Hall::new(Builder::default, machines(), 8);
     hall.stop_after = Some(Duration::from_millis(1500));
     hall.run();
     assert!(hall.server.is_over());
+    hall.assert_counters_add_up();
+}
+
+#[test]
+fn every_machine_boots_while_somebody_guesses_their_acks() {
+    let mut hall = Hall::new(Builder::default, machines() / 10, 9);
+    hall.attacks = vec![storm(Forged::Acks)];
+    hall.run();
+    hall.assert_booted();
+    hall.assert_counters_add_up();
+}
+
+/// All of it at once, and another server takes over in the middle.
+#[test]
+fn every_machine_boots_on_the_worst_of_days() {
+    let mut hall = Hall::new(Builder::default, machines(), 10);
+    (hall.loss, hall.duplicates, hall.resets, hall.reloads) = (0.005, 0.005, 0.05, 5);
+    hall.attacks = vec![storm(Forged::Requests), storm(Forged::Acks)];
+    (hall.stop_after, hall.restarts) = (Some(Duration::from_millis(1500)), true);
+    hall.run();
+    hall.assert_booted();
     hall.assert_counters_add_up();
 }

@@ -5,6 +5,10 @@ use std::{
     collections::{BTreeMap, BinaryHeap},
     hash::{DefaultHasher, Hasher},
     net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,10 +27,21 @@ const CLIENTS: [Habits; 6] =
     [habits::IPXE, habits::EDK2, habits::PXELINUX, habits::UBOOT, habits::UBOOT_WINDOWS, habits::BUSYBOX];
 const LATENCY: Duration = Duration::from_micros(300);
 
+/// So many forged datagrams a second, from the beginning for this time.
 #[derive(Clone, Copy)]
-pub enum Attack {
-    /// Requests that bear addresses of machines which do not exist.
-    Requests { per_second: u32, time: Duration },
+pub struct Attack {
+    pub forged: Forged,
+    pub per_second: u32,
+    pub time: Duration,
+}
+
+#[derive(Clone, Copy)]
+pub enum Forged {
+    /// Requests of machines that do not exist.
+    Requests,
+    /// ACKs of machines that boot, to the ports of transfers, of which the attacker knows all: it guesses the machine's
+    /// port and block.
+    Acks,
 }
 
 /// Everything there is.
@@ -38,19 +53,22 @@ pub struct Hall {
     pub resets: f64,
     /// How often the server is reloaded.
     pub reloads: u32,
-    pub attack: Option<Attack>,
+    pub attacks: Vec<Attack>,
     pub stop_after: Option<Duration>,
+    /// Whether another server takes the place of the one that was stopped, once that has let its transfers end.
+    pub restarts: bool,
     time: Time,
     begin: Instant,
-    builder: fn() -> Builder,
+    builder: Box<dyn Fn() -> Builder>,
     machines: Vec<Machine>,
     by_address: BTreeMap<SocketAddr, usize>,
     events: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     number: u64,
     random: fastrand::Rng,
-    /// Datagrams that the server has got and sent, as the hall has seen it.
+    /// Datagrams that the server has got and sent, and transfers that have ended, as the hall has seen it.
     got: u64,
     said: u64,
+    ended: Arc<AtomicU64>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +79,7 @@ enum Event {
     Wake(usize, u64),
     Reset(usize),
     Reload,
-    Forge,
+    Forge(usize),
     Stop,
 }
 
@@ -103,10 +121,19 @@ fn handler(time: Time) -> impl Handler {
 }
 
 impl Hall {
-    pub fn new(builder: Builder, machines: usize, seed: u64) -> Self {
+    pub fn new(builder: impl Fn() -> Builder + 'static, machines: usize, seed: u64) -> Self {
         let time = Time::new();
         let mut random = fastrand::Rng::with_seed(seed);
-        let server = Server::at(builder.handler(handler(time.clone())), seed, time.clone());
+        let ended = Arc::<AtomicU64>::default();
+        let count = ended.clone();
+        let clock = time.clone();
+        let builder = move || {
+            let count = count.clone();
+            builder().handler(handler(clock.clone())).on_end(move |_| {
+                count.fetch_add(1, Relaxed);
+            })
+        };
+        let server = Server::at(builder(), seed, time.clone());
         let machines: Vec<Machine> = (0..machines).map(|n| Machine::new(n, &mut random)).collect();
         let by_address = machines.iter().enumerate().map(|(n, machine)| (machine.addr, n)).collect();
         Self {
@@ -116,10 +143,11 @@ impl Hall {
             duplicates: 0.0,
             resets: 0.0,
             reloads: 0,
-            attack: None,
+            attacks: Vec::new(),
             stop_after: None,
+            restarts: false,
             time,
-            builder: Builder::default,
+            builder: Box::new(builder),
             machines,
             by_address,
             events: BinaryHeap::new(),
@@ -127,6 +155,7 @@ impl Hall {
             random,
             got: 0,
             said: 0,
+            ended,
         }
     }
 
@@ -144,13 +173,19 @@ impl Hall {
             let at = self.begin + self.up_to(Duration::from_secs(4));
             self.post(at, Event::Reload);
         }
-        if self.attack.is_some() {
-            self.post(self.begin, Event::Forge);
+        for n in 0..self.attacks.len() {
+            self.post(self.begin, Event::Forge(n));
         }
         if let Some(after) = self.stop_after {
             self.post(self.begin + after, Event::Stop);
         }
-        while !self.server.is_over() {
+        loop {
+            if self.server.is_over() {
+                if !std::mem::take(&mut self.restarts) {
+                    break;
+                }
+                self.restart();
+            }
             let (server, event) = (self.server.wake_at(), self.events.peek().map(|Reverse((at, ..))| *at));
             let Some(at) = server.into_iter().chain(event).min() else { break };
             assert!(at - self.begin < Duration::from_secs(3600), "it does not end");
@@ -192,8 +227,8 @@ impl Hall {
                     self.post(now + Duration::from_millis(500), Event::Begin(n));
                 }
             }
-            Event::Reload => self.server.handle().reload((self.builder)().handler(handler(self.time.clone()))),
-            Event::Forge => self.forge(now),
+            Event::Reload => self.server.handle().reload((self.builder)()),
+            Event::Forge(attack) => self.forge(now, attack),
             Event::Stop => {
                 self.server.handle().stop();
                 self.server.pass(now);
@@ -201,14 +236,32 @@ impl Hall {
         }
     }
 
-    fn forge(&mut self, now: Instant) {
-        let Some(Attack::Requests { per_second, time }) = self.attack else { return };
-        let from = SocketAddr::from(([198, 18, self.random.u8(..), self.random.u8(..)], self.random.u16(1024..)));
-        let name = FILES[self.random.usize(..FILES.len())].0;
-        let request = [b"\0\x01", name.as_bytes(), b"\0octet\0windowsize\x0064\0tsize\x000\0"].concat();
-        self.post(now, Event::ToServer(from, self.server.addr(), request));
+    fn restart(&mut self) {
+        self.assert_counters_add_up();
+        (self.got, self.said) = (0, 0);
+        self.ended.store(0, Relaxed);
+        self.server = Server::at((self.builder)(), self.random.u64(..), self.time.clone());
+    }
+
+    fn forge(&mut self, now: Instant, number: usize) {
+        let Attack { forged, per_second, time } = self.attacks[number];
+        let random = &mut self.random;
+        let (from, to, bytes) = match forged {
+            Forged::Requests => {
+                let from = SocketAddr::from(([198, 18, random.u8(..), random.u8(..)], random.u16(1024..)));
+                let name = FILES[random.usize(..FILES.len())].0;
+                let request = [b"\0\x01", name.as_bytes(), b"\0octet\0windowsize\x0064\0tsize\x000\0"].concat();
+                (from, self.server.addr(), request)
+            }
+            Forged::Acks => {
+                let machine = &self.machines[random.usize(..self.machines.len())];
+                let ports = &self.server.addrs()[1..];
+                (machine.addr, ports[random.usize(..ports.len())], Packet::Ack(random.u16(..200)).encode())
+            }
+        };
+        self.post(now, Event::ToServer(from, to, bytes));
         if now - self.begin < time {
-            self.post(now + Duration::from_secs(1) / per_second, Event::Forge);
+            self.post(now + Duration::from_secs(1) / per_second, Event::Forge(number));
         }
     }
 
@@ -381,6 +434,8 @@ impl Hall {
             "{counters:?}"
         );
         assert_eq!((counters.received, counters.sent), (self.got, self.said));
+        let outcomes = of(counters.reads) + of(counters.writes);
+        assert_eq!(self.ended.load(Relaxed), outcomes, "each transfer has one outcome, {counters:?}");
     }
 }
 
