@@ -341,7 +341,7 @@ fn a_source_that_is_never_out_of_chunks_keeps_nobody_waiting() {
 
 #[test]
 fn a_record_tells_how_it_ended() {
-    let serving = Serving::with(slow(smol::channel::bounded(1).1), |builder| builder.patience(common::SHORT));
+    let serving = Serving::with(slow(smol::channel::bounded(1).1), |builder| builder.patience(Duration::from_secs(2)));
     let mut peer = Peer::new(serving.addr());
     let options = [("tsize", "0"), ("blksize", "1000"), ("unknown", "1")];
     peer.rrq("2000", &options).expect_oack(&[("tsize", "2000"), ("blksize", "1000")]);

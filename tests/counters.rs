@@ -36,7 +36,7 @@ fn get(serving: &Serving, name: &str) -> Result<tuffet::stats::Record, tuffet::E
 
 #[test]
 fn each_end_is_counted_under_its_name() {
-    let serving = Serving::with(files(), |builder| builder.patience(Duration::from_millis(300)));
+    let serving = Serving::with(files(), |builder| builder.patience(Duration::from_secs(3)));
     get(&serving, "5000").unwrap();
     for name in ["missing", "secret", "broken", "../x"] {
         get(&serving, name).unwrap_err();
