@@ -183,12 +183,8 @@ impl Client {
             windowsize: progress.agreed.windowsize(),
             hint: None,
         };
-        match record.outcome {
-            Outcome::Complete | Outcome::ProbablyComplete => Ok(record),
-            Outcome::Aborted { code, message } => Err(Error::Peer { code, message }),
-            Outcome::Refused(refusal) | Outcome::Failed(refusal) => Err(Error::Refused(refusal)),
-            Outcome::Probe | Outcome::TimedOut | Outcome::Replaced(_) | Outcome::Stopped => Err(Error::TimedOut),
-        }
+        Error::check(&record.outcome)?;
+        Ok(record)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
-use crate::{packet::Packet, shown};
+use crate::{packet::Packet, shown, transfer::Outcome};
 
 /// The code of an ERROR packet (RFC 1350 section 5, RFC 2347 section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -278,6 +278,19 @@ pub enum Error {
     TimedOut,
     /// This side ended the transfer.
     Refused(Refusal),
+}
+
+impl Error {
+    /// What the client of a transfer makes of its outcome.
+    #[cfg_attr(not(any(feature = "net", feature = "sim")), allow(dead_code, reason = "clients use it"))]
+    pub(crate) fn check(outcome: &Outcome) -> Result<(), Self> {
+        match outcome.clone() {
+            Outcome::Complete | Outcome::ProbablyComplete => Ok(()),
+            Outcome::Aborted { code, message } => Err(Self::Peer { code, message }),
+            Outcome::Refused(refusal) | Outcome::Failed(refusal) => Err(Self::Refused(refusal)),
+            Outcome::Probe | Outcome::TimedOut | Outcome::Replaced(_) | Outcome::Stopped => Err(Self::TimedOut),
+        }
+    }
 }
 
 impl fmt::Display for Error {

@@ -23,6 +23,8 @@ pub(crate) struct Mailbox {
     stopped: Cell<bool>,
     expired: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// Whether its task waits for the user's side as well.
+    at_work: Cell<bool>,
 }
 
 impl Mailbox {
@@ -92,12 +94,19 @@ impl Mailbox {
         self.expired.take().then_some(Event::Timeout)
     }
 
-    pub(crate) fn register(&self, cx: &Context<'_>) {
+    /// Has the task woken when something comes. `at_work`: whether it waits for the user's side as well.
+    pub(crate) fn register(&self, cx: &Context<'_>, at_work: bool) {
+        self.at_work.set(at_work);
         let mut waker = self.waker.borrow_mut();
         match &mut *waker {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.at_work.get()
     }
 
     fn wake(&self) {

@@ -87,6 +87,6 @@ fn poll_event(wire: &impl Wire, feed: &mut Feed<'_>, want: Want, cx: &mut Contex
     if let Poll::Ready(event) = feed.poll(want, cx) {
         return Poll::Ready((wire.now(), event));
     }
-    wire.mailbox().register(cx);
+    wire.mailbox().register(cx, want != Want::Packet);
     Poll::Pending
 }

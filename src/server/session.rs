@@ -242,7 +242,7 @@ impl Line<'_> {
                     _ => {}
                 }
             }
-            mailbox.register(cx);
+            mailbox.register(cx, true);
             Poll::Pending
         });
         done.await

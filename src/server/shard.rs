@@ -305,6 +305,12 @@ impl Shard {
         self.endpoint.borrow().is_empty()
     }
 
+    /// Whether a transfer waits for the user's side.
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.mailboxes.borrow().iter().flatten().any(|mailbox| mailbox.is_at_work())
+    }
+
     /// A port of a pool in whose place another one should be bound.
     pub(crate) fn worn_out(&self) -> Option<usize> {
         if self.now() < self.look.get() {

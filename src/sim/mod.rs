@@ -1,5 +1,20 @@
 //! Servers in virtual time: no sockets, no threads, no waiting.
 //!
+//! [`get`] and [`put`] take one file through a handler, over a network as bad as you like. This is how a program tests its
+//! handler, in milliseconds:
+//!
+//! ```
+//! use tuffet::{read, sim};
+//!
+//! # futures_lite::future::block_on(async {
+//! let handler = read(async |request: tuffet::Request| format!("hello {}\n", request.peer().ip()));
+//! let report = sim::get(&handler, "motd").loss(0.2).seed(7).await?;
+//! assert_eq!(report.data, "hello 192.0.2.7\n");
+//! assert!(report.record.outcome.is_success());
+//! # Ok::<(), tuffet::Error>(())
+//! # }).unwrap();
+//! ```
+//!
 //! A [`Server`] here has everything that one with sockets has: its handlers, limits, hooks and counters. Only its loop is
 //! another, which you drive. A [`Wire`] is one direction of a network that loses, doubles and delays from a seed. Hours of
 //! a bad network pass in milliseconds, and the same seed gives the same packets to the last one.
@@ -23,8 +38,10 @@
 
 mod server;
 mod time;
+mod transfer;
 mod wire;
 
 pub use server::{Datagram, Server};
 pub use time::Time;
+pub use transfer::{Report, Simulation, get, put};
 pub use wire::{Fault, Weather, Wire};

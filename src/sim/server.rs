@@ -5,10 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     rc::Rc,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    task::Wake,
+    task::{Wake, Waker},
     time::Instant,
 };
 
@@ -49,7 +49,11 @@ pub struct Datagram {
 
 /// Rung when a task has something to do.
 #[derive(Default)]
-struct Bell(AtomicBool);
+struct Bell {
+    rung: AtomicBool,
+    /// Of what drives the server.
+    waker: Mutex<Option<Waker>>,
+}
 
 impl Server {
     /// A server with these settings, which draws its ports from this seed. It listens on the first address of `builder`
@@ -147,6 +151,16 @@ impl Server {
         self.is_over
     }
 
+    /// Has this waker woken, once, when another thread has given a task something to do.
+    pub(super) fn register(&self, waker: &Waker) {
+        *self.bell.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+    }
+
+    /// Whether a handler waits for what is not in the simulation.
+    pub(super) fn waits_for_others(&self) -> bool {
+        self.shard.is_at_work() && self.time.next().is_none()
+    }
+
     fn hear_enveloped(&mut self, now: Instant, envelope: Envelope, to: SocketAddr, bytes: &[u8]) {
         self.time.pass(now);
         self.shard.read_clock();
@@ -172,7 +186,7 @@ impl Server {
                 }));
             });
         };
-        while self.bell.0.swap(false, SeqCst) || tasks.are_woken() {
+        while self.bell.rung.swap(false, SeqCst) || tasks.are_woken() {
             tasks.run();
             flush();
         }
@@ -193,7 +207,10 @@ impl Server {
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.0.store(true, SeqCst);
+        self.rung.store(true, SeqCst);
+        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            waker.wake();
+        }
     }
 }
 

@@ -29,14 +29,14 @@ pub enum Fault {
     Double(Duration),
 }
 
-/// What was sent and has not arrived.
+/// What was sent and has not arrived: datagrams, or whatever stands for them.
 #[derive(Debug)]
-pub struct Wire {
+pub struct Wire<Datagram = Vec<u8>> {
     weather: Weather,
     random: fastrand::Rng,
     /// The fault of the packet with this index; the first that is sent has index 0.
     fault: Option<(usize, Fault)>,
-    on_the_way: BTreeMap<(Instant, usize), Vec<u8>>,
+    on_the_way: BTreeMap<(Instant, usize), Datagram>,
     last_arrival: Option<Instant>,
     arrivals: usize,
     /// Packets that were sent.
@@ -61,7 +61,7 @@ impl Weather {
     }
 }
 
-impl Wire {
+impl<Datagram: Clone> Wire<Datagram> {
     /// A wire in this weather. What goes wrong is drawn from the seed.
     pub fn new(weather: Weather, seed: u64) -> Self {
         Self {
@@ -95,7 +95,7 @@ impl Wire {
     }
 
     /// Takes a datagram and returns how many copies of it will arrive.
-    pub fn send(&mut self, now: Instant, datagram: Vec<u8>) -> usize {
+    pub fn send(&mut self, now: Instant, datagram: Datagram) -> usize {
         let fault = self.fault.filter(|(index, _)| *index == self.sent).map(|(_, fault)| fault);
         self.sent += 1;
         if self.happens(self.weather.loss) || matches!(fault, Some(Fault::Lose)) {
@@ -122,7 +122,7 @@ impl Wire {
     }
 
     /// The packet that [`next_at`](Self::next_at) announced.
-    pub fn receive(&mut self) -> Option<Vec<u8>> {
+    pub fn receive(&mut self) -> Option<Datagram> {
         self.on_the_way.pop_first().map(|(_, datagram)| datagram)
     }
 
@@ -137,7 +137,7 @@ impl Wire {
         at
     }
 
-    fn carry(&mut self, at: Instant, datagram: Vec<u8>) {
+    fn carry(&mut self, at: Instant, datagram: Datagram) {
         self.arrivals += 1;
         self.on_the_way.insert((at, self.arrivals), datagram);
     }

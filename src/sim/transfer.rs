@@ -1,0 +1,300 @@
+//! One file through a handler.
+
+use std::{
+    fmt,
+    future::{IntoFuture, poll_fn},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::mpsc::{Receiver, channel},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{Datagram, Server, Time, Weather, Wire};
+use crate::{
+    Builder, Error, Handler,
+    packet::{Mode, Options, Packet, Request},
+    stats::Record,
+    transfer::{Event, Outcome, Step, Timing, Transfer, Want},
+};
+
+const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 2070);
+/// Of a packet, in each direction, unless something else is said.
+const LATENCY: Duration = Duration::from_micros(500);
+
+/// Gets a file from a handler in virtual time: `sim::get(&handler, "pxelinux.0").loss(0.05).await`.
+///
+/// The whole of a server answers, over a network that does to packets what the [`Simulation`] says. The handler may be
+/// any that can be cloned; one that cannot goes into an [`Arc`](std::sync::Arc).
+pub fn get(handler: &(impl Handler + Clone), name: &str) -> Simulation {
+    Simulation::new(handler.clone(), name, None).option("tsize", "0")
+}
+
+/// Puts a file through a handler in virtual time. As [`get`], in the other direction.
+pub fn put(handler: &(impl Handler + Clone), name: &str, data: impl Into<Bytes>) -> Simulation {
+    let data = data.into();
+    let size = data.len().to_string();
+    Simulation::new(handler.clone(), name, Some(data)).option("tsize", &size)
+}
+
+/// A transfer that is about to begin. It begins when it is awaited.
+///
+/// Time stands still while the handler waits for something real, a file or another thread, and passes while it waits for a
+/// [`Time`]. So a handler that waits for nothing real takes the same steps each time, and a handler that never
+/// answers keeps the simulation waiting for ever.
+///
+/// # Errors
+/// As a [client](crate::Error) sees them: [`Error::Peer`] with the ERROR of the server, [`Error::TimedOut`],
+/// [`Error::Refused`] where client and server do not agree on the options.
+#[must_use = "nothing happens before it is awaited"]
+pub struct Simulation {
+    builder: Builder,
+    time: Time,
+    request: Request,
+    data: Option<Bytes>,
+    weather: Weather,
+    seed: u64,
+}
+
+/// A transfer that has ended well, and what it took.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// The bytes that the client has got; nothing after an upload.
+    pub data: Bytes,
+    /// What the server has recorded of it.
+    pub record: Record,
+    /// From the request until both sides had nothing left to do, in virtual time.
+    pub elapsed: Duration,
+    /// Packets that both sides have sent.
+    pub sent: usize,
+    /// Those of them that were lost.
+    pub lost: usize,
+}
+
+impl Simulation {
+    fn new(handler: impl Handler, name: &str, data: Option<Bytes>) -> Self {
+        let request = Request { filename: name.into(), mode: Mode::Octet, options: Options::new() };
+        Self {
+            builder: Builder::default().handler(handler),
+            time: Time::new(),
+            request,
+            data,
+            weather: Weather::fine(LATENCY),
+            seed: 0,
+        }
+    }
+
+    /// The probability of each packet to be lost. Defaults to 0.
+    pub fn loss(mut self, probability: f64) -> Self {
+        self.weather.loss = probability;
+        self
+    }
+
+    /// The probability of each packet to arrive twice. Defaults to 0.
+    pub fn duplicates(mut self, probability: f64) -> Self {
+        self.weather.duplicate = probability;
+        self
+    }
+
+    /// The probability of each packet to be overtaken by later ones. Defaults to 0.
+    pub fn reordering(mut self, probability: f64) -> Self {
+        self.weather.reorder = probability;
+        self
+    }
+
+    /// The time that each packet takes: half a round trip. Defaults to 0.5 ms.
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.weather.latency = latency;
+        self
+    }
+
+    /// What goes wrong is drawn from this. Defaults to 0; the same seed has the same go wrong.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// An option to ask for besides tsize, as `.option("blksize", "1468")`. Defaults to none: blocks of 512 bytes, each
+    /// of them acknowledged (RFC 1350).
+    pub fn option(mut self, name: &str, value: &str) -> Self {
+        self.request.options.push(name, value);
+        self
+    }
+
+    /// The clock of the simulation, if the handler has one to wait by.
+    pub fn time(mut self, time: Time) -> Self {
+        self.time = time;
+        self
+    }
+
+    /// Settings of the server, as `.server(|builder| builder.single_port(true))`.
+    pub fn server(mut self, set: impl FnOnce(Builder) -> Builder) -> Self {
+        self.builder = set(self.builder);
+        self
+    }
+}
+
+impl IntoFuture for Simulation {
+    type Output = Result<Report, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output>>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let mut network = Network::new(self);
+        Box::pin(poll_fn(move |cx| network.poll(cx)))
+    }
+}
+
+impl fmt::Debug for Simulation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { request, weather, seed, .. } = self;
+        f.debug_struct("Simulation")
+            .field("request", request)
+            .field("weather", weather)
+            .field("seed", seed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A server, a client, and what lies between them.
+struct Network {
+    server: Server,
+    records: Receiver<Record>,
+    client: Client,
+    up: Wire<Datagram>,
+    down: Wire<Datagram>,
+    begin: Instant,
+}
+
+impl Network {
+    fn new(simulation: Simulation) -> Self {
+        let Simulation { builder, time, request, data, weather, seed } = simulation;
+        let (sender, records) = channel();
+        let builder = builder.on_end(move |record| drop(sender.send(record.clone())));
+        let server = Server::at(builder, seed, time);
+        let (timing, begin) = (Timing::default(), server.now());
+        let transfer = match data {
+            None => Transfer::get(request, timing),
+            Some(_) => Transfer::put(request, timing),
+        };
+        let mut client = Client {
+            transfer,
+            data,
+            got: Vec::new(),
+            server: server.addr(),
+            tid: None,
+            deadline: begin,
+            outcome: None,
+            said: Vec::new(),
+        };
+        client.resume(begin, Event::Go);
+        let [up, down] = [seed.wrapping_mul(2), seed.wrapping_mul(2) + 1].map(|seed| Wire::new(weather, seed));
+        Self { server, records, client, up, down, begin }
+    }
+
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Report, Error>> {
+        self.server.register(cx.waker());
+        loop {
+            let now = self.server.now();
+            // Other threads may have woken a handler.
+            self.server.pass(now);
+            for datagram in self.server.sent() {
+                self.down.send(now, datagram);
+            }
+            for datagram in self.client.said.drain(..) {
+                self.up.send(now, datagram);
+            }
+            if self.server.waits_for_others() {
+                return Poll::Pending;
+            }
+            let (up, down, client) = (self.up.next_at(), self.down.next_at(), self.client.wake_at());
+            let Some(at) = [up, down, client, self.server.wake_at()].into_iter().flatten().min() else {
+                return Poll::Ready(self.report());
+            };
+            if up == Some(at) {
+                let datagram = self.up.receive();
+                datagram.into_iter().for_each(|Datagram { from, to, bytes }| self.server.hear_at(at, from, to, &bytes));
+                continue;
+            }
+            self.server.pass(at);
+            if down == Some(at) {
+                self.down.receive().into_iter().for_each(|datagram| self.client.hear(at, &datagram));
+            } else if client == Some(at) {
+                self.client.resume(at, Event::Timeout);
+            }
+        }
+    }
+
+    fn report(&mut self) -> Result<Report, Error> {
+        let outcome = self.client.outcome.take().unwrap_or(Outcome::TimedOut);
+        Error::check(&outcome)?;
+        // A copy of the request that came late has a record of its own, later.
+        let record = self.records.try_recv().map_err(|_| Error::TimedOut)?;
+        Ok(Report {
+            data: std::mem::take(&mut self.client.got).into(),
+            record,
+            elapsed: self.server.now() - self.begin,
+            sent: self.up.sent + self.down.sent,
+            lost: self.up.lost + self.down.lost,
+        })
+    }
+}
+
+/// A client of this crate, with a file in memory.
+struct Client {
+    transfer: Transfer,
+    /// To be sent.
+    data: Option<Bytes>,
+    got: Vec<u8>,
+    server: SocketAddr,
+    /// The server's port, once it has answered.
+    tid: Option<SocketAddr>,
+    deadline: Instant,
+    outcome: Option<Outcome>,
+    said: Vec<Datagram>,
+}
+
+impl Client {
+    fn wake_at(&self) -> Option<Instant> {
+        self.outcome.is_none().then_some(self.deadline)
+    }
+
+    fn hear(&mut self, now: Instant, datagram: &Datagram) {
+        // RFC 1350 section 4: the first answer counts.
+        if self.outcome.is_some() || *self.tid.get_or_insert(datagram.from) != datagram.from {
+            return;
+        }
+        if let Ok(packet) = Packet::decode(&datagram.bytes) {
+            self.resume(now, Event::Packet(packet));
+        }
+    }
+
+    /// Takes steps until the transfer waits for a packet or is over.
+    fn resume(&mut self, now: Instant, mut event: Event) {
+        loop {
+            event = match self.transfer.resume(now, event) {
+                Step::Send(packet) => {
+                    let to = self.tid.unwrap_or(self.server);
+                    self.said.push(Datagram { from: CLIENT, to, bytes: packet.encode() });
+                    Event::Go
+                }
+                Step::Push(chunk) => {
+                    self.got.extend_from_slice(&chunk);
+                    Event::Go
+                }
+                Step::Wait(Want::Packet, deadline) => {
+                    self.deadline = deadline;
+                    return;
+                }
+                Step::Wait(Want::Chunk, _) => self.data.take().map_or(Event::End, Event::Chunk),
+                Step::Wait(Want::Room | Want::Verdict, _) => Event::Ready,
+                Step::Done(outcome) => {
+                    self.outcome = Some(outcome);
+                    return;
+                }
+            };
+        }
+    }
+}

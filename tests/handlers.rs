@@ -1,0 +1,126 @@
+//! Handlers, as an embedding program tests its own: a file at a time, in virtual time.
+#![cfg(feature = "sim")]
+
+use std::{sync::Arc, time::Duration};
+
+use futures_lite::future::block_on;
+use tuffet::{
+    Bytes, Error, ErrorCode, Gen, Handler, Refusal, Request, Source, handler::Answer, handlers::Memory, read, sim,
+    transfer::Outcome,
+};
+
+fn file(size: usize) -> Bytes {
+    let mut random = fastrand::Rng::with_seed(size as u64);
+    (0..size).map(|_| random.u8(..)).collect()
+}
+
+#[test]
+fn files_arrive_over_any_network_the_same_way_each_time() {
+    let memory = Memory::new();
+    memory.insert("initrd", file(100_000)).unwrap();
+    for (loss, duplicates, reordering) in [(0.0, 0.0, 0.0), (0.1, 0.0, 0.0), (0.0, 0.2, 0.1), (0.05, 0.05, 0.05)] {
+        for windowsize in ["1", "16"] {
+            let run = |seed| {
+                let simulation = sim::get(&memory, "initrd").loss(loss).duplicates(duplicates).reordering(reordering);
+                let simulation = simulation.option("windowsize", windowsize).option("blksize", "1428").seed(seed);
+                block_on(async { simulation.latency(Duration::from_millis(5)).await }).unwrap()
+            };
+            let [one, again, other] = [1, 1, 2].map(run);
+            assert!(one.data == file(100_000));
+            assert!(one.record.outcome.is_success());
+            assert_eq!((one.sent, one.lost, one.elapsed), (again.sent, again.lost, again.elapsed));
+            assert_eq!(one.lost == 0, loss == 0.0);
+            assert_eq!(one.elapsed == other.elapsed, loss + duplicates + reordering == 0.0);
+        }
+    }
+}
+
+#[test]
+fn uploads_are_handed_to_the_handler() {
+    let memory = Memory::new();
+    let report = block_on(async { sim::put(&memory, "switch.cfg", file(5000)).loss(0.1).seed(3).await }).unwrap();
+    assert_eq!((report.record.bytes, report.record.size), (5000, Some(5000)));
+    assert_eq!(memory.get("switch.cfg"), Some(file(5000)));
+}
+
+#[test]
+fn a_refusal_is_what_the_client_is_told() {
+    let handler = read(async |request: Request| match request.path() {
+        "secret" => Err::<&str, _>(Refusal::denied()),
+        "silent" => Err(Refusal::silent()),
+        _ => Err(Refusal::not_found()),
+    });
+    let handler = Arc::new(handler);
+    let told = |name| block_on(async { sim::get(&handler, name).await }).unwrap_err();
+    assert!(matches!(told("none"), Error::Peer { code: ErrorCode::FILE_NOT_FOUND, .. }));
+    assert!(matches!(told("secret"), Error::Peer { code: ErrorCode::ACCESS_VIOLATION, .. }));
+    assert!(matches!(told("silent"), Error::TimedOut));
+}
+
+#[test]
+fn a_handler_waits_by_the_clock_of_the_simulation() {
+    let time = sim::Time::new();
+    let clock = time.clone();
+    let handler = Arc::new(read(move |_: Request| {
+        let clock = clock.clone();
+        async move {
+            Gen::new(async move |co| {
+                for _ in 0..5 {
+                    clock.sleep(Duration::from_secs(20)).await;
+                    co.yield_(vec![1; 512]).await;
+                }
+            })
+        }
+    }));
+    let report = block_on(async { sim::get(&handler, "slow").time(time).await }).unwrap();
+    assert_eq!(report.data.len(), 5 * 512);
+    assert!(report.elapsed > Duration::from_secs(100), "{:?}", report.elapsed);
+}
+
+/// What a thread takes is no time at all.
+#[derive(Clone)]
+struct Threaded;
+
+impl Handler for Threaded {
+    fn read<'a>(&'a self, _: &'a Request) -> Answer<'a, Source> {
+        Box::pin(async {
+            let (sender, receiver) = async_channel();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(300));
+                sender("of a thread");
+            });
+            Ok(receiver.await.into())
+        })
+    }
+}
+
+/// A value that another thread sends.
+fn async_channel() -> (impl FnOnce(&'static str) + Send, impl Future<Output = &'static str>) {
+    use std::{
+        sync::Mutex,
+        task::{Poll, Waker},
+    };
+    let state = Arc::new(Mutex::new((None, None::<Waker>)));
+    let sent = state.clone();
+    let send = move |value| {
+        let mut state = sent.lock().unwrap();
+        state.0 = Some(value);
+        if let Some(waker) = state.1.take() {
+            waker.wake();
+        }
+    };
+    let receive = futures_lite::future::poll_fn(move |cx| {
+        let mut state = state.lock().unwrap();
+        state.1 = Some(cx.waker().clone());
+        state.0.map_or(Poll::Pending, Poll::Ready)
+    });
+    (send, receive)
+}
+
+#[test]
+fn time_stands_still_while_a_thread_works() {
+    let report = block_on(async { sim::get(&Threaded, "any").await }).unwrap();
+    assert_eq!((&report.data[..], report.record.outcome), (&b"of a thread"[..], Outcome::Complete));
+    assert!(report.elapsed < Duration::from_millis(10), "{:?}", report.elapsed);
+    assert_eq!(report.sent, 5, "RRQ, OACK, ACK, DATA, ACK");
+}
