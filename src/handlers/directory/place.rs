@@ -31,6 +31,7 @@ impl Place {
             Err(error) if leads_out(&error) => {
                 let real = real(&self.path.join(path), &mut { MOST_LOOKS }).map_err(|why| match why.kind() {
                     io::ErrorKind::PermissionDenied => closed(&why),
+                    _ if goes_round(&why) => why,
                     _ => error,
                 })?;
                 let rest = |base: &Path| Some(real.strip_prefix(fs::canonicalize(base).ok()?).ok()?.to_owned());
@@ -65,6 +66,16 @@ impl Place {
 /// The error of whoever follows links no further than the root.
 pub(super) fn leads_out(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
+}
+
+#[cfg(unix)]
+fn goes_round(why: &io::Error) -> bool {
+    why.raw_os_error() == Some(libc::ELOOP)
+}
+
+#[cfg(not(unix))]
+fn goes_round(_: &io::Error) -> bool {
+    false
 }
 
 /// Links that are absolute begin at the top, where a user may not come through to whom the root is open.
