@@ -12,6 +12,8 @@ use crate::{
     source::Source,
 };
 
+#[cfg(target_os = "linux")]
+mod acl;
 mod case;
 mod chunks;
 mod denied;
@@ -51,8 +53,8 @@ mod versions;
 /// the transfer fails, and cannot be read or written by its own name; what a server leaves behind that is killed then,
 /// [`remove_leftovers`](Self::remove_leftovers) removes.
 ///
-/// What is new has mode 0644 less the umask, or what [`umask`](Self::umask) says. What replaces a file has its mode, and its
-/// owner and group as far as the server may give them.
+/// What is new has mode 0644 less the umask, or what [`umask`](Self::umask) says. What replaces a file has its mode and, on
+/// Linux, its access list (POSIX ACL), and its owner and group as far as the server may give them.
 ///
 /// ```no_run
 /// use tuffet::handlers::Directory;
@@ -119,8 +121,8 @@ impl Directory {
     }
 
     /// Removes what servers that were killed have left of uploads, below the root: files named `.tuffet-` and 16
-    /// hexadecimal digits that belong to the effective user, that have been left alone for ten minutes, and that no server
-    /// has open. Returns how many there were. It goes through all directories and waits for the disk, so it is for a thread
+    /// hexadecimal digits that belong to the effective user, that were written to more than ten minutes from now, and that no
+    /// server has open. Returns how many there were. It goes through all directories and waits for the disk, so it is for a thread
     /// of its own.
     pub fn remove_leftovers(&self) -> usize {
         self.root.dir().map_or(0, |dir| leftovers::remove(&dir))
