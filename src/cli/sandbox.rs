@@ -12,7 +12,7 @@ use std::{fs, path::PathBuf};
 use clap::{ArgAction, Args, builder::FalseyValueParser};
 use log::{Level, info, warn};
 
-use super::{Result, args::Serve, serve, values::Source};
+use super::{Result, args::Serve, restart, serve, values::Source};
 use user::Identity;
 
 #[derive(Args, Debug)]
@@ -199,6 +199,16 @@ impl Entrance {
             let level = if identity.is_root() && !done.confined { Level::Warn } else { Level::Info };
             let landlock = done.landlock;
             log::log!(level, "sandbox: user {identity}{why}; no capabilities, no new privileges, {landlock}");
+            for (path, kind) in plan.directories.iter().filter(|_| done.confined) {
+                if let Some(why) = landlock::is_bound(path, *kind, &identity) {
+                    let path = path.display();
+                    info!(
+                        "if another directory comes in the place of {path}, the server ends with code {}, to be started \
+                         anew: its landlock is for this one alone, because {why}; see --no-landlock",
+                        restart::CODE
+                    );
+                }
+            }
         }
         plan.directories.iter().for_each(|(path, _)| readable::check(path, &identity));
         Ok(name)
