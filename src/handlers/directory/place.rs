@@ -8,6 +8,8 @@ use std::{
 
 use cap_std::{ambient_authority, fs::Dir};
 
+use crate::name;
+
 /// As many links as systems follow, and parts of a path that are not there.
 const MOST_LOOKS: usize = 80;
 
@@ -22,6 +24,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// A path beneath the root in full, for people: a byte that is not UTF-8 is `\xff`, as in the names of requests.
+    pub(super) fn text(&self, path: &Path) -> String {
+        name::text(self.path.join(path).as_os_str().as_encoded_bytes())
+    }
+
     /// Does something with a path beneath the root. Where a link is absolute, or leads out of the root, the path is what
     /// the links make of it, if that lies in the root after all, or in a directory that is allowed besides.
     ///
