@@ -109,10 +109,14 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
 #[ignore = "needs root"]
 fn links_may_lead_where_it_is_allowed() {
     let (temp, root) = tree();
-    let other = temp.path().join("other");
+    // Apart from what is beside the root, which is open.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let other = elsewhere.path().join("other");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("image"), "image").unwrap();
     symlink(other.join("image"), root.join("image")).unwrap();
+    symlink(other.join("file"), root.join("anew")).unwrap();
     symlink(root.join("file"), root.join("inside")).unwrap();
     let server = Server::start(&[text(&root)]);
     assert_eq!(server.get("inside").stdout, b"text");
@@ -120,6 +124,8 @@ fn links_may_lead_where_it_is_allowed() {
     assert!(server.stop().contains("a link leads to "));
     let server = Server::start(&["--also", text(&other), text(&root)]);
     assert_eq!(server.get("image").stdout, b"image");
+    make_anew(&other, "new");
+    assert_eq!(server.get("anew").stdout, b"new");
     let said = server.stop();
     assert!(said.contains("sandbox: user nobody") && !said.contains("--also"), "{said}");
     for wrong in [temp.path().join("missing"), root.join("file")] {

@@ -43,6 +43,8 @@ pub struct Plan {
     pub directories: Vec<(PathBuf, Use)>,
     /// Files that are read later, or directories with all that is in them.
     pub readable: Vec<PathBuf>,
+    /// Directories that links may lead to.
+    pub also: Vec<PathBuf>,
     /// Files that are opened anew and appended to later, or made anew.
     pub logs: Vec<PathBuf>,
     /// TCP ports of others that are connected to, and whether they are found by name.
@@ -80,8 +82,8 @@ impl Plan {
                 .chain(tokens())
                 .map(|file| landlock::directory_of(&file).into())
                 .chain(roots(args, &sources))
-                .chain(args.uploads.also().cloned())
                 .collect(),
+            also: args.uploads.also().cloned().collect(),
             logs: args.log_file.iter().cloned().collect(),
             connects: connects(sources.iter().filter_map(url)),
         }

@@ -55,6 +55,12 @@ impl Rules {
                 rules = rules.add_rules(path_beneath_rules([around], access))?;
             }
         }
+        for path in &plan.also {
+            let also = around(path, Use::Read, identity).into_iter().chain([(path.clone(), read)]);
+            for (path, access) in also {
+                rules = rules.add_rules(path_beneath_rules([path], access))?;
+            }
+        }
         let append = AccessFs::WriteFile | AccessFs::MakeReg;
         rules = rules
             .add_rules(path_beneath_rules(&plan.readable, read))?
