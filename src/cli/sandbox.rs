@@ -203,6 +203,7 @@ impl Entrance {
             log::log!(level, "sandbox: user {identity}{why}; no capabilities, no new privileges, {landlock}");
             for (path, kind) in plan.directories.iter().filter(|_| done.confined) {
                 if let Some(why) = landlock::is_bound(path, *kind, &identity) {
+                    let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                     let path = path.display();
                     info!(
                         "if another directory comes in the place of {path}, the server ends with code {}, to be started \
