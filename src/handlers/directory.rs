@@ -53,6 +53,9 @@ mod versions;
 /// the transfer fails, and cannot be read or written by its own name; what a server leaves behind that is killed then,
 /// [`remove_leftovers`](Self::remove_leftovers) removes.
 ///
+/// Where the size of a process's files is limited (RLIMIT_FSIZE), the system ends the process by SIGXFSZ for a larger upload,
+/// unless that signal is handled or ignored, as the program `tuffet` does; then the upload is refused.
+///
 /// What is new has mode 0644 less the umask, or what [`umask`](Self::umask) says. What replaces a file has its mode and, on
 /// Linux, its access list (POSIX ACL), and its owner and group as far as the server may give them.
 ///
