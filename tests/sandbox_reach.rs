@@ -16,16 +16,17 @@ use sandboxed::{NOBODY, Server, said, text, tree, tuffet};
 /// What is said at the start where a directory that is made anew would be out of reach.
 const BOUND: &str = "the server ends with code 75, to be started anew: its landlock is for this one alone";
 
-/// What makes a directory anew under its old name.
+/// What makes a directory anew under its old name, all at once: a server may look at any time.
 fn make_anew(root: &Path, text: &str) {
-    let old = fs::metadata(root).unwrap();
-    fs::remove_dir_all(root).unwrap();
-    fs::create_dir(root).unwrap();
-    fs::write(root.join("file"), text).unwrap();
-    for path in [root, &root.join("file")] {
+    let (old, new) = (fs::metadata(root).unwrap(), root.with_extension("new"));
+    fs::create_dir(&new).unwrap();
+    fs::write(new.join("file"), text).unwrap();
+    for path in [&new, &new.join("file")] {
         chown(path, Some(old.uid()), Some(old.gid())).unwrap();
     }
-    fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::remove_dir_all(root).unwrap();
+    fs::rename(new, root).unwrap();
 }
 
 #[test]
