@@ -97,6 +97,16 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
     assert_eq!(server.child.wait().unwrap().code(), Some(75));
     let said = said(&mut server.child);
     assert!(said.contains(BOUND) && said.contains("because this user may write to what it is in"), "{said}");
+    // It may be seen before it has its owner. Then it is found out when it matters.
+    let mut server = Server::start(&["--upload", "--drain", "1s", text(&uploads)]);
+    fs::remove_dir_all(&uploads).unwrap();
+    fs::create_dir(&uploads).unwrap();
+    fs::write(uploads.join("file"), "early").unwrap();
+    assert_eq!(server.get("file").stdout, b"early");
+    chown(&uploads, Some(1234), Some(5678)).unwrap();
+    let put = server.put("upload", "text");
+    assert!(!put.status.success());
+    assert_eq!(server.child.wait().unwrap().code(), Some(75));
     // And what is started anew serves it; so does who was not kept from it.
     assert_eq!(Server::start(&[text(&root)]).get("file").stdout, b"new");
     let server = Server::start(&["--no-landlock", text(&root)]);

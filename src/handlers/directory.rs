@@ -221,12 +221,21 @@ impl Directory {
     }
 
     async fn place(&self, received: Option<Instant>) -> Result<Arc<place::Place>, Refusal> {
-        let why = |error: io::Error| {
-            let detail = format!("{}: {error}", self.path.display());
-            let refusal = if self.root.has_ended_by(&error) { Refusal::silent() } else { refuse(error) };
-            refusal.because(detail)
-        };
-        self.root.now(&self.also, received).await.map_err(why)
+        self.root.now(&self.also, received).await.map_err(|error| self.no_place(error))
+    }
+
+    fn no_place(&self, error: io::Error) -> Refusal {
+        let detail = format!("{}: {error}", self.path.display());
+        let refusal = if self.root.has_ended_by(&error) { Refusal::silent() } else { refuse(error) };
+        refusal.because(detail)
+    }
+
+    /// The same result, unless it is a sandbox that denies it, which a process that begins anew would not.
+    async fn within_reach<T>(&self, result: Result<T, Refusal>) -> Result<T, Refusal> {
+        if result.as_ref().is_err_and(|refusal| refusal.code() == ErrorCode::ACCESS_VIOLATION) {
+            self.root.check_reach().await.map_err(|error| self.no_place(error))?;
+        }
+        result
     }
 
     /// The client's own file of this name, if it may have one, or else everybody's.
@@ -295,10 +304,11 @@ impl Handler for Directory {
             let shorter = place.without_root(&path);
             let opened = match (self.open(request, &place, path).await, shorter) {
                 (Err(refusal), Some(shorter)) if refusal.code() == ErrorCode::FILE_NOT_FOUND => {
-                    self.open(request, &place, shorter).await?
+                    self.open(request, &place, shorter).await
                 }
-                (opened, _) => opened?,
+                (opened, _) => opened,
             };
+            let opened = self.within_reach(opened).await?;
             let origin = opened.origin.clone();
             let source = download::source(opened, self.files.readers.clone(), chunk_size(request.options()));
             Ok(source.with_origin(origin))
@@ -313,7 +323,8 @@ impl Handler for Directory {
             request.check_upload()?;
             let place = self.place(None).await?;
             let chunk = chunk_size(request.options());
-            upload::receive((place, self.user.clone()), request, &self.policy, chunk, data).await
+            let received = upload::receive((place, self.user.clone()), request, &self.policy, chunk, data).await;
+            self.within_reach(received).await
         })
     }
 
