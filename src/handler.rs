@@ -127,7 +127,10 @@ impl Request {
     }
 
     /// The name of the file, made comparable: `\` is `/`, no slash at the beginning, none doubled, no drive letter, no
-    /// `.` and no `..` left. It is never empty. Bytes that are not UTF-8 are replaced.
+    /// `.` and no `..` left. It is never empty.
+    ///
+    /// Each sequence of bytes that is not UTF-8 is U+FFFD here, so two names may have the same path. What tells them apart
+    /// has [`path_bytes`](Self::path_bytes), as the handlers of this crate, the log and the rules do.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -152,10 +155,10 @@ impl Request {
         &self.packet.filename
     }
 
-    /// Refuses a WRQ whose name is that of a directory: it ends with a separator.
+    /// Refuses a WRQ whose name is that of a directory: its last part is empty, `.` or `..`.
     pub(crate) fn check_upload(&self) -> Result<(), Refusal> {
-        match self.filename().last() {
-            Some(last) if self.renamed.is_none() && name::is_separator(last) => {
+        match self.filename().rsplit(name::is_separator).next() {
+            Some(b"" | b"." | b"..") if self.renamed.is_none() => {
                 Err(Refusal::denied().because("the name is that of a directory"))
             }
             _ => Ok(()),
@@ -183,7 +186,8 @@ impl Request {
     }
 
     /// Whether a file may be served whose name is the same but for upper and lower case (of ASCII), where the store can
-    /// look for one. Defaults to no. Windows boot managers ask for `\Boot\BCD` and `\boot\bcd` alike.
+    /// look for one, as a directory can. It has no effect on URLs: a web server or a bucket is asked for the name as it
+    /// came. Defaults to no. Windows boot managers ask for `\Boot\BCD` and `\boot\bcd` alike.
     pub fn ignores_case(&self) -> bool {
         self.ignores_case
     }

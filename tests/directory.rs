@@ -108,6 +108,8 @@ fn names_need_not_be_utf8() {
     fs::write(root(&temp).join(OsStr::from_bytes(b"sub/caf\xe9")), "latin").unwrap();
     assert_eq!(get(&directory, b"/sub\\caf\xe9").unwrap(), b"latin");
     assert_eq!(get(&directory, b"/sub\\caf\xe8"), Err(Refusal::not_found()));
+    let source = block_on(directory.read(&request(b"sub/caf\xe9").unwrap())).unwrap();
+    assert!(source.origin().unwrap().ends_with(r"/root/sub/caf\xe9"));
 }
 
 #[test]

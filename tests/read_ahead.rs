@@ -7,7 +7,6 @@ mod common;
 mod grub;
 
 use std::{
-    future::pending,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -92,22 +91,6 @@ fn nothing_is_read_ahead_for_those_who_are_not_told() {
     assert_eq!((packet, asked.load(SeqCst)), (oack(&[("blksize", "1024")]), 0));
 }
 
-/// A menu of which the rest never comes, or only after the client has taken the beginning.
-#[test]
-fn a_source_that_takes_its_time_is_not_waited_for() {
-    let handler = read(async |_: Request| {
-        Gen::new(async |co| {
-            co.yield_([1; 512].to_vec()).await;
-            pending::<()>().await;
-        })
-    });
-    let server = Serving::new(handler);
-    let (mut peer, packet) = first(&server, "x", &[("tsize", "0"), ("blksize", "512")]);
-    assert_eq!(packet, oack(&[("blksize", "512")]));
-    peer.ack(0);
-    peer.expect_data(1, [1; 512]);
-}
-
 #[test]
 fn a_source_that_is_never_out_of_empty_chunks_keeps_nobody_waiting() {
     let server = Serving::new(read(async |request: Request| {
@@ -126,19 +109,66 @@ fn a_source_that_is_never_out_of_empty_chunks_keeps_nobody_waiting() {
     peer.error(0);
 }
 
-#[test]
-fn pauses_of_a_small_file_are_waited_for() {
-    let handler = read(async |_: Request| {
-        Gen::new(async |co| {
-            for _ in 0..3 {
+/// What the server says, and after how long, to a client that asks for the size of a file whose lines come after these
+/// pauses, in milliseconds. The client repeats its request each second.
+#[cfg(feature = "sim")]
+fn after_pauses(pauses: &'static [u64]) -> (Packet, Duration) {
+    use tuffet::{
+        Builder,
+        sim::{Server, Time},
+    };
+
+    let (time, client) = (Time::new(), ([192, 0, 2, 7], 1069).into());
+    let clock = time.clone();
+    let handler = read(async move |_: Request| {
+        let clock = clock.clone();
+        Gen::new(async move |co| {
+            for pause in pauses {
+                clock.sleep(Duration::from_millis(*pause)).await;
                 co.yield_("line\n").await;
-                Timer::after(Duration::from_millis(20)).await;
             }
         })
     });
-    let server = Serving::new(handler);
-    let (_peer, packet) = first(&server, "x", &[("tsize", "0")]);
-    assert_eq!(packet, oack(&[("tsize", "15")]));
+    let mut server = Server::at(Builder::default().handler(handler), 3, time);
+    let began = server.now();
+    let request = Packet::Rrq(common::request("x", &[("tsize", "0"), ("blksize", "1024")])).encode();
+    for second in 0..60 {
+        let repeated = began + Duration::from_secs(second);
+        server.hear_at(repeated, client, server.addr(), &request);
+        loop {
+            if let Some(answer) = server.sent().first() {
+                return (Packet::decode(&answer.bytes).unwrap(), server.now() - began);
+            }
+            match server.wake_at() {
+                Some(wake) if wake < repeated + Duration::from_secs(1) => server.pass(wake),
+                _ => break,
+            }
+        }
+    }
+    panic!("no answer in a minute");
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn pauses_of_a_small_file_are_waited_for_as_long_as_clients_bear() {
+    let known = |size| oack(&[("tsize", size), ("blksize", "1024")]);
+    for (pauses, size, ms) in [
+        (&[0, 20, 20][..], "15", 40),
+        (&[1500, 0], "10", 1500),
+        (&[0, 600, 600], "15", 1200),
+        (&[300, 300, 300, 300, 300, 300], "30", 1800),
+    ] {
+        assert_eq!(after_pauses(pauses), (known(size), Duration::from_millis(ms)), "{pauses:?}");
+    }
+}
+
+/// A menu of which the rest comes late, or only after the client has taken the beginning.
+#[cfg(feature = "sim")]
+#[test]
+fn a_source_that_takes_its_time_is_not_waited_for() {
+    for pauses in [&[0, 3000][..], &[3000], &[0, 1500, 1500], &[0, 1_000_000]] {
+        assert_eq!(after_pauses(pauses), (oack(&[("blksize", "1024")]), Duration::from_secs(2)), "{pauses:?}");
+    }
 }
 
 #[test]

@@ -83,6 +83,33 @@ impl Drop for Limited {
     }
 }
 
+/// The system ends a process that makes a file larger than it may, if the process does not say otherwise.
+#[cfg(feature = "cli")]
+#[test]
+fn an_upload_larger_than_files_may_be_ends_and_the_program_does_not() {
+    let _alone = alone();
+    // 50 KiB.
+    let mut limited = Limited::start("-f 100");
+    let server = limited.server;
+    let put = |name: &str, size| {
+        let mut peer = Peer::new(server);
+        peer.wrq(name, &[("blksize", "8192")]).expect_oack(&[("blksize", "8192")]);
+        for (block, bytes) in (1..).zip(file(size).chunks(8192)) {
+            peer.data(block, bytes);
+            match peer.receive() {
+                Packet::Ack(acknowledged) => assert_eq!(acknowledged, block),
+                refused => return refused,
+            }
+        }
+        Packet::Ack(0)
+    };
+    let refused = put("big", 500_001);
+    assert!(matches!(refused, Packet::Error { code: tuffet::ErrorCode::DISK_FULL, .. }), "{refused:?}");
+    assert_eq!(put("small", 20_001), Packet::Ack(0));
+    assert_eq!(fs::read_dir(limited.place.path()).unwrap().count(), 1);
+    assert!(limited.program.try_wait().unwrap().is_none());
+}
+
 #[cfg(feature = "cli")]
 #[test]
 fn a_program_that_begins_with_few_files_serves_many_uploads() {

@@ -13,16 +13,20 @@ use std::{
 
 use sandboxed::{NOBODY, Server, said, text, tree, tuffet};
 
-/// What makes a directory anew under its old name.
+/// What is said at the start where a directory that is made anew would be out of reach.
+const BOUND: &str = "the server ends with code 75, to be started anew: its landlock is for this one alone";
+
+/// What makes a directory anew under its old name, all at once: a server may look at any time.
 fn make_anew(root: &Path, text: &str) {
-    let old = fs::metadata(root).unwrap();
-    fs::remove_dir_all(root).unwrap();
-    fs::create_dir(root).unwrap();
-    fs::write(root.join("file"), text).unwrap();
-    for path in [root, &root.join("file")] {
+    let (old, new) = (fs::metadata(root).unwrap(), root.with_extension("new"));
+    fs::create_dir(&new).unwrap();
+    fs::write(new.join("file"), text).unwrap();
+    for path in [&new, &new.join("file")] {
         chown(path, Some(old.uid()), Some(old.gid())).unwrap();
     }
-    fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::remove_dir_all(root).unwrap();
+    fs::rename(new, root).unwrap();
 }
 
 #[test]
@@ -38,7 +42,8 @@ fn a_directory_that_is_made_anew_is_served_from_inside() {
             make_anew(&root, round);
             assert_eq!(server.get("file").stdout, round.as_bytes());
         }
-        assert!(server.stop().contains("is another directory now"));
+        let said = server.stop();
+        assert!(said.contains("is another directory now") && !said.contains(BOUND), "{said}");
     }
     // Uploads too, where they are all that the user may write.
     let uploads = temp.path().join("uploads");
@@ -78,6 +83,7 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
         let said = said(&mut server.child);
         assert_eq!(code, Some(75), "{said}");
         assert!(said.contains("is another directory now, which the sandbox keeps from this server"), "{said}");
+        assert!(said.contains(BOUND) && said.contains("because what it is in belongs to this user"), "{said}");
     }
     // It is not kept from reading, but from uploads, in a parent where the user may make files of its own.
     let (place, uploads) = (temp.path().join("place"), temp.path().join("place/uploads"));
@@ -89,21 +95,39 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
     let get = tuffet(&["get", "-q", "--patience", "2s", &server.address, "file", "-"]).output().unwrap();
     assert!(!get.status.success());
     assert_eq!(server.child.wait().unwrap().code(), Some(75));
+    let said = said(&mut server.child);
+    assert!(said.contains(BOUND) && said.contains("because this user may write to what it is in"), "{said}");
+    // It may be seen before it has its owner. Then it is found out when it matters.
+    let mut server = Server::start(&["--upload", "--drain", "1s", text(&uploads)]);
+    fs::remove_dir_all(&uploads).unwrap();
+    fs::create_dir(&uploads).unwrap();
+    fs::write(uploads.join("file"), "early").unwrap();
+    assert_eq!(server.get("file").stdout, b"early");
+    chown(&uploads, Some(1234), Some(5678)).unwrap();
+    let put = server.put("upload", "text");
+    assert!(!put.status.success());
+    assert_eq!(server.child.wait().unwrap().code(), Some(75));
     // And what is started anew serves it; so does who was not kept from it.
     assert_eq!(Server::start(&[text(&root)]).get("file").stdout, b"new");
     let server = Server::start(&["--no-landlock", text(&root)]);
     make_anew(&root, "newer");
     assert_eq!(server.get("file").stdout, b"newer");
+    let said = server.stop();
+    assert!(!said.contains(BOUND), "{said}");
 }
 
 #[test]
 #[ignore = "needs root"]
 fn links_may_lead_where_it_is_allowed() {
     let (temp, root) = tree();
-    let other = temp.path().join("other");
+    // Apart from what is beside the root, which is open.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let other = elsewhere.path().join("other");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("image"), "image").unwrap();
     symlink(other.join("image"), root.join("image")).unwrap();
+    symlink(other.join("file"), root.join("anew")).unwrap();
     symlink(root.join("file"), root.join("inside")).unwrap();
     let server = Server::start(&[text(&root)]);
     assert_eq!(server.get("inside").stdout, b"text");
@@ -111,7 +135,14 @@ fn links_may_lead_where_it_is_allowed() {
     assert!(server.stop().contains("a link leads to "));
     let server = Server::start(&["--also", text(&other), text(&root)]);
     assert_eq!(server.get("image").stdout, b"image");
-    assert!(server.stop().contains("sandbox: user nobody"));
+    make_anew(&other, "new");
+    assert_eq!(server.get("anew").stdout, b"new");
+    let said = server.stop();
+    assert!(said.contains("sandbox: user nobody") && !said.contains("--also"), "{said}");
+    for wrong in [temp.path().join("missing"), root.join("file")] {
+        let said = Server::start(&["--also", text(&wrong), text(&root)]).stop();
+        assert!(said.contains(&format!("--also {}: ", wrong.display())), "{said}");
+    }
 }
 
 #[test]

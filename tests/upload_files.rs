@@ -101,6 +101,63 @@ fn what_is_new_has_the_umask_of_the_process_else() {
     assert_eq!((mode(root.path().join("sub")), mode(root.path().join("sub/new"))), (0o750, 0o640));
 }
 
+/// A list of access rights as the kernel has it: its tag, rights and user each.
+#[cfg(target_os = "linux")]
+fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let entries = entries
+        .iter()
+        .flat_map(|(tag, rights, user)| [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &user.to_le_bytes()].concat());
+    2_u32.to_le_bytes().into_iter().chain(entries).collect()
+}
+
+/// The group's bits of such a file are no rights of its group.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_replaced_gives_its_access_list() {
+    use rustix::{
+        fs::{XattrFlags, getxattr, setxattr},
+        io::Errno,
+    };
+    let (owner, user, group_of_file, mask, others, nobody) = (1, 2, 4, 16, 32, u32::MAX);
+    let list = |group| {
+        access_list(&[
+            (owner, 6, nobody),
+            (user, 6, 1234),
+            (group_of_file, group, nobody),
+            (mask, 6, nobody),
+            (others, 0, nobody),
+        ])
+    };
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    let list_of = |name: &str| {
+        let mut list = vec![0; 1000];
+        let length = getxattr(path(name), "system.posix_acl_access", &mut list[..])?;
+        list.truncate(length);
+        Ok::<_, Errno>(list)
+    };
+    for name in ["with", "without"] {
+        fs::write(path(name), "old").unwrap();
+        set_mode(path(name), 0o640);
+    }
+    let set = setxattr(path("with"), "system.posix_acl_access", &list(0), XattrFlags::empty());
+    if set == Err(Errno::OPNOTSUPP) {
+        return println!("skipped: no access lists in {}", root.path().display());
+    }
+    set.unwrap();
+    // What is new gets this one.
+    setxattr(root.path(), "system.posix_acl_default", &list(4), XattrFlags::empty()).unwrap();
+    for keep in [0, 1] {
+        let directory = Directory::new(root.path()).unwrap().uploads(true).keep_versions(keep).overwrite(true);
+        for name in ["with", "without"] {
+            put(&directory, name, "new").unwrap();
+            assert_eq!(fs::read(path(name)).unwrap(), b"new");
+        }
+        assert_eq!((list_of("with"), mode(path("with"))), (Ok(list(0)), 0o660));
+        assert_eq!((list_of("without"), mode(path("without"))), (Err(Errno::NODATA), 0o640));
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn what_is_replaced_gives_its_owner() {
@@ -144,7 +201,7 @@ fn a_name_that_is_too_long_is_said_to_be() {
 fn what_is_named_as_a_directory_is_no_file() {
     let root = tempfile::tempdir().unwrap();
     let directory = Directory::new(root.path()).unwrap().uploads(true).make_directories(true);
-    for name in ["sub/", r"\sub\", "a/b/", "sub//"] {
+    for name in ["sub/", r"\sub\", "a/b/", "sub//", "sub/.", "a/b/..", r"sub\.", "sub/./"] {
         assert_eq!(put(&directory, name, untouched()), Err(Refusal::denied()), "{name}");
     }
     assert_eq!(names(root.path()), [""; 0]);
@@ -161,8 +218,12 @@ fn what_killed_servers_left_is_removed_and_nothing_else() {
         file.set_modified(modified).unwrap();
         file
     };
-    for gone in [".tuffet-0123456789abcdef", "a/b/c/.tuffet-fedcba9876543210"] {
-        make(gone, old);
+    // A machine without a clock of its own takes what it left before for a file of the future.
+    let new = SystemTime::now() + Duration::from_secs(3600);
+    for (gone, modified) in
+        [(".tuffet-0123456789abcdef", old), ("a/b/c/.tuffet-fedcba9876543210", old), (".tuffet-00000000000000cc", new)]
+    {
+        make(gone, modified);
     }
     let stay = [
         "file",
@@ -180,7 +241,7 @@ fn what_killed_servers_left_is_removed_and_nothing_else() {
     lock(&held);
 
     let directory = Directory::new(root.path()).unwrap().uploads(true);
-    assert_eq!(directory.remove_leftovers(), 2);
+    assert_eq!(directory.remove_leftovers(), 3);
     drop(held);
     assert_eq!(directory.remove_leftovers(), 1, "its server has ended");
     drop(recent);

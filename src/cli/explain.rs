@@ -1,6 +1,7 @@
 //! `tuffet explain`.
 
 use std::{
+    ffi::OsString,
     fmt::Display,
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -13,7 +14,7 @@ use tuffet::{
     handlers::{Chain, Rewrite},
     options::{self, Direction, Limits},
     packet::{self, Mode, Options},
-    rules::{Candidate, Mac},
+    rules::{Candidate, Mac, Rules},
 };
 
 use super::{
@@ -43,8 +44,8 @@ pub struct Explain {
     #[arg(value_parser = address)]
     pub client: IpAddr,
 
-    /// The file's name, as the client sends it
-    pub name: String,
+    /// The file's name, as the client sends it: any bytes
+    pub name: OsString,
 
     /// What the client asks for
     #[arg(long, value_name = "NAME=VALUE,...", env = "TUFFET_OPTIONS", default_value = USUAL, value_delimiter = ',')]
@@ -121,7 +122,8 @@ fn report(args: &Explain) -> Result<Report> {
         report.say("answer", "none: --allow and --deny do not admit this client");
         return Ok(report);
     }
-    let request = match request(args) {
+    let name = args.name.as_encoded_bytes();
+    let request = match request(args, name) {
         Ok(request) => request,
         Err(refusal) => {
             report.say("name", format_args!("{:?} is refused: {refusal}", args.name));
@@ -129,34 +131,25 @@ fn report(args: &Explain) -> Result<Report> {
         }
     };
     report.say("request", format_args!("{direction} of {:?} by {}", args.name, args.client));
-    report.say("name", request.path());
+    report.say("name", request.shown());
     let rewrite = Rewrite::new(rules.clone(), Chain::default());
     let mac = args.mac.or_else(|| rewrite.mac(&request));
     if rules.needs_mac() {
         report.say("mac", mac.map_or("not known".into(), |mac| mac.to_string()));
     }
-    let mut tried = Vec::new();
-    let verdict = rules.explain(&request, direction, mac, |rule, result| {
-        let why = result.map_or_else(|mismatch| format!("no: {mismatch}"), |()| "yes".into());
-        tried.push(format!("{}: {why}", rule.title()));
-    });
-    tried.iter().for_each(|line| report.say("rule", line));
-    let found = match &verdict {
-        Err(refusal) => {
-            report.say("answer", refused(refusal));
-            return Ok(report);
-        }
-        Ok(verdict) if args.write && verdict.upload() == Some(false) => Err(Refusal::denied()),
-        Ok(verdict) => find(verdict.candidates(), &sources, direction, &mut report),
-    };
-    match found {
+    let mut answered = |request: &Request| answer(args, request, (&rules, mac), &sources, &mut report);
+    let mut answer = answered(&request);
+    // As the server does.
+    if let Err(refusal) = &answer
+        && let Some(other) = without_end_mark(name).and_then(|name| self::request(args, name).ok())
+        && direction == Direction::Read
+        && !refusal.ends_search()
+    {
+        answer = answered(&other).or(answer);
+    }
+    match answer {
         Err(refusal) => report.say("answer", refused(&refusal)),
-        Ok(size) => {
-            let mut limits = limits(&args.serve);
-            if let Ok(verdict) = &verdict {
-                verdict.limit(&mut limits);
-            }
-            let (_, oack) = options::answer(request.options(), direction, request.mode(), &limits, size);
+        Ok(oack) => {
             report.say("asked", request.options());
             report.say("answer", if oack.is_empty() { "no options".into() } else { format!("OACK {oack}") });
             report.served = true;
@@ -165,10 +158,41 @@ fn report(args: &Explain) -> Result<Report> {
     Ok(report)
 }
 
-fn request(args: &Explain) -> std::result::Result<Request, Refusal> {
+/// What is granted to a request, if it is not refused.
+fn answer(
+    args: &Explain,
+    request: &Request,
+    (rules, mac): (&Rules, Option<Mac>),
+    sources: &[Box<dyn Handler>],
+    report: &mut Report,
+) -> std::result::Result<Options, Refusal> {
+    let direction = if args.write { Direction::Write } else { Direction::Read };
+    let mut tried = Vec::new();
+    let verdict = rules.explain(request, direction, mac, |rule, result| {
+        let why = result.map_or_else(|mismatch| format!("no: {mismatch}"), |()| "yes".into());
+        tried.push(format!("{}: {why}", rule.title()));
+    });
+    tried.iter().for_each(|line| report.say("rule", line));
+    let verdict = verdict.map_err(Refusal::ending_search)?;
+    if args.write && verdict.upload() == Some(false) {
+        return Err(Refusal::denied());
+    }
+    let size = find(verdict.candidates(), sources, direction, report)?;
+    let mut limits = limits(&args.serve);
+    verdict.limit(&mut limits);
+    Ok(options::answer(request.options(), direction, request.mode(), &limits, size).1)
+}
+
+/// The name without the end marks of DHCP behind it, if it has any.
+fn without_end_mark(name: &[u8]) -> Option<&[u8]> {
+    let end = name.iter().rposition(|byte| *byte != 0xff)? + 1;
+    (end < name.len()).then(|| &name[..end])
+}
+
+fn request(args: &Explain, name: &[u8]) -> std::result::Result<Request, Refusal> {
     let mode = if args.netascii { Mode::Netascii } else { Mode::Octet };
     let options: Options = args.options.iter().filter(|(name, _)| !name.is_empty()).cloned().collect();
-    let packet = packet::Request { filename: args.name.clone().into_bytes(), mode, options };
+    let packet = packet::Request { filename: name.to_vec(), mode, options };
     let listen = args.serve.listen.first().and_then(|listen| listen.0.first().copied());
     let local = listen.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 69)));
     // The port of a client that is not there.
@@ -182,13 +206,13 @@ fn find(
     direction: Direction,
     report: &mut Report,
 ) -> std::result::Result<Option<u64>, Refusal> {
-    let mut last = Refusal::not_found().because("no target of the rule can be filled in");
+    let mut first = None;
     for candidate in candidates {
         let own = candidate.source().map(|source| &**source as &dyn Handler);
         let sources = own.map_or_else(|| sources.iter().map(|source| &**source).collect(), |own| vec![own]);
         for source in sources {
             let query = candidate.request().query().map(|query| format!("?{query}")).unwrap_or_default();
-            let file = format!("{}{query} of {}", candidate.request().path(), source.describe());
+            let file = format!("{}{query} of {}", candidate.request().shown(), source.describe());
             match look(source, candidate.request(), direction) {
                 Ok((known, origin)) => {
                     let file = origin.unwrap_or(file);
@@ -198,16 +222,15 @@ fn find(
                 }
                 Err(refusal) => {
                     report.say("target", format_args!("{file}: {refusal}"));
-                    let ends = direction == Direction::Read && refusal.code() != tuffet::ErrorCode::FILE_NOT_FOUND;
-                    last = refusal;
-                    if ends {
-                        return Err(last);
+                    if refusal.ends_search() {
+                        return Err(refusal);
                     }
+                    first.get_or_insert(refusal);
                 }
             }
         }
     }
-    Err(last)
+    Err(first.unwrap_or(Refusal::not_found().because("no target of the rule can be filled in")))
 }
 
 /// Size and origin, as far as they are known.

@@ -14,7 +14,7 @@ use tuffet::Handle;
 
 /// What the program exits with then: EX_TEMPFAIL of sysexits(3), a failure that goes away. A service manager that restarts
 /// what fails starts it anew.
-const CODE: u8 = 75;
+pub const CODE: u8 = 75;
 
 /// Whether that is needed, as all who may find it out share it.
 #[derive(Clone, Default)]

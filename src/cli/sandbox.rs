@@ -12,7 +12,7 @@ use std::{fs, path::PathBuf};
 use clap::{ArgAction, Args, builder::FalseyValueParser};
 use log::{Level, info, warn};
 
-use super::{Result, args::Serve, serve, values::Source};
+use super::{Result, args::Serve, restart, serve, values::Source};
 use user::Identity;
 
 #[derive(Args, Debug)]
@@ -43,6 +43,8 @@ pub struct Plan {
     pub directories: Vec<(PathBuf, Use)>,
     /// Files that are read later, or directories with all that is in them.
     pub readable: Vec<PathBuf>,
+    /// Directories that links may lead to.
+    pub also: Vec<PathBuf>,
     /// Files that are opened anew and appended to later, or made anew.
     pub logs: Vec<PathBuf>,
     /// TCP ports of others that are connected to, and whether they are found by name.
@@ -80,8 +82,8 @@ impl Plan {
                 .chain(tokens())
                 .map(|file| landlock::directory_of(&file).into())
                 .chain(roots(args, &sources))
-                .chain(args.uploads.also().cloned())
                 .collect(),
+            also: args.uploads.also().cloned().collect(),
             logs: args.log_file.iter().cloned().collect(),
             connects: connects(sources.iter().filter_map(url)),
         }
@@ -199,6 +201,17 @@ impl Entrance {
             let level = if identity.is_root() && !done.confined { Level::Warn } else { Level::Info };
             let landlock = done.landlock;
             log::log!(level, "sandbox: user {identity}{why}; no capabilities, no new privileges, {landlock}");
+            for (path, kind) in plan.directories.iter().filter(|_| done.confined) {
+                if let Some(why) = landlock::is_bound(path, *kind, &identity) {
+                    let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                    let path = path.display();
+                    info!(
+                        "if another directory comes in the place of {path}, the server ends with code {}, to be started \
+                         anew: its landlock is for this one alone, because {why}; see --no-landlock",
+                        restart::CODE
+                    );
+                }
+            }
         }
         plan.directories.iter().for_each(|(path, _)| readable::check(path, &identity));
         Ok(name)

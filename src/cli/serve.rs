@@ -163,6 +163,7 @@ pub fn sources(args: &Serve, opened: &Opened) -> Result<Vec<Box<dyn Handler>>> {
         return Err(format!("{options} are for directories alone; leave them, or the bucket or memory:, out").into());
     }
     uploads::check_own_files(args)?;
+    uploads::look_at_also(args);
     args.sources.iter().map(|source| opened.source(source, args)).collect()
 }
 

@@ -30,10 +30,16 @@ pub fn obey(
 ) -> io::Result<()> {
     let mut signals = Signals::new(ENDING)?;
     #[cfg(unix)]
-    signals.add_signals([Signal::Hup])?;
+    signals.add_signals([Signal::Hup, Signal::Xfsz])?;
     let had_terminal = io::stderr().is_terminal();
     let mut endings = 0;
     let mut obey = move |signal| {
+        // An upload or a log became larger than this process may make a file (ulimit -f). Now its writer hears of it, where
+        // the system would end the process.
+        #[cfg(unix)]
+        if signal == Signal::Xfsz {
+            return;
+        }
         #[cfg(unix)]
         if signal == Signal::Hup && (!had_terminal || io::stderr().is_terminal()) {
             info!("reloading");

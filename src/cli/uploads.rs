@@ -1,11 +1,12 @@
 //! What the directories take, and where their links lead.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use clap::{ArgAction, Args, builder::FalseyValueParser};
+use log::warn;
 use tuffet::{Error, handlers::Directory};
 
 use super::{
@@ -67,6 +68,23 @@ impl Uploads {
     /// The directories that links may lead to.
     pub fn also(&self) -> impl Iterator<Item = &PathBuf> {
         self.also.iter().filter(|path| !path.as_os_str().is_empty())
+    }
+}
+
+/// Says which directories links cannot lead to, though they may.
+pub fn look_at_also(args: &Serve) {
+    for directory in args.uploads.also() {
+        let found = fs::metadata(directory).and_then(|found| match found.is_dir() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::NotADirectory.into()),
+        });
+        if let Err(error) = found {
+            // What the sandbox lets through is settled at the start.
+            let path = directory.display();
+            warn!(
+                "--also {path}: {error}; links that lead there are refused until there is one and the server is started anew"
+            );
+        }
     }
 }
 

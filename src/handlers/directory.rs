@@ -12,6 +12,8 @@ use crate::{
     source::Source,
 };
 
+#[cfg(target_os = "linux")]
+mod acl;
 mod case;
 mod chunks;
 mod denied;
@@ -51,8 +53,11 @@ mod versions;
 /// the transfer fails, and cannot be read or written by its own name; what a server leaves behind that is killed then,
 /// [`remove_leftovers`](Self::remove_leftovers) removes.
 ///
-/// What is new has mode 0644 less the umask, or what [`umask`](Self::umask) says. What replaces a file has its mode, and its
-/// owner and group as far as the server may give them.
+/// Where the size of a process's files is limited (RLIMIT_FSIZE), the system ends the process by SIGXFSZ for a larger upload,
+/// unless that signal is handled or ignored, as the program `tuffet` does; then the upload is refused.
+///
+/// What is new has mode 0644 less the umask, or what [`umask`](Self::umask) says. What replaces a file has its mode and, on
+/// Linux, its access list (POSIX ACL), and its owner and group as far as the server may give them.
 ///
 /// ```no_run
 /// use tuffet::handlers::Directory;
@@ -119,8 +124,8 @@ impl Directory {
     }
 
     /// Removes what servers that were killed have left of uploads, below the root: files named `.tuffet-` and 16
-    /// hexadecimal digits that belong to the effective user, that have been left alone for ten minutes, and that no server
-    /// has open. Returns how many there were. It goes through all directories and waits for the disk, so it is for a thread
+    /// hexadecimal digits that belong to the effective user, that were written to more than ten minutes from now, and that no
+    /// server has open. Returns how many there were. It goes through all directories and waits for the disk, so it is for a thread
     /// of its own.
     pub fn remove_leftovers(&self) -> usize {
         self.root.dir().map_or(0, |dir| leftovers::remove(&dir))
@@ -216,12 +221,21 @@ impl Directory {
     }
 
     async fn place(&self, received: Option<Instant>) -> Result<Arc<place::Place>, Refusal> {
-        let why = |error: io::Error| {
-            let detail = format!("{}: {error}", self.path.display());
-            let refusal = if self.root.has_ended_by(&error) { Refusal::silent() } else { refuse(error) };
-            refusal.because(detail)
-        };
-        self.root.now(&self.also, received).await.map_err(why)
+        self.root.now(&self.also, received).await.map_err(|error| self.no_place(error))
+    }
+
+    fn no_place(&self, error: io::Error) -> Refusal {
+        let detail = format!("{}: {error}", self.path.display());
+        let refusal = if self.root.has_ended_by(&error) { Refusal::silent() } else { refuse(error) };
+        refusal.because(detail)
+    }
+
+    /// The same result, unless it is a sandbox that denies it, which a process that begins anew would not.
+    async fn within_reach<T>(&self, result: Result<T, Refusal>) -> Result<T, Refusal> {
+        if result.as_ref().is_err_and(|refusal| refusal.code() == ErrorCode::ACCESS_VIOLATION) {
+            self.root.check_reach().await.map_err(|error| self.no_place(error))?;
+        }
+        result
     }
 
     /// The client's own file of this name, if it may have one, or else everybody's.
@@ -290,10 +304,11 @@ impl Handler for Directory {
             let shorter = place.without_root(&path);
             let opened = match (self.open(request, &place, path).await, shorter) {
                 (Err(refusal), Some(shorter)) if refusal.code() == ErrorCode::FILE_NOT_FOUND => {
-                    self.open(request, &place, shorter).await?
+                    self.open(request, &place, shorter).await
                 }
-                (opened, _) => opened?,
+                (opened, _) => opened,
             };
+            let opened = self.within_reach(opened).await?;
             let origin = opened.origin.clone();
             let source = download::source(opened, self.files.readers.clone(), chunk_size(request.options()));
             Ok(source.with_origin(origin))
@@ -308,7 +323,8 @@ impl Handler for Directory {
             request.check_upload()?;
             let place = self.place(None).await?;
             let chunk = chunk_size(request.options());
-            upload::receive((place, self.user.clone()), request, &self.policy, chunk, data).await
+            let received = upload::receive((place, self.user.clone()), request, &self.policy, chunk, data).await;
+            self.within_reach(received).await
         })
     }
 

@@ -161,7 +161,8 @@ impl Rule {
         self
     }
 
-    /// Whether a file is served whose name differs in upper and lower case only, see [`Request::ignores_case`].
+    /// Whether a file is served whose name differs in upper and lower case only, see [`Request::ignores_case`]; of
+    /// no effect on URLs.
     #[must_use]
     pub fn ignore_case(mut self, ignore_case: bool) -> Self {
         self.effects.ignore_case = Some(ignore_case);

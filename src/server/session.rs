@@ -35,11 +35,9 @@ use crate::{
 
 /// A source of unknown size is read ahead so far, if the client asked for the size: a transfer may hold as much anyway.
 const HELD_AHEAD: usize = 64 << 10;
-/// Its first bytes are waited for, for so long. Without an answer clients repeat their RRQ after 0.1 s (busybox) to some
-/// seconds (firmware), which changes nothing here, and none gives up before it has repeated it several times.
-const FIRST_BYTES: Duration = Duration::from_secs(2);
-/// The rest of a small file follows its first bytes, or it is none.
-const REST: Duration = Duration::from_millis(500);
+/// It is waited for, for so long. Without an answer clients repeat their RRQ after 0.1 s (busybox) to some seconds
+/// (firmware), which changes nothing here, and none gives up before it has repeated it several times.
+const AHEAD: Duration = Duration::from_secs(2);
 
 /// A request that is being answered.
 pub(super) struct Session {
@@ -156,11 +154,8 @@ impl Line<'_> {
         let handler = &self.session.terms.handler;
         let mut source = self.opened(caught(handler::find(handler.as_ref(), request))).await?;
         let limits = self.limits(request)?;
-        if source.size().is_none()
-            && options::tells_size(request.options(), request.mode(), &limits)
-            && self.within(FIRST_BYTES, caught(source.read_ahead(0))).await?.is_some()
-        {
-            self.within(REST, caught(source.read_ahead(HELD_AHEAD))).await?;
+        if source.size().is_none() && options::tells_size(request.options(), request.mode(), &limits) {
+            self.within(AHEAD, caught(source.read_ahead(HELD_AHEAD))).await?;
         }
         let (agreed, oack) = self.answer(request, &limits, source.size());
         self.live.set_size(source.size());

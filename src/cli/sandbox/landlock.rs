@@ -55,6 +55,12 @@ impl Rules {
                 rules = rules.add_rules(path_beneath_rules([around], access))?;
             }
         }
+        for path in &plan.also {
+            let also = around(path, Use::Read, identity).into_iter().chain([(path.clone(), read)]);
+            for (path, access) in also {
+                rules = rules.add_rules(path_beneath_rules([path], access))?;
+            }
+        }
         let append = AccessFs::WriteFile | AccessFs::MakeReg;
         rules = rules
             .add_rules(path_beneath_rules(&plan.readable, read))?
@@ -126,20 +132,46 @@ fn writes(kind: Use) -> BitFlags<AccessFs> {
 
 /// Where a directory is that takes the place of this one, be it made anew, mounted over it, or what a link to it leads to
 /// later: a rule is for the directory of now, and for what is below. So these rules are for its parent.
-///
-/// Where the parent is this user's own, such as a home, or where he is root, there is too much else in it that he may read;
-/// where he may make files, too much that he may write.
 fn around(path: &Path, kind: Use, identity: &Identity) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let paths = [std::path::absolute(path), path.canonicalize()];
     let parents = paths.into_iter().flatten().filter_map(|path| Some(path.parent()?.to_owned()));
-    let rule = |parent: PathBuf| {
-        let found = parent.metadata().ok()?;
-        let is_too_much = parent == Path::new("/") || identity.is_root() || identity.owns(&found);
-        let writes = if identity.may(&found, user::WRITE) { BitFlags::empty() } else { writes(kind) };
-        (!is_too_much).then_some((parent, read | writes))
+    let rule = |parent: PathBuf| match closed(&parent, kind, identity)? {
+        Closed::All(_) => None,
+        Closed::Writes(_) => Some((parent, read)),
+        Closed::Nothing => Some((parent, read | writes(kind))),
     };
     parents.filter_map(rule).collect()
+}
+
+/// What is not opened of the parent of a directory, and why, for people.
+enum Closed {
+    Nothing,
+    Writes(&'static str),
+    All(&'static str),
+}
+
+/// Where the parent is this user's own, such as a home, or where he is root, there is too much else in it that he may read;
+/// where he may make files, too much that he may write.
+fn closed(parent: &Path, kind: Use, identity: &Identity) -> Option<Closed> {
+    let found = parent.metadata().ok()?;
+    Some(match () {
+        () if parent == Path::new("/") => Closed::All("it is directly below /"),
+        () if identity.is_root() => Closed::All("the server is root"),
+        () if identity.owns(&found) => Closed::All("what it is in belongs to this user"),
+        () if kind != Use::Read && identity.may(&found, user::WRITE) => {
+            Closed::Writes("this user may write to what it is in")
+        }
+        () => Closed::Nothing,
+    })
+}
+
+/// Why a directory that takes the place of this one by its name cannot be served by this process, if that is so.
+pub fn is_bound(path: &Path, kind: Use, identity: &Identity) -> Option<&'static str> {
+    match closed(std::path::absolute(path).ok()?.parent()?, kind, identity)? {
+        Closed::All(why) | Closed::Writes(why) => Some(why),
+        Closed::Nothing => None,
+    }
 }
 
 /// Where a file may be made anew.

@@ -30,7 +30,7 @@ pub(super) fn explain(place: &Place, path: &Path, wish: Wish, user: &str) -> Str
     };
     match may(place, what, access) {
         false => because(place, what, verb, user),
-        true => format!("something other than its mode keeps user {user} from {}", place.path.join(path).display()),
+        true => format!("something other than its mode keeps user {user} from {}", place.text(path)),
     }
 }
 
@@ -53,13 +53,13 @@ fn may(place: &Place, path: &Path, access: rustix::fs::Access) -> bool {
 #[cfg(unix)]
 fn because(place: &Place, path: &Path, verb: &str, user: &str) -> String {
     use rustix::fs::{AtFlags, statat};
-    let shown = place.path.join(path);
+    let shown = place.text(path);
     let whose = statat(&place.dir, or_itself(path), AtFlags::empty())
         .map(|found| format!(": mode {:04o}, owner {}:{}", found.st_mode & 0o7777, found.st_uid, found.st_gid));
-    format!("user {user} may not {verb} {}{}", shown.display(), whose.unwrap_or_default())
+    format!("user {user} may not {verb} {shown}{}", whose.unwrap_or_default())
 }
 
 #[cfg(not(unix))]
 pub(super) fn explain(place: &Place, path: &Path, _: Wish, user: &str) -> String {
-    format!("user {user} has no access to {}", place.path.join(path).display())
+    format!("user {user} has no access to {}", place.text(path))
 }

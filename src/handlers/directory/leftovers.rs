@@ -46,8 +46,13 @@ fn is_left(dir: &Dir, name: &Path) -> bool {
     options.write(true);
     let Ok(file) = dir.open_with(name, &options) else { return false };
     let Ok(found) = file.metadata() else { return false };
-    let age = found.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified.into_std()).ok());
+    let age = found.modified().ok().map(|modified| apart(modified.into_std(), SystemTime::now()));
     found.is_file() && age.is_some_and(|age| age > OLD) && is_ours(&found) && !is_held(&file)
+}
+
+/// How far two times are from each other. A machine without a clock of its own begins in 1970, with files of the future.
+fn apart(one: SystemTime, other: SystemTime) -> Duration {
+    one.duration_since(other).unwrap_or_else(|error| error.duration())
 }
 
 #[cfg(unix)]

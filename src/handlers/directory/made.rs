@@ -11,8 +11,10 @@ use crate::{Gen, error::Refusal, source::Source};
 
 /// What is read before anything is said, so that the size of what is small is known.
 const AHEAD: usize = 64 << 10;
-/// The size that /sys tells of most files, whatever is in them.
+/// The size that systems tell of most files that they make up, whatever is in them.
 const PAGE: u64 = 4096;
+/// Larger files of /sys have the size that is told.
+const LARGEST: u64 = AHEAD as u64;
 
 /// The beginning of what was made up.
 #[derive(Debug)]
@@ -26,8 +28,13 @@ pub(super) struct Made {
 pub(super) async fn find(file: File, version: &Version) -> io::Result<(File, Option<Made>)> {
     let size = version.size;
     // What is on no device has the major number 0.
-    let may_be = size == 0 || (size == PAGE && version.identity.0 >> 32 == 0 && version.identity != (0, 0));
-    if !may_be || (size == 0 && is_empty(&file)) {
+    let has_no_device = || version.identity.0 >> 32 == 0 && version.identity != (0, 0);
+    let may_be = match size {
+        0 => !is_empty(&file),
+        PAGE => has_no_device(),
+        size => size < LARGEST && has_no_device() && is_in_sys(&file),
+    };
+    if !may_be {
         return Ok((file, None));
     }
     unblock(move || {
@@ -39,6 +46,19 @@ pub(super) async fn find(file: File, version: &Version) -> io::Result<(File, Opt
         Ok((file, (length as u64 != size).then_some(made)))
     })
     .await
+}
+
+/// Whether it is of /sys, which gives some users less of a file than it tells, such as 64 bytes of what a PCI device has.
+#[cfg(target_os = "linux")]
+fn is_in_sys(file: &File) -> bool {
+    /// See statfs(2).
+    const SYSFS_MAGIC: u64 = 0x6265_6572;
+    rustix::fs::fstatfs(file).is_ok_and(|found| found.f_type as u64 == SYSFS_MAGIC)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_in_sys(_: &File) -> bool {
+    false
 }
 
 /// Whether the page cache says so.

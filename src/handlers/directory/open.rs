@@ -107,7 +107,7 @@ impl Files {
         if !version.is_file {
             return Err(Refusal::not_found().because("not a regular file"));
         }
-        let origin = place.path.join(&path).to_string_lossy().into();
+        let origin = place.text(&path).into();
         let (file, made) = made::find(file, &version).await?;
         let tail = tail(&file, version.size);
         let opened = Opened { file, version, origin, whole: OnceLock::new(), chunks: Chunks::default(), made, tail };

@@ -14,6 +14,8 @@ use std::{
 
 use cap_std::fs::{Dir, OpenOptions};
 
+#[cfg(target_os = "linux")]
+use super::acl;
 use super::{refuse_upload, versions};
 use crate::error::Refusal;
 
@@ -102,7 +104,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Takes over mode and owner of the file that it replaces, or gets what a new file has.
+    /// Takes over mode, access list and owner of the file that it replaces, or gets what a new file has.
     #[cfg(unix)]
     fn take_after(&self, replaced: Option<cap_std::fs::Metadata>) -> io::Result<()> {
         use cap_std::fs::MetadataExt;
@@ -114,7 +116,10 @@ impl Partial {
         given.unwrap_or_else(|error| log::debug!("cannot keep the owner of a file that is replaced: {error}"));
         // As the kernel has it for who writes to a file: what another sent does not run with the rights of its owner.
         let mode = replaced.mode() & 0o7777 & !0o4000;
-        set_mode(&self.file, if mode & 0o010 != 0 { mode & !0o2000 } else { mode })
+        let mode = if mode & 0o010 != 0 { mode & !0o2000 } else { mode };
+        #[cfg(target_os = "linux")]
+        let mode = acl::of(&self.dir, &self.name).give_to(&self.file, mode);
+        set_mode(&self.file, mode)
     }
 
     #[cfg(not(unix))]

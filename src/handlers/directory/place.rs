@@ -8,6 +8,8 @@ use std::{
 
 use cap_std::{ambient_authority, fs::Dir};
 
+use crate::name;
+
 /// As many links as systems follow, and parts of a path that are not there.
 const MOST_LOOKS: usize = 80;
 
@@ -22,6 +24,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// A path beneath the root in full, for people: a byte that is not UTF-8 is `\xff`, as in the names of requests.
+    pub(super) fn text(&self, path: &Path) -> String {
+        name::text(self.path.join(path).as_os_str().as_encoded_bytes())
+    }
+
     /// Does something with a path beneath the root. Where a link is absolute, or leads out of the root, the path is what
     /// the links make of it, if that lies in the root after all, or in a directory that is allowed besides.
     ///
@@ -31,6 +38,7 @@ impl Place {
             Err(error) if leads_out(&error) => {
                 let real = real(&self.path.join(path), &mut { MOST_LOOKS }).map_err(|why| match why.kind() {
                     io::ErrorKind::PermissionDenied => closed(&why),
+                    _ if goes_round(&why) => why,
                     _ => error,
                 })?;
                 let rest = |base: &Path| Some(real.strip_prefix(fs::canonicalize(base).ok()?).ok()?.to_owned());
@@ -65,6 +73,16 @@ impl Place {
 /// The error of whoever follows links no further than the root.
 pub(super) fn leads_out(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
+}
+
+#[cfg(unix)]
+fn goes_round(why: &io::Error) -> bool {
+    why.raw_os_error() == Some(libc::ELOOP)
+}
+
+#[cfg(not(unix))]
+fn goes_round(_: &io::Error) -> bool {
+    false
 }
 
 /// Links that are absolute begin at the top, where a user may not come through to whom the root is open.

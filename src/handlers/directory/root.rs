@@ -50,6 +50,8 @@ struct Seen {
     /// Its path without links.
     real: Arc<Path>,
     identity: Identity,
+    /// Whether it came in the place of another one.
+    is_other: bool,
     /// When somebody began to look at the path last.
     at: Instant,
 }
@@ -61,7 +63,7 @@ impl Root {
         let identity = identity(&dir.dir_metadata()?);
         // A server may change its working directory.
         let path: Arc<Path> = std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into();
-        let seen = Mutex::new(Seen { dir, real: real(&path), identity, at });
+        let seen = Mutex::new(Seen { dir, real: real(&path), identity, is_other: false, at });
         let (out_of_reach, is_blind, is_written) = Default::default();
         Ok(Self { path, seen, out_of_reach, is_blind, is_written })
     }
@@ -132,14 +134,31 @@ impl Root {
         }
         let dir = Arc::new(Dir::open_ambient_dir(&self.path, ambient_authority())?);
         if is_kept_from_us(&dir, self.is_written.load(Relaxed)) {
-            if let Some(out_of_reach) = self.out_of_reach.get() {
-                out_of_reach(&self.path);
-            }
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, OutOfReach));
+            return Err(self.is_out_of_reach());
         }
         log::info!("{} is another directory now, which is served from now on", self.path.display());
-        *self.seen() = Seen { dir, real: real(&self.path), identity, at: now };
+        *self.seen() = Seen { dir, real: real(&self.path), identity, is_other: true, at: now };
         Ok(())
+    }
+
+    /// Looks again at what came in the place of another one, when it turns out that something in it is denied: it may have
+    /// been looked at before it was given its owner and mode.
+    pub(super) async fn check_reach(self: &Arc<Self>) -> io::Result<()> {
+        let dir = Some(self.seen()).filter(|seen| seen.is_other).map(|seen| seen.dir.clone());
+        let (Some(dir), root) = (dir, self.clone()) else { return Ok(()) };
+        unblock(move || match is_kept_from_us(&dir, root.is_written.load(Relaxed)) {
+            true => Err(root.is_out_of_reach()),
+            false => Ok(()),
+        })
+        .await
+    }
+
+    /// Says so to who can do something about it.
+    fn is_out_of_reach(&self) -> io::Error {
+        if let Some(out_of_reach) = self.out_of_reach.get() {
+            out_of_reach(&self.path);
+        }
+        io::Error::new(io::ErrorKind::PermissionDenied, OutOfReach)
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

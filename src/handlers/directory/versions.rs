@@ -38,32 +38,51 @@ pub(super) fn keep(dir: &Dir, name: &OsStr, most: usize, replace: impl Fn() -> i
     let mut numbers = numbers(dir, name)?;
     let next = next(&numbers);
     let kept = version(name, next);
-    let mut is_renamed = false;
-    match dir.hard_link(name, dir, &kept) {
-        Ok(()) => numbers.push(next),
-        // There is nothing to be replaced.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        // Another server keeps versions here.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
-        // No hard links here, or none to a file of another user.
-        Err(_) => {
-            dir.rename(name, dir, &kept)?;
-            numbers.push(next);
-            is_renamed = true;
-        }
-    }
+    let undo: &dyn Fn() -> io::Result<()> = match numbers.last().map(|last| version(name, *last)) {
+        // Left by a server that was killed, or was not let do the rest.
+        Some(last) if is_same(dir, name, &last) => &|| Ok(()),
+        _ => match dir.hard_link(name, dir, &kept) {
+            Ok(()) => {
+                numbers.push(next);
+                &|| dir.remove_file(&kept)
+            }
+            // There is nothing to be replaced.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => &|| Ok(()),
+            // Another server keeps versions here.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            // No hard links here, or none to a file of another user.
+            Err(_) => {
+                dir.rename(name, dir, &kept)?;
+                numbers.push(next);
+                &|| dir.rename(&kept, dir, name)
+            }
+        },
+    };
     if let Err(error) = replace() {
-        if is_renamed {
-            dir.rename(&kept, dir, name)?;
-        }
+        undo().unwrap_or_else(|error| {
+            log::warn!("cannot undo that {} was kept: {error}", shown::name(kept.as_encoded_bytes()))
+        });
         return Err(error);
     }
     for old in &numbers[..numbers.len().saturating_sub(most)] {
         if let Err(error) = dir.remove_file(version(name, *old)) {
-            log::warn!("cannot remove an old version of {}: {error}", shown::text(&name.to_string_lossy()));
+            log::warn!("cannot remove an old version of {}: {error}", shown::name(name.as_encoded_bytes()));
         }
     }
     Ok(())
+}
+
+/// Whether these are two names of one file.
+#[cfg(unix)]
+fn is_same(dir: &Dir, one: &OsStr, other: &OsStr) -> bool {
+    use cap_std::fs::MetadataExt;
+    let identity = |name| dir.symlink_metadata(name).map(|found| (found.dev(), found.ino()));
+    identity(one).is_ok_and(|one| identity(other).is_ok_and(|other| one == other))
+}
+
+#[cfg(not(unix))]
+fn is_same(_: &Dir, _: &OsStr, _: &OsStr) -> bool {
+    false
 }
 
 /// The numbers of the versions that are there, in order.
@@ -109,6 +128,24 @@ mod tests {
         let failing = || Err(io::Error::from(io::ErrorKind::StorageFull));
         assert_eq!(keep(&dir, OsStr::new("a"), 2, failing).unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(dir.read_to_string("a").unwrap(), "old");
+        assert_eq!(numbers(&dir, OsStr::new("a")).unwrap(), [0; 0]);
+    }
+
+    /// As by a server that is killed before it has replaced the file.
+    #[cfg(unix)]
+    #[test]
+    fn what_is_kept_already_is_kept_once() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = Dir::open_ambient_dir(temporary.path(), ambient_authority()).unwrap();
+        dir.write("a", "old").unwrap();
+        dir.hard_link("a", &dir, "a.~4~").unwrap();
+        dir.write("new", "new").unwrap();
+        keep(&dir, OsStr::new("a"), 2, || dir.rename("new", &dir, "a")).unwrap();
+        assert_eq!(numbers(&dir, OsStr::new("a")).unwrap(), [4]);
+        assert_eq!(
+            (dir.read_to_string("a").unwrap(), dir.read_to_string("a.~4~").unwrap()),
+            ("new".into(), "old".into())
+        );
     }
 
     #[test]
