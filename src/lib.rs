@@ -115,7 +115,7 @@ pub use genawaiter::rc::Gen;
 pub use handler::{Handler, Request, read, write};
 pub use server::{Builder, Handle};
 #[cfg(feature = "net")]
-pub use server::{Server, serve};
+pub use server::{Running, Server, serve};
 pub use source::{IntoSource, Source};
 
 #[cfg(all(doctest, feature = "net"))]

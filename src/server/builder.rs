@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     OnEnd,
+    around::Around,
     period::Period,
     settings::{Bound, Settings, Terms},
 };
@@ -30,6 +31,7 @@ pub struct Builder {
     pub(super) handler: Box<dyn Handler>,
     pub(super) on_end: Vec<OnEnd>,
     pub(super) period: Option<Period>,
+    pub(super) around: Around,
     pub(super) counters: Vec<Counter>,
 }
 
@@ -44,6 +46,7 @@ impl Default for Builder {
             handler: Box::new(nothing),
             on_end: Vec::new(),
             period: None,
+            around: Around::default(),
             counters: Vec::new(),
         }
     }
@@ -178,6 +181,29 @@ impl Builder {
     /// address that another server has is refused all the same.
     pub fn shards(mut self, shards: usize) -> Self {
         self.bound.shards = shards.max(1);
+        self
+    }
+
+    /// Runs each thread of the server within this hook: those of the shards, and that of
+    /// [`on_period`](Self::on_period). The hook is given the thread's work and has to call it, once. What is entered
+    /// around that call is there in every handler, source and hook, whenever they are polled or dropped. So a runtime of
+    /// another kind is entered:
+    ///
+    /// ```
+    /// # let runtime = tokio::runtime::Runtime::new().unwrap();
+    /// # let _entered = runtime.enter();
+    /// let tokio = tokio::runtime::Handle::current();
+    /// let server = tuffet::Server::builder().around_threads(move |thread| {
+    ///     let _entered = tokio.enter();
+    ///     thread();
+    /// });
+    /// ```
+    ///
+    /// Defaults to nothing; with the feature `http`, which brings tokio, to the tokio runtime of the thread that calls
+    /// [`bind`](Self::bind), if it has one. Blocking work ([`Source::reader`](crate::Source::reader)) is done on threads
+    /// of smol's, without the hook.
+    pub fn around_threads(mut self, hook: impl Fn(Box<dyn FnOnce() + '_>) + Send + Sync + 'static) -> Self {
+        self.around = Around::new(hook);
         self
     }
 

@@ -1,5 +1,6 @@
 //! The server: [`Builder`], [`Handle`] and, with sockets, [`Server`](crate::Server).
 
+mod around;
 mod builder;
 mod clock;
 #[cfg(feature = "net")]
@@ -10,6 +11,8 @@ mod outbox;
 mod own;
 mod period;
 mod pulse;
+#[cfg(feature = "net")]
+mod running;
 #[cfg(feature = "net")]
 mod serve;
 mod session;
@@ -33,7 +36,10 @@ use settings::{Bound, Current, Terms};
 
 pub use builder::Builder;
 #[cfg(feature = "net")]
-pub use serve::{Server, serve};
+pub use {
+    running::Running,
+    serve::{Server, serve},
+};
 
 #[cfg(feature = "net")]
 pub(crate) use outbox::Outgoing;
