@@ -307,7 +307,7 @@ where
     S: IntoSource + 'static,
 {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
-        Box::pin(async { self.0(request.clone()).await.into_source() })
+        Box::pin(async { Ok(self.0(request.clone()).await.into_source()?.into_local()) })
     }
 }
 

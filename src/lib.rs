@@ -108,7 +108,7 @@ pub mod transfer;
 #[doc(no_inline)]
 pub use bytes::Bytes;
 #[cfg(feature = "net")]
-pub use client::Client;
+pub use client::{Blocking, Client};
 pub use error::{Error, ErrorCode, Refusal};
 #[doc(no_inline)]
 pub use genawaiter::rc::Gen;
@@ -116,7 +116,7 @@ pub use handler::{Handler, Request, read, write};
 pub use server::{Builder, Handle};
 #[cfg(feature = "net")]
 pub use server::{Running, Server, serve};
-pub use source::{IntoSource, Source};
+pub use source::{IntoSource, SendSource, Source};
 
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../README.md")]

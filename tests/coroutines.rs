@@ -225,7 +225,7 @@ fn a_panic_in_the_hook_ends_nothing() {
     quietly();
     let (sender, told) = std::sync::mpsc::channel();
     let server = tuffet::Server::builder()
-        .listen("127.0.0.1:0".parse().unwrap())
+        .listen("127.0.0.1:0")
         .handler(read(async |_: Request| "text"))
         .on_end(|_| panic!("on purpose"))
         .on_end(move |record| sender.send(record.outcome.clone()).unwrap())

@@ -20,7 +20,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{Builder as Runtimes, Handle as Tokio, Runtime},
 };
-use tuffet::{Builder, Client, Error, Gen, Handler, Refusal, Request, Server, read};
+use tuffet::{
+    Builder, Client, Error, Gen, Handler, Refusal, Request, SendSource, Server, Source, handlers::Memory, read,
+};
 
 const ANY: &str = "127.0.0.1:0";
 
@@ -85,7 +87,7 @@ fn handler(upstream: SocketAddr) -> (impl Handler, Arc<Mutex<HashSet<String>>>) 
 
 async fn fetch(addr: SocketAddr, name: &str) -> Result<String, Error> {
     let mut text = Vec::new();
-    let sink = async |data: tuffet::Source| {
+    let sink = async |data: SendSource| {
         text = data.collect(1000).await?;
         Ok(())
     };
@@ -120,7 +122,7 @@ fn a_handler_may_await_what_is_of_tokio() {
         let upstream = runtime.block_on(upstream());
         let (handler, threads) = handler(upstream);
         // Bound where there is no tokio, so that nothing but the hook has it entered.
-        let builder = Server::builder().listen(ANY.parse().unwrap()).handler(handler).shards(2);
+        let builder = Server::builder().listen(ANY).handler(handler).shards(2);
         let server = entering(builder, runtime.handle().clone()).bind().unwrap();
         runtime.block_on(serve(server, async |addr| fetch_from_both(addr, &threads).await));
     }
@@ -132,7 +134,7 @@ fn with_the_http_feature_tokio_is_found_where_the_server_is_bound() {
     for runtime in runtimes() {
         runtime.block_on(async {
             let (handler, threads) = handler(upstream().await);
-            let builder = Server::builder().listen(ANY.parse().unwrap()).handler(handler).shards(2);
+            let builder = Server::builder().listen(ANY).handler(handler).shards(2);
             serve(builder.bind().unwrap(), async |addr| fetch_from_both(addr, &threads).await).await;
         });
     }
@@ -140,7 +142,7 @@ fn with_the_http_feature_tokio_is_found_where_the_server_is_bound() {
 
 #[test]
 fn a_server_that_is_spawned_serves_until_it_is_stopped() {
-    let server = Server::builder().listen(ANY.parse().unwrap()).handler(read(async |_| "hello")).shards(2);
+    let server = Server::builder().listen(ANY).handler(read(async |_| "hello")).shards(2);
     let running = server.bind().unwrap().spawn().unwrap();
     let (addr, handle) = (running.addrs()[0], running.handle().clone());
     smol::block_on(async {
@@ -166,7 +168,7 @@ fn a_server_that_is_dropped_ends_its_transfers_and_waits_for_its_threads() {
             pending::<()>().await;
         })
     });
-    let running = Server::builder().listen(ANY.parse().unwrap()).handler(handler).bind().unwrap().spawn().unwrap();
+    let running = Server::builder().listen(ANY).handler(handler).bind().unwrap().spawn().unwrap();
     let addr = running.addrs()[0];
     let (asked, fetched) = smol::block_on(async {
         let client = Client::new(addr).windowsize(1);
@@ -190,10 +192,10 @@ fn a_server_that_is_dropped_ends_its_transfers_and_waits_for_its_threads() {
 
 #[test]
 fn what_ends_by_itself_ends_the_wait() {
-    let server = Server::builder().listen(ANY.parse().unwrap()).bind().unwrap();
+    let server = Server::builder().listen(ANY).bind().unwrap();
     server.handle().stop();
     smol::block_on(server.run_until(pending::<()>())).unwrap();
-    let server = Server::builder().listen(ANY.parse().unwrap()).around_threads(|_| ()).bind().unwrap();
+    let server = Server::builder().listen(ANY).around_threads(|_| ()).bind().unwrap();
     let error = smol::block_on(server.run_until(pending::<()>())).unwrap_err();
     assert!(matches!(error, Error::Config(_)), "{error}");
 }
@@ -208,7 +210,7 @@ fn the_hook_is_around_the_hooks_too() {
     };
     let (ended, period) = (note(0), note(1));
     let server = Server::builder()
-        .listen(ANY.parse().unwrap())
+        .listen(ANY)
         .handler(read(async |_| "hello"))
         .around_threads(|thread| {
             ENTERED.set(true);
@@ -224,7 +226,54 @@ fn the_hook_is_around_the_hooks_too() {
     assert_eq!(counts.map(|count| count.load(SeqCst)), [1, 1]);
 }
 
-#[allow(dead_code)]
-fn futures_of_a_server_may_move(server: Server) -> impl Future<Output = Result<(), Error>> + Send {
-    server.run_until(pending::<()>())
+fn send<F: Future + Send>(future: F) -> F {
+    future
+}
+
+#[test]
+fn clients_and_servers_may_be_spawned() {
+    for runtime in runtimes() {
+        let server = Server::builder().listen(ANY).handler(Memory::new()).bind().unwrap();
+        let client = Client::new(server.addrs()[0]);
+        runtime.block_on(async {
+            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+            let server = tokio::spawn(send(server.run_until(stopped)));
+            tokio::spawn(client.put("text", "some text")).await.unwrap().unwrap();
+            // A stream of somebody else's, and a generator that may move.
+            let chunks = futures_lite::stream::iter([Ok::<_, std::io::Error>("some "), Ok("chunks")]);
+            tokio::spawn(client.put("chunks", Source::sendable(chunks))).await.unwrap().unwrap();
+            let generator = genawaiter::sync::Gen::new(async |co: genawaiter::sync::Co<&'static str>| {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                co.yield_("some yields").await;
+            });
+            tokio::spawn(client.put("yields", generator)).await.unwrap().unwrap();
+            for name in ["text", "chunks", "yields"] {
+                let (tell, told) = tokio::sync::oneshot::channel();
+                let sink = async |data: SendSource| {
+                    // Its data may go on to a task of its own.
+                    let bytes = tokio::spawn(data.collect(100)).await.unwrap()?;
+                    tell.send(bytes).unwrap();
+                    Ok(())
+                };
+                tokio::spawn(client.get(name, sink)).await.unwrap().unwrap();
+                assert_eq!(told.await.unwrap(), format!("some {name}").as_bytes());
+            }
+            stop.send(()).unwrap();
+            server.await.unwrap().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_program_without_async_has_a_client_too() {
+    let server = Server::builder().listen(ANY).handler(Memory::new());
+    let running = server.bind().unwrap().spawn().unwrap();
+    let client = Client::new(running.addrs()[0]).blocking();
+    let mut got = Vec::new();
+    assert!(matches!(client.get("file", &mut got), Err(Error::Peer { .. })));
+    assert_eq!(client.put("file", common::file(100_000)).unwrap().bytes, 100_000);
+    assert_eq!(client.get("file", &mut got).unwrap().bytes, 100_000);
+    assert!(got == common::file(100_000));
+    let refused = client.get("file", &mut [0; 1000][..]).unwrap_err();
+    assert!(matches!(refused, Error::Refused(_)), "a writer that is full: {refused}");
 }

@@ -1,7 +1,8 @@
 //! Everything that can be set.
 
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
+    io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket},
     ops::RangeInclusive,
     sync::Arc,
     time::Duration,
@@ -16,7 +17,7 @@ use super::{
 #[cfg(feature = "net")]
 use crate::options::Limits;
 use crate::{
-    error::Refusal,
+    error::{Error, Refusal},
     handler::Handler,
     stats::{Counter, Counters, Record},
 };
@@ -25,6 +26,8 @@ use crate::{
 #[must_use = "nothing is bound before `bind`"]
 pub struct Builder {
     pub(super) listen: Vec<SocketAddr>,
+    /// Why what was to be listened on is no address.
+    pub(super) unresolved: Option<Error>,
     pub(super) sockets: Vec<UdpSocket>,
     pub(super) bound: Bound,
     pub(super) settings: Settings,
@@ -40,6 +43,7 @@ impl Default for Builder {
         let nothing = crate::read(async |_| Err::<&str, _>(Refusal::not_found()));
         Self {
             listen: Vec::new(),
+            unresolved: None,
             sockets: Vec::new(),
             bound: Bound::default(),
             settings: Settings::default(),
@@ -53,14 +57,30 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// An address to listen on; may be called again for more. Port 0 has the system choose one.
+    /// An address to listen on, or a name and all of its addresses; may be called again for more. Port 0 has the system
+    /// choose one. A name is looked up now, and [`bind`](Self::bind) tells of one that has no address.
+    ///
+    /// ```
+    /// use std::net::Ipv4Addr;
+    ///
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").listen((Ipv4Addr::LOCALHOST, 0)).bind()?;
+    /// assert_eq!(server.addrs().len(), 2);
+    /// assert!(tuffet::Server::builder().listen("127.0.0.1").bind().is_err(), "a port is missing");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     ///
     /// On Linux an address that no interface has yet is waited for (`IP_FREEBIND`), and `Server::warnings` says so: at
     /// boot a server may start before the network.
     ///
     /// Defaults to port 69 on all addresses of both families, where a family that the system lacks is done without.
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen.push(address);
+    pub fn listen(mut self, address: impl ToSocketAddrs) -> Self {
+        match address.to_socket_addrs().map(Vec::from_iter) {
+            Ok(addresses) if !addresses.is_empty() => self.listen.extend(addresses),
+            other => {
+                let error = other.err().unwrap_or_else(|| io::ErrorKind::NotFound.into());
+                self.unresolved.get_or_insert(Error::Config(format!("no address to listen on: {error}")));
+            }
+        }
         self
     }
 

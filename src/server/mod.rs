@@ -108,7 +108,7 @@ impl Handle {
     /// use tuffet::{Server, read};
     ///
     /// let motd = |text: &'static str| Server::builder().handler(read(async move |_| text)).windowsize(8);
-    /// let server = motd("hello\n").listen("127.0.0.1:0".parse()?).bind()?;
+    /// let server = motd("hello\n").listen("127.0.0.1:0").bind()?;
     /// let handle = server.handle();
     /// // While it runs:
     /// handle.reload(motd("good evening\n"));

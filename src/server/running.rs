@@ -22,7 +22,7 @@ use crate::error::Error;
 /// use tuffet::{Client, Server, read};
 ///
 /// let handler = read(async |_| "hello\n");
-/// let server = Server::builder().listen("127.0.0.1:0".parse()?).handler(handler).bind()?.spawn()?;
+/// let server = Server::builder().listen("127.0.0.1:0").handler(handler).bind()?.spawn()?;
 /// let client = Client::new(server.addrs()[0]);
 /// let record = smol::block_on(client.get("motd", async |data| data.collect(100).await.map(drop)))?;
 /// assert_eq!(record.bytes, 6);
@@ -101,7 +101,7 @@ impl Running {
     ///
     /// ```
     /// # smol::block_on(async {
-    /// let running = tuffet::Server::builder().listen(([127, 0, 0, 1], 0).into()).bind()?.spawn()?;
+    /// let running = tuffet::Server::builder().listen("127.0.0.1:0").bind()?.spawn()?;
     /// running.stop().await?;
     /// # Ok::<(), tuffet::Error>(())
     /// # }).unwrap();

@@ -34,7 +34,7 @@ use crate::{error::Error, handler::Request, socket::Port};
 /// use tuffet::{Server, read};
 ///
 /// let server = Server::builder()
-///     .listen("127.0.0.1:0".parse()?)
+///     .listen("127.0.0.1:0")
 ///     .handler(read(async |request: tuffet::Request| format!("hello {}\n", request.peer())))
 ///     .bind()?;
 /// println!("listening on {}", server.addrs()[0]);
@@ -111,9 +111,12 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Bind`] with the address that could not be had, [`Error::Config`] for a [`socket`](Self::socket) that
-    /// does not fit.
+    /// does not fit and for what is no address to [`listen`](Self::listen) on.
     pub fn bind(self) -> Result<Server, Error> {
         let (mut listen, mut builder) = (self.listen.clone(), self);
+        if let Some(error) = builder.unresolved.take() {
+            return Err(error);
+        }
         let sockets = std::mem::take(&mut builder.sockets);
         let anywhere = listen.is_empty() && sockets.is_empty();
         if anywhere {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     driver::{
         self, Wire,
-        feed::{Feed, Upload, caught, caught_now},
+        feed::{Feed, caught, caught_now, upload},
         mailbox::Mailbox,
     },
     endpoint::{Ended, Start},
@@ -166,7 +166,7 @@ impl Line<'_> {
         self.live.set_size(source.size());
         let origin = source.shared_origin();
         let transfer = Transfer::send(oack.clone(), agreed, self.timing());
-        let end = self.drive(transfer, Feed::Read(source), oack).await;
+        let end = self.drive(transfer, source, oack).await;
         Ok(End { origin, ..end })
     }
 
@@ -178,10 +178,10 @@ impl Line<'_> {
         }
         self.live.set_size(agreed.tsize());
         let handler = &self.session.terms.handler;
-        let mut upload = Upload::new(agreed.tsize(), most, |data| handler.write(request, data));
+        let mut upload = upload(agreed.tsize(), most, |data| handler.write(request, data.into()));
         self.opened(poll_fn(|cx| upload.poll_accepts(cx))).await?;
         let transfer = Transfer::receive(oack.clone(), agreed, self.timing());
-        Ok(self.drive(transfer, Feed::Write(upload), oack).await)
+        Ok(self.drive(transfer, upload, oack).await)
     }
 
     /// What is granted to this request at most.
@@ -248,7 +248,7 @@ impl Line<'_> {
         done.await
     }
 
-    async fn drive(&self, mut transfer: Transfer, mut feed: Feed<'_>, granted: Options) -> End {
+    async fn drive(&self, mut transfer: Transfer, mut feed: impl Feed, granted: Options) -> End {
         let (outcome, last_ack) = driver::run(self, &mut transfer, &mut feed).await;
         End { outcome, progress: transfer.progress(), origin: None, granted, last_ack }
     }

@@ -1,10 +1,6 @@
 //! What both coroutines share: sending, waiting, counting, and knowing when to give up.
 
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -56,7 +52,6 @@ pub(super) struct Line {
     stopped: bool,
     /// Why another takes this transfer's place, if one does.
     replaced: Option<&'static str>,
-    progress: Rc<RefCell<Progress>>,
 }
 
 /// What a wait ended with.
@@ -75,8 +70,8 @@ pub(super) enum Heard {
 
 impl Line {
     /// `serves`: it was the peer who asked.
-    pub(super) fn new(co: Co, now: Instant, timing: Timing, serves: bool, progress: Rc<RefCell<Progress>>) -> Self {
-        let ceiling = progress.borrow().agreed.timeout().unwrap_or(timing.timeout);
+    pub(super) fn new(co: Co, now: Instant, timing: Timing, serves: bool) -> Self {
+        let ceiling = co.progress(|progress| progress.agreed.timeout()).unwrap_or(timing.timeout);
         let rto = Rto::new(ceiling, timing.round_trip);
         let timing = Timing { patience: timing.patience.min(FOR_EVER), ..timing };
         Self {
@@ -95,7 +90,6 @@ impl Line {
             guesses: 0,
             stopped: false,
             replaced: None,
-            progress,
         }
     }
 
@@ -130,7 +124,7 @@ impl Line {
     }
 
     pub(super) fn agreed(&self) -> Agreed {
-        self.progress.borrow().agreed
+        self.co.progress(|progress| progress.agreed)
     }
 
     /// Sends a packet that awaits an answer. As all of its kind, it begins before it is awaited.
@@ -346,7 +340,7 @@ impl Line {
     }
 
     fn count(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.progress.borrow_mut());
+        self.co.progress(change);
     }
 }
 
