@@ -51,6 +51,7 @@
 //! | `rules` | [`rules`] and [`handlers::Rewrite`] | yes |
 //! | `serde` | what [`stats`] tells can be serialized | through `json` and `status` |
 //! | `status` | a page, metrics and an API that show what a server does | yes |
+//! | `tracing` | each transfer is a span of `tracing` | no |
 //! | `config` | the program reads a configuration file | yes |
 //! | `cli` | the program `tuffet` | yes |
 //! | `bars` | its progress bars | yes |

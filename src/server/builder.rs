@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    OnEnd,
+    OnBegin, OnEnd,
     around::Around,
     period::Period,
     settings::{Bound, Settings, Terms},
@@ -19,7 +19,7 @@ use crate::options::Limits;
 use crate::{
     error::{Error, Refusal},
     handler::Handler,
-    stats::{Counter, Counters, Record},
+    stats::{Counter, Counters, Record, Snapshot},
 };
 
 /// Settings of a server, with defaults that serve boot clients well.
@@ -32,6 +32,7 @@ pub struct Builder {
     pub(super) bound: Bound,
     pub(super) settings: Settings,
     pub(super) handler: Box<dyn Handler>,
+    pub(super) on_begin: Vec<OnBegin>,
     pub(super) on_end: Vec<OnEnd>,
     pub(super) period: Option<Period>,
     pub(super) around: Around,
@@ -48,6 +49,7 @@ impl Default for Builder {
             bound: Bound::default(),
             settings: Settings::default(),
             handler: Box::new(nothing),
+            on_begin: Vec::new(),
             on_end: Vec::new(),
             period: None,
             around: Around::default(),
@@ -237,6 +239,19 @@ impl Builder {
     /// a server on all addresses answers from the one that the route gives.
     pub fn batched(mut self, batched: bool) -> Self {
         self.bound.batched = batched;
+        self
+    }
+
+    /// Called when a transfer begins, before its request is answered, on the thread of its shard: it should be quick. The
+    /// [id](Snapshot::id) is the one that the record has at its end. May be called again for more hooks.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder()
+    ///     .on_begin(|transfer| println!("{} {} asks for {}", transfer.id, transfer.peer, transfer.path))
+    ///     .on_end(|record| println!("{} {}", record.id, record.outcome));
+    /// ```
+    pub fn on_begin(mut self, hook: impl Fn(&Snapshot) + Send + Sync + 'static) -> Self {
+        self.on_begin.push(Box::new(hook));
         self
     }
 

@@ -19,6 +19,7 @@ mod session;
 mod settings;
 mod shard;
 mod tasks;
+mod trace;
 
 use std::{
     sync::{
@@ -59,6 +60,7 @@ pub struct Handle(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     bound: Bound,
     current: Current,
+    on_begin: Vec<OnBegin>,
     on_end: Vec<OnEnd>,
     registry: Arc<Registry>,
     own: own::Own,
@@ -68,6 +70,7 @@ pub(crate) struct Shared {
     wakers: Mutex<Vec<Waker>>,
 }
 
+type OnBegin = Box<dyn Fn(&Snapshot) + Send + Sync>;
 type OnEnd = Box<dyn Fn(&Record) + Send + Sync>;
 
 /// How far the server's life has gone.
@@ -143,10 +146,11 @@ impl Handle {
 impl Shared {
     /// `own`: the addresses of all sockets.
     pub(crate) fn new(builder: Builder, own: own::Own, drops: Vec<Box<dyn Drops>>) -> Self {
-        let Builder { bound, settings, handler, on_end, counters, .. } = builder;
+        let Builder { bound, settings, handler, on_begin, on_end, counters, .. } = builder;
         Self {
             bound,
             current: Current::new(Terms { settings, handler }),
+            on_begin,
             on_end,
             registry: Arc::new(Registry::new(counters, drops)),
             own,

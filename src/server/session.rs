@@ -15,6 +15,7 @@ use super::{
     settings::Terms,
     shard::{FOR_EVER, Shard},
     tasks::Place,
+    trace::Trace,
 };
 use crate::{
     driver::{
@@ -63,21 +64,29 @@ struct End {
 }
 
 impl Session {
-    pub(super) async fn run(self, shard: Rc<Shard>, _place: Place) {
+    pub(super) fn run(self, shard: Rc<Shard>, place: Place) -> impl Future<Output = ()> {
+        let trace = Trace::new(&self.start);
+        trace.clone().around(self.run_traced(shard, place, trace))
+    }
+
+    async fn run_traced(self, shard: Rc<Shard>, _place: Place, trace: Trace) {
         let Start { direction, request: packet, began, envelope, .. } = &self.start;
         let (direction, began, peer, started) = (*direction, *began, envelope.peer, shard.clock.date());
         let filename = shown::name(&packet.filename);
         let request = Request::new(peer, self.local, packet.clone());
         let path = request.as_ref().map_or_else(|_| filename.clone(), |request| shown::name(&request.path_bytes()));
         let live = shard.shared.registry.register(peer, path.clone(), direction, began);
-        let end = match request {
+        for hook in &shard.shared.on_begin {
+            let _ = caught_now(|| hook(&live.snapshot()));
+        }
+        let request = request.map(|request| request.received_at(began));
+        let end = match &request {
             Ok(request) => {
-                let request = request.received_at(began);
                 let line = Line { shard: &shard, session: &self, live: &live };
                 let end = caught(async {
                     let end = match direction {
-                        Direction::Read => line.read(&request).await,
-                        Direction::Write => line.write(&request).await,
+                        Direction::Read => line.read(request).await,
+                        Direction::Write => line.write(request).await,
                     };
                     Ok(end.unwrap_or_else(End::from))
                 });
@@ -85,8 +94,8 @@ impl Session {
                 end.await.unwrap_or_else(|refusal| Outcome::Failed(refusal).into())
             }
             Err(refusal) => {
-                shard.refuse(&self, &refusal);
-                Outcome::Refused(refusal).into()
+                shard.refuse(&self, refusal);
+                Outcome::Refused(refusal.clone()).into()
             }
         };
         let received = end.outcome == Outcome::Complete && direction == Direction::Write;
@@ -128,8 +137,12 @@ impl Session {
         };
         let level = if record.outcome == Outcome::Probe { log::Level::Debug } else { log::Level::Info };
         log::log!(target: "tuffet::transfers", level, "{record}");
+        trace.end(&record);
+        // One that panics has been logged, and keeps neither the others nor the counters from the record.
+        for hook in request.iter().flat_map(Request::take_hooks) {
+            let _ = caught_now(|| hook(&record));
+        }
         for hook in &shard.shared.on_end {
-            // One that panics has been logged, and keeps neither the others nor the counters from the record.
             let _ = caught_now(|| hook(&record));
         }
         live.end(&record);

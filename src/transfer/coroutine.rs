@@ -2,15 +2,14 @@
 //!
 //! The user's generators are genawaiter's (see `source`). A transfer has arguments with each resume, costs as little as
 //! can be, and is `Send`, so that the futures of a client are. genawaiter has either: its `rc` stays in its thread, and a
-//! resume of its `sync` costs 86 ns. So body and driver share nothing here. What goes from one to the other lies on a
-//! desk, which is the driver's, and which the thread has for as long as it runs the body.
+//! resume of its `sync` costs 86 ns. So body and driver share nothing here: what goes from one to the other lies on a
+//! desk, which they hand to each other through a place of their thread.
 //!
 //! A body may await nothing but [`Co::step`]: there is no executor behind it.
 
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
-    mem,
     pin::Pin,
     task::{Context, Poll, Waker},
     time::Instant,
@@ -19,11 +18,11 @@ use std::{
 use super::{Event, Outcome, Progress, Step};
 
 thread_local! {
-    /// The desk of the body that runs in this thread.
-    static DESK: Cell<Option<Box<Desk>>> = const { Cell::new(None) };
+    /// A desk that is being handed over: by the driver, which resumes a body, or by the body, which yields or ends.
+    static HANDED: Cell<Option<Box<Desk>>> = const { Cell::new(None) };
 }
 
-/// What lies between a body and its driver.
+/// What belongs to a body while it runs, and to its driver while it does not.
 struct Desk {
     step: Option<Step>,
     resumed: Option<Resumed>,
@@ -31,7 +30,7 @@ struct Desk {
 }
 
 /// What a body yields to. [`step`](Self::step) is the only thing that a body awaits.
-pub(super) struct Co(());
+pub(super) struct Co(Option<Box<Desk>>);
 
 /// What a body is resumed with.
 ///
@@ -61,24 +60,45 @@ enum State {
     Over(Outcome),
 }
 
+const RUNS: &str = "a body has the desk while it runs";
+
 impl Co {
     /// To be awaited at once. No `async fn`, which would move the step once more, into its future.
-    pub(super) fn step(&mut self, step: Step) -> impl Future<Output = Resumed> + use<> {
-        at_desk(|desk| desk.step = Some(step));
-        poll_fn(|_| at_desk(|desk| desk.resumed.take()).map_or(Poll::Pending, Poll::Ready))
+    pub(super) fn step(&mut self, step: Step) -> impl Future<Output = Resumed> {
+        self.desk().step = Some(step);
+        poll_fn(|_| match self.0.take() {
+            Some(desk) => {
+                HANDED.set(Some(desk));
+                Poll::Pending
+            }
+            None => {
+                self.0 = HANDED.take();
+                Poll::Ready(self.desk().resumed.take().expect("a body is resumed with something"))
+            }
+        })
     }
 
-    /// Sees, or changes, what was done so far.
-    pub(super) fn progress<T>(&self, see: impl FnOnce(&mut Progress) -> T) -> T {
-        at_desk(|desk| see(&mut desk.progress))
+    /// What was done so far.
+    pub(super) fn progress(&self) -> &Progress {
+        &self.0.as_ref().expect(RUNS).progress
+    }
+
+    pub(super) fn progress_mut(&mut self) -> &mut Progress {
+        &mut self.desk().progress
+    }
+
+    fn desk(&mut self) -> &mut Desk {
+        self.0.as_mut().expect(RUNS)
     }
 }
 
-fn at_desk<T>(work: impl FnOnce(&mut Desk) -> T) -> T {
-    let mut desk = DESK.take().expect("a body runs where it is resumed and nowhere else");
-    let done = work(&mut desk);
-    DESK.set(Some(desk));
-    done
+/// The body has ended.
+impl Drop for Co {
+    fn drop(&mut self) {
+        if let Some(desk) = self.0.take() {
+            HANDED.set(Some(desk));
+        }
+    }
 }
 
 impl Coroutine {
@@ -91,29 +111,30 @@ impl Coroutine {
     }
 
     pub(super) fn resume(&mut self, now: Instant, event: Event) -> Step {
-        let mut lent = Lent::new(&mut self.desk);
-        let resumed = match &mut self.state {
-            // Nobody awaits the first event: the body gets the time with its birth instead.
-            State::Fresh(body) => {
-                if let Some(body) = body.take() {
-                    self.state = State::Running(body(Co(()), now));
-                }
-                None
+        let mut desk = self.desk.take();
+        // Nobody awaits the first event: the body gets the time with its birth instead.
+        if let State::Fresh(body) = &mut self.state
+            && let Some(body) = body.take()
+        {
+            self.state = State::Running(body(Co(desk), now));
+        } else {
+            if let Some(desk) = &mut desk {
+                desk.resumed = Some(Resumed { event, now });
             }
-            _ => Some(Resumed { event, now }),
-        };
+            HANDED.set(desk);
+        }
         let polled = match &mut self.state {
-            State::Running(body) => {
-                at_desk(|desk| desk.resumed = resumed);
-                body.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-            }
+            State::Running(body) => body.as_mut().poll(&mut Context::from_waker(Waker::noop())),
             State::Over(outcome) => Poll::Ready(outcome.clone()),
             State::Fresh(_) => unreachable!("a fresh body was made to run above"),
         };
+        self.desk = HANDED.take();
         match polled {
-            Poll::Pending => lent.take_step().expect("a body awaits its steps alone"),
+            Poll::Pending => {
+                let step = self.desk.as_mut().and_then(|desk| desk.step.take());
+                step.expect("a body awaits its steps alone")
+            }
             Poll::Ready(outcome) => {
-                drop(lent);
                 self.state = State::Over(outcome.clone());
                 Step::Done(outcome)
             }
@@ -121,29 +142,6 @@ impl Coroutine {
     }
 
     pub(super) fn progress(&self) -> &Progress {
-        &self.desk.as_ref().expect("the desk is here while the body does not run").progress
-    }
-}
-
-/// The desk is the thread's until this is dropped. Another one that was there is there again then.
-struct Lent<'a> {
-    home: &'a mut Option<Box<Desk>>,
-    other: Option<Box<Desk>>,
-}
-
-impl<'a> Lent<'a> {
-    fn new(home: &'a mut Option<Box<Desk>>) -> Self {
-        let other = DESK.replace(home.take());
-        Self { home, other }
-    }
-
-    fn take_step(&mut self) -> Option<Step> {
-        at_desk(|desk| desk.step.take())
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        *self.home = DESK.replace(mem::take(&mut self.other));
+        &self.desk.as_ref().expect("the driver has the desk while the body does not run").progress
     }
 }

@@ -71,7 +71,7 @@ pub(super) enum Heard {
 impl Line {
     /// `serves`: it was the peer who asked.
     pub(super) fn new(co: Co, now: Instant, timing: Timing, serves: bool) -> Self {
-        let ceiling = co.progress(|progress| progress.agreed.timeout()).unwrap_or(timing.timeout);
+        let ceiling = co.progress().agreed.timeout().unwrap_or(timing.timeout);
         let rto = Rto::new(ceiling, timing.round_trip);
         let timing = Timing { patience: timing.patience.min(FOR_EVER), ..timing };
         Self {
@@ -124,7 +124,7 @@ impl Line {
     }
 
     pub(super) fn agreed(&self) -> Agreed {
-        self.co.progress(|progress| progress.agreed)
+        self.co.progress().agreed
     }
 
     /// Sends a packet that awaits an answer. As all of its kind, it begins before it is awaited.
@@ -223,7 +223,8 @@ impl Line {
     pub(super) fn acknowledged(&mut self, sent_at: Option<Instant>) {
         if let Some(sent_at) = sent_at {
             self.rto.sample(self.now.saturating_duration_since(sent_at));
-            self.count(|progress| progress.round_trip = self.rto.round_trip());
+            let round_trip = self.rto.round_trip();
+            self.count(|progress| progress.round_trip = round_trip);
         }
         self.heard = true;
         self.progressed_at = self.now;
@@ -339,8 +340,8 @@ impl Line {
         }
     }
 
-    fn count(&self, change: impl FnOnce(&mut Progress)) {
-        self.co.progress(change);
+    fn count(&mut self, change: impl FnOnce(&mut Progress)) {
+        change(self.co.progress_mut());
     }
 }
 
