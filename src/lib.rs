@@ -122,3 +122,7 @@ pub use source::{IntoSource, SendSource, Source};
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "net"))]
+#[doc = include_str!("../docs/tokio.md")]
+struct WithTokio;
