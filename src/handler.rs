@@ -1,5 +1,7 @@
 //! What answers requests.
 
+mod asynchronous;
+
 use std::{
     borrow::Cow,
     fmt,
@@ -22,6 +24,8 @@ use crate::{
     source::{IntoSource, Source},
     stats::Record,
 };
+
+pub use asynchronous::AsyncHandler;
 
 /// A future that a handler returns. It stays on the thread of its transfer, so it need not be `Send`.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + 'a>>;
@@ -382,8 +386,8 @@ where
 }
 
 macro_rules! pointer {
-    ($($pointer:ident)*) => {$(
-        impl<H: Handler + ?Sized> Handler for $pointer<H> {
+    ($([$($generics:tt)*] $pointer:ty)*) => {$(
+        impl $($generics)* Handler for $pointer {
             fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
                 (**self).read(request)
             }
@@ -410,7 +414,7 @@ macro_rules! pointer {
         }
     )*};
 }
-pointer!(Arc Box);
+pointer!([<H: Handler + ?Sized>] Arc<H> [] Box<dyn Handler>);
 
 #[cfg(test)]
 mod tests {

@@ -113,7 +113,7 @@ pub use client::{Blocking, Client};
 pub use error::{Error, ErrorCode, Refusal};
 #[doc(no_inline)]
 pub use genawaiter::rc::Gen;
-pub use handler::{Handler, Request, read, write};
+pub use handler::{AsyncHandler, Handler, Request, read, write};
 pub use server::{Builder, Handle};
 #[cfg(feature = "net")]
 pub use server::{Running, Server, serve};

@@ -39,12 +39,12 @@ impl Period {
                 (self.hook)(&now.since(&then));
                 then = now;
                 if ended != Err(RecvTimeoutError::Timeout) {
-                    break;
+                    break Ok(());
                 }
             }
         };
         let work = move || {
-            if let Err(error) = around.run(|| Ok(periods())) {
+            if let Err(error) = around.run(periods) {
                 log::error!("the hook of the period is not called: {error}");
             }
         };

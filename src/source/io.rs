@@ -88,7 +88,7 @@ mod blocking {
     };
 
     use super::*;
-    use crate::source::{Generator, IntoSource, SendChunks, SendSource};
+    use crate::source::{IntoSource, SendChunks, SendSource, into::Generator};
 
     impl Source {
         /// The bytes of a reader that may block: a file, the output of a program. It is read on a thread for such work, up
