@@ -3,7 +3,7 @@
 use std::{mem, pin::pin};
 
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use genawaiter::{rc, sync};
+use genawaiter::rc;
 
 use super::{Chunks, Source};
 use crate::{Bytes, error::Refusal};
@@ -86,6 +86,8 @@ mod blocking {
         fs::File,
         io::{self, ErrorKind, Read, Seek},
     };
+
+    use genawaiter::sync;
 
     use super::*;
     use crate::source::{IntoSource, SendChunks, SendSource, into::Generator};
