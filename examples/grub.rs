@@ -36,7 +36,6 @@ pub fn configurations() -> impl Handler {
 
 fn main() -> Result<(), Error> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:6969".into());
-    let address = address.parse().map_err(|_| Error::Config(format!("{address} is not ADDRESS:PORT")))?;
     let server = Server::builder().listen(address).handler(configurations()).bind()?;
     println!("listening on {}", server.addrs()[0]);
     server.run()

@@ -14,7 +14,6 @@ fn main() -> Result<(), Error> {
         })
     });
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:6969".into());
-    let address = address.parse().map_err(|_| Error::Config(format!("{address} is not ADDRESS:PORT")))?;
     let server = Server::builder().listen(address).handler(hello).bind()?;
     println!("listening on {}", server.addrs()[0]);
     server.run()

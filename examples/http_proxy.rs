@@ -10,10 +10,7 @@ use tuffet::{Error, Server, handlers::Http};
 fn main() -> Result<(), Error> {
     let base = std::env::args().nth(1).map_or_else(little_upstream, Ok)?;
     let address = std::env::args().nth(2).unwrap_or("127.0.0.1:6969".into());
-    let server = Server::builder()
-        .listen(address.parse().map_err(|_| Error::Config(format!("{address} is not ADDRESS:PORT")))?)
-        .handler(Http::base(&base)?)
-        .bind()?;
+    let server = Server::builder().listen(address).handler(Http::base(&base)?).bind()?;
     println!("listening on {}, files come from {base}", server.addrs()[0]);
     server.run()
 }

@@ -13,7 +13,6 @@ fn main() -> Result<(), Error> {
     let store = Memory::new().max_bytes(16 << 20);
     store.insert("motd", "Put something here.\n").expect("16 MiB are enough for one line");
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:6969".into());
-    let address = address.parse().map_err(|_| Error::Config(format!("{address} is not ADDRESS:PORT")))?;
     let server = Server::builder().listen(address).handler(store).bind()?;
     println!("listening on {}", server.addrs()[0]);
     server.run()

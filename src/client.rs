@@ -1,7 +1,8 @@
 //! The client: the same two coroutines from the other end.
 
+mod blocking;
+
 use std::{
-    cell::Cell,
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -15,20 +16,44 @@ use smol::{Async, Timer};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    driver::feed::{Feed, Upload},
+    driver::feed::{Feed, upload},
     error::{Error, ErrorCode, Refusal},
     options::Direction,
     packet::{self, Mode, Options, Packet},
     shown,
-    source::{IntoSource, Source},
+    source::{IntoSource, SendSource},
     stats::Record,
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
 };
 
+pub use blocking::Blocking;
+
 /// Gets files from a TFTP server and puts them there.
 ///
-/// What is set is asked for; the server may grant less. Its futures are not `Send`: run them with
-/// `smol::block_on`, on a `LocalExecutor` or with whatever your runtime has for such.
+/// What is set is asked for; the server may grant less. Its futures run in any runtime. They own what they need, and are
+/// `Send` if the sink or the source is, so that they can be spawned:
+///
+/// ```no_run
+/// # async fn example() {
+/// let client = tuffet::Client::new("192.0.2.1:69".parse().unwrap());
+/// let got = tokio::spawn(client.get("pxelinux.0", async |data| {
+///     data.write_to(futures_lite::io::sink()).await.map(drop)
+/// }));
+/// let put = tokio::spawn(client.put("switch.cfg", "hostname lab\n"));
+/// # }
+/// ```
+///
+/// What is not `Send` stays on its thread:
+///
+/// ```compile_fail,E0277
+/// # async fn example() {
+/// let client = tuffet::Client::new("192.0.2.1:69".parse().unwrap());
+/// let local = tuffet::Gen::new(async |co| co.yield_("hostname lab\n").await);
+/// tokio::spawn(client.put("switch.cfg", local));
+/// # }
+/// ```
+///
+/// A program without async has [`blocking`](Self::blocking).
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), tuffet::Error> {
@@ -107,28 +132,27 @@ impl Client {
     /// # Errors
     /// [`Error::Peer`] with the server's ERROR, [`Error::TimedOut`], [`Error::Refused`] with the sink's, [`Error::Io`];
     /// that is [`io::ErrorKind::ConnectionRefused`] where the server's machine says that nobody has its port.
-    pub async fn get<F, Fut>(&self, name: &str, sink: F) -> Result<Record, Error>
+    pub fn get<F, Fut>(&self, name: &str, sink: F) -> impl Future<Output = Result<Record, Error>> + use<F, Fut>
     where
-        F: FnOnce(Source) -> Fut,
+        F: FnOnce(SendSource) -> Fut,
         Fut: Future<Output = Result<(), Refusal>>,
     {
         let request = self.request(name, Some(0));
         let transfer = Transfer::get(request.clone(), self.timing);
-        self.run(Direction::Read, request, transfer, |size| {
-            Feed::Write(Upload::new(size, u64::MAX, |data| Box::pin(sink(data))))
-        })
-        .await
+        run(self.server, Direction::Read, request, transfer, |size| upload(size, u64::MAX, sink))
     }
 
     /// Puts a file.
     ///
     /// # Errors
     /// As [`get`](Self::get); [`Error::Refused`] with the source's.
-    pub async fn put(&self, name: &str, source: impl IntoSource) -> Result<Record, Error> {
-        let source = source.into_source().map_err(Error::Refused)?;
-        let request = self.request(name, source.size());
-        let transfer = Transfer::put(request.clone(), self.timing);
-        self.run(Direction::Write, request, transfer, |_| Feed::Read(source)).await
+    pub fn put<S: IntoSource>(&self, name: &str, source: S) -> impl Future<Output = Result<Record, Error>> + use<S> {
+        let begun = source.into_source().map(|source| {
+            let request = self.request(name, source.size());
+            let transfer = Transfer::put(request.clone(), self.timing);
+            run(self.server, Direction::Write, request, transfer, |_| source)
+        });
+        async { begun.map_err(Error::Refused)?.await }
     }
 
     fn request(&self, name: &str, tsize: Option<u64>) -> packet::Request {
@@ -148,44 +172,45 @@ impl Client {
         }
         packet::Request { filename: name.into(), mode: self.mode, options }
     }
+}
 
-    async fn run<'a>(
-        &self,
-        direction: Direction,
-        request: packet::Request,
-        mut transfer: Transfer,
-        feed: impl FnOnce(Option<u64>) -> Feed<'a>,
-    ) -> Result<Record, Error> {
-        let (started, began) = (SystemTime::now(), Instant::now());
-        let mut line = Line::new(self.server)?;
-        let outcome = line.run(&mut transfer, feed).await?;
-        let progress = transfer.progress();
-        let filename = shown::name(&request.filename);
-        let record = Record {
-            id: 0,
-            peer: line.peer.get(),
-            local: line.socket.get_ref().local_addr()?,
-            path: filename.clone(),
-            filename,
-            origin: None,
-            direction,
-            outcome,
-            bytes: progress.bytes,
-            size: progress.agreed.tsize(),
-            started,
-            duration: began.elapsed(),
-            asked: request.options,
-            granted: line.granted.take(),
-            sent: progress.sent,
-            acked: progress.acked,
-            retransmits: progress.retransmits,
-            blksize: progress.agreed.blksize(),
-            windowsize: progress.agreed.windowsize(),
-            hint: None,
-        };
-        Error::check(&record.outcome)?;
-        Ok(record)
-    }
+/// Runs a transfer to its end.
+async fn run<F: Feed>(
+    server: SocketAddr,
+    direction: Direction,
+    request: packet::Request,
+    mut transfer: Transfer,
+    feed: impl FnOnce(Option<u64>) -> F,
+) -> Result<Record, Error> {
+    let (started, began) = (SystemTime::now(), Instant::now());
+    let mut line = Line::new(server)?;
+    let outcome = line.run(&mut transfer, feed).await?;
+    let progress = transfer.progress();
+    let filename = shown::name(&request.filename);
+    let record = Record {
+        id: 0,
+        peer: line.peer,
+        local: line.socket.get_ref().local_addr()?,
+        path: filename.clone(),
+        filename,
+        origin: None,
+        direction,
+        outcome,
+        bytes: progress.bytes,
+        size: progress.agreed.tsize(),
+        started,
+        duration: began.elapsed(),
+        asked: request.options,
+        granted: std::mem::take(&mut line.granted),
+        sent: progress.sent,
+        acked: progress.acked,
+        retransmits: progress.retransmits,
+        blksize: progress.agreed.blksize(),
+        windowsize: progress.agreed.windowsize(),
+        hint: None,
+    };
+    Error::check(&record.outcome)?;
+    Ok(record)
 }
 
 /// One socket for one transfer.
@@ -195,11 +220,11 @@ struct Line {
     /// by ICMP that the port is closed. The answer may come from any port (its TID), so one socket could not have both.
     asking: Option<Async<UdpSocket>>,
     /// The server's port 69 until it has answered, then its TID.
-    peer: Cell<SocketAddr>,
-    answered: Cell<bool>,
+    peer: SocketAddr,
+    answered: bool,
     over: bool,
     /// What stood in the OACK.
-    granted: Cell<Options>,
+    granted: Options,
     buffer: Vec<u8>,
 }
 
@@ -209,21 +234,21 @@ impl Line {
         let socket = bind((any, 0).into())?;
         // Without it, a closed port is silence.
         let asking = connected(socket.get_ref().local_addr()?, server).ok();
-        let (peer, answered, granted) = (Cell::new(server), Cell::new(false), Cell::default());
-        Ok(Self { socket, asking, peer, answered, over: false, granted, buffer: vec![0; 65536] })
+        let granted = Options::new();
+        Ok(Self { socket, asking, peer: server, answered: false, over: false, granted, buffer: vec![0; 65536] })
     }
 
-    async fn run<'a>(
+    async fn run<F: Feed>(
         &mut self,
         transfer: &mut Transfer,
-        feed: impl FnOnce(Option<u64>) -> Feed<'a>,
+        feed: impl FnOnce(Option<u64>) -> F,
     ) -> io::Result<Outcome> {
         // The user's side begins when the server has answered: only then is the size known.
         let (mut feed, mut begin) = (None, Some(feed));
         let (mut now, mut event) = (Instant::now(), Event::Go);
         loop {
             let step = transfer.resume(now, event);
-            if self.answered.get()
+            if self.answered
                 && let Some(begin) = begin.take()
             {
                 feed = Some(begin(transfer.progress().agreed.tsize()));
@@ -254,10 +279,10 @@ impl Line {
 
     /// What cannot be sent now is lost, as on any wire; only if nothing at all can be sent is that an error.
     async fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        match self.socket.send_to(bytes, self.peer.get()).await {
-            Err(error) if !self.answered.get() && !is_refusal(&error) => Err(error),
+        match self.socket.send_to(bytes, self.peer).await {
+            Err(error) if !self.answered && !is_refusal(&error) => Err(error),
             Err(error) => {
-                log::debug!("{}: cannot send {} bytes: {error}", self.peer.get(), bytes.len());
+                log::debug!("{}: cannot send {} bytes: {error}", self.peer, bytes.len());
                 Ok(())
             }
             Ok(_) => Ok(()),
@@ -267,7 +292,7 @@ impl Line {
     fn poll_event(
         &mut self,
         timer: &mut Timer,
-        feed: Option<&mut Feed<'_>>,
+        feed: Option<&mut impl Feed>,
         want: Want,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Event>> {
@@ -287,10 +312,10 @@ impl Line {
             let (len, from) = match ready!(self.poll_datagram(cx)) {
                 Ok(received) => received,
                 // Once it has answered, its TID may be closed while its last packets are on the way.
-                Err(error) if is_refusal(&error) && self.answered.get() => continue,
+                Err(error) if is_refusal(&error) && self.answered => continue,
                 Err(error) => return Poll::Ready(Err(error)),
             };
-            let peer = self.peer.get();
+            let peer = self.peer;
             if from.ip() != peer.ip() {
                 continue;
             }
@@ -300,13 +325,13 @@ impl Line {
                 packet,
                 Packet::Oack(_) | Packet::Ack(0) | Packet::Data { block: 1, .. } | Packet::Error { .. }
             );
-            if !self.answered.get() && !answers {
+            if !self.answered && !answers {
                 continue;
             }
-            if !self.answered.replace(true) {
-                self.peer.set(from);
+            if !self.answered {
+                (self.answered, self.peer) = (true, from);
                 if let Packet::Oack(oack) = &packet {
-                    self.granted.set(oack.clone());
+                    self.granted = oack.clone();
                 }
             } else if from != peer {
                 // RFC 1350 section 4: the first answer counts, and who sent another is told.
@@ -386,9 +411,9 @@ fn connected(local: SocketAddr, server: SocketAddr) -> io::Result<Async<UdpSocke
 /// A transfer that is given up in the middle tells the server, which would be patient for nothing.
 impl Drop for Line {
     fn drop(&mut self) {
-        if self.answered.get() && !self.over {
+        if self.answered && !self.over {
             let error = Packet::Error { code: ErrorCode::NOT_DEFINED, message: "given up".into() };
-            let _ = self.socket.get_ref().send_to(&error.encode(), self.peer.get());
+            let _ = self.socket.get_ref().send_to(&error.encode(), self.peer);
         }
     }
 }

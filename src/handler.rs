@@ -1,6 +1,18 @@
 //! What answers requests.
 
-use std::{borrow::Cow, fmt, future::Future, marker::PhantomData, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
+mod asynchronous;
+
+use std::{
+    borrow::Cow,
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    mem,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use crate::{
     error::Refusal,
@@ -10,7 +22,10 @@ use crate::{
     packet::{self, Mode, Options},
     shown,
     source::{IntoSource, Source},
+    stats::Record,
 };
+
+pub use asynchronous::AsyncHandler;
 
 /// A future that a handler returns. It stays on the thread of its transfer, so it need not be `Send`.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + 'a>>;
@@ -98,7 +113,22 @@ pub struct Request {
     renamed: Option<Arc<[u8]>>,
     query: Option<Arc<str>>,
     ignores_case: bool,
+    hooks: Hooks,
 }
+
+type Hook = Box<dyn FnOnce(&Record) + Send>;
+
+/// What waits for the end of the transfer. It makes no request another one.
+#[derive(Clone, Default)]
+struct Hooks(Arc<Mutex<Vec<Hook>>>);
+
+impl PartialEq for Hooks {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Hooks {}
 
 impl Request {
     /// A request of `peer` that came to `local`.
@@ -108,7 +138,8 @@ impl Request {
     pub fn new(peer: SocketAddr, local: SocketAddr, packet: impl Into<Arc<packet::Request>>) -> Result<Self, Refusal> {
         let packet = packet.into();
         let path = String::from_utf8_lossy(&name::normalise(&packet.filename)?).into();
-        Ok(Self { peer, local, path, packet, received: None, renamed: None, query: None, ignores_case: false })
+        let (renamed, query, hooks) = (None, None, Hooks::default());
+        Ok(Self { peer, local, path, packet, received: None, renamed, query, ignores_case: false, hooks })
     }
 
     /// Notes when it came.
@@ -178,6 +209,32 @@ impl Request {
     /// When a server received it; `None` for one that was made otherwise.
     pub fn received(&self) -> Option<Instant> {
         self.received
+    }
+
+    /// Has this hook called with the record of the transfer when it is over, on its thread: it should be quick. So the
+    /// handler that serves a request learns what becomes of it: `complete`, a
+    /// [`Probe`](crate::transfer::Outcome::Probe) that wanted the size alone, `aborted`. Every copy of the request has it
+    /// called, also one with [another path](Self::with_path). A request that no server has made has no end.
+    ///
+    /// ```
+    /// use tuffet::{Request, read};
+    ///
+    /// let handler = read(async |request: Request| {
+    ///     request.on_end(|record| {
+    ///         if record.outcome.is_success() {
+    ///             println!("{} is installed", record.peer.ip());
+    ///         }
+    ///     });
+    ///     "#!ipxe\nchain installer\n"
+    /// });
+    /// # let _: &dyn tuffet::Handler = &handler;
+    /// ```
+    pub fn on_end(&self, hook: impl FnOnce(&Record) + Send + 'static) {
+        self.hooks.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(hook));
+    }
+
+    pub(crate) fn take_hooks(&self) -> Vec<Hook> {
+        mem::take(&mut *self.hooks.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What a handler that asks a web server puts behind the `?`, percent-encoded; others ignore it. Defaults to none.
@@ -311,7 +368,7 @@ where
     S: IntoSource + 'static,
 {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
-        Box::pin(async { self.0(request.clone()).await.into_source() })
+        Box::pin(async { Ok(self.0(request.clone()).await.into_source()?.into_local()) })
     }
 }
 
@@ -333,8 +390,8 @@ where
 }
 
 macro_rules! pointer {
-    ($($pointer:ident)*) => {$(
-        impl<H: Handler + ?Sized> Handler for $pointer<H> {
+    ($([$($generics:tt)*] $pointer:ty)*) => {$(
+        impl $($generics)* Handler for $pointer {
             fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
                 (**self).read(request)
             }
@@ -361,7 +418,7 @@ macro_rules! pointer {
         }
     )*};
 }
-pointer!(Arc Box);
+pointer!([<H: Handler + ?Sized>] Arc<H> [] Box<dyn Handler>);
 
 #[cfg(test)]
 mod tests {

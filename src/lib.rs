@@ -51,6 +51,7 @@
 //! | `rules` | [`rules`] and [`handlers::Rewrite`] | yes |
 //! | `serde` | what [`stats`] tells can be serialized | through `json` and `status` |
 //! | `status` | a page, metrics and an API that show what a server does | yes |
+//! | `tracing` | each transfer is a span of `tracing` | no |
 //! | `config` | the program reads a configuration file | yes |
 //! | `cli` | the program `tuffet` | yes |
 //! | `bars` | its progress bars | yes |
@@ -108,16 +109,20 @@ pub mod transfer;
 #[doc(no_inline)]
 pub use bytes::Bytes;
 #[cfg(feature = "net")]
-pub use client::Client;
+pub use client::{Blocking, Client};
 pub use error::{Error, ErrorCode, Refusal};
 #[doc(no_inline)]
 pub use genawaiter::rc::Gen;
-pub use handler::{Handler, Request, read, write};
+pub use handler::{AsyncHandler, Handler, Request, read, write};
 pub use server::{Builder, Handle};
 #[cfg(feature = "net")]
-pub use server::{Server, serve};
-pub use source::{IntoSource, Source};
+pub use server::{Running, Server, serve};
+pub use source::{IntoSource, SendSource, Source};
 
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "net"))]
+#[doc = include_str!("../docs/tokio.md")]
+struct WithTokio;

@@ -1,19 +1,19 @@
 //! Lazy bytes: what a read handler returns, and what a write handler is given.
 
+mod into;
 mod io;
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
+    future::poll_fn,
     mem,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use futures_lite::{Stream, StreamExt, future::yield_now};
-use genawaiter::{GeneratorState, rc, sync};
 
 use crate::error::Refusal;
 
@@ -41,7 +41,11 @@ const TURN: usize = 256;
 /// # fn smol_like(s: Source) -> Vec<u8> { futures_lite::future::block_on(s.collect(1 << 20)).unwrap() }
 /// # assert_eq!(bytes, b"line 1\nline 2\nline 3\n");
 /// ```
-pub struct Source {
+///
+/// A source stays on the thread of its transfer, so that a generator may hold what is not `Send`. What may be sent to
+/// another thread is a [`SendSource`]; it becomes a source by [`into_local`](Self::into_local), and is one wherever
+/// [`IntoSource`] is asked for.
+pub struct Source<C = LocalChunks> {
     size: Option<u64>,
     /// Whether a source of another size is a failure.
     exact: bool,
@@ -54,7 +58,56 @@ pub struct Source {
     beyond: Option<Bytes>,
     /// Whether there is no more than these.
     ended: bool,
-    chunks: Pin<Box<dyn Stream<Item = Result<Bytes, Refusal>>>>,
+    chunks: C,
+}
+
+/// A [`Source`] that may be sent to another thread, so that a future with it can be spawned on a runtime of several.
+/// [`Client::get`](crate::Client::get) gives one.
+///
+/// ```
+/// use tuffet::{Bytes, SendSource, Source};
+///
+/// fn is_send(_: impl Send) {}
+/// let source: SendSource = Source::sendable(futures_lite::stream::iter(["any ", "stream"]));
+/// is_send(source);
+/// ```
+///
+/// A [`Source`] is not:
+///
+/// ```compile_fail,E0277
+/// fn is_send(_: impl Send) {}
+/// is_send(tuffet::Source::from("local"));
+/// ```
+pub type SendSource = Source<SendChunks>;
+
+/// The chunks of a [`Source`], which stay on their thread.
+pub type LocalChunks = Pin<Box<dyn Stream<Item = Result<Bytes, Refusal>>>>;
+
+/// The chunks of a [`SendSource`].
+pub type SendChunks = Pin<Box<dyn Stream<Item = Result<Bytes, Refusal>> + Send>>;
+
+/// The chunks of any source: [`LocalChunks`] or [`SendChunks`].
+pub trait Chunks: Stream<Item = Result<Bytes, Refusal>> + Unpin + 'static + sealed::Sealed {
+    #[doc(hidden)]
+    fn into_local(self) -> LocalChunks;
+}
+
+impl Chunks for LocalChunks {
+    fn into_local(self) -> LocalChunks {
+        self
+    }
+}
+
+impl Chunks for SendChunks {
+    fn into_local(self) -> LocalChunks {
+        self
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::LocalChunks {}
+    impl Sealed for super::SendChunks {}
 }
 
 /// What can be a chunk: bytes, text, or a failure in the middle.
@@ -72,15 +125,17 @@ pub trait IntoEnd {
 /// What a read handler may return: a [`Source`], a generator, bytes, text, an `Option` (`None` is
 /// [`Refusal::not_found`]), a [`File`](std::fs::File), or a `Result` with any error that becomes a [`Refusal`].
 pub trait IntoSource {
+    /// [`SendChunks`] if the source may be sent to another thread, else [`LocalChunks`].
+    type Chunks: Chunks;
+
     /// The source, or why there is none.
-    fn into_source(self) -> Result<Source, Refusal>;
+    fn into_source(self) -> Result<Source<Self::Chunks>, Refusal>;
 }
 
 impl Source {
     /// A source of the chunks of this stream. A failure ends it.
     pub fn stream(chunks: impl Stream<Item = Result<Bytes, Refusal>> + 'static) -> Self {
-        let (ahead, beyond, chunks) = (Vec::new(), None, Box::pin(chunks));
-        Self { size: None, exact: false, given: 0, origin: None, ahead, beyond, ended: false, chunks }
+        Self::of(Box::pin(chunks))
     }
 
     /// As [`stream`](Self::stream), of anything that can be a chunk: bytes, text, or results with errors that become a
@@ -96,6 +151,24 @@ impl Source {
     /// ```
     pub fn chunks<T: IntoChunk + 'static>(chunks: impl Stream<Item = T> + 'static) -> Self {
         Self::stream(chunks.map(T::into_chunk))
+    }
+
+    /// As [`chunks`](Self::chunks), of a stream that may be sent to another thread. So is the source.
+    pub fn sendable<T: IntoChunk + 'static>(chunks: impl Stream<Item = T> + Send + 'static) -> SendSource {
+        Source::of(Box::pin(chunks.map(T::into_chunk)))
+    }
+}
+
+impl<C: Chunks> Source<C> {
+    fn of(chunks: C) -> Self {
+        let (ahead, beyond) = (Vec::new(), None);
+        Self { size: None, exact: false, given: 0, origin: None, ahead, beyond, ended: false, chunks }
+    }
+
+    /// The same source, as one that stays on this thread: what a [`Handler`](crate::Handler) returns and is given.
+    pub fn into_local(self) -> Source {
+        let Self { size, exact, given, origin, ahead, beyond, ended, chunks } = self;
+        Source { size, exact, given, origin, ahead, beyond, ended, chunks: chunks.into_local() }
     }
 
     /// Says how many bytes there will be.
@@ -173,7 +246,7 @@ impl Source {
             }
             let chunk = match self.beyond.take() {
                 Some(chunk) => Some(chunk),
-                None => poll_fn(|cx| self.chunks.as_mut().poll_next(cx)).await.transpose()?,
+                None => poll_fn(|cx| Pin::new(&mut self.chunks).poll_next(cx)).await.transpose()?,
             };
             match chunk {
                 Some(chunk) if self.ahead.len() + chunk.len() > most => {
@@ -212,7 +285,7 @@ impl Source {
             Some(ahead) => Poll::Ready(Some(Ok(ahead.into()))),
             None if self.beyond.is_some() => Poll::Ready(self.beyond.take().map(Ok)),
             None if self.ended => Poll::Ready(None),
-            None => self.chunks.as_mut().poll_next(cx),
+            None => Pin::new(&mut self.chunks).poll_next(cx),
         };
         next.map(|chunk| match (chunk, size) {
             (Some(Ok(chunk)), size) => {
@@ -233,7 +306,7 @@ impl Source {
     }
 }
 
-impl Stream for Source {
+impl<C: Chunks> Stream for Source<C> {
     type Item = Result<Bytes, Refusal>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -241,7 +314,7 @@ impl Stream for Source {
     }
 }
 
-impl fmt::Debug for Source {
+impl<C> fmt::Debug for Source<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { size, given, origin, .. } = self;
         f.debug_struct("Source")
@@ -249,109 +322,6 @@ impl fmt::Debug for Source {
             .field("given", given)
             .field("origin", origin)
             .finish_non_exhaustive()
-    }
-}
-
-/// A generator, asked for its next chunk when one is wanted.
-struct Generator<G>(G);
-
-macro_rules! generator {
-    ($($flavour:ident)*) => {$(
-        impl<Y: IntoChunk, F: Future<Output: IntoEnd>> Stream for Generator<$flavour::Gen<Y, (), F>> {
-            type Item = Result<Bytes, Refusal>;
-
-            fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-                pin!(self.0.async_resume()).poll(cx).map(|state| match state {
-                    GeneratorState::Yielded(chunk) => Some(chunk.into_chunk()),
-                    GeneratorState::Complete(end) => end.into_end().err().map(Err),
-                })
-            }
-        }
-
-        // A generator keeps its body in a pinned box and may be moved.
-        impl<Y, F: Future> Unpin for Generator<$flavour::Gen<Y, (), F>> {}
-
-        impl<Y, F> From<$flavour::Gen<Y, (), F>> for Source
-        where
-            Y: IntoChunk + 'static,
-            F: Future<Output: IntoEnd> + 'static,
-        {
-            fn from(generator: $flavour::Gen<Y, (), F>) -> Self {
-                Self::stream(Generator(generator))
-            }
-        }
-
-        impl<Y, F> IntoSource for $flavour::Gen<Y, (), F>
-        where
-            Y: IntoChunk + 'static,
-            F: Future<Output: IntoEnd> + 'static,
-        {
-            fn into_source(self) -> Result<Source, Refusal> {
-                Ok(self.into())
-            }
-        }
-    )*};
-}
-generator!(rc sync);
-
-macro_rules! bytes {
-    ($($bytes:ty)*) => {$(
-        impl IntoChunk for $bytes {
-            fn into_chunk(self) -> Result<Bytes, Refusal> {
-                Ok(self.into())
-            }
-        }
-
-        impl From<$bytes> for Source {
-            fn from(bytes: $bytes) -> Self {
-                let bytes = Bytes::from(bytes);
-                let size = bytes.len() as u64;
-                Self::stream(futures_lite::stream::once(Ok(bytes))).with_size(size)
-            }
-        }
-
-        impl IntoSource for $bytes {
-            fn into_source(self) -> Result<Source, Refusal> {
-                Ok(self.into())
-            }
-        }
-    )*};
-}
-bytes!(Bytes Vec<u8> String &'static str &'static [u8]);
-
-impl<T: IntoChunk, E: Into<Refusal>> IntoChunk for Result<T, E> {
-    fn into_chunk(self) -> Result<Bytes, Refusal> {
-        self.map_err(Into::into)?.into_chunk()
-    }
-}
-
-impl IntoEnd for () {
-    fn into_end(self) -> Result<(), Refusal> {
-        Ok(())
-    }
-}
-
-impl<E: Into<Refusal>> IntoEnd for Result<(), E> {
-    fn into_end(self) -> Result<(), Refusal> {
-        self.map_err(Into::into)
-    }
-}
-
-impl IntoSource for Source {
-    fn into_source(self) -> Result<Source, Refusal> {
-        Ok(self)
-    }
-}
-
-impl<T: IntoSource> IntoSource for Option<T> {
-    fn into_source(self) -> Result<Source, Refusal> {
-        self.ok_or(Refusal::not_found())?.into_source()
-    }
-}
-
-impl<T: IntoSource, E: Into<Refusal>> IntoSource for Result<T, E> {
-    fn into_source(self) -> Result<Source, Refusal> {
-        self.map_err(Into::into)?.into_source()
     }
 }
 
@@ -364,6 +334,7 @@ mod tests {
         future::{block_on, poll_once},
         stream,
     };
+    use genawaiter::{rc, sync};
 
     use super::*;
 

@@ -225,7 +225,7 @@ fn a_panic_in_the_hook_ends_nothing() {
     quietly();
     let (sender, told) = std::sync::mpsc::channel();
     let server = tuffet::Server::builder()
-        .listen("127.0.0.1:0".parse().unwrap())
+        .listen("127.0.0.1:0")
         .handler(read(async |_: Request| "text"))
         .on_end(|_| panic!("on purpose"))
         .on_end(move |record| sender.send(record.outcome.clone()).unwrap())
@@ -364,4 +364,38 @@ fn a_record_tells_how_it_ended() {
     let record = serving.record();
     assert_eq!((record.outcome, record.bytes), (Outcome::ProbablyComplete, 512));
     assert!(serving.records().is_empty(), "one record of each transfer");
+}
+
+/// Written with `async fn`, it borrows from itself and from the request between two waits.
+struct Async(Mutex<Vec<u8>>);
+
+impl tuffet::AsyncHandler for Async {
+    async fn read(&self, request: &Request) -> Result<Source, Refusal> {
+        futures_lite::future::yield_now().await;
+        match request.path() {
+            "kept" => Ok(self.0.lock().unwrap().clone().into()),
+            _ => Err(Refusal::not_found()),
+        }
+    }
+
+    async fn write(&self, _: &Request, data: Source) -> Result<(), Refusal> {
+        *self.0.lock().unwrap() = data.collect(100).await?;
+        Ok(())
+    }
+
+    fn takes_writes(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_handler_may_be_written_with_async_fn() {
+    let nothing = read(async |_: Request| Err::<Source, _>(Refusal::not_found()));
+    let serving = Serving::new(nothing.or(Async(Mutex::default())));
+    let client = Client::new(serving.addr()).blocking();
+    client.put("kept", "bytes").unwrap();
+    let mut got = Vec::new();
+    client.get("kept", &mut got).unwrap();
+    assert_eq!(got, b"bytes");
+    assert!(client.get("other", &mut got).is_err());
 }

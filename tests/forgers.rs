@@ -191,7 +191,7 @@ impl Handler for Store {
 fn two_servers_cannot_be_set_against_each_other() {
     let store = Store::default();
     let server = |address: &str, seed| {
-        let builder = Builder::default().listen(address.parse().unwrap()).handler(store.clone());
+        let builder = Builder::default().listen(address).handler(store.clone());
         Server::new(builder, seed)
     };
     let (mut one, mut two) = (server("192.0.2.1:69", 1), server("192.0.2.2:69", 2));

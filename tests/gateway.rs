@@ -210,7 +210,7 @@ fn a_thousand_transfers_of_a_large_file_stay_small() {
         let (client, got) = (client.clone(), got.clone());
         let read = async move {
             Timer::after(Duration::from_millis(2 * n)).await;
-            let sink = async |mut data: tuffet::Source| {
+            let sink = async |mut data: tuffet::SendSource| {
                 while let Some(chunk) = data.next().await {
                     got.set(got.get() + chunk?.len());
                 }

@@ -52,7 +52,7 @@ fn stop_without_transfers_is_immediate() {
     serving.join();
     assert!(begin.elapsed() < LONG);
     // Before it runs.
-    let server = Server::builder().listen("127.0.0.1:0".parse().unwrap()).shards(2).bind().unwrap();
+    let server = Server::builder().listen("127.0.0.1:0").shards(2).bind().unwrap();
     server.handle().stop();
     server.run().unwrap();
 }
@@ -246,7 +246,7 @@ fn a_hook_may_stop_the_server() {
     let handle = std::sync::Arc::new(std::sync::OnceLock::<tuffet::Handle>::new());
     let hooked = handle.clone();
     let hook = move |_: &tuffet::stats::Record| hooked.get().unwrap().stop();
-    let server = Server::builder().listen("127.0.0.1:0".parse().unwrap()).handler(files()).on_end(hook).bind().unwrap();
+    let server = Server::builder().listen("127.0.0.1:0").handler(files()).on_end(hook).bind().unwrap();
     handle.set(server.handle()).unwrap();
     let addr = server.addrs()[0];
     let thread = thread::spawn(|| server.run());

@@ -42,7 +42,7 @@ impl Server {
         let content: Bytes = (0..arguments.size as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let file = content.clone();
         let server = tuffet::Server::builder()
-            .listen(([127, 0, 0, 1], 0).into())
+            .listen("127.0.0.1:0")
             .batched(arguments.batched)
             // Thousands of clients have one address here.
             .max_transfers_per_client(usize::MAX)

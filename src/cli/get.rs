@@ -9,7 +9,7 @@ use std::{
 
 use smol::{Unblock, io::AsyncWriteExt};
 use tempfile::TempPath;
-use tuffet::{Refusal, Source};
+use tuffet::{Refusal, Source, source::Chunks};
 
 use super::{
     Result,
@@ -54,7 +54,12 @@ pub fn run(args: Get) -> Result<ExitCode> {
     })
 }
 
-async fn save(mut data: Source, target: Target, path: PathBuf, bar: ProgressBar) -> std::result::Result<(), Refusal> {
+async fn save<C: Chunks>(
+    mut data: Source<C>,
+    target: Target,
+    path: PathBuf,
+    bar: ProgressBar,
+) -> std::result::Result<(), Refusal> {
     let failed = |error: io::Error| {
         let detail = format!("cannot write {}: {error}", path.display());
         Refusal::from(error).because(detail)

@@ -2,12 +2,11 @@
 
 use std::{
     any::Any,
-    cell::RefCell,
     collections::VecDeque,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
@@ -17,74 +16,80 @@ use futures_lite::{FutureExt, Stream, ready};
 use crate::{
     error::Refusal,
     shown,
-    source::Source,
+    source::{Chunks, SendSource, Source},
     transfer::{Event, Want},
 };
 
 /// Chunks wait for a slow sink up to this many bytes before the next ACK.
 const ROOM: usize = 16 * 1024;
 
-/// The future of a sink.
-pub(crate) type Sink<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + 'a>>;
-
-pub(crate) enum Feed<'a> {
-    /// DATA is made of these chunks.
-    Read(Source),
-    /// DATA becomes chunks for this sink.
-    Write(Upload<'a>),
+/// The user's side, as a driver sees it.
+pub(crate) trait Feed {
+    /// Takes a chunk of DATA.
+    fn push(&mut self, chunk: Bytes);
+    /// What is wanted, when it is there. A sink works on even while nothing is wanted of it.
+    fn poll(&mut self, want: Want, cx: &mut Context<'_>) -> Poll<Event>;
 }
 
-/// A sink at work: the user's future, and the pipe that it reads from.
-pub(crate) struct Upload<'a> {
+/// DATA is made of its chunks.
+impl<C: Chunks> Feed for Source<C> {
+    fn push(&mut self, _: Bytes) {}
+
+    fn poll(&mut self, want: Want, cx: &mut Context<'_>) -> Poll<Event> {
+        if want != Want::Chunk {
+            return Poll::Pending;
+        }
+        let chunk = catch_unwind(AssertUnwindSafe(|| Pin::new(self).poll_next(cx)));
+        Poll::Ready(match chunk {
+            Ok(chunk) => match ready!(chunk) {
+                Some(Ok(chunk)) => Event::Chunk(chunk),
+                Some(Err(refusal)) => Event::Failed(refusal),
+                None => Event::End,
+            },
+            Err(panic) => Event::Failed(panicked(&*panic)),
+        })
+    }
+}
+
+/// A sink at work: the user's future, and the pipe that it reads from. DATA becomes chunks for it.
+pub(crate) struct Upload<W> {
     pipe: Pipe,
-    work: Work<'a>,
+    work: Work<W>,
     /// Bytes that may still come.
     left: u64,
 }
 
-enum Work<'a> {
-    Running(Sink<'a>),
+enum Work<W> {
+    Running(Pin<Box<W>>),
     Over(Result<(), Refusal>),
 }
 
-impl Feed<'_> {
-    pub(crate) fn push(&mut self, chunk: Bytes) {
-        if let Self::Write(upload) = self {
-            upload.push(chunk);
-        }
-    }
+/// A sink for an upload of this size, if it is known, and of no more than `most` bytes, nor more than was told. A size of 0
+/// is taken for unknown: clients tell it that have not looked.
+pub(crate) fn upload<W: Future<Output = Result<(), Refusal>>>(
+    size: Option<u64>,
+    most: u64,
+    sink: impl FnOnce(SendSource) -> W,
+) -> Upload<impl Future<Output = Result<(), Refusal>>> {
+    let pipe = Pipe::default();
+    let source = Source::sendable(pipe.clone()).with_size_hint(size);
+    let work = Work::Running(Box::pin(caught(async move { sink(source).await })));
+    let told = size.filter(|size| *size > 0).unwrap_or(most);
+    Upload { pipe, work, left: most.min(told) }
+}
 
-    /// What is wanted, when it is there. The sink works on even while nothing is wanted of it.
-    pub(crate) fn poll(&mut self, want: Want, cx: &mut Context<'_>) -> Poll<Event> {
-        match (self, want) {
-            (Self::Read(source), Want::Chunk) => {
-                let chunk = catch_unwind(AssertUnwindSafe(|| Pin::new(source).poll_next(cx)));
-                Poll::Ready(match chunk {
-                    Ok(chunk) => match ready!(chunk) {
-                        Some(Ok(chunk)) => Event::Chunk(chunk),
-                        Some(Err(refusal)) => Event::Failed(refusal),
-                        None => Event::End,
-                    },
-                    Err(panic) => Event::Failed(panicked(&*panic)),
-                })
-            }
-            (Self::Read(_), _) => Poll::Pending,
-            (Self::Write(upload), want) => upload.poll(want, cx),
+impl<W: Future<Output = Result<(), Refusal>>> Upload<W> {
+    /// Waits until the sink asks for the first chunk, and so accepts; or says no, or is content without any.
+    pub(crate) fn poll_accepts(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        match self.poll(Want::Packet, cx) {
+            Poll::Ready(Event::Failed(refusal)) => Poll::Ready(Err(refusal)),
+            _ if self.pipe.state().wanted || matches!(self.work, Work::Over(_)) => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
         }
     }
 }
 
-impl<'a> Upload<'a> {
-    /// A sink for an upload of this size, if it is known, and of no more than `most` bytes, nor more than was told. A
-    /// size of 0 is taken for unknown: clients tell it that have not looked.
-    pub(crate) fn new(size: Option<u64>, most: u64, sink: impl FnOnce(Source) -> Sink<'a> + 'a) -> Self {
-        let pipe = Pipe::default();
-        let source = Source::stream(pipe.clone()).with_size_hint(size);
-        let work = caught(async move { sink(source).await });
-        let told = size.filter(|size| *size > 0).unwrap_or(most);
-        Self { pipe, work: Work::Running(Box::pin(work)), left: most.min(told) }
-    }
-
+impl<W: Future<Output = Result<(), Refusal>>> Feed for Upload<W> {
     fn push(&mut self, chunk: Bytes) {
         match self.left.checked_sub(chunk.len() as u64) {
             Some(left) => self.left = left,
@@ -92,15 +97,6 @@ impl<'a> Upload<'a> {
         }
         if matches!(self.work, Work::Running(_)) {
             self.pipe.push(chunk);
-        }
-    }
-
-    /// Waits until the sink asks for the first chunk, and so accepts; or says no, or is content without any.
-    pub(crate) fn poll_accepts(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        match self.poll(Want::Packet, cx) {
-            Poll::Ready(Event::Failed(refusal)) => Poll::Ready(Err(refusal)),
-            _ if self.pipe.0.borrow().wanted || matches!(self.work, Work::Over(_)) => Poll::Ready(Ok(())),
-            _ => Poll::Pending,
         }
     }
 
@@ -123,9 +119,7 @@ impl<'a> Upload<'a> {
 }
 
 /// A panic of the user's code is a failure of its transfer, and of nothing else.
-pub(crate) fn caught<'a, T>(
-    work: impl Future<Output = Result<T, Refusal>> + 'a,
-) -> impl Future<Output = Result<T, Refusal>> + 'a {
+pub(crate) fn caught<T>(work: impl Future<Output = Result<T, Refusal>>) -> impl Future<Output = Result<T, Refusal>> {
     // In a box, because a future that is moved into another takes its room twice.
     let work = AssertUnwindSafe(Box::pin(work)).catch_unwind();
     async { work.await.unwrap_or_else(|panic| Err(panicked(&*panic))) }
@@ -143,9 +137,9 @@ fn panicked(panic: &(dyn Any + Send)) -> Refusal {
     Refusal::internal().because(format_args!("panic: {text}"))
 }
 
-/// Chunks on their way from the transfer to the sink.
+/// Chunks on their way from the transfer to the sink, which may hand them to another thread.
 #[derive(Clone, Default)]
-struct Pipe(Rc<RefCell<State>>);
+struct Pipe(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -159,20 +153,24 @@ struct State {
 
 impl Pipe {
     fn push(&self, chunk: Bytes) {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         state.bytes += chunk.len();
         state.chunks.push_back(chunk);
         state.wake();
     }
 
     fn end(&self) {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         state.ended = true;
         state.wake();
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn has_room(&self) -> bool {
-        self.0.borrow().bytes < ROOM
+        self.state().bytes < ROOM
     }
 }
 
@@ -188,7 +186,7 @@ impl Stream for Pipe {
     type Item = Result<Bytes, Refusal>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         state.wanted = true;
         if let Some(chunk) = state.chunks.pop_front() {
             state.bytes -= chunk.len();

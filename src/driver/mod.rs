@@ -39,7 +39,7 @@ pub(crate) trait Wire {
 /// Runs the transfer to its end. Returns the outcome and the number of the last ACK that was sent.
 ///
 /// One future and no futures in it: an event is handed from the mailbox to the transfer without being stored between.
-pub(crate) async fn run(wire: &impl Wire, transfer: &mut Transfer, feed: &mut Feed<'_>) -> (Outcome, Option<u16>) {
+pub(crate) async fn run(wire: &impl Wire, transfer: &mut Transfer, feed: &mut impl Feed) -> (Outcome, Option<u16>) {
     let (mut wanted, mut last_ack) = (None, None);
     poll_fn(|cx| {
         let (mut now, mut event) = match wanted {
@@ -80,7 +80,7 @@ pub(crate) async fn run(wire: &impl Wire, transfer: &mut Transfer, feed: &mut Fe
     .await
 }
 
-fn poll_event(wire: &impl Wire, feed: &mut Feed<'_>, want: Want, cx: &mut Context<'_>) -> Poll<(Instant, Event)> {
+fn poll_event(wire: &impl Wire, feed: &mut impl Feed, want: Want, cx: &mut Context<'_>) -> Poll<(Instant, Event)> {
     if let Some(event) = wire.mailbox().take() {
         return Poll::Ready((wire.batch_time(), event));
     }

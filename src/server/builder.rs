@@ -1,35 +1,41 @@
 //! Everything that can be set.
 
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
+    io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket},
     ops::RangeInclusive,
     sync::Arc,
     time::Duration,
 };
 
 use super::{
-    OnEnd,
+    OnBegin, OnEnd,
+    around::Around,
     period::Period,
     settings::{Bound, Settings, Terms},
 };
 #[cfg(feature = "net")]
 use crate::options::Limits;
 use crate::{
-    error::Refusal,
+    error::{Error, Refusal},
     handler::Handler,
-    stats::{Counter, Counters, Record},
+    stats::{Counter, Counters, Record, Snapshot},
 };
 
 /// Settings of a server, with defaults that serve boot clients well.
 #[must_use = "nothing is bound before `bind`"]
 pub struct Builder {
     pub(super) listen: Vec<SocketAddr>,
+    /// Why what was to be listened on is no address.
+    pub(super) unresolved: Option<Error>,
     pub(super) sockets: Vec<UdpSocket>,
     pub(super) bound: Bound,
     pub(super) settings: Settings,
     pub(super) handler: Box<dyn Handler>,
+    pub(super) on_begin: Vec<OnBegin>,
     pub(super) on_end: Vec<OnEnd>,
     pub(super) period: Option<Period>,
+    pub(super) around: Around,
     pub(super) counters: Vec<Counter>,
 }
 
@@ -38,26 +44,45 @@ impl Default for Builder {
         let nothing = crate::read(async |_| Err::<&str, _>(Refusal::not_found()));
         Self {
             listen: Vec::new(),
+            unresolved: None,
             sockets: Vec::new(),
             bound: Bound::default(),
             settings: Settings::default(),
             handler: Box::new(nothing),
+            on_begin: Vec::new(),
             on_end: Vec::new(),
             period: None,
+            around: Around::default(),
             counters: Vec::new(),
         }
     }
 }
 
 impl Builder {
-    /// An address to listen on; may be called again for more. Port 0 has the system choose one.
+    /// An address to listen on, or a name and all of its addresses; may be called again for more. Port 0 has the system
+    /// choose one. A name is looked up now, and [`bind`](Self::bind) tells of one that has no address.
+    ///
+    /// ```
+    /// use std::net::Ipv4Addr;
+    ///
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").listen((Ipv4Addr::LOCALHOST, 0)).bind()?;
+    /// assert_eq!(server.addrs().len(), 2);
+    /// assert!(tuffet::Server::builder().listen("127.0.0.1").bind().is_err(), "a port is missing");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     ///
     /// On Linux an address that no interface has yet is waited for (`IP_FREEBIND`), and `Server::warnings` says so: at
     /// boot a server may start before the network.
     ///
     /// Defaults to port 69 on all addresses of both families, where a family that the system lacks is done without.
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen.push(address);
+    pub fn listen(mut self, address: impl ToSocketAddrs) -> Self {
+        match address.to_socket_addrs().map(Vec::from_iter) {
+            Ok(addresses) if !addresses.is_empty() => self.listen.extend(addresses),
+            other => {
+                let error = other.err().unwrap_or_else(|| io::ErrorKind::NotFound.into());
+                self.unresolved.get_or_insert(Error::Config(format!("no address to listen on: {error}")));
+            }
+        }
         self
     }
 
@@ -181,6 +206,29 @@ impl Builder {
         self
     }
 
+    /// Runs each thread of the server within this hook: those of the shards, and that of
+    /// [`on_period`](Self::on_period). The hook is given the thread's work and has to call it, once. What is entered
+    /// around that call is there in every handler, source and hook, whenever they are polled or dropped. So a runtime of
+    /// another kind is entered:
+    ///
+    /// ```
+    /// # let runtime = tokio::runtime::Runtime::new().unwrap();
+    /// # let _entered = runtime.enter();
+    /// let tokio = tokio::runtime::Handle::current();
+    /// let server = tuffet::Server::builder().around_threads(move |thread| {
+    ///     let _entered = tokio.enter();
+    ///     thread();
+    /// });
+    /// ```
+    ///
+    /// Defaults to nothing; with the feature `http`, which brings tokio, to the tokio runtime of the thread that calls
+    /// [`bind`](Self::bind), if it has one. Blocking work ([`Source::reader`](crate::Source::reader)) is done on threads
+    /// of smol's, without the hook.
+    pub fn around_threads(mut self, hook: impl Fn(Box<dyn FnOnce() + '_>) + Send + Sync + 'static) -> Self {
+        self.around = Around::new(hook);
+        self
+    }
+
     /// How long transfers may go on after [`Handle::stop`](super::Handle::stop). Defaults to 10 s.
     pub fn drain(mut self, drain: Duration) -> Self {
         self.settings.drain = drain;
@@ -191,6 +239,19 @@ impl Builder {
     /// a server on all addresses answers from the one that the route gives.
     pub fn batched(mut self, batched: bool) -> Self {
         self.bound.batched = batched;
+        self
+    }
+
+    /// Called when a transfer begins, before its request is answered, on the thread of its shard: it should be quick. The
+    /// [id](Snapshot::id) is the one that the record has at its end. May be called again for more hooks.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder()
+    ///     .on_begin(|transfer| println!("{} {} asks for {}", transfer.id, transfer.peer, transfer.path))
+    ///     .on_end(|record| println!("{} {}", record.id, record.outcome));
+    /// ```
+    pub fn on_begin(mut self, hook: impl Fn(&Snapshot) + Send + Sync + 'static) -> Self {
+        self.on_begin.push(Box::new(hook));
         self
     }
 

@@ -1,5 +1,6 @@
 //! The server: [`Builder`], [`Handle`] and, with sockets, [`Server`](crate::Server).
 
+mod around;
 mod builder;
 mod clock;
 #[cfg(feature = "net")]
@@ -11,11 +12,14 @@ mod own;
 mod period;
 mod pulse;
 #[cfg(feature = "net")]
+mod running;
+#[cfg(feature = "net")]
 mod serve;
 mod session;
 mod settings;
 mod shard;
 mod tasks;
+mod trace;
 
 use std::{
     sync::{
@@ -33,7 +37,10 @@ use settings::{Bound, Current, Terms};
 
 pub use builder::Builder;
 #[cfg(feature = "net")]
-pub use serve::{Server, serve};
+pub use {
+    running::Running,
+    serve::{Server, serve},
+};
 
 #[cfg(feature = "net")]
 pub(crate) use outbox::Outgoing;
@@ -53,6 +60,7 @@ pub struct Handle(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     bound: Bound,
     current: Current,
+    on_begin: Vec<OnBegin>,
     on_end: Vec<OnEnd>,
     registry: Arc<Registry>,
     own: own::Own,
@@ -62,6 +70,7 @@ pub(crate) struct Shared {
     wakers: Mutex<Vec<Waker>>,
 }
 
+type OnBegin = Box<dyn Fn(&Snapshot) + Send + Sync>;
 type OnEnd = Box<dyn Fn(&Record) + Send + Sync>;
 
 /// How far the server's life has gone.
@@ -102,7 +111,7 @@ impl Handle {
     /// use tuffet::{Server, read};
     ///
     /// let motd = |text: &'static str| Server::builder().handler(read(async move |_| text)).windowsize(8);
-    /// let server = motd("hello\n").listen("127.0.0.1:0".parse()?).bind()?;
+    /// let server = motd("hello\n").listen("127.0.0.1:0").bind()?;
     /// let handle = server.handle();
     /// // While it runs:
     /// handle.reload(motd("good evening\n"));
@@ -137,10 +146,11 @@ impl Handle {
 impl Shared {
     /// `own`: the addresses of all sockets.
     pub(crate) fn new(builder: Builder, own: own::Own, drops: Vec<Box<dyn Drops>>) -> Self {
-        let Builder { bound, settings, handler, on_end, counters, .. } = builder;
+        let Builder { bound, settings, handler, on_begin, on_end, counters, .. } = builder;
         Self {
             bound,
             current: Current::new(Terms { settings, handler }),
+            on_begin,
             on_end,
             registry: Arc::new(Registry::new(counters, drops)),
             own,

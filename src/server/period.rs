@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use super::around::Around;
 use crate::stats::{Counters, Registry};
 
 pub(super) struct Period {
@@ -28,7 +29,7 @@ impl Period {
         Self { every: every.max(Duration::from_millis(1)), hook: Box::new(hook) }
     }
 
-    pub(super) fn begin(self, registry: Arc<Registry>) -> io::Result<Going> {
+    pub(super) fn begin(self, registry: Arc<Registry>, around: Around) -> io::Result<Going> {
         let (over, is_over) = channel();
         let periods = move || {
             let mut then = Counters::default();
@@ -38,11 +39,16 @@ impl Period {
                 (self.hook)(&now.since(&then));
                 then = now;
                 if ended != Err(RecvTimeoutError::Timeout) {
-                    break;
+                    break Ok(());
                 }
             }
         };
-        let thread = thread::Builder::new().name("tuffet-period".into()).spawn(periods)?;
+        let work = move || {
+            if let Err(error) = around.run(periods) {
+                log::error!("the hook of the period is not called: {error}");
+            }
+        };
+        let thread = thread::Builder::new().name("tuffet-period".into()).spawn(work)?;
         Ok(Going { over: Some(over), thread: Some(thread) })
     }
 }

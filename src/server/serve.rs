@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use super::{Builder, Handle, Phase, Shared, listen::Ports, loops, own::Own, period::Period};
+use super::{Builder, Handle, Phase, Shared, around::Around, listen::Ports, loops, own::Own, period::Period};
 use crate::{error::Error, handler::Request, socket::Port};
 
 /// A server whose sockets are bound.
@@ -34,14 +34,13 @@ use crate::{error::Error, handler::Request, socket::Port};
 /// use tuffet::{Server, read};
 ///
 /// let server = Server::builder()
-///     .listen("127.0.0.1:0".parse()?)
+///     .listen("127.0.0.1:0")
 ///     .handler(read(async |request: tuffet::Request| format!("hello {}\n", request.peer())))
 ///     .bind()?;
 /// println!("listening on {}", server.addrs()[0]);
-/// let handle = server.handle();
-/// let thread = std::thread::spawn(|| server.run());
-/// handle.stop();
-/// thread.join().unwrap()?;
+/// let running = server.spawn()?;
+/// // Until it is stopped, or dropped.
+/// smol::block_on(running.stop())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -50,6 +49,7 @@ pub struct Server {
     addrs: Vec<SocketAddr>,
     warnings: Vec<String>,
     period: Option<Period>,
+    around: Around,
     shared: Arc<Shared>,
 }
 
@@ -74,30 +74,35 @@ impl Server {
         Handle(self.shared.clone())
     }
 
-    /// Serves until [`Handle::stop`]. Blocks this thread, which is the first shard; other shards get threads.
+    /// Serves until [`Handle::stop`]. Blocks this thread, which is the first shard; other shards get threads. An async
+    /// program has [`run_until`](Self::run_until): what its handlers wait for may need this thread.
     ///
     /// # Errors
-    /// [`Error::Io`] if a socket fails for good, or a thread cannot be started.
+    /// [`Error::Io`] if a socket fails for good, or a thread cannot be started; [`Error::Config`] if
+    /// [`Builder::around_threads`] does not run its thread.
     pub fn run(self) -> Result<(), Error> {
-        let shared = self.shared;
-        let _period = self.period.map(|period| period.begin(shared.registry.clone())).transpose()?;
-        let mut shards = self.shards.into_iter();
+        let Self { shards, period, around, shared, .. } = self;
+        let _period = period.map(|period| period.begin(shared.registry.clone(), around.clone())).transpose()?;
+        let mut shards = shards.into_iter();
         let first = shards.next();
         let mut threads = Vec::new();
         for (ports, n) in shards.zip(2..) {
-            let shared = shared.clone();
+            let (shared, around) = (shared.clone(), around.clone());
             let name = format!("tuffet-{n}");
-            threads.push(thread::Builder::new().name(name).spawn(move || loops::run(ports, shared))?);
+            let work = move || around.run(|| loops::run(ports, shared));
+            threads.push(thread::Builder::new().name(name).spawn(work)?);
         }
-        let mut result = first.map_or(Ok(()), |ports| loops::run(ports, shared.clone()));
-        // If the first has failed the others are of no use: its clients do not know them.
-        shared.enter(Phase::Draining);
-        for thread in threads {
-            let other = thread.join().unwrap_or_else(|_| Err(std::io::Error::other("a shard panicked").into()));
-            result = result.and(other);
-        }
-        shared.current.terms().handler.close();
-        result
+        around.run(|| {
+            let mut result = first.map_or(Ok(()), |ports| loops::run(ports, shared.clone()));
+            // If the first has failed the others are of no use: its clients do not know them.
+            shared.enter(Phase::Draining);
+            for thread in threads {
+                let other = thread.join().unwrap_or_else(|_| Err(std::io::Error::other("a shard panicked").into()));
+                result = result.and(other);
+            }
+            shared.current.terms().handler.close();
+            result
+        })
     }
 }
 
@@ -106,9 +111,12 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Bind`] with the address that could not be had, [`Error::Config`] for a [`socket`](Self::socket) that
-    /// does not fit.
+    /// does not fit and for what is no address to [`listen`](Self::listen) on.
     pub fn bind(self) -> Result<Server, Error> {
         let (mut listen, mut builder) = (self.listen.clone(), self);
+        if let Some(error) = builder.unresolved.take() {
+            return Err(error);
+        }
         let sockets = std::mem::take(&mut builder.sockets);
         let anywhere = listen.is_empty() && sockets.is_empty();
         if anywhere {
@@ -125,8 +133,10 @@ impl Builder {
         warnings.extend(builder.costs_of_windows());
         let own = Own::new(shards.iter().flat_map(Ports::all).collect());
         let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
-        let period = builder.period.take();
-        Ok(Server { shards, addrs, warnings, period, shared: Arc::new(Shared::new(builder, own, drops)) })
+        let (period, around) = (builder.period.take(), std::mem::take(&mut builder.around));
+        #[cfg(feature = "http")]
+        let around = around.or_tokio();
+        Ok(Server { shards, addrs, warnings, period, around, shared: Arc::new(Shared::new(builder, own, drops)) })
     }
 }
 

@@ -15,11 +15,12 @@ use super::{
     settings::Terms,
     shard::{FOR_EVER, Shard},
     tasks::Place,
+    trace::Trace,
 };
 use crate::{
     driver::{
         self, Wire,
-        feed::{Feed, Upload, caught, caught_now},
+        feed::{Feed, caught, caught_now, upload},
         mailbox::Mailbox,
     },
     endpoint::{Ended, Start},
@@ -61,21 +62,29 @@ struct End {
 }
 
 impl Session {
-    pub(super) async fn run(self, shard: Rc<Shard>, _place: Place) {
+    pub(super) fn run(self, shard: Rc<Shard>, place: Place) -> impl Future<Output = ()> {
+        let trace = Trace::new(&self.start);
+        trace.clone().around(self.run_traced(shard, place, trace))
+    }
+
+    async fn run_traced(self, shard: Rc<Shard>, _place: Place, trace: Trace) {
         let Start { direction, request: packet, began, envelope, .. } = &self.start;
         let (direction, began, peer, started) = (*direction, *began, envelope.peer, shard.clock.date());
         let filename = shown::name(&packet.filename);
         let request = Request::new(peer, self.local, packet.clone());
         let path = request.as_ref().map_or_else(|_| filename.clone(), |request| shown::name(&request.path_bytes()));
         let live = shard.shared.registry.register(peer, path.clone(), direction, began);
-        let end = match request {
+        for hook in &shard.shared.on_begin {
+            let _ = caught_now(|| hook(&live.snapshot()));
+        }
+        let request = request.map(|request| request.received_at(began));
+        let end = match &request {
             Ok(request) => {
-                let request = request.received_at(began);
                 let line = Line { shard: &shard, session: &self, live: &live };
                 let end = caught(async {
                     let end = match direction {
-                        Direction::Read => line.read(&request).await,
-                        Direction::Write => line.write(&request).await,
+                        Direction::Read => line.read(request).await,
+                        Direction::Write => line.write(request).await,
                     };
                     Ok(end.unwrap_or_else(End::from))
                 });
@@ -83,8 +92,8 @@ impl Session {
                 end.await.unwrap_or_else(|refusal| Outcome::Failed(refusal).into())
             }
             Err(refusal) => {
-                shard.refuse(&self, &refusal);
-                Outcome::Refused(refusal).into()
+                shard.refuse(&self, refusal);
+                Outcome::Refused(refusal.clone()).into()
             }
         };
         let received = end.outcome == Outcome::Complete && direction == Direction::Write;
@@ -126,8 +135,12 @@ impl Session {
         };
         let level = if record.outcome == Outcome::Probe { log::Level::Debug } else { log::Level::Info };
         log::log!(target: "tuffet::transfers", level, "{record}");
+        trace.end(&record);
+        // One that panics has been logged, and keeps neither the others nor the counters from the record.
+        for hook in request.iter().flat_map(Request::take_hooks) {
+            let _ = caught_now(|| hook(&record));
+        }
         for hook in &shard.shared.on_end {
-            // One that panics has been logged, and keeps neither the others nor the counters from the record.
             let _ = caught_now(|| hook(&record));
         }
         live.end(&record);
@@ -161,7 +174,7 @@ impl Line<'_> {
         self.live.set_size(source.size());
         let origin = source.shared_origin();
         let transfer = Transfer::send(oack.clone(), agreed, self.timing());
-        let end = self.drive(transfer, Feed::Read(source), oack).await;
+        let end = self.drive(transfer, source, oack).await;
         Ok(End { origin, ..end })
     }
 
@@ -173,10 +186,10 @@ impl Line<'_> {
         }
         self.live.set_size(agreed.tsize());
         let handler = &self.session.terms.handler;
-        let mut upload = Upload::new(agreed.tsize(), most, |data| handler.write(request, data));
+        let mut upload = upload(agreed.tsize(), most, |data| handler.write(request, data.into()));
         self.opened(poll_fn(|cx| upload.poll_accepts(cx))).await?;
         let transfer = Transfer::receive(oack.clone(), agreed, self.timing());
-        Ok(self.drive(transfer, Feed::Write(upload), oack).await)
+        Ok(self.drive(transfer, upload, oack).await)
     }
 
     /// What is granted to this request at most.
@@ -243,7 +256,7 @@ impl Line<'_> {
         done.await
     }
 
-    async fn drive(&self, mut transfer: Transfer, mut feed: Feed<'_>, granted: Options) -> End {
+    async fn drive(&self, mut transfer: Transfer, mut feed: impl Feed, granted: Options) -> End {
         let (outcome, last_ack) = driver::run(self, &mut transfer, &mut feed).await;
         End { outcome, progress: transfer.progress(), origin: None, granted, last_ack }
     }

@@ -3,9 +3,9 @@
 use std::{mem, pin::pin};
 
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use genawaiter::rc::{Co, Gen};
+use genawaiter::rc;
 
-use super::Source;
+use super::{Chunks, Source};
 use crate::{Bytes, error::Refusal};
 
 /// Bytes that are asked for at once.
@@ -27,9 +27,11 @@ impl Source {
     /// # Ok::<(), tuffet::Refusal>(())
     /// ```
     pub fn async_read(reader: impl AsyncRead + 'static) -> Self {
-        Gen::new(|co| chunks(co, reader)).into()
+        rc::Gen::new(|co| chunks(co, reader)).into()
     }
+}
 
+impl<C: Chunks> Source<C> {
     /// Writes all of it, and closes the writer. Returns how many bytes that were. This is the end of an upload that goes
     /// somewhere as it comes.
     ///
@@ -60,23 +62,22 @@ impl Source {
     }
 }
 
-async fn chunks(mut co: Co<Bytes>, reader: impl AsyncRead) -> Result<(), Refusal> {
+async fn chunks(co: rc::Co<Bytes>, reader: impl AsyncRead) -> Result<(), Refusal> {
     let (mut reader, mut buffer) = (pin!(reader), vec![0; CHUNK]);
     loop {
         match reader.read(&mut buffer).await? {
             0 => return Ok(()),
-            length => yield_from(&mut co, &mut buffer, length).await,
+            length => co.yield_(chunk(&mut buffer, length)).await,
         }
     }
 }
 
 /// Gives a full buffer away, and a copy of what is in any other: a few bytes should not hold all of one.
-async fn yield_from(co: &mut Co<Bytes>, buffer: &mut Vec<u8>, length: usize) {
-    let chunk = match length == buffer.len() {
+fn chunk(buffer: &mut Vec<u8>, length: usize) -> Bytes {
+    match length == buffer.len() {
         true => mem::replace(buffer, vec![0; CHUNK]).into(),
         false => Bytes::copy_from_slice(&buffer[..length]),
-    };
-    co.yield_(chunk).await;
+    }
 }
 
 #[cfg(feature = "net")]
@@ -86,8 +87,10 @@ mod blocking {
         io::{self, ErrorKind, Read, Seek},
     };
 
+    use genawaiter::sync;
+
     use super::*;
-    use crate::source::IntoSource;
+    use crate::source::{IntoSource, SendChunks, SendSource, into::Generator};
 
     impl Source {
         /// The bytes of a reader that may block: a file, the output of a program. It is read on a thread for such work, up
@@ -104,8 +107,8 @@ mod blocking {
         /// });
         /// # let _: &dyn tuffet::Handler = &handler;
         /// ```
-        pub fn reader(reader: impl Read + Send + 'static) -> Self {
-            Gen::new(|co| blocking_chunks(co, reader)).into()
+        pub fn reader(reader: impl Read + Send + 'static) -> SendSource {
+            Source::of(Box::pin(Generator(sync::Gen::new(|co| blocking_chunks(co, reader)))))
         }
 
         /// The rest of this file, from where it is read now. Its size is known if it is a regular one that has any; what is
@@ -122,7 +125,7 @@ mod blocking {
         ///
         /// # Errors
         /// If the file does not say what it is, or is a directory.
-        pub fn file(mut file: File) -> io::Result<Self> {
+        pub fn file(mut file: File) -> io::Result<SendSource> {
             let metadata = file.metadata()?;
             if metadata.is_dir() {
                 return Err(ErrorKind::IsADirectory.into());
@@ -136,12 +139,14 @@ mod blocking {
     }
 
     impl IntoSource for File {
-        fn into_source(self) -> Result<Source, Refusal> {
+        type Chunks = SendChunks;
+
+        fn into_source(self) -> Result<SendSource, Refusal> {
             Ok(Source::file(self)?)
         }
     }
 
-    async fn blocking_chunks(mut co: Co<Bytes>, mut reader: impl Read + Send + 'static) -> Result<(), Refusal> {
+    async fn blocking_chunks(co: sync::Co<Bytes>, mut reader: impl Read + Send + 'static) -> Result<(), Refusal> {
         let mut buffer = vec![0; CHUNK];
         loop {
             // The thread has them for as long as it takes, whatever becomes of the transfer meanwhile.
@@ -149,7 +154,7 @@ mod blocking {
             (reader, buffer) = back;
             match length? {
                 0 => return Ok(()),
-                length => yield_from(&mut co, &mut buffer, length).await,
+                length => co.yield_(chunk(&mut buffer, length)).await,
             }
         }
     }

@@ -91,7 +91,7 @@ pub struct Outcomes {
 ///     counter.add(1);
 ///     "hello\n"
 /// });
-/// let server = Server::builder().listen("127.0.0.1:0".parse()?).handler(handler).counter(&greeted).bind()?;
+/// let server = Server::builder().listen("127.0.0.1:0").handler(handler).counter(&greeted).bind()?;
 /// assert_eq!(server.handle().counters().own["greeted"], 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -182,6 +182,10 @@ impl Live {
 }
 
 impl Registered {
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.live.snapshot()
+    }
+
     pub(crate) fn id(&self) -> u64 {
         self.live.id
     }

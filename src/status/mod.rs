@@ -41,7 +41,7 @@ use site::{About, Site};
 ///
 /// let status = Status::bind("127.0.0.1:0".parse()?)?;
 /// println!("see http://{}/", status.addr());
-/// let builder = Server::builder().listen("127.0.0.1:0".parse()?);
+/// let builder = Server::builder().listen("127.0.0.1:0");
 /// let server = status.watch(builder).bind()?;
 /// let _serving = status.describe("nothing yet").listening(server.addrs()).serve(server.handle())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -1,10 +1,6 @@
 //! What both coroutines share: sending, waiting, counting, and knowing when to give up.
 
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -56,7 +52,6 @@ pub(super) struct Line {
     stopped: bool,
     /// Why another takes this transfer's place, if one does.
     replaced: Option<&'static str>,
-    progress: Rc<RefCell<Progress>>,
 }
 
 /// What a wait ended with.
@@ -75,8 +70,8 @@ pub(super) enum Heard {
 
 impl Line {
     /// `serves`: it was the peer who asked.
-    pub(super) fn new(co: Co, now: Instant, timing: Timing, serves: bool, progress: Rc<RefCell<Progress>>) -> Self {
-        let ceiling = progress.borrow().agreed.timeout().unwrap_or(timing.timeout);
+    pub(super) fn new(co: Co, now: Instant, timing: Timing, serves: bool) -> Self {
+        let ceiling = co.progress().agreed.timeout().unwrap_or(timing.timeout);
         let rto = Rto::new(ceiling, timing.round_trip);
         let timing = Timing { patience: timing.patience.min(FOR_EVER), ..timing };
         Self {
@@ -95,7 +90,6 @@ impl Line {
             guesses: 0,
             stopped: false,
             replaced: None,
-            progress,
         }
     }
 
@@ -130,7 +124,7 @@ impl Line {
     }
 
     pub(super) fn agreed(&self) -> Agreed {
-        self.progress.borrow().agreed
+        self.co.progress().agreed
     }
 
     /// Sends a packet that awaits an answer. As all of its kind, it begins before it is awaited.
@@ -229,7 +223,8 @@ impl Line {
     pub(super) fn acknowledged(&mut self, sent_at: Option<Instant>) {
         if let Some(sent_at) = sent_at {
             self.rto.sample(self.now.saturating_duration_since(sent_at));
-            self.count(|progress| progress.round_trip = self.rto.round_trip());
+            let round_trip = self.rto.round_trip();
+            self.count(|progress| progress.round_trip = round_trip);
         }
         self.heard = true;
         self.progressed_at = self.now;
@@ -345,8 +340,8 @@ impl Line {
         }
     }
 
-    fn count(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.progress.borrow_mut());
+    fn count(&mut self, change: impl FnOnce(&mut Progress)) {
+        change(self.co.progress_mut());
     }
 }
 

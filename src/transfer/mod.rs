@@ -41,9 +41,7 @@ mod sender;
 mod window;
 
 use std::{
-    cell::RefCell,
     fmt,
-    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -218,7 +216,6 @@ enum Opening {
 /// ```
 pub struct Transfer {
     coroutine: Coroutine,
-    progress: Rc<RefCell<Progress>>,
 }
 
 impl Transfer {
@@ -245,21 +242,15 @@ impl Transfer {
     }
 
     fn sender(opening: Opening, agreed: Agreed, timing: Timing) -> Self {
-        let progress = Rc::new(RefCell::new(Progress::new(agreed)));
-        let counter = progress.clone();
         let serves = matches!(opening, Opening::Answer(_));
-        let coroutine =
-            Coroutine::new(move |co, now| sender::run(Line::new(co, now, timing, serves, counter), opening));
-        Self { coroutine, progress }
+        let body = move |co, now| sender::run(Line::new(co, now, timing, serves), opening);
+        Self { coroutine: Coroutine::new(Progress::new(agreed), body) }
     }
 
     fn receiver(opening: Opening, agreed: Agreed, timing: Timing) -> Self {
-        let progress = Rc::new(RefCell::new(Progress::new(agreed)));
-        let counter = progress.clone();
         let serves = matches!(opening, Opening::Answer(_));
-        let coroutine =
-            Coroutine::new(move |co, now| receiver::run(Line::new(co, now, timing, serves, counter), opening));
-        Self { coroutine, progress }
+        let body = move |co, now| receiver::run(Line::new(co, now, timing, serves), opening);
+        Self { coroutine: Coroutine::new(Progress::new(agreed), body) }
     }
 
     /// Goes on until the next step.
@@ -269,7 +260,7 @@ impl Transfer {
 
     /// What was done so far.
     pub fn progress(&self) -> Progress {
-        *self.progress.borrow()
+        *self.coroutine.progress()
     }
 }
 

@@ -72,7 +72,10 @@ async fn agree(line: &mut Line, request: &Request, oack: &Options) -> Result<(),
             line.agree(agreed);
             Ok(())
         }
-        None => Err(line.refuse(Refusal::bad_options().because(format_args!("the server granted {oack}"))).await),
+        None => {
+            let refusal = Refusal::bad_options().because(format_args!("the server granted {oack}"));
+            Err(line.refuse(refusal).await)
+        }
     }
 }
 

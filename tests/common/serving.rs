@@ -39,7 +39,7 @@ impl Serving {
         allow_many_files();
         let (sender, records) = channel();
         let builder = Server::builder().handler(handler).on_end(move |record| drop(sender.send(record.clone())));
-        let builder = listen.iter().fold(set(builder), |builder, at| builder.listen(at.parse().unwrap()));
+        let builder = listen.iter().fold(set(builder), |builder, at| builder.listen(at));
         let server = builder.bind().unwrap();
         let (handle, addrs) = (server.handle(), server.addrs().to_vec());
         let thread = Some(thread::spawn(|| server.run()));

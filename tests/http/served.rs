@@ -37,7 +37,7 @@ fn clients_of_two_shards_see_one_pause_and_no_failure() {
     let size = 3 << 20;
     let files = Files::new(size);
     files.fail([Fault::Reset(1 << 20), Fault::Status("503 Service Unavailable"), Fault::Close(100_000)]);
-    let builder = Server::builder().listen("127.0.0.1:0".parse().unwrap()).shards(2);
+    let builder = Server::builder().listen("127.0.0.1:0").shards(2);
     let server = builder.handler(http(&files.url()).cache(4 << 20)).bind().unwrap();
     let (address, handle) = (server.addrs()[0], server.handle());
     let running = thread::spawn(|| server.run());
@@ -64,7 +64,7 @@ fn clients_of_two_shards_see_one_pause_and_no_failure() {
 
 /// What a server of this handler says first to GRUB, who leaves then. A server is gone when this returns.
 fn probe(handler: impl Handler, name: &str) -> Packet {
-    let server = Server::builder().listen("127.0.0.1:0".parse().unwrap()).handler(handler).bind().unwrap();
+    let server = Server::builder().listen("127.0.0.1:0").handler(handler).bind().unwrap();
     let (address, handle) = (server.addrs()[0], server.handle());
     let running = thread::spawn(|| server.run());
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

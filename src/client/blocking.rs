@@ -1,0 +1,56 @@
+//! The client for programs without async.
+
+use std::io::Write;
+
+use super::Client;
+use crate::{error::Error, source::IntoSource, stats::Record};
+
+/// A [`Client`] whose calls block their thread until the transfer is over. It is not for async code.
+#[derive(Clone, Debug)]
+pub struct Blocking(Client);
+
+impl Client {
+    /// This client, for a program without async.
+    ///
+    /// ```
+    /// use tuffet::{Client, Server, read};
+    ///
+    /// let server = Server::builder().listen("127.0.0.1:0").handler(read(async |_| "hello\n")).bind()?.spawn()?;
+    /// let mut motd = Vec::new();
+    /// Client::new(server.addrs()[0]).blocking().get("motd", &mut motd)?;
+    /// assert_eq!(motd, b"hello\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn blocking(self) -> Blocking {
+        Blocking(self)
+    }
+}
+
+impl Blocking {
+    /// Gets a file. Its bytes go to this writer as they come: a file, a `&mut Vec<u8>`.
+    ///
+    /// # Errors
+    /// As [`Client::get`]; [`Error::Refused`] for what the writer says.
+    pub fn get(&self, name: &str, mut to: impl Write) -> Result<Record, Error> {
+        smol::block_on(self.0.get(name, async |mut data| {
+            while let Some(chunk) = data.next().await {
+                to.write_all(&chunk?)?;
+            }
+            Ok(to.flush()?)
+        }))
+    }
+
+    /// Puts a file: text, bytes, a [`File`](std::fs::File), any other source.
+    ///
+    /// ```no_run
+    /// let client = tuffet::Client::new(([192, 0, 2, 1], 69).into()).blocking();
+    /// client.put("switch.cfg", std::fs::File::open("switch.cfg")?)?;
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Client::put`].
+    pub fn put(&self, name: &str, source: impl IntoSource) -> Result<Record, Error> {
+        smol::block_on(self.0.put(name, source))
+    }
+}

@@ -1,0 +1,63 @@
+//! Handlers that are written with `async fn`.
+
+use std::future::Future;
+
+use super::{Answer, Handler, Request};
+use crate::{error::Refusal, source::Source};
+
+/// A [`Handler`] that is written with `async fn`: whatever implements this trait is a handler.
+///
+/// Its futures may borrow from the handler and the request, and need not be `Send`. What a [`Handler`] may do besides, such
+/// as [`limit`](Handler::limit), is for those who implement that.
+///
+/// ```
+/// use tuffet::{AsyncHandler, Refusal, Request, Server, Source};
+///
+/// struct Greeter(String);
+///
+/// impl AsyncHandler for Greeter {
+///     async fn read(&self, request: &Request) -> Result<Source, Refusal> {
+///         match request.path() {
+///             "motd" => Ok(Source::from(format!("{} {}\n", self.0, request.peer().ip()))),
+///             _ => Err(Refusal::not_found()),
+///         }
+///     }
+/// }
+///
+/// let server = Server::builder().handler(Greeter("hello".into()));
+/// ```
+pub trait AsyncHandler: Send + Sync + 'static {
+    /// As [`Handler::read`].
+    ///
+    /// # Errors
+    /// The refusal that the peer is told.
+    fn read(&self, request: &Request) -> impl Future<Output = Result<Source, Refusal>>;
+
+    /// As [`Handler::write`]. It needs [`takes_writes`](Self::takes_writes) in a chain.
+    ///
+    /// # Errors
+    /// The refusal that the peer is told. Defaults to [`Refusal::denied`].
+    fn write(&self, request: &Request, data: Source) -> impl Future<Output = Result<(), Refusal>> {
+        let _ = (request, data);
+        async { Err(Refusal::denied()) }
+    }
+
+    /// As [`Handler::takes_writes`]. Defaults to no.
+    fn takes_writes(&self) -> bool {
+        false
+    }
+}
+
+impl<H: AsyncHandler> Handler for H {
+    fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
+        Box::pin(AsyncHandler::read(self, request))
+    }
+
+    fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
+        Box::pin(AsyncHandler::write(self, request, data))
+    }
+
+    fn takes_writes(&self) -> bool {
+        AsyncHandler::takes_writes(self)
+    }
+}

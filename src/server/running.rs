@@ -1,0 +1,141 @@
+//! A server in threads of its own.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    thread::{self, JoinHandle},
+};
+
+use futures_lite::future;
+use smol::channel::{Receiver, bounded};
+
+use super::{Handle, Server};
+use crate::error::Error;
+
+/// A server that runs in threads of its own. [`Server::spawn`] makes one.
+///
+/// Dropped, it ends all transfers with an ERROR and waits for its threads, so that its ports are free; [`stop`](Self::stop)
+/// lets transfers end before. It is the right form in a test.
+///
+/// ```
+/// use tuffet::{Client, Server, read};
+///
+/// let handler = read(async |_| "hello\n");
+/// let server = Server::builder().listen("127.0.0.1:0").handler(handler).bind()?.spawn()?;
+/// let client = Client::new(server.addrs()[0]);
+/// let record = smol::block_on(client.get("motd", async |data| data.collect(100).await.map(drop)))?;
+/// assert_eq!(record.bytes, 6);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "dropped, it stops"]
+pub struct Running {
+    addrs: Vec<SocketAddr>,
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+    ended: Receiver<Result<(), Error>>,
+}
+
+impl Server {
+    /// Serves in threads of its own, of which each shard is one, until it is stopped.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a thread cannot be started.
+    pub fn spawn(self) -> Result<Running, Error> {
+        let (addrs, handle, (end, ended)) = (self.addrs().to_vec(), self.handle(), bounded(1));
+        let work = move || drop(end.try_send(self.run()));
+        let thread = thread::Builder::new().name("tuffet-1".into()).spawn(work)?;
+        Ok(Running { addrs, handle, thread: Some(thread), ended })
+    }
+
+    /// Serves in threads of its own until this future is ready, or the server is stopped otherwise; then lets transfers
+    /// end as [`Running::stop`] does. It blocks nothing, so that it is the form for an async program, in any runtime.
+    ///
+    /// ```no_run
+    /// use tuffet::{Server, read};
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> Result<(), tuffet::Error> {
+    ///     let tokio = tokio::runtime::Handle::current();
+    ///     Server::builder()
+    ///         .handler(read(async |request: tuffet::Request| tokio::fs::read(request.path().to_owned()).await))
+    ///         .around_threads(move |thread| {
+    ///             let _entered = tokio.enter();
+    ///             thread();
+    ///         })
+    ///         .bind()?
+    ///         .run_until(tokio::signal::ctrl_c())
+    ///         .await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub async fn run_until(self, stop: impl Future) -> Result<(), Error> {
+        let mut running = self.spawn()?;
+        let stopped = async {
+            let _ = stop.await;
+            None
+        };
+        match future::or(stopped, async { Some(running.ended.recv().await) }).await {
+            None => running.stop().await,
+            Some(ended) => running.take(ended.ok()),
+        }
+    }
+}
+
+impl Running {
+    /// The addresses that it listens on; where port 0 was asked, with the port that the system gave.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// To stop it otherwise, and to see what it does.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Takes no more requests, lets the transfers end for as long as [`Builder::drain`](crate::Builder::drain) says, and
+    /// waits for the threads.
+    ///
+    /// ```
+    /// # smol::block_on(async {
+    /// let running = tuffet::Server::builder().listen("127.0.0.1:0").bind()?.spawn()?;
+    /// running.stop().await?;
+    /// # Ok::<(), tuffet::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Server::run`].
+    pub async fn stop(mut self) -> Result<(), Error> {
+        self.handle.stop();
+        let ended = self.ended.recv().await;
+        self.take(ended.ok())
+    }
+
+    /// Waits until somebody has stopped it by its [`handle`](Self::handle). Blocks this thread.
+    ///
+    /// # Errors
+    /// Those of [`Server::run`].
+    pub fn join(mut self) -> Result<(), Error> {
+        let ended = self.ended.recv_blocking();
+        self.take(ended.ok())
+    }
+
+    /// Its result, when it has ended: what remains of the thread is a moment. No result is a panic.
+    fn take(&mut self, ended: Option<Result<(), Error>>) -> Result<(), Error> {
+        let joined = self.thread.take().is_none_or(|thread| thread.join().is_ok());
+        ended.filter(|_| joined).unwrap_or_else(|| Err(io::Error::other("a shard panicked").into()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.abort();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

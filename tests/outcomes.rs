@@ -1,0 +1,105 @@
+//! What hooks are told: at the beginning, at the end, and where a request was served.
+#![cfg(feature = "sim")]
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use common::{file, simulated::Simulated};
+use tuffet::{Handler, Refusal, Request, Source, read, write};
+
+type Told = Arc<Mutex<Vec<String>>>;
+
+fn tell(told: &Told, what: String) {
+    told.lock().unwrap().push(what);
+}
+
+fn taken(told: &Told) -> Vec<String> {
+    std::mem::take(&mut *told.lock().unwrap())
+}
+
+/// A handler that has nothing, then one that reads and one that writes, each told of the end.
+fn handlers(told: &Told) -> impl Handler {
+    let (reads, writes) = (told.clone(), told.clone());
+    let nothing = read(async |_: Request| Err::<Source, _>(Refusal::not_found()));
+    let reads = read(async move |request: Request| {
+        let reads = reads.clone();
+        request.on_end(|_| panic!("a hook that panics keeps no other from the record"));
+        request.on_end(move |record| tell(&reads, format!("read {} {}", record.outcome.name(), record.bytes)));
+        match request.path() {
+            "missing" => Err(Refusal::not_found()),
+            _ => Ok(file(1000)),
+        }
+    });
+    let writes = write(async move |request: Request, data: Source| {
+        let writes = writes.clone();
+        request.on_end(move |record| tell(&writes, format!("write {} {}", record.outcome.name(), record.bytes)));
+        data.collect(1 << 20).await.map(drop)
+    });
+    nothing.or(reads).or(writes)
+}
+
+#[test]
+fn a_handler_learns_what_became_of_what_it_served() {
+    let told = Told::default();
+    let server = Simulated::new(handlers(&told));
+    let mut peer = server.peer();
+    peer.rrq("file", &[]).expect_data(1, &file(1000)[..512]);
+    peer.ack(1);
+    peer.expect_data(2, &file(1000)[512..]);
+    assert_eq!(taken(&told), [""; 0], "it is not over");
+    peer.ack(2);
+    server.record();
+    assert_eq!(taken(&told), ["read complete 1000"]);
+
+    let mut peer = server.peer();
+    peer.rrq("file", &[("tsize", "0")]).expect_oack(&[("tsize", "1000")]);
+    peer.error(8);
+    server.record();
+    assert_eq!(taken(&told), ["read probe 0"]);
+
+    let mut peer = server.peer();
+    peer.rrq("file", &[]).expect_data(1, &file(1000)[..512]);
+    peer.ack(1);
+    peer.expect_data(2, &file(1000)[512..]);
+    peer.error(3);
+    server.record();
+    assert_eq!(taken(&told), ["read aborted 512"]);
+
+    let mut peer = server.peer();
+    peer.rrq("missing", &[]).expect_error(1);
+    server.record();
+    assert_eq!(taken(&told), ["read refused 0"]);
+
+    let mut peer = server.peer();
+    peer.wrq("file", &[]).receive();
+    peer.data(1, [7; 100]);
+    server.record();
+    assert_eq!(taken(&told), ["write complete 100"]);
+}
+
+#[test]
+fn a_transfer_begins_before_its_handler_is_asked_and_ends_once() {
+    let told = Told::default();
+    let (begun, asked, ended) = (told.clone(), told.clone(), told.clone());
+    let handler = read(async move |request: Request| {
+        tell(&asked, format!("asked for {}", request.path()));
+        "bytes"
+    });
+    let server = Simulated::with(handler, |builder| {
+        builder
+            .on_begin(move |transfer| tell(&begun, format!("{} {} {}", transfer.id, transfer.direction, transfer.path)))
+            .on_begin(|_| panic!("a hook that panics keeps no transfer from its beginning"))
+            .on_end(move |record| tell(&ended, format!("{} {}", record.id, record.outcome)))
+    });
+    let mut peer = server.peer();
+    peer.rrq("/a//file", &[]).expect_data(1, "bytes");
+    assert_eq!(taken(&told), ["1 read a/file", "asked for a/file"]);
+    peer.ack(1);
+    server.record();
+    assert_eq!(taken(&told), ["1 complete"]);
+    // What is refused before any handler is asked begins and ends as well.
+    server.peer().rrq("../file", &[]).expect_error(2);
+    let ends = server.record().outcome.to_string();
+    assert_eq!(taken(&told), ["2 read ../file".to_owned(), format!("2 {ends}")]);
+}
