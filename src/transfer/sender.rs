@@ -8,7 +8,7 @@ use crate::{
     packet::Packet,
 };
 
-pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
+pub(super) async fn run(mut line: Line, opening: Opening) {
     let serves = matches!(opening, Opening::Answer(_));
     // In boxes: what is over soon should not take room in the transfer for as long as that lasts.
     let opened = match opening {
@@ -22,9 +22,10 @@ pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
             let window = Window::new(&line.agreed());
             let mut sender =
                 Sender { line, window, copies: Copies::default(), inside: Inside::No, held: false, serves };
-            sender.run().await
+            let outcome = sender.run().await;
+            sender.line.done(outcome).await;
         }
-        Err(outcome) => outcome,
+        Err(outcome) => line.done(outcome).await,
     }
 }
 
