@@ -12,19 +12,14 @@ use humantime::Duration;
 use log::LevelFilter;
 use tuffet::{packet::Mode, transfer::Timing};
 
-#[cfg(feature = "manual")]
-use super::manual::{Completions, Man};
-#[cfg(feature = "probe")]
-use super::probe::Probe;
-#[cfg(feature = "status")]
-use super::status::StatusArgs;
 #[cfg(feature = "http")]
 use super::values::Header;
 use super::{
     format::LogFormat,
     journal::LogTarget,
+    sources::Source,
     url::Place,
-    values::{self, Listen, Source},
+    values::{self, Listen},
 };
 
 /// More than any machine has cores.
@@ -60,18 +55,11 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Serve(Box<Serve>),
-    #[cfg(feature = "rules")]
-    Explain(Box<super::explain::Explain>),
-    #[cfg(feature = "config")]
-    CheckConfig(super::config::CheckConfig),
     Get(Get),
     Put(Put),
-    #[cfg(feature = "probe")]
-    Probe(Box<Probe>),
-    #[cfg(feature = "manual")]
-    Completions(Completions),
-    #[cfg(feature = "manual")]
-    Man(Man),
+    #[cfg(feature = "full")]
+    #[command(flatten)]
+    More(super::more::More),
 }
 
 /// Serve a directory, a web server, a bucket or memory
@@ -127,18 +115,15 @@ pub struct Serve {
     #[arg(help_heading = "Uploads")]
     pub max_upload: Option<u64>,
 
-    #[cfg(feature = "rules")]
     #[command(flatten)]
     pub access: super::access::Access,
 
-    #[cfg(feature = "rules")]
     #[command(flatten)]
     pub names: super::rules::Names,
 
     #[command(flatten)]
     pub uploads: super::uploads::Uploads,
 
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
     #[command(flatten)]
     pub sandbox: super::sandbox::Sandbox,
 
@@ -189,11 +174,9 @@ pub struct Serve {
     #[command(flatten)]
     pub log_target: LogTarget,
 
-    #[cfg(feature = "status")]
     #[command(flatten)]
-    pub status: StatusArgs,
+    pub status: super::status::StatusArgs,
 
-    #[cfg(feature = "config")]
     #[command(flatten)]
     pub config: super::config::ConfigArgs,
 
@@ -353,6 +336,10 @@ mod tests {
 
     use super::*;
 
+    fn source(text: &str) -> Source {
+        Source::try_from(std::ffi::OsString::from(text)).unwrap()
+    }
+
     fn serve(line: &str) -> Result<Serve, clap::Error> {
         let words = ["tuffet", "serve"].into_iter().chain(line.split_whitespace());
         Arguments::try_parse_from(words).map(|arguments| match arguments.command {
@@ -381,7 +368,7 @@ mod tests {
     #[test]
     fn defaults() {
         let args = serve("").unwrap();
-        assert_eq!(args.sources, [Source::Directory(".".into())]);
+        assert_eq!(args.sources, [source(".")]);
         assert!(args.listen.is_empty() && !args.upload && !args.overwrite && !args.mkdir);
         assert_eq!((args.blksize, args.windowsize), (None, None));
         assert_eq!(args.output.level(), LevelFilter::Info);
@@ -390,7 +377,7 @@ mod tests {
     #[test]
     fn options() {
         let args = serve("a http://b/ memory: -l :6969 -l ::1 --port-range 50000-50099 --max-upload 64M -vv").unwrap();
-        assert_eq!(args.sources, [Source::Directory("a".into()), Source::Url("http://b/".into()), Source::Memory]);
+        assert_eq!(args.sources, [source("a"), source("http://b/"), source("memory:")]);
         assert_eq!(args.listen.len(), 2);
         assert_eq!(args.port_range, Some(50000..=50099));
         assert_eq!(args.max_upload, Some(64 << 20));

@@ -17,13 +17,7 @@ use tuffet::{
     rules::{Candidate, Mac, Rules},
 };
 
-use super::{
-    Result,
-    args::Serve,
-    remote::bytes,
-    rules,
-    serve::{self, Opened},
-};
+use super::{Result, args::Serve, remote::bytes, rules, sandbox, serve, sources::Opened};
 
 /// What UEFI firmware on Ethernet asks for.
 const USUAL: &str = "tsize=0,blksize=1468,windowsize=4";
@@ -106,17 +100,14 @@ impl Report {
 
 fn report(args: &Explain) -> Result<Report> {
     let mut report = Report::default();
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
-    let entrance = super::sandbox::Entrance::for_a_look(&args.serve)?;
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    let entrance = sandbox::Entrance::for_a_look(&args.serve)?;
     let opened = Opened::as_user(entrance.user());
-    #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
-    let opened = Opened::default();
-    let sources = serve::sources(&args.serve, &opened)?;
+    let sources = serve::open(&args.serve, &opened)?;
     let rules = rules::rules(&args.serve, &opened)?;
     // What the server could not read then cannot be read now.
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
-    report.say("user", entrance.enter()?);
+    if let Some(user) = entrance.enter()? {
+        report.say("user", user);
+    }
     let direction = if args.write { Direction::Write } else { Direction::Read };
     if !args.serve.access.admits(args.client) {
         report.say("answer", "none: --allow and --deny do not admit this client");

@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use humantime::{format_rfc3339_millis, format_rfc3339_seconds};
 use log::{Level, Record};
-#[cfg(feature = "json")]
+#[cfg(feature = "full")]
 use serde::Serialize;
 use tuffet::stats;
 
@@ -30,7 +30,7 @@ pub struct LogFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Text,
-    #[cfg(feature = "json")]
+    #[cfg(feature = "full")]
     Json,
 }
 
@@ -40,7 +40,7 @@ impl Format {
         target.begin(out, record.level())?;
         match self {
             // They are JSON already.
-            #[cfg(feature = "json")]
+            #[cfg(feature = "full")]
             Self::Json if record.target() == RECORDS => writeln!(out, "{}", record.args()),
             _ => out.write_all(self.message(record.level(), &record.args().to_string(), target).as_bytes()),
         }
@@ -53,7 +53,7 @@ impl Format {
             // The journal has times and levels of its own.
             Self::Text if target == Target::Journal => format!("{text}\n"),
             Self::Text => format!("{} {level:5} {text}\n", format_rfc3339_seconds(shown(now))),
-            #[cfg(feature = "json")]
+            #[cfg(feature = "full")]
             Self::Json => {
                 let time = format_rfc3339_millis(shown(now)).to_string();
                 json(&Line { time: &time, level: &level, message: text }) + "\n"
@@ -73,7 +73,7 @@ impl Format {
     pub fn record(self, record: &stats::Record) -> String {
         match self {
             Self::Text => record.to_string(),
-            #[cfg(feature = "json")]
+            #[cfg(feature = "full")]
             Self::Json => json(record),
         }
     }
@@ -82,7 +82,7 @@ impl Format {
     pub fn line(self, record: &stats::Record) -> String {
         match self {
             Self::Text => format!("{} {record}\n", format_rfc3339_millis(shown(SystemTime::now()))),
-            #[cfg(feature = "json")]
+            #[cfg(feature = "full")]
             Self::Json => json(record) + "\n",
         }
     }
@@ -95,7 +95,7 @@ fn shown(time: SystemTime) -> SystemTime {
 }
 
 /// What is not about a transfer.
-#[cfg(feature = "json")]
+#[cfg(feature = "full")]
 #[derive(Serialize)]
 struct Line<'a> {
     time: &'a str,
@@ -103,7 +103,7 @@ struct Line<'a> {
     message: &'a str,
 }
 
-#[cfg(feature = "json")]
+#[cfg(feature = "full")]
 fn json(value: &impl Serialize) -> String {
     // It has no keys but texts, and nothing that can fail.
     serde_json::to_string(value).unwrap_or_default()

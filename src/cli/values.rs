@@ -1,11 +1,9 @@
 //! The values of options: addresses, sizes, times, ranges.
 
 use std::{
-    ffi::OsString,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
-    path::PathBuf,
     str::FromStr,
     time::Duration,
 };
@@ -91,32 +89,6 @@ impl fmt::Display for Remote {
 
 fn unbracketed(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
-/// Something to serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    Directory(PathBuf),
-    Url(String),
-    Bucket(String),
-    Memory,
-}
-
-impl TryFrom<OsString> for Source {
-    type Error = &'static str;
-
-    fn try_from(text: OsString) -> Result<Self, Self::Error> {
-        let Some(name) = text.to_str() else { return Ok(Self::Directory(text.into())) };
-        let scheme = name.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-        match scheme.as_deref() {
-            _ if name == "memory:" => Ok(Self::Memory),
-            Some("http" | "https") => Ok(Self::Url(name.into())),
-            Some("s3" | "s3a" | "gs" | "az" | "azure" | "adl" | "abfs" | "abfss") => Ok(Self::Bucket(name.into())),
-            Some(_) => Err("a URL begins with http://, https://, s3://, gs:// or az://"),
-            None if name.is_empty() => Err("the name of a directory is empty"),
-            None => Ok(Self::Directory(text.into())),
-        }
-    }
 }
 
 /// A header's name and value, as `curl -H` takes them.
@@ -212,18 +184,6 @@ mod tests {
             assert!(bad.parse::<Remote>().is_err(), "{bad}");
         }
         assert_eq!("::1".parse::<Remote>().unwrap().to_string(), "[::1]:69");
-    }
-
-    #[test]
-    fn sources() {
-        let source = |text: &str| Source::try_from(OsString::from(text));
-        assert_eq!(source("memory:"), Ok(Source::Memory));
-        assert_eq!(source("/srv/tftp"), Ok(Source::Directory("/srv/tftp".into())));
-        assert_eq!(source("HTTP://mirror/"), Ok(Source::Url("HTTP://mirror/".into())));
-        assert_eq!(source("https://mirror/"), Ok(Source::Url("https://mirror/".into())));
-        assert_eq!(source("s3://bucket/boot"), Ok(Source::Bucket("s3://bucket/boot".into())));
-        assert!(source("ftp://mirror/").is_err());
-        assert!(source("").is_err());
     }
 
     #[cfg(feature = "http")]

@@ -9,7 +9,7 @@ use tuffet::{
 };
 
 use super::{
-    super::{rules::Planned, values::Source},
+    super::{rules::Planned, sources::Source},
     file::{Reader, Value},
 };
 
