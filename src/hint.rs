@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::{
     error::ErrorCode,
-    options::Direction,
+    options::{BLKSIZE, DEFAULT_BLKSIZE, Direction},
     packet::Options,
     transfer::{Outcome, Progress},
 };
@@ -15,11 +15,11 @@ use crate::{
 /// The last block number before the rollover.
 const LAST_NUMBER: u64 = 65535;
 /// The largest blksize there is (RFC 2348).
-const LARGEST: u64 = 65464;
+const LARGEST: u64 = *BLKSIZE.end() as u64;
 /// What the least MTU of IPv6 takes in one piece, 1280 without headers: tunnels take it too.
 const FITS_TUNNELS: u16 = 1228;
 /// What every client and every link takes.
-const FITS_ALL: u16 = 512;
+const FITS_ALL: u16 = DEFAULT_BLKSIZE;
 
 /// A cause that is likely, and what helps. Its text has what can be typed, a flag of `tuffet serve` or a key of a rule,
 /// between backticks.

@@ -5,13 +5,14 @@ use std::{
     fmt::Display,
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::ControlFlow,
     process::ExitCode,
 };
 
 use clap::{ArgAction, Args, builder::FalseyValueParser};
 use tuffet::{
     Handler, Refusal, Request,
-    handlers::{Chain, Rewrite},
+    handlers::{Chain, Rewrite, Search},
     options::{self, Direction, Limits},
     packet::{self, Mode, Options},
     rules::{Candidate, Mac, Rules},
@@ -197,31 +198,27 @@ fn find(
     direction: Direction,
     report: &mut Report,
 ) -> std::result::Result<Option<u64>, Refusal> {
-    let mut first = None;
+    let mut search = Search::default();
     for candidate in candidates {
         let own = candidate.source().map(|source| &**source as &dyn Handler);
         let sources = own.map_or_else(|| sources.iter().map(|source| &**source).collect(), |own| vec![own]);
         for source in sources {
             let query = candidate.request().query().map(|query| format!("?{query}")).unwrap_or_default();
             let file = format!("{}{query} of {}", candidate.request().shown(), source.describe());
-            match look(source, candidate.request(), direction) {
+            let answer = look(source, candidate.request(), direction);
+            match &answer {
                 Ok((known, origin)) => {
-                    let file = origin.unwrap_or(file);
                     let size = known.map(|size| format!(", {}", bytes(size))).unwrap_or_default();
-                    report.say("target", format_args!("{file}{size}"));
-                    return Ok(known);
+                    report.say("target", format_args!("{}{size}", origin.as_deref().unwrap_or(&file)));
                 }
-                Err(refusal) => {
-                    report.say("target", format_args!("{file}: {refusal}"));
-                    if refusal.ends_search() {
-                        return Err(refusal);
-                    }
-                    first.get_or_insert(refusal);
-                }
+                Err(refusal) => report.say("target", format_args!("{file}: {refusal}")),
+            }
+            if let ControlFlow::Break(answer) = search.hear(answer) {
+                return answer.map(|(size, _)| size);
             }
         }
     }
-    Err(first.unwrap_or(Refusal::not_found().because("no target of the rule can be filled in")))
+    Err(search.over().unwrap_or_else(|| Refusal::not_found().because("no target of the rule can be filled in")))
 }
 
 /// Size and origin, as far as they are known.

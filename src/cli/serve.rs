@@ -136,6 +136,7 @@ pub fn builder(args: &Serve, transfers: Option<&Arc<Transfers>>) -> Builder {
         .timeout(args.timeout.into())
         .patience(args.patience.into())
         .max_transfers(args.max_transfers)
+        .max_upload(args.max_upload.0)
         .drain(args.drain.into());
     if let Some(windowsize) = args.windowsize {
         builder = builder.windowsize(windowsize);
@@ -157,9 +158,6 @@ pub fn builder(args: &Serve, transfers: Option<&Arc<Transfers>>) -> Builder {
     }
     if let Some(most) = args.blksize {
         builder = builder.blksize(most);
-    }
-    if let Some(most) = args.max_upload {
-        builder = builder.max_upload(most);
     }
     builder
 }

@@ -8,14 +8,18 @@ use std::{
 use clap::{ArgAction, Args, builder::FalseyValueParser};
 use log::warn;
 
-use super::{args::Serve, sources, values};
+use super::{
+    args::Serve,
+    sources,
+    values::{self, Size},
+};
 
 #[derive(Args, Debug)]
 pub struct Uploads {
     /// Leave this much free on the disk
-    #[arg(long, value_name = "SIZE", env = "TUFFET_MIN_FREE", default_value = "16M", value_parser = values::size)]
+    #[arg(long, value_name = "SIZE", env = "TUFFET_MIN_FREE", default_value_t = Size(16 << 20))]
     #[arg(help_heading = "Uploads")]
-    pub min_free: u64,
+    pub min_free: Size,
 
     /// Take only names that fit, such as '*.cfg' or 'backup/*', any number of times
     #[arg(long, value_name = "GLOB", env = "TUFFET_UPLOAD_NAMES", value_delimiter = ',', help_heading = "Uploads")]
@@ -28,7 +32,7 @@ pub struct Uploads {
 
     /// Let uploads replace files, and keep so many older ones: NAME.~1~, NAME.~2~
     #[arg(long, value_name = "NUMBER", env = "TUFFET_KEEP_VERSIONS", default_value = "0", help_heading = "Uploads")]
-    #[arg(value_parser = values::number::<usize>(0..=u32::MAX.into()))]
+    #[arg(value_parser = values::number(0..=u32::MAX as usize))]
     pub keep_versions: usize,
 
     /// Modes of new files: 666 without these bits; of directories: 777

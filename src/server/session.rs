@@ -13,7 +13,7 @@ use std::{
 use super::{
     outbox::Outgoing,
     settings::Terms,
-    shard::{FOR_EVER, Shard},
+    shard::Shard,
     tasks::Place,
     trace::Trace,
 };
@@ -31,7 +31,7 @@ use crate::{
     packet::{Mode, Options, Packet},
     shown,
     stats::{Record, Registered},
-    transfer::{Event, Outcome, Progress, Timing, Transfer},
+    transfer::{Event, FOR_EVER, Outcome, Progress, Timing, Transfer},
 };
 
 /// A source of unknown size is read ahead so far, if the client asked for the size: a transfer may hold as much anyway.

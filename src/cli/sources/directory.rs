@@ -36,7 +36,7 @@ impl Kind for Directory {
             .overwrite(args.overwrite)
             .make_directories(args.mkdir)
             .on_out_of_reach(move |path| restart.need_for(path))
-            .min_free(uploads.min_free)
+            .min_free(uploads.min_free.0)
             .per_client(uploads.upload_per_client)
             .upload_names(uploads.names())
             .map_err(explain)?

@@ -149,7 +149,8 @@ pub fn check_uploads(args: &Serve) -> Result<()> {
     match other.filter(|_| args.uploads.are_of_directories()) {
         None => Ok(()),
         Some(other) => {
-            let (options, other) = ("--upload-names, --upload-per-client and --keep-versions", other.text.display());
+            let (options, other) =
+                ("--upload-names, --upload-per-client and --keep-versions", Path::new(&other.text).display());
             Err(format!("{options} are for directories alone; leave them, or {other}, out").into())
         }
     }
@@ -174,7 +175,7 @@ fn any_of(words: impl Iterator<Item = String>) -> String {
 /// Why a source of a kind that this program is without cannot be served.
 #[cfg(not(all(feature = "http", feature = "object-store")))]
 fn not_built<T>(text: &OsStr, what: &str, feature: &str) -> Result<T> {
-    let text = text.display();
+    let text = Path::new(text).display();
     Err(format!("cannot serve {text}: this tuffet is built without {what}; build it with `--features {feature}`")
         .into())
 }

@@ -49,7 +49,7 @@ impl Kind for Web {
 #[cfg(feature = "http")]
 pub fn key(text: &OsStr, args: &Serve) -> String {
     let certificates = args.web.ca.as_ref().map(std::fs::read_to_string);
-    format!("{} {:?} {:?}", text.display(), args.web, certificates.and_then(|text| text.ok()))
+    format!("{text:?} {:?} {:?}", args.web, certificates.and_then(|text| text.ok()))
 }
 
 /// The settings that all who ask by HTTP have in common, and the question whether the server is there.
@@ -58,7 +58,7 @@ macro_rules! set_up {
     ($handler:expr, $args:expr, $opened:expr) => {{
         let web = &$args.web;
         let mut handler = $handler
-            .cache(usize::try_from(web.cache).unwrap_or(usize::MAX))
+            .cache(usize::try_from(web.cache.0).unwrap_or(usize::MAX))
             .read_timeout(web.upstream_timeout.into())
             .connect_timeout(web.connect_timeout.into())
             .stale_if_error(web.stale);
