@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    error::{Error, ErrorCode, Refusal},
+    error::{Error, ErrorCode, Refusal, is_invalid_filename},
     handler::{Answer, Handler, Request},
     packet::Options,
     source::Source,
@@ -371,7 +371,7 @@ fn refuse(error: io::Error) -> Refusal {
 /// The same for an upload: a name that no file can have is not that of a file that is missing.
 fn refuse_upload(error: io::Error) -> Refusal {
     match error.kind() {
-        io::ErrorKind::InvalidFilename => Refusal::name_too_long().because(error),
+        kind if is_invalid_filename(kind) => Refusal::name_too_long().because(error),
         _ => refuse(error),
     }
 }

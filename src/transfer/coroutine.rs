@@ -113,9 +113,11 @@ impl Coroutine {
     pub(super) fn resume(&mut self, now: Instant, event: Event) -> Step {
         let mut desk = self.desk.take();
         // Nobody awaits the first event: the body gets the time with its birth instead.
-        if let State::Fresh(body) = &mut self.state
-            && let Some(body) = body.take()
-        {
+        let fresh = match &mut self.state {
+            State::Fresh(body) => body.take(),
+            _ => None,
+        };
+        if let Some(body) = fresh {
             self.state = State::Running(body(Co(desk), now));
         } else {
             if let Some(desk) = &mut desk {

@@ -195,10 +195,10 @@ impl Hall {
             let Some(at) = server.into_iter().chain(event).min() else { break };
             assert!(at - self.begin < Duration::from_secs(3600), "it does not end");
             self.time_passes(at);
-            if event == Some(at)
-                && let Some(Reverse((_, _, event))) = self.events.pop()
-            {
-                self.happen(at, event);
+            if event == Some(at) {
+                if let Some(Reverse((_, _, event))) = self.events.pop() {
+                    self.happen(at, event);
+                }
             }
             self.carry(at);
         }
