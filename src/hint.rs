@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::{
     error::ErrorCode,
-    options::{BLKSIZE, DEFAULT_BLKSIZE, Direction},
+    options::{self, BLKSIZE, DEFAULT_BLKSIZE, Direction},
     packet::Options,
     transfer::{Outcome, Progress},
 };
@@ -102,7 +102,7 @@ impl Hint {
 
     fn no_rollover(seen: &Seen) -> Self {
         let needed = seen.size.map(|size| size / LAST_NUMBER + 1).filter(|needed| *needed <= LARGEST);
-        let asked = seen.asked.value("blksize").and_then(|asked| asked.parse().ok()).unwrap_or(0);
+        let asked = u64::from(options::asked(seen.asked).blksize());
         Self::NoRollover {
             needed: needed.map(|needed| needed as u16),
             asked: needed.is_some_and(|needed| needed <= asked),

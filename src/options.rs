@@ -234,6 +234,12 @@ pub fn answer(
     }
 }
 
+/// What is asked for, as far as anybody could grant it.
+pub(crate) fn asked(options: &Options) -> Agreed {
+    let limits = Limits { windowsize: WIDEST, ..Limits::default() };
+    answer(options, Direction::Read, Mode::Octet, &limits, None).0
+}
+
 /// Whether the answer to this RRQ has the size of the file in it, if that is known.
 pub(crate) fn tells_size(asked: &Options, mode: Mode, limits: &Limits) -> bool {
     answer(asked, Direction::Read, mode, limits, Some(1)).0.tsize().is_some()
