@@ -74,7 +74,7 @@ macro_rules! set_up {
     }};
 }
 #[cfg(feature = "http")]
-use set_up;
+pub(super) use set_up;
 
 #[cfg(feature = "http")]
 pub fn certificates(path: &Path) -> Result<Vec<u8>> {
