@@ -132,11 +132,9 @@ fn report(args: &Explain) -> Result<Report> {
     let mut answered = |request: &Request| answer(args, request, (&rules, mac), &sources, &mut report);
     let mut answer = answered(&request);
     // As the server does.
-    if let Err(refusal) = &answer
-        && let Some(other) = without_end_mark(name).and_then(|name| self::request(args, name).ok())
-        && direction == Direction::Read
-        && !refusal.ends_search()
-    {
+    let goes_on = direction == Direction::Read && answer.as_ref().is_err_and(|refusal| !refusal.ends_search());
+    let other = without_end_mark(name).filter(|_| goes_on).and_then(|name| self::request(args, name).ok());
+    if let Some(other) = other {
         answer = answered(&other).or(answer);
     }
     match answer {

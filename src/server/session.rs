@@ -10,13 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    outbox::Outgoing,
-    settings::Terms,
-    shard::Shard,
-    tasks::Place,
-    trace::Trace,
-};
+use super::{outbox::Outgoing, settings::Terms, shard::Shard, tasks::Place, trace::Trace};
 use crate::{
     driver::{
         self, Wire,
