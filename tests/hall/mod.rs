@@ -260,7 +260,8 @@ impl Hall {
                 (from, self.server.addr(), request)
             }
             Forged::Acks => {
-                let machine = &mut self.machines[random.usize(..self.machines.len())];
+                let number = random.usize(..self.machines.len());
+                let machine = &mut self.machines[number];
                 machine.forged = Some(now);
                 let ports = &self.server.addrs()[1..];
                 (machine.addr, ports[random.usize(..ports.len())], Packet::Ack(random.u16(..200)).encode())
