@@ -18,7 +18,7 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     driver::feed::{Feed, upload},
     error::{Error, ErrorCode, Refusal},
-    options::Direction,
+    options::{BLKSIZE, DEFAULT_BLKSIZE, Direction},
     packet::{self, Mode, Options, Packet},
     shown,
     source::{IntoSource, SendSource},
@@ -81,9 +81,22 @@ pub struct Client {
 }
 
 impl Client {
+    /// Default of [`blksize`](Self::blksize), in bytes: blocks that pass tunnels and PPPoE without IP fragments.
+    pub const BLKSIZE: u16 = 1428;
+
+    /// Default of [`windowsize`](Self::windowsize), in blocks: 23 KB, which fit the smallest receive buffers.
+    pub const WINDOWSIZE: u16 = 16;
+
     /// A client of this server.
     pub fn new(server: SocketAddr) -> Self {
-        Self { server, mode: Mode::Octet, blksize: 1428, windowsize: 8, timeout: None, timing: Timing::default() }
+        Self {
+            server,
+            mode: Mode::Octet,
+            blksize: Self::BLKSIZE,
+            windowsize: Self::WINDOWSIZE,
+            timeout: None,
+            timing: Timing::default(),
+        }
     }
 
     /// Transfer mode. Defaults to octet.
@@ -97,11 +110,11 @@ impl Client {
     /// either family.
     #[must_use]
     pub fn blksize(mut self, blksize: u16) -> Self {
-        self.blksize = blksize.clamp(8, 65464);
+        self.blksize = blksize.clamp(*BLKSIZE.start(), *BLKSIZE.end());
         self
     }
 
-    /// The windowsize to ask for, in blocks; 1 asks for nothing. Defaults to 8.
+    /// The windowsize to ask for, in blocks; 1 asks for nothing. Defaults to 16.
     #[must_use]
     pub fn windowsize(mut self, windowsize: u16) -> Self {
         self.windowsize = windowsize.max(1);
@@ -157,7 +170,7 @@ impl Client {
 
     fn request(&self, name: &str, tsize: Option<u64>) -> packet::Request {
         let mut options = Options::new();
-        if self.blksize != crate::options::DEFAULT_BLKSIZE {
+        if self.blksize != DEFAULT_BLKSIZE {
             options.push("blksize", self.blksize.to_string());
         }
         if self.windowsize > 1 {
@@ -248,10 +261,10 @@ impl Line {
         let (mut now, mut event) = (Instant::now(), Event::Go);
         loop {
             let step = transfer.resume(now, event);
-            if self.answered
-                && let Some(begin) = begin.take()
-            {
-                feed = Some(begin(transfer.progress().agreed.tsize()));
+            if self.answered {
+                if let Some(begin) = begin.take() {
+                    feed = Some(begin(transfer.progress().agreed.tsize()));
+                }
             }
             event = match step {
                 Step::Send(packet) => {
@@ -299,9 +312,7 @@ impl Line {
         if let Poll::Ready(packet) = self.poll_packet(cx) {
             return Poll::Ready(packet.map(Event::Packet));
         }
-        if let Some(feed) = feed
-            && let Poll::Ready(event) = feed.poll(want, cx)
-        {
+        if let Some(Poll::Ready(event)) = feed.map(|feed| feed.poll(want, cx)) {
             return Poll::Ready(Ok(event));
         }
         Pin::new(timer).poll(cx).map(|_| Ok(Event::Timeout))
@@ -335,9 +346,8 @@ impl Line {
                 }
             } else if from != peer {
                 // RFC 1350 section 4: the first answer counts, and who sent another is told.
-                if !matches!(packet, Packet::Error { .. })
-                    && let Some(error) = Refusal::unknown_tid().packet()
-                {
+                let error = Refusal::unknown_tid().packet().filter(|_| !matches!(packet, Packet::Error { .. }));
+                if let Some(error) = error {
                     let _ = self.socket.get_ref().send_to(&error.encode(), from);
                 }
                 continue;

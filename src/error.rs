@@ -227,12 +227,18 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+/// Whether this is `ErrorKind::InvalidFilename`, which the oldest Rust that builds this has without the name.
+pub(crate) fn is_invalid_filename(kind: io::ErrorKind) -> bool {
+    kind.to_string() == "invalid filename"
+}
+
 /// What a file system says becomes the code that TFTP has for it; its own words stay with the operator.
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind as Kind;
         let refusal = match error.kind() {
-            Kind::NotFound | Kind::NotADirectory | Kind::IsADirectory | Kind::InvalidFilename => Self::not_found(),
+            Kind::NotFound | Kind::NotADirectory | Kind::IsADirectory => Self::not_found(),
+            kind if is_invalid_filename(kind) => Self::not_found(),
             Kind::PermissionDenied | Kind::ReadOnlyFilesystem => Self::denied(),
             Kind::AlreadyExists => Self::exists(),
             Kind::StorageFull | Kind::QuotaExceeded => Self::disk_full(),

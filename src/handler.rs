@@ -311,9 +311,8 @@ pub(crate) async fn find(handler: &dyn Handler, request: &Request) -> Result<Sou
     if let ControlFlow::Break(answer) = search.hear(handler.read(request).await) {
         return answer;
     }
-    if let Some(other) = request.without_end_mark()
-        && let ControlFlow::Break(answer) = search.hear(handler.read(&other).await)
-    {
+    let Some(other) = request.without_end_mark() else { return Err(search.over().unwrap_or(Refusal::not_found())) };
+    if let ControlFlow::Break(answer) = search.hear(handler.read(&other).await) {
         if answer.is_ok() {
             let (peer, path, other) =
                 (request.peer, crate::shown::text(&request.text()), crate::shown::text(&other.text()));

@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::{
     error::ErrorCode,
-    options::Direction,
+    options::{self, BLKSIZE, DEFAULT_BLKSIZE, Direction},
     packet::Options,
     transfer::{Outcome, Progress},
 };
@@ -15,11 +15,11 @@ use crate::{
 /// The last block number before the rollover.
 const LAST_NUMBER: u64 = 65535;
 /// The largest blksize there is (RFC 2348).
-const LARGEST: u64 = 65464;
+const LARGEST: u64 = *BLKSIZE.end() as u64;
 /// What the least MTU of IPv6 takes in one piece, 1280 without headers: tunnels take it too.
 const FITS_TUNNELS: u16 = 1228;
 /// What every client and every link takes.
-const FITS_ALL: u16 = 512;
+const FITS_ALL: u16 = DEFAULT_BLKSIZE;
 
 /// A cause that is likely, and what helps. Its text has what can be typed, a flag of `tuffet serve` or a key of a rule,
 /// between backticks.
@@ -102,7 +102,7 @@ impl Hint {
 
     fn no_rollover(seen: &Seen) -> Self {
         let needed = seen.size.map(|size| size / LAST_NUMBER + 1).filter(|needed| *needed <= LARGEST);
-        let asked = seen.asked.value("blksize").and_then(|asked| asked.parse().ok()).unwrap_or(0);
+        let asked = u64::from(options::asked(seen.asked).blksize());
         Self::NoRollover {
             needed: needed.map(|needed| needed as u16),
             asked: needed.is_some_and(|needed| needed <= asked),

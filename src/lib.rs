@@ -46,20 +46,16 @@
 //! |---|---|---|
 //! | `net` | the server and the client, on smol | through `cli` |
 //! | `sim` | [`sim`]: servers and networks in virtual time | yes |
+//! | `probe` | [`probe`]: models of boot clients, and a judge of what they get | through `sim` |
 //! | `directory` | [`handlers::Directory`] | through `cli` |
-//! | `http` | [`handlers::Http`], with reqwest and rustls | yes |
-//! | `rules` | [`rules`] and [`handlers::Rewrite`] | yes |
-//! | `serde` | what [`stats`] tells can be serialized | through `json` and `status` |
-//! | `status` | a page, metrics and an API that show what a server does | yes |
+//! | `http` | [`handlers::Http`], with reqwest and rustls | through `full` |
+//! | `object-store` | [`handlers::Bucket`]: S3, Google Cloud Storage, Azure | no |
+//! | `rules` | [`rules`] and [`handlers::Rewrite`] | through `full` |
+//! | `serde` | what [`stats`] tells can be serialized | through `status` |
+//! | `status` | a page, metrics and an API that show what a server does | through `full` |
 //! | `tracing` | each transfer is a span of `tracing` | no |
-//! | `config` | the program reads a configuration file | yes |
-//! | `cli` | the program `tuffet` | yes |
-//! | `bars` | its progress bars | yes |
-//! | `json` | its log lines in JSON | yes |
-//! | `manual` | its completions and its manual, written by itself | yes |
-//! | `probe` | its command `probe` | yes |
-//! | `sandbox` | the program gives up root and all files but its own (Linux) | yes |
-//! | `systemd` | it takes sockets from systemd, and tells it of its state | yes |
+//! | `cli` | the program `tuffet`, small: directories, memory, uploads, a client | through `full` |
+//! | `full` | the whole program: configuration, rules, status page, bars, manual, sandbox, systemd | yes |
 //!
 //! A program that embeds the server wants `default-features = false, features = ["net"]`.
 
@@ -69,6 +65,7 @@
         feature = "directory",
         feature = "http",
         feature = "object-store",
+        feature = "probe",
         feature = "rules",
         feature = "sim",
         feature = "status"
@@ -89,6 +86,7 @@ mod name;
 pub mod netascii;
 pub mod options;
 pub mod packet;
+#[cfg(feature = "probe")]
 pub mod probe;
 #[cfg(feature = "rules")]
 pub mod rules;

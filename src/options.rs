@@ -16,8 +16,12 @@ pub const NAMES: [&str; 7] = ["blksize", "blksize2", "timeout", "utimeout", "tsi
 /// Block size when none was agreed, in bytes (RFC 1350).
 pub const DEFAULT_BLKSIZE: u16 = 512;
 
-const BLKSIZE: RangeInclusive<u64> = 8..=65464;
-const WINDOWSIZE: RangeInclusive<u64> = 1..=65535;
+/// Block sizes that can be agreed, in bytes (RFC 2348).
+pub const BLKSIZE: RangeInclusive<u16> = 8..=65464;
+
+/// Windows that can be asked for, in blocks (RFC 7440 section 3).
+pub const WINDOWSIZE: RangeInclusive<u16> = 1..=65535;
+
 /// Half of the block numbers: in a wider window an old ACK could be taken for a new one.
 const WIDEST: u16 = 32767;
 const TIMEOUT_S: RangeInclusive<u64> = 1..=255;
@@ -81,7 +85,7 @@ impl std::fmt::Display for Direction {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { blksize: 65464, windowsize: 64, answer: true, only: None }
+        Self { blksize: *BLKSIZE.end(), windowsize: 64, answer: true, only: None }
     }
 }
 
@@ -176,7 +180,7 @@ pub fn answer(
             continue;
         }
         let granted = match lower.as_str() {
-            "blksize" if !blksize_set => up_to(value, BLKSIZE).map(|asked| {
+            "blksize" if !blksize_set => up_to(value, wide(BLKSIZE)).map(|asked| {
                 agreed.blksize = (asked as u16).min(limits.blksize.max(8));
                 blksize_set = true;
                 agreed.blksize.to_string()
@@ -207,7 +211,7 @@ pub fn answer(
                 };
                 agreed.tsize.map(|size| size.to_string())
             }
-            "windowsize" if !windowsize_set => up_to(value, WINDOWSIZE).map(|asked| {
+            "windowsize" if !windowsize_set => up_to(value, wide(WINDOWSIZE)).map(|asked| {
                 agreed.windowsize = (asked as u16).min(limits.windowsize.clamp(1, WIDEST));
                 windowsize_set = true;
                 agreed.windowsize.to_string()
@@ -230,6 +234,12 @@ pub fn answer(
     }
 }
 
+/// What is asked for, as far as anybody could grant it.
+pub(crate) fn asked(options: &Options) -> Agreed {
+    let limits = Limits { windowsize: WIDEST, ..Limits::default() };
+    answer(options, Direction::Read, Mode::Octet, &limits, None).0
+}
+
 /// Whether the answer to this RRQ has the size of the file in it, if that is known.
 pub(crate) fn tells_size(asked: &Options, mode: Mode, limits: &Limits) -> bool {
     answer(asked, Direction::Read, mode, limits, Some(1)).0.tsize().is_some()
@@ -246,12 +256,12 @@ pub fn accept(asked: &Options, oack: &Options, mode: Mode) -> Option<Agreed> {
         };
         let as_asked = |range| within(value, range).filter(|granted| number(asked) == Some(*granted));
         match name.to_ascii_lowercase().as_str() {
-            "blksize" => agreed.blksize = no_more_than_asked(BLKSIZE)? as u16,
+            "blksize" => agreed.blksize = no_more_than_asked(wide(BLKSIZE))? as u16,
             "blksize2" => {
                 let granted = no_more_than_asked(8..=u64::MAX)?;
-                agreed.blksize = Some(granted).filter(|n| n.is_power_of_two() && BLKSIZE.contains(n))? as u16;
+                agreed.blksize = Some(granted).filter(|n| n.is_power_of_two() && wide(BLKSIZE).contains(n))? as u16;
             }
-            "windowsize" => agreed.windowsize = no_more_than_asked(WINDOWSIZE)? as u16,
+            "windowsize" => agreed.windowsize = no_more_than_asked(wide(WINDOWSIZE))? as u16,
             "timeout" => agreed.timeout = Some(Duration::from_secs(as_asked(TIMEOUT_S)?)),
             "utimeout" => agreed.timeout = Some(Duration::from_micros(as_asked(UTIMEOUT_US)?)),
             "rollover" if as_asked(0..=1)? == 1 => agreed.rollover = Rollover::One,
@@ -267,6 +277,11 @@ pub fn accept(asked: &Options, oack: &Options, mode: Mode) -> Option<Agreed> {
 fn number(value: &str) -> Option<u64> {
     let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| value.parse().unwrap_or(u64::MAX))
+}
+
+/// The range, for numbers that may be too large for it.
+fn wide(range: RangeInclusive<u16>) -> RangeInclusive<u64> {
+    u64::from(*range.start())..=u64::from(*range.end())
 }
 
 /// A number in the range.

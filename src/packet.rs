@@ -11,11 +11,20 @@
 //! # Ok::<(), tuffet::packet::Malformed>(())
 //! ```
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use bytes::Bytes;
 
 use crate::{error::ErrorCode, name, shown};
+
+/// Bytes of a DATA packet on the wire besides its payload, or of an ACK: the headers of IP, UDP and TFTP.
+pub(crate) const HEADERS_V4: u32 = 20 + 8 + 4;
+const HEADERS_V6: u32 = 40 + 8 + 4;
+
+/// The headers of a DATA packet to this peer, in bytes.
+pub(crate) fn headers(peer: &SocketAddr) -> u32 {
+    if peer.is_ipv4() { HEADERS_V4 } else { HEADERS_V6 }
+}
 
 const RRQ: u16 = 1;
 const WRQ: u16 = 2;

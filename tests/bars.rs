@@ -1,5 +1,5 @@
 //! The progress bars of `serve`, on a terminal.
-#![cfg(all(target_os = "linux", feature = "bars"))]
+#![cfg(all(target_os = "linux", feature = "full"))]
 
 #[path = "common/program.rs"]
 mod program;

@@ -348,7 +348,7 @@ fn a_client_that_is_interrupted_leaves_nothing_behind() {
 }
 
 #[cfg(feature = "probe")]
-#[cfg(feature = "json")]
+#[cfg(feature = "full")]
 #[test]
 fn log_lines_are_json_if_wanted() {
     let directory = tempfile::tempdir().unwrap();

@@ -60,8 +60,8 @@ fn a_record_tells_what_was_agreed() {
     }));
     let record = record.unwrap();
     assert_eq!(size, Some(5000));
-    assert_eq!(record.asked.to_string(), "blksize=1428 windowsize=8 tsize=0");
-    assert_eq!(record.granted.to_string(), "blksize=1000 windowsize=8 tsize=5000");
+    assert_eq!(record.asked.to_string(), "blksize=1428 windowsize=16 tsize=0");
+    assert_eq!(record.granted.to_string(), "blksize=1000 windowsize=16 tsize=5000");
     assert_eq!((record.blksize, record.bytes, record.retransmits), (1000, 5000, 0));
     assert_eq!(record.local.port(), serving.record().peer.port());
 }

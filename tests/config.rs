@@ -1,5 +1,5 @@
 //! The configuration file, from outside.
-#![cfg(all(unix, feature = "cli", feature = "config"))]
+#![cfg(all(unix, feature = "full"))]
 
 #[path = "common/program.rs"]
 mod program;

@@ -1,5 +1,5 @@
 //! The completions and the manual that the program writes of itself.
-#![cfg(all(unix, feature = "manual"))]
+#![cfg(all(unix, feature = "full"))]
 
 use std::{fs, process::Command};
 

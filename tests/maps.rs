@@ -1,5 +1,5 @@
 //! `--map` and `tuffet explain`, from outside.
-#![cfg(all(unix, feature = "cli", feature = "rules"))]
+#![cfg(all(unix, feature = "full"))]
 
 #[path = "common/program.rs"]
 mod program;

@@ -1,5 +1,5 @@
 //! Probing servers: good ones, and such as have the faults that others' users suffer from.
-#![cfg(feature = "net")]
+#![cfg(all(feature = "net", feature = "probe"))]
 
 mod common;
 

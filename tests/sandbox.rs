@@ -1,5 +1,5 @@
 //! What the program gives up once its sockets are bound, seen from outside, and that it serves all the same.
-#![cfg(all(target_os = "linux", feature = "sandbox"))]
+#![cfg(all(target_os = "linux", feature = "full"))]
 
 #[path = "common/sandboxed.rs"]
 mod sandboxed;

@@ -1,5 +1,5 @@
 //! What the program reaches from within its sandbox, and what it says of what it does not reach.
-#![cfg(all(target_os = "linux", feature = "sandbox"))]
+#![cfg(all(target_os = "linux", feature = "full"))]
 
 #[path = "common/sandboxed.rs"]
 mod sandboxed;
@@ -237,7 +237,7 @@ fn what_clients_could_replace_of_the_server_itself_is_refused() {
         assert!(refused(&["--log-file", text(&log)]).contains("the log"));
     }
     assert!(!root.join("new-log").exists(), "it was made all the same");
-    #[cfg(feature = "config")]
+    #[cfg(feature = "full")]
     assert!(refused(&["--config", text(&config)]).contains("the configuration"));
     // For those who only read it is no matter.
     Server::start(&["--log-file", text(&root.join("etc/log")), text(&root)]).stop();

@@ -1,5 +1,5 @@
 //! The program as a service: what it says to its manager, the sockets that it takes, its signals and its logs.
-#![cfg(all(unix, feature = "systemd"))]
+#![cfg(all(unix, feature = "full"))]
 
 mod common;
 
@@ -167,7 +167,7 @@ fn the_manager_is_told() {
     assert_eq!(service.ended().code(), Some(0));
 }
 
-#[cfg(feature = "config")]
+#[cfg(feature = "full")]
 #[test]
 fn the_manager_is_told_of_a_drain_that_a_reload_has_changed() {
     let mut manager = None;

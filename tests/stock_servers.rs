@@ -2,7 +2,7 @@
 //!
 //! Both want root: one to change its root directory, the other to become another user. They may be installed, or only
 //! unpacked somewhere in the PATH, for their packages cannot be installed side by side.
-#![cfg(all(target_os = "linux", feature = "cli", feature = "probe"))]
+#![cfg(all(target_os = "linux", feature = "full"))]
 
 mod stock;
 

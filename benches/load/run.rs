@@ -73,10 +73,8 @@ pub fn run(arguments: &Arguments, server: SocketAddr, expected: &[u8]) -> io::Re
             now = Instant::now();
             next_tick = now + TICK;
             for slot in &mut clients {
-                if let Some(client) = slot
-                    && client.deadline <= now
-                    && let Some(end) = client.resume(now, Event::Timeout)
-                {
+                let Some(client) = slot.as_mut().filter(|client| client.deadline <= now) else { continue };
+                if let Some(end) = client.resume(now, Event::Timeout) {
                     report.add(&end, client.began.elapsed());
                     *slot = None;
                 }

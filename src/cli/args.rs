@@ -10,25 +10,28 @@ use clap::{
 };
 use humantime::Duration;
 use log::LevelFilter;
-use tuffet::{packet::Mode, transfer::Timing};
+#[cfg(feature = "http")]
+use tuffet::handlers::Http;
+use tuffet::{
+    Builder, Client,
+    endpoint::Policy,
+    options::{BLKSIZE, WINDOWSIZE},
+    packet::Mode,
+    transfer::Timing,
+};
 
-#[cfg(feature = "manual")]
-use super::manual::{Completions, Man};
-#[cfg(feature = "probe")]
-use super::probe::Probe;
-#[cfg(feature = "status")]
-use super::status::StatusArgs;
 #[cfg(feature = "http")]
 use super::values::Header;
 use super::{
     format::LogFormat,
     journal::LogTarget,
+    sources::Source,
     url::Place,
-    values::{self, Listen, Source},
+    values::{self, Listen, Size},
 };
 
 /// More than any machine has cores.
-const MOST_THREADS: u64 = 4096;
+const MOST_THREADS: usize = 4096;
 
 const ENVIRONMENT: &str = "Every option can be set in the environment: --blksize is TUFFET_BLKSIZE.";
 
@@ -60,18 +63,11 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Serve(Box<Serve>),
-    #[cfg(feature = "rules")]
-    Explain(Box<super::explain::Explain>),
-    #[cfg(feature = "config")]
-    CheckConfig(super::config::CheckConfig),
     Get(Get),
     Put(Put),
-    #[cfg(feature = "probe")]
-    Probe(Box<Probe>),
-    #[cfg(feature = "manual")]
-    Completions(Completions),
-    #[cfg(feature = "manual")]
-    Man(Man),
+    #[cfg(feature = "full")]
+    #[command(flatten)]
+    More(super::more::More),
 }
 
 /// Serve a directory, a web server, a bucket or memory
@@ -104,7 +100,7 @@ pub struct Serve {
 
     /// Serve from this many threads
     #[arg(long, value_name = "NUMBER", env = "TUFFET_SHARDS", default_value = "1", help_heading = "Network")]
-    #[arg(value_parser = values::number::<usize>(1..=MOST_THREADS))]
+    #[arg(value_parser = values::number(1..=MOST_THREADS))]
     pub shards: usize,
 
     /// Let clients upload new files into the directories and buckets; `memory:` always does
@@ -122,23 +118,20 @@ pub struct Serve {
     #[arg(help_heading = "Uploads")]
     pub mkdir: bool,
 
-    /// Refuse uploads that are bigger than this, instead of 1G
-    #[arg(long, value_name = "SIZE", env = "TUFFET_MAX_UPLOAD", value_parser = values::size)]
+    /// Refuse uploads that are bigger than this
+    #[arg(long, value_name = "SIZE", env = "TUFFET_MAX_UPLOAD", default_value_t = Size(Builder::MAX_UPLOAD))]
     #[arg(help_heading = "Uploads")]
-    pub max_upload: Option<u64>,
+    pub max_upload: Size,
 
-    #[cfg(feature = "rules")]
     #[command(flatten)]
     pub access: super::access::Access,
 
-    #[cfg(feature = "rules")]
     #[command(flatten)]
     pub names: super::rules::Names,
 
     #[command(flatten)]
     pub uploads: super::uploads::Uploads,
 
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
     #[command(flatten)]
     pub sandbox: super::sandbox::Sandbox,
 
@@ -148,12 +141,12 @@ pub struct Serve {
 
     /// Largest blksize that is granted [default: what the interface's MTU takes in one piece]
     #[arg(long, value_name = "BYTES", env = "TUFFET_BLKSIZE", help_heading = "Transfers")]
-    #[arg(value_parser = values::number::<u16>(8..=65464))]
+    #[arg(value_parser = values::number(BLKSIZE))]
     pub blksize: Option<u16>,
 
     /// Largest windowsize that is granted [default: 64, with --single-port 3 or 4]
     #[arg(long, value_name = "BLOCKS", env = "TUFFET_WINDOWSIZE", help_heading = "Transfers")]
-    #[arg(value_parser = values::number::<u16>(1..=65535))]
+    #[arg(value_parser = values::number(WINDOWSIZE))]
     pub windowsize: Option<u16>,
 
     /// Longest time until a packet is sent again
@@ -167,16 +160,17 @@ pub struct Serve {
     pub patience: Duration,
 
     /// Run no more transfers than this at once in each thread
-    #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_TRANSFERS", default_value = "10000")]
-    #[arg(value_parser = values::number::<usize>(1..=u32::MAX.into()), help_heading = "Transfers")]
+    #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_TRANSFERS")]
+    #[arg(value_parser = values::number(1..=u32::MAX as usize), default_value_t = Policy::default().max_transfers)]
+    #[arg(help_heading = "Transfers")]
     pub max_transfers: usize,
 
     #[command(flatten)]
     pub limits: super::limits::Limits,
 
     /// When stopped, wait this long for running transfers to end
-    #[arg(long, value_name = "TIME", env = "TUFFET_DRAIN", default_value = "10s", value_parser = values::duration)]
-    #[arg(help_heading = "Transfers")]
+    #[arg(long, value_name = "TIME", env = "TUFFET_DRAIN", default_value_t = Builder::DRAIN.into())]
+    #[arg(value_parser = values::duration, help_heading = "Transfers")]
     pub drain: Duration,
 
     /// Append a line for every transfer to this file; SIGHUP opens it anew
@@ -189,11 +183,9 @@ pub struct Serve {
     #[command(flatten)]
     pub log_target: LogTarget,
 
-    #[cfg(feature = "status")]
     #[command(flatten)]
-    pub status: StatusArgs,
+    pub status: super::status::StatusArgs,
 
-    #[cfg(feature = "config")]
     #[command(flatten)]
     pub config: super::config::ConfigArgs,
 
@@ -206,17 +198,19 @@ pub struct Serve {
 #[derive(Args, Debug)]
 pub struct Web {
     /// Memory for files that several clients fetch, for each source; 0 is none
-    #[arg(long, value_name = "SIZE", env = "TUFFET_CACHE", default_value = "2M", value_parser = values::size)]
+    #[arg(long, value_name = "SIZE", env = "TUFFET_CACHE", default_value_t = Size(Http::CACHE as u64))]
     #[arg(help_heading = "Web servers")]
-    pub cache: u64,
+    pub cache: Size,
 
     /// Longest silence of a web server before it is asked anew
-    #[arg(long, value_name = "TIME", env = "TUFFET_UPSTREAM_TIMEOUT", default_value = "20s")]
+    #[arg(long, value_name = "TIME", env = "TUFFET_UPSTREAM_TIMEOUT")]
+    #[arg(default_value_t = Http::READ_TIMEOUT.into())]
     #[arg(value_parser = values::duration, help_heading = "Web servers")]
     pub upstream_timeout: Duration,
 
     /// Longest time until a connection is made
-    #[arg(long, value_name = "TIME", env = "TUFFET_CONNECT_TIMEOUT", default_value = "5s")]
+    #[arg(long, value_name = "TIME", env = "TUFFET_CONNECT_TIMEOUT")]
+    #[arg(default_value_t = Http::CONNECT_TIMEOUT.into())]
     #[arg(value_parser = values::duration, help_heading = "Web servers")]
     pub connect_timeout: Duration,
 
@@ -284,18 +278,17 @@ pub struct Put {
 
 /// What a client asks for.
 ///
-/// A server may grant less, so the defaults ask for what is fast and safe everywhere: blocks that pass tunnels and
-/// PPPoE without IP fragments, and a window of 23 KB, which fits the smallest receive buffers.
+/// A server may grant less, so the defaults ask for what is fast and safe everywhere.
 #[derive(Args, Debug)]
 pub struct Asking {
     /// Ask for blocks of this size
-    #[arg(long, value_name = "BYTES", env = "TUFFET_BLKSIZE", default_value_t = 1428)]
-    #[arg(value_parser = values::number::<u16>(8..=65464))]
+    #[arg(long, value_name = "BYTES", env = "TUFFET_BLKSIZE", default_value_t = Client::BLKSIZE)]
+    #[arg(value_parser = values::number(BLKSIZE))]
     pub blksize: u16,
 
     /// Ask for this many blocks between two acknowledgements
-    #[arg(long, value_name = "BLOCKS", env = "TUFFET_WINDOWSIZE", default_value_t = 16)]
-    #[arg(value_parser = values::number::<u16>(1..=65535))]
+    #[arg(long, value_name = "BLOCKS", env = "TUFFET_WINDOWSIZE", default_value_t = Client::WINDOWSIZE)]
+    #[arg(value_parser = values::number(WINDOWSIZE))]
     pub windowsize: u16,
 
     /// Ask that packets are sent again after this time at the latest, in whole seconds
@@ -353,6 +346,10 @@ mod tests {
 
     use super::*;
 
+    fn source(text: &str) -> Source {
+        Source::try_from(std::ffi::OsString::from(text)).unwrap()
+    }
+
     fn serve(line: &str) -> Result<Serve, clap::Error> {
         let words = ["tuffet", "serve"].into_iter().chain(line.split_whitespace());
         Arguments::try_parse_from(words).map(|arguments| match arguments.command {
@@ -381,7 +378,7 @@ mod tests {
     #[test]
     fn defaults() {
         let args = serve("").unwrap();
-        assert_eq!(args.sources, [Source::Directory(".".into())]);
+        assert_eq!(args.sources, [source(".")]);
         assert!(args.listen.is_empty() && !args.upload && !args.overwrite && !args.mkdir);
         assert_eq!((args.blksize, args.windowsize), (None, None));
         assert_eq!(args.output.level(), LevelFilter::Info);
@@ -390,10 +387,10 @@ mod tests {
     #[test]
     fn options() {
         let args = serve("a http://b/ memory: -l :6969 -l ::1 --port-range 50000-50099 --max-upload 64M -vv").unwrap();
-        assert_eq!(args.sources, [Source::Directory("a".into()), Source::Url("http://b/".into()), Source::Memory]);
+        assert_eq!(args.sources, [source("a"), source("http://b/"), source("memory:")]);
         assert_eq!(args.listen.len(), 2);
         assert_eq!(args.port_range, Some(50000..=50099));
-        assert_eq!(args.max_upload, Some(64 << 20));
+        assert_eq!(args.max_upload, Size(64 << 20));
         assert_eq!(args.output.level(), LevelFilter::Trace);
         assert_eq!(serve("-v -q").unwrap().output.level(), LevelFilter::Error);
     }
@@ -403,7 +400,7 @@ mod tests {
     fn web_servers() {
         let web = serve("http://a/ --header X-A:b --header X-C:d --cache 0 --upstream-timeout 3").unwrap().web;
         assert_eq!(web.headers.iter().map(|header| header.0.as_str()).collect::<Vec<_>>(), ["X-A", "X-C"]);
-        assert_eq!((web.cache, web.upstream_timeout.as_secs()), (0, 3));
+        assert_eq!((web.cache.0, web.upstream_timeout.as_secs()), (0, 3));
         assert!(serve("--header nothing").is_err());
     }
 

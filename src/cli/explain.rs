@@ -5,25 +5,20 @@ use std::{
     fmt::Display,
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::ControlFlow,
     process::ExitCode,
 };
 
 use clap::{ArgAction, Args, builder::FalseyValueParser};
 use tuffet::{
     Handler, Refusal, Request,
-    handlers::{Chain, Rewrite},
+    handlers::{Chain, Rewrite, Search},
     options::{self, Direction, Limits},
     packet::{self, Mode, Options},
     rules::{Candidate, Mac, Rules},
 };
 
-use super::{
-    Result,
-    args::Serve,
-    remote::bytes,
-    rules,
-    serve::{self, Opened},
-};
+use super::{Result, args::Serve, remote::bytes, rules, sandbox, serve, sources::Opened};
 
 /// What UEFI firmware on Ethernet asks for.
 const USUAL: &str = "tsize=0,blksize=1468,windowsize=4";
@@ -106,17 +101,14 @@ impl Report {
 
 fn report(args: &Explain) -> Result<Report> {
     let mut report = Report::default();
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
-    let entrance = super::sandbox::Entrance::for_a_look(&args.serve)?;
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    let entrance = sandbox::Entrance::for_a_look(&args.serve)?;
     let opened = Opened::as_user(entrance.user());
-    #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
-    let opened = Opened::default();
-    let sources = serve::sources(&args.serve, &opened)?;
+    let sources = serve::open(&args.serve, &opened)?;
     let rules = rules::rules(&args.serve, &opened)?;
     // What the server could not read then cannot be read now.
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
-    report.say("user", entrance.enter()?);
+    if let Some(user) = entrance.enter()? {
+        report.say("user", user);
+    }
     let direction = if args.write { Direction::Write } else { Direction::Read };
     if !args.serve.access.admits(args.client) {
         report.say("answer", "none: --allow and --deny do not admit this client");
@@ -140,11 +132,9 @@ fn report(args: &Explain) -> Result<Report> {
     let mut answered = |request: &Request| answer(args, request, (&rules, mac), &sources, &mut report);
     let mut answer = answered(&request);
     // As the server does.
-    if let Err(refusal) = &answer
-        && let Some(other) = without_end_mark(name).and_then(|name| self::request(args, name).ok())
-        && direction == Direction::Read
-        && !refusal.ends_search()
-    {
+    let goes_on = direction == Direction::Read && answer.as_ref().is_err_and(|refusal| !refusal.ends_search());
+    let other = without_end_mark(name).filter(|_| goes_on).and_then(|name| self::request(args, name).ok());
+    if let Some(other) = other {
         answer = answered(&other).or(answer);
     }
     match answer {
@@ -206,31 +196,27 @@ fn find(
     direction: Direction,
     report: &mut Report,
 ) -> std::result::Result<Option<u64>, Refusal> {
-    let mut first = None;
+    let mut search = Search::default();
     for candidate in candidates {
         let own = candidate.source().map(|source| &**source as &dyn Handler);
         let sources = own.map_or_else(|| sources.iter().map(|source| &**source).collect(), |own| vec![own]);
         for source in sources {
             let query = candidate.request().query().map(|query| format!("?{query}")).unwrap_or_default();
             let file = format!("{}{query} of {}", candidate.request().shown(), source.describe());
-            match look(source, candidate.request(), direction) {
+            let answer = look(source, candidate.request(), direction);
+            match &answer {
                 Ok((known, origin)) => {
-                    let file = origin.unwrap_or(file);
                     let size = known.map(|size| format!(", {}", bytes(size))).unwrap_or_default();
-                    report.say("target", format_args!("{file}{size}"));
-                    return Ok(known);
+                    report.say("target", format_args!("{}{size}", origin.as_deref().unwrap_or(&file)));
                 }
-                Err(refusal) => {
-                    report.say("target", format_args!("{file}: {refusal}"));
-                    if refusal.ends_search() {
-                        return Err(refusal);
-                    }
-                    first.get_or_insert(refusal);
-                }
+                Err(refusal) => report.say("target", format_args!("{file}: {refusal}")),
+            }
+            if let ControlFlow::Break(answer) = search.hear(answer) {
+                return answer.map(|(size, _)| size);
             }
         }
     }
-    Err(first.unwrap_or(Refusal::not_found().because("no target of the rule can be filled in")))
+    Err(search.over().unwrap_or_else(|| Refusal::not_found().because("no target of the rule can be filled in")))
 }
 
 /// Size and origin, as far as they are known.

@@ -2,15 +2,15 @@
 
 use std::{
     io::{self, Write},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use clap::{Args, ValueEnum};
 use humantime::{format_rfc3339_millis, format_rfc3339_seconds};
 use log::{Level, Record};
-#[cfg(feature = "json")]
+#[cfg(feature = "full")]
 use serde::Serialize;
-use tuffet::stats;
+use tuffet::stats::{self, nearest_rfc3339};
 
 use super::journal::Target;
 
@@ -30,7 +30,7 @@ pub struct LogFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Text,
-    #[cfg(feature = "json")]
+    #[cfg(feature = "full")]
     Json,
 }
 
@@ -40,7 +40,7 @@ impl Format {
         target.begin(out, record.level())?;
         match self {
             // They are JSON already.
-            #[cfg(feature = "json")]
+            #[cfg(feature = "full")]
             Self::Json if record.target() == RECORDS => writeln!(out, "{}", record.args()),
             _ => out.write_all(self.message(record.level(), &record.args().to_string(), target).as_bytes()),
         }
@@ -52,10 +52,10 @@ impl Format {
         match self {
             // The journal has times and levels of its own.
             Self::Text if target == Target::Journal => format!("{text}\n"),
-            Self::Text => format!("{} {level:5} {text}\n", format_rfc3339_seconds(shown(now))),
-            #[cfg(feature = "json")]
+            Self::Text => format!("{} {level:5} {text}\n", format_rfc3339_seconds(nearest_rfc3339(now))),
+            #[cfg(feature = "full")]
             Self::Json => {
-                let time = format_rfc3339_millis(shown(now)).to_string();
+                let time = format_rfc3339_millis(nearest_rfc3339(now)).to_string();
                 json(&Line { time: &time, level: &level, message: text }) + "\n"
             }
         }
@@ -73,7 +73,7 @@ impl Format {
     pub fn record(self, record: &stats::Record) -> String {
         match self {
             Self::Text => record.to_string(),
-            #[cfg(feature = "json")]
+            #[cfg(feature = "full")]
             Self::Json => json(record),
         }
     }
@@ -81,21 +81,15 @@ impl Format {
     /// A line of the log file.
     pub fn line(self, record: &stats::Record) -> String {
         match self {
-            Self::Text => format!("{} {record}\n", format_rfc3339_millis(shown(SystemTime::now()))),
-            #[cfg(feature = "json")]
+            Self::Text => format!("{} {record}\n", format_rfc3339_millis(nearest_rfc3339(SystemTime::now()))),
+            #[cfg(feature = "full")]
             Self::Json => json(record) + "\n",
         }
     }
 }
 
-/// RFC 3339 has the years to 9999, and a board without a battery may believe that it is before 1970.
-fn shown(time: SystemTime) -> SystemTime {
-    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-    time.clamp(SystemTime::UNIX_EPOCH, last)
-}
-
 /// What is not about a transfer.
-#[cfg(feature = "json")]
+#[cfg(feature = "full")]
 #[derive(Serialize)]
 struct Line<'a> {
     time: &'a str,
@@ -103,7 +97,7 @@ struct Line<'a> {
     message: &'a str,
 }
 
-#[cfg(feature = "json")]
+#[cfg(feature = "full")]
 fn json(value: &impl Serialize) -> String {
     // It has no keys but texts, and nothing that can fail.
     serde_json::to_string(value).unwrap_or_default()
@@ -111,6 +105,8 @@ fn json(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -120,8 +116,8 @@ mod tests {
             (SystemTime::UNIX_EPOCH - absurd, "1970-01-01T00:00:00Z"),
             (SystemTime::UNIX_EPOCH + absurd, "9999-12-31T23:59:59Z"),
         ] {
-            assert_eq!(format_rfc3339_seconds(shown(time)).to_string(), expected);
-            assert!(format_rfc3339_millis(shown(time)).to_string().starts_with(&expected[..10]));
+            assert_eq!(format_rfc3339_seconds(nearest_rfc3339(time)).to_string(), expected);
+            assert!(format_rfc3339_millis(nearest_rfc3339(time)).to_string().starts_with(&expected[..10]));
         }
     }
 }

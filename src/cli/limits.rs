@@ -3,7 +3,7 @@
 use std::{io, sync::Mutex, thread};
 
 use clap::Args;
-use tuffet::Builder;
+use tuffet::{Builder, endpoint::Policy};
 
 use super::values;
 
@@ -11,12 +11,13 @@ use super::values;
 pub struct Limits {
     /// Of these, give no client address more than this [default: half, at least 100]
     #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_TRANSFERS_PER_CLIENT", help_heading = "Transfers")]
-    #[arg(value_parser = values::number::<usize>(1..=u32::MAX.into()))]
+    #[arg(value_parser = values::number(1..=u32::MAX as usize))]
     pub max_transfers_per_client: Option<usize>,
 
     /// Requests a second that are answered of one client address; 0 is no limit
-    #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_REQUESTS_PER_CLIENT", default_value = "1000")]
-    #[arg(value_parser = values::number::<u32>(0..=u32::MAX.into()), help_heading = "Transfers")]
+    #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_REQUESTS_PER_CLIENT")]
+    #[arg(default_value_t = Policy::default().max_requests_per_client, help_heading = "Transfers")]
+    #[arg(value_parser = values::number(0..=u32::MAX))]
     pub max_requests_per_client: u32,
 }
 

@@ -181,9 +181,8 @@ impl Shared {
         }
         queue.is_busy = true;
         let (mut items, mut bytes) = (Vec::new(), 0);
-        while bytes < BATCH
-            && let Some(item) = queue.waiting.pop_front()
-        {
+        while bytes < BATCH {
+            let Some(item) = queue.waiting.pop_front() else { break };
             bytes += if let Item::Line(line) = &item { line.len() } else { 0 };
             items.push(item);
         }

@@ -3,15 +3,15 @@
 //! It exits with 0 if all went well, 1 if something failed or would not be served, 2 if the command line is wrong, 3 if
 //! `probe` saw something odd, 75 if `serve` has to be started anew, and 130 if a signal ended a transfer of the client.
 
-#[cfg(feature = "rules")]
+#[cfg(feature = "full")]
 mod access;
 mod args;
-#[cfg_attr(not(feature = "bars"), path = "bars/none.rs")]
+#[cfg(feature = "full")]
 mod bars;
-#[cfg(feature = "config")]
+#[cfg(feature = "full")]
 mod config;
 mod container;
-#[cfg(feature = "rules")]
+#[cfg(feature = "full")]
 mod explain;
 mod floods;
 mod format;
@@ -21,22 +21,27 @@ mod limits;
 mod line;
 mod lines;
 mod logging;
-#[cfg(feature = "manual")]
+#[cfg(feature = "full")]
 mod manual;
-#[cfg(feature = "probe")]
+#[cfg(feature = "full")]
+mod more;
+#[cfg(feature = "full")]
 mod probe;
 mod put;
 mod remote;
 mod restart;
-#[cfg(feature = "rules")]
+#[cfg(feature = "full")]
 mod rules;
-#[cfg(all(feature = "sandbox", target_os = "linux"))]
+#[cfg(all(feature = "full", target_os = "linux"))]
 mod sandbox;
 mod serve;
-#[cfg_attr(not(all(unix, feature = "systemd")), path = "service/none.rs")]
+#[cfg(all(feature = "full", unix))]
 mod service;
 mod signals;
-#[cfg(feature = "status")]
+#[cfg(not(all(feature = "full", target_os = "linux")))]
+mod small;
+mod sources;
+#[cfg(feature = "full")]
 mod status;
 mod uploads;
 #[cfg(feature = "http")]
@@ -49,17 +54,21 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 
 use args::Command;
+#[cfg(not(all(feature = "full", target_os = "linux")))]
+use small::sandbox;
+#[cfg(not(all(feature = "full", unix)))]
+use small::service;
+#[cfg(not(feature = "http"))]
+use small::upstreams;
+#[cfg(not(feature = "full"))]
+use small::{access, bars, config, rules, status};
 
 /// A failure is one line for a person, so that is all it is.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
-    #[cfg(feature = "config")]
-    let arguments = config::arguments();
-    #[cfg(not(feature = "config"))]
-    let arguments: Result<_> = Ok(line::read());
-    let result = arguments.and_then(|(arguments, matches)| run(arguments.command, &matches));
+    let result = config::arguments().and_then(|(arguments, matches)| run(arguments.command, &matches));
     result.unwrap_or_else(|error| {
         eprintln!("tuffet: {error}");
         ExitCode::FAILURE
@@ -73,27 +82,15 @@ fn run(command: Command, matches: &ArgMatches) -> Result<ExitCode> {
         Command::Serve(_) => true,
         Command::Get(args) => args.output.quiet,
         Command::Put(args) => args.output.quiet,
-        #[cfg(feature = "probe")]
-        Command::Probe(args) => args.output.quiet,
-        #[cfg(feature = "rules")]
-        Command::Explain(args) => args.serve.output.quiet,
-        #[allow(unreachable_patterns, reason = "the small program has no other commands")]
-        _ => false,
+        #[cfg(feature = "full")]
+        Command::More(more) => more.is_quiet(),
     };
     unknown.iter().filter(|_| !is_quiet).for_each(|variable| eprintln!("tuffet: {variable}"));
     match command {
         Command::Serve(args) => serve::run(&args, &[unknown, serve::without_effect(&args, matches)].concat()),
-        #[cfg(feature = "rules")]
-        Command::Explain(args) => explain::run(&args),
-        #[cfg(feature = "config")]
-        Command::CheckConfig(args) => config::check(&args),
         Command::Get(args) => get::run(args),
         Command::Put(args) => put::run(args),
-        #[cfg(feature = "probe")]
-        Command::Probe(args) => probe::run(&args),
-        #[cfg(feature = "manual")]
-        Command::Completions(args) => manual::completions(&args),
-        #[cfg(feature = "manual")]
-        Command::Man(args) => manual::man(&args),
+        #[cfg(feature = "full")]
+        Command::More(more) => more.run(),
     }
 }

@@ -9,7 +9,11 @@ use tuffet::{
     rules::{Clients, Rule, Rules, is_url},
 };
 
-use super::{Result, args::Serve, serve::Opened, values::Source};
+use super::{
+    Result,
+    args::Serve,
+    sources::{Opened, Source},
+};
 
 /// How names become those of files.
 #[derive(Args, Debug)]
@@ -38,6 +42,10 @@ pub struct Planned {
 }
 
 impl Names {
+    pub fn ignores_case(&self) -> bool {
+        self.ignore_case
+    }
+
     fn all(&self) -> impl Iterator<Item = &Planned> {
         self.maps.iter().chain(&self.rules)
     }
@@ -45,7 +53,8 @@ impl Names {
     /// Where their files are, as far as a URL says which web server it is.
     pub fn sources(&self) -> impl Iterator<Item = Source> {
         let urls = |planned: &Planned| planned.targets.clone().into_iter().filter(|target| is_url(target));
-        self.all().flat_map(move |planned| planned.root.clone().into_iter().chain(urls(planned).map(Source::Url)))
+        let source = |url: String| Source::try_from(OsString::from(url)).ok();
+        self.all().flat_map(move |planned| planned.root.clone().into_iter().chain(urls(planned).filter_map(source)))
     }
 }
 
@@ -87,7 +96,7 @@ impl Planned {
         open: impl Fn(&Source) -> std::result::Result<H, Error>,
     ) -> std::result::Result<Rule, Error> {
         let url = |base: &str| {
-            let source = Source::try_from(OsString::from(base)).map_err(|error| Error::Config(error.into()))?;
+            let source = Source::try_from(OsString::from(base)).map_err(Error::Config)?;
             open(&source)
         };
         let rule = match &self.root {
@@ -117,7 +126,7 @@ fn clients(text: &str) -> Option<Vec<Clients>> {
 
 /// The rules of the command line, and then those of the configuration file.
 pub fn rules(args: &Serve, opened: &Opened) -> Result<Rules> {
-    let open = |source: &Source| opened.source(source, args).map_err(|error| Error::Config(error.to_string()));
+    let open = |source: &Source| source.open(args, opened).map_err(|error| Error::Config(error.to_string()));
     let rules = args.names.all().map(|planned| planned.rule(open));
     Ok(Rules::new(rules.collect::<std::result::Result<_, _>>()?)?)
 }

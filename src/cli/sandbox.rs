@@ -12,7 +12,12 @@ use std::{fs, path::PathBuf};
 use clap::{ArgAction, Args, builder::FalseyValueParser};
 use log::{Level, info, warn};
 
-use super::{Result, args::Serve, restart, serve, values::Source};
+use super::{
+    Result,
+    args::Serve,
+    restart,
+    sources::{self, Source},
+};
 use user::Identity;
 
 #[derive(Args, Debug)]
@@ -67,11 +72,9 @@ impl Plan {
             (true, false) => Use::Write,
             (true, true) => Use::WriteDirectories,
         };
-        let sources = serve::all_sources(args);
-        let directories = sources.iter().filter_map(|source| match source {
-            Source::Directory(path) => Some((path.clone(), kind)),
-            _ => None,
-        });
+        let sources = sources::all(args);
+        let directories = sources.iter().filter_map(|source| Some((source.directory()?.to_owned(), kind)));
+        let (files, urls) = sources::settings();
         Self {
             user: args.sandbox.user.clone(),
             is_off: args.sandbox.no_sandbox,
@@ -79,18 +82,17 @@ impl Plan {
             directories: directories.collect(),
             readable: reread(args)
                 .into_iter()
-                .chain(tokens())
+                .chain(files)
                 .map(|file| landlock::directory_of(&file).into())
                 .chain(roots(args, &sources))
                 .collect(),
             also: args.uploads.also().cloned().collect(),
             logs: args.log_file.iter().cloned().collect(),
-            connects: connects(sources.iter().filter_map(url)),
+            connects: connects(sources.iter().filter_map(Source::url), &urls),
         }
     }
 
     /// What another plan needs and this one has not, for people.
-    #[cfg(feature = "config")]
     pub fn lacks(&self, other: &Self) -> Vec<String> {
         if self.is_off || !self.landlock {
             return Vec::new();
@@ -105,23 +107,13 @@ impl Plan {
 }
 
 /// What is read again at a reload. The directory, because an editor may put another file in its place.
-#[cfg(feature = "config")]
 fn reread(args: &Serve) -> Vec<PathBuf> {
-    #[cfg(feature = "http")]
-    let certificates = args.web.ca.clone();
-    #[cfg(not(feature = "http"))]
-    let certificates = None;
     // Without a file there is nothing to reload.
-    args.config.config.clone().map_or_else(Vec::new, |config| [config].into_iter().chain(certificates).collect())
-}
-
-#[cfg(not(feature = "config"))]
-fn reread(_: &Serve) -> Vec<PathBuf> {
-    Vec::new()
+    let (config, certificates) = (args.config.config.clone(), args.web.ca.clone());
+    config.map_or_else(Vec::new, |config| [config].into_iter().chain(certificates).collect())
 }
 
 /// Where systems have the certificates that they trust: they are read again when a reload brings another web server.
-#[cfg(feature = "config")]
 fn roots(args: &Serve, sources: &[Source]) -> Vec<PathBuf> {
     const ROOTS: [&str; 5] = [
         "/etc/ssl",
@@ -130,16 +122,11 @@ fn roots(args: &Serve, sources: &[Source]) -> Vec<PathBuf> {
         "/usr/share/ca-certificates",
         "/usr/local/share/ca-certificates",
     ];
-    if args.config.config.is_none() || !sources.iter().any(|source| url(source).is_some()) {
+    if args.config.config.is_none() || !sources.iter().any(|source| source.url().is_some()) {
         return Vec::new();
     }
     let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
     named.map(PathBuf::from).chain(ROOTS.map(PathBuf::from)).collect()
-}
-
-#[cfg(not(feature = "config"))]
-fn roots(_: &Serve, _: &[Source]) -> Vec<PathBuf> {
-    Vec::new()
 }
 
 /// The plan, and who it makes of the server.
@@ -165,17 +152,17 @@ impl Entrance {
     }
 
     /// Who the server will be, for those who read why it may not read a file.
-    pub fn user(&self) -> String {
+    pub fn user(&self) -> Option<String> {
         let name = self.choice.identity.name();
         // Others have no choice.
-        if capabilities::may_change_user() { format!("{name} (see --user)") } else { name.into() }
+        Some(if capabilities::may_change_user() { format!("{name} (see --user)") } else { name.into() })
     }
 
     /// Gives up what the plan does not name. There is no way back. Returns who this is from now on.
     ///
     /// # Errors
     /// If the user cannot be changed as it was asked, or could not read what is to be served.
-    pub fn enter(self) -> Result<String> {
+    pub fn enter(self) -> Result<Option<String>> {
         let Self { plan, choice } = self;
         let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
         if threads > 1 {
@@ -214,7 +201,7 @@ impl Entrance {
             }
         }
         plan.directories.iter().for_each(|(path, _)| readable::check(path, &identity));
-        Ok(name)
+        Ok(Some(name))
     }
 }
 
@@ -247,34 +234,14 @@ fn check_access(plan: &Plan, identity: &Identity) -> Result<()> {
     Ok(())
 }
 
-/// The files of tokens that object stores read now and then.
-fn tokens() -> impl Iterator<Item = PathBuf> {
-    of_stores().filter(|(name, _)| name.ends_with("_FILE")).map(|(_, path)| path.into())
-}
-
-fn url(source: &Source) -> Option<&str> {
-    match source {
-        Source::Url(url) => Some(url),
-        Source::Bucket(_) => Some("https://"),
-        _ => None,
-    }
-}
-
-/// What the settings of object stores say in the environment: addresses and files among them.
-fn of_stores() -> impl Iterator<Item = (String, String)> {
-    let is_setting = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix));
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(move |(name, _)| is_setting(name))
-}
-
-/// The ports of the web servers, of where they may redirect to, and of the proxies of the environment.
-fn connects<'a>(urls: impl Iterator<Item = &'a str>) -> Vec<u16> {
+/// The ports of these servers, of those that settings name, of where they may redirect to, and of the proxies of the
+/// environment.
+fn connects<'a>(urls: impl Iterator<Item = &'a str>, of_settings: &[String]) -> Vec<u16> {
     let mut ports: Vec<u16> = urls.filter_map(port).collect();
     if ports.is_empty() {
         return ports;
     }
-    ports.extend(of_stores().filter(|(_, value)| value.contains("://")).filter_map(|(_, url)| port(&url)));
+    ports.extend(of_settings.iter().filter_map(|url| port(url)));
     for name in ["http_proxy", "https_proxy", "all_proxy"] {
         let value = std::env::var(name).or_else(|_| std::env::var(name.to_uppercase()));
         ports.extend(value.ok().and_then(|url| port(&url)));
@@ -318,8 +285,8 @@ mod tests {
         ] {
             assert_eq!(port(url), Some(expected), "{url}");
         }
-        assert_eq!(connects([].into_iter()), [0; 0]);
-        let ports = connects(["http://host:8080/"].into_iter());
-        assert!([53, 80, 443, 8080].iter().all(|port| ports.contains(port)), "{ports:?}");
+        assert_eq!(connects([].into_iter(), &[]), [0; 0]);
+        let ports = connects(["http://host:8080/"].into_iter(), &["https://store:9000".into()]);
+        assert!([53, 80, 443, 8080, 9000].iter().all(|port| ports.contains(port)), "{ports:?}");
     }
 }

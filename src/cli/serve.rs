@@ -1,8 +1,6 @@
 //! `tuffet serve`.
 
 use std::{
-    cell::RefCell,
-    collections::HashMap,
     fs::File,
     io::{self, ErrorKind, IsTerminal, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -17,25 +15,22 @@ use clap::ArgMatches;
 use log::{info, warn};
 use tuffet::{
     Builder, Error, Handler, Server,
-    handlers::{Chain, Directory, Memory},
+    handlers::{Chain, Directory},
 };
 
-#[cfg(feature = "status")]
-use super::status;
 use super::{
     Result,
     args::Serve,
     bars::{self, MultiProgress},
-    container,
+    config, container,
     format::Format,
     limits, line,
     logging::{self, Transfers},
-    restart::Restart,
-    service, signals, uploads,
-    values::{Listen, Source},
+    rules, sandbox, service, signals,
+    sources::{self, Opened, Source},
+    status, uploads,
+    values::Listen,
 };
-#[cfg(feature = "http")]
-use super::{upstreams::Question, values::Header};
 
 /// How often the log sums up what was too much for it.
 const SUM: Duration = Duration::from_secs(10);
@@ -49,46 +44,30 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let format = args.log_format.log_format;
     logging::start(args.output.level(), format, args.log_target.target(), screen.clone());
     super::limits::raise_open_files();
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
-    let entrance = super::sandbox::Entrance::new(args)?;
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    let entrance = sandbox::Entrance::new(args)?;
     let opened = Opened::as_user(entrance.user());
-    #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
-    let opened = Opened::default();
     let handler = handler(args, &opened)?;
     let transfers = Arc::new(Transfers::new(format, args.log_file.as_deref()).map_err(|error| no_log(&error, args))?);
     opened.settle(args);
     let restart = opened.restart.clone();
     let served = handler.describe();
-    #[cfg(feature = "http")]
-    let questions = opened.questions.take();
+    let questions = opened.questions();
     let builder = sockets.into_iter().fold(builder(args, Some(&transfers)), Builder::socket).handler(handler);
-    #[cfg(feature = "status")]
     let (status, builder) = args.status.watch(builder)?;
     let server = builder.bind().map_err(|error| explain(&error, args))?;
     restart.end(server.handle());
     let directories = opened.directories();
     // It reads the file, which may be root's.
-    #[cfg(feature = "config")]
-    let mut config = super::config::Reload::new(args, opened, server.handle());
+    let mut config = config::Reload::new(args, opened, server.handle());
     // When all is bound and opened, and before there is a second thread.
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
-    let user = Some(entrance.enter()?);
-    #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
-    let user: Option<String> = None;
+    let user = entrance.enter()?;
     // As the user that the server is by now: its limits count.
     limits::threads(args.shards)?;
     let _writing = logging::begin(transfers.clone())?;
     let drain = args.drain.into();
     let reload = move || {
         transfers.reopen();
-        #[cfg(feature = "config")]
-        return config.reload().map_or(drain, |args| args.drain.into());
-        #[cfg(not(feature = "config"))]
-        {
-            look(&opened.directories());
-            drain
-        }
+        config.reload().map_or(drain, |args| args.drain.into())
     };
     signals::obey(server.handle(), drain, reload)?;
     announce(&server, &served, user.as_deref(), args, notes);
@@ -96,9 +75,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     if args.upload {
         remove_leftovers(directories)?;
     }
-    #[cfg(feature = "http")]
-    super::upstreams::ask(questions);
-    #[cfg(feature = "status")]
+    questions.ask();
     let _status = status::serve(status, &server, &served)?;
     service::ready();
     service::watch(server.handle())?;
@@ -133,194 +110,22 @@ fn no_log(error: &io::Error, args: &Serve) -> String {
 
 /// What answers.
 pub fn handler(args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
-    let chain = Chain::new(sources(args, opened)?);
-    #[cfg(feature = "rules")]
-    return super::rules::apply(args, opened, chain);
-    #[cfg(not(feature = "rules"))]
-    Ok(Box::new(chain))
+    rules::apply(args, opened, Chain::new(open(args, opened)?))
 }
 
 /// What web servers and buckets know of it, they decide themselves.
-#[cfg(feature = "rules")]
 fn warn_of_case(args: &Serve) {
-    let cannot = |source: &Source| match source {
-        Source::Url(_) | Source::Bucket(_) => true,
-        Source::Directory(_) | Source::Memory => false,
-    };
-    if args.names.ignore_case && all_sources(args).iter().any(cannot) {
+    if args.names.ignores_case() && sources::all(args).iter().any(|source| source.url().is_some()) {
         warn!("--ignore-case has no effect on URLs: a web server or a bucket is asked for the name as it came");
     }
 }
 
 /// What is served, each by itself.
-pub fn sources(args: &Serve, opened: &Opened) -> Result<Vec<Box<dyn Handler>>> {
-    let is = |kind: fn(&Source) -> bool| all_sources(args).iter().any(kind);
-    if args.upload && !is(|source| !matches!(source, Source::Url(_))) {
-        return Err("--upload needs a directory, a bucket or memory: for the files; name one too".into());
-    }
-    if args.uploads.are_of_directories() && is(|source| matches!(source, Source::Bucket(_) | Source::Memory)) {
-        let options = "--upload-names, --upload-per-client and --keep-versions";
-        return Err(format!("{options} are for directories alone; leave them, or the bucket or memory:, out").into());
-    }
+pub fn open(args: &Serve, opened: &Opened) -> Result<Vec<Box<dyn Handler>>> {
+    sources::check_uploads(args)?;
     uploads::check_own_files(args)?;
     uploads::look_at_also(args);
-    args.sources.iter().map(|source| opened.source(source, args)).collect()
-}
-
-/// Whatever files may come from.
-pub fn all_sources(args: &Serve) -> Vec<Source> {
-    let sources = args.sources.iter().cloned();
-    #[cfg(feature = "rules")]
-    let sources = sources.chain(args.names.sources());
-    sources.collect()
-}
-
-/// What outlives a reload: the files in memory, and the caches of web servers that are wanted after it as well.
-#[derive(Default)]
-pub struct Opened {
-    memory: Memory,
-    before: HashMap<String, Arc<dyn Handler>>,
-    now: RefCell<HashMap<String, Arc<dyn Handler>>>,
-    /// To those that were not open before.
-    #[cfg(feature = "http")]
-    pub questions: RefCell<Vec<Question>>,
-    directories: RefCell<Vec<Directory>>,
-    /// Who the server is, or will be, for people.
-    user: Option<Arc<str>>,
-    pub restart: Restart,
-}
-
-impl Opened {
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
-    pub fn as_user(user: String) -> Self {
-        Self { user: Some(user.into()), ..Self::default() }
-    }
-
-    pub fn source(&self, source: &Source, args: &Serve) -> Result<Box<dyn Handler>> {
-        // With the certificates as they are now: those of the same name may be others.
-        #[cfg(feature = "http")]
-        let web = (&args.web, args.web.ca.as_ref().and_then(|ca| std::fs::read_to_string(ca).ok()));
-        #[cfg(not(feature = "http"))]
-        let web = ();
-        let (key, open): (_, &dyn Fn() -> Result<Box<dyn Handler>>) = match source {
-            Source::Directory(path) => return self.directory(path, args),
-            Source::Url(url) => (format!("{url} {web:?}"), &|| self.http(url, args)),
-            Source::Bucket(url) => {
-                (format!("{url} {web:?} {} {}", args.upload, args.overwrite), &|| self.bucket(url, args))
-            }
-            Source::Memory => return Ok(Box::new(self.memory.clone())),
-        };
-        let known = self.before.get(&key).or(self.now.borrow().get(&key)).cloned();
-        let handler = known.map_or_else(|| open().map(Arc::from), Ok)?;
-        self.now.borrow_mut().insert(key, handler.clone());
-        Ok(Box::new(handler))
-    }
-
-    /// What was opened is served from now on: what it shares with what was served before has these settings.
-    pub fn settle(&self, args: &Serve) {
-        _ = self.memory.clone().overwrite(args.overwrite);
-    }
-
-    /// For a reload: what is open now may be used again.
-    #[cfg(feature = "config")]
-    pub fn again(&self) -> Self {
-        Self {
-            memory: self.memory.clone(),
-            before: self.now.borrow().clone(),
-            user: self.user.clone(),
-            restart: self.restart.clone(),
-            ..Self::default()
-        }
-    }
-
-    /// All directories that are served.
-    pub fn directories(&self) -> Vec<Directory> {
-        self.directories.borrow().clone()
-    }
-
-    fn directory(&self, path: &Path, args: &Serve) -> Result<Box<dyn Handler>> {
-        let directory = Directory::new(path).map_err(|error| {
-            let fix = match error.kind() {
-                ErrorKind::NotFound => "; make it, or name another directory",
-                ErrorKind::NotADirectory => "; name the directory that it is in",
-                ErrorKind::PermissionDenied => "; this user must be able to read it",
-                _ => "",
-            };
-            format!("cannot serve {}: {error}{fix}", path.display())
-        })?;
-        #[cfg(feature = "rules")]
-        let directory = directory.ignore_case(args.names.ignore_case);
-        let directory = directory.uploads(args.upload).overwrite(args.overwrite).make_directories(args.mkdir);
-        let restart = self.restart.clone();
-        let directory = directory.on_out_of_reach(move |path| restart.need_for(path));
-        let directory = self.user.iter().cloned().fold(directory, Directory::user);
-        let explain = |error| format!("--upload-names {error}; a pattern is such as '*.cfg'");
-        let directory = args.uploads.apply(directory).map_err(explain)?;
-        self.directories.borrow_mut().push(directory.clone());
-        Ok(Box::new(directory))
-    }
-}
-
-impl Opened {
-    #[cfg(feature = "http")]
-    fn http(&self, url: &str, args: &Serve) -> Result<Box<dyn Handler>> {
-        let web = &args.web;
-        let mut http = tuffet::handlers::Http::base(url)?
-            .cache(usize::try_from(web.cache).unwrap_or(usize::MAX))
-            .read_timeout(web.upstream_timeout.into())
-            .connect_timeout(web.connect_timeout.into())
-            .identify(web.identify)
-            .stale_if_error(web.stale);
-        for Header(name, value) in &web.headers {
-            http = http.header(name, value)?;
-        }
-        if let Some(path) = &web.ca {
-            http = with_ca(path, |pem| http.root_certificates(pem))?;
-        }
-        let http = Arc::new(http);
-        let asked = http.clone();
-        self.questions.borrow_mut().push((http.describe(), Box::pin(async move { asked.ask_base().await })));
-        Ok(Box::new(http))
-    }
-
-    #[cfg(not(feature = "http"))]
-    fn http(&self, url: &str, _: &Serve) -> Result<Box<dyn Handler>> {
-        Err(format!("cannot serve {url}: this tuffet is built without HTTP; build it with `--features http`").into())
-    }
-
-    #[cfg(feature = "object-store")]
-    fn bucket(&self, url: &str, args: &Serve) -> Result<Box<dyn Handler>> {
-        let web = &args.web;
-        let mut bucket = tuffet::handlers::Bucket::url(url)?
-            .cache(usize::try_from(web.cache).unwrap_or(usize::MAX))
-            .read_timeout(web.upstream_timeout.into())
-            .connect_timeout(web.connect_timeout.into())
-            .stale_if_error(web.stale)
-            .uploads(args.upload)
-            .overwrite(args.overwrite);
-        if let Some(path) = &web.ca {
-            bucket = with_ca(path, |pem| bucket.root_certificates(pem))?;
-        }
-        let bucket = Arc::new(bucket);
-        let asked = bucket.clone();
-        self.questions.borrow_mut().push((bucket.describe(), Box::pin(async move { asked.ask_base().await })));
-        Ok(Box::new(bucket))
-    }
-
-    #[cfg(not(feature = "object-store"))]
-    fn bucket(&self, url: &str, _: &Serve) -> Result<Box<dyn Handler>> {
-        Err(format!(
-            "cannot serve {url}: this tuffet is built without object stores; build it with `--features object-store`"
-        )
-        .into())
-    }
-}
-
-#[cfg(feature = "http")]
-fn with_ca<T>(path: &Path, trust: impl FnOnce(&[u8]) -> std::result::Result<T, Error>) -> Result<T> {
-    let explain = |error: &dyn std::fmt::Display| format!("--ca {}: {error}", path.display());
-    let pem = std::fs::read(path).map_err(|error| explain(&error))?;
-    Ok(trust(&pem).map_err(|error| explain(&error))?)
+    args.sources.iter().map(|source| source.open(args, opened)).collect()
 }
 
 /// The settings of the server, and where the records go.
@@ -331,13 +136,12 @@ pub fn builder(args: &Serve, transfers: Option<&Arc<Transfers>>) -> Builder {
         .timeout(args.timeout.into())
         .patience(args.patience.into())
         .max_transfers(args.max_transfers)
+        .max_upload(args.max_upload.0)
         .drain(args.drain.into());
     if let Some(windowsize) = args.windowsize {
         builder = builder.windowsize(windowsize);
     }
-    builder = args.limits.apply(builder);
-    #[cfg(feature = "rules")]
-    let mut builder = args.access.apply(builder);
+    builder = args.access.apply(args.limits.apply(builder));
     for address in args.listen.iter().flat_map(available) {
         builder = builder.listen(address);
     }
@@ -354,9 +158,6 @@ pub fn builder(args: &Serve, transfers: Option<&Arc<Transfers>>) -> Builder {
     }
     if let Some(most) = args.blksize {
         builder = builder.blksize(most);
-    }
-    if let Some(most) = args.max_upload {
-        builder = builder.max_upload(most);
     }
     builder
 }
@@ -397,10 +198,8 @@ pub fn another(taken: SocketAddr, first: u16, bind: impl Fn(SocketAddr) -> io::R
 
 /// What is set and does nothing.
 pub fn without_effect(args: &Serve, matches: &ArgMatches) -> Vec<String> {
-    let sources = all_sources(args);
-    let takes_uploads = args.upload || sources.contains(&Source::Memory);
-    let has_web = sources.iter().any(|source| matches!(source, Source::Url(_) | Source::Bucket(_)));
-    line::without_effect(matches, takes_uploads, has_web)
+    let asks_others = sources::all(args).iter().any(|source| source.url().is_some());
+    line::without_effect(matches, args.upload || sources::takes_uploads(args), asks_others)
 }
 
 /// Standard output has the addresses and nothing else, so that a script can read what port 0 became; the rest is for
@@ -417,7 +216,6 @@ fn announce(server: &Server, served: &str, user: Option<&str>, args: &Serve, not
     for warning in notes.iter().chain(server.warnings()) {
         warn!("{warning}");
     }
-    #[cfg(feature = "rules")]
     warn_of_case(args);
     let serves_others = server.addrs().iter().any(|address| !address.ip().is_loopback());
     if let Some(hint) = container::hint(args.single_port).filter(|_| serves_others) {
@@ -431,8 +229,7 @@ fn announce(server: &Server, served: &str, user: Option<&str>, args: &Serve, not
 }
 
 fn banner(addrs: &[SocketAddr], served: &str, user: Option<&str>, args: &Serve) -> String {
-    let takes_uploads = args.upload || args.sources.contains(&Source::Memory);
-    let uploads = if takes_uploads { "uploads allowed" } else { "read only" };
+    let uploads = if sources::takes_uploads(args) { "uploads allowed" } else { "read only" };
     let user = user.map(|user| format!(" as user {user}")).unwrap_or_default();
     let mut text = format!("serving {served}{user} ({uploads})\n");
     // Most clients know nothing but IPv4.
@@ -464,7 +261,7 @@ fn reachable(ip: IpAddr) -> IpAddr {
 
 /// The name of a file that can be fetched and typed, by the user that the server is now.
 fn example(source: &Source) -> Option<String> {
-    let Source::Directory(path) = source else { return None };
+    let path = source.directory()?;
     let is_plain = |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c));
     let can_be_read = |path: &Path| path.is_file() && File::open(path).is_ok();
     let files = path.read_dir().ok()?.take(100).flatten().filter(|entry| can_be_read(&entry.path()));

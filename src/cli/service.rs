@@ -97,9 +97,7 @@ pub fn watch(server: Handle) -> io::Result<()> {
 }
 
 fn say(words: &[NotifyState]) {
-    if !words.is_empty()
-        && let Err(error) = sd_notify::notify(words)
-    {
-        debug!("cannot notify the service manager: {error}");
+    if !words.is_empty() {
+        sd_notify::notify(words).unwrap_or_else(|error| debug!("cannot notify the service manager: {error}"));
     }
 }

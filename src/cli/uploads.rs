@@ -7,20 +7,19 @@ use std::{
 
 use clap::{ArgAction, Args, builder::FalseyValueParser};
 use log::warn;
-use tuffet::{Error, handlers::Directory};
 
 use super::{
     args::Serve,
-    serve,
-    values::{self, Source},
+    sources,
+    values::{self, Size},
 };
 
 #[derive(Args, Debug)]
 pub struct Uploads {
     /// Leave this much free on the disk
-    #[arg(long, value_name = "SIZE", env = "TUFFET_MIN_FREE", default_value = "16M", value_parser = values::size)]
+    #[arg(long, value_name = "SIZE", env = "TUFFET_MIN_FREE", default_value_t = Size(16 << 20))]
     #[arg(help_heading = "Uploads")]
-    pub min_free: u64,
+    pub min_free: Size,
 
     /// Take only names that fit, such as '*.cfg' or 'backup/*', any number of times
     #[arg(long, value_name = "GLOB", env = "TUFFET_UPLOAD_NAMES", value_delimiter = ',', help_heading = "Uploads")]
@@ -33,7 +32,7 @@ pub struct Uploads {
 
     /// Let uploads replace files, and keep so many older ones: NAME.~1~, NAME.~2~
     #[arg(long, value_name = "NUMBER", env = "TUFFET_KEEP_VERSIONS", default_value = "0", help_heading = "Uploads")]
-    #[arg(value_parser = values::number::<usize>(0..=u32::MAX.into()))]
+    #[arg(value_parser = values::number(0..=u32::MAX as usize))]
     pub keep_versions: usize,
 
     /// Modes of new files: 666 without these bits; of directories: 777
@@ -54,15 +53,11 @@ fn octal(text: &str) -> Result<u32, &'static str> {
 impl Uploads {
     /// Whether it says what only directories can do.
     pub fn are_of_directories(&self) -> bool {
-        self.upload_per_client || self.keep_versions > 0 || self.upload_names.iter().any(|name| !name.is_empty())
+        self.upload_per_client || self.keep_versions > 0 || self.names().next().is_some()
     }
 
-    pub fn apply(&self, directory: Directory) -> Result<Directory, Error> {
-        let names = self.upload_names.iter().filter(|name| !name.is_empty());
-        let directory = directory.min_free(self.min_free).per_client(self.upload_per_client).upload_names(names)?;
-        let directory = self.umask.into_iter().fold(directory.also(self.also()), Directory::umask);
-        // None must not take `--overwrite` back.
-        Ok(if self.keep_versions > 0 { directory.keep_versions(self.keep_versions) } else { directory })
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.upload_names.iter().filter(|name| !name.is_empty())
     }
 
     /// The directories that links may lead to.
@@ -96,10 +91,10 @@ pub fn check_own_files(args: &Serve) -> super::Result<()> {
     if !args.upload {
         return Ok(());
     }
-    for source in serve::all_sources(args) {
-        let Source::Directory(directory) = source else { continue };
+    for source in sources::all(args) {
+        let Some(directory) = source.directory() else { continue };
         for (what, path) in own_files(args) {
-            if is_below(path, &directory) {
+            if is_below(path, directory) {
                 let (path, directory) = (path.display(), directory.display());
                 return Err(format!(
                     "{what} {path} is in {directory}, into which clients may upload: they could replace it; put it elsewhere"
@@ -113,10 +108,7 @@ pub fn check_own_files(args: &Serve) -> super::Result<()> {
 
 fn own_files(args: &Serve) -> impl Iterator<Item = (&'static str, &Path)> {
     let log = args.log_file.as_deref().map(|path| ("the log", path));
-    #[cfg(feature = "config")]
-    let config = args.config.config.as_deref().map(|path| ("the configuration", path));
-    #[cfg(not(feature = "config"))]
-    let config = None;
+    let config = args.config.file().map(|path| ("the configuration", path));
     #[cfg(feature = "http")]
     let certificates = args.web.ca.as_deref().map(|path| ("the certificate", path));
     #[cfg(not(feature = "http"))]

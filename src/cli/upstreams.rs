@@ -7,29 +7,36 @@ use log::{info, warn};
 use smol::LocalExecutor;
 use tuffet::Refusal;
 
-/// A server by its name, and what it answers when this is awaited.
-pub type Question = (String, Boxed<Result<String, Refusal>>);
+/// Servers by their names, and what they answer when this is awaited.
+#[derive(Default)]
+pub struct Questions(Vec<(String, Boxed<Result<String, Refusal>>)>);
 
-/// Asks all of them at once, beside everything else, and logs what comes of it. Whatever that is, it is served.
-pub fn ask(questions: Vec<Question>) {
-    if questions.is_empty() {
-        return;
+impl Questions {
+    pub fn push(&mut self, name: String, answer: impl Future<Output = Result<String, Refusal>> + Send + 'static) {
+        self.0.push((name, Box::pin(answer)));
     }
-    let work = move || {
-        let executor = LocalExecutor::new();
-        let tasks: Vec<_> = questions.into_iter().map(|question| executor.spawn(asked(question))).collect();
-        smol::block_on(executor.run(async {
-            for task in tasks {
-                task.await;
-            }
-        }));
-    };
-    if let Err(error) = thread::Builder::new().name("tuffet-upstreams".into()).spawn(work) {
-        warn!("the servers behind this one are not asked whether they are there: {error}");
+
+    /// Asks all of them at once, beside everything else, and logs what comes of it. Whatever that is, it is served.
+    pub fn ask(self) {
+        if self.0.is_empty() {
+            return;
+        }
+        let work = move || {
+            let executor = LocalExecutor::new();
+            let tasks: Vec<_> = self.0.into_iter().map(|question| executor.spawn(asked(question))).collect();
+            smol::block_on(executor.run(async {
+                for task in tasks {
+                    task.await;
+                }
+            }));
+        };
+        if let Err(error) = thread::Builder::new().name("tuffet-upstreams".into()).spawn(work) {
+            warn!("the servers behind this one are not asked whether they are there: {error}");
+        }
     }
 }
 
-async fn asked((name, answer): Question) {
+async fn asked((name, answer): (String, Boxed<Result<String, Refusal>>)) {
     match answer.await {
         Ok(said) => info!("{name} {said}"),
         Err(refusal) => {

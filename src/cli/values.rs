@@ -1,11 +1,9 @@
 //! The values of options: addresses, sizes, times, ranges.
 
 use std::{
-    ffi::OsString,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
-    path::PathBuf,
     str::FromStr,
     time::Duration,
 };
@@ -93,32 +91,6 @@ fn unbracketed(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// Something to serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    Directory(PathBuf),
-    Url(String),
-    Bucket(String),
-    Memory,
-}
-
-impl TryFrom<OsString> for Source {
-    type Error = &'static str;
-
-    fn try_from(text: OsString) -> Result<Self, Self::Error> {
-        let Some(name) = text.to_str() else { return Ok(Self::Directory(text.into())) };
-        let scheme = name.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-        match scheme.as_deref() {
-            _ if name == "memory:" => Ok(Self::Memory),
-            Some("http" | "https") => Ok(Self::Url(name.into())),
-            Some("s3" | "s3a" | "gs" | "az" | "azure" | "adl" | "abfs" | "abfss") => Ok(Self::Bucket(name.into())),
-            Some(_) => Err("a URL begins with http://, https://, s3://, gs:// or az://"),
-            None if name.is_empty() => Err("the name of a directory is empty"),
-            None => Ok(Self::Directory(text.into())),
-        }
-    }
-}
-
 /// A header's name and value, as `curl -H` takes them.
 #[cfg(feature = "http")]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,17 +106,37 @@ impl FromStr for Header {
     }
 }
 
-/// `64M`: of 1024, as `dd` and most servers have it.
-pub fn size(text: &str) -> Result<u64, &'static str> {
-    let size = parse_size::Config::new().with_binary().parse_size(text);
-    size.map_err(|_| "not a size, such as 512K, 64M or 2G, or a number of bytes")
+/// A number of bytes, as `64M`: of 1024, as `dd` and most servers have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let size = parse_size::Config::new().with_binary().parse_size(text);
+        size.map(Self).map_err(|_| "not a size, such as 512K, 64M or 2G, or a number of bytes")
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit =
+            [(30, "G"), (20, "M"), (10, "K")].into_iter().find(|(bits, _)| self.0 != 0 && self.0 % (1 << bits) == 0);
+        let (bits, unit) = unit.unwrap_or((0, ""));
+        write!(f, "{}{unit}", self.0 >> bits)
+    }
 }
 
 /// A number in this range.
-pub fn number<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<T, String> + Clone {
+pub fn number<T: FromStr + PartialOrd + fmt::Display>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    RangeInclusive<T>: Clone,
+{
     move |text| {
-        let number =
-            text.parse().ok().filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok());
+        let number = text.parse().ok().filter(|number| range.contains(number));
         number.ok_or_else(|| format!("not a number from {} to {}", range.start(), range.end()))
     }
 }
@@ -214,18 +206,6 @@ mod tests {
         assert_eq!("::1".parse::<Remote>().unwrap().to_string(), "[::1]:69");
     }
 
-    #[test]
-    fn sources() {
-        let source = |text: &str| Source::try_from(OsString::from(text));
-        assert_eq!(source("memory:"), Ok(Source::Memory));
-        assert_eq!(source("/srv/tftp"), Ok(Source::Directory("/srv/tftp".into())));
-        assert_eq!(source("HTTP://mirror/"), Ok(Source::Url("HTTP://mirror/".into())));
-        assert_eq!(source("https://mirror/"), Ok(Source::Url("https://mirror/".into())));
-        assert_eq!(source("s3://bucket/boot"), Ok(Source::Bucket("s3://bucket/boot".into())));
-        assert!(source("ftp://mirror/").is_err());
-        assert!(source("").is_err());
-    }
-
     #[cfg(feature = "http")]
     #[test]
     fn headers() {
@@ -235,13 +215,19 @@ mod tests {
 
     #[test]
     fn sizes() {
-        assert_eq!(size("0").unwrap(), 0);
-        assert_eq!(size("1500").unwrap(), 1500);
-        assert_eq!(size("64M").unwrap(), 64 << 20);
-        assert_eq!(size("2 GiB").unwrap(), 2 << 30);
-        assert!(size("").is_err());
-        assert!(size("-1").is_err());
-        assert!(size("99999999999G").is_err());
+        for (text, size, shown) in [
+            ("0", 0, "0"),
+            ("1500", 1500, "1500"),
+            ("64M", 64 << 20, "64M"),
+            ("2 GiB", 2 << 30, "2G"),
+            ("1.5K", 1536, "1536"),
+        ] {
+            let read: Size = text.parse().unwrap();
+            assert_eq!((read.0, read.to_string().as_str()), (size, shown));
+        }
+        for bad in ["", "-1", "99999999999G"] {
+            assert!(bad.parse::<Size>().is_err(), "{bad}");
+        }
     }
 
     #[test]

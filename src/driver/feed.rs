@@ -104,10 +104,10 @@ impl<W: Future<Output = Result<(), Refusal>>> Feed for Upload<W> {
         if want == Want::Verdict {
             self.pipe.end();
         }
-        if let Work::Running(sink) = &mut self.work
-            && let Poll::Ready(result) = sink.as_mut().poll(cx)
-        {
-            self.work = Work::Over(result);
+        if let Work::Running(sink) = &mut self.work {
+            if let Poll::Ready(result) = sink.as_mut().poll(cx) {
+                self.work = Work::Over(result);
+            }
         }
         match (&self.work, want) {
             (Work::Over(Err(refusal)), _) => Poll::Ready(Event::Failed(refusal.clone())),

@@ -6,15 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::packet::headers;
+
 /// How many times as many bytes as a forger sends reach the address that it names, at most, if it must try all ports:
 /// IP and UDP headers counted.
 pub const AMPLIFICATION: u32 = 50;
 /// As [`AMPLIFICATION`], with a single port, which everybody knows.
 pub const AMPLIFICATION_SINGLE_PORT: u32 = 150;
 
-/// IP, UDP and TFTP headers: a DATA packet without its payload, and an ACK.
-const HEADERS_V4: u32 = 20 + 8 + 4;
-const HEADERS_V6: u32 = 40 + 8 + 4;
 /// Blocks that an ACK should pay for besides its window.
 const SPARE: u32 = 4;
 /// Ports that a transfer in lock-step may get, at least.
@@ -88,10 +87,6 @@ impl Pool {
 /// The size of a block on the wire, IP and UDP headers counted.
 fn block(peer: &SocketAddr, blksize: u16) -> u32 {
     u32::from(blksize) + headers(peer)
-}
-
-fn headers(peer: &SocketAddr) -> u32 {
-    if peer.is_ipv4() { HEADERS_V4 } else { HEADERS_V6 }
 }
 
 impl Tids {
@@ -206,7 +201,7 @@ mod tests {
         assert!(pool(64).windowsize(&v4, 1468) >= 64 && pool(64).windowsize(&v6, 1448) >= 64);
         for ports in [2, 16, 64] {
             for blksize in [512, 1428, 1468, 8968] {
-                let (pool, headers) = (pool(ports), HEADERS_V4);
+                let (pool, headers) = (pool(ports), headers(&v4));
                 let window = u32::from(pool.windowsize(&v4, blksize)) * (u32::from(blksize) + headers);
                 let paid = headers * ports as u32;
                 assert!(window <= AMPLIFICATION * paid || pool.windowsize(&v4, blksize) == 1, "{ports} {blksize}");

@@ -26,7 +26,7 @@ use self::{
 };
 use super::{
     http::tls,
-    shared::{CACHE, Gateway, Rules},
+    shared::{CONNECT, Gateway, Rules},
 };
 use crate::{Error, Refusal, Request, Source, handler::Answer};
 
@@ -123,7 +123,7 @@ impl Bucket {
     /// [`Error::Config`] if this is not such a URL, or the environment makes no sense.
     pub fn url(url: &str) -> Result<Self, Error> {
         let place = Place::parse(url)?;
-        let settings = Settings { connect_timeout: Duration::from_secs(5), tls: tls::system(true) };
+        let settings = Settings { connect_timeout: CONNECT, tls: tls::system(true) };
         place.connect(&settings).map_err(|why| Error::Config(format!("cannot use {place}: {why}")))?;
         Ok(Self::new(From::Url(place, Box::new(settings))))
     }
@@ -140,10 +140,9 @@ impl Bucket {
     }
 
     fn new(from: From) -> Self {
-        let (misses, silence) = (Duration::from_secs(5), Duration::from_secs(20));
         Self {
             from,
-            rules: Rules { cache: CACHE, misses, stale_if_error: false, silence },
+            rules: Rules::default(),
             fresh: Duration::from_secs(1),
             uploads: false,
             overwrite: false,

@@ -82,9 +82,19 @@ impl Handler for Chain {
     }
 }
 
-/// The search for a file in one place after the other. This is the one rule for where it goes on and what it ends with.
-#[derive(Default)]
-pub(crate) struct Search {
+/// The search for a file in one place after the other. This is the one rule for where it goes on and what it ends with, for
+/// a handler that asks others as [`Chain`] does.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use tuffet::{Refusal, handlers::Search};
+///
+/// let mut search = Search::default();
+/// assert!(search.hear(Err::<(), _>(Refusal::upstream())).is_continue(), "the next place may have it");
+/// assert_eq!(search.hear(Ok("found")), ControlFlow::Break(Ok("found")));
+/// ```
+#[derive(Debug, Default)]
+pub struct Search {
     first: Option<Refusal>,
     /// What went wrong in the places so far, for the operator.
     details: Vec<String>,
@@ -92,7 +102,7 @@ pub(crate) struct Search {
 
 impl Search {
     /// Takes the answer of a place. `Break` is the answer to all of the search.
-    pub(crate) fn hear<T>(&mut self, answer: Result<T, Refusal>) -> ControlFlow<Result<T, Refusal>> {
+    pub fn hear<T>(&mut self, answer: Result<T, Refusal>) -> ControlFlow<Result<T, Refusal>> {
         match answer {
             Err(refusal) if !refusal.ends_search() => {
                 let detail = refusal.detail().map(str::to_owned);
@@ -111,7 +121,7 @@ impl Search {
     }
 
     /// It is nowhere: what the first place said. `None` if there was no place.
-    pub(crate) fn over(self) -> Option<Refusal> {
+    pub fn over(self) -> Option<Refusal> {
         let first = self.first?;
         Some(if self.details.is_empty() { first } else { first.because(self.details.join("; ")) })
     }

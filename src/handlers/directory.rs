@@ -6,8 +6,9 @@ use std::{
 };
 
 use crate::{
-    error::{Error, ErrorCode, Refusal},
+    error::{Error, ErrorCode, Refusal, is_invalid_filename},
     handler::{Answer, Handler, Request},
+    options,
     packet::Options,
     source::Source,
 };
@@ -352,11 +353,11 @@ fn relative_path(request: &Request) -> PathBuf {
 /// How many bytes to move at once: a window of whole blocks, within bounds. Less would cost a system call for too few
 /// bytes, more would cost too much memory with a thousand transfers.
 fn chunk_size(options: &Options) -> usize {
-    let asked = |name| options.value(name).and_then(|value| value.parse::<usize>().ok()).filter(|&value| value > 0);
-    let blksize = asked("blksize").or(asked("blksize2")).unwrap_or(512);
-    let window = blksize.saturating_mul(asked("windowsize").unwrap_or(1)).clamp(6 << 10, 64 << 10);
+    let asked = options::asked(options);
+    let blksize = usize::from(asked.blksize());
+    let window = (blksize * usize::from(asked.windowsize())).clamp(6 << 10, 64 << 10);
     // A block that spans two chunks would have to be copied.
-    window - window % blksize.min(window)
+    window - window % blksize
 }
 
 /// What the file system's "no" is for a client: a link that goes round or a socket is not a file either.
@@ -371,7 +372,7 @@ fn refuse(error: io::Error) -> Refusal {
 /// The same for an upload: a name that no file can have is not that of a file that is missing.
 fn refuse_upload(error: io::Error) -> Refusal {
     match error.kind() {
-        io::ErrorKind::InvalidFilename => Refusal::name_too_long().because(error),
+        kind if is_invalid_filename(kind) => Refusal::name_too_long().because(error),
         _ => refuse(error),
     }
 }
@@ -439,8 +440,8 @@ mod tests {
             ("blksize2 1024", 6144),
             ("blksize 65464", 65464),
             ("blksize 1468 windowsize 65535", 64592),
-            ("blksize 99999999999999999999", 6144),
-            ("blksize 18446744073709551615 windowsize 2", 0x10000),
+            ("blksize 99999999999999999999", 65464),
+            ("blksize 18446744073709551615 windowsize 2", 65464),
             ("blksize 0 windowsize 0", 6144),
             ("blksize -1 windowsize x", 6144),
         ] {

@@ -19,7 +19,7 @@ use self::{
     base::Base,
     upstream::{Ask, Settings, Upstream},
 };
-use super::shared::{CACHE, Gateway, Rules};
+use super::shared::{self, Gateway, Rules};
 use crate::{Error, Refusal, Request, Source, handler::Answer};
 
 const PRODUCT: &str = concat!("tuffet/", env!("CARGO_PKG_VERSION"));
@@ -113,6 +113,15 @@ pub struct Http {
 }
 
 impl Http {
+    /// Default of [`cache`](Self::cache), in bytes.
+    pub const CACHE: usize = shared::CACHE;
+
+    /// Default of [`read_timeout`](Self::read_timeout).
+    pub const READ_TIMEOUT: Duration = shared::SILENCE;
+
+    /// Default of [`connect_timeout`](Self::connect_timeout).
+    pub const CONNECT_TIMEOUT: Duration = shared::CONNECT;
+
     /// Files below this `http` or `https` URL, which is a directory whether it ends with a slash or not.
     ///
     /// A user and a password in it are sent as basic authentication (only to that host and port, even after a
@@ -123,7 +132,7 @@ impl Http {
     pub fn base(url: &str) -> Result<Self, Error> {
         let base = Base::parse(url)?;
         let settings = Settings {
-            connect_timeout: Duration::from_secs(5),
+            connect_timeout: Self::CONNECT_TIMEOUT,
             redirects: 5,
             direct: false,
             headers: HeaderMap::from_iter([
@@ -133,9 +142,7 @@ impl Http {
             tls: tls::system(base.is_https()),
             base,
         };
-        let (misses, silence) = (Duration::from_secs(5), Duration::from_secs(20));
-        let rules = Rules { cache: CACHE, misses, stale_if_error: false, silence };
-        Ok(Self { settings, rules, identify: false, gateway: OnceLock::new() })
+        Ok(Self { settings, rules: Rules::default(), identify: false, gateway: OnceLock::new() })
     }
 
     /// How long a connection may take to be made, name resolution and TLS included. Defaults to 5 s.

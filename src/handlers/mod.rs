@@ -24,8 +24,7 @@ mod shared;
 
 #[cfg(feature = "object-store")]
 pub use bucket::Bucket;
-pub use chain::Chain;
-pub(crate) use chain::Search;
+pub use chain::{Chain, Search};
 #[cfg(feature = "directory")]
 pub use directory::Directory;
 #[cfg(feature = "http")]

@@ -19,6 +19,16 @@ use crate::{Bytes, Refusal};
 /// that boot together to share a fetch.
 pub(super) const CACHE: usize = 2 << 20;
 
+/// How long an upstream may be silent, and a connection may take to be made, if nothing else is said.
+pub(super) const SILENCE: Duration = Duration::from_secs(20);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { cache: CACHE, misses: Duration::from_secs(5), stale_if_error: false, silence: SILENCE }
+    }
+}
+
 /// Where files come from, in the words of its protocol. All of it is called in a tokio context.
 pub(super) trait Upstream: Sized + Send + Sync + 'static {
     /// What is asked for, as often as it takes. Its text is the file's name in the logs, and is the same for those who

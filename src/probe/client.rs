@@ -249,7 +249,7 @@ impl BootClient {
             return ack;
         }
         match self.habits.pause {
-            Some((blocks, time)) if self.received.is_multiple_of(blocks as u64) => {
+            Some((blocks, time)) if self.received % blocks as u64 == 0 => {
                 let payload = Vec::new().into();
                 self.queue = Some(VecDeque::from([Packet::Data { block: self.received as u16, payload }]));
                 self.wake_at = Some(now + time);

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error, Handler, Refusal, Request, name,
-    options::{self, Direction},
+    options::{self, BLKSIZE, Direction},
     packet::Mode,
 };
 
@@ -186,7 +186,7 @@ impl Rule {
     /// Largest blksize that is granted, in bytes, 8 to 65464. What the server allows stays the most.
     #[must_use]
     pub fn blksize(mut self, most: u16) -> Self {
-        self.effects.blksize = Some(most.clamp(8, 65464));
+        self.effects.blksize = Some(most.clamp(*BLKSIZE.start(), *BLKSIZE.end()));
         self
     }
 

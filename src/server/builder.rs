@@ -19,6 +19,7 @@ use crate::options::Limits;
 use crate::{
     error::{Error, Refusal},
     handler::Handler,
+    options::BLKSIZE,
     stats::{Counter, Counters, Record, Snapshot},
 };
 
@@ -138,7 +139,7 @@ impl Builder {
     /// Largest blksize that is granted, in bytes, 8 to 65464. Defaults to what travels in one piece: the MTU of the
     /// interface that the request came by, without headers (1468 on Ethernet and IPv4).
     pub fn blksize(mut self, most: u16) -> Self {
-        self.settings.policy.blksize = Some(most.clamp(8, 65464));
+        self.settings.policy.blksize = Some(most.clamp(*BLKSIZE.start(), *BLKSIZE.end()));
         self
     }
 

@@ -56,9 +56,7 @@ impl Period {
 impl Drop for Going {
     fn drop(&mut self) {
         self.over = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             log::error!("the hook of the period panicked");
         }
     }

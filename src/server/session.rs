@@ -10,13 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    outbox::Outgoing,
-    settings::Terms,
-    shard::{FOR_EVER, Shard},
-    tasks::Place,
-    trace::Trace,
-};
+use super::{outbox::Outgoing, settings::Terms, shard::Shard, tasks::Place, trace::Trace};
 use crate::{
     driver::{
         self, Wire,
@@ -31,7 +25,7 @@ use crate::{
     packet::{Mode, Options, Packet},
     shown,
     stats::{Record, Registered},
-    transfer::{Event, Outcome, Progress, Timing, Transfer},
+    transfer::{Event, FOR_EVER, Outcome, Progress, Timing, Transfer},
 };
 
 /// A source of unknown size is read ahead so far, if the client asked for the size: a transfer may hold as much anyway.

@@ -41,8 +41,14 @@ pub(crate) struct Terms {
 /// The terms of the requests that come now. It is looked at once for each of them.
 pub(crate) struct Current(RwLock<Arc<Terms>>);
 
-/// Largest upload, in bytes, if nobody says another.
-const MAX_UPLOAD: u64 = 1 << 30;
+/// Defaults of what the program lets its user set as well.
+impl super::Builder {
+    /// Default of [`max_upload`](Self::max_upload), in bytes.
+    pub const MAX_UPLOAD: u64 = 1 << 30;
+
+    /// Default of [`drain`](Self::drain).
+    pub const DRAIN: Duration = Duration::from_secs(10);
+}
 
 impl Default for Bound {
     fn default() -> Self {
@@ -63,8 +69,8 @@ impl Default for Settings {
         Self {
             policy: Policy::default(),
             timing: Timing::default(),
-            max_upload: MAX_UPLOAD,
-            drain: Duration::from_secs(10),
+            max_upload: super::Builder::MAX_UPLOAD,
+            drain: super::Builder::DRAIN,
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     endpoint::{Action, Dropped, Ended, Endpoint, Envelope, Id, Pool, Start, is_request},
     error::Refusal,
     stats::Tally,
+    transfer::FOR_EVER,
 };
 
 /// How often to look for a port that is worn out.
@@ -252,9 +253,7 @@ impl Shard {
         self.endpoint.borrow_mut().end(self.now(), id, ended);
         self.mailboxes.borrow_mut()[id.0] = None;
         // It may have been the last that a stopped server waits for.
-        if self.shared.phase() > Phase::Serving
-            && let Some(tasks) = self.tasks.upgrade()
-        {
+        if let Some(tasks) = self.tasks.upgrade().filter(|_| self.shared.phase() > Phase::Serving) {
             tasks.wake();
         }
     }
@@ -326,9 +325,6 @@ impl Shard {
         self.shared.own.exchange(before, local);
     }
 }
-
-/// Short enough to be added to any time.
-pub(super) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Its sender gets no answer. Who watches for a flood looks here.
 fn drop_silently(peer: SocketAddr, dropped: Dropped) {

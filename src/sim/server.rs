@@ -164,9 +164,7 @@ impl Server {
     fn hear_enveloped(&mut self, now: Instant, envelope: Envelope, to: SocketAddr, bytes: &[u8]) {
         self.time.pass(now);
         self.shard.read_clock();
-        if let Some(port) = self.addrs.iter().position(|addr| *addr == to)
-            && !self.is_over
-        {
+        if let Some(port) = self.addrs.iter().position(|addr| *addr == to).filter(|_| !self.is_over) {
             self.shard.received(1);
             self.shard.receive(&self.tasks, port, &envelope, bytes);
         }

@@ -2,11 +2,13 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
+use crate::{
+    options::{BLKSIZE, DEFAULT_BLKSIZE},
+    packet::headers,
+};
+
 /// Where the interface is not known: what EDK2 asks for, made for Ethernet.
 const ETHERNET: u32 = 1500;
-/// IP and UDP headers, and the header of a DATA packet.
-const HEADERS_V4: u32 = 20 + 8 + 4;
-const HEADERS_V6: u32 = 40 + 8 + 4;
 
 /// The MTU of each interface, asked once.
 #[derive(Debug, Default)]
@@ -16,8 +18,7 @@ impl Mtus {
     /// The largest blksize that needs no fragments on the interface with this index.
     pub(crate) fn blksize(&mut self, interface: u32, peer: &SocketAddr) -> u16 {
         let mtu = *self.0.entry(interface).or_insert_with(|| ask(interface).unwrap_or(ETHERNET));
-        let headers = if peer.is_ipv4() { HEADERS_V4 } else { HEADERS_V6 };
-        mtu.saturating_sub(headers).clamp(512, 65464) as u16
+        mtu.saturating_sub(headers(peer)).clamp(DEFAULT_BLKSIZE.into(), (*BLKSIZE.end()).into()) as u16
     }
 }
 

@@ -152,8 +152,26 @@ impl Counters {
 
     /// All that is a plain number and grows.
     fn plain(&mut self) -> Vec<&mut u64> {
-        let Self { requests, repeated, over_limit, unanswered, running: _, reads, writes, refused: _, .. } = self;
-        let Self { bytes_read, bytes_written, retransmits, received, sent, malformed, strangers, dropped, .. } = self;
+        // One that is missing here does not compile.
+        let Self {
+            requests,
+            repeated,
+            over_limit,
+            unanswered,
+            running: _,
+            reads,
+            writes,
+            refused: _,
+            bytes_read,
+            bytes_written,
+            retransmits,
+            received,
+            sent,
+            malformed,
+            strangers,
+            dropped,
+            own: _,
+        } = self;
         let mut all = vec![requests, repeated, over_limit, unanswered, bytes_read, bytes_written, retransmits];
         all.extend([received, sent, malformed, strangers, dropped]);
         all.extend(reads.fields().map(|(_, count)| count));
@@ -190,19 +208,24 @@ impl Outcomes {
     }
 
     fn fields(&mut self) -> [(&'static str, &mut u64); 10] {
-        let Self { complete, probably_complete, probe, aborted, timed_out, refused, .. } = self;
-        let Self { failed, upstream_failed, replaced, stopped, .. } = self;
-        [
-            ("complete", complete),
-            ("probably_complete", probably_complete),
-            ("probe", probe),
-            ("aborted", aborted),
-            ("timed_out", timed_out),
-            ("refused", refused),
-            ("failed", failed),
-            ("upstream_failed", upstream_failed),
-            ("replaced", replaced),
-            ("stopped", stopped),
+        // One that is missing here does not compile.
+        macro_rules! named {
+            ($($name:ident),*) => {{
+                let Self { $($name),* } = self;
+                [$((stringify!($name), $name)),*]
+            }};
+        }
+        named![
+            complete,
+            probably_complete,
+            probe,
+            aborted,
+            timed_out,
+            refused,
+            failed,
+            upstream_failed,
+            replaced,
+            stopped
         ]
     }
 }

@@ -12,7 +12,22 @@ mod registry;
 mod serial;
 mod unanswered;
 
+use std::time::{Duration, SystemTime};
+
 pub use counters::{Counter, Counters, Outcomes};
 pub use record::{Record, Snapshot};
 pub(crate) use registry::{Drops, Registered, Registry, Tally};
 pub use unanswered::Unanswered;
+
+/// The nearest time that can be written as RFC 3339 has it, from 1970 to 9999: a board without a battery may believe
+/// anything.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+///
+/// let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+/// assert_eq!(tuffet::stats::nearest_rfc3339(before), SystemTime::UNIX_EPOCH);
+/// ```
+pub fn nearest_rfc3339(time: SystemTime) -> SystemTime {
+    time.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799))
+}

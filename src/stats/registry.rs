@@ -90,7 +90,11 @@ impl Registry {
     pub(crate) fn bound(&self, drops: Box<dyn Drops>) {
         let mut dropped = lock(&self.drops);
         let mut open = std::mem::take(&mut dropped.open);
-        dropped.before += open.extract_if(.., |drops| drops.is_final()).map(|mut drops| drops.count()).sum::<u64>();
+        open.retain_mut(|drops| {
+            let is_final = drops.is_final();
+            dropped.before += if is_final { drops.count() } else { 0 };
+            !is_final
+        });
         open.push(drops);
         dropped.open = open;
     }

@@ -1,15 +1,11 @@
 //! What records look like to others. The names of the fields stay as they are.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Display,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, fmt::Display};
 
 use humantime::format_rfc3339_millis;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use super::{Record, Snapshot, Unanswered};
+use super::{Record, Snapshot, Unanswered, nearest_rfc3339};
 use crate::{options::Direction, packet::Options, shown, transfer::Outcome};
 
 /// Options of a request that are told.
@@ -21,10 +17,7 @@ impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (code, reason) = error(&self.outcome);
         let mut fields = serializer.serialize_struct("Record", 23)?;
-        // RFC 3339 has the years to 9999, and a clock may be wrong.
-        let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-        let started = self.started.clamp(SystemTime::UNIX_EPOCH, last);
-        fields.serialize_field("time", &Text(format_rfc3339_millis(started)))?;
+        fields.serialize_field("time", &Text(format_rfc3339_millis(nearest_rfc3339(self.started))))?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("client", &Text(self.peer))?;
         fields.serialize_field("server", &Text(self.local))?;

@@ -157,9 +157,7 @@ impl Status {
 impl Drop for Serving {
     fn drop(&mut self) {
         self.over = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             log::error!("the status server panicked");
         }
     }

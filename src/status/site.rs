@@ -194,3 +194,17 @@ fn json(value: &impl serde::Serialize) -> String {
 fn millis(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::stats::Outcomes;
+
+    #[test]
+    fn the_page_and_the_readme_have_words_for_every_outcome() {
+        let (page, readme) = (include_str!("page/words.js"), include_str!("../../README.md"));
+        for (name, _) in Outcomes::default().iter() {
+            assert!(page.contains(&format!("\n  {name}: [")), "{name}");
+            assert!(readme.contains(&format!("\n| `{name}` |")), "{name}");
+        }
+    }
+}

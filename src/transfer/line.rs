@@ -1,15 +1,19 @@
 //! What both coroutines share: sending, waiting, counting, and knowing when to give up.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::{
-    Event, Outcome, Progress, Step, Timing, Want,
+    Event, FOR_EVER, Outcome, Progress, Step, Timing, Want,
     coroutine::{Co, Resumed},
     rto::Rto,
 };
-use crate::{error::Refusal, options::Agreed, packet::Packet};
+use crate::{
+    error::Refusal,
+    options::Agreed,
+    packet::{HEADERS_V4, Packet},
+};
 
 /// How often a server sends its first packet to who has not answered, unless it is asked again. A request may bear the
 /// address of somebody else, who would get all of them.
@@ -20,10 +24,8 @@ const FIRST_BLOCK_AGAIN: u32 = 3;
 /// Who acknowledges this many blocks that were never sent guesses. One or two such ACKs may be late packets of an
 /// earlier transfer.
 const GUESSES: u32 = 16;
-/// IP and UDP headers, the shorter ones of IPv4, and the TFTP header.
-const HEADERS: usize = 20 + 8 + 4;
-/// Short enough to be added to any time.
-const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// The shorter ones, of IPv4.
+const HEADERS: u64 = HEADERS_V4 as u64;
 
 pub(super) struct Line {
     co: Co,
@@ -97,7 +99,7 @@ impl Line {
     /// knows; what it brings is bounded by `spare`.)
     fn earn(&mut self) {
         let amplification = self.timing.amplification.unwrap_or(u32::MAX);
-        self.credit = self.credit.saturating_add(u64::from(amplification) * HEADERS as u64);
+        self.credit = self.credit.saturating_add(u64::from(amplification) * HEADERS);
     }
 
     /// So many blocks and bytes of DATA go out.
@@ -307,11 +309,6 @@ impl Line {
         });
     }
 
-    /// A full block goes out.
-    pub(super) fn full_block_sent(&mut self) {
-        self.count(|progress| progress.full_block_sent = true);
-    }
-
     /// What silence ends with.
     pub(super) fn fell_silent(&self) -> Outcome {
         self.replaced.map_or(Outcome::TimedOut, Outcome::Replaced)
@@ -352,5 +349,5 @@ impl Line {
 
 /// The bytes of so many DATA packets on the wire.
 fn cost(blocks: u64, bytes: usize) -> u64 {
-    blocks * HEADERS as u64 + bytes as u64
+    blocks * HEADERS + bytes as u64
 }

@@ -169,8 +169,6 @@ pub struct Progress {
     pub bytes: u64,
     /// DATA blocks that the receiving side has.
     pub blocks: u64,
-    /// Whether a full DATA block was sent.
-    pub full_block_sent: bool,
     /// Packets sent, retransmits included.
     pub sent: u64,
     /// DATA or ACK packets received that brought the transfer forward.
@@ -264,6 +262,9 @@ impl Transfer {
     }
 }
 
+/// Short enough to be added to any time.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 impl Default for Timing {
     fn default() -> Self {
         Self {
@@ -277,22 +278,7 @@ impl Default for Timing {
 
 impl Progress {
     pub(crate) const fn new(agreed: Agreed) -> Self {
-        Self {
-            bytes: 0,
-            blocks: 0,
-            full_block_sent: false,
-            sent: 0,
-            acked: 0,
-            retransmits: 0,
-            round_trip: None,
-            requests: 0,
-            agreed,
-        }
-    }
-
-    /// Whether full blocks went out and none was acknowledged: this blksize may not fit through a link on the way.
-    pub const fn full_blocks_are_lost(&self) -> bool {
-        self.full_block_sent && self.blocks == 0
+        Self { bytes: 0, blocks: 0, sent: 0, acked: 0, retransmits: 0, round_trip: None, requests: 0, agreed }
     }
 }
 

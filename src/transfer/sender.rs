@@ -61,12 +61,8 @@ enum Inside {
 impl Sender {
     async fn run(&mut self) -> Outcome {
         loop {
-            while !self.held
-                && let Some(block) = self.window.next(self.line.now)
-            {
-                if !self.window.has_begun() && block.payload.len() == usize::from(self.line.agreed().blksize()) {
-                    self.line.full_block_sent();
-                }
+            while !self.held {
+                let Some(block) = self.window.next(self.line.now) else { break };
                 self.line.spend(1, block.payload.len());
                 let packet = Packet::Data { block: block.number, payload: block.payload };
                 self.line.ask(packet, block.again).await;
@@ -236,10 +232,7 @@ impl Copies {
     }
 
     fn is_report(&mut self, line: &Line, windowsize: usize) -> bool {
-        if let Some((count, until)) = &mut self.explained
-            && *count > 0
-            && line.now < *until
-        {
+        if let Some((count, _)) = self.explained.as_mut().filter(|(count, until)| *count > 0 && line.now < *until) {
             *count -= 1;
             return false;
         }

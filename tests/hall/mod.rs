@@ -195,10 +195,10 @@ impl Hall {
             let Some(at) = server.into_iter().chain(event).min() else { break };
             assert!(at - self.begin < Duration::from_secs(3600), "it does not end");
             self.time_passes(at);
-            if event == Some(at)
-                && let Some(Reverse((_, _, event))) = self.events.pop()
-            {
-                self.happen(at, event);
+            if event == Some(at) {
+                if let Some(Reverse((_, _, event))) = self.events.pop() {
+                    self.happen(at, event);
+                }
             }
             self.carry(at);
         }
@@ -260,7 +260,8 @@ impl Hall {
                 (from, self.server.addr(), request)
             }
             Forged::Acks => {
-                let machine = &mut self.machines[random.usize(..self.machines.len())];
+                let number = random.usize(..self.machines.len());
+                let machine = &mut self.machines[number];
                 machine.forged = Some(now);
                 let ports = &self.server.addrs()[1..];
                 (machine.addr, ports[random.usize(..ports.len())], Packet::Ack(random.u16(..200)).encode())

@@ -20,7 +20,9 @@ use super::{
     Result,
     args::{Arguments, Command, Serve},
     line,
-    serve::{self, Opened},
+    more::More,
+    serve,
+    sources::{self, Opened},
 };
 use file::File;
 pub use reload::Reload;
@@ -30,6 +32,12 @@ pub struct ConfigArgs {
     /// Read settings and rules from this TOML file; what is said here or in the environment counts more
     #[arg(long, value_name = "FILE", env = "TUFFET_CONFIG", help_heading = "Configuration")]
     pub config: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    pub fn file(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
 }
 
 /// Say all that is wrong with a configuration file
@@ -62,9 +70,9 @@ pub fn check(args: &CheckConfig) -> Result<ExitCode> {
 /// Why what is to be served cannot be, each once.
 fn unopened(args: &Serve) -> Vec<String> {
     let opened = Opened::default();
-    let sources = serve::all_sources(args);
+    let sources = sources::all(args);
     let mut errors: Vec<String> = Vec::new();
-    let each = sources.iter().map(|source| opened.source(source, args));
+    let each = sources.iter().map(|source| source.open(args, &opened));
     for error in each.chain([serve::handler(args, &opened)]).filter_map(|result| result.err()) {
         let error = error.to_string();
         if !errors.iter().any(|known| error.contains(known)) {
@@ -83,8 +91,8 @@ pub fn arguments() -> Result<(Arguments, ArgMatches)> {
 
 fn path(arguments: &Arguments) -> Option<&Path> {
     match &arguments.command {
-        Command::Serve(serve) => serve.config.config.as_deref(),
-        Command::Explain(explain) => explain.serve.config.config.as_deref(),
+        Command::Serve(serve) => serve.config.file(),
+        Command::More(More::Explain(explain)) => explain.serve.config.file(),
         _ => None,
     }
 }
@@ -106,7 +114,7 @@ fn merged(path: &Path, words: Vec<OsString>) -> Result<std::result::Result<(Argu
     Ok(arguments.map(|(mut arguments, matches)| {
         match &mut arguments.command {
             Command::Serve(serve) => serve.names.rules = file.rules,
-            Command::Explain(explain) => explain.serve.names.rules = file.rules,
+            Command::More(More::Explain(explain)) => explain.serve.names.rules = file.rules,
             _ => {}
         }
         (arguments, matches)

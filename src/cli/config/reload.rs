@@ -6,13 +6,13 @@ use clap::{ArgMatches, CommandFactory};
 use log::{error, info, warn};
 use tuffet::Handle;
 
-#[cfg(all(feature = "sandbox", target_os = "linux"))]
-use super::super::sandbox::Plan;
 use super::{
     super::{
         Result,
         args::{Arguments, Command, Serve},
-        serve::{self, Opened},
+        sandbox::Plan,
+        serve,
+        sources::Opened,
     },
     merged,
 };
@@ -28,7 +28,6 @@ pub struct Reload {
     args: Option<Box<Serve>>,
     /// The fixed options with their values when the server began.
     fixed: Vec<(String, Vec<String>)>,
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
     plan: Plan,
 }
 
@@ -37,17 +36,7 @@ impl Reload {
         let path = args.config.config.clone();
         let merged = path.as_deref().and_then(|path| merged(path, words()).ok()?.ok());
         let fixed = merged.map(|(_, matches)| fixed(&matches)).unwrap_or_default();
-        #[cfg(all(feature = "sandbox", target_os = "linux"))]
-        let plan = Plan::new(args);
-        Self {
-            path,
-            opened,
-            server,
-            args: None,
-            fixed,
-            #[cfg(all(feature = "sandbox", target_os = "linux"))]
-            plan,
-        }
+        Self { path, opened, server, args: None, fixed, plan: Plan::new(args) }
     }
 
     /// Looks whether the directories are the same as before, and serves new requests as the file says now, if there is
@@ -74,10 +63,8 @@ impl Reload {
         let handler = serve::handler(&args, &opened)?;
         self.server.reload(serve::builder(&args, None).handler(handler));
         opened.settle(&args);
-        #[cfg(feature = "http")]
-        super::super::upstreams::ask(opened.questions.take());
+        opened.questions().ask();
         self.opened = opened;
-        #[cfg(all(feature = "sandbox", target_os = "linux"))]
         for lacking in self.plan.lacks(&Plan::new(&args)) {
             warn!("{lacking} was not named when the server began and may be out of reach, which takes a restart");
         }

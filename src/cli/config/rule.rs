@@ -3,31 +3,57 @@
 use toml::de::{DeTable, DeValue};
 use tuffet::{
     Error, Refusal,
-    options::Direction,
+    options::{BLKSIZE, Direction, WINDOWSIZE},
     packet::Mode,
     rules::{Clients, Rule},
 };
 
 use super::{
-    super::{rules::Planned, values::Source},
+    super::{rules::Planned, sources::Source},
     file::{Reader, Value},
 };
 
-const KEYS: [&str; 14] = [
-    "title",
-    "client",
-    "name",
-    "mode",
-    "kind",
-    "target",
-    "root",
-    "ignore-case",
-    "options",
-    "blksize",
-    "windowsize",
-    "upload",
-    "refuse",
-    "go-on",
+/// What becomes of a rule by the value of a key.
+type Key = fn(&mut Planned, &Value<'_>) -> Result<Rule, String>;
+
+const KEYS: [(&str, Key); 14] = [
+    ("title", |planned, value| text(value).map(|_| planned.rule.clone())),
+    ("client", |planned, value| {
+        let clients = texts(value)?.into_iter();
+        let clients = clients.map(|client| client.parse::<Clients>().map_err(|why| format!("{client:?} is {why}")));
+        let clients = clients.collect::<Result<Vec<_>, _>>()?;
+        match clients.is_empty() {
+            true => Err("a list without clients would be for all; leave it out, or name some".into()),
+            false => Ok(clients.into_iter().fold(planned.rule.clone(), Rule::client)),
+        }
+    }),
+    ("name", |planned, value| said(planned.rule.clone().name(text(value)?))),
+    ("mode", |planned, value| {
+        let known = [("octet", Mode::Octet), ("netascii", Mode::Netascii)];
+        Ok(planned.rule.clone().mode(one_of(value, &known)?))
+    }),
+    ("kind", |planned, value| {
+        let known = [("read", Direction::Read), ("write", Direction::Write)];
+        Ok(planned.rule.clone().direction(one_of(value, &known)?))
+    }),
+    ("target", |planned, value| {
+        planned.targets = texts(value)?.into_iter().map(Into::into).collect();
+        Ok(planned.rule.clone())
+    }),
+    ("root", |planned, value| {
+        planned.root = Some(Source::try_from(std::ffi::OsString::from(text(value)?))?);
+        Ok(planned.rule.clone())
+    }),
+    ("ignore-case", |planned, value| Ok(planned.rule.clone().ignore_case(truth(value)?))),
+    ("options", |planned, value| said(planned.rule.clone().options(texts(value)?))),
+    ("blksize", |planned, value| Ok(planned.rule.clone().blksize(number(value, BLKSIZE)?))),
+    ("windowsize", |planned, value| Ok(planned.rule.clone().windowsize(number(value, WINDOWSIZE)?))),
+    ("upload", |planned, value| Ok(planned.rule.clone().upload(truth(value)?))),
+    ("refuse", |planned, value| {
+        let known = [("denied", Refusal::denied()), ("not-found", Refusal::not_found()), ("silent", Refusal::silent())];
+        Ok(planned.rule.clone().refuse(one_of(value, &known)?))
+    }),
+    ("go-on", |planned, value| Ok(planned.rule.clone().go_on(truth(value)?))),
 ];
 
 /// Those that make sense; what does not is noted.
@@ -48,16 +74,17 @@ fn read(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Planned> {
     let mut planned = Planned { rule: Rule::new(title(reader, table, at)), targets: Vec::new(), root: None };
     for (key, value) in table {
         let name: &str = key.get_ref();
-        if KEYS.contains(&name) {
-            apply(reader, &mut planned, name, value);
-        } else {
-            reader.unknown(key.span().start, name, KEYS.into_iter());
+        let Some((_, apply)) = KEYS.iter().find(|(known, _)| *known == name) else {
+            reader.unknown(key.span().start, name, KEYS.iter().map(|(known, _)| *known));
+            continue;
+        };
+        match apply(&mut planned, value) {
+            Ok(rule) => planned.rule = rule,
+            Err(why) => reader.wrong(value.span().start, format!("{name}: {why}")),
         }
     }
-    if reader.errors.len() == errors
-        && let Err(why) = planned.check()
-    {
-        reader.wrong(at, format!("rule: {why}"));
+    if reader.errors.len() == errors {
+        planned.check().unwrap_or_else(|why| reader.wrong(at, format!("rule: {why}")));
     }
     (reader.errors.len() == errors).then_some(planned)
 }
@@ -69,52 +96,6 @@ fn title(reader: &Reader<'_>, table: &DeTable<'_>, at: usize) -> String {
     match title.and_then(|(_, title)| title.get_ref().as_str()) {
         Some(title) => format!("{place} ({title})"),
         None => place,
-    }
-}
-
-fn apply(reader: &mut Reader<'_>, planned: &mut Planned, key: &str, value: &Value<'_>) {
-    let rule = planned.rule.clone();
-    let result = match key {
-        "title" => text(value).map(|_| rule),
-        "client" => {
-            let clients = texts(value).and_then(|clients| {
-                clients
-                    .into_iter()
-                    .map(|client| client.parse::<Clients>().map_err(|why| format!("{client:?} is {why}")))
-                    .collect::<Result<Vec<_>, _>>()
-            });
-            clients.and_then(|clients| match clients.is_empty() {
-                true => Err("a list without clients would be for all; leave it out, or name some".into()),
-                false => Ok(clients.into_iter().fold(rule, Rule::client)),
-            })
-        }
-        "name" => text(value).and_then(|regex| said(rule.name(regex))),
-        "mode" => one_of(value, &[("octet", Mode::Octet), ("netascii", Mode::Netascii)]).map(|mode| rule.mode(mode)),
-        "kind" => one_of(value, &[("read", Direction::Read), ("write", Direction::Write)])
-            .map(|direction| rule.direction(direction)),
-        "target" => texts(value).map(|targets| {
-            planned.targets = targets.into_iter().map(Into::into).collect();
-            rule
-        }),
-        "root" => text(value).and_then(|root| {
-            planned.root = Some(Source::try_from(std::ffi::OsString::from(root))?);
-            Ok(rule)
-        }),
-        "ignore-case" => truth(value).map(|yes| rule.ignore_case(yes)),
-        "options" => texts(value).and_then(|names| said(rule.options(names))),
-        "blksize" => number(value, 8..=65464).map(|most| rule.blksize(most)),
-        "windowsize" => number(value, 1..=65535).map(|most| rule.windowsize(most)),
-        "upload" => truth(value).map(|yes| rule.upload(yes)),
-        "refuse" => one_of(
-            value,
-            &[("denied", Refusal::denied()), ("not-found", Refusal::not_found()), ("silent", Refusal::silent())],
-        )
-        .map(|refusal| rule.refuse(refusal)),
-        _ => truth(value).map(|yes| rule.go_on(yes)),
-    };
-    match result {
-        Ok(rule) => planned.rule = rule,
-        Err(why) => reader.wrong(value.span().start, format!("{key}: {why}")),
     }
 }
 

@@ -33,7 +33,7 @@ fn settings_are_defaults() {
     ";
     let args = serve(text, "");
     assert_eq!((args.sources.len(), args.listen.len(), args.upload, args.overwrite), (2, 1, true, false));
-    assert_eq!((args.windowsize, args.blksize, args.max_upload), (Some(16), Some(1024), Some(64 << 20)));
+    assert_eq!((args.windowsize, args.blksize, args.max_upload.0), (Some(16), Some(1024), 64 << 20));
     assert_eq!((args.patience.as_millis(), args.output.verbose), (2500, 2));
     assert_eq!(args.uploads.upload_names, ["*.cfg", "b*"]);
     let args = serve(text, "/c --windowsize 8 --listen 10.0.0.1 --upload-names x");

@@ -74,10 +74,10 @@ fn listing(known: &Mutex<VecDeque<Arc<Listing>>>, dir: &Dir, received: Option<In
         let is_new = received.is_some_and(|received| received <= listing.at);
         listing.version.identity == version.identity && (is_new || listing.is_settled && listing.version == version)
     };
-    if version.identity != (0, 0)
-        && let Some(good) = lock().iter().find(is_good)
-    {
-        return Ok(good.clone());
+    if version.identity != (0, 0) {
+        if let Some(good) = lock().iter().find(is_good) {
+            return Ok(good.clone());
+        }
     }
     let is_settled = version.is_settled_directory();
     let hasher = RandomState::default();

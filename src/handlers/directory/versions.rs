@@ -90,11 +90,8 @@ fn numbers(dir: &Dir, name: &OsStr) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in dir.entries()? {
         let entry = entry?.file_name();
-        if let Some((of, number)) = split(entry.as_encoded_bytes())
-            && of == name.as_encoded_bytes()
-        {
-            numbers.push(number);
-        }
+        let version = split(entry.as_encoded_bytes()).filter(|(of, _)| *of == name.as_encoded_bytes());
+        numbers.extend(version.map(|(_, number)| number));
     }
     numbers.sort_unstable();
     Ok(numbers)

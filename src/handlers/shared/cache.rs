@@ -93,9 +93,8 @@ impl Cache {
         let segment = Segment { bytes, used_at: state.clock, index: state.places.len() };
         state.segments.insert(place, segment);
         state.places.push(place);
-        while state.used > self.budget
-            && let Some(victim) = state.least_useful(place, self.budget)
-        {
+        while state.used > self.budget {
+            let Some(victim) = state.least_useful(place, self.budget) else { break };
             state.remove(victim);
         }
     }

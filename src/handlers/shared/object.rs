@@ -187,9 +187,8 @@ impl<U: Upstream> Object<U> {
     fn look_ahead(&self, state: &mut State, position: u64) {
         let goal = position + LOOK_AHEAD;
         let leading = state.fetches.iter_mut().find(|fetch| (position..goal).contains(&fetch.position));
-        if let Some(fetch) = leading.filter(|fetch| fetch.goal < goal)
-            && self.cache.find(self.id, fetch.position).is_none()
-        {
+        let is_behind = |fetch: &&mut Running| fetch.goal < goal && self.cache.find(self.id, fetch.position).is_none();
+        if let Some(fetch) = leading.filter(is_behind) {
             fetch.goal = goal;
             self.wanted.notify_waiters();
         }
@@ -254,9 +253,8 @@ impl<U: Upstream> Object<U> {
         fetch.position += bytes.len() as u64;
         fetch.last.push_back((position, bytes.clone()));
         let mut kept: u64 = fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        while kept > LOOK_AHEAD + SEGMENT as u64
-            && let Some((_, bytes)) = fetch.last.pop_front()
-        {
+        while kept > LOOK_AHEAD + SEGMENT as u64 {
+            let Some((_, bytes)) = fetch.last.pop_front() else { break };
             kept -= bytes.len() as u64;
         }
         self.cache.insert(self.id, position, bytes);

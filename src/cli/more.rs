@@ -1,0 +1,40 @@
+//! The commands that the small program is without.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::{
+    Result, config, explain,
+    manual::{self, Completions, Man},
+    probe,
+};
+
+#[derive(Debug, Subcommand)]
+pub enum More {
+    Explain(Box<explain::Explain>),
+    CheckConfig(config::CheckConfig),
+    Probe(Box<probe::Probe>),
+    Completions(Completions),
+    Man(Man),
+}
+
+impl More {
+    pub fn is_quiet(&self) -> bool {
+        match self {
+            Self::Explain(args) => args.serve.output.quiet,
+            Self::Probe(args) => args.output.quiet,
+            Self::CheckConfig(_) | Self::Completions(_) | Self::Man(_) => false,
+        }
+    }
+
+    pub fn run(&self) -> Result<ExitCode> {
+        match self {
+            Self::Explain(args) => explain::run(args),
+            Self::CheckConfig(args) => config::check(args),
+            Self::Probe(args) => probe::run(args),
+            Self::Completions(args) => manual::completions(args),
+            Self::Man(args) => manual::man(args),
+        }
+    }
+}

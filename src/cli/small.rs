@@ -1,0 +1,235 @@
+//! What stands where the small program, or a system, has no such thing: options that are none, and work that is nothing.
+#![allow(dead_code, reason = "a system may lack a part of it alone")]
+
+pub mod access {
+    use clap::Args;
+    use tuffet::Builder;
+
+    #[derive(Args, Debug)]
+    pub struct Access {}
+
+    impl Access {
+        pub fn apply(&self, builder: Builder) -> Builder {
+            builder
+        }
+    }
+}
+
+pub mod bars {
+    use std::{fmt, sync::mpsc::Receiver};
+
+    use tuffet::Handle;
+
+    /// Bytes, for people.
+    pub struct BinaryBytes(pub u64);
+
+    #[derive(Clone)]
+    pub struct MultiProgress;
+
+    #[derive(Clone)]
+    pub struct ProgressBar;
+
+    pub fn screen(_: bool) -> MultiProgress {
+        MultiProgress
+    }
+
+    pub fn bar(_: &str, _: Option<u64>) -> ProgressBar {
+        ProgressBar
+    }
+
+    pub fn set_size(_: &ProgressBar, _: Option<u64>) {}
+
+    pub fn watch(_: MultiProgress, _: &Handle, _: &Receiver<()>) {}
+
+    impl MultiProgress {
+        pub fn add(&self, bar: ProgressBar) -> ProgressBar {
+            bar
+        }
+
+        pub fn suspend<T>(&self, work: impl FnOnce() -> T) -> T {
+            work()
+        }
+
+        pub fn is_hidden(&self) -> bool {
+            true
+        }
+    }
+
+    impl ProgressBar {
+        pub fn inc(&self, _: u64) {}
+
+        pub fn finish_and_clear(&self) {}
+    }
+
+    impl fmt::Display for BinaryBytes {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self.0 {
+                few @ ..10_000 => write!(f, "{few} B"),
+                some @ ..10_000_000 => write!(f, "{} KiB", some >> 10),
+                many => write!(f, "{} MiB", many >> 20),
+            }
+        }
+    }
+}
+
+pub mod config {
+    use std::path::Path;
+
+    use clap::{ArgMatches, Args};
+    use tuffet::Handle;
+
+    use super::super::{
+        Result,
+        args::{Arguments, Serve},
+        line, serve,
+        sources::Opened,
+    };
+
+    #[derive(Args, Debug)]
+    pub struct ConfigArgs {}
+
+    impl ConfigArgs {
+        pub fn file(&self) -> Option<&Path> {
+            None
+        }
+    }
+
+    pub fn arguments() -> Result<(Arguments, ArgMatches)> {
+        Ok(line::read())
+    }
+
+    pub struct Reload(Opened);
+
+    impl Reload {
+        pub fn new(_: &Serve, opened: Opened, _: Handle) -> Self {
+            Self(opened)
+        }
+
+        pub fn reload(&mut self) -> Option<&Serve> {
+            serve::look(&self.0.directories());
+            None
+        }
+    }
+}
+
+pub mod rules {
+    use clap::Args;
+    use tuffet::Handler;
+
+    use super::super::{
+        Result,
+        args::Serve,
+        sources::{Opened, Source},
+    };
+
+    #[derive(Args, Debug)]
+    pub struct Names {}
+
+    impl Names {
+        pub fn sources(&self) -> impl Iterator<Item = Source> {
+            std::iter::empty()
+        }
+
+        pub fn ignores_case(&self) -> bool {
+            false
+        }
+    }
+
+    pub fn apply(_: &Serve, _: &Opened, handler: impl Handler) -> Result<Box<dyn Handler>> {
+        Ok(Box::new(handler))
+    }
+}
+
+pub mod sandbox {
+    use clap::Args;
+
+    use super::super::{Result, args::Serve};
+
+    #[derive(Args, Debug)]
+    pub struct Sandbox {}
+
+    pub struct Plan;
+
+    pub struct Entrance;
+
+    impl Plan {
+        pub fn new(_: &Serve) -> Self {
+            Self
+        }
+
+        pub fn lacks(&self, _: &Self) -> Vec<String> {
+            Vec::new()
+        }
+    }
+
+    impl Entrance {
+        pub fn new(_: &Serve) -> Result<Self> {
+            Ok(Self)
+        }
+
+        pub fn for_a_look(_: &Serve) -> Result<Self> {
+            Ok(Self)
+        }
+
+        pub fn user(&self) -> Option<String> {
+            None
+        }
+
+        pub fn enter(self) -> Result<Option<String>> {
+            Ok(None)
+        }
+    }
+}
+
+pub mod service {
+    use std::{io, net::UdpSocket, time::Duration};
+
+    use tuffet::Handle;
+
+    pub fn sockets() -> super::super::Result<Vec<UdpSocket>> {
+        Ok(Vec::new())
+    }
+
+    pub fn ready() {}
+
+    pub fn reload(work: impl FnOnce()) {
+        work();
+    }
+
+    pub fn stopping(_: usize, _: Duration) {}
+
+    pub fn watch(_: Handle) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub mod status {
+    use clap::Args;
+    use tuffet::{Builder, Server};
+
+    use super::super::Result;
+
+    #[derive(Args, Debug)]
+    pub struct StatusArgs {}
+
+    pub struct Status;
+
+    impl StatusArgs {
+        pub fn watch(&self, builder: Builder) -> Result<(Option<Status>, Builder)> {
+            Ok((None, builder))
+        }
+    }
+
+    pub fn serve(status: Option<Status>, _: &Server, _: &str) -> Result<Option<Status>> {
+        Ok(status)
+    }
+}
+
+pub mod upstreams {
+    #[derive(Default)]
+    pub struct Questions;
+
+    impl Questions {
+        pub fn ask(self) {}
+    }
+}

@@ -1,0 +1,62 @@
+//! Directories of this machine.
+
+use std::{ffi::OsStr, io::ErrorKind, path::Path};
+
+use tuffet::{Handler, handlers};
+
+use super::{Kind, Opened, Result, Serve, Uploads};
+
+pub struct Directory;
+
+impl Kind for Directory {
+    fn name(&self) -> &'static str {
+        "a directory"
+    }
+
+    fn is(&self, _: &OsStr, scheme: Option<&str>) -> bool {
+        scheme.is_none()
+    }
+
+    fn open(&self, text: &OsStr, args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
+        let path = Path::new(text);
+        let directory = handlers::Directory::new(path).map_err(|error| {
+            let fix = match error.kind() {
+                ErrorKind::NotFound => "; make it, or name another directory",
+                ErrorKind::NotADirectory => "; name the directory that it is in",
+                ErrorKind::PermissionDenied => "; this user must be able to read it",
+                _ => "",
+            };
+            format!("cannot serve {}: {error}{fix}", path.display())
+        })?;
+        let (uploads, restart) = (&args.uploads, opened.restart.clone());
+        let explain = |error| format!("--upload-names {error}; a pattern is such as '*.cfg'");
+        let directory = directory
+            .ignore_case(args.names.ignores_case())
+            .uploads(args.upload)
+            .overwrite(args.overwrite)
+            .make_directories(args.mkdir)
+            .on_out_of_reach(move |path| restart.need_for(path))
+            .min_free(uploads.min_free.0)
+            .per_client(uploads.upload_per_client)
+            .upload_names(uploads.names())
+            .map_err(explain)?
+            .also(uploads.also());
+        let directory = opened.user.iter().cloned().fold(directory, handlers::Directory::user);
+        let directory = uploads.umask.into_iter().fold(directory, handlers::Directory::umask);
+        // None must not take `--overwrite` back.
+        let directory = match uploads.keep_versions {
+            0 => directory,
+            most => directory.keep_versions(most),
+        };
+        opened.directories.borrow_mut().push(directory.clone());
+        Ok(Box::new(directory))
+    }
+
+    fn takes_uploads(&self) -> Uploads {
+        Uploads::Allowed
+    }
+
+    fn directory<'a>(&self, text: &'a OsStr) -> Option<&'a Path> {
+        Some(Path::new(text))
+    }
+}

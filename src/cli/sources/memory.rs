@@ -1,0 +1,27 @@
+//! `memory:`, files that are put there and go with the server.
+
+use std::ffi::OsStr;
+
+use tuffet::Handler;
+
+use super::{Kind, Opened, Result, Serve, Uploads};
+
+pub struct Memory;
+
+impl Kind for Memory {
+    fn name(&self) -> &'static str {
+        "memory:"
+    }
+
+    fn is(&self, text: &OsStr, _: Option<&str>) -> bool {
+        text == self.name()
+    }
+
+    fn open(&self, _: &OsStr, _: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
+        Ok(Box::new(opened.memory.clone()))
+    }
+
+    fn takes_uploads(&self) -> Uploads {
+        Uploads::Always
+    }
+}

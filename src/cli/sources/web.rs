@@ -1,0 +1,82 @@
+//! Web servers.
+
+use std::ffi::OsStr;
+#[cfg(feature = "http")]
+use std::path::Path;
+
+use tuffet::Handler;
+
+use super::{Kind, Opened, Result, Serve, Uploads};
+
+pub struct Web;
+
+impl Kind for Web {
+    fn name(&self) -> &'static str {
+        "a web server"
+    }
+
+    fn schemes(&self) -> &'static [&'static str] {
+        &["http", "https"]
+    }
+
+    #[cfg(feature = "http")]
+    fn open(&self, text: &OsStr, args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
+        opened.keep(key(text, args), || {
+            let mut http = tuffet::handlers::Http::base(&text.to_string_lossy())?.identify(args.web.identify);
+            for super::super::values::Header(name, value) in &args.web.headers {
+                http = http.header(name, value)?;
+            }
+            Ok(set_up!(http, args, opened))
+        })
+    }
+
+    #[cfg(not(feature = "http"))]
+    fn open(&self, text: &OsStr, _: &Serve, _: &Opened) -> Result<Box<dyn Handler>> {
+        super::not_built(text, "HTTP", "http")
+    }
+
+    fn takes_uploads(&self) -> Uploads {
+        Uploads::Never
+    }
+
+    fn url<'a>(&self, text: &'a OsStr) -> Option<&'a str> {
+        text.to_str()
+    }
+}
+
+/// What tells sources apart that are open: what was written, and how they are asked. With the certificates as they are now:
+/// those of the same name may be others.
+#[cfg(feature = "http")]
+pub fn key(text: &OsStr, args: &Serve) -> String {
+    let certificates = args.web.ca.as_ref().map(std::fs::read_to_string);
+    format!("{text:?} {:?} {:?}", args.web, certificates.and_then(|text| text.ok()))
+}
+
+/// The settings that all who ask by HTTP have in common, and the question whether the server is there.
+#[cfg(feature = "http")]
+macro_rules! set_up {
+    ($handler:expr, $args:expr, $opened:expr) => {{
+        let web = &$args.web;
+        let mut handler = $handler
+            .cache(usize::try_from(web.cache.0).unwrap_or(usize::MAX))
+            .read_timeout(web.upstream_timeout.into())
+            .connect_timeout(web.connect_timeout.into())
+            .stale_if_error(web.stale);
+        if let Some(path) = &web.ca {
+            let pem = $crate::cli::sources::web::certificates(path)?;
+            let explain = |error| format!("--ca {}: {error}", path.display());
+            handler = handler.root_certificates(&pem).map_err(explain)?;
+        }
+        let handler = std::sync::Arc::new(handler);
+        let asked = handler.clone();
+        $opened.ask(handler.describe(), async move { asked.ask_base().await });
+        handler
+    }};
+}
+#[cfg(feature = "http")]
+pub(super) use set_up;
+
+#[cfg(feature = "http")]
+pub fn certificates(path: &Path) -> Result<Vec<u8>> {
+    Ok(std::fs::read(path).map_err(|error| format!("--ca {}: {error}", path.display()))?)
+}
