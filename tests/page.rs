@@ -221,6 +221,13 @@ fn a_bad_night(serving: &Serving) {
             }
         }
     }
+    // One end, and two causes: the clients' own words and what may help must not be told of each other.
+    for (n, code) in [(41, 3), (42, 8)] {
+        let mut peer = machine(serving, &format!("127.0.2.{n}"));
+        peer.rrq("9000/kernel", &[("blksize", "1400")]).receive();
+        let message = if code == 8 { "no options, please" } else { "disk full" };
+        peer.send(Packet::Error { code: tuffet::ErrorCode(code), message: message.into() });
+    }
     for n in 1..=6 {
         drop(boot(serving, &format!("127.0.3.{n}")));
     }
@@ -248,7 +255,7 @@ fn at_three_in_the_morning_trouble_comes_first() {
         (0..50).for_each(|_| silent.send(Packet::Rrq(common::request("x", &[]))));
         browser.text_of("#turned-away li").starts_with("127.0.5.1")
     });
-    eventually("all trouble is there", || browser.text_of("#trouble-count") == "41 machines");
+    eventually("all trouble is there", || browser.text_of("#trouble-count") == "43 machines");
 
     let texts = |selector: &str| -> Vec<String> {
         let script = format!("return [...document.querySelectorAll({selector:?})].map(e => e.textContent)");
@@ -263,6 +270,8 @@ fn at_three_in_the_morning_trouble_comes_first() {
         "8 machines: broken: upstream failed",
         "3 machines: secret: not allowed",
         "127.0.2.40: 9000/vmlinuz: timed out",
+        "127.0.2.41: 9000/kernel: aborted by the client: disk full",
+        "127.0.2.42: 9000/kernel: aborted by the client: no options, please",
     ] {
         assert!(groups.iter().any(|found| found == group), "{group} is not in {groups:#?}");
     }

@@ -1,7 +1,7 @@
 // The machines whose last transfer went wrong, and those that got no answer at all. What went wrong alike is one line.
 
 import { element, place } from "./machines.js";
-import { ago, by, cause, colour, common, make, more, plural, reason, set } from "./words.js";
+import { ago, by, cause, colour, common, make, more, plural, reason, set, short, told } from "./words.js";
 
 /// Lines that are shown unless all are wanted.
 const FIRST = 12;
@@ -11,7 +11,10 @@ const RECENT = 600;
 const groups = new Map(); // by what went wrong
 let showsAll = false;
 
-const key = (record) => JSON.stringify([record.outcome, record.code, record.direction, common(record.path)]);
+/// What is advised to one machine, and what one client said, need not hold for another whose transfer ended so as well.
+const key = (record) => JSON.stringify([
+  record.outcome, record.code, record.direction, common(record.path), record.hint, told(record),
+]);
 
 function group(name) {
   const it = { element: make("details", ""), searched: false };
@@ -34,9 +37,9 @@ function draw(name, members, now, isSearched) {
   it.element.className = "group " + colour(last);
   const one = [members[0].address, members[0].card].filter(Boolean).join(" ");
   set(it.count, members.length === 1 ? one : plural(members.length, "machine"));
-  set(it.words, common(last.path) + ": " + cause(last));
+  set(it.words, common(last.path) + ": " + cause(last) + (told(last) && ": " + short(told(last))));
   set(it.sum, ago(now - members[0].heard));
-  set(it.hint, (members.find((member) => member.trouble.hint)?.trouble.hint) || "");
+  set(it.hint, last.hint || "");
   it.hint.hidden = !it.hint.textContent;
   set(it.why, [reason(last), last.path].filter(Boolean).join(", last for "));
   // What is looked for is shown, and what was closed before is closed again.

@@ -108,6 +108,12 @@ export function cause(record) {
   return (OUTCOMES[record.outcome] || ["", record.outcome.replace(/_/g, " ")])[1];
 }
 
+/// The text of the ERROR by which a client ended it: nobody else knows why.
+export const told = (record) => (record.outcome === "aborted" && record.reason) || "";
+
+/// As much of a text as fits beside others.
+export const short = (text) => (text.length > 60 ? text.slice(0, 59) + "…" : text);
+
 /// All that is known of the cause.
 export function reason(record) {
   const code = record.code === null ? "" : "ERROR " + record.code + " ";
