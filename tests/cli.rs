@@ -47,6 +47,18 @@ fn what_only_directories_can_do() {
 }
 
 #[test]
+fn a_wrong_variable_is_called_by_its_name() {
+    for (name, value) in [("SHARDS", "0"), ("UPLOAD", "disabled"), ("VERBOSE", "x"), ("PATIENCE", "foo")] {
+        // The same value stands in another option.
+        let mut tuffet = tuffet(&["serve", "--listen", "127.0.0.1:0", "--log-file", "x"]);
+        let output = tuffet.env(format!("TUFFET_{name}"), value).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.starts_with(&format!("tuffet: TUFFET_{name}={value}: n")), "{said}");
+    }
+}
+
+#[test]
 fn a_wrong_command_line_is_2() {
     for args in [
         &[][..],
@@ -65,6 +77,9 @@ fn a_wrong_command_line_is_2() {
         &["serve", "--drain", "999999999y"],
         &["serve", "--max-upload", "5X"],
         &["serve", "--listen", ":70000"],
+        &["get", "tftp://127.0.0.1"],
+        &["get", "tftp://127.0.0.1/", "file"],
+        &["probe", "tftp://127.0.0.1"],
         &["get", "127.0.0.1:x", "file"],
         &["put", "127.0.0.1", "-"],
     ] {

@@ -98,6 +98,12 @@ fn a_file_with_errors_is_not_served() {
     let said = text(&output.stderr);
     assert_eq!((output.status.code(), said.lines().count()), (Some(1), 2), "{said}");
     assert!(said.lines().all(|line| line.starts_with(place.config()) && line.contains("make it, or name another")));
+    if cfg!(all(feature = "sandbox", target_os = "linux")) {
+        place.write("one", "user = \"no-such-user\"\n");
+        let output = run(&["check-config", place.config()]);
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains("no-such-user: there is no such user"), "{said}");
+    }
     place.write("one", "");
     let missing = place.directory.path().join("missing");
     for args in [&["check-config", path(&missing)][..], &["serve", "--config", path(&missing)]] {

@@ -6,7 +6,7 @@ use std::{ops::RangeInclusive, path::PathBuf};
 
 use clap::{
     ArgAction, Args, Parser, Subcommand,
-    builder::{FalseyValueParser, OsStringValueParser, TypedValueParser},
+    builder::{OsStringValueParser, TypedValueParser},
 };
 use humantime::Duration;
 use log::LevelFilter;
@@ -85,7 +85,7 @@ pub struct Serve {
     pub listen: Vec<Listen>,
 
     /// Send everything from the port that listens, for firewalls and NAT
-    #[arg(long, env = "TUFFET_SINGLE_PORT", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "TUFFET_SINGLE_PORT", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Network")]
     pub single_port: bool,
 
@@ -104,17 +104,17 @@ pub struct Serve {
     pub shards: usize,
 
     /// Let clients upload new files into the directories and buckets; `memory:` always does
-    #[arg(long, short, env = "TUFFET_UPLOAD", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, short, env = "TUFFET_UPLOAD", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Uploads")]
     pub upload: bool,
 
     /// Let uploads replace files
-    #[arg(long, env = "TUFFET_OVERWRITE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "TUFFET_OVERWRITE", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Uploads")]
     pub overwrite: bool,
 
     /// Let uploads make directories
-    #[arg(long, env = "TUFFET_MKDIR", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "TUFFET_MKDIR", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Uploads")]
     pub mkdir: bool,
 
@@ -220,7 +220,7 @@ pub struct Web {
     pub headers: Vec<Header>,
 
     /// Tell web servers who asks: X-Forwarded-For, X-TFTP-IP, X-TFTP-Port, X-TFTP-File
-    #[arg(long, env = "TUFFET_IDENTIFY", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "TUFFET_IDENTIFY", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Web servers")]
     pub identify: bool,
 
@@ -229,7 +229,7 @@ pub struct Web {
     pub ca: Option<PathBuf>,
 
     /// When a web server fails, serve what it had before, as far as it is in memory
-    #[arg(long, env = "TUFFET_STALE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "TUFFET_STALE", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Web servers")]
     pub stale: bool,
 }
@@ -301,7 +301,7 @@ pub struct Asking {
     pub patience: Duration,
 
     /// Transfer text, with its line ends converted
-    #[arg(long, env = "TUFFET_NETASCII", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "TUFFET_NETASCII", action = ArgAction::SetTrue, value_parser = values::switch)]
     pub netascii: bool,
 }
 
@@ -310,10 +310,11 @@ pub struct Asking {
 pub struct Output {
     /// Say more: negotiation; twice for every datagram
     #[arg(long, short, action = ArgAction::Count, env = "TUFFET_VERBOSE", help_heading = "Output")]
+    #[arg(value_parser = values::number::<u8>(0..=255))]
     pub verbose: u8,
 
     /// Say nothing but errors
-    #[arg(long, short, env = "TUFFET_QUIET", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, short, env = "TUFFET_QUIET", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Output")]
     pub quiet: bool,
 }

@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{ArgAction, Args, builder::FalseyValueParser};
+use clap::{ArgAction, Args};
 use tuffet::{
     Handler, Refusal, Request,
     handlers::{Chain, Rewrite, Search},
@@ -18,7 +18,7 @@ use tuffet::{
     rules::{Candidate, Mac, Rules},
 };
 
-use super::{Result, args::Serve, remote::bytes, rules, sandbox, serve, sources::Opened};
+use super::{Result, args::Serve, remote::bytes, rules, sandbox, serve, sources::Opened, values};
 
 /// What UEFI firmware on Ethernet asks for.
 const USUAL: &str = "tsize=0,blksize=1468,windowsize=4";
@@ -49,12 +49,12 @@ pub struct Explain {
     pub options: Vec<(String, String)>,
 
     /// The client uploads the file
-    #[arg(long, env = "TUFFET_WRITE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "TUFFET_WRITE", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "The request")]
     pub write: bool,
 
     /// The client asks for text, with its line ends converted
-    #[arg(long, env = "TUFFET_NETASCII", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "TUFFET_NETASCII", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "The request")]
     pub netascii: bool,
 

@@ -36,6 +36,9 @@ pub fn run(args: Get) -> Result<ExitCode> {
             (url.server, url.name, file.map(Into::into))
         }
     };
+    if name.is_empty() || name == "/" {
+        line::wrong(&format!("the URL has no name: tuffet get tftp://{server}/NAME"));
+    }
     let path = file.or_else(|| last_component(&name).map(Into::into));
     let why = "the name has no last part; say with FILE where to write it: tuffet get HOST NAME FILE";
     let path = path.unwrap_or_else(|| line::wrong(why));

@@ -92,6 +92,9 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
             let meant = meant(ContextKind::SuggestedSubcommand, "`tuffet --help` lists them".into());
             format!("there is no command {name}; {meant}")
         }
+        (ErrorKind::UnknownArgument, _) if arg.starts_with('-') && elsewhere(&arg, command).is_some() => {
+            format!("there is no option {arg}; {}", elsewhere(&arg, command).unwrap_or_default())
+        }
         (ErrorKind::UnknownArgument, _) if arg.starts_with('-') => {
             format!("there is no option {arg}; {}", meant(ContextKind::SuggestedArg, format!("{help} lists them")))
         }
@@ -99,7 +102,8 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
         (ErrorKind::MissingRequiredArgument, _) => {
             let usage = said(ContextKind::Usage).unwrap_or_default();
             let missing: Vec<_> = arg.split(", ").map(bare).collect();
-            format!("{} is missing; {}", missing.join(" and "), usage.trim().replace("Usage: ", "it is "))
+            let are = if missing.len() == 1 { "is" } else { "are" };
+            format!("{} {are} missing; {}", missing.join(" and "), usage.trim().replace("Usage: ", "it is "))
         }
         (ErrorKind::InvalidValue, None) => format!("{} needs a value; it is {arg}", bare(&arg)),
         (ErrorKind::InvalidValue, Some(value)) if value.is_empty() => {
@@ -121,6 +125,23 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
     }
 }
 
+/// What stands here for an option that other servers and clients have.
+fn elsewhere(arg: &str, command: Option<&String>) -> Option<&'static str> {
+    match (command?.as_str(), arg) {
+        ("serve" | "explain", "--port" | "-p" | "--address" | "--host" | "--bind") => {
+            Some("where to listen is --listen ADDR:PORT, or --listen :PORT")
+        }
+        ("serve" | "explain", "--root" | "--dir" | "--directory" | "-d" | "--source" | "-s" | "--secure") => {
+            Some("what to serve is an argument: tuffet serve DIR")
+        }
+        ("serve" | "explain", "--create" | "-c" | "--write" | "--writable") => Some("uploads are allowed by --upload"),
+        ("get" | "put" | "probe", "--port" | "-p") => Some("the port is a part of the server: HOST:PORT"),
+        ("get" | "put", "--mode" | "-m") => Some("octet is the mode, unless --netascii is given"),
+        ("get", "--output" | "-o" | "-O") => Some("where to write it is the last argument: tuffet get HOST NAME FILE"),
+        _ => None,
+    }
+}
+
 /// `--patience` of `--patience <TIME>`, `SOURCE` of `[SOURCE]...`.
 fn bare(arg: &str) -> &str {
     let arg = arg.strip_suffix("...").unwrap_or(arg);
@@ -133,7 +154,12 @@ fn bare(arg: &str) -> &str {
 fn place(arg: &str, value: &str, words: &[String]) -> String {
     let name = bare(arg);
     let variable = format!("{PREFIX}{}", name.trim_start_matches('-').to_uppercase().replace('-', "_"));
-    match words.iter().any(|word| word.contains(value)) {
+    // The same value may stand in another option: an option counts by its name, an argument by itself.
+    let is_typed = words.iter().any(|word| match name.strip_prefix("--") {
+        Some(long) => word.split('=').next() == Some(name) || word.starts_with(&format!("-{}", &long[..1])),
+        None => word == value,
+    });
+    match is_typed {
         false if env::var_os(&variable).is_some() => format!("{variable}={value}"),
         _ => format!("{name} {value:?}"),
     }
@@ -218,6 +244,16 @@ mod tests {
             ("serve ftp://h/", "SOURCE \"ftp://h/\": a URL begins with"),
             ("get", "HOST[:PORT] is missing; it is tuffet get"),
             ("get h:70000 x", "from 0 to 65535"),
+            ("serve --port 6969", "--listen :PORT"),
+            ("serve -p 6969", "--listen :PORT"),
+            ("serve --root /srv", "tuffet serve DIR"),
+            ("get h x --mode octet", "--netascii"),
+            ("get -o y h x", "tuffet get HOST NAME FILE"),
+            ("get --port 70 h x", "HOST:PORT"),
+            ("serve --listen localhost", "127.0.0.1"),
+            ("serve --port-range 50000-70000", "from 1 to 65535"),
+            ("get tftp://[::1/x", "both brackets"),
+            ("explain", "CLIENT and NAME are missing"),
             ("get a b c d", "d is an argument too many"),
         ] {
             let said = said(line);

@@ -141,6 +141,9 @@ impl Probe {
     fn file(&self) -> (&Remote, &str) {
         match (&self.place, &self.name) {
             (Place::Server(server), Some(name)) => (server, name),
+            (Place::File(url), None) if url.name.is_empty() => {
+                line::wrong(&format!("the URL has no name: tuffet probe tftp://{}/NAME", url.server))
+            }
             (Place::File(url), None) => (&url.server, &url.name),
             (Place::Server(_), None) => line::wrong("NAME is missing: tuffet probe HOST NAME"),
             (Place::File(_), Some(_)) => line::wrong("the URL has the name: tuffet probe URL"),

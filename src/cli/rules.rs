@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, str::FromStr};
 
-use clap::{ArgAction, Args, builder::FalseyValueParser};
+use clap::{ArgAction, Args};
 use tuffet::{
     Error, Handler,
     handlers::Rewrite,
@@ -13,6 +13,7 @@ use super::{
     Result,
     args::Serve,
     sources::{Opened, Source},
+    values,
 };
 
 /// How names become those of files.
@@ -28,7 +29,7 @@ pub struct Names {
     pub rules: Vec<Planned>,
 
     /// Find files that differ in upper and lower case only; not those of URLs
-    #[arg(long, env = "TUFFET_IGNORE_CASE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "TUFFET_IGNORE_CASE", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Names")]
     pub ignore_case: bool,
 }

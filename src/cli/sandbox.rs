@@ -9,7 +9,7 @@ mod user;
 
 use std::{fs, path::PathBuf};
 
-use clap::{ArgAction, Args, builder::FalseyValueParser};
+use clap::{ArgAction, Args};
 use log::{Level, info, warn};
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
     args::Serve,
     restart,
     sources::{self, Source},
+    values,
 };
 use user::Identity;
 
@@ -27,12 +28,12 @@ pub struct Sandbox {
     pub user: Option<String>,
 
     /// Let the process open any file and TCP port that its user may: no landlock
-    #[arg(long, env = "TUFFET_NO_LANDLOCK", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "TUFFET_NO_LANDLOCK", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Safety")]
     pub no_landlock: bool,
 
     /// Give nothing up: no landlock, all capabilities, and the user who started it
-    #[arg(long, env = "TUFFET_NO_SANDBOX", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "TUFFET_NO_SANDBOX", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Safety")]
     pub no_sandbox: bool,
 }
@@ -54,6 +55,16 @@ pub struct Plan {
     pub logs: Vec<PathBuf>,
     /// TCP ports of others that are connected to, and whether they are found by name.
     pub connects: Vec<u16>,
+}
+
+/// Whether there is the user that `--user` names; whoever checks a file need not be able to become it.
+#[cfg(feature = "config")]
+pub fn check_user(args: &Serve) -> Result<()> {
+    let named = args.sandbox.user.as_deref().map(|user| (user, Identity::named(user)));
+    match named {
+        Some((user, Err(error))) => Err(format!("--user {user}: {error}").into()),
+        _ => Ok(()),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -171,7 +171,8 @@ fn available(listen: &Listen) -> Vec<SocketAddr> {
 
 fn explain(error: &Error, args: &Serve) -> String {
     let Error::Bind(address, cause) = error else { return error.to_string() };
-    let is_transfer_port = args.port_range.as_ref().is_some_and(|ports| ports.contains(&address.port()));
+    let is_asked = args.listen.iter().any(|listen| listen.0.contains(address));
+    let is_transfer_port = !is_asked && args.port_range.as_ref().is_some_and(|ports| ports.contains(&address.port()));
     let fix = match cause.kind() {
         ErrorKind::AddrInUse if is_transfer_port => "no port of --port-range is free; widen it".to_owned(),
         ErrorKind::PermissionDenied => {

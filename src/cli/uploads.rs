@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{ArgAction, Args, builder::FalseyValueParser};
+use clap::{ArgAction, Args};
 use log::warn;
 
 use super::{
@@ -27,7 +27,7 @@ pub struct Uploads {
 
     /// Give each client a directory of its own, named by its address
     #[arg(long, env = "TUFFET_UPLOAD_PER_CLIENT", action = ArgAction::SetTrue)]
-    #[arg(value_parser = FalseyValueParser::new(), help_heading = "Uploads")]
+    #[arg(value_parser = values::switch, help_heading = "Uploads")]
     pub upload_per_client: bool,
 
     /// Let uploads replace files, and keep so many older ones: NAME.~1~, NAME.~2~

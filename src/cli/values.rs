@@ -45,6 +45,7 @@ pub fn address(text: &str, example: &str) -> Result<SocketAddr, String> {
     }
     let colon = match text.parse::<u16>() {
         Ok(_) => format!("; a port alone is :{text}"),
+        Err(_) if text.starts_with("localhost") => "; this machine alone is 127.0.0.1 or ::1".into(),
         Err(_) => String::new(),
     };
     text.parse().map_err(|_| format!("not an address, such as {example}{colon}"))
@@ -71,6 +72,9 @@ impl FromStr for Remote {
             _ => (text, PORT),
         };
         match unbracketed(host) {
+            host if host.contains(['[', ']']) => {
+                Err("an IPv6 address has both brackets, as in [2001:db8::1]:69".into())
+            }
             "" => Err("the host is missing, as in 192.0.2.1:69".into()),
             host => Ok(Self { host: host.into(), port }),
         }
@@ -141,6 +145,15 @@ where
     }
 }
 
+/// Whether a flag is set, by its variable: containers set empty ones for what is not wanted.
+pub fn switch(text: &str) -> Result<bool, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" | "t" | "y" => Ok(true),
+        "false" | "no" | "off" | "0" | "f" | "n" | "" => Ok(false),
+        _ => Err("neither true nor false"),
+    }
+}
+
 /// `500ms`, `1m 30s`; a number alone is seconds, as in the RFCs and other servers.
 pub fn duration(text: &str) -> Result<humantime::Duration, String> {
     let is_number = text.ends_with(|last: char| last.is_ascii_digit());
@@ -160,7 +173,7 @@ pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, &'static str> {
         (Ok(0), _) => Err("port 0 cannot be part of it"),
         (Ok(low), Ok(high)) if low <= high => Ok(low..=high),
         (Ok(_), Ok(_)) => Err("the first port is above the last"),
-        _ => Err("not two ports, such as 50000-50099"),
+        _ => Err("not two ports from 1 to 65535, such as 50000-50099"),
     }
 }
 
@@ -200,7 +213,7 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(Remote { host: host.into(), port }), "{text}");
         }
-        for bad in ["", ":69", "host:", "host:x", "host:65536", "[]:69"] {
+        for bad in ["", ":69", "host:", "host:x", "host:65536", "[]:69", "[::1", "[::1:69", "::1]"] {
             assert!(bad.parse::<Remote>().is_err(), "{bad}");
         }
         assert_eq!("::1".parse::<Remote>().unwrap().to_string(), "[::1]:69");
@@ -227,6 +240,17 @@ mod tests {
         }
         for bad in ["", "-1", "99999999999G"] {
             assert!(bad.parse::<Size>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn switches() {
+        for (text, on) in [("true", true), ("1", true), ("Yes", true), ("", false), ("0", false), ("OFF", false)] {
+            assert_eq!(switch(text), Ok(on), "{text}");
+        }
+        // What an operator writes to forbid uploads must not allow them.
+        for text in ["disabled", "never", "none", "maybe"] {
+            assert!(switch(text).is_err(), "{text}");
         }
     }
 

@@ -67,13 +67,18 @@ pub fn check(args: &CheckConfig) -> Result<ExitCode> {
     Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Why what is to be served cannot be, each once.
+/// Why what is to be served cannot be, or not by this user, each once.
 fn unopened(args: &Serve) -> Vec<String> {
     let opened = Opened::default();
     let sources = sources::all(args);
     let mut errors: Vec<String> = Vec::new();
-    let each = sources.iter().map(|source| source.open(args, &opened));
-    for error in each.chain([serve::handler(args, &opened)]).filter_map(|result| result.err()) {
+    let each = sources.iter().map(|source| source.open(args, &opened).map(drop));
+    let handler = serve::handler(args, &opened).map(drop);
+    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    let user = super::sandbox::check_user(args);
+    #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
+    let user = Ok(());
+    for error in each.chain([handler, user]).filter_map(|result| result.err()) {
         let error = error.to_string();
         if !errors.iter().any(|known| error.contains(known)) {
             errors.push(error);

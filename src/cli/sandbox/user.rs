@@ -87,7 +87,7 @@ impl Identity {
     }
 
     /// `USER[:GROUP]`, by names or numbers.
-    fn named(wish: &str) -> std::result::Result<Self, String> {
+    pub fn named(wish: &str) -> std::result::Result<Self, String> {
         let (user, group) = wish.split_once(':').map_or((wish, None), |(user, group)| (user, Some(group)));
         let found = match user.parse() {
             Ok(number) => User::from_uid(Uid::from_raw(number)),
