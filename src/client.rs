@@ -220,6 +220,7 @@ async fn run<F: Feed>(
         retransmits: progress.retransmits,
         blksize: progress.agreed.blksize(),
         windowsize: progress.agreed.windowsize(),
+        port_closed: false,
         hint: None,
     };
     Error::check(&record.outcome)?;

@@ -142,6 +142,10 @@ fn a_client_that_closes_its_port_ends_its_transfer_at_once() {
         drop(leaves);
         let record = serving.record();
         assert_eq!(record.outcome, Outcome::TimedOut);
+        assert!(record.port_closed);
+        assert!(record.to_string().contains(" timed_out: the client's port is closed 0 bytes "), "{record}");
+        assert_eq!(serde_json::to_value(&record).unwrap()["reason"], "the client's port is closed");
+        assert_eq!(record.hint, None, "its answers have arrived");
         assert!(record.duration < Duration::from_secs(3600));
         stays.ack(1);
         stays.expect_data(2, &file(1000)[512..]);

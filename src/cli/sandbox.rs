@@ -58,7 +58,6 @@ pub struct Plan {
 }
 
 /// Whether there is the user that `--user` names; whoever checks a file need not be able to become it.
-#[cfg(feature = "config")]
 pub fn check_user(args: &Serve) -> Result<()> {
     let named = args.sandbox.user.as_deref().map(|user| (user, Identity::named(user)));
     match named {

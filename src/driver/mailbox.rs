@@ -20,6 +20,8 @@ pub(crate) struct Mailbox {
     bytes: Cell<usize>,
     repeated: Cell<bool>,
     closed: Cell<Option<Closed>>,
+    /// Whether the peer's port was closed.
+    unreachable: Cell<bool>,
     stopped: Cell<bool>,
     expired: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -51,8 +53,14 @@ impl Mailbox {
 
     /// Its place is taken, or taken away, for this reason.
     pub(crate) fn post_closed(&self, why: Closed) {
+        self.unreachable.set(why == Closed::Unreachable);
         self.closed.set(Some(why));
         self.wake();
+    }
+
+    /// Whether nobody listens at the peer's port, as its system has said.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.unreachable.get()
     }
 
     /// The deadline has passed.

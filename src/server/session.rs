@@ -104,6 +104,9 @@ impl Session {
             size: live.size(),
             single_port: self.start.port == self.start.listener,
         });
+        // Who answers by ICMP was reached, so no advice about the way to it helps.
+        let port_closed = end.outcome == Outcome::TimedOut && self.mailbox.is_unreachable();
+        let hint = hint.filter(|_| !port_closed);
         let record = Record {
             id: live.id(),
             peer,
@@ -113,6 +116,7 @@ impl Session {
             origin: end.origin,
             direction,
             outcome: end.outcome,
+            port_closed,
             // Of a transfer whose source panicked when it was dropped, they are counted already, and no more is known.
             bytes: end.progress.bytes.max(live.bytes()),
             size: live.size(),

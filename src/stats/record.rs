@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{hint::Hint, options::Direction, packet::Options, shown, transfer::Outcome};
+use crate::{endpoint::Closed, hint::Hint, options::Direction, packet::Options, shown, transfer::Outcome};
 
 /// One transfer that has ended.
 ///
@@ -49,6 +49,9 @@ pub struct Record {
     pub direction: Direction,
     /// How it ended.
     pub outcome: Outcome,
+    /// Whether it ended because the client's system said by ICMP that nobody has the client's port: then
+    /// [`outcome`](Self::outcome) is [`Outcome::TimedOut`], before patience was over. Always `false` on a client.
+    pub port_closed: bool,
     /// Bytes of the file that the receiving side has, as they travelled.
     pub bytes: u64,
     /// The size of the file, if it was known at the beginning.
@@ -107,7 +110,11 @@ impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { peer, direction, outcome, bytes, retransmits, .. } = self;
         let (path, seconds) = (shown::cut(&self.path, shown::NAME), self.duration.as_secs_f64());
-        write!(f, "{peer} {direction} {path} {outcome} {bytes} bytes {seconds:.3} s")?;
+        write!(f, "{peer} {direction} {path} {outcome}")?;
+        if self.port_closed {
+            write!(f, ": {}", Closed::Unreachable.reason())?;
+        }
+        write!(f, " {bytes} bytes {seconds:.3} s")?;
         write!(f, " {} KiB/s retransmits {retransmits}", self.rate() / 1024)?;
         if let Some(origin) = &self.origin {
             write!(f, " from {}", shown::cut(&shown::text(origin), shown::TEXT))?;

@@ -6,7 +6,7 @@ use humantime::format_rfc3339_millis;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::{Record, Snapshot, Unanswered, nearest_rfc3339};
-use crate::{options::Direction, packet::Options, shown, transfer::Outcome};
+use crate::{endpoint::Closed, options::Direction, packet::Options, shown, transfer::Outcome};
 
 /// Options of a request that are told.
 const OPTIONS: usize = 16;
@@ -15,7 +15,7 @@ const OPTION: usize = 32;
 
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (code, reason) = error(&self.outcome);
+        let (code, reason) = error(self);
         let mut fields = serializer.serialize_struct("Record", 23)?;
         fields.serialize_field("time", &Text(format_rfc3339_millis(nearest_rfc3339(self.started))))?;
         fields.serialize_field("id", &self.id)?;
@@ -99,9 +99,10 @@ impl<T: Display> Serialize for Text<T> {
     }
 }
 
-/// The code and the text of the ERROR that ended it.
-fn error(outcome: &Outcome) -> (Option<u16>, Option<String>) {
-    match outcome {
+/// The code and the text of the ERROR that ended it, or what else did.
+fn error(record: &Record) -> (Option<u16>, Option<String>) {
+    match &record.outcome {
+        Outcome::TimedOut if record.port_closed => (None, Some(Closed::Unreachable.reason().into())),
         Outcome::Aborted { code, message } => {
             (Some(code.0), Some(shown::cut(&shown::text(message), shown::TEXT).into_owned()))
         }
@@ -147,6 +148,7 @@ mod tests {
             retransmits: 0,
             blksize: 512,
             windowsize: 1,
+            port_closed: false,
             hint: Some(Hint::SinglePort),
         }
     }

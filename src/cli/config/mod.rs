@@ -74,9 +74,9 @@ fn unopened(args: &Serve) -> Vec<String> {
     let mut errors: Vec<String> = Vec::new();
     let each = sources.iter().map(|source| source.open(args, &opened).map(drop));
     let handler = serve::handler(args, &opened).map(drop);
-    #[cfg(all(feature = "sandbox", target_os = "linux"))]
+    #[cfg(all(feature = "full", target_os = "linux"))]
     let user = super::sandbox::check_user(args);
-    #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
+    #[cfg(not(all(feature = "full", target_os = "linux")))]
     let user = Ok(());
     for error in each.chain([handler, user]).filter_map(|result| result.err()) {
         let error = error.to_string();
