@@ -108,8 +108,8 @@ export function cause(record) {
   return (OUTCOMES[record.outcome] || ["", record.outcome.replace(/_/g, " ")])[1];
 }
 
-/// The text of the ERROR by which a client ended it: nobody else knows why.
-export const told = (record) => (record.outcome === "aborted" && record.reason) || "";
+/// What the client, or its system, said of the end: the text of its ERROR, or that its port is closed.
+export const told = (record) => (["aborted", "timed_out"].includes(record.outcome) && record.reason) || "";
 
 /// As much of a text as fits beside others.
 export const short = (text) => (text.length > 60 ? text.slice(0, 59) + "…" : text);
