@@ -98,7 +98,7 @@ fn a_file_with_errors_is_not_served() {
     let said = text(&output.stderr);
     assert_eq!((output.status.code(), said.lines().count()), (Some(1), 2), "{said}");
     assert!(said.lines().all(|line| line.starts_with(place.config()) && line.contains("make it, or name another")));
-    if cfg!(all(feature = "sandbox", target_os = "linux")) {
+    if cfg!(all(feature = "full", target_os = "linux")) {
         place.write("one", "user = \"no-such-user\"\n");
         let output = run(&["check-config", place.config()]);
         let said = text(&output.stderr);
