@@ -1,14 +1,26 @@
-//! The one place where a transfer meets genawaiter. (The user's generators do so in `source`.)
+//! The one place where a transfer is a coroutine: a future that yields steps and is resumed with events.
 //!
-//! It is genawaiter's `sync`, so that the futures of a client are `Send`. What its locks cost grows with what is moved
-//! through them, so what goes to and fro lies on a desk in a box: the body yields the desk with a step on it, and is resumed
-//! with the desk and what happened. A body may await nothing but [`Co::step`]: there is no executor behind it.
+//! The user's generators are genawaiter's (see `source`). A transfer has arguments with each resume, costs as little as
+//! can be, and is `Send`, so that the futures of a client are. genawaiter has either: its `rc` stays in its thread, and its
+//! `sync` makes a block some 300 ns dearer. So body and driver share nothing here: what goes from one to the other lies on a
+//! desk, which they hand to each other through a place of their thread.
+//!
+//! A body may await nothing but [`Co::step`]: there is no executor behind it.
 
-use std::{future::Future, pin::Pin, time::Instant};
-
-use genawaiter::{GeneratorState, sync};
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
 
 use super::{Event, Outcome, Progress, Step};
+
+thread_local! {
+    /// A desk that is being handed over: by the driver, which resumes a body, or by the body, which yields or ends.
+    static HANDED: Cell<Option<Box<Desk>>> = const { Cell::new(None) };
+}
 
 /// What belongs to a body while it runs, and to its driver while it does not.
 struct Desk {
@@ -18,11 +30,7 @@ struct Desk {
 }
 
 /// What a body yields to. [`step`](Self::step) is the only thing that a body awaits.
-pub(super) struct Co {
-    co: sync::Co<Box<Desk>, Option<Box<Desk>>>,
-    /// Here, but while a step is taken.
-    desk: Option<Box<Desk>>,
-}
+pub(super) struct Co(Option<Box<Desk>>);
 
 /// What a body is resumed with.
 ///
@@ -37,8 +45,7 @@ pub(super) struct Resumed {
 #[cfg(all(test, target_pointer_width = "64"))]
 const _: () = assert!(size_of::<Step>() <= 56 && size_of::<Resumed>() <= 64);
 
-/// It ends with [`Co::done`].
-type Body = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Body = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 pub(super) struct Coroutine {
     state: State,
@@ -49,7 +56,7 @@ pub(super) struct Coroutine {
 enum State {
     /// Made, with the clock still unknown.
     Fresh(Option<Box<dyn FnOnce(Co, Instant) -> Body + Send>>),
-    Running(sync::Gen<Box<Desk>, Option<Box<Desk>>, Body>),
+    Running(Body),
     Over(Outcome),
 }
 
@@ -59,23 +66,21 @@ impl Co {
     /// To be awaited at once. No `async fn`, which would move the step once more, into its future.
     pub(super) fn step(&mut self, step: Step) -> impl Future<Output = Resumed> {
         self.desk().step = Some(step);
-        async {
-            let mut desk =
-                self.co.yield_(self.desk.take().expect(RUNS)).await.expect("a body is resumed with its desk");
-            let resumed = desk.resumed.take().expect("a body is resumed with something");
-            self.desk = Some(desk);
-            resumed
-        }
-    }
-
-    /// The last step. It is never resumed.
-    pub(super) async fn done(mut self, outcome: Outcome) {
-        self.step(Step::Done(outcome)).await;
+        poll_fn(|_| match self.0.take() {
+            Some(desk) => {
+                HANDED.set(Some(desk));
+                Poll::Pending
+            }
+            None => {
+                self.0 = HANDED.take();
+                Poll::Ready(self.desk().resumed.take().expect("a body is resumed with something"))
+            }
+        })
     }
 
     /// What was done so far.
     pub(super) fn progress(&self) -> &Progress {
-        &self.desk.as_ref().expect(RUNS).progress
+        &self.0.as_ref().expect(RUNS).progress
     }
 
     pub(super) fn progress_mut(&mut self) -> &mut Progress {
@@ -83,12 +88,21 @@ impl Co {
     }
 
     fn desk(&mut self) -> &mut Desk {
-        self.desk.as_mut().expect(RUNS)
+        self.0.as_mut().expect(RUNS)
+    }
+}
+
+/// The body has ended.
+impl Drop for Co {
+    fn drop(&mut self) {
+        if let Some(desk) = self.0.take() {
+            HANDED.set(Some(desk));
+        }
     }
 }
 
 impl Coroutine {
-    pub(super) fn new<F: Future<Output = ()> + Send + 'static>(
+    pub(super) fn new<F: Future<Output = Outcome> + Send + 'static>(
         progress: Progress,
         body: impl FnOnce(Co, Instant) -> F + Send + 'static,
     ) -> Self {
@@ -97,28 +111,36 @@ impl Coroutine {
     }
 
     pub(super) fn resume(&mut self, now: Instant, event: Event) -> Step {
-        if let State::Fresh(body) = &mut self.state {
-            let (body, desk) = (body.take(), self.desk.take());
-            let body = body.expect("a fresh body is made to run once");
-            self.state = State::Running(sync::Gen::new(|co| body(Co { co, desk }, now)));
-        }
-        let body = match &mut self.state {
-            State::Running(body) => body,
-            State::Over(outcome) => return Step::Done(outcome.clone()),
-            State::Fresh(_) => unreachable!("it was made to run above"),
+        let mut desk = self.desk.take();
+        // Nobody awaits the first event: the body gets the time with its birth instead.
+        let fresh = match &mut self.state {
+            State::Fresh(body) => body.take(),
+            _ => None,
         };
-        // A generator drops its first argument unseen; the body has got desk and time with its birth instead.
-        if let Some(desk) = &mut self.desk {
-            desk.resumed = Some(Resumed { event, now });
+        if let Some(body) = fresh {
+            self.state = State::Running(body(Co(desk), now));
+        } else {
+            if let Some(desk) = &mut desk {
+                desk.resumed = Some(Resumed { event, now });
+            }
+            HANDED.set(desk);
         }
-        let GeneratorState::Yielded(desk) = body.resume_with(self.desk.take()) else {
-            unreachable!("a body ends with a step");
+        let polled = match &mut self.state {
+            State::Running(body) => body.as_mut().poll(&mut Context::from_waker(Waker::noop())),
+            State::Over(outcome) => Poll::Ready(outcome.clone()),
+            State::Fresh(_) => unreachable!("a fresh body was made to run above"),
         };
-        let step = self.desk.insert(desk).step.take().expect("a body awaits its steps alone");
-        if let Step::Done(outcome) = &step {
-            self.state = State::Over(outcome.clone());
+        self.desk = HANDED.take();
+        match polled {
+            Poll::Pending => {
+                let step = self.desk.as_mut().and_then(|desk| desk.step.take());
+                step.expect("a body awaits its steps alone")
+            }
+            Poll::Ready(outcome) => {
+                self.state = State::Over(outcome.clone());
+                Step::Done(outcome)
+            }
         }
-        step
     }
 
     pub(super) fn progress(&self) -> &Progress {

@@ -148,11 +148,6 @@ impl Line {
         self.step(Step::Push(chunk))
     }
 
-    /// The end.
-    pub(super) async fn done(self, outcome: Outcome) {
-        self.co.done(outcome).await;
-    }
-
     fn step(&mut self, step: Step) -> impl Future<Output = ()> {
         let (now, taken) = (&mut self.now, self.co.step(step));
         async move { *now = taken.await.now }

@@ -11,14 +11,14 @@ use crate::{
     packet::{Mode, Packet},
 };
 
-pub(super) async fn run(mut line: Line, opening: Opening) {
+pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
     let (reply, early) = match opening {
         Opening::Answer(oack) if oack.is_empty() => (Some(Packet::Ack(0)), None),
         Opening::Answer(oack) => (Some(Packet::Oack(oack)), None),
         Opening::Ask(request) => match Box::pin(opening::request_read(&mut line, request)).await {
             Ok(None) => (Some(Packet::Ack(0)), None),
             Ok(early) => (None, early),
-            Err(outcome) => return line.done(outcome).await,
+            Err(outcome) => return outcome,
         },
     };
     let text = (line.agreed().mode() == Mode::Netascii).then(netascii::Decoder::default);
@@ -26,7 +26,7 @@ pub(super) async fn run(mut line: Line, opening: Opening) {
     let mut receiver = Receiver { line, text, received: 0, acked: 0, gap_told: false, backlog };
     match receiver.run(reply).await {
         Ok(never) => match never {},
-        Err(outcome) => receiver.line.done(outcome).await,
+        Err(outcome) => outcome,
     }
 }
 

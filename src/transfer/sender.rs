@@ -8,7 +8,7 @@ use crate::{
     packet::Packet,
 };
 
-pub(super) async fn run(mut line: Line, opening: Opening) {
+pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
     let serves = matches!(opening, Opening::Answer(_));
     // In boxes: what is over soon should not take room in the transfer for as long as that lasts.
     let opened = match opening {
@@ -22,10 +22,9 @@ pub(super) async fn run(mut line: Line, opening: Opening) {
             let window = Window::new(&line.agreed());
             let mut sender =
                 Sender { line, window, copies: Copies::default(), inside: Inside::No, held: false, serves };
-            let outcome = sender.run().await;
-            sender.line.done(outcome).await;
+            sender.run().await
         }
-        Err(outcome) => line.done(outcome).await,
+        Err(outcome) => outcome,
     }
 }
 
