@@ -235,11 +235,15 @@ fn what_no_client_can_have_sent_is_ignored() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn forged_requests_do_not_lock_anybody_out() {
-    let with_route = format!("{TWO_LINKS}; ip route add default dev s0");
+    // Forged addresses are behind a router; as neighbours they would fill the table of the system.
+    let with_route = format!("{TWO_LINKS}; ip route add default via 10.9.0.7 dev s0");
     if !on_machines("forged_requests_do_not_lock_anybody_out", &with_route) {
         return;
     }
-    let serving = Serving::on(&["0.0.0.0:69"], files(), |builder| builder.max_transfers(500));
+    // A handler that works for each request would be what is flooded.
+    let made = tuffet::Bytes::from(file(100_000));
+    let handler = tuffet::read(move |_| std::future::ready(made.clone()));
+    let serving = Serving::on(&["0.0.0.0:69"], handler, |builder| builder.max_transfers(500));
     on("client", || {
         let rrq = Packet::Rrq(request("100000", &[])).encode();
         thread::scope(|threads| {
@@ -252,13 +256,17 @@ fn forged_requests_do_not_lock_anybody_out() {
                 }
             });
             eventually("it is full", || serving.transfers().len() == 500);
-            // A few repeated requests, as every client has it, are enough; the places would be free after 30 s.
-            let client = Client::new("10.9.0.1:69".parse().unwrap()).patience(Duration::from_secs(15));
-            let got = smol::block_on(client.get("100000", async |data| {
-                assert!(data.collect(100_000).await? == file(100_000));
-                Ok(())
-            }));
-            assert_eq!(got.unwrap().outcome, Outcome::Complete);
+            // A few repeated requests, as every client has it, are enough; the places would be free after 30 s. Where the
+            // machine is so busy that the client has lost its place by the time that it answers, it begins anew.
+            let client = Client::new("10.9.0.1:69".parse().unwrap()).patience(Duration::from_secs(4));
+            let boots = || {
+                let got = smol::block_on(client.get("100000", async |data| {
+                    assert!(data.collect(100_000).await? == file(100_000));
+                    Ok(())
+                }));
+                got.is_ok_and(|record| record.outcome == Outcome::Complete)
+            };
+            assert!((0..5).any(|_| boots()));
             assert!(serving.transfers().len() <= 500);
             flood.join().unwrap();
         });
@@ -342,7 +350,8 @@ fn a_flood_takes_no_card_away() {
             eventually("it is flooded", || serving.counters().requests > before + 300);
             // As when it has asked for our address a moment ago.
             let neighbour = format!("ip neigh replace 10.9.0.{n} lladdr 52:54:00:12:34:56 nud stale dev s0");
-            assert!(Command::new("sh").args(["-c", &neighbour]).status().unwrap().success());
+            // The table may be full for a moment.
+            eventually("it is known", || Command::new("sh").args(["-c", &neighbour]).status().unwrap().success());
             on("client", || {
                 let mut peer = peer("10.9.0.1:69");
                 peer.socket = UdpSocket::bind((Ipv4Addr::new(10, 9, 0, n), 0)).unwrap();

@@ -334,7 +334,16 @@ impl Hall {
             // who has no transfer when somebody forges an ACK of his is told so, maybe while his next request travels.
             let is_forged = machine.forged.is_some_and(|at| now - at < 8 * LATENCY);
             let is_excused = self.earlier.contains(&from) || is_forged;
-            assert!(code.0 != 5 || is_excused, "machine {n}, {name}, has a transfer and was told that it has none");
+            assert!(
+                code.0 != 5 || is_excused,
+                "machine {n}, {name}, has a transfer and was told that it has none: by {from} after {:?}, it talks to {:?}, \
+                 before to {:?}, step {}, try {}",
+                now - self.begin,
+                machine.peer,
+                machine.before,
+                machine.step,
+                machine.tries,
+            );
         }
         machine.peer = Some(from);
         let said = client.hear(now, packet);
