@@ -345,6 +345,8 @@ fn a_flood_takes_no_card_away() {
                 }
             });
         });
+        // Also when this thread panics.
+        let _end = Ends(&over);
         for n in 20..40 {
             let before = serving.counters().requests;
             eventually("it is flooded", || serving.counters().requests > before + 300);
@@ -363,6 +365,16 @@ fn a_flood_takes_no_card_away() {
                 peer.ack(1);
             });
         }
-        over.store(true, SeqCst);
     });
+}
+
+/// Ends a flood when it is dropped.
+#[cfg(feature = "rules")]
+struct Ends<'a>(&'a std::sync::atomic::AtomicBool);
+
+#[cfg(feature = "rules")]
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
 }
