@@ -138,7 +138,7 @@ impl Client {
         self
     }
 
-    /// Gets a file. Its bytes go to the sink as they come; [`Source::size`] is the server's `tsize`.
+    /// Gets a file. Its bytes go to the sink as they come; [`size`](crate::Source::size) is the server's `tsize`.
     ///
     /// The sink begins when the server has answered, and the last block is acknowledged when it has returned `Ok`.
     ///

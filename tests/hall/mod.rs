@@ -103,6 +103,8 @@ struct Machine {
     tries: u32,
     /// When an attacker last sent something in its name.
     forged: Option<Instant>,
+    /// When it last heard the server.
+    heard: Option<Instant>,
 }
 
 fn file(name: &str, size: usize) -> Bytes {
@@ -333,7 +335,10 @@ impl Hall {
             // A server that has come after another may have got a port of that one, whose transfers it does not know. And
             // who has no transfer when somebody forges an ACK of his is told so, maybe while his next request travels.
             let is_forged = machine.forged.is_some_and(|at| now - at < 8 * LATENCY);
-            let is_excused = self.earlier.contains(&from) || is_forged;
+            // And who has heard nothing for longer than ended transfers are remembered, since an attacker's guess was
+            // right, is told to begin anew.
+            let is_forgotten = machine.heard.is_some_and(|at| now - at > Duration::from_secs(90));
+            let is_excused = self.earlier.contains(&from) || is_forged || is_forgotten;
             assert!(
                 code.0 != 5 || is_excused,
                 "machine {n}, {name}, has a transfer and was told that it has none: by {from} after {:?}, it talks to {:?}, \
@@ -345,7 +350,7 @@ impl Hall {
                 machine.tries,
             );
         }
-        machine.peer = Some(from);
+        (machine.peer, machine.heard) = (Some(from), Some(now));
         let said = client.hear(now, packet);
         for block in client.take_blocks() {
             machine.hash.write(&block);
@@ -476,6 +481,7 @@ impl Machine {
             hashes: Vec::new(),
             tries: 0,
             forged: None,
+            heard: None,
         }
     }
 }
