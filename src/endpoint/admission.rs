@@ -166,8 +166,10 @@ mod tests {
     fn a_flood_of_one_address_hurts_nobody_else() {
         let (mut rates, start) = (Rates::new(10), Instant::now());
         assert_eq!((0..5000).filter(|_| rates.take(ip(1), start)).count(), 100);
-        // Of a thousand others, each of whom could share a bucket with it, but hardly two.
-        assert!((2..1002).all(|n| (0..10).all(|_| rates.take(ip(n), start))));
+        // One address in 4 million shares both buckets with the flood, and the hashers are seeded at random. Three of a
+        // thousand happen once in 10^11 runs.
+        let hurt = (2..1002).filter(|&n| !(0..10).all(|_| rates.take(ip(n), start))).count();
+        assert!(hurt < 3, "{hurt} of a thousand others");
         let later = start + Duration::from_secs(1);
         assert_eq!((0..5000).filter(|_| rates.take(ip(1), later)).count(), 10);
     }
