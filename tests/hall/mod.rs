@@ -1,5 +1,7 @@
 //! Machines, attackers, and the network between them and a server.
 
+mod machine;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
@@ -15,17 +17,20 @@ use std::{
 use tuffet::{
     Builder, Bytes, Handler, Refusal, Request, Source,
     packet::Packet,
-    probe::{BootClient, Ending, Habits, habits},
+    probe::{BootClient, Ending},
     read,
     sim::{Server, Time},
 };
 
+use machine::Machine;
+
 /// The files that a machine fetches one after the other; others are not there.
 const FILES: [(&str, usize); 3] = [("pxelinux.0", 42_000), ("pxelinux.cfg/default", 700), ("initrd", 90_112)];
 const MISSES: [&str; 3] = ["pxelinux.cfg/01-52-54-00-00-00-00", "pxelinux.cfg/C0000207", "pxelinux.cfg/C000020"];
-const CLIENTS: [Habits; 6] =
-    [habits::IPXE, habits::EDK2, habits::PXELINUX, habits::UBOOT, habits::UBOOT_WINDOWS, habits::BUSYBOX];
 const LATENCY: Duration = Duration::from_micros(300);
+/// How long a machine repeats itself to a port that is silent before it asks for the file again. The models of most
+/// clients do not give up.
+const SILENCE: Duration = Duration::from_secs(120);
 
 /// So many forged datagrams a second, from the beginning for this time.
 #[derive(Clone, Copy)]
@@ -83,28 +88,6 @@ enum Event {
     Reload,
     Forge(usize),
     Stop,
-}
-
-struct Machine {
-    habits: Habits,
-    client: Option<BootClient>,
-    /// The address and port of what it does now.
-    addr: SocketAddr,
-    /// The port of the server's that it talks to, once it has answered.
-    peer: Option<SocketAddr>,
-    /// As `peer`, of its last transfer.
-    before: Option<SocketAddr>,
-    step: usize,
-    /// Times that it was woken for, so that only the last one counts.
-    alarms: u64,
-    at: Option<Instant>,
-    hash: DefaultHasher,
-    hashes: Vec<u64>,
-    tries: u32,
-    /// When an attacker last sent something in its name.
-    forged: Option<Instant>,
-    /// When it last heard the server.
-    heard: Option<Instant>,
 }
 
 fn file(name: &str, size: usize) -> Bytes {
@@ -195,7 +178,7 @@ impl Hall {
             }
             let (server, event) = (self.server.wake_at(), self.events.peek().map(|Reverse((at, ..))| *at));
             let Some(at) = server.into_iter().chain(event).min() else { break };
-            assert!(at - self.begin < Duration::from_secs(3600), "it does not end");
+            assert!(at - self.begin < Duration::from_secs(3600), "it does not end: {}", self.unfinished(at));
             self.time_passes(at);
             if event == Some(at) {
                 if let Some(Reverse((_, _, event))) = self.events.pop() {
@@ -204,6 +187,16 @@ impl Hall {
             }
             self.carry(at);
         }
+    }
+
+    /// Some of the machines that have not booted.
+    fn unfinished(&self, now: Instant) -> String {
+        let mut left = self.machines.iter().enumerate().filter(|(_, machine)| machine.hashes.len() < FILES.len());
+        let some: Vec<_> = left.by_ref().take(10).map(|(n, machine)| machine.state(n, now)).collect();
+        let total = some.len() + left.count();
+        let (next, addrs) = (self.server.wake_at().map(|at| at - now), self.server.addrs());
+        let counters = self.server.handle().counters();
+        format!("{total} machines left, the server at {addrs:?} wakes in {next:?}, {counters:?}\n{}", some.join("\n"))
     }
 
     fn time_passes(&mut self, now: Instant) {
@@ -222,7 +215,12 @@ impl Hall {
             Event::ToMachine(n, from, bytes) => self.hear(now, n, from, &bytes),
             Event::Begin(n) => self.begin_step(now, n),
             Event::Wake(n, alarm) if self.machines[n].alarms == alarm => {
-                let Some(client) = &mut self.machines[n].client else { return };
+                let machine = &mut self.machines[n];
+                let Some(client) = &mut machine.client else { return };
+                // Such as the port of a server that was stopped, if nobody else answers there.
+                if machine.peer.is_some() && machine.heard.is_some_and(|at| now - at > SILENCE) {
+                    return self.over(now, n, &Ending::GaveUp);
+                }
                 let said = client.wake(now);
                 self.say(now, n, said);
             }
@@ -463,26 +461,5 @@ impl Hall {
         assert_eq!((counters.received, counters.sent), (self.got, self.said));
         let outcomes = of(counters.reads) + of(counters.writes);
         assert_eq!(self.ended.load(Relaxed), outcomes, "each transfer has one outcome, {counters:?}");
-    }
-}
-
-impl Machine {
-    fn new(n: usize, random: &mut fastrand::Rng) -> Self {
-        let [_, high, mid, low] = (n as u32).to_be_bytes();
-        Self {
-            habits: CLIENTS[random.usize(..CLIENTS.len())],
-            client: None,
-            addr: ([10, high, mid, low], 49152).into(),
-            peer: None,
-            before: None,
-            step: 0,
-            alarms: 0,
-            at: None,
-            hash: DefaultHasher::new(),
-            hashes: Vec::new(),
-            tries: 0,
-            forged: None,
-            heard: None,
-        }
     }
 }

@@ -1,0 +1,60 @@
+//! One machine that boots.
+
+use std::{hash::DefaultHasher, net::SocketAddr, time::Instant};
+
+use tuffet::probe::{BootClient, Habits, habits};
+
+const CLIENTS: [Habits; 6] =
+    [habits::IPXE, habits::EDK2, habits::PXELINUX, habits::UBOOT, habits::UBOOT_WINDOWS, habits::BUSYBOX];
+
+pub(super) struct Machine {
+    pub(super) habits: Habits,
+    pub(super) client: Option<BootClient>,
+    /// The address and port of what it does now.
+    pub(super) addr: SocketAddr,
+    /// The port of the server's that it talks to, once it has answered.
+    pub(super) peer: Option<SocketAddr>,
+    /// As `peer`, of its last transfer.
+    pub(super) before: Option<SocketAddr>,
+    pub(super) step: usize,
+    /// Times that it was woken for, so that only the last one counts.
+    pub(super) alarms: u64,
+    pub(super) at: Option<Instant>,
+    pub(super) hash: DefaultHasher,
+    pub(super) hashes: Vec<u64>,
+    pub(super) tries: u32,
+    /// When an attacker last sent something in its name.
+    pub(super) forged: Option<Instant>,
+    /// When it last heard the server.
+    pub(super) heard: Option<Instant>,
+}
+
+impl Machine {
+    pub(super) fn new(n: usize, random: &mut fastrand::Rng) -> Self {
+        let [_, high, mid, low] = (n as u32).to_be_bytes();
+        Self {
+            habits: CLIENTS[random.usize(..CLIENTS.len())],
+            client: None,
+            addr: ([10, high, mid, low], 49152).into(),
+            peer: None,
+            before: None,
+            step: 0,
+            alarms: 0,
+            at: None,
+            hash: DefaultHasher::new(),
+            hashes: Vec::new(),
+            tries: 0,
+            forged: None,
+            heard: None,
+        }
+    }
+
+    pub(super) fn state(&self, n: usize, now: Instant) -> String {
+        let Self { habits, addr, peer, step, tries, .. } = self;
+        let heard = self.heard.map(|at| now - at);
+        format!(
+            "machine {n}, {}, {addr}, talks to {peer:?}, heard {heard:?} ago, step {step}, try {tries}",
+            habits.name
+        )
+    }
+}
