@@ -98,6 +98,12 @@ fn a_file_with_errors_is_not_served() {
     let said = text(&output.stderr);
     assert_eq!((output.status.code(), said.lines().count()), (Some(1), 2), "{said}");
     assert!(said.lines().all(|line| line.starts_with(place.config()) && line.contains("make it, or name another")));
+    place.write("gone", &format!("also = {gone:?}\nca = {gone:?}\ninterface = \"no-such-if\"\n"));
+    let said = text(&run(&["check-config", place.config()]).stderr);
+    for option in ["--also", "--ca", "--interface"] {
+        let is_named = said.lines().any(|line| line.starts_with(&format!("{}: {option} ", place.config())));
+        assert!(is_named || option == "--interface" && cfg!(not(target_os = "linux")), "{option}: {said}");
+    }
     if cfg!(all(feature = "full", target_os = "linux")) {
         place.write("one", "user = \"no-such-user\"\n");
         let output = run(&["check-config", place.config()]);

@@ -66,20 +66,23 @@ impl Uploads {
     }
 }
 
+/// Why links cannot lead to directories that they may lead to: `--also DIRECTORY: why`.
+pub fn wrong_also(args: &Serve) -> impl Iterator<Item = String> {
+    args.uploads.also().filter_map(|directory| {
+        let error = match fs::metadata(directory) {
+            Ok(found) if found.is_dir() => return None,
+            Ok(_) => io::ErrorKind::NotADirectory.into(),
+            Err(error) => error,
+        };
+        Some(format!("--also {}: {error}", directory.display()))
+    })
+}
+
 /// Says which directories links cannot lead to, though they may.
 pub fn look_at_also(args: &Serve) {
-    for directory in args.uploads.also() {
-        let found = fs::metadata(directory).and_then(|found| match found.is_dir() {
-            true => Ok(()),
-            false => Err(io::ErrorKind::NotADirectory.into()),
-        });
-        if let Err(error) = found {
-            // What the sandbox lets through is settled at the start.
-            let path = directory.display();
-            warn!(
-                "--also {path}: {error}; links that lead there are refused until there is one and the server is started anew"
-            );
-        }
+    for why in wrong_also(args) {
+        // What the sandbox lets through is settled at the start.
+        warn!("{why}; links that lead there are refused until there is one and the server is started anew");
     }
 }
 

@@ -46,6 +46,10 @@ pub fn address(text: &str, example: &str) -> Result<SocketAddr, String> {
     let colon = match text.parse::<u16>() {
         Ok(_) => format!("; a port alone is :{text}"),
         Err(_) if text.starts_with("localhost") => "; this machine alone is 127.0.0.1 or ::1".into(),
+        // Not a number, and no punctuation of an address or a name.
+        Err(_) if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric()) => {
+            "; a network interface is --interface".into()
+        }
         Err(_) => String::new(),
     };
     text.parse().map_err(|_| format!("not an address, such as {example}{colon}"))
@@ -197,6 +201,7 @@ mod tests {
         for bad in ["", ":", "6969", ":65536", "localhost:69", "10.0.0.1:", "10.0.0:69", "[::1"] {
             assert!(bad.parse::<Listen>().is_err(), "{bad}");
         }
+        assert!("eth9".parse::<Listen>().unwrap_err().contains("--interface"));
     }
 
     #[test]

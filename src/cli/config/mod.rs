@@ -23,6 +23,7 @@ use super::{
     more::More,
     serve,
     sources::{self, Opened},
+    uploads,
 };
 use file::File;
 pub use reload::Reload;
@@ -78,13 +79,26 @@ fn unopened(args: &Serve) -> Vec<String> {
     let user = super::sandbox::check_user(args);
     #[cfg(not(all(feature = "full", target_os = "linux")))]
     let user = Ok(());
-    for error in each.chain([handler, user]).filter_map(|result| result.err()) {
+    let certificates = args.web.ca.as_deref().map(|path| sources::web::certificates(path).map(drop));
+    let also = uploads::wrong_also(args).map(|why| Err(why.into()));
+    let results = each.chain([handler, user, interface(args)]).chain(certificates).chain(also);
+    for error in results.filter_map(|result| result.err()) {
         let error = error.to_string();
         if !errors.iter().any(|known| error.contains(known)) {
             errors.push(error);
         }
     }
     errors
+}
+
+/// Whether there is the network interface to listen by, as far as Linux tells.
+fn interface(args: &Serve) -> Result<()> {
+    match &args.interface {
+        Some(name) if cfg!(target_os = "linux") && !Path::new("/sys/class/net").join(name).exists() => {
+            Err(format!("--interface {name}: there is none").into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The command line, with what the configuration file adds, if there is one. A wrong command line ends the program.

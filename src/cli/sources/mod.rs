@@ -5,7 +5,7 @@ mod bucket;
 mod directory;
 mod memory;
 mod opened;
-mod web;
+pub mod web;
 
 use std::{
     ffi::{OsStr, OsString},
