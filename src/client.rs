@@ -18,7 +18,7 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     driver::feed::{Feed, upload},
     error::{Error, ErrorCode, Refusal},
-    options::{BLKSIZE, DEFAULT_BLKSIZE, Direction},
+    options::{BLKSIZE, DEFAULT_BLKSIZE, Direction, TIMEOUT_S, WINDOWSIZE, wide},
     packet::{self, Mode, Options, Packet},
     shown,
     source::{IntoSource, SendSource},
@@ -76,7 +76,7 @@ pub struct Client {
     mode: Mode,
     blksize: u16,
     windowsize: u16,
-    timeout: Option<u8>,
+    timeout: Option<Duration>,
     timing: Timing,
 }
 
@@ -110,24 +110,23 @@ impl Client {
     /// either family.
     #[must_use]
     pub fn blksize(mut self, blksize: u16) -> Self {
-        self.blksize = blksize.clamp(*BLKSIZE.start(), *BLKSIZE.end());
+        self.blksize = blksize;
         self
     }
 
-    /// The windowsize to ask for, in blocks; 1 asks for nothing. Defaults to 16.
+    /// The windowsize to ask for, in blocks, 1 or more; 1 asks for nothing. Defaults to 16.
     #[must_use]
     pub fn windowsize(mut self, windowsize: u16) -> Self {
-        self.windowsize = windowsize.max(1);
+        self.windowsize = windowsize;
         self
     }
 
-    /// The `timeout` to ask for, in whole seconds, 1 to 255; it bounds the time between two retransmits on both sides.
+    /// The `timeout` to ask for, 1 to 255 s, of which the server is told whole seconds; it bounds the time between two retransmits on both sides.
     /// Defaults to asking for nothing, and to 5 s on this side.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        let seconds = timeout.as_secs().clamp(1, 255);
-        self.timing.timeout = Duration::from_secs(seconds);
-        self.timeout = Some(seconds as u8);
+        self.timing.timeout = timeout;
+        self.timeout = Some(timeout);
         self
     }
 
@@ -143,16 +142,18 @@ impl Client {
     /// The sink begins when the server has answered, and the last block is acknowledged when it has returned `Ok`.
     ///
     /// # Errors
-    /// [`Error::Peer`] with the server's ERROR, [`Error::TimedOut`], [`Error::Refused`] with the sink's, [`Error::Io`];
+    /// [`Error::Config`] for a setting that is not within its bounds, [`Error::Peer`] with the server's ERROR, [`Error::TimedOut`], [`Error::Refused`] with the sink's, [`Error::Io`];
     /// that is [`io::ErrorKind::ConnectionRefused`] where the server's machine says that nobody has its port.
     pub fn get<F, Fut>(&self, name: &str, sink: F) -> impl Future<Output = Result<Record, Error>> + use<F, Fut>
     where
         F: FnOnce(SendSource) -> Fut,
         Fut: Future<Output = Result<(), Refusal>>,
     {
-        let request = self.request(name, Some(0));
-        let transfer = Transfer::get(request.clone(), self.timing);
-        run(self.server, Direction::Read, request, transfer, |size| upload(size, u64::MAX, sink))
+        let begun = self.request(name, Some(0)).map(|request| {
+            let transfer = Transfer::get(request.clone(), self.timing);
+            run(self.server, Direction::Read, request, transfer, |size| upload(size, u64::MAX, sink))
+        });
+        async { begun?.await }
     }
 
     /// Puts a file.
@@ -160,15 +161,17 @@ impl Client {
     /// # Errors
     /// As [`get`](Self::get); [`Error::Refused`] with the source's.
     pub fn put<S: IntoSource>(&self, name: &str, source: S) -> impl Future<Output = Result<Record, Error>> + use<S> {
-        let begun = source.into_source().map(|source| {
-            let request = self.request(name, source.size());
+        let begun = source.into_source().map_err(Error::Refused).and_then(|source| {
+            let request = self.request(name, source.size())?;
             let transfer = Transfer::put(request.clone(), self.timing);
-            run(self.server, Direction::Write, request, transfer, |_| source)
+            Ok(run(self.server, Direction::Write, request, transfer, |_| source))
         });
-        async { begun.map_err(Error::Refused)?.await }
+        async { begun?.await }
     }
 
-    fn request(&self, name: &str, tsize: Option<u64>) -> packet::Request {
+    fn request(&self, name: &str, tsize: Option<u64>) -> Result<packet::Request, Error> {
+        Error::check_setting("blksize", self.blksize.into(), wide(BLKSIZE))?;
+        Error::check_setting("windowsize", self.windowsize.into(), wide(WINDOWSIZE))?;
         let mut options = Options::new();
         if self.blksize != DEFAULT_BLKSIZE {
             options.push("blksize", self.blksize.to_string());
@@ -176,14 +179,15 @@ impl Client {
         if self.windowsize > 1 {
             options.push("windowsize", self.windowsize.to_string());
         }
-        if let Some(seconds) = self.timeout {
-            options.push("timeout", seconds.to_string());
+        if let Some(timeout) = self.timeout {
+            Error::check_setting("the timeout in seconds", timeout.as_secs(), TIMEOUT_S)?;
+            options.push("timeout", timeout.as_secs().to_string());
         }
         // In netascii the size on the wire is known only at the end, and tftpd-hpa refuses who asks for it (ERROR 8).
         if let Some(size) = tsize.filter(|_| self.mode == Mode::Octet) {
             options.push("tsize", size.to_string());
         }
-        packet::Request { filename: name.into(), mode: self.mode, options }
+        Ok(packet::Request { filename: name.into(), mode: self.mode, options })
     }
 }
 

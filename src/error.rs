@@ -1,6 +1,6 @@
 //! Two errors for two audiences: [`Error`] for the operator, [`Refusal`] for the peer.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{fmt, io, net::SocketAddr, ops::RangeInclusive, sync::Arc};
 
 use crate::{packet::Packet, shown, transfer::Outcome};
 
@@ -287,6 +287,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Says no to a setting that is not within its bounds.
+    #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "servers and clients have settings"))]
+    pub(crate) fn check_setting(name: &str, value: u64, bounds: RangeInclusive<u64>) -> Result<(), Self> {
+        if bounds.contains(&value) {
+            return Ok(());
+        }
+        let (least, most) = bounds.into_inner();
+        let bounds = if most == u64::MAX { format!("{least} or more") } else { format!("{least} to {most}") };
+        Err(Self::Config(format!("{name} cannot be {value}: it is {bounds}")))
+    }
+
     /// What the client of a transfer makes of its outcome.
     #[cfg_attr(not(any(feature = "net", feature = "sim")), allow(dead_code, reason = "clients use it"))]
     pub(crate) fn check(outcome: &Outcome) -> Result<(), Self> {

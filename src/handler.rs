@@ -326,7 +326,7 @@ pub(crate) async fn find(handler: &dyn Handler, request: &Request) -> Result<Sou
     Err(search.over().unwrap_or(Refusal::not_found()))
 }
 
-/// A handler that reads with this closure and takes no writes.
+/// A handler that reads with this closure and takes no writes. The closure is `async` also where it awaits nothing.
 ///
 /// ```
 /// use tuffet::{Refusal, Request, read};

@@ -1,7 +1,7 @@
 //! What helps where a transfer fails in a way that the field knows.
 //!
-//! Clients that fail say nothing of the cause, but the way they fail does. [`Hint::find`] is pure; the server logs what
-//! it finds, and has it in the [`Record`](crate::stats::Record) for [`on_end`](crate::Builder::on_end).
+//! Clients that fail say nothing of the cause, but the way they fail does. The server logs the [`Hint`] that it finds, and
+//! has it in the [`Record`](crate::stats::Record) for [`on_end`](crate::Builder::on_end).
 
 use std::fmt;
 
@@ -48,27 +48,26 @@ pub enum Hint {
 
 /// What a server has seen of a transfer.
 #[derive(Clone, Copy, Debug)]
-#[allow(clippy::exhaustive_structs, reason = "it is filled in by who drives a transfer")]
-pub struct Seen<'a> {
+pub(crate) struct Seen<'a> {
     /// RRQ or WRQ.
-    pub direction: Direction,
+    pub(crate) direction: Direction,
     /// How it ended.
-    pub outcome: &'a Outcome,
+    pub(crate) outcome: &'a Outcome,
     /// How far it came.
-    pub progress: &'a Progress,
+    pub(crate) progress: &'a Progress,
     /// What the client asked for.
-    pub asked: &'a Options,
+    pub(crate) asked: &'a Options,
     /// What stood in the OACK.
-    pub granted: &'a Options,
+    pub(crate) granted: &'a Options,
     /// Size of the file in bytes, if it is known.
-    pub size: Option<u64>,
+    pub(crate) size: Option<u64>,
     /// Whether answers come from the port that was asked.
-    pub single_port: bool,
+    pub(crate) single_port: bool,
 }
 
 impl Hint {
     /// What may have been the cause, if there is a known one.
-    pub fn find(seen: &Seen) -> Option<Self> {
+    pub(crate) fn find(seen: &Seen) -> Option<Self> {
         let Progress { bytes, acked, requests, .. } = *seen.progress;
         let blksize = seen.progress.agreed.blksize();
         // Of a client that was not heard after its request nothing is known: it may have been switched off, or its address

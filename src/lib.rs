@@ -27,7 +27,7 @@
 //! - [`Handler`] answers requests. [`read`] and [`write`](fn@write) make one of a closure that sees the whole
 //!   [`Request`]; the ready-made ones are in [`handlers`].
 //! - A [`Source`] is the bytes of one file, as lazy chunks. A generator ([`Gen`]) is one, a stream is one, a string is
-//!   one; an upload comes as one.
+//!   one; an upload comes as one. The page on [`generators`] shows what they can do.
 //! - A [`Refusal`] is what a client is told when it is not served; an [`Error`] is what you are told.
 //! - [`Client`] gets and puts files.
 //! - [`stats`] tells what became of each transfer, and [`status`] shows it to a browser and to Prometheus.
@@ -50,7 +50,7 @@
 //! | `directory` | [`handlers::Directory`] | through `cli` |
 //! | `http` | [`handlers::Http`], with reqwest and rustls | through `full` |
 //! | `object-store` | [`handlers::Bucket`]: S3, Google Cloud Storage, Azure | no |
-//! | `rules` | [`rules`] and [`handlers::Rewrite`] | through `full` |
+//! | `rules` | [`rules`] and [`handlers::Ruled`] | through `full` |
 //! | `serde` | what [`stats`] tells can be serialized | through `status` |
 //! | `status` | a page, metrics and an API that show what a server does | through `full` |
 //! | `tracing` | each transfer is a span of `tracing` | no |
@@ -79,6 +79,7 @@ mod client;
 mod driver;
 pub mod endpoint;
 pub mod error;
+pub mod generators;
 pub mod handler;
 pub mod handlers;
 pub mod hint;
@@ -109,8 +110,7 @@ pub use bytes::Bytes;
 #[cfg(feature = "net")]
 pub use client::{Blocking, Client};
 pub use error::{Error, ErrorCode, Refusal};
-#[doc(no_inline)]
-pub use genawaiter::rc::Gen;
+pub use generators::{Co, Gen, SendCo, SendGen};
 pub use handler::{AsyncHandler, Handler, Request, read, write};
 pub use server::{Builder, Handle};
 #[cfg(feature = "net")]
@@ -124,3 +124,7 @@ struct Readme;
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../docs/tokio.md")]
 struct WithTokio;
+
+#[cfg(all(doctest, feature = "directory"))]
+#[doc = include_str!("../docs/coming-from.md")]
+struct ComingFrom;

@@ -6,12 +6,12 @@
 //! Beyond the RFCs: `blksize2` (a power of two), `utimeout` (microseconds) and `rollover` (0 or 1), as tftp-hpa and
 //! the BSDs have them.
 
+mod name;
+
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use crate::packet::{Mode, Options};
-
-/// The options that are understood.
-pub const NAMES: [&str; 7] = ["blksize", "blksize2", "timeout", "utimeout", "tsize", "windowsize", "rollover"];
+pub use name::OptionName;
 
 /// Block size when none was agreed, in bytes (RFC 1350).
 pub const DEFAULT_BLKSIZE: u16 = 512;
@@ -24,7 +24,7 @@ pub const WINDOWSIZE: RangeInclusive<u16> = 1..=65535;
 
 /// Half of the block numbers: in a wider window an old ACK could be taken for a new one.
 const WIDEST: u16 = 32767;
-const TIMEOUT_S: RangeInclusive<u64> = 1..=255;
+pub(crate) const TIMEOUT_S: RangeInclusive<u64> = 1..=255;
 /// tftp-hpa's bounds: 10 ms to 255 s.
 const UTIMEOUT_US: RangeInclusive<u64> = 10_000..=255_000_000;
 
@@ -54,15 +54,14 @@ pub enum Rollover {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Largest blksize, in bytes. Defaults to 65464, the largest there is.
+    /// Largest blksize, in bytes. Defaults to 65464, the largest there is; less than 8, the least there is, counts as 8.
     pub blksize: u16,
-    /// Largest windowsize, in blocks. Defaults to 64. More than 32767 is never granted.
+    /// Largest windowsize, in blocks. Defaults to 64; 0 counts as 1. More than 32767 is never granted.
     pub windowsize: u16,
     /// Whether options are answered at all. Defaults to true; some firmware asks for options and cannot take an OACK.
     pub answer: bool,
-    /// The only options that are granted, of [`NAMES`]; others are ignored as if they were unknown. Defaults to `None`,
-    /// which is all.
-    pub only: Option<Arc<[&'static str]>>,
+    /// The only options that are granted; others are ignored as if they were unknown. Defaults to `None`, which is all.
+    pub only: Option<Arc<[OptionName]>>,
 }
 
 /// Which way the bytes go.
@@ -174,34 +173,34 @@ pub fn answer(
     let mut oack = Options::new();
     let (mut blksize_set, mut timeout_set, mut rollover_set, mut windowsize_set) = (false, false, false, false);
     for (name, value) in asked.iter() {
-        let lower = name.to_ascii_lowercase();
+        let Some(option) = OptionName::of(name) else { continue };
         let is_repeated = asked.value(name).map(str::as_ptr) != Some(value.as_ptr());
-        if is_repeated || limits.only.as_ref().is_some_and(|only| !only.contains(&lower.as_str())) {
+        if is_repeated || limits.only.as_ref().is_some_and(|only| !only.contains(&option)) {
             continue;
         }
-        let granted = match lower.as_str() {
-            "blksize" if !blksize_set => up_to(value, wide(BLKSIZE)).map(|asked| {
+        let granted = match option {
+            OptionName::Blksize if !blksize_set => up_to(value, wide(BLKSIZE)).map(|asked| {
                 agreed.blksize = (asked as u16).min(limits.blksize.max(8));
                 blksize_set = true;
                 agreed.blksize.to_string()
             }),
-            "blksize2" if !blksize_set => within(value, 8..=u64::MAX).map(|asked| {
+            OptionName::Blksize2 if !blksize_set => within(value, 8..=u64::MAX).map(|asked| {
                 let most = asked.min(32768).min(limits.blksize.max(8).into()) as u16;
                 agreed.blksize = 1 << most.ilog2();
                 blksize_set = true;
                 agreed.blksize.to_string()
             }),
-            "timeout" if !timeout_set => within(value, TIMEOUT_S).map(|seconds| {
+            OptionName::Timeout if !timeout_set => within(value, TIMEOUT_S).map(|seconds| {
                 agreed.timeout = Some(Duration::from_secs(seconds));
                 timeout_set = true;
                 seconds.to_string()
             }),
-            "utimeout" if !timeout_set => within(value, UTIMEOUT_US).map(|micros| {
+            OptionName::Utimeout if !timeout_set => within(value, UTIMEOUT_US).map(|micros| {
                 agreed.timeout = Some(Duration::from_micros(micros));
                 timeout_set = true;
                 micros.to_string()
             }),
-            "tsize" if !agreed.tsize_asked => {
+            OptionName::Tsize if !agreed.tsize_asked => {
                 agreed.tsize_asked = true;
                 agreed.tsize = match direction {
                     // In netascii the size on the wire is known only at the end. An empty file is not announced:
@@ -211,12 +210,12 @@ pub fn answer(
                 };
                 agreed.tsize.map(|size| size.to_string())
             }
-            "windowsize" if !windowsize_set => up_to(value, wide(WINDOWSIZE)).map(|asked| {
+            OptionName::Windowsize if !windowsize_set => up_to(value, wide(WINDOWSIZE)).map(|asked| {
                 agreed.windowsize = (asked as u16).min(limits.windowsize.clamp(1, WIDEST));
                 windowsize_set = true;
                 agreed.windowsize.to_string()
             }),
-            "rollover" if !rollover_set => within(value, 0..=1).map(|one| {
+            OptionName::Rollover if !rollover_set => within(value, 0..=1).map(|one| {
                 agreed.rollover = if one == 1 { Rollover::One } else { Rollover::Zero };
                 rollover_set = true;
                 one.to_string()
@@ -255,19 +254,18 @@ pub fn accept(asked: &Options, oack: &Options, mode: Mode) -> Option<Agreed> {
             within(value, *range.start()..=most)
         };
         let as_asked = |range| within(value, range).filter(|granted| number(asked) == Some(*granted));
-        match name.to_ascii_lowercase().as_str() {
-            "blksize" => agreed.blksize = no_more_than_asked(wide(BLKSIZE))? as u16,
-            "blksize2" => {
+        match OptionName::of(name)? {
+            OptionName::Blksize => agreed.blksize = no_more_than_asked(wide(BLKSIZE))? as u16,
+            OptionName::Blksize2 => {
                 let granted = no_more_than_asked(8..=u64::MAX)?;
                 agreed.blksize = Some(granted).filter(|n| n.is_power_of_two() && wide(BLKSIZE).contains(n))? as u16;
             }
-            "windowsize" => agreed.windowsize = no_more_than_asked(wide(WINDOWSIZE))? as u16,
-            "timeout" => agreed.timeout = Some(Duration::from_secs(as_asked(TIMEOUT_S)?)),
-            "utimeout" => agreed.timeout = Some(Duration::from_micros(as_asked(UTIMEOUT_US)?)),
-            "rollover" if as_asked(0..=1)? == 1 => agreed.rollover = Rollover::One,
-            "rollover" => {}
-            "tsize" => agreed.tsize = Some(within(value, 0..=u64::MAX)?),
-            _ => return None,
+            OptionName::Windowsize => agreed.windowsize = no_more_than_asked(wide(WINDOWSIZE))? as u16,
+            OptionName::Timeout => agreed.timeout = Some(Duration::from_secs(as_asked(TIMEOUT_S)?)),
+            OptionName::Utimeout => agreed.timeout = Some(Duration::from_micros(as_asked(UTIMEOUT_US)?)),
+            OptionName::Rollover if as_asked(0..=1)? == 1 => agreed.rollover = Rollover::One,
+            OptionName::Rollover => {}
+            OptionName::Tsize => agreed.tsize = Some(within(value, 0..=u64::MAX)?),
         }
     }
     Some(agreed)
@@ -280,7 +278,7 @@ fn number(value: &str) -> Option<u64> {
 }
 
 /// The range, for numbers that may be too large for it.
-fn wide(range: RangeInclusive<u16>) -> RangeInclusive<u64> {
+pub(crate) fn wide(range: RangeInclusive<u16>) -> RangeInclusive<u64> {
     u64::from(*range.start())..=u64::from(*range.end())
 }
 
@@ -406,14 +404,14 @@ mod tests {
 
     #[test]
     fn only_some_options_may_be_granted() {
-        let only = |names: &[&'static str]| Limits { only: Some(names.into()), ..Limits::default() };
-        assert_eq!(read("TSize=0 blksize=1468", &only(&["tsize"]), Some(9)).1, "TSize=9");
+        let only = |names: &[OptionName]| Limits { only: Some(names.into()), ..Limits::default() };
+        assert_eq!(read("TSize=0 blksize=1468", &only(&[OptionName::Tsize]), Some(9)).1, "TSize=9");
         let (agreed, oack) = read("tsize=0 blksize=1468", &only(&[]), Some(9));
         assert_eq!((agreed.blksize(), agreed.tsize(), oack.as_str()), (512, None, ""));
-        let all: Vec<String> = NAMES.iter().map(|name| format!("{name}=1")).collect();
+        let all: Vec<String> = OptionName::ALL.iter().map(|name| format!("{name}=1")).collect();
         let ignored = ["blksize", "blksize2", "utimeout"]; // 1 is out of their range.
         let granted = read(&all.join(" "), &Limits::default(), Some(9)).1;
-        assert_eq!(granted.split(' ').count(), NAMES.len() - ignored.len(), "{granted}");
+        assert_eq!(granted.split(' ').count(), OptionName::ALL.len() - ignored.len(), "{granted}");
     }
 
     #[test]

@@ -334,9 +334,9 @@ mod tests {
         future::{block_on, poll_once},
         stream,
     };
-    use genawaiter::{rc, sync};
 
     use super::*;
+    use crate::generators::{Gen, SendGen};
 
     fn collect(source: impl IntoSource) -> Result<Vec<u8>, Refusal> {
         block_on(source.into_source()?.collect(100))
@@ -348,18 +348,18 @@ mod tests {
         assert_eq!(collect(Some(vec![1, 2])).unwrap(), [1, 2]);
         assert_eq!(collect(None::<String>), Err(Refusal::not_found()));
         assert_eq!(collect(Err::<Source, _>(Refusal::denied())), Err(Refusal::denied()));
-        assert_eq!(collect(rc::Gen::new(async |co| co.yield_("a").await)).unwrap(), b"a");
-        assert_eq!(collect(sync::Gen::new(async |co| co.yield_(Bytes::from("b")).await)).unwrap(), b"b");
+        assert_eq!(collect(Gen::new(async |co| co.yield_("a").await)).unwrap(), b"a");
+        assert_eq!(collect(SendGen::new(async |co| co.yield_(Bytes::from("b")).await)).unwrap(), b"b");
     }
 
     #[test]
     fn a_generator_may_fail_by_a_chunk_or_at_its_end() {
-        let by_chunk = rc::Gen::new(async |co| {
+        let by_chunk = Gen::new(async |co| {
             co.yield_(Ok("begun")).await;
             co.yield_(Err(Refusal::disk_full())).await;
         });
         assert_eq!(collect(by_chunk), Err(Refusal::disk_full()));
-        let at_end = rc::Gen::new(async |co| {
+        let at_end = Gen::new(async |co| {
             co.yield_("begun").await;
             Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied))
         });
@@ -377,7 +377,7 @@ mod tests {
     fn counted(chunks: &'static [&'static str]) -> (Source, Rc<Cell<usize>>) {
         let count = Rc::new(Cell::new(0));
         let counter = count.clone();
-        let generator = rc::Gen::new(async move |co| {
+        let generator = Gen::new(async move |co| {
             for chunk in chunks {
                 counter.set(counter.get() + 1);
                 co.yield_(*chunk).await;

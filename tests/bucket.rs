@@ -13,7 +13,11 @@ use std::{
 };
 
 use object_store::Error;
-use tuffet::{ErrorCode, Handler, Refusal, Request, Source, handlers::Bucket, packet::Packet};
+use tuffet::{
+    ErrorCode, Handler, Refusal, Request, Source,
+    handlers::{Bucket, BucketBuilder},
+    packet::Packet,
+};
 
 use self::{
     common::{Peer, Serving, eventually, file},
@@ -22,8 +26,12 @@ use self::{
 
 const UPSTREAM: Refusal = Refusal::new(ErrorCode::NOT_DEFINED, "Upstream failed");
 
+fn settings(store: &Arc<Store>) -> BucketBuilder {
+    Bucket::of(store.clone(), "boot").cache(4 << 20)
+}
+
 fn bucket(store: &Arc<Store>) -> Bucket {
-    Bucket::of(store.clone(), "boot").unwrap().cache(4 << 20)
+    settings(store).build().unwrap()
 }
 
 fn request(name: &str) -> Request {
@@ -47,7 +55,7 @@ fn objects_are_files() {
     store.insert("boot/empty", "");
     store.insert("other", "not below the prefix");
     for cache in [0, 4 << 20] {
-        let bucket = bucket(&store).cache(cache);
+        let bucket = settings(&store).cache(cache).build().unwrap();
         assert_eq!(open(&bucket, "big").unwrap().size(), Some(1 << 20));
         assert!(open(&bucket, "big").unwrap().origin().is_some_and(|origin| origin.ends_with("/boot/big")));
         assert!(fetch(&bucket, "big").unwrap() == big);
@@ -79,7 +87,7 @@ fn many_readers_cost_the_store_one_get() {
     let store = Store::new();
     let big = file(1 << 20);
     store.insert("boot/big", big.clone());
-    let bucket = bucket(&store).fresh(Duration::from_secs(60));
+    let bucket = settings(&store).fresh(Duration::from_secs(60)).build().unwrap();
     let sources: Vec<_> = (0..50).map(|_| open(&bucket, "big").unwrap()).collect();
     for source in sources {
         assert!(smol::block_on(source.collect(1 << 20)).unwrap() == big);
@@ -95,7 +103,7 @@ fn a_body_that_breaks_goes_on_where_it_was() {
         store.insert("boot/big", big.clone());
         store.breaks_after.store(300_000, SeqCst);
         store.is_simple.store(is_simple, SeqCst);
-        let bucket = bucket(&store).cache(cache);
+        let bucket = settings(&store).cache(cache).build().unwrap();
         assert!(fetch(&bucket, "big").unwrap() == big);
         let gets = store.seen.gets.lock().unwrap();
         assert_eq!(gets.len(), 4);
@@ -140,7 +148,7 @@ fn an_object_in_the_cache_is_asked_about_and_not_fetched() {
 #[test]
 fn what_is_not_there_is_remembered_for_a_while_and_not_after_an_upload() {
     let store = Store::new();
-    let bucket = bucket(&store).uploads(true).remember_misses(Duration::from_secs(600));
+    let bucket = settings(&store).uploads(true).remember_misses(Duration::from_secs(600)).build().unwrap();
     for _ in 0..3 {
         assert_eq!(fetch(&bucket, "x"), Err(Refusal::not_found()));
     }
@@ -153,7 +161,7 @@ fn what_is_not_there_is_remembered_for_a_while_and_not_after_an_upload() {
 fn a_store_that_fails_is_left_for_what_was_had_before() {
     let store = Store::new();
     store.insert("boot/x", "old");
-    let bucket = bucket(&store).stale_if_error(true);
+    let bucket = settings(&store).stale_if_error(true).build().unwrap();
     assert_eq!(fetch(&bucket, "x").unwrap(), b"old");
     *store.error.lock().unwrap() = Some(|_| Error::Generic { store: "test", source: "no".into() });
     std::thread::sleep(Duration::from_millis(1100));
@@ -164,7 +172,7 @@ fn a_store_that_fails_is_left_for_what_was_had_before() {
 #[test]
 fn two_servers_before_one_store_serve_what_came_through_the_other() {
     let store = Store::new();
-    let new = || Serving::with(bucket(&store).uploads(true), |builder| builder);
+    let new = || Serving::with(settings(&store).uploads(true).build().unwrap(), |builder| builder);
     let servers = [new(), new()];
     for (n, (to, from)) in [(0, 1), (1, 0)].into_iter().enumerate() {
         let (name, text) = (format!("config-{n}"), format!("text {n}"));
@@ -183,7 +191,7 @@ fn a_bucket_has_its_place_in_a_chain() {
     let store = Store::new();
     store.insert("boot/x", "of the store");
     let first = tuffet::handlers::Memory::new();
-    let chain = first.or(bucket(&store).uploads(true));
+    let chain = first.or(settings(&store).uploads(true).build().unwrap());
     let get = |name: &str| smol::block_on(async { chain.read(&request(name)).await?.collect(100).await });
     assert_eq!(get("x").unwrap(), b"of the store");
     smol::block_on(chain.write(&request("x"), Source::from("of memory"))).unwrap();

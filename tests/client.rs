@@ -6,7 +6,9 @@ mod common;
 use std::{io::ErrorKind, net::UdpSocket, thread, time::Duration};
 
 use common::{Serving, file, guard};
-use tuffet::{Client, Error, ErrorCode, Gen, Refusal, Request, Source, packet::Packet, read, transfer::Outcome, write};
+use tuffet::{
+    Client, Error, ErrorCode, Gen, Refusal, Request, Server, Source, packet::Packet, read, transfer::Outcome, write,
+};
 
 fn get(client: &Client, name: &str) -> Result<Vec<u8>, Error> {
     let mut received = Vec::new();
@@ -147,4 +149,32 @@ fn a_put_of_a_slow_source() {
     });
     smol::block_on(Client::new(serving.addr()).put("x", source)).unwrap();
     assert_eq!(serving.record().outcome, Outcome::Complete);
+}
+
+#[test]
+fn settings_have_bounds() {
+    let server = || Server::builder().listen("127.0.0.1:0");
+    for (builder, why) in [
+        (server().blksize(7), "blksize cannot be 7: it is 8 to 65464"),
+        (server().blksize(65465), "blksize cannot be 65465: it is 8 to 65464"),
+        (server().windowsize(0), "windowsize cannot be 0: it is 1 to 65535"),
+        (server().shards(0).blksize(1), "shards cannot be 0: it is 1 or more"),
+        (server().transfer_ports(0), "transfer_ports cannot be 0: it is 1 or more"),
+    ] {
+        assert_eq!(builder.bind().unwrap_err().to_string(), why);
+    }
+    let client = || Client::new(([127, 0, 0, 1], 9).into());
+    let seconds = Duration::from_secs;
+    for (client, why) in [
+        (client().blksize(7), "blksize cannot be 7: it is 8 to 65464"),
+        (client().windowsize(0), "windowsize cannot be 0: it is 1 to 65535"),
+        (client().timeout(Duration::from_millis(999)), "the timeout in seconds cannot be 0: it is 1 to 255"),
+        (client().timeout(seconds(256)), "the timeout in seconds cannot be 256: it is 1 to 255"),
+    ] {
+        let got = smol::block_on(client.get("x", async |_| Ok(()))).unwrap_err();
+        let put = smol::block_on(client.put("x", "")).unwrap_err();
+        assert_eq!((got.to_string(), put.to_string()), (why.into(), why.into()));
+    }
+    let server = server().bind().unwrap();
+    assert!(server.handle().reload(Server::builder().blksize(7)).is_err());
 }

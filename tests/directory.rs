@@ -149,7 +149,7 @@ fn no_name_leads_out_of_the_root() {
 #[test]
 fn no_link_leads_out_of_the_root() {
     let (temp, directory) = tree();
-    let directory = directory.uploads(true).overwrite(true).make_directories(true);
+    let directory = directory.uploads(true).overwrite(true).mkdir(true);
     let root = root(&temp);
     symlink("../secret", root.join("relative")).unwrap();
     symlink(temp.path().join("secret"), root.join("absolute")).unwrap();
@@ -382,7 +382,7 @@ fn uploads_are_refused_before_any_byte() {
 #[test]
 fn uploads_replace_and_make_directories_if_told_to() {
     let (temp, directory) = tree();
-    let directory = directory.uploads(true).overwrite(true).make_directories(true);
+    let directory = directory.uploads(true).overwrite(true).mkdir(true);
     put(&directory, "file", "newer").unwrap();
     put(&directory, "a/b/new", "new").unwrap();
     put(&directory, "a/b/other", "other").unwrap();

@@ -73,7 +73,7 @@ impl Case {
 
 #[test]
 fn who_gets_the_file_needs_no_hint() {
-    for (_, habits) in habits::ALL {
+    for &(_, habits) in habits::ALL {
         for size in [0, 1, 5000] {
             assert_eq!(Case { habits, size, ..Case::default() }.hint(|_| true), None, "{habits:?}");
         }
@@ -145,7 +145,7 @@ fn a_client_without_rollover() {
 
 #[test]
 fn a_client_that_no_answer_reaches() {
-    for (_, habits) in habits::ALL.into_iter().filter(|(_, habits)| habits.patience < secs(20)) {
+    for &(_, habits) in habits::ALL.iter().filter(|(_, habits)| habits.patience < secs(20)) {
         assert_eq!(Case { habits, ..Case::default() }.hint(|_| false), Some(Hint::SinglePort), "{habits:?}");
         let single_port = Case { habits, single_port: true, ..Case::default() };
         assert_eq!(single_port.hint(|_| false), None, "it is that already");
@@ -155,7 +155,7 @@ fn a_client_that_no_answer_reaches() {
 /// It may have been switched off, or somebody may have forged its address.
 #[test]
 fn of_a_client_that_asked_once_and_was_silent_nothing_is_known() {
-    for (_, habits) in habits::ALL {
+    for &(_, habits) in habits::ALL {
         assert_eq!(Case { habits, lives: ms(1), ..Case::default() }.hint(|_| false), None, "{habits:?}");
     }
 }

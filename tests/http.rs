@@ -33,7 +33,11 @@ use std::{
     time::Duration,
 };
 
-use tuffet::{Bytes, ErrorCode, Handler, Refusal, Request, Source, handlers::Http, packet};
+use tuffet::{
+    Bytes, ErrorCode, Handler, Refusal, Request, Source,
+    handlers::{Http, HttpBuilder},
+    packet,
+};
 
 use self::upstream::Upstream;
 
@@ -46,8 +50,12 @@ fn request(name: impl AsRef<[u8]>) -> Request {
     Request::new(any, any, packet).unwrap()
 }
 
+fn settings(base: &str) -> HttpBuilder {
+    Http::builder(base).direct().cache(4 << 20)
+}
+
 fn http(base: &str) -> Http {
-    Http::base(base).unwrap().direct().cache(4 << 20)
+    settings(base).build().unwrap()
 }
 
 fn open(http: &Http, name: &str) -> Result<Source, Refusal> {
@@ -157,7 +165,7 @@ fn a_head_without_end() {
             thread::sleep(Duration::from_millis(20));
         }
     });
-    let http = http(&trickling.url()).read_timeout(Duration::from_millis(500));
+    let http = settings(&trickling.url()).upstream_timeout(Duration::from_millis(500)).build().unwrap();
     assert_eq!(open(&http, "x").unwrap_err(), Refusal::upstream());
 }
 
@@ -231,7 +239,8 @@ fn redirects() {
         };
         write!(stream, "HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n").unwrap();
     });
-    let http = http(&upstream.url().replace("//", "//u:secret%3a@"));
+    let url = upstream.url().replace("//", "//u:secret%3a@");
+    let http = http(&url);
     assert_eq!(fetch(&http, "near").unwrap(), b"here");
     // What is told of where it came from has no password in it.
     assert_eq!(open(&http, "near").unwrap().origin(), Some(format!("{}near", upstream.url()).as_str()));
@@ -248,7 +257,7 @@ fn redirects() {
     }
     assert_eq!(fetch(&http, "near").unwrap(), b"here", "who leads nowhere for one file is not dead for others");
 
-    let http = http.redirects(0);
+    let http = settings(&url).redirects(0).build().unwrap();
     assert_eq!(fetch(&http, "near"), Err(Refusal::upstream()));
     assert_eq!(fetch(&http, "here").unwrap(), b"here");
 }
@@ -297,7 +306,7 @@ fn silence_ends_a_request_and_a_body() {
         }
         upstream::until_closed(stream);
     });
-    let http = http(&upstream.url()).read_timeout(Duration::from_secs(1));
+    let http = settings(&upstream.url()).upstream_timeout(Duration::from_secs(1)).build().unwrap();
     let refusal = open(&http, "head").unwrap_err();
     assert_eq!(refusal, Refusal::upstream());
     assert_eq!(refusal.detail().unwrap(), format!("{}head: no byte for 1s", upstream.url()));
@@ -315,7 +324,7 @@ fn a_pause_of_the_client_is_no_silence_of_the_upstream() {
         seen.lock().unwrap().recv().unwrap();
         stream.write_all(b"again").unwrap();
     });
-    let http = http(&upstream.url()).read_timeout(Duration::from_secs(1));
+    let http = settings(&upstream.url()).upstream_timeout(Duration::from_secs(1)).build().unwrap();
     let mut source = open(&http, "x").unwrap();
     assert_eq!(next(&mut source).unwrap().unwrap(), "hello");
     arrived.send(()).unwrap();
@@ -405,12 +414,12 @@ fn https_stays_https() {
 }
 
 fn trusting(upstream: &Upstream) -> Http {
-    http(&upstream.url()).root_certificates(include_bytes!("http/ca.pem")).unwrap()
+    settings(&upstream.url()).root_certificates(include_bytes!("http/ca.pem")).unwrap().build().unwrap()
 }
 
 #[test]
-fn settings() {
-    let error = Http::base("https://h/a").unwrap().root_certificates(b"not a certificate").unwrap_err();
+fn what_is_set_is_shown_without_secrets() {
+    let error = Http::builder("https://h/a").root_certificates(b"not a certificate").unwrap_err();
     assert!(error.to_string().contains("no certificate"), "{error}");
     let http = http("http://user:secret@h/a");
     assert_eq!(http.describe(), "http://h/a/");

@@ -279,7 +279,7 @@ fn forged_requests_do_not_lock_anybody_out() {
 fn rules_know_the_card_of_a_neighbour() {
     use tuffet::{
         Request,
-        handlers::Rewrite,
+        handlers::Ruled,
         read,
         rules::{Rule, Rules},
     };
@@ -290,7 +290,7 @@ fn rules_know_the_card_of_a_neighbour() {
     }
     let rule = Rule::new("by card").client("52:54:00".parse().unwrap()).target("${mac}/${path}").unwrap();
     let said = read(async |request: Request| request.path().to_owned());
-    let handler = Rewrite::new(Rules::new(vec![rule]).unwrap(), said);
+    let handler = Ruled::new(Rules::new(vec![rule]).unwrap(), said);
     let serving = Serving::on(&["0.0.0.0:69", "[::]:69"], handler, |builder| builder);
     on("client", || {
         // The last is another card of the same machine.
@@ -319,7 +319,7 @@ fn a_flood_takes_no_card_away() {
     };
     use tuffet::{
         Request,
-        handlers::Rewrite,
+        handlers::Ruled,
         read,
         rules::{Rule, Rules},
     };
@@ -331,7 +331,7 @@ fn a_flood_takes_no_card_away() {
     }
     let rule = Rule::new("by card").target("${mac}/${path}").unwrap();
     let said = read(async |request: Request| request.path().to_owned());
-    let handler = Rewrite::new(Rules::new(vec![rule]).unwrap(), said);
+    let handler = Ruled::new(Rules::new(vec![rule]).unwrap(), said);
     let serving = Serving::on(&["0.0.0.0:69"], handler, |builder| builder.max_requests_per_client(0));
     let over = AtomicBool::new(false);
     thread::scope(|threads| {

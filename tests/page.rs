@@ -59,7 +59,7 @@ fn serve() -> (Serving, Shown, String, Fast) {
     let status = Status::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}/", status.addr());
     let serving = Serving::with(files(fast.clone()), |builder| {
-        status.watch(builder).patience(Duration::from_secs(10)).max_requests_per_client(30)
+        builder.watch(&status).patience(Duration::from_secs(10)).max_requests_per_client(30)
     });
     let status = status.describe("http://mirror/netboot/").listening(&[serving.addr()]);
     let shown = status.serve(serving.handle.clone()).unwrap();

@@ -34,7 +34,7 @@ fn probe(server: SocketAddr, name: &str, habits: habits::Habits) -> Probe {
 #[test]
 fn every_client_gets_its_file_and_finds_nothing_odd() {
     let serving = Serving::new(files());
-    for (name, habits) in habits::ALL {
+    for &(name, habits) in habits::ALL {
         let probe = probe(serving.addr(), "40000", habits);
         if let Some(report) = probe.run_size(|_| ()).unwrap() {
             assert_eq!((report.ending, report.warnings), (Ending::SizeKnown, vec![]), "{name}");

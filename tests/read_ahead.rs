@@ -239,14 +239,14 @@ fn streams_are_sources_too() {
 #[test]
 fn what_stands_behind_rules_is_told_as_far_as_they_let_it() {
     use tuffet::{
-        handlers::Rewrite,
+        handlers::Ruled,
         rules::{Rule, Rules},
     };
 
     let rule = |name: &str| Rule::new("").name(name).unwrap().target("$1").unwrap();
-    let rules = vec![rule("^all/(.*)"), rule("^none/(.*)").options([]).unwrap()];
+    let rules = vec![rule("^all/(.*)"), rule("^none/(.*)").options([])];
     let generator = read(async |_: Request| Gen::new(async |co| co.yield_("menu").await));
-    let server = Serving::new(Rewrite::new(Rules::new(rules).unwrap(), generator));
+    let server = Serving::new(Ruled::new(Rules::new(rules).unwrap(), generator));
     assert_eq!(first(&server, "all/menu", &[("tsize", "0")]).1, oack(&[("tsize", "4")]));
     let (_peer, packet) = first(&server, "none/menu", &[("tsize", "0")]);
     assert!(matches!(packet, Packet::Data { block: 1, .. }), "{packet:?}");

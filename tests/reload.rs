@@ -20,7 +20,10 @@ fn new_transfers_are_answered_by_the_new_terms() {
     before.ack(0);
     before.expect_data(1, &file(1024)[..512]);
     let new = read(async |_| "new");
-    serving.handle.reload(Server::builder().handler(new).windowsize(2).max_transfers(2).single_port(true).shards(7));
+    serving
+        .handle
+        .reload(Server::builder().handler(new).windowsize(2).max_transfers(2).single_port(true).shards(7))
+        .unwrap();
 
     let mut after = Peer::new(serving.addr());
     after.rrq("x", &[("windowsize", "4")]).expect_oack(&[("windowsize", "2")]);
@@ -55,7 +58,7 @@ fn what_nobody_uses_any_more_is_dropped() {
     }));
     let mut peer = Peer::new(serving.addr());
     peer.rrq("x", &[]).expect_data(1, &file(600)[..512]);
-    serving.handle.reload(Server::builder());
+    serving.handle.reload(Server::builder()).unwrap();
     assert!(!dropped.load(SeqCst), "a transfer has it");
     peer.ack(1);
     peer.expect_data(2, &file(600)[512..]);
@@ -78,12 +81,13 @@ fn who_is_not_admitted_is_told_nothing() {
     assert!(serving.records().is_empty());
     assert_eq!(serving.counters().unanswered, 2);
 
-    serving.handle.reload(Server::builder().handler(read(async |_| "x")));
+    serving.handle.reload(Server::builder().handler(read(async |_| "x"))).unwrap();
     peer.rrq("x", &[]).expect_data(1, "x");
     peer.ack(1);
     serving
         .handle
-        .reload(Server::builder().handler(read(async |_| "x")).admit(|client| client != std::net::Ipv4Addr::LOCALHOST));
+        .reload(Server::builder().handler(read(async |_| "x")).admit(|client| client != std::net::Ipv4Addr::LOCALHOST))
+        .unwrap();
     assert_eq!(serving.record().outcome, Outcome::Complete);
     peer.rrq("x", &[]).expect_silence();
     assert_eq!(serving.counters().unanswered, 3);

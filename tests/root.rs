@@ -161,7 +161,7 @@ fn links_inside_are_followed_however_they_are_written() {
         assert_eq!(get(&also, name), Err(Refusal::denied()), "{name}");
     }
     // What is allowed besides is for reading.
-    let uploads = also.uploads(true).overwrite(true).make_directories(true);
+    let uploads = also.uploads(true).overwrite(true).mkdir(true);
     let untouched = || Source::stream(stream::poll_fn(|_| panic!("asked for a chunk")));
     for name in ["out-directory/new", "out-directory/a/b", "up/outside/new", "out"] {
         assert_eq!(put(&uploads, name, untouched()), Err(Refusal::denied()), "{name}");
@@ -328,7 +328,7 @@ fn who_may_not_read_is_told_to_the_operator() {
         return;
     }
     let root = Path::new(TREE).join("root");
-    let directory = Directory::new(&root).unwrap().uploads(true).make_directories(true).overwrite(true);
+    let directory = Directory::new(&root).unwrap().uploads(true).mkdir(true).overwrite(true);
     let detail = |refusal: Refusal| {
         assert_eq!(refusal, Refusal::denied());
         refusal.detail().unwrap().to_owned()

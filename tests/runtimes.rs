@@ -21,7 +21,8 @@ use tokio::{
     runtime::{Builder as Runtimes, Handle as Tokio, Runtime},
 };
 use tuffet::{
-    Builder, Client, Error, Gen, Handler, Refusal, Request, SendSource, Server, Source, handlers::Memory, read,
+    Builder, Client, Co, Error, Gen, Handler, Refusal, Request, SendCo, SendGen, SendSource, Server, Source,
+    handlers::Memory, read,
 };
 
 const ANY: &str = "127.0.0.1:0";
@@ -163,7 +164,7 @@ fn a_server_that_is_dropped_ends_its_transfers_and_waits_for_its_threads() {
     let held = Alive(alive.clone());
     let handler = read(async move |_| {
         let _held = &held.0;
-        Gen::new(async |co: genawaiter::rc::Co<&'static str>| {
+        Gen::new(async |co: Co<&'static str>| {
             co.yield_("begun").await;
             pending::<()>().await;
         })
@@ -242,7 +243,7 @@ fn clients_and_servers_may_be_spawned() {
             // A stream of somebody else's, and a generator that may move.
             let chunks = futures_lite::stream::iter([Ok::<_, std::io::Error>("some "), Ok("chunks")]);
             tokio::spawn(client.put("chunks", Source::sendable(chunks))).await.unwrap().unwrap();
-            let generator = genawaiter::sync::Gen::new(async |co: genawaiter::sync::Co<&'static str>| {
+            let generator = SendGen::new(async |co: SendCo<&'static str>| {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 co.yield_("some yields").await;
             });

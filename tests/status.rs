@@ -32,7 +32,7 @@ fn serve() -> (Serving, Shown, SocketAddr) {
         let greetings = Counter::new("greetings", "Machines that were greeted.");
         // Neither the same again nor a name that is taken does any harm.
         let more = [greetings.clone(), Counter::new("greetings", "More of them."), Counter::new("requests", "Mine.")];
-        more.iter().fold(status.watch(builder), |builder, counter| builder.counter(counter))
+        more.iter().fold(builder.watch(&status), |builder, counter| builder.counter(counter))
     });
     let shown = status.describe("a \"test\"").listening(&[serving.addr()]).serve(serving.handle.clone()).unwrap();
     (serving, shown, addr)

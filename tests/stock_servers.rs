@@ -130,7 +130,7 @@ impl Server {
             probe.args(["probe", "-q", &self.address, "boot"]).args(options);
             finish(probe)
         };
-        for (client, _) in tuffet::probe::habits::ALL {
+        for &(client, _) in tuffet::probe::habits::ALL {
             let output = probe(&["--as", client]);
             assert_eq!(output.status.code(), Some(0), "{client}: {}", said(&output));
         }

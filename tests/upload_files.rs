@@ -64,7 +64,7 @@ fn what_is_replaced_gives_its_mode() {
 #[test]
 fn what_is_new_has_the_mode_that_was_said() {
     let root = tempfile::tempdir().unwrap();
-    let directory = Directory::new(root.path()).unwrap().uploads(true).make_directories(true);
+    let directory = Directory::new(root.path()).unwrap().uploads(true).mkdir(true);
     for (umask, file, dir) in [(0o027, 0o640, 0o750), (0o002, 0o664, 0o775), (0, 0o666, 0o777), (0o177, 0o600, 0o600)] {
         let name = format!("{umask:o}");
         put(&directory.clone().umask(umask), &name, "new").unwrap();
@@ -96,7 +96,7 @@ fn what_is_new_has_the_umask_of_the_process_else() {
         return assert!(status.unwrap().success());
     }
     let root = tempfile::tempdir().unwrap();
-    let directory = Directory::new(root.path()).unwrap().uploads(true).make_directories(true);
+    let directory = Directory::new(root.path()).unwrap().uploads(true).mkdir(true);
     put(&directory, "sub/new", "new").unwrap();
     assert_eq!((mode(root.path().join("sub")), mode(root.path().join("sub/new"))), (0o750, 0o640));
 }
@@ -175,7 +175,7 @@ fn what_is_replaced_gives_its_owner() {
 #[test]
 fn a_name_that_is_too_long_is_said_to_be() {
     let root = tempfile::tempdir().unwrap();
-    let directory = Directory::new(root.path()).unwrap().uploads(true).overwrite(true).make_directories(true);
+    let directory = Directory::new(root.path()).unwrap().uploads(true).overwrite(true).mkdir(true);
     let (longest, longer) = ("x".repeat(255), "x".repeat(256));
     put(&directory, &longest, "fits").unwrap();
     let kept = directory.clone().keep_versions(2);
@@ -200,7 +200,7 @@ fn a_name_that_is_too_long_is_said_to_be() {
 #[test]
 fn what_is_named_as_a_directory_is_no_file() {
     let root = tempfile::tempdir().unwrap();
-    let directory = Directory::new(root.path()).unwrap().uploads(true).make_directories(true);
+    let directory = Directory::new(root.path()).unwrap().uploads(true).mkdir(true);
     for name in ["sub/", r"\sub\", "a/b/", "sub//", "sub/.", "a/b/..", r"sub\.", "sub/./"] {
         assert_eq!(put(&directory, name, untouched()), Err(Refusal::denied()), "{name}");
     }
@@ -318,7 +318,7 @@ fn what_is_left_between_two_names_is_removed_later() {
 fn the_last_block_is_acknowledged_when_all_is_on_the_disk() {
     const THERE: &str = "TUFFET_TEST_IS_TRACED";
     if let Some(root) = env::var_os(THERE) {
-        let directory = Directory::new(&root).unwrap().uploads(true).make_directories(true);
+        let directory = Directory::new(&root).unwrap().uploads(true).mkdir(true);
         put(&directory, "a/b/new", "one").unwrap();
         return put(&directory.overwrite(true), "a/b/new", "two").unwrap();
     }

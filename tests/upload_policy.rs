@@ -67,7 +67,7 @@ fn code(result: Result<(), Refusal>) -> ErrorCode {
 #[test]
 fn only_names_that_fit_are_taken() {
     let root = tempfile::tempdir().unwrap();
-    let directory = Directory::new(root.path()).unwrap().uploads(true).make_directories(true);
+    let directory = Directory::new(root.path()).unwrap().uploads(true).mkdir(true);
     let directory = directory.upload_names(["*.cfg", "logs/*"]).unwrap();
     for name in ["a.cfg", "site/b.cfg", "logs/boot", r"\Logs\..\c.cfg"] {
         put(&directory, name, "text").unwrap();

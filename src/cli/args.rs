@@ -204,7 +204,7 @@ pub struct Web {
 
     /// Longest silence of a web server before it is asked anew
     #[arg(long, value_name = "TIME", env = "TUFFET_UPSTREAM_TIMEOUT")]
-    #[arg(default_value_t = Http::READ_TIMEOUT.into())]
+    #[arg(default_value_t = Http::UPSTREAM_TIMEOUT.into())]
     #[arg(value_parser = values::duration, help_heading = "Web servers")]
     pub upstream_timeout: Duration,
 

@@ -12,7 +12,7 @@ use std::{
 use clap::{ArgAction, Args};
 use tuffet::{
     Handler, Refusal, Request,
-    handlers::{Chain, Rewrite, Search},
+    handlers::{Chain, Ruled, Search},
     options::{self, Direction, Limits},
     packet::{self, Mode, Options},
     rules::{Candidate, Mac, Rules},
@@ -124,8 +124,8 @@ fn report(args: &Explain) -> Result<Report> {
     };
     report.say("request", format_args!("{direction} of {:?} by {}", args.name, args.client));
     report.say("name", request.shown());
-    let rewrite = Rewrite::new(rules.clone(), Chain::default());
-    let mac = args.mac.or_else(|| rewrite.mac(&request));
+    let ruled = Ruled::new(rules.clone(), Chain::default());
+    let mac = args.mac.or_else(|| ruled.mac(&request));
     if rules.needs_mac() {
         report.say("mac", mac.map_or("not known".into(), |mac| mac.to_string()));
     }

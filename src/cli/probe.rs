@@ -98,8 +98,8 @@ pub struct Probe {
 }
 
 fn client() -> impl TypedValueParser<Value = Habits> {
-    let names = PossibleValuesParser::new(habits::ALL.map(|(name, _)| name));
-    names.try_map(|wanted| habits::ALL.into_iter().find(|(name, _)| *name == wanted).map(|found| found.1).ok_or(""))
+    let names = PossibleValuesParser::new(habits::ALL.iter().map(|(name, _)| *name));
+    names.try_map(|wanted| habits::ALL.iter().find(|(name, _)| *name == wanted).map(|found| found.1).ok_or(""))
 }
 
 fn number(text: &str) -> std::result::Result<i64, &'static str> {

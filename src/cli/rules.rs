@@ -5,7 +5,7 @@ use std::{ffi::OsString, str::FromStr};
 use clap::{ArgAction, Args};
 use tuffet::{
     Error, Handler,
-    handlers::Rewrite,
+    handlers::Ruled,
     rules::{Clients, Rule, Rules, is_url},
 };
 
@@ -135,7 +135,7 @@ pub fn rules(args: &Serve, opened: &Opened) -> Result<Rules> {
 /// The handler, behind the rules if there are any.
 pub fn apply(args: &Serve, opened: &Opened, handler: impl Handler) -> Result<Box<dyn Handler>> {
     let rules = rules(args, opened)?;
-    Ok(if rules.is_empty() { Box::new(handler) } else { Box::new(Rewrite::new(rules, handler)) })
+    Ok(if rules.is_empty() { Box::new(handler) } else { Box::new(Ruled::new(rules, handler)) })
 }
 
 #[cfg(test)]

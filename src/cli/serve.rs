@@ -48,7 +48,6 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let opened = Opened::as_user(entrance.user());
     let handler = handler(args, &opened)?;
     let transfers = Arc::new(Transfers::new(format, args.log_file.as_deref()).map_err(|error| no_log(&error, args))?);
-    opened.settle(args);
     let restart = opened.restart.clone();
     let served = handler.describe();
     let questions = opened.questions();

@@ -26,7 +26,7 @@ impl StatusArgs {
     pub fn watch(&self, builder: Builder) -> Result<(Option<Status>, Builder)> {
         let Some(address) = self.status else { return Ok((None, builder)) };
         let status = Status::bind(address).map_err(explain)?;
-        let builder = status.watch(builder);
+        let builder = builder.watch(&status);
         Ok((Some(status), builder))
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Action, Closed, Dropped, Endpoint, Envelope, Id, Policy, Start, admission, transfers::Known};
 use crate::{
-    options::{self, Direction, Limits},
+    options::{self, Direction, Limits, OptionName},
     packet::{self, Options},
 };
 
@@ -172,7 +172,7 @@ impl Endpoint {
 fn shortened(options: &Options) -> Options {
     let (mut kept, mut room) = (Options::new(), [LONGEST_OPTIONS; 2]);
     for (name, value) in options.iter() {
-        let is_understood = options::NAMES.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let is_understood = OptionName::of(name).is_some();
         let room = &mut room[usize::from(is_understood)];
         match room.checked_sub(name.len() + value.len()) {
             Some(left) if kept.iter().all(|pair| pair != (name, value)) => {

@@ -1,5 +1,6 @@
 //! Files of an object store: S3, Google Cloud Storage, Azure, and what speaks like them.
 
+mod builder;
 mod objects;
 mod part;
 mod place;
@@ -8,26 +9,21 @@ mod upload;
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use async_compat::Compat;
-use futures_lite::future;
 use object_store::{ObjectStore, path::Path};
-use smol::Timer;
 
+pub use self::builder::BucketBuilder;
 use self::{
     objects::{Key, Objects},
-    place::{Place, Settings, Stores},
+    place::Place,
     upload::{Aborts, Uploads},
 };
-use super::{
-    http::tls,
-    shared::{CONNECT, Gateway, Rules},
-};
+use super::shared::{self, Gateway, Rules};
 use crate::{Error, Refusal, Request, Source, handler::Answer};
 
 /// The least that S3 takes as a part of an object, but for the last one.
@@ -53,22 +49,22 @@ const LONGEST_NAME: usize = 1024;
 /// see that a name is free.
 ///
 /// # Shared, resumed, bounded
-/// As with [`Http`](super::Http): with a [cache](Self::cache), transfers of the same object share one GET. It is asked
-/// about again (by its `ETag`) when it was last asked about more than 1 s ago; see [`fresh`](Self::fresh). A GET that
+/// As with [`Http`](super::Http): with a [cache](BucketBuilder::cache), transfers of the same object share one GET. It is asked
+/// about again (by its `ETag`) when it was last asked about more than 1 s ago; see [`fresh`](BucketBuilder::fresh). A GET that
 /// breaks or stalls goes on where it was, by a range and the condition that the `ETag` is still the same, or else the
 /// date and the size: old and new are never mixed. The same pauses, tries, bounds and breaker hold.
 ///
 /// # Uploads
 /// A WRQ becomes an object when all of it has come, and not before; the last ACK is sent after that. Up to one part
 /// of 5 MiB is held in memory and put at once. What is longer is put in parts, one on its way while the next one
-/// comes, so that an upload holds 10 MiB at most, and all of them [no more](Self::upload_memory) than 256 MiB. With
+/// comes, so that an upload holds 10 MiB at most, and all of them [no more](BucketBuilder::upload_memory) than 256 MiB. With
 /// 10000 parts an object of S3 ends at 48 GiB.
 ///
 /// When the client goes away, sends an ERROR, or the server stops, the parts are given up (aborted). The end of
 /// the server waits for that, up to 5 s. If the process is killed, or the store does not answer then, parts are left that
 /// nobody sees but that are paid for: a lifecycle rule that ends incomplete uploads after a day removes them.
 ///
-/// An object that is there is refused with ERROR 6, unless it may be [replaced](Self::overwrite). This is checked
+/// An object that is there is refused with ERROR 6, unless it may be [replaced](BucketBuilder::overwrite). This is checked
 /// before the first byte is taken. Up to 5 MiB the store itself decides (a conditional put), so of two who upload
 /// the same new name at the same time one is refused. Beyond, it is looked up once more before the parts become an
 /// object: of two who end within the same few milliseconds, both are told that all is well, and the later one stays.
@@ -79,38 +75,39 @@ const LONGEST_NAME: usize = 1024;
 /// use object_store::memory::InMemory;
 /// use tuffet::{Handler, handlers::Bucket};
 ///
-/// let bucket = Bucket::of(Arc::new(InMemory::new()), "netboot")?.cache(64 << 20).uploads(true);
+/// let bucket = Bucket::of(Arc::new(InMemory::new()), "netboot").cache(64 << 20).uploads(true).build()?;
 /// assert!(bucket.takes_writes());
 /// assert_eq!(bucket.describe(), "InMemory/netboot/");
 /// # Ok::<(), tuffet::Error>(())
 /// ```
 pub struct Bucket {
     from: From,
+    reads: Arc<dyn ObjectStore>,
+    writes: Arc<dyn ObjectStore>,
+    gateway: Gateway<Objects>,
     rules: Rules,
-    fresh: Duration,
     uploads: bool,
     overwrite: bool,
-    part: usize,
     budget: usize,
     held: Arc<AtomicUsize>,
     aborts: Arc<Aborts>,
-    open: OnceLock<Result<Open, String>>,
 }
 
 /// Where the store comes from.
 enum From {
-    Url(Place, Box<Settings>),
+    Url(Place),
     Given(Arc<dyn ObjectStore>, Path),
 }
 
-/// What is made when the first request comes.
-struct Open {
-    reads: Arc<dyn ObjectStore>,
-    writes: Arc<dyn ObjectStore>,
-    gateway: Gateway<Objects>,
-}
-
 impl Bucket {
+    /// The objects below this URL, with the defaults of [`builder`](Self::builder): they can be read.
+    ///
+    /// # Errors
+    /// As [`BucketBuilder::build`].
+    pub fn new(url: &str) -> Result<Self, Error> {
+        Self::builder(url).build()
+    }
+
     /// The objects below this URL: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`.
     ///
     /// Everything else comes from the environment: for S3 the variables `AWS_REGION`, `AWS_ENDPOINT_URL` (for other
@@ -118,135 +115,34 @@ impl Bucket {
     /// container or the web identity (the files in `~/.aws` are not read); `AWS_SKIP_SIGNATURE=true` is for public
     /// buckets. An endpoint may be `http://`. For the others `GOOGLE_*` and
     /// `AZURE_*`; see [`from_env`](object_store::aws::AmazonS3Builder::from_env) of the builders in `object_store`.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if this is not such a URL, or the environment makes no sense.
-    pub fn url(url: &str) -> Result<Self, Error> {
-        let place = Place::parse(url)?;
-        let settings = Settings { connect_timeout: CONNECT, tls: tls::system(true) };
-        place.connect(&settings).map_err(|why| Error::Config(format!("cannot use {place}: {why}")))?;
-        Ok(Self::new(From::Url(place, Box::new(settings))))
+    pub fn builder(url: &str) -> BucketBuilder {
+        BucketBuilder::new(url)
     }
 
     /// The objects of this store whose keys begin with this prefix and a slash; of all of it if the prefix is empty.
     ///
-    /// The store is used in a tokio context. What it does when something fails (retries, timeouts) is up to it.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if this cannot be the beginning of a key.
-    pub fn of(store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self, Error> {
-        let prefix = Path::parse(prefix).map_err(|error| Error::Config(format!("{prefix:?} is no prefix: {error}")))?;
-        Ok(Self::new(From::Given(store, prefix)))
-    }
-
-    fn new(from: From) -> Self {
-        Self {
-            from,
-            rules: Rules::default(),
-            fresh: Duration::from_secs(1),
-            uploads: false,
-            overwrite: false,
-            part: LEAST_PART,
-            budget: 256 << 20,
-            held: Arc::default(),
-            aborts: Arc::default(),
-            open: OnceLock::new(),
-        }
-    }
-
-    /// How many bytes of objects are kept to be shared. With less than 32 KiB nothing is, and each RRQ is a GET of its
-    /// own. Defaults to 2 MiB.
-    #[must_use]
-    pub fn cache(self, bytes: usize) -> Self {
-        self.with(|bucket| bucket.rules.cache = bytes)
-    }
-
-    /// How long an object in the cache is served without asking whether it has changed. Defaults to 1 s, and is never
-    /// less.
-    #[must_use]
-    pub fn fresh(self, time: Duration) -> Self {
-        self.with(|bucket| bucket.fresh = time)
-    }
-
-    /// How long it is remembered that there is no object of a name. Defaults to 5 s.
-    #[must_use]
-    pub fn remember_misses(self, time: Duration) -> Self {
-        self.with(|bucket| bucket.rules.misses = time)
-    }
-
-    /// Serves what was had before when the store does not answer, as far as it is still in the cache. Defaults to no.
-    #[must_use]
-    pub fn stale_if_error(self, yes: bool) -> Self {
-        self.with(|bucket| bucket.rules.stale_if_error = yes)
-    }
-
-    /// How long the store may be silent while something is read. Defaults to 20 s.
-    #[must_use]
-    pub fn read_timeout(self, limit: Duration) -> Self {
-        self.with(|bucket| bucket.rules.silence = limit)
-    }
-
-    /// How long a connection may take to be made, for a bucket of a [URL](Self::url). Defaults to 5 s.
-    #[must_use]
-    pub fn connect_timeout(self, limit: Duration) -> Self {
-        self.with(|bucket| {
-            if let From::Url(_, settings) = &mut bucket.from {
-                settings.connect_timeout = limit;
-            }
-        })
-    }
-
-    /// Trusts the certificates of this PEM file, too, for a bucket of a [URL](Self::url). Defaults to those of the
-    /// system.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if there is no certificate in it, or one that cannot be used.
-    pub fn root_certificates(self, pem: &[u8]) -> Result<Self, Error> {
-        let tls = tls::with_roots(pem)?;
-        Ok(self.with(|bucket| {
-            if let From::Url(_, settings) = &mut bucket.from {
-                settings.tls = tls;
-            }
-        }))
-    }
-
-    /// Takes uploads. Defaults to no.
-    #[must_use]
-    pub fn uploads(self, yes: bool) -> Self {
-        self.with(|bucket| bucket.uploads = yes)
-    }
-
-    /// Lets uploads replace objects. Defaults to no.
-    #[must_use]
-    pub fn overwrite(self, yes: bool) -> Self {
-        self.with(|bucket| bucket.overwrite = yes)
-    }
-
-    /// How many bytes all uploads together may hold in memory. One that needs more is refused. Defaults to 256 MiB.
-    #[must_use]
-    pub fn upload_memory(self, bytes: usize) -> Self {
-        self.with(|bucket| bucket.budget = bytes)
+    /// The store is used in a tokio context. What it does when something fails (retries, timeouts) is up to it;
+    /// [`connect_timeout`](BucketBuilder::connect_timeout) and
+    /// [`root_certificates`](BucketBuilder::root_certificates) do nothing. This is the one place where the version of
+    /// `object_store` matters: it is that which this crate depends on.
+    pub fn of(store: Arc<dyn ObjectStore>, prefix: &str) -> BucketBuilder {
+        BucketBuilder::of(store, prefix)
     }
 
     /// Whether the bucket can be listed, in a few words: for the operator, before the first client comes. Objects may be
     /// there to be read though it can not, so this is nothing to refuse to serve for.
     ///
     /// # Errors
-    /// The refusal has the cause as its detail; there is none within the [`read_timeout`](Self::read_timeout), or the
+    /// The refusal has the cause as its detail; there is none within the [`upstream_timeout`](BucketBuilder::upstream_timeout), or the
     /// store says no.
     pub async fn ask_base(&self) -> Result<String, Refusal> {
-        let limit = self.rules.silence;
-        let silent = async {
-            Timer::after(limit).await;
-            Err(Refusal::upstream().because(format_args!("no byte for {limit:?}")))
-        };
-        let listed = async { objects::listed(&*self.open()?.reads, self.prefix()).await };
-        future::or(Compat::new(listed), silent).await
+        let listed = async { objects::listed(&*self.reads, self.prefix()).await };
+        shared::answered(self.rules.upstream_timeout, listed).await
     }
 
     /// Bytes in the cache now.
     pub fn cached(&self) -> usize {
-        self.open.get().and_then(|open| open.as_ref().ok()).map_or(0, |open| open.gateway.cached())
+        self.gateway.cached()
     }
 
     /// Bytes that uploads hold in memory now.
@@ -254,28 +150,10 @@ impl Bucket {
         self.held.load(Relaxed)
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
-        change(&mut self);
-        self.open = OnceLock::new();
-        self
-    }
-
-    fn open(&self) -> Result<&Open, Refusal> {
-        let open = self.open.get_or_init(|| {
-            let Stores { reads, writes } = match &self.from {
-                From::Url(place, settings) => place.connect(settings)?,
-                From::Given(store, _) => Stores { reads: store.clone(), writes: store.clone() },
-            };
-            let objects = Objects { store: reads.clone(), fresh: self.fresh };
-            Ok(Open { reads, writes, gateway: Gateway::new(objects, self.rules) })
-        });
-        open.as_ref().map_err(|why| Refusal::internal().because(why))
-    }
-
     fn key(&self, request: &Request) -> Result<Key, Refusal> {
         let no = |why: &str| Refusal::not_found().because(why);
         let root = match &self.from {
-            From::Url(place, _) => place.root(),
+            From::Url(place) => place.root(),
             From::Given(store, _) => format!("{store}/"),
         };
         // Not `Request::path`: there, names that are not UTF-8 become the same.
@@ -290,7 +168,7 @@ impl Bucket {
 
     fn prefix(&self) -> &Path {
         match &self.from {
-            From::Url(place, _) => place.prefix(),
+            From::Url(place) => place.prefix(),
             From::Given(_, prefix) => prefix,
         }
     }
@@ -298,24 +176,24 @@ impl Bucket {
     async fn get(&self, request: &Request) -> Result<Source, Refusal> {
         let key = self.key(request)?;
         let origin = key.to_string();
-        Ok(self.open()?.gateway.open(key).await?.with_origin(origin))
+        Ok(self.gateway.open(key).await?.with_origin(origin))
     }
 
     async fn put(&self, request: &Request, data: Source) -> Result<(), Refusal> {
         if !self.uploads {
             return Err(Refusal::denied().because("uploads are not allowed"));
         }
-        let (open, key) = (self.open()?, self.key(request)?);
+        let key = self.key(request)?;
         let uploads = Uploads {
-            store: &open.writes,
+            store: &self.writes,
             overwrite: self.overwrite,
-            part: self.part,
+            part: LEAST_PART,
             budget: self.budget,
             held: &self.held,
             aborts: &self.aborts,
         };
         uploads.take(&key, data).await?;
-        open.gateway.forget(&key);
+        self.gateway.forget(&key);
         Ok(())
     }
 }
@@ -342,10 +220,16 @@ impl crate::Handler for Bucket {
     }
 
     fn describe(&self) -> String {
-        match &self.from {
-            From::Url(place, _) => place.to_string(),
-            From::Given(store, prefix) if prefix.as_ref().is_empty() => format!("{store}/"),
-            From::Given(store, prefix) => format!("{store}/{prefix}/"),
+        self.from.to_string()
+    }
+}
+
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(place) => place.fmt(f),
+            Self::Given(store, prefix) if prefix.as_ref().is_empty() => write!(f, "{store}/"),
+            Self::Given(store, prefix) => write!(f, "{store}/{prefix}/"),
         }
     }
 }
@@ -369,7 +253,7 @@ mod tests {
     use crate::{ErrorCode, handlers::testing::request};
 
     fn key(prefix: &str, name: &str) -> Result<String, ErrorCode> {
-        let bucket = Bucket::of(Arc::new(InMemory::new()), prefix).unwrap();
+        let bucket = Bucket::of(Arc::new(InMemory::new()), prefix).build().unwrap();
         bucket.key(&request(name)).map(|key| key.path.to_string()).map_err(|refusal| refusal.code())
     }
 
@@ -389,6 +273,6 @@ mod tests {
         for name in ["a\tb", "a\r\nb", &"x".repeat(1025)] {
             assert_eq!(key("", name), Err(ErrorCode::FILE_NOT_FOUND), "{name}");
         }
-        assert!(Bucket::of(Arc::new(InMemory::new()), "a/../b").is_err());
+        assert!(Bucket::of(Arc::new(InMemory::new()), "a/../b").build().is_err());
     }
 }

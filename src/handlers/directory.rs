@@ -155,8 +155,8 @@ impl Directory {
 
     /// Whether an upload makes the directories that its name needs. Defaults to no: [`Refusal::not_found`].
     #[must_use]
-    pub fn make_directories(mut self, make_directories: bool) -> Self {
-        self.policy().make_directories = make_directories;
+    pub fn mkdir(mut self, mkdir: bool) -> Self {
+        self.policy().mkdir = mkdir;
         self
     }
 

@@ -22,8 +22,8 @@ const ENTRY: u64 = 128;
 /// complete wins. What is read is one shared copy, whatever the number of readers, and stays as it was when the
 /// transfer began.
 ///
-/// Clones share their files and settings, so that a program can look into the store that its server fills. Names are
-/// made comparable as [`Request::path`] says.
+/// Clones share their files, so that a program can look into the store that its server fills; what is set holds for
+/// whatever comes by this one and its later clones. Names are made comparable as [`Request::path`] says.
 ///
 /// ```
 /// use tuffet::handlers::Memory;
@@ -34,36 +34,37 @@ const ENTRY: u64 = 128;
 /// # Ok::<(), tuffet::Refusal>(())
 /// ```
 #[derive(Clone)]
-pub struct Memory(Arc<Mutex<State>>);
+pub struct Memory {
+    store: Arc<Mutex<Store>>,
+    most: u64,
+    overwrite: bool,
+}
 
-struct State {
+#[derive(Default)]
+struct Store {
     files: BTreeMap<String, Bytes>,
     /// The cost of all files and of the uploads that are on their way.
     used: u64,
-    most: u64,
-    overwrite: bool,
 }
 
 impl Memory {
     /// A store without files.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { files: BTreeMap::new(), used: 0, most: 64 << 20, overwrite: false })))
+        Self { store: Arc::default(), most: 64 << 20, overwrite: false }
     }
 
     /// The most that is kept, in bytes, with the uploads that are on their way. Each file counts with its bytes, its
     /// name, and 128 bytes. Defaults to 64 MiB.
     #[must_use]
     pub fn max_bytes(self, most: u64) -> Self {
-        self.state().most = most;
-        self
+        Self { most, ..self }
     }
 
     /// Whether an upload may replace a file. Defaults to no: [`Refusal::exists`].
     #[must_use]
     pub fn overwrite(self, overwrite: bool) -> Self {
-        self.state().overwrite = overwrite;
-        self
+        Self { overwrite, ..self }
     }
 
     /// Puts a file there, in the place of any of that name.
@@ -75,29 +76,29 @@ impl Memory {
         let (name, bytes) = (path(name.as_ref())?, bytes.into());
         let mut room = Room::new(self, &name)?;
         room.grow(bytes.len() as u64)?;
-        room.fill(&mut self.state(), name, bytes);
+        room.fill(&mut self.store(), name, bytes);
         Ok(())
     }
 
     /// The bytes of a file.
     pub fn get(&self, name: impl AsRef<str>) -> Option<Bytes> {
-        self.state().files.get(&path(name.as_ref()).ok()?).cloned()
+        self.store().files.get(&path(name.as_ref()).ok()?).cloned()
     }
 
     /// Takes a file away. Who reads it gets the rest of it.
     pub fn remove(&self, name: impl AsRef<str>) -> Option<Bytes> {
-        self.state().take(&path(name.as_ref()).ok()?)
+        self.store().take(&path(name.as_ref()).ok()?)
     }
 
     /// The names of all files, sorted.
     pub fn names(&self) -> Vec<String> {
-        self.state().files.keys().cloned().collect()
+        self.store().files.keys().cloned().collect()
     }
 
     async fn receive(&self, name: &str, mut data: Source) -> Result<(), Refusal> {
-        self.state().may_put(name)?;
+        self.may_put(&self.store(), name)?;
         let mut room = Room::new(self, name)?;
-        self.state().fits(data.size().unwrap_or(0))?;
+        self.fits(&self.store(), data.size().unwrap_or(0))?;
         let mut bytes = Vec::new();
         while let Some(chunk) = data.next().await {
             let chunk = chunk?;
@@ -106,14 +107,25 @@ impl Memory {
         }
         // What is kept should not be larger than what is counted.
         let bytes = Bytes::from(bytes.into_boxed_slice());
-        let mut state = self.state();
-        state.may_put(name)?;
-        room.fill(&mut state, name.into(), bytes);
+        let mut store = self.store();
+        self.may_put(&store, name)?;
+        room.fill(&mut store, name.into(), bytes);
         Ok(())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn may_put(&self, store: &Store, name: &str) -> Result<(), Refusal> {
+        if !self.overwrite && store.files.contains_key(name) { Err(Refusal::exists()) } else { Ok(()) }
+    }
+
+    fn fits(&self, store: &Store, bytes: u64) -> Result<(), Refusal> {
+        match store.used.checked_add(bytes) {
+            Some(used) if used <= self.most => Ok(()),
+            _ => Err(Refusal::disk_full().because(format_args!("the store holds {} bytes at most", self.most))),
+        }
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -125,8 +137,8 @@ impl Default for Memory {
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.state();
-        f.debug_struct("Memory").field("files", &state.files.len()).field("used", &state.used).finish_non_exhaustive()
+        let store = self.store();
+        f.debug_struct("Memory").field("files", &store.files.len()).field("used", &store.used).finish_non_exhaustive()
     }
 }
 
@@ -154,18 +166,7 @@ impl Handler for Memory {
     }
 }
 
-impl State {
-    fn may_put(&self, name: &str) -> Result<(), Refusal> {
-        if !self.overwrite && self.files.contains_key(name) { Err(Refusal::exists()) } else { Ok(()) }
-    }
-
-    fn fits(&self, bytes: u64) -> Result<(), Refusal> {
-        match self.used.checked_add(bytes) {
-            Some(used) if used <= self.most => Ok(()),
-            _ => Err(Refusal::disk_full().because(format_args!("the store holds {} bytes at most", self.most))),
-        }
-    }
-
+impl Store {
     fn take(&mut self, name: &str) -> Option<Bytes> {
         let bytes = self.files.remove(name)?;
         self.used -= cost(name, bytes.len());
@@ -187,17 +188,17 @@ impl<'a> Room<'a> {
     }
 
     fn grow(&mut self, bytes: u64) -> Result<(), Refusal> {
-        let mut state = self.memory.state();
-        state.fits(bytes)?;
-        state.used += bytes;
+        let mut store = self.memory.store();
+        self.memory.fits(&store, bytes)?;
+        store.used += bytes;
         self.held += bytes;
         Ok(())
     }
 
     /// Puts the file there that the room was held for.
-    fn fill(mut self, state: &mut State, name: String, bytes: Bytes) {
-        state.take(&name);
-        state.files.insert(name, bytes);
+    fn fill(mut self, store: &mut Store, name: String, bytes: Bytes) {
+        store.take(&name);
+        store.files.insert(name, bytes);
         self.held = 0;
     }
 }
@@ -206,7 +207,7 @@ impl Drop for Room<'_> {
     fn drop(&mut self) {
         // The store may be locked by who has filled the room.
         if self.held > 0 {
-            self.memory.state().used -= self.held;
+            self.memory.store().used -= self.held;
         }
     }
 }
@@ -259,7 +260,7 @@ mod tests {
         assert_eq!(memory.names(), ["a/b"]);
         assert_eq!(memory.remove("a//b").unwrap(), "data");
         assert_eq!(get(&memory, "a/b"), Err(Refusal::not_found()));
-        assert_eq!(memory.state().used, 0);
+        assert_eq!(memory.store().used, 0);
     }
 
     #[test]
@@ -271,7 +272,7 @@ mod tests {
         let memory = memory.overwrite(true);
         put(&memory, "a", "newer").unwrap();
         assert_eq!(get(&memory, "a").unwrap(), b"newer");
-        assert_eq!(memory.state().used, cost("a", 5));
+        assert_eq!(memory.store().used, cost("a", 5));
     }
 
     #[test]
@@ -316,7 +317,7 @@ mod tests {
             assert!(poll(slow.as_mut()).is_pending());
             assert_eq!(put(&memory, "b", "1"), Err(Refusal::disk_full()));
         }
-        assert_eq!(memory.state().used, 0);
+        assert_eq!(memory.store().used, 0);
         put(&memory, "b", "1").unwrap();
     }
 

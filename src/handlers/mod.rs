@@ -7,7 +7,7 @@
 //! | [`Directory`] | the files of a directory, and takes uploads if told to | `directory` |
 //! | [`Http`] | the files below an HTTP(S) URL, shared and resumed | `http` |
 //! | [`Memory`] | files that it keeps in memory | |
-//! | [`Rewrite`] | what another handler has, by other names | `rules` |
+//! | [`Ruled`] | what another handler has, by [rules](crate::rules) | `rules` |
 
 #[cfg(feature = "object-store")]
 mod bucket;
@@ -18,20 +18,20 @@ mod directory;
 mod http;
 mod memory;
 #[cfg(feature = "rules")]
-mod rewrite;
+mod ruled;
 #[cfg(feature = "http")]
 mod shared;
 
 #[cfg(feature = "object-store")]
-pub use bucket::Bucket;
+pub use bucket::{Bucket, BucketBuilder};
 pub use chain::{Chain, Search};
 #[cfg(feature = "directory")]
 pub use directory::Directory;
 #[cfg(feature = "http")]
-pub use http::Http;
+pub use http::{Http, HttpBuilder};
 pub use memory::Memory;
 #[cfg(feature = "rules")]
-pub use rewrite::Rewrite;
+pub use ruled::Ruled;
 
 #[cfg(test)]
 mod testing {

@@ -4,6 +4,7 @@
 
 mod breaker;
 mod cache;
+mod common;
 mod fetch;
 mod gateway;
 mod names;
@@ -12,22 +13,11 @@ mod origin;
 
 use std::{fmt, time::Duration};
 
-pub(super) use self::gateway::{Gateway, Rules};
+pub(super) use self::{
+    common::{CACHE, CONNECT_TIMEOUT, Common, UPSTREAM_TIMEOUT, answered, common_settings},
+    gateway::{Gateway, Rules},
+};
 use crate::{Bytes, Refusal};
-
-/// How many bytes are kept if nothing else is said: so few that a router has them to spare, and enough for machines
-/// that boot together to share a fetch.
-pub(super) const CACHE: usize = 2 << 20;
-
-/// How long an upstream may be silent, and a connection may take to be made, if nothing else is said.
-pub(super) const SILENCE: Duration = Duration::from_secs(20);
-pub(super) const CONNECT: Duration = Duration::from_secs(5);
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self { cache: CACHE, misses: Duration::from_secs(5), stale_if_error: false, silence: SILENCE }
-    }
-}
 
 /// Where files come from, in the words of its protocol. All of it is called in a tokio context.
 pub(super) trait Upstream: Sized + Send + Sync + 'static {

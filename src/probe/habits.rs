@@ -122,7 +122,7 @@ pub const WINDOWS: Habits = Habits {
 };
 
 /// All of them, by names that can be typed.
-pub const ALL: [(&str, Habits); 11] = [
+pub const ALL: &[(&str, Habits)] = &[
     ("busybox", BUSYBOX),
     ("curl", CURL),
     ("edk2", EDK2),

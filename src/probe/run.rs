@@ -63,6 +63,7 @@ pub struct Report {
 
 /// A packet that came by, and when: since the request.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Happened<'a> {
     /// Since the request.
     pub at: Duration,

@@ -4,6 +4,8 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 
+use crate::Error;
+
 /// The address of a network card (MAC address).
 ///
 /// It is written `52:54:00:12:34:56`, with `-` for `:` as well, and shown with `-`, as boot loaders have it in names.
@@ -34,33 +36,35 @@ impl Clients {
 }
 
 impl FromStr for Clients {
-    type Err = &'static str;
+    type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let network = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| ip.to_canonical().into()));
         // Clients are compared by their IPv4 addresses: a network of mapped ones would be of nobody.
         let network = network.ok().filter(|network: &IpNet| network.addr().to_canonical() == network.addr());
-        network.map(Self::Network).ok_or(()).or_else(|()| text.parse().map(Self::Card)).map_err(
-            |_| "not a network, an address or the beginning of a MAC address, such as 10.0.0.0/8, ::1 or 52:54:00",
-        )
+        network.map(Self::Network).or_else(|| text.parse().map(Self::Card).ok()).ok_or_else(|| {
+            let known =
+                "not a network, an address or the beginning of a MAC address, such as 10.0.0.0/8, ::1 or 52:54:00";
+            Error::Config(known.into())
+        })
     }
 }
 
 impl FromStr for Mac {
-    type Err = &'static str;
+    type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bytes = octets(text).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or("not a MAC address, such as 52:54:00:12:34:56")
+        bytes.map(Self).ok_or_else(|| Error::Config("not a MAC address, such as 52:54:00:12:34:56".into()))
     }
 }
 
 impl FromStr for MacPrefix {
-    type Err = &'static str;
+    type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bytes = octets(text).filter(|bytes| (2..=6).contains(&bytes.len()));
-        bytes.map(Self).ok_or("not the beginning of a MAC address, such as 52:54:00")
+        bytes.map(Self).ok_or_else(|| Error::Config("not the beginning of a MAC address, such as 52:54:00".into()))
     }
 }
 
@@ -147,7 +151,7 @@ mod tests {
     fn addresses_of_cards() {
         let mac: Mac = "52:54:00:AB:cd:ef".parse().unwrap();
         assert_eq!(mac.to_string(), "52-54-00-ab-cd-ef");
-        assert_eq!(mac.to_string().parse(), Ok(mac));
+        assert_eq!(mac.to_string().parse::<Mac>().unwrap(), mac);
         assert!("52:54:00".parse::<Mac>().is_err());
     }
 }

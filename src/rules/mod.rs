@@ -1,6 +1,6 @@
-//! Rules that rewrite names and set limits, by client and by name.
+//! Rules that give files other names and set limits, by client and by name.
 //!
-//! [`Rules`] stand in front of a handler, as a [`Rewrite`](crate::handlers::Rewrite). They are tried in their order, and
+//! [`Rules`] stand in front of a handler, as a [`Ruled`](crate::handlers::Ruled). They are tried in their order, and
 //! **the first that is for a request decides**; those behind it are tried only if it [goes on](Rule::go_on). Where
 //! several have been for a request, the last of them that said something about a matter (the target, the source, the
 //! blksize, ...) is the one that counts for it. A refusal ends the search.
@@ -13,14 +13,14 @@
 //! URL's path either: a name with `..` in it is refused with [`Refusal::denied`].
 //!
 //! ```
-//! use tuffet::{Refusal, handlers::{Memory, Rewrite}, rules::{Rule, Rules}};
+//! use tuffet::{Refusal, handlers::{Memory, Ruled}, rules::{Rule, Rules}};
 //!
 //! let rules = Rules::new(vec![
 //!     Rule::new("no secrets").name("^secret/")?.refuse(Refusal::denied()),
-//!     Rule::new("old firmware").client("10.9.0.0/16".parse()?).options([])?.go_on(true),
+//!     Rule::new("old firmware").client("10.9.0.0/16".parse()?).options([]).go_on(true),
 //!     Rule::new("its own file first").target("${client}/${path}")?.target("${path}")?,
 //! ])?;
-//! let handler = Rewrite::new(rules, Memory::new());
+//! let handler = Ruled::new(rules, Memory::new());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -42,7 +42,7 @@ pub(crate) use neighbours::Neighbours;
 
 use crate::{
     Error, Handler, Refusal, Request,
-    options::{Direction, Limits},
+    options::{Direction, Limits, OptionName},
 };
 use rule::Effects;
 use template::Values;
@@ -59,7 +59,7 @@ pub struct Rules {
 pub struct Verdict {
     candidates: Vec<Candidate>,
     upload: Option<bool>,
-    only: Option<Arc<[&'static str]>>,
+    only: Option<Arc<[OptionName]>>,
     blksize: Option<u16>,
     windowsize: Option<u16>,
 }
@@ -75,8 +75,8 @@ impl Rules {
     /// These rules, the first one tried first.
     ///
     /// # Errors
-    /// [`Error::Config`] if a target has a group or a variable that is not there, or if a rule goes on and has more
-    /// than one name as its target.
+    /// [`Error::Config`] if a target has a group or a variable that is not there, if a rule goes on and has more than one
+    /// name as its target, or if a blksize or a windowsize is none.
     pub fn new(mut rules: Vec<Rule>) -> Result<Self, Error> {
         rules.iter_mut().try_for_each(Rule::check)?;
         let needs_mac = rules.iter().any(Rule::needs_mac);

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error, Handler, Refusal, Request, name,
-    options::{self, BLKSIZE, Direction},
+    options::{BLKSIZE, Direction, OptionName, WINDOWSIZE, wide},
     packet::Mode,
 };
 
@@ -43,7 +43,7 @@ pub(super) struct Effects {
     pub(super) targets: Vec<Target>,
     pub(super) source: Option<Arc<dyn Handler>>,
     pub(super) ignore_case: Option<bool>,
-    pub(super) only: Option<Arc<[&'static str]>>,
+    pub(super) only: Option<Arc<[OptionName]>>,
     pub(super) blksize: Option<u16>,
     pub(super) windowsize: Option<u16>,
     pub(super) upload: Option<bool>,
@@ -134,7 +134,7 @@ impl Rule {
 
     /// As [`target`](Self::target), for a file of a web server. Groups and variables may stand in the path and in a
     /// query. `open` makes a handler of the directory up to the first of them, for which it may be
-    /// [`Http::base`](crate::handlers::Http::base).
+    /// [`Http::new`](crate::handlers::Http::new).
     ///
     /// What a client sends can change nothing but the path below that directory and the values of the query.
     ///
@@ -142,7 +142,7 @@ impl Rule {
     /// use tuffet::{Error, Refusal, read, rules::Rule};
     ///
     /// # let open = |base: &str| Ok::<_, Error>(read(async |_| Err::<&str, _>(Refusal::not_found())));
-    /// // let open = Http::base;
+    /// // let open = Http::new;
     /// let rule = Rule::new("menus").name("^grub.cfg-(.*)")?.url("http://10.0.0.1/menu?mac=$1", open)?;
     /// # Ok::<(), Error>(())
     /// ```
@@ -170,30 +170,23 @@ impl Rule {
     }
 
     /// Grants only these options; none with an empty list, as some firmware needs it.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if one is not of [`options::NAMES`].
-    pub fn options<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
-        let known = |asked: &str| {
-            let known = options::NAMES.into_iter().find(|name| name.eq_ignore_ascii_case(asked));
-            let all = options::NAMES.join(", ");
-            known.ok_or_else(|| Error::Config(format!("{asked:?} is not an option; they are {all}")))
-        };
-        self.effects.only = Some(names.into_iter().map(known).collect::<Result<_, _>>()?);
-        Ok(self)
+    #[must_use]
+    pub fn options(mut self, only: impl IntoIterator<Item = OptionName>) -> Self {
+        self.effects.only = Some(only.into_iter().collect());
+        self
     }
 
     /// Largest blksize that is granted, in bytes, 8 to 65464. What the server allows stays the most.
     #[must_use]
     pub fn blksize(mut self, most: u16) -> Self {
-        self.effects.blksize = Some(most.clamp(*BLKSIZE.start(), *BLKSIZE.end()));
+        self.effects.blksize = Some(most);
         self
     }
 
-    /// Largest windowsize that is granted, in blocks. What the server allows stays the most.
+    /// Largest windowsize that is granted, in blocks, 1 or more. What the server allows stays the most.
     #[must_use]
     pub fn windowsize(mut self, most: u16) -> Self {
-        self.effects.windowsize = Some(most.max(1));
+        self.effects.windowsize = Some(most);
         self
     }
 
@@ -231,7 +224,12 @@ impl Rule {
         let is_plain = |target: &Target| target.source.is_none();
         let can_go_on =
             matches!(&*self.effects.targets, []) || matches!(&*self.effects.targets, [one] if is_plain(one));
+        let sizes = [("blksize", self.effects.blksize, BLKSIZE), ("windowsize", self.effects.windowsize, WINDOWSIZE)];
+        let mut sizes = sizes.into_iter().filter_map(|(name, size, bounds)| Some((name, size?, bounds)));
         result
+            .and_then(|()| {
+                sizes.try_for_each(|(name, size, bounds)| Error::check_setting(name, size.into(), wide(bounds)))
+            })
             .map_err(|error| error.to_string())
             .and_then(|()| match self.goes_on && !can_go_on {
                 true => Err("it goes on, so it can have one name as its target, and nothing else".into()),

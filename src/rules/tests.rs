@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     ErrorCode, Source,
     handler::{Answer, read},
-    handlers::{Memory, Rewrite},
+    handlers::{Memory, Ruled},
     packet::{self, Mode},
 };
 
@@ -41,8 +41,8 @@ fn paths(rules: &Rules, name: &str) -> Vec<String> {
     verdict.candidates().iter().map(|candidate| candidate.request().path().to_owned()).collect()
 }
 
-fn get(rewrite: &Rewrite, name: &str) -> Result<String, Refusal> {
-    let bytes = block_on(async { rewrite.read(&request(name)).await?.collect(1000).await })?;
+fn get(ruled: &Ruled, name: &str) -> Result<String, Refusal> {
+    let bytes = block_on(async { ruled.read(&request(name)).await?.collect(1000).await })?;
     Ok(String::from_utf8(bytes).unwrap())
 }
 
@@ -132,11 +132,11 @@ fn targets_are_tried_in_their_order() {
     memory.insert("common", "common").unwrap();
     let rule = Rule::new("own first").target("${mac}/${path}").unwrap();
     let rule = rule.target("${client}/${path}").unwrap().target("${path}").unwrap();
-    let rewrite = Rewrite::new(rules([rule]), memory);
-    assert_eq!(get(&rewrite, "own").unwrap(), "own");
-    assert_eq!(get(&rewrite, "common").unwrap(), "common");
-    assert_eq!(get(&rewrite, "none").unwrap_err().code(), ErrorCode::FILE_NOT_FOUND);
-    let only_mac = Rewrite::new(rules([Rule::new("mac").target("${mac}").unwrap()]), Memory::new());
+    let ruled = Ruled::new(rules([rule]), memory);
+    assert_eq!(get(&ruled, "own").unwrap(), "own");
+    assert_eq!(get(&ruled, "common").unwrap(), "common");
+    assert_eq!(get(&ruled, "none").unwrap_err().code(), ErrorCode::FILE_NOT_FOUND);
+    let only_mac = Ruled::new(rules([Rule::new("mac").target("${mac}").unwrap()]), Memory::new());
     assert_eq!(get(&only_mac, "x").unwrap_err().code(), ErrorCode::FILE_NOT_FOUND);
 }
 
@@ -145,16 +145,16 @@ fn whatever_a_source_says_the_next_target_is_tried() {
     let sick = |_: &str| Ok::<_, Error>(read(async |_| Err::<String, _>(Refusal::denied().because("answered 403"))));
     let rule = rule("^menu").url("http://h/${path}", sick).unwrap().target("fallback").unwrap();
     let memory = Memory::new();
-    let rewrite = Rewrite::new(rules([rule]), memory.clone());
-    let refusal = get(&rewrite, "menu").unwrap_err();
+    let ruled = Ruled::new(rules([rule]), memory.clone());
+    let refusal = get(&ruled, "menu").unwrap_err();
     assert_eq!(refusal, Refusal::denied(), "what the first said");
     memory.insert("fallback", "fallback").unwrap();
-    assert_eq!(get(&rewrite, "menu").unwrap(), "fallback");
+    assert_eq!(get(&ruled, "menu").unwrap(), "fallback");
 }
 
 #[test]
 fn the_refusal_of_a_rule_ends_the_search_of_a_chain() {
-    let refusing = Rewrite::new(rules([rule("^s").refuse(Refusal::denied())]), Memory::new());
+    let refusing = Ruled::new(rules([rule("^s").refuse(Refusal::denied())]), Memory::new());
     let chain = refusing.or(echo("behind").unwrap());
     let get = |name: &str| block_on(async { chain.read(&request(name)).await?.collect(1000).await });
     assert_eq!(get("secret"), Err(Refusal::denied()));
@@ -169,7 +169,7 @@ fn rules_may_have_sources_of_their_own() {
         rule("^fixed$").url("http://h/fixed.bin", echo).unwrap(),
         rule("^else$").source(echo("else").unwrap()),
     ]);
-    let rewrite = Rewrite::new(rules, echo("server").unwrap());
+    let ruled = Ruled::new(rules, echo("server").unwrap());
     for (name, expected) in [
         ("lab/x", "lab|x"),
         ("menu-7", "http://u:secret@h:81/a/b%20c/|m-7.php?mac=7&from=10.0.0.5"),
@@ -177,7 +177,7 @@ fn rules_may_have_sources_of_their_own() {
         ("else", "else|else"),
         ("other", "server|other"),
     ] {
-        assert_eq!(get(&rewrite, name).unwrap(), expected);
+        assert_eq!(get(&ruled, name).unwrap(), expected);
     }
 }
 
@@ -209,8 +209,8 @@ fn uploads_obey() {
         rule("^silent").direction(Direction::Write).refuse(Refusal::silent()),
         rule("^in").target("out").unwrap(),
     ]);
-    let rewrite = Rewrite::new(rules, Sink(written.clone()));
-    let put = |name: &str| block_on(rewrite.write(&request(name), Source::from("")));
+    let ruled = Ruled::new(rules, Sink(written.clone()));
+    let put = |name: &str| block_on(ruled.write(&request(name), Source::from("")));
     assert_eq!(put("no"), Err(Refusal::denied()));
     assert_eq!(put("web"), Err(Refusal::denied()));
     assert_eq!(put("silent"), Err(Refusal::silent()));
@@ -220,18 +220,20 @@ fn uploads_obey() {
 
 #[test]
 fn options_are_granted_to_some_only() {
-    let rules = rules([rule("^none").options([]).unwrap(), rule("^size").options(["TSIZE"]).unwrap()]);
+    let rules = rules([rule("^none").options([]), rule("^size").options([OptionName::Tsize])]);
     let only = |name: &str| {
         let mut limits = Limits::default();
         rules.decide(&request(name), Direction::Read, None).unwrap().limit(&mut limits);
         limits.only.map(|only| only.to_vec())
     };
-    assert_eq!((only("none"), only("size"), only("x")), (Some(vec![]), Some(vec!["tsize"]), None));
-    assert!(Rule::new("x").options(["size"]).is_err());
+    assert_eq!((only("none"), only("size"), only("x")), (Some(vec![]), Some(vec![OptionName::Tsize]), None));
 }
 
 #[test]
 fn what_cannot_be_meant_is_told() {
+    for rule in [Rule::new("x").blksize(7), Rule::new("x").blksize(65465), Rule::new("x").windowsize(0)] {
+        assert!(Rules::new(vec![rule]).unwrap_err().to_string().starts_with("x: "));
+    }
     for target in ["", "/", "../x", "a/../x", "$", "${a"] {
         assert!(Rule::new("x").target(target).is_err(), "{target}");
     }
@@ -283,7 +285,7 @@ fn clients_do_not_leave_what_is_fixed() {
         rule("^(.)(.)(.*)").target("dir/$1/$2$3").unwrap().go_on(true),
         rule("(.*)").url("https://h/dir/$1", open).unwrap(),
     ]);
-    let rewrite = Rewrite::new(rules, echo("none").unwrap());
+    let ruled = Ruled::new(rules, echo("none").unwrap());
     assert_eq!(*opened.lock().unwrap(), ["http://u@h:80/dir/", "https://h/dir/"]);
     let pieces = [
         "..",
@@ -314,7 +316,7 @@ fn clients_do_not_leave_what_is_fixed() {
         let packet = packet::Request { filename: name.clone().into(), mode: Mode::Octet, options: Default::default() };
         let any = ([10, 0, 0, 5], 1069).into();
         let Ok(request) = Request::new(any, any, packet) else { continue };
-        match block_on(async { rewrite.read(&request).await?.collect(10_000).await }) {
+        match block_on(async { ruled.read(&request).await?.collect(10_000).await }) {
             Err(refusal) => {
                 assert_eq!(refusal.code(), ErrorCode::ACCESS_VIOLATION, "{name:?}");
                 refused += 1;

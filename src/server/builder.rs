@@ -19,16 +19,17 @@ use crate::options::Limits;
 use crate::{
     error::{Error, Refusal},
     handler::Handler,
-    options::BLKSIZE,
+    options::{BLKSIZE, WINDOWSIZE, wide},
     stats::{Counter, Counters, Record, Snapshot},
 };
 
-/// Settings of a server, with defaults that serve boot clients well.
+/// Settings of a server, with defaults that serve boot clients well. What makes no sense, such as a blksize of 4, is
+/// [`Error::Config`] when the server is [bound](Self::bind).
 #[must_use = "nothing is bound before `bind`"]
 pub struct Builder {
     pub(super) listen: Vec<SocketAddr>,
-    /// Why what was to be listened on is no address.
-    pub(super) unresolved: Option<Error>,
+    /// The first setting that makes no sense.
+    pub(super) wrong: Option<Error>,
     pub(super) sockets: Vec<UdpSocket>,
     pub(super) bound: Bound,
     pub(super) settings: Settings,
@@ -45,7 +46,7 @@ impl Default for Builder {
         let nothing = crate::read(async |_| Err::<&str, _>(Refusal::not_found()));
         Self {
             listen: Vec::new(),
-            unresolved: None,
+            wrong: None,
             sockets: Vec::new(),
             bound: Bound::default(),
             settings: Settings::default(),
@@ -81,7 +82,7 @@ impl Builder {
             Ok(addresses) if !addresses.is_empty() => self.listen.extend(addresses),
             other => {
                 let error = other.err().unwrap_or_else(|| io::ErrorKind::NotFound.into());
-                self.unresolved.get_or_insert(Error::Config(format!("no address to listen on: {error}")));
+                self.wrong.get_or_insert(Error::Config(format!("no address to listen on: {error}")));
             }
         }
         self
@@ -121,11 +122,12 @@ impl Builder {
         self
     }
 
-    /// How many ports transfers are served from, for each IP address that is listened on, in each shard. Defaults to 64,
+    /// How many ports transfers are served from, 1 or more, for each IP address that is listened on, in each shard. Defaults to 64,
     /// or as many as are free of the [`port_range`](Self::port_range). The port of a transfer is its TID, which no
     /// stranger should be able to guess (RFC 1350 section 4). Each port takes a file descriptor.
     pub fn transfer_ports(mut self, ports: usize) -> Self {
-        self.bound.transfer_ports = ports.max(1);
+        self.check("transfer_ports", ports as u64, 1..=u64::MAX);
+        self.bound.transfer_ports = ports;
         self
     }
 
@@ -139,16 +141,18 @@ impl Builder {
     /// Largest blksize that is granted, in bytes, 8 to 65464. Defaults to what travels in one piece: the MTU of the
     /// interface that the request came by, without headers (1468 on Ethernet and IPv4).
     pub fn blksize(mut self, most: u16) -> Self {
-        self.settings.policy.blksize = Some(most.clamp(*BLKSIZE.start(), *BLKSIZE.end()));
+        self.check("blksize", most.into(), wide(BLKSIZE));
+        self.settings.policy.blksize = Some(most);
         self
     }
 
-    /// Largest windowsize that is granted, in blocks. Defaults to 64, or less where one forged ACK, sent to all ports that
+    /// Largest windowsize that is granted, in blocks, 1 or more. Defaults to 64, or less where one forged ACK, sent to all ports that
     /// the transfer may have, would bring more than [50 times](crate::endpoint::AMPLIFICATION) its bytes: blocks above
     /// 1500 bytes get smaller windows, and a [single port](Self::single_port) has 4 at most, 3 with blocks above 1168
     /// bytes. What is set here is granted all the same; [`Server::warnings`](crate::Server::warnings) tell what it costs.
     pub fn windowsize(mut self, most: u16) -> Self {
-        self.settings.policy.windowsize = Some(most.max(1));
+        self.check("windowsize", most.into(), wide(WINDOWSIZE));
+        self.settings.policy.windowsize = Some(most);
         self
     }
 
@@ -200,10 +204,11 @@ impl Builder {
         self
     }
 
-    /// Threads, each with sockets and transfers of its own. Defaults to 1, which is enough for thousands of clients. An
+    /// Threads, 1 or more, each with sockets and transfers of its own. Defaults to 1, which is enough for thousands of clients. An
     /// address that another server has is refused all the same.
     pub fn shards(mut self, shards: usize) -> Self {
-        self.bound.shards = shards.max(1);
+        self.check("shards", shards as u64, 1..=u64::MAX);
+        self.bound.shards = shards;
         self
     }
 
@@ -263,7 +268,13 @@ impl Builder {
         self
     }
 
-    /// Called once in each period with what was counted in it, on a thread of its own, and a last time when
+    /// Has this status server see the transfers. May be called again for others.
+    #[cfg(feature = "status")]
+    pub fn watch(self, status: &crate::status::Status) -> Self {
+        self.on_end(status.observer())
+    }
+
+    /// Called once in each period, of 1 ms at least, with what was counted in it, on a thread of its own, and a last time when
     /// [`Server::run`](crate::Server::run) ends: nothing is counted twice or left out. 60 s are a good period. Defaults to no hook.
     pub fn on_period(mut self, period: Duration, hook: impl Fn(&Counters) + Send + 'static) -> Self {
         self.period = Some(Period::new(period, hook));
@@ -309,13 +320,24 @@ impl Builder {
     }
 
     #[cfg(feature = "sim")]
+    pub(crate) fn mistake(&self) -> Option<&Error> {
+        self.wrong.as_ref()
+    }
+
+    #[cfg(feature = "sim")]
     pub(crate) fn is_single_port(&self) -> bool {
         self.bound.single_port
     }
 
     /// What can be exchanged while a server runs.
-    pub(super) fn into_terms(self) -> Terms {
-        Terms { settings: self.settings, handler: self.handler }
+    pub(super) fn into_terms(self) -> Result<Terms, Error> {
+        self.wrong.map_or(Ok(Terms { settings: self.settings, handler: self.handler }), Err)
+    }
+
+    fn check(&mut self, name: &str, value: u64, bounds: RangeInclusive<u64>) {
+        if let Err(error) = Error::check_setting(name, value, bounds) {
+            self.wrong.get_or_insert(error);
+        }
     }
 }
 

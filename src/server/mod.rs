@@ -31,6 +31,7 @@ use std::{
 };
 
 use crate::endpoint::Policy;
+use crate::error::Error;
 use crate::stats::{Counter, Counters, Drops, Record, Registry, Snapshot, Unanswered};
 use pulse::Pulse;
 use settings::{Bound, Current, Terms};
@@ -114,11 +115,15 @@ impl Handle {
     /// let server = motd("hello\n").listen("127.0.0.1:0").bind()?;
     /// let handle = server.handle();
     /// // While it runs:
-    /// handle.reload(motd("good evening\n"));
+    /// handle.reload(motd("good evening\n"))?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn reload(&self, builder: Builder) {
-        self.0.current.exchange(builder.into_terms());
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings out of their bounds. Then all stays as it was.
+    pub fn reload(&self, builder: Builder) -> Result<(), Error> {
+        self.0.current.exchange(builder.into_terms()?);
+        Ok(())
     }
 
     /// The transfers that are running, oldest first.

@@ -111,10 +111,10 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Bind`] with the address that could not be had, [`Error::Config`] for a [`socket`](Self::socket) that
-    /// does not fit and for what is no address to [`listen`](Self::listen) on.
+    /// does not fit, for what is no address to [`listen`](Self::listen) on and for settings out of their bounds.
     pub fn bind(self) -> Result<Server, Error> {
         let (mut listen, mut builder) = (self.listen.clone(), self);
-        if let Some(error) = builder.unresolved.take() {
+        if let Some(error) = builder.wrong.take() {
             return Err(error);
         }
         let sockets = std::mem::take(&mut builder.sockets);

@@ -58,12 +58,19 @@ struct Bell {
 impl Server {
     /// A server with these settings, which draws its ports from this seed. It listens on the first address of `builder`
     /// alone, and on 192.0.2.1:69 if there is none.
+    ///
+    /// # Panics
+    /// If a setting makes no sense.
     pub fn new(builder: Builder, seed: u64) -> Self {
         Self::at(builder, seed, Time::new())
     }
 
     /// As [`new`](Self::new), with a clock that its handlers know as well.
+    ///
+    /// # Panics
+    /// If a setting makes no sense.
     pub fn at(builder: Builder, seed: u64, time: Time) -> Self {
+        assert!(builder.mistake().is_none(), "{:?}", builder.mistake());
         let mut random = fastrand::Rng::with_seed(seed);
         let listener = builder.first_address().unwrap_or(ADDRESS);
         let mut addrs = vec![listener];

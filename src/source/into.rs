@@ -1,52 +1,26 @@
 //! What is a source, a chunk or an end.
 
-use std::{
-    future::Future,
-    pin::{Pin, pin},
-    task::{Context, Poll},
-};
+use std::future::Future;
 
 use bytes::Bytes;
-use futures_lite::Stream;
-use genawaiter::{GeneratorState, rc, sync};
 
 use super::{Chunks, IntoChunk, IntoEnd, IntoSource, LocalChunks, SendChunks, SendSource, Source};
-use crate::error::Refusal;
+use crate::{
+    error::Refusal,
+    generators::{Gen, SendGen},
+};
 
-/// A generator, asked for its next chunk when one is wanted.
-pub(super) struct Generator<G>(pub(super) G);
-
-macro_rules! generator {
-    ($($flavour:ident)*) => {$(
-        impl<Y: IntoChunk, F: Future<Output: IntoEnd>> Stream for Generator<$flavour::Gen<Y, (), F>> {
-            type Item = Result<Bytes, Refusal>;
-
-            fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-                pin!(self.0.async_resume()).poll(cx).map(|state| match state {
-                    GeneratorState::Yielded(chunk) => Some(chunk.into_chunk()),
-                    GeneratorState::Complete(end) => end.into_end().err().map(Err),
-                })
-            }
-        }
-
-        // A generator keeps its body in a pinned box and may be moved.
-        impl<Y, F: Future> Unpin for Generator<$flavour::Gen<Y, (), F>> {}
-
-        impl<Y, F> From<$flavour::Gen<Y, (), F>> for Source
-        where
-            Y: IntoChunk + 'static,
-            F: Future<Output: IntoEnd> + 'static,
-        {
-            fn from(generator: $flavour::Gen<Y, (), F>) -> Self {
-                Self::stream(Generator(generator))
-            }
-        }
-
-    )*};
+impl<Y, F> From<Gen<Y, F>> for Source
+where
+    Y: IntoChunk + 'static,
+    F: Future<Output: IntoEnd> + 'static,
+{
+    fn from(generator: Gen<Y, F>) -> Self {
+        Self::stream(generator)
+    }
 }
-generator!(rc sync);
 
-impl<Y, F> IntoSource for rc::Gen<Y, (), F>
+impl<Y, F> IntoSource for Gen<Y, F>
 where
     Y: IntoChunk + 'static,
     F: Future<Output: IntoEnd> + 'static,
@@ -58,7 +32,17 @@ where
     }
 }
 
-impl<Y, F> IntoSource for sync::Gen<Y, (), F>
+impl<Y, F> From<SendGen<Y, F>> for SendSource
+where
+    Y: IntoChunk + Send + 'static,
+    F: Future<Output: IntoEnd> + Send + 'static,
+{
+    fn from(generator: SendGen<Y, F>) -> Self {
+        Self::of(Box::pin(generator))
+    }
+}
+
+impl<Y, F> IntoSource for SendGen<Y, F>
 where
     Y: IntoChunk + Send + 'static,
     F: Future<Output: IntoEnd> + Send + 'static,
@@ -66,7 +50,7 @@ where
     type Chunks = SendChunks;
 
     fn into_source(self) -> Result<SendSource, Refusal> {
-        Ok(Source::of(Box::pin(Generator(self))))
+        Ok(self.into())
     }
 }
 

@@ -3,10 +3,13 @@
 use std::{mem, pin::pin};
 
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use genawaiter::rc;
 
 use super::{Chunks, Source};
-use crate::{Bytes, error::Refusal};
+use crate::{
+    Bytes,
+    error::Refusal,
+    generators::{Co, Gen},
+};
 
 /// Bytes that are asked for at once.
 const CHUNK: usize = 32 << 10;
@@ -27,7 +30,7 @@ impl Source {
     /// # Ok::<(), tuffet::Refusal>(())
     /// ```
     pub fn async_read(reader: impl AsyncRead + 'static) -> Self {
-        rc::Gen::new(|co| chunks(co, reader)).into()
+        Gen::new(|co| chunks(co, reader)).into()
     }
 }
 
@@ -62,7 +65,7 @@ impl<C: Chunks> Source<C> {
     }
 }
 
-async fn chunks(co: rc::Co<Bytes>, reader: impl AsyncRead) -> Result<(), Refusal> {
+async fn chunks(co: Co<Bytes>, reader: impl AsyncRead) -> Result<(), Refusal> {
     let (mut reader, mut buffer) = (pin!(reader), vec![0; CHUNK]);
     loop {
         match reader.read(&mut buffer).await? {
@@ -87,10 +90,11 @@ mod blocking {
         io::{self, ErrorKind, Read, Seek},
     };
 
-    use genawaiter::sync;
-
     use super::*;
-    use crate::source::{IntoSource, SendChunks, SendSource, into::Generator};
+    use crate::{
+        generators::{SendCo, SendGen},
+        source::{IntoSource, SendChunks, SendSource},
+    };
 
     impl Source {
         /// The bytes of a reader that may block: a file, the output of a program. It is read on a thread for such work, up
@@ -108,7 +112,7 @@ mod blocking {
         /// # let _: &dyn tuffet::Handler = &handler;
         /// ```
         pub fn reader(reader: impl Read + Send + 'static) -> SendSource {
-            Source::of(Box::pin(Generator(sync::Gen::new(|co| blocking_chunks(co, reader)))))
+            SendGen::new(|co| blocking_chunks(co, reader)).into()
         }
 
         /// The rest of this file, from where it is read now. Its size is known if it is a regular one that has any; what is
@@ -146,7 +150,7 @@ mod blocking {
         }
     }
 
-    async fn blocking_chunks(co: sync::Co<Bytes>, mut reader: impl Read + Send + 'static) -> Result<(), Refusal> {
+    async fn blocking_chunks(co: SendCo<Bytes>, mut reader: impl Read + Send + 'static) -> Result<(), Refusal> {
         let mut buffer = vec![0; CHUNK];
         loop {
             // The thread has them for as long as it takes, whatever becomes of the transfer meanwhile.

@@ -27,7 +27,7 @@ use std::{
 
 use smol::{Async, channel};
 
-use crate::{Builder, Error, Handle};
+use crate::{Error, Handle, stats::Record};
 use history::History;
 use metrics::Histograms;
 use site::{About, Site};
@@ -41,8 +41,7 @@ use site::{About, Site};
 ///
 /// let status = Status::bind("127.0.0.1:0".parse()?)?;
 /// println!("see http://{}/", status.addr());
-/// let builder = Server::builder().listen("127.0.0.1:0");
-/// let server = status.watch(builder).bind()?;
+/// let server = Server::builder().listen("127.0.0.1:0").watch(&status).bind()?;
 /// let _serving = status.describe("nothing yet").listening(server.addrs()).serve(server.handle())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -126,13 +125,13 @@ impl Status {
         self
     }
 
-    /// Has it see the transfers of the server that will be built.
-    pub fn watch(&self, builder: Builder) -> Builder {
+    /// What is to be told of the end of each transfer.
+    pub(crate) fn observer(&self) -> impl Fn(&Record) + Send + Sync + 'static {
         let seen = self.seen.clone();
-        builder.on_end(move |record| {
+        move |record| {
             seen.history.insert(record);
             seen.histograms.observe(record);
-        })
+        }
     }
 
     /// Begins to serve, on a thread of its own.

@@ -9,14 +9,14 @@ use tuffet::{Bytes, ErrorCode, Handler, Refusal, Source, handlers::Bucket, packe
 use super::{
     bucket,
     common::{Peer, Serving, eventually, file},
-    fetch, request,
+    fetch, request, settings,
     store::Store,
 };
 
 const PART: usize = 5 << 20;
 
 fn taking(store: &Arc<Store>) -> Bucket {
-    bucket(store).uploads(true)
+    settings(store).uploads(true).build().unwrap()
 }
 
 fn put(bucket: &Bucket, name: &str, bytes: &[u8]) -> Result<(), Refusal> {
@@ -68,7 +68,7 @@ fn uploads_have_to_be_allowed_and_replace_nothing_unless_told_to() {
     assert_eq!(put(&bucket(&store), "y", b"new"), Err(Refusal::denied()));
     assert_eq!(put(&taking(&store), "x", b"new"), Err(Refusal::exists()));
     assert_eq!(store.object("boot/x").unwrap(), "old");
-    put(&taking(&store).overwrite(true), "x", b"new").unwrap();
+    put(&settings(&store).uploads(true).overwrite(true).build().unwrap(), "x", b"new").unwrap();
     assert_eq!(store.object("boot/x").unwrap(), "new");
     assert_eq!(store.object("boot/y"), None);
 }
@@ -184,7 +184,7 @@ fn the_last_ack_comes_after_the_commit() {
 fn uploads_hold_two_parts_at_most_and_share_a_bound() {
     let store = Store::new();
     store.seen.stopped.store(true, SeqCst);
-    let bucket = taking(&store).upload_memory(2 * PART + PART / 2);
+    let bucket = settings(&store).uploads(true).upload_memory(2 * PART + PART / 2).build().unwrap();
     give_up(&bucket, "x", stuck(4 * PART), || {
         // Another one finds half a part free, and no more.
         let full = store.seen.parts.lock().unwrap().len() == 1 && bucket.uploading() == 2 * PART;

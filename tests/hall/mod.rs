@@ -233,7 +233,7 @@ impl Hall {
                     self.post(now + Duration::from_millis(500), Event::Begin(n));
                 }
             }
-            Event::Reload => self.server.handle().reload((self.builder)()),
+            Event::Reload => self.server.handle().reload((self.builder)()).unwrap(),
             Event::Forge(attack) => self.forge(now, attack),
             Event::Stop => {
                 self.server.handle().stop();

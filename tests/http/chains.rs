@@ -63,7 +63,7 @@ fn whoever_is_dead_or_silent_the_next_is_asked() {
         stranger.url(),
     ] {
         let (_here, last) = directory();
-        let first = http(&url).read_timeout(Duration::from_millis(500));
+        let first = settings(&url).upstream_timeout(Duration::from_millis(500)).build().unwrap();
         let chain = first.or(answered_404()).or(last);
         // More often than the breaker lets it be asked.
         for _ in 0..5 {
@@ -92,7 +92,7 @@ fn a_bucket_may_stand_anywhere() {
     for place in 0..3 {
         let (_here, directory) = directory();
         let mut handlers: Vec<Box<dyn Handler>> = vec![Box::new(http(&forbidding.url())), Box::new(directory)];
-        handlers.insert(place, Box::new(Bucket::of(store.clone(), "boot").unwrap()));
+        handlers.insert(place, Box::new(Bucket::of(store.clone(), "boot").build().unwrap()));
         let chain = Chain::new(handlers);
         assert_eq!(get(&chain, "object").unwrap(), b"object", "{place}");
         assert_eq!(get(&chain, "local").unwrap(), b"local", "{place}");

@@ -102,7 +102,7 @@ fn a_kept_connection_that_breaks_in_a_body() {
                 _ => stream.write_all(b"56789").unwrap(),
             }
         });
-        let http = http(&upstream.url()).cache(0);
+        let http = settings(&upstream.url()).cache(0).build().unwrap();
         assert_eq!(fetch(&http, "first").unwrap(), b"0123456789");
         let second = fetch(&http, "second");
         match whole {
@@ -131,7 +131,7 @@ fn one_sick_path_leaves_the_others_alone() {
             true => write!(stream, "HTTP/1.1 {sick}\r\nContent-Length: 0\r\n\r\n").unwrap(),
             false => stream.write_all(HELLO).unwrap(),
         });
-        let http = http(&upstream.url()).read_timeout(Duration::from_secs(1));
+        let http = settings(&upstream.url()).upstream_timeout(Duration::from_secs(1)).build().unwrap();
         for n in 0..5 {
             assert_eq!(fetch(&http, &format!("app/{n}")), Err(Refusal::upstream()), "{sick}");
         }
@@ -212,7 +212,8 @@ fn the_base_is_asked_before_anybody_comes() {
     let stranger = Upstream::secure("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
     assert!(ask(&http(&stranger.url())).unwrap_err().detail().unwrap().contains("certificate"));
     let silent = Upstream::new(|_, stream| upstream::until_closed(stream));
-    let refusal = ask(&http(&silent.url()).read_timeout(Duration::from_millis(300))).unwrap_err();
+    let refusal =
+        ask(&settings(&silent.url()).upstream_timeout(Duration::from_millis(300)).build().unwrap()).unwrap_err();
     assert_eq!(refusal.detail(), Some("no byte for 300ms"));
     // Names below `.invalid` are nobody's (RFC 6761).
     let detail = ask(&http("http://mirror.invalid/")).unwrap_err();

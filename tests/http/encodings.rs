@@ -43,7 +43,7 @@ fn what_is_stored_is_served_whatever_its_label() {
     ] {
         for cache in [0, 1 << 20] {
             let upstream = labelled(header);
-            let http = http(&upstream.url()).cache(cache);
+            let http = settings(&upstream.url()).cache(cache).build().unwrap();
             assert_eq!(open(&http, "x").unwrap().size(), Some(10), "{header:?}");
             assert_eq!(fetch(&http, "x").unwrap(), b"0123456789", "{header:?}");
             assert_eq!(fetch(&http, "broken").unwrap(), b"0123456789", "{header:?}");

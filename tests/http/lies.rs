@@ -13,7 +13,7 @@ use std::{
 
 use tuffet::Refusal;
 
-use super::{fetch, http, open, upstream::Upstream};
+use super::{fetch, http, open, settings, upstream::Upstream};
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\nETag: \"one\"\r\nContent-Length: 10\r\n\r\n";
 
@@ -26,7 +26,7 @@ fn a_body_that_is_longer_than_it_says_ends_where_it_should() {
                 if head.starts_with("GET /long ") { "0123456789HTTP/1.1 200 OK\r\n\r\nwrong" } else { "abcdefghij" };
             write!(stream, "{HEAD}{body}").unwrap();
         });
-        let http = http(&upstream.url()).cache(cache);
+        let http = settings(&upstream.url()).cache(cache).build().unwrap();
         for _ in 0..3 {
             assert_eq!(fetch(&http, "long").unwrap(), b"0123456789");
             assert_eq!(fetch(&http, "right").unwrap(), b"abcdefghij");
@@ -105,7 +105,7 @@ fn parts_that_are_others() {
                 write!(stream, "{HEAD}01234").unwrap();
                 stream.shutdown(Shutdown::Both).unwrap();
             });
-            let source = open(&http(&upstream.url()).cache(cache), "x").unwrap();
+            let source = open(&settings(&upstream.url()).cache(cache).build().unwrap(), "x").unwrap();
             assert_eq!(smol::block_on(source.collect(100)), Err(Refusal::upstream()), "{part}");
         }
     }
@@ -121,6 +121,6 @@ fn a_slow_body_is_a_body() {
         }
     });
     // Each byte is in time, and all of them together are not.
-    let http = http(&upstream.url()).read_timeout(Duration::from_millis(1000));
+    let http = settings(&upstream.url()).upstream_timeout(Duration::from_millis(1000)).build().unwrap();
     assert_eq!(fetch(&http, "x").unwrap(), b"0123456789");
 }

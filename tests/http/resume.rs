@@ -7,7 +7,7 @@ use tuffet::Refusal;
 use super::{
     fetch,
     files::{Fault, Files},
-    http, next, open,
+    http, next, open, settings,
 };
 
 const SIZE: usize = 300_000;
@@ -42,7 +42,7 @@ fn many_breaks_with_progress_are_survived() {
 fn a_stall_is_left_behind() {
     let files = Files::new(SIZE);
     files.fail([Fault::Stall(1000), Fault::Stall(0)]);
-    let http = http(&files.url()).read_timeout(Duration::from_millis(300));
+    let http = settings(&files.url()).upstream_timeout(Duration::from_millis(300)).build().unwrap();
     assert!(fetch(&http, "x").unwrap() == files.content());
     assert_eq!(files.asked(2, "range").unwrap(), "bytes=1000-");
 }

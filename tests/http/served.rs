@@ -18,7 +18,7 @@ use tuffet::{
 use super::{
     LONG,
     files::{Fault, Files},
-    http,
+    http, settings,
     upstream::Upstream,
 };
 
@@ -38,7 +38,7 @@ fn clients_of_two_shards_see_one_pause_and_no_failure() {
     let files = Files::new(size);
     files.fail([Fault::Reset(1 << 20), Fault::Status("503 Service Unavailable"), Fault::Close(100_000)]);
     let builder = Server::builder().listen("127.0.0.1:0").shards(2);
-    let server = builder.handler(http(&files.url()).cache(4 << 20)).bind().unwrap();
+    let server = builder.handler(settings(&files.url()).cache(4 << 20).build().unwrap()).bind().unwrap();
     let (address, handle) = (server.addrs()[0], server.handle());
     let running = thread::spawn(|| server.run());
     let expected = Arc::new(files.content());
@@ -86,7 +86,7 @@ fn the_size_of_a_small_chunked_body_is_told() {
         for (size, told) in [(1, true), (300, true), (20_000, true), (65_536, true), (65_537, false)] {
             let files = Files::new(size);
             *files.state.chunked.lock().unwrap() = true;
-            let packet = probe(http(&files.url()).cache(cache), "grub/grub.cfg");
+            let packet = probe(settings(&files.url()).cache(cache).build().unwrap(), "grub/grub.cfg");
             let Packet::Oack(granted) = packet else { panic!("{packet:?}") };
             let size = size.to_string();
             assert_eq!(granted.value("tsize"), told.then_some(size.as_str()), "{size}");

@@ -12,7 +12,7 @@ use tuffet::{Handler, Refusal, Source, handlers::Http};
 use super::{
     LONG, fetch,
     files::{Fault, Files, content},
-    http, next, open, request,
+    http, next, open, request, settings,
 };
 
 const MIB: usize = 1 << 20;
@@ -60,7 +60,8 @@ fn two_hundred_readers_cost_the_upstream_one_file() {
     let size = 8 * MIB;
     for (cache, most) in [(2 * size, size), (size / 4, 3 * size)] {
         let files = Files::new(size);
-        let (http, expected) = (Arc::new(http(&files.url()).cache(cache)), Arc::new(files.content()));
+        let (http, expected) =
+            (Arc::new(settings(&files.url()).cache(cache).build().unwrap()), Arc::new(files.content()));
         read_all(&http, &expected, 100);
         println!("{} requests, {} bytes of {size} with a cache of {cache}", files.requests(), files.served());
         assert!(files.served() <= most, "{} bytes", files.served());
@@ -71,7 +72,7 @@ fn two_hundred_readers_cost_the_upstream_one_file() {
 #[test]
 fn a_small_cache_and_many_files_end_too() {
     let files = Files::new(MIB);
-    let (http, expected) = (Arc::new(http(&files.url()).cache(64 << 10)), files.content());
+    let (http, expected) = (Arc::new(settings(&files.url()).cache(64 << 10).build().unwrap()), files.content());
     let executor = LocalExecutor::new();
     let read_one = async |n: usize| {
         let mut source = http.read(&request(format!("{}", n % 20))).await.unwrap();
@@ -96,7 +97,7 @@ fn a_small_cache_and_many_files_end_too() {
 fn a_late_joiner_and_a_slow_reader_get_the_same() {
     let size = 4 * MIB;
     let files = Files::new(size);
-    let (http, expected) = (http(&files.url()).cache(size / 4), files.content());
+    let (http, expected) = (settings(&files.url()).cache(size / 4).build().unwrap(), files.content());
     let executor = LocalExecutor::new();
     let slow = executor.spawn(read(&http, &expected, Duration::from_millis(2)));
     let quick = executor.spawn(read(&http, &expected, Duration::ZERO));
@@ -112,7 +113,7 @@ fn a_late_joiner_and_a_slow_reader_get_the_same() {
 #[test]
 fn the_first_leaves_and_the_others_go_on() {
     let files = Files::new(4 * MIB);
-    let (http, expected) = (http(&files.url()).cache(MIB), files.content());
+    let (http, expected) = (settings(&files.url()).cache(MIB).build().unwrap(), files.content());
     let mut first = open(&http, "x").unwrap();
     let mut second = open(&http, "x").unwrap();
     next(&mut first).unwrap().unwrap();
@@ -163,7 +164,7 @@ fn the_last_who_leaves_closes_the_connection() {
 #[test]
 fn nothing_runs_ahead_of_everybody() {
     let files = Files::new(64 * MIB);
-    let http = http(&files.url()).cache(64 * MIB);
+    let http = settings(&files.url()).cache(64 * MIB).build().unwrap();
     let mut source = open(&http, "x").unwrap();
     let taken = next(&mut source).unwrap().unwrap().len();
     thread::sleep(Duration::from_millis(300));
@@ -204,7 +205,7 @@ fn a_fresh_file_is_not_asked_about() {
 fn a_fresh_file_that_is_not_there_any_more_is_asked_for_anew() {
     let files = Files::new(1000);
     *files.state.headers.lock().unwrap() = "Cache-Control: max-age=60\r\n".into();
-    let http = http(&files.url()).cache(64 << 10);
+    let http = settings(&files.url()).cache(64 << 10).build().unwrap();
     fetch(&http, "x").unwrap();
     *files.state.content.lock().unwrap() = content(500_000);
     for n in 0..10 {
@@ -219,7 +220,7 @@ fn a_fresh_file_that_is_not_there_any_more_is_asked_for_anew() {
 fn many_files_at_once_come_in_pieces() {
     let files = Files::new(300_000);
     *files.state.headers.lock().unwrap() = "Accept-Ranges: bytes\r\n".into();
-    let (http, expected) = (http(&files.url()).cache(MIB), files.content());
+    let (http, expected) = (settings(&files.url()).cache(MIB).build().unwrap(), files.content());
     let mut sources: Vec<_> = (0..30).map(|n| open(&http, &format!("{n}")).unwrap()).collect();
     let mut had = vec![Vec::new(); sources.len()];
     while had.iter().any(|had| had.len() < expected.len()) {
@@ -250,7 +251,7 @@ fn what_is_not_for_all_is_asked_for_by_each() {
 #[test]
 fn without_a_cache_each_asks() {
     let files = Files::new(100_000);
-    let http = http(&files.url()).cache(0);
+    let http = settings(&files.url()).cache(0).build().unwrap();
     for _ in 0..3 {
         assert!(fetch(&http, "x").unwrap() == files.content());
     }
@@ -260,7 +261,7 @@ fn without_a_cache_each_asks() {
 #[test]
 fn misses_are_remembered_for_a_while() {
     let files = Files::new(10);
-    let http = http(&files.url()).remember_misses(Duration::from_millis(400));
+    let http = settings(&files.url()).remember_misses(Duration::from_millis(400)).build().unwrap();
     files.fail([Fault::Status("404 Not Found"), Fault::Status("410 Gone")]);
     for n in 1..=2 {
         for _ in 0..10 {
@@ -308,7 +309,7 @@ fn those_who_wait_share_a_failure() {
 fn what_was_had_serves_when_the_upstream_fails() {
     for stale in [false, true] {
         let files = Files::new(100_000);
-        let http = http(&files.url()).stale_if_error(stale);
+        let http = settings(&files.url()).stale_if_error(stale).build().unwrap();
         fetch(&http, "x").unwrap();
         thread::sleep(Duration::from_millis(1100));
         files.fail([Fault::Status("500 Internal Server Error")]);
@@ -322,7 +323,7 @@ fn breaks_of_a_shared_fetch_are_pauses_too() {
     for faults in [[Fault::Close(MIB); 3], [Fault::Reset(100_000); 3], [Fault::Stall(50_000); 3]] {
         let files = Files::new(size);
         files.fail(faults);
-        let http = http(&files.url()).cache(4 * MIB).read_timeout(Duration::from_millis(300));
+        let http = settings(&files.url()).cache(4 * MIB).upstream_timeout(Duration::from_millis(300)).build().unwrap();
         let expected = files.content();
         let executor = LocalExecutor::new();
         let tasks: Vec<_> = (0..20).map(|_| executor.spawn(read(&http, &expected, Duration::ZERO))).collect();
@@ -340,7 +341,7 @@ fn a_change_ends_those_who_have_the_old_and_mixes_nothing() {
     let files = Files::new(4 * MIB);
     let old = files.content();
     files.fail([Fault::Close(MIB)]);
-    let http = http(&files.url()).cache(MIB / 4);
+    let http = settings(&files.url()).cache(MIB / 4).build().unwrap();
     let mut source: Source = open(&http, "x").unwrap();
     let mut had = next(&mut source).unwrap().unwrap().to_vec();
     *files.state.content.lock().unwrap() = vec![7; 4 * MIB];
@@ -359,7 +360,7 @@ fn fetch_big(http: &Http) -> Vec<u8> {
 #[test]
 fn the_upstream_is_told_who_asks() {
     let files = Files::new(10);
-    let http = http(&files.url()).identify(true).header("X-Site", "room 5").unwrap();
+    let http = settings(&files.url()).identify(true).header("X-Site", "room 5").unwrap().build().unwrap();
     fetch(&http, "/a/x").unwrap();
     fetch(&http, "/a/x").unwrap();
     assert_eq!(files.requests(), 2);
@@ -389,7 +390,7 @@ fn without_ranges_each_later_client_costs_one_file() {
             // Some say that they give ranges, and give none.
             *files.state.headers.lock().unwrap() = "Accept-Ranges: bytes\r\n".into();
         }
-        let (http, expected) = (http(&files.url()).cache(2 * MIB), files.content());
+        let (http, expected) = (settings(&files.url()).cache(2 * MIB).build().unwrap(), files.content());
         let mut costs = Vec::new();
         for _ in 0..5 {
             let before = (files.requests(), files.served());
@@ -412,7 +413,7 @@ fn without_ranges_those_who_come_together_share_one_file() {
     let size = 8 * MIB;
     let files = Files::new(size);
     *files.state.ranges.lock().unwrap() = false;
-    let (http, expected) = (http(&files.url()).cache(2 * MIB), files.content());
+    let (http, expected) = (settings(&files.url()).cache(2 * MIB).build().unwrap(), files.content());
     for _ in 0..2 {
         smol::block_on(read(&http, &expected, Duration::ZERO)).unwrap();
         thread::sleep(Duration::from_millis(1100));

@@ -61,8 +61,7 @@ impl Reload {
         let Command::Serve(args) = arguments.command else { return Ok(None) };
         let opened = self.opened.again();
         let handler = serve::handler(&args, &opened)?;
-        self.server.reload(serve::builder(&args, None).handler(handler));
-        opened.settle(&args);
+        self.server.reload(serve::builder(&args, None).handler(handler))?;
         opened.questions().ask();
         self.opened = opened;
         for lacking in self.plan.lacks(&Plan::new(&args)) {

@@ -3,7 +3,7 @@
 use toml::de::{DeTable, DeValue};
 use tuffet::{
     Error, Refusal,
-    options::{BLKSIZE, Direction, WINDOWSIZE},
+    options::{BLKSIZE, Direction, OptionName, WINDOWSIZE},
     packet::Mode,
     rules::{Clients, Rule},
 };
@@ -45,7 +45,10 @@ const KEYS: [(&str, Key); 14] = [
         Ok(planned.rule.clone())
     }),
     ("ignore-case", |planned, value| Ok(planned.rule.clone().ignore_case(truth(value)?))),
-    ("options", |planned, value| said(planned.rule.clone().options(texts(value)?))),
+    ("options", |planned, value| {
+        let only: Result<Vec<OptionName>, _> = texts(value)?.into_iter().map(str::parse).collect();
+        Ok(planned.rule.clone().options(said(only)?))
+    }),
     ("blksize", |planned, value| Ok(planned.rule.clone().blksize(number(value, BLKSIZE)?))),
     ("windowsize", |planned, value| Ok(planned.rule.clone().windowsize(number(value, WINDOWSIZE)?))),
     ("upload", |planned, value| Ok(planned.rule.clone().upload(truth(value)?))),

@@ -28,7 +28,7 @@ impl Kind for Bucket {
     fn open(&self, text: &OsStr, args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
         let (uploads, overwrite) = (args.upload, args.overwrite);
         opened.keep(format!("{} {uploads} {overwrite}", super::web::key(text, args)), || {
-            let bucket = tuffet::handlers::Bucket::url(&text.to_string_lossy())?;
+            let bucket = tuffet::handlers::Bucket::builder(&text.to_string_lossy());
             Ok(super::web::set_up!(bucket.uploads(uploads).overwrite(overwrite), args, opened))
         })
     }

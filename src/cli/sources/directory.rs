@@ -34,7 +34,7 @@ impl Kind for Directory {
             .ignore_case(args.names.ignores_case())
             .uploads(args.upload)
             .overwrite(args.overwrite)
-            .make_directories(args.mkdir)
+            .mkdir(args.mkdir)
             .on_out_of_reach(move |path| restart.need_for(path))
             .min_free(uploads.min_free.0)
             .per_client(uploads.upload_per_client)

@@ -17,8 +17,8 @@ impl Kind for Memory {
         text == self.name()
     }
 
-    fn open(&self, _: &OsStr, _: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
-        Ok(Box::new(opened.memory.clone()))
+    fn open(&self, _: &OsStr, args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
+        Ok(Box::new(opened.memory.clone().overwrite(args.overwrite)))
     }
 
     fn takes_uploads(&self) -> Uploads {

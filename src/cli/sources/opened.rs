@@ -10,7 +10,7 @@ use tuffet::{
 
 use super::{
     super::{restart::Restart, upstreams::Questions},
-    Result, Serve,
+    Result,
 };
 
 #[derive(Default)]
@@ -57,11 +57,6 @@ impl Opened {
     /// The questions that nobody has asked yet.
     pub fn questions(&self) -> Questions {
         self.questions.take()
-    }
-
-    /// What was opened is served from now on: what it shares with what was served before has these settings.
-    pub fn settle(&self, args: &Serve) {
-        _ = self.memory.clone().overwrite(args.overwrite);
     }
 
     /// For a reload: what is open now may be used again.

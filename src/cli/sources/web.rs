@@ -22,7 +22,7 @@ impl Kind for Web {
     #[cfg(feature = "http")]
     fn open(&self, text: &OsStr, args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
         opened.keep(key(text, args), || {
-            let mut http = tuffet::handlers::Http::base(&text.to_string_lossy())?.identify(args.web.identify);
+            let mut http = tuffet::handlers::Http::builder(&text.to_string_lossy()).identify(args.web.identify);
             for super::super::values::Header(name, value) in &args.web.headers {
                 http = http.header(name, value)?;
             }
@@ -55,19 +55,19 @@ pub fn key(text: &OsStr, args: &Serve) -> String {
 /// The settings that all who ask by HTTP have in common, and the question whether the server is there.
 #[cfg(feature = "http")]
 macro_rules! set_up {
-    ($handler:expr, $args:expr, $opened:expr) => {{
+    ($builder:expr, $args:expr, $opened:expr) => {{
         let web = &$args.web;
-        let mut handler = $handler
+        let mut builder = $builder
             .cache(usize::try_from(web.cache.0).unwrap_or(usize::MAX))
-            .read_timeout(web.upstream_timeout.into())
+            .upstream_timeout(web.upstream_timeout.into())
             .connect_timeout(web.connect_timeout.into())
             .stale_if_error(web.stale);
         if let Some(path) = &web.ca {
             let pem = $crate::cli::sources::web::certificates(path)?;
             let explain = |error| format!("--ca {}: {error}", path.display());
-            handler = handler.root_certificates(&pem).map_err(explain)?;
+            builder = builder.root_certificates(&pem).map_err(explain)?;
         }
-        let handler = std::sync::Arc::new(handler);
+        let handler = std::sync::Arc::new(builder.build()?);
         let asked = handler.clone();
         $opened.ask(handler.describe(), async move { asked.ask_base().await });
         handler

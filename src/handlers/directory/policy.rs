@@ -12,7 +12,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
     pub(super) overwrite: bool,
-    pub(super) make_directories: bool,
+    pub(super) mkdir: bool,
     /// Bytes of one upload.
     pub(super) most: u64,
     /// Bytes that must stay free.
@@ -30,7 +30,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             overwrite: false,
-            make_directories: false,
+            mkdir: false,
             most: u64::MAX,
             min_free: 0,
             names: Vec::new(),

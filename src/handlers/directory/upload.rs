@@ -97,7 +97,7 @@ fn append(mut file: &File, mut buffer: Vec<u8>, policy: &Policy) -> Result<Vec<u
 fn open_parent(root: &Dir, path: &Path, policy: &Policy) -> io::Result<Dir> {
     match root.open_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if policy.make_directories {
+            if policy.mkdir {
                 make_all(root, path, policy)?;
             } else if let Some(own) = path.iter().next().filter(|_| policy.per_client) {
                 make(root, Path::new(own), policy)?;

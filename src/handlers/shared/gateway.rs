@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use async_compat::Compat;
-use genawaiter::rc::{Co, Gen};
 
 use super::{
     Answer, Facts, Upstream,
@@ -13,7 +12,7 @@ use super::{
     object::{Object, Reader},
     origin::{Origin, PIECE, located},
 };
-use crate::{Bytes, ErrorCode, Refusal, Source};
+use crate::{Bytes, Co, ErrorCode, Gen, Refusal, Source};
 
 /// An answer is used again for this long whatever it says: those who ask within it asked at the same time.
 const SAME_TIME: Duration = Duration::from_secs(1);
@@ -29,7 +28,7 @@ pub(in crate::handlers) struct Rules {
     pub(in crate::handlers) misses: Duration,
     pub(in crate::handlers) stale_if_error: bool,
     /// How long the upstream may be silent.
-    pub(in crate::handlers) silence: Duration,
+    pub(in crate::handlers) upstream_timeout: Duration,
 }
 
 pub(in crate::handlers) struct Gateway<U: Upstream> {
@@ -41,7 +40,8 @@ pub(in crate::handlers) struct Gateway<U: Upstream> {
 
 impl<U: Upstream> Gateway<U> {
     pub(in crate::handlers) fn new(upstream: U, rules: Rules) -> Self {
-        let (origin, cache) = (Arc::new(Origin::new(upstream, rules.silence)), Arc::new(Cache::new(rules.cache)));
+        let (origin, cache) =
+            (Arc::new(Origin::new(upstream, rules.upstream_timeout)), Arc::new(Cache::new(rules.cache)));
         Self { origin, cache, names: Names::default(), rules }
     }
 

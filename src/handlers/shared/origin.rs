@@ -22,7 +22,7 @@ const SMALL_PIECE: u64 = 32 << 10;
 pub(super) struct Origin<U> {
     upstream: U,
     /// How long it may be silent.
-    silence: Duration,
+    timeout: Duration,
     breaker: Breaker,
     fetches: AtomicUsize,
     /// Whether all of a file came the last time that a part was asked for.
@@ -30,9 +30,9 @@ pub(super) struct Origin<U> {
 }
 
 impl<U: Upstream> Origin<U> {
-    pub(super) fn new(upstream: U, silence: Duration) -> Self {
+    pub(super) fn new(upstream: U, timeout: Duration) -> Self {
         let (breaker, fetches, lacks_ranges) = Default::default();
-        Self { upstream, silence, breaker, fetches, lacks_ranges }
+        Self { upstream, timeout, breaker, fetches, lacks_ranges }
     }
 
     /// The answer for a transfer that begins; refused at once while the upstream is known to be dead.
@@ -95,7 +95,7 @@ impl<U: Upstream> Origin<U> {
         answer: impl Future<Output = Result<T, E>>,
         failure: impl FnOnce(Refusal) -> E,
     ) -> Result<T, E> {
-        let limit = self.silence;
+        let limit = self.timeout;
         let silent = async {
             Timer::after(limit).await;
             Err(failure(Refusal::upstream().because(format_args!("no byte for {limit:?}"))))

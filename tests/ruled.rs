@@ -7,8 +7,8 @@ use common::{Peer, Serving, file};
 use tuffet::{
     Handler, Refusal, Request, Source,
     handler::Answer,
-    handlers::{Memory, Rewrite},
-    options::{Direction, Limits},
+    handlers::{Memory, Ruled},
+    options::{Direction, Limits, OptionName},
     rules::{Rule, Rules},
     transfer::Outcome,
 };
@@ -17,19 +17,19 @@ fn rule(name: &str) -> Rule {
     Rule::new(name).name(name).unwrap()
 }
 
-fn rewrite(rules: impl IntoIterator<Item = Rule>) -> Rewrite {
+fn ruled(rules: impl IntoIterator<Item = Rule>) -> Ruled {
     let memory = Memory::new();
     for name in ["a", "b", "127.0.0.1/own"] {
         memory.insert(name, name.repeat(300)).unwrap();
     }
-    Rewrite::new(Rules::new(rules.into_iter().collect()).unwrap(), memory)
+    Ruled::new(Rules::new(rules.into_iter().collect()).unwrap(), memory)
 }
 
 #[test]
 fn a_rule_gives_another_file_and_grants_less() {
-    let serving = Serving::new(rewrite([
+    let serving = Serving::new(ruled([
         rule("^x/(.)$").target("$1").unwrap().blksize(100).windowsize(2).go_on(true),
-        rule("^b").options(["tsize"]).unwrap(),
+        rule("^b").options([OptionName::Tsize]),
         rule("^own$").client("127.0.0.0/8".parse().unwrap()).target("${client}/${path}").unwrap(),
     ]));
     let mut peer = Peer::new(serving.addr());
@@ -47,7 +47,7 @@ fn a_rule_gives_another_file_and_grants_less() {
 
 #[test]
 fn who_is_refused_is_told_and_who_is_ignored_is_not() {
-    let serving = Serving::new(rewrite([
+    let serving = Serving::new(ruled([
         rule("^no").refuse(Refusal::denied()),
         rule("^quiet").refuse(Refusal::silent()),
         rule("^(.)(.)x").target("$1$2/x").unwrap(),
@@ -63,9 +63,9 @@ fn who_is_refused_is_told_and_who_is_ignored_is_not() {
 
 #[test]
 fn an_upload_goes_where_the_rules_say() {
-    let serving = Serving::new(rewrite([
+    let serving = Serving::new(ruled([
         rule("^no").upload(false),
-        rule("^in/(.*)").direction(Direction::Write).target("out/$1").unwrap().options([]).unwrap(),
+        rule("^in/(.*)").direction(Direction::Write).target("out/$1").unwrap().options([]),
     ]));
     let mut peer = Peer::new(serving.addr());
     peer.wrq("no", &[]).expect_error(2);

@@ -16,14 +16,14 @@ use crate::{
 /// On Linux, rules may ask for the MAC address of a client: it is looked up in the neighbour table of the kernel, which
 /// has those of the machines on the same link. It is read again after a second, and earlier for who is not in it; and
 /// not at all if no rule wants it.
-pub struct Rewrite {
+pub struct Ruled {
     rules: Rules,
     handler: Box<dyn Handler>,
     #[cfg(target_os = "linux")]
     neighbours: Neighbours,
 }
 
-impl Rewrite {
+impl Ruled {
     /// These rules in front of this handler.
     pub fn new(rules: Rules, handler: impl Handler) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Rewrite {
     }
 }
 
-impl Handler for Rewrite {
+impl Handler for Ruled {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
         Box::pin(async {
             let verdict = self.decide(request, Direction::Read)?;
@@ -113,9 +113,9 @@ impl Handler for Rewrite {
     }
 }
 
-impl fmt::Debug for Rewrite {
+impl fmt::Debug for Ruled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let handler = self.handler.describe();
-        f.debug_struct("Rewrite").field("rules", &self.rules).field("handler", &handler).finish_non_exhaustive()
+        f.debug_struct("Ruled").field("rules", &self.rules).field("handler", &handler).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,106 @@
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use object_store::{ObjectStore, path::Path};
+
+use super::{
+    Bucket, From,
+    objects::Objects,
+    place::{Place, Settings, Stores},
+};
+use crate::{
+    Error,
+    handlers::{
+        http::tls,
+        shared::{Common, Gateway, common_settings},
+    },
+};
+
+/// Settings of a [`Bucket`]; see [`Bucket::builder`].
+#[must_use = "there is no handler before `build`"]
+pub struct BucketBuilder {
+    from: Result<From, Error>,
+    common: Common,
+    fresh: Duration,
+    uploads: bool,
+    overwrite: bool,
+    budget: usize,
+}
+
+impl BucketBuilder {
+    pub(super) fn new(url: &str) -> Self {
+        Self::from(Place::parse(url).map(From::Url))
+    }
+
+    pub(super) fn of(store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
+        let parsed = Path::parse(prefix).map_err(|error| Error::Config(format!("{prefix:?} is no prefix: {error}")));
+        Self::from(parsed.map(|prefix| From::Given(store, prefix)))
+    }
+
+    fn from(from: Result<From, Error>) -> Self {
+        Self {
+            from,
+            common: Common::default(),
+            fresh: Duration::from_secs(1),
+            uploads: false,
+            overwrite: false,
+            budget: 256 << 20,
+        }
+    }
+
+    common_settings!();
+
+    /// How long an object in the cache is served without asking whether it has changed. Defaults to 1 s, and is never
+    /// less.
+    pub fn fresh(mut self, time: Duration) -> Self {
+        self.fresh = time;
+        self
+    }
+
+    /// Takes uploads. Defaults to no.
+    pub fn uploads(mut self, yes: bool) -> Self {
+        self.uploads = yes;
+        self
+    }
+
+    /// Lets uploads replace objects. Defaults to no.
+    pub fn overwrite(mut self, yes: bool) -> Self {
+        self.overwrite = yes;
+        self
+    }
+
+    /// How many bytes all uploads together may hold in memory. One that needs more is refused. Defaults to 256 MiB.
+    pub fn upload_memory(mut self, bytes: usize) -> Self {
+        self.budget = bytes;
+        self
+    }
+
+    /// The handler. The settings in the environment are read here; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the URL or the prefix is none, or the environment makes no sense.
+    pub fn build(self) -> Result<Bucket, Error> {
+        let Self { from, common, fresh, uploads, overwrite, budget } = self;
+        let (from, Common { rules, connect_timeout, tls }) = (from?, common);
+        let Stores { reads, writes } = match &from {
+            From::Url(place) => {
+                let settings = Settings { connect_timeout, tls: tls.unwrap_or_else(|| tls::system(true)) };
+                place.connect(&settings).map_err(|why| Error::Config(format!("cannot use {place}: {why}")))?
+            }
+            From::Given(store, _) => Stores { reads: store.clone(), writes: store.clone() },
+        };
+        let gateway = Gateway::new(Objects { store: reads.clone(), fresh }, rules);
+        let (held, aborts) = (Arc::new(AtomicUsize::new(0)), Arc::default());
+        Ok(Bucket { from, reads, writes, gateway, rules, uploads, overwrite, budget, held, aborts })
+    }
+}
+
+impl fmt::Debug for BucketBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.from.as_ref().map(ToString::to_string);
+        f.debug_struct("BucketBuilder").field("place", &place).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,116 @@
+use std::{fmt, time::Duration};
+
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::{
+    Http,
+    base::Base,
+    tls,
+    upstream::{Settings, Upstream},
+};
+use crate::{
+    Error,
+    handlers::shared::{Common, Gateway, common_settings},
+};
+
+const PRODUCT: &str = concat!("tuffet/", env!("CARGO_PKG_VERSION"));
+
+/// Headers that the handler sends itself, or that belong to the connection.
+const OWN: [HeaderName; 12] = [
+    header::ACCEPT_ENCODING,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::HOST,
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
+    header::RANGE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Settings of an [`Http`] handler; see [`Http::builder`].
+#[must_use = "there is no handler before `build`"]
+pub struct HttpBuilder {
+    base: Result<Base, Error>,
+    common: Common,
+    redirects: usize,
+    direct: bool,
+    headers: HeaderMap,
+    identify: bool,
+}
+
+impl HttpBuilder {
+    pub(super) fn new(url: &str) -> Self {
+        Self {
+            base: Base::parse(url),
+            common: Common::default(),
+            redirects: 5,
+            direct: false,
+            headers: HeaderMap::from_iter([
+                (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+                (header::USER_AGENT, HeaderValue::from_static(PRODUCT)),
+            ]),
+            identify: false,
+        }
+    }
+
+    common_settings!();
+
+    /// How many redirects are followed, wherever they lead, but never from https to http. Defaults to 5.
+    pub fn redirects(mut self, most: usize) -> Self {
+        self.redirects = most;
+        self
+    }
+
+    /// Uses no proxy, whatever the environment says.
+    pub fn direct(mut self) -> Self {
+        self.direct = true;
+        self
+    }
+
+    /// Sends this header with each request, wherever redirects lead; `Authorization` and `Cookie` stay with the host.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if this is no header, or one of those that the handler sends itself, such as `Range`.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Self, Error> {
+        let no = |why| Error::Config(format!("{name:?} is not a header to send: {why}"));
+        let parsed = HeaderName::try_from(name).map_err(|_| no("that is not a name"))?;
+        let value = HeaderValue::try_from(value).map_err(|_| no("its value has characters that are not allowed"))?;
+        if OWN.contains(&parsed) {
+            return Err(no("it is not for you to say"));
+        }
+        self.headers.insert(parsed, value);
+        Ok(self)
+    }
+
+    /// Tells the upstream who asks: `X-Forwarded-For`, `X-TFTP-IP`, `X-TFTP-Port` and `X-TFTP-File` (the name as it was
+    /// sent). What it answers then is for that client alone, unless its `Cache-Control` says `public`. Defaults to no.
+    pub fn identify(mut self, yes: bool) -> Self {
+        self.identify = yes;
+        self
+    }
+
+    /// The handler. The certificates of the system are loaded here; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the URL is none of `http` or `https`, or has a query or a fragment, or if no client for it can
+    /// be made.
+    pub fn build(self) -> Result<Http, Error> {
+        let Self { base, common, redirects, direct, headers, identify } = self;
+        let (base, Common { rules, connect_timeout, tls }) = (base?, common);
+        let tls = tls.unwrap_or_else(|| tls::system(base.is_https()));
+        let settings = Settings { base, connect_timeout, redirects, direct, headers, tls };
+        let upstream = Upstream::new(&settings).map_err(|why| Error::Config(format!("{}: {why}", settings.base)))?;
+        Ok(Http { settings, rules, identify, gateway: Gateway::new(upstream, rules) })
+    }
+}
+
+impl fmt::Debug for HttpBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let base = self.base.as_ref().map(ToString::to_string);
+        f.debug_struct("HttpBuilder").field("base", &base).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,98 @@
+//! What can be set for all upstreams alike.
+
+use std::time::Duration;
+
+use async_compat::Compat;
+use futures_lite::future;
+use smol::Timer;
+
+use super::gateway::Rules;
+use crate::Refusal;
+
+/// How many bytes are kept if nothing else is said: so few that a router has them to spare, and enough for machines
+/// that boot together to share a fetch.
+pub(in crate::handlers) const CACHE: usize = 2 << 20;
+pub(in crate::handlers) const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(20);
+pub(in crate::handlers) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Set by the methods of [`common_settings`].
+pub(in crate::handlers) struct Common {
+    pub(in crate::handlers) rules: Rules,
+    pub(in crate::handlers) connect_timeout: Duration,
+    /// If the system's certificates are not all that is trusted.
+    pub(in crate::handlers) tls: Option<rustls::ClientConfig>,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Self { rules: Rules::default(), connect_timeout: CONNECT_TIMEOUT, tls: None }
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { cache: CACHE, misses: Duration::from_secs(5), stale_if_error: false, upstream_timeout: UPSTREAM_TIMEOUT }
+    }
+}
+
+/// The methods of a builder that has a [`Common`] in its field `common`.
+macro_rules! common_settings {
+    () => {
+        /// How many bytes of files are kept to be shared. With less than 32 KiB nothing is, and each RRQ is a GET of its
+        /// own. Defaults to 2 MiB, which a router has to spare; more of them cost the upstream less where many transfers
+        /// of one file begin within seconds, until all of it fits.
+        pub fn cache(mut self, bytes: usize) -> Self {
+            self.common.rules.cache = bytes;
+            self
+        }
+
+        /// How long it is remembered that there is no file of a name. Boot loaders ask for many that are not there.
+        /// Defaults to 5 s.
+        pub fn remember_misses(mut self, time: Duration) -> Self {
+            self.common.rules.misses = time;
+            self
+        }
+
+        /// Serves what was had before when the upstream does not answer or answers 500 to 599, as far as it is still in
+        /// the cache. Defaults to no.
+        pub fn stale_if_error(mut self, yes: bool) -> Self {
+            self.common.rules.stale_if_error = yes;
+            self
+        }
+
+        /// How long the upstream may be silent: before the head of its answer, and between any two pieces of the body.
+        /// Time in which the client takes nothing does not count. Defaults to 20 s.
+        pub fn upstream_timeout(mut self, limit: Duration) -> Self {
+            self.common.rules.upstream_timeout = limit;
+            self
+        }
+
+        /// How long a connection may take to be made, name resolution and TLS included. Defaults to 5 s.
+        pub fn connect_timeout(mut self, limit: Duration) -> Self {
+            self.common.connect_timeout = limit;
+            self
+        }
+
+        /// Trusts the certificates of this PEM file, too. Defaults to those of the system.
+        ///
+        /// # Errors
+        /// [`Error::Config`] if there is no certificate in it, or one that cannot be used.
+        pub fn root_certificates(mut self, pem: &[u8]) -> Result<Self, Error> {
+            self.common.tls = Some($crate::handlers::http::tls::with_roots(pem)?);
+            Ok(self)
+        }
+    };
+}
+pub(in crate::handlers) use common_settings;
+
+/// What comes of this question to an upstream, in a tokio context, within this time.
+pub(in crate::handlers) async fn answered(
+    limit: Duration,
+    question: impl Future<Output = Result<String, Refusal>>,
+) -> Result<String, Refusal> {
+    let silent = async {
+        Timer::after(limit).await;
+        Err(Refusal::upstream().because(format_args!("no byte for {limit:?}")))
+    };
+    future::or(Compat::new(question), silent).await
+}
