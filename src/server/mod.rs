@@ -19,6 +19,7 @@ mod session;
 mod settings;
 mod shard;
 mod tasks;
+mod told;
 mod trace;
 
 use std::{
