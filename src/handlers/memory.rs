@@ -94,7 +94,8 @@ impl Memory {
         self.state().files.keys().cloned().collect()
     }
 
-    async fn receive(&self, name: &str, mut data: Source) -> Result<(), Refusal> {
+    /// Returns whether there was a file of this name.
+    async fn receive(&self, name: &str, mut data: Source) -> Result<bool, Refusal> {
         self.state().may_put(name)?;
         let mut room = Room::new(self, name)?;
         self.state().fits(data.size().unwrap_or(0))?;
@@ -108,8 +109,7 @@ impl Memory {
         let bytes = Bytes::from(bytes.into_boxed_slice());
         let mut state = self.state();
         state.may_put(name)?;
-        room.fill(&mut state, name.into(), bytes);
-        Ok(())
+        Ok(room.fill(&mut state, name.into(), bytes))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -141,7 +141,10 @@ impl Handler for Memory {
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
         Box::pin(async {
             request.check_upload()?;
-            self.receive(&request.text(), data).await
+            if self.receive(&request.text(), data).await? {
+                request.note_replaced();
+            }
+            Ok(())
         })
     }
 
@@ -194,11 +197,12 @@ impl<'a> Room<'a> {
         Ok(())
     }
 
-    /// Puts the file there that the room was held for.
-    fn fill(mut self, state: &mut State, name: String, bytes: Bytes) {
-        state.take(&name);
+    /// Puts the file there that the room was held for. Returns whether it has replaced another.
+    fn fill(mut self, state: &mut State, name: String, bytes: Bytes) -> bool {
+        let replaced = state.take(&name).is_some();
         state.files.insert(name, bytes);
         self.held = 0;
+        replaced
     }
 }
 

@@ -13,7 +13,7 @@ mod origin;
 use std::{fmt, time::Duration};
 
 pub(super) use self::gateway::{Gateway, Rules};
-use crate::{Bytes, Refusal};
+use crate::{Bytes, Refusal, Source};
 
 /// How many bytes are kept if nothing else is said: so few that a router has them to spare, and enough for machines
 /// that boot together to share a fetch.
@@ -64,6 +64,9 @@ pub(super) trait Upstream: Sized + Send + Sync + 'static {
 
     /// Whether a file that has this validator is the one that had the other.
     fn is_same(known: &Self::Validator, now: &Self::Validator) -> bool;
+
+    /// Passes on what the validator says.
+    fn label(validator: &Self::Validator, source: Source) -> Source;
 }
 
 /// What an upstream says of a file.
