@@ -21,6 +21,8 @@ mod shard;
 mod tasks;
 mod told;
 mod trace;
+#[cfg(feature = "web")]
+mod web;
 
 use std::{
     sync::{
