@@ -22,7 +22,7 @@ use crate::{
     packet::{self, Mode, Options, Packet},
     shown,
     source::{IntoSource, SendSource},
-    stats::Record,
+    stats::{Protocol, Record},
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
 };
 
@@ -226,6 +226,8 @@ async fn run<F: Feed>(
         windowsize: progress.agreed.windowsize(),
         port_closed: false,
         hint: None,
+        protocol: Protocol::Tftp,
+        status: None,
     };
     Error::check(&record.outcome)?;
     Ok(record)

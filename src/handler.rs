@@ -10,7 +10,10 @@ use std::{
     mem,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -22,7 +25,7 @@ use crate::{
     packet::{self, Mode, Options},
     shown,
     source::{IntoSource, Source},
-    stats::Record,
+    stats::{Protocol, Record},
 };
 
 pub use asynchronous::AsyncHandler;
@@ -113,6 +116,7 @@ pub struct Request {
     renamed: Option<Arc<[u8]>>,
     query: Option<Arc<str>>,
     ignores_case: bool,
+    protocol: Protocol,
     hooks: Hooks,
 }
 
@@ -120,7 +124,14 @@ type Hook = Box<dyn FnOnce(&Record) + Send>;
 
 /// What waits for the end of the transfer. It makes no request another one.
 #[derive(Clone, Default)]
-struct Hooks(Arc<Mutex<Vec<Hook>>>);
+struct Hooks(Arc<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    hooks: Mutex<Vec<Hook>>,
+    /// Whether an upload has replaced a file.
+    replaced: AtomicBool,
+}
 
 impl PartialEq for Hooks {
     fn eq(&self, _: &Self) -> bool {
@@ -139,12 +150,19 @@ impl Request {
         let packet = packet.into();
         let path = String::from_utf8_lossy(&name::normalise(&packet.filename)?).into();
         let (renamed, query, hooks) = (None, None, Hooks::default());
-        Ok(Self { peer, local, path, packet, received: None, renamed, query, ignores_case: false, hooks })
+        let (ignores_case, protocol) = (false, Protocol::Tftp);
+        Ok(Self { peer, local, path, packet, received: None, renamed, query, ignores_case, protocol, hooks })
     }
 
     /// Notes when it came.
     pub(crate) fn received_at(self, now: Instant) -> Self {
         Self { received: Some(now), ..self }
+    }
+
+    /// Notes what it came by.
+    #[cfg(feature = "web")]
+    pub(crate) fn over(self, protocol: Protocol) -> Self {
+        Self { protocol, ..self }
     }
 
     /// The client's address and port (its TID).
@@ -201,6 +219,11 @@ impl Request {
         self.packet.mode
     }
 
+    /// What it came by. Over HTTP, the mode is octet and the only option is `tsize`.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// All options as they were asked, known or not.
     pub fn options(&self) -> &Options {
         &self.packet.options
@@ -230,11 +253,21 @@ impl Request {
     /// # let _: &dyn tuffet::Handler = &handler;
     /// ```
     pub fn on_end(&self, hook: impl FnOnce(&Record) + Send + 'static) {
-        self.hooks.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(hook));
+        self.hooks.0.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(hook));
     }
 
     pub(crate) fn take_hooks(&self) -> Vec<Hook> {
-        mem::take(&mut *self.hooks.0.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut *self.hooks.0.hooks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes that this upload has replaced a file.
+    pub(crate) fn note_replaced(&self) {
+        self.hooks.0.replaced.store(true, Relaxed);
+    }
+
+    #[cfg(feature = "web")]
+    pub(crate) fn has_replaced(&self) -> bool {
+        self.hooks.0.replaced.load(Relaxed)
     }
 
     /// What a handler that asks a web server puts behind the `?`, percent-encoded; others ignore it. Defaults to none.

@@ -53,6 +53,7 @@
 //! | `rules` | [`rules`] and [`handlers::Ruled`] | through `full` |
 //! | `serde` | what [`stats`] tells can be serialized | through `status` |
 //! | `status` | a page, metrics and an API that show what a server does | through `full` |
+//! | `web` | [`Builder::http`]: the same files over HTTP | through `full` |
 //! | `tracing` | each transfer is a span of `tracing` | no |
 //! | `cli` | the program `tuffet`, small: directories, memory, uploads, a client | through `full` |
 //! | `full` | the whole program: configuration, rules, status page, bars, manual, sandbox, systemd | yes |
@@ -68,7 +69,8 @@
         feature = "probe",
         feature = "rules",
         feature = "sim",
-        feature = "status"
+        feature = "status",
+        feature = "web"
     )),
     allow(rustdoc::broken_intra_doc_links)
 )]
@@ -83,6 +85,8 @@ pub mod generators;
 pub mod handler;
 pub mod handlers;
 pub mod hint;
+#[cfg(any(feature = "status", feature = "web"))]
+mod http1;
 mod name;
 pub mod netascii;
 pub mod options;

@@ -8,8 +8,12 @@ use std::{
     future::poll_fn,
     mem,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -52,6 +56,10 @@ pub struct Source<C = LocalChunks> {
     /// Bytes given so far.
     given: u64,
     origin: Option<Arc<str>>,
+    etag: Option<Arc<str>>,
+    modified: Option<SystemTime>,
+    /// Where the first chunk will begin, until it is made.
+    start: Option<Start>,
     /// Bytes that were asked for ahead, in memory of their own: chunks may be tiny, or slices of something large.
     ahead: Vec<u8>,
     /// The chunk behind them that was too much.
@@ -60,6 +68,10 @@ pub struct Source<C = LocalChunks> {
     ended: bool,
     chunks: C,
 }
+
+/// Where the first chunk begins. Whoever makes the chunks looks at it when the first of them is wanted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Start(Arc<AtomicU64>);
 
 /// A [`Source`] that may be sent to another thread, so that a future with it can be spawned on a runtime of several.
 /// [`Client::get`](crate::Client::get) gives one.
@@ -162,13 +174,15 @@ impl Source {
 impl<C: Chunks> Source<C> {
     fn of(chunks: C) -> Self {
         let (ahead, beyond) = (Vec::new(), None);
-        Self { size: None, exact: false, given: 0, origin: None, ahead, beyond, ended: false, chunks }
+        let (size, origin, etag, modified, start) = (None, None, None, None, None);
+        Self { size, exact: false, given: 0, origin, etag, modified, start, ahead, beyond, ended: false, chunks }
     }
 
     /// The same source, as one that stays on this thread: what a [`Handler`](crate::Handler) returns and is given.
     pub fn into_local(self) -> Source {
-        let Self { size, exact, given, origin, ahead, beyond, ended, chunks } = self;
-        Source { size, exact, given, origin, ahead, beyond, ended, chunks: chunks.into_local() }
+        let Self { size, exact, given, origin, etag, modified, start, ahead, beyond, ended, chunks } = self;
+        let chunks = chunks.into_local();
+        Source { size, exact, given, origin, etag, modified, start, ahead, beyond, ended, chunks }
     }
 
     /// Says how many bytes there will be.
@@ -184,6 +198,39 @@ impl<C: Chunks> Source<C> {
     pub fn with_origin(mut self, origin: impl Into<Arc<str>>) -> Self {
         self.origin = Some(origin.into());
         self
+    }
+
+    /// Says by which entity tag HTTP clients are to know this state of the file (RFC 9110 section 8.8.3), with its quotes:
+    /// `"33a64"`, or `W/"33a64"` if the same tag may stand for other bytes. What is no entity tag is left out.
+    ///
+    /// Defaults to one that is made of [`modified`](Self::with_modified) and the size, if both are known.
+    #[must_use]
+    pub fn with_etag(mut self, etag: impl Into<Arc<str>>) -> Self {
+        self.etag = Some(etag.into()).filter(|etag: &Arc<str>| is_etag(etag));
+        self
+    }
+
+    /// Says when the file was last modified, for HTTP clients: to the second, as `Last-Modified`.
+    #[must_use]
+    pub fn with_modified(mut self, modified: SystemTime) -> Self {
+        self.modified = Some(modified);
+        self
+    }
+
+    /// Its chunks can begin anywhere.
+    pub(crate) fn with_start(mut self, start: Start) -> Self {
+        self.start = Some(start);
+        self
+    }
+
+    /// Leaves out the bytes before this one, if nothing has been made yet and the source can do so.
+    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "who serves parts of files uses it"))]
+    pub(crate) fn begin_at(&mut self, first: u64) -> bool {
+        let untouched = self.given == 0 && self.ahead.is_empty() && self.beyond.is_none() && !self.ended;
+        let Some(start) = self.start.take().filter(|_| untouched) else { return first == 0 };
+        start.0.store(first, Relaxed);
+        self.given = first;
+        true
     }
 
     /// The word of the other end, which may be wrong.
@@ -202,6 +249,16 @@ impl<C: Chunks> Source<C> {
     /// Where the bytes come from, if that was said.
     pub fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
+    }
+
+    /// The entity tag, if one was said.
+    pub fn etag(&self) -> Option<&str> {
+        self.etag.as_deref()
+    }
+
+    /// When the file was last modified, if that was said.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.modified
     }
 
     pub(crate) fn shared_origin(&self) -> Option<Arc<str>> {
@@ -304,6 +361,19 @@ impl<C: Chunks> Source<C> {
         let size = self.size.unwrap_or_default();
         Refusal::internal().because(format_args!("the source said {size} bytes and gave {}", self.given))
     }
+}
+
+impl Start {
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// RFC 9110 section 8.8.3.
+fn is_etag(text: &str) -> bool {
+    let tag = text.strip_prefix("W/").unwrap_or(text);
+    let inside = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+    inside.is_some_and(|inside| inside.bytes().all(|byte| byte > b' ' && byte != b'"' && byte != 0x7f))
 }
 
 impl<C: Chunks> Stream for Source<C> {
@@ -417,6 +487,38 @@ mod tests {
         assert_eq!(source.size(), None);
         assert_eq!(block_on(source.next()).unwrap().unwrap(), "12");
         assert_eq!(block_on(poll_once(source.next())), None, "it goes on where it was");
+    }
+
+    #[test]
+    fn what_is_no_entity_tag_is_left_out() {
+        for (text, is_one) in [
+            ("\"a\"", true),
+            ("W/\"a\"", true),
+            ("\"\"", true),
+            ("", false),
+            ("a", false),
+            ("\"", false),
+            ("\"a\nb\"", false),
+        ] {
+            assert_eq!(Source::from("x").with_etag(text).etag(), Some(text).filter(|_| is_one), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_source_begins_where_it_is_wanted_if_it_can() {
+        let source = |start: Start| {
+            let from = start.clone();
+            let chunks = Gen::new(async move |co| co.yield_(&"0123456789"[from.get() as usize..]).await);
+            Source::from(chunks).with_size(10).with_start(start)
+        };
+        let mut some = source(Start::default());
+        assert!(some.begin_at(7));
+        assert_eq!(collect(some).unwrap(), b"789", "and its size is right");
+        assert_eq!(collect(source(Start::default())).unwrap(), b"0123456789");
+        assert!(!Source::from("0123456789").begin_at(7), "this one cannot");
+        let mut begun = source(Start::default());
+        block_on(begun.next()).unwrap().unwrap();
+        assert!(!begun.begin_at(7), "nor one that has begun");
     }
 
     #[test]

@@ -84,6 +84,10 @@ pub struct Serve {
     #[arg(help_heading = "Network")]
     pub listen: Vec<Listen>,
 
+    #[cfg(feature = "web")]
+    #[command(flatten)]
+    pub http: super::http::HttpArgs,
+
     /// Send everything from the port that listens, for firewalls and NAT
     #[arg(long, env = "TUFFET_SINGLE_PORT", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Network")]

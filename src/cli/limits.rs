@@ -45,8 +45,9 @@ pub fn raise_open_files() {
     }
 }
 
-/// Threads besides those that serve: signals, the service manager, bars, the status page, timers, a web client, disks.
-const BESIDES: usize = 8;
+/// Threads besides those that serve: signals, the service manager, bars, the status page, HTTP, timers, a web client,
+/// disks.
+const BESIDES: usize = 9;
 
 /// Whether so many threads that serve can be had, and those that go with them: a library below may panic where it gets
 /// none. They are all gone when this returns.

@@ -16,6 +16,8 @@ mod explain;
 mod floods;
 mod format;
 mod get;
+#[cfg(feature = "web")]
+mod http;
 mod journal;
 mod limits;
 mod line;

@@ -29,7 +29,6 @@ use super::{
     rules, sandbox, service, signals,
     sources::{self, Opened, Source},
     status, uploads,
-    values::Listen,
 };
 
 /// How often the log sums up what was too much for it.
@@ -141,8 +140,12 @@ pub fn builder(args: &Serve, transfers: Option<&Arc<Transfers>>) -> Builder {
         builder = builder.windowsize(windowsize);
     }
     builder = args.access.apply(args.limits.apply(builder));
-    for address in args.listen.iter().flat_map(available) {
+    for address in args.listen.iter().flat_map(|listen| available(&listen.0)) {
         builder = builder.listen(address);
+    }
+    #[cfg(feature = "web")]
+    {
+        builder = args.http.apply(builder);
     }
     if let Some(transfers) = transfers {
         let (each, floods) = (transfers.clone(), transfers.clone());
@@ -162,14 +165,18 @@ pub fn builder(args: &Serve, transfers: Option<&Arc<Transfers>>) -> Builder {
 }
 
 /// All addresses of both families are those of one, where the system has only one.
-fn available(listen: &Listen) -> Vec<SocketAddr> {
-    let addresses = listen.0.iter().copied();
+pub fn available(listen: &[SocketAddr]) -> Vec<SocketAddr> {
+    let addresses = listen.iter().copied();
     let found: Vec<_> = addresses.filter(|address| UdpSocket::bind((address.ip(), 0)).is_ok()).collect();
-    if found.is_empty() { listen.0.clone() } else { found }
+    if found.is_empty() { listen.to_vec() } else { found }
 }
 
 fn explain(error: &Error, args: &Serve) -> String {
     let Error::Bind(address, cause) = error else { return error.to_string() };
+    #[cfg(feature = "web")]
+    if let Some(why) = args.http.explain(*address, cause) {
+        return why;
+    }
     let is_asked = args.listen.iter().any(|listen| listen.0.contains(address));
     let is_transfer_port = !is_asked && args.port_range.as_ref().is_some_and(|ports| ports.contains(&address.port()));
     let fix = match cause.kind() {
@@ -212,6 +219,10 @@ fn announce(server: &Server, served: &str, user: Option<&str>, args: &Serve, not
         // A closed pipe is no reason not to serve.
         _ = writeln!(out, "listening on {address}");
     }
+    #[cfg(feature = "web")]
+    if is_told {
+        super::http::tell(&mut out, server.http_addrs());
+    }
     _ = out.flush();
     for warning in notes.iter().chain(server.warnings()) {
         warn!("{warning}");
@@ -224,23 +235,32 @@ fn announce(server: &Server, served: &str, user: Option<&str>, args: &Serve, not
     if args.log_format.log_format != Format::Text {
         info!("serving {served}");
     } else if !args.output.quiet {
-        _ = write!(io::stderr(), "{}", banner(server.addrs(), served, user, args));
+        _ = write!(io::stderr(), "{}", banner(server, served, user, args));
     }
 }
 
-fn banner(addrs: &[SocketAddr], served: &str, user: Option<&str>, args: &Serve) -> String {
+fn banner(server: &Server, served: &str, user: Option<&str>, args: &Serve) -> String {
     let uploads = if sources::takes_uploads(args) { "uploads allowed" } else { "read only" };
     let user = user.map(|user| format!(" as user {user}")).unwrap_or_default();
     let mut text = format!("serving {served}{user} ({uploads})\n");
     // Most clients know nothing but IPv4.
-    if let Some(address) = addrs.iter().find(|address| address.is_ipv4()).or(addrs.first()) {
-        let (ip, port) = (reachable(address.ip()), address.port());
-        let name = args.sources.iter().find_map(example).unwrap_or_else(|| "NAME".into());
+    let name = args.sources.iter().find_map(example).unwrap_or_else(|| "NAME".into());
+    if let Some((ip, port)) = place(server.addrs()) {
         text += "fetch from it with\n";
         text += &format!("    tuffet get {} {name}\n", SocketAddr::new(ip, port));
         text += &format!("    tftp -m binary {ip} {port} -c get {name}\n");
     }
+    #[cfg(feature = "web")]
+    if let Some((ip, port)) = place(server.http_addrs()) {
+        text += &format!("    curl -O http://{}/{name}\n", SocketAddr::new(ip, port));
+    }
     text
+}
+
+/// Where others may reach one of these.
+fn place(addrs: &[SocketAddr]) -> Option<(IpAddr, u16)> {
+    let address = addrs.iter().find(|address| address.is_ipv4()).or(addrs.first())?;
+    Some((reachable(address.ip()), address.port()))
 }
 
 /// An address of this machine that others may reach.

@@ -23,7 +23,7 @@ const REFUSALS: (f64, f64) = (20_000.0, 5_000.0);
 /// ERRORs to those who have no transfer.
 const STRANGERS: (f64, f64) = (100.0, 50.0);
 
-pub(super) struct Admission {
+pub(crate) struct Admission {
     requests: Option<Rates>,
     per_client: u32,
     refusals: Bucket,
@@ -31,14 +31,14 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    pub(super) fn new(policy: &Policy) -> Self {
+    pub(crate) fn new(policy: &Policy) -> Self {
         let per_client = policy.max_requests_per_client;
         let (refusals, strangers) = (Bucket::new(REFUSALS), Bucket::new(STRANGERS));
         Self { requests: rates(per_client), per_client, refusals, strangers }
     }
 
     /// The policy may be another than before.
-    pub(super) fn follow(&mut self, policy: &Policy) {
+    pub(crate) fn follow(&mut self, policy: &Policy) {
         if self.per_client != policy.max_requests_per_client {
             self.per_client = policy.max_requests_per_client;
             self.requests = rates(self.per_client);
@@ -46,7 +46,7 @@ impl Admission {
     }
 
     /// Whether a request of this address may be looked at.
-    pub(super) fn request(&mut self, peer: IpAddr, now: Instant) -> Result<(), Dropped> {
+    pub(crate) fn request(&mut self, peer: IpAddr, now: Instant) -> Result<(), Dropped> {
         let is_within = self.requests.as_mut().is_none_or(|rates| rates.take(peer, now));
         is_within.then_some(()).ok_or(Dropped::Requests)
     }

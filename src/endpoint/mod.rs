@@ -65,7 +65,8 @@ use crate::{
     options::Direction,
     packet::{self, Malformed, Packet},
 };
-use admission::Admission;
+#[cfg_attr(not(feature = "web"), allow(unused_imports, reason = "who serves HTTP uses it"))]
+pub(crate) use admission::Admission;
 use clients::Clients;
 use deadlines::Deadlines;
 #[cfg(test)]

@@ -61,12 +61,12 @@ impl Policy {
     /// Transfers that one address may have by default, whatever half of all is.
     const LEAST: usize = 100;
 
-    pub(super) fn admit(&self, client: IpAddr) -> bool {
+    pub(crate) fn admit(&self, client: IpAddr) -> bool {
         self.admits.as_ref().is_none_or(|admits| admits(client.to_canonical()))
     }
 
     /// One address, be it that of many machines, leaves room for the others.
-    pub(super) fn of_one(&self) -> usize {
+    pub(crate) fn of_one(&self) -> usize {
         self.max_transfers_per_client.unwrap_or((self.max_transfers / 2).max(Self::LEAST))
     }
 }

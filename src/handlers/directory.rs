@@ -11,7 +11,12 @@ use crate::{
     options,
     packet::Options,
     source::Source,
+    stats::Protocol,
 };
+
+/// Bytes that are moved at once over HTTP: at least, and at most if there are few readers. A connection takes what it is
+/// given; the memory of a crowd is bounded by the first, and the second spares system calls.
+const STREAM: (usize, usize) = (16 << 10, 64 << 10);
 
 #[cfg(target_os = "linux")]
 mod acl;
@@ -311,7 +316,7 @@ impl Handler for Directory {
             };
             let opened = self.within_reach(opened).await?;
             let origin = opened.origin.clone();
-            let source = download::source(opened, self.files.readers.clone(), chunk_size(request.options()));
+            let source = download::source(opened, self.files.readers.clone(), chunk_sizes(request));
             Ok(source.with_origin(origin))
         })
     }
@@ -323,7 +328,7 @@ impl Handler for Directory {
             }
             request.check_upload()?;
             let place = self.place(None).await?;
-            let chunk = chunk_size(request.options());
+            let (chunk, _) = chunk_sizes(request);
             let received = upload::receive((place, self.user.clone()), request, &self.policy, chunk, data).await;
             self.within_reach(received).await
         })
@@ -348,6 +353,14 @@ fn relative_path(request: &Request) -> PathBuf {
 #[cfg(not(unix))]
 fn relative_path(request: &Request) -> PathBuf {
     request.path().into()
+}
+
+/// How many bytes to move at once: at least, and at most if there are few readers.
+fn chunk_sizes(request: &Request) -> (usize, usize) {
+    match request.protocol() {
+        Protocol::Http => STREAM,
+        _ => (chunk_size(request.options()), download::LARGEST),
+    }
 }
 
 /// How many bytes to move at once: a window of whole blocks, within bounds. Less would cost a system call for too few

@@ -95,7 +95,8 @@ impl Memory {
         self.store().files.keys().cloned().collect()
     }
 
-    async fn receive(&self, name: &str, mut data: Source) -> Result<(), Refusal> {
+    /// Returns whether there was a file of this name.
+    async fn receive(&self, name: &str, mut data: Source) -> Result<bool, Refusal> {
         self.may_put(&self.store(), name)?;
         let mut room = Room::new(self, name)?;
         self.fits(&self.store(), data.size().unwrap_or(0))?;
@@ -109,8 +110,7 @@ impl Memory {
         let bytes = Bytes::from(bytes.into_boxed_slice());
         let mut store = self.store();
         self.may_put(&store, name)?;
-        room.fill(&mut store, name.into(), bytes);
-        Ok(())
+        Ok(room.fill(&mut store, name.into(), bytes))
     }
 
     fn may_put(&self, store: &Store, name: &str) -> Result<(), Refusal> {
@@ -153,7 +153,10 @@ impl Handler for Memory {
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
         Box::pin(async {
             request.check_upload()?;
-            self.receive(&request.text(), data).await
+            if self.receive(&request.text(), data).await? {
+                request.note_replaced();
+            }
+            Ok(())
         })
     }
 
@@ -195,11 +198,12 @@ impl<'a> Room<'a> {
         Ok(())
     }
 
-    /// Puts the file there that the room was held for.
-    fn fill(mut self, store: &mut Store, name: String, bytes: Bytes) {
-        store.take(&name);
+    /// Puts the file there that the room was held for. Returns whether it has replaced another.
+    fn fill(mut self, store: &mut Store, name: String, bytes: Bytes) -> bool {
+        let replaced = store.take(&name).is_some();
         store.files.insert(name, bytes);
         self.held = 0;
+        replaced
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) use self::{
     common::{CACHE, CONNECT_TIMEOUT, Common, UPSTREAM_TIMEOUT, answered, common_settings},
     gateway::{Gateway, Rules},
 };
-use crate::{Bytes, Refusal};
+use crate::{Bytes, Refusal, Source};
 
 /// Where files come from, in the words of its protocol. All of it is called in a tokio context.
 pub(super) trait Upstream: Sized + Send + Sync + 'static {
@@ -54,6 +54,9 @@ pub(super) trait Upstream: Sized + Send + Sync + 'static {
 
     /// Whether a file that has this validator is the one that had the other.
     fn is_same(known: &Self::Validator, now: &Self::Validator) -> bool;
+
+    /// Passes on what the validator says.
+    fn label(validator: &Self::Validator, source: Source) -> Source;
 }
 
 /// What an upstream says of a file.

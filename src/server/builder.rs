@@ -39,6 +39,8 @@ pub struct Builder {
     pub(super) period: Option<Period>,
     pub(super) around: Around,
     pub(super) counters: Vec<Counter>,
+    #[cfg(feature = "web")]
+    pub(super) http: Vec<SocketAddr>,
 }
 
 impl Default for Builder {
@@ -56,6 +58,8 @@ impl Default for Builder {
             period: None,
             around: Around::default(),
             counters: Vec::new(),
+            #[cfg(feature = "web")]
+            http: Vec::new(),
         }
     }
 }
@@ -78,14 +82,19 @@ impl Builder {
     ///
     /// Defaults to port 69 on all addresses of both families, where a family that the system lacks is done without.
     pub fn listen(mut self, address: impl ToSocketAddrs) -> Self {
+        let mut listen = std::mem::take(&mut self.listen);
+        self.resolve(address, &mut listen);
+        Self { listen, ..self }
+    }
+
+    fn resolve(&mut self, address: impl ToSocketAddrs, to: &mut Vec<SocketAddr>) {
         match address.to_socket_addrs().map(Vec::from_iter) {
-            Ok(addresses) if !addresses.is_empty() => self.listen.extend(addresses),
+            Ok(addresses) if !addresses.is_empty() => to.extend(addresses),
             other => {
                 let error = other.err().unwrap_or_else(|| io::ErrorKind::NotFound.into());
                 self.wrong.get_or_insert(Error::Config(format!("no address to listen on: {error}")));
             }
         }
-        self
     }
 
     /// A socket to listen on that is bound already, as a service manager or a privileged parent hands it over; may be
@@ -97,6 +106,25 @@ impl Builder {
     pub fn socket(mut self, socket: UdpSocket) -> Self {
         self.sockets.push(socket);
         self
+    }
+
+    /// Serves the same over HTTP/1.1 at this address, or at all addresses of a name; may be called again for more. The
+    /// handler, the limits, the records and the hooks are those of TFTP: see [`Server`](crate::Server#http). Defaults to
+    /// none.
+    ///
+    /// ```
+    /// use tuffet::{Server, read};
+    ///
+    /// let handler = read(async |_| "hello\n");
+    /// let server = Server::builder().listen("127.0.0.1:0").http("127.0.0.1:0").handler(handler).bind()?;
+    /// println!("http://{}/motd", server.http_addrs()[0]);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
+    #[cfg(feature = "web")]
+    pub fn http(mut self, address: impl ToSocketAddrs) -> Self {
+        let mut http = std::mem::take(&mut self.http);
+        self.resolve(address, &mut http);
+        Self { http, ..self }
     }
 
     /// What answers the requests. Defaults to nothing: every file is "not found".

@@ -19,7 +19,10 @@ mod session;
 mod settings;
 mod shard;
 mod tasks;
+mod told;
 mod trace;
+#[cfg(feature = "web")]
+mod web;
 
 use std::{
     sync::{

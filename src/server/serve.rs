@@ -51,6 +51,8 @@ pub struct Server {
     period: Option<Period>,
     around: Around,
     shared: Arc<Shared>,
+    #[cfg(feature = "web")]
+    doors: super::web::Doors,
 }
 
 impl Server {
@@ -62,6 +64,12 @@ impl Server {
     /// The addresses that it listens on; where port 0 was asked, with the port that the system gave.
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
+    }
+
+    /// The addresses at which it serves [HTTP](Builder::http).
+    #[cfg(feature = "web")]
+    pub fn http_addrs(&self) -> &[SocketAddr] {
+        self.doors.addrs()
     }
 
     /// What could not be had and is done without, such as a missing IPv6.
@@ -82,6 +90,8 @@ impl Server {
     /// [`Builder::around_threads`] does not run its thread.
     pub fn run(self) -> Result<(), Error> {
         let Self { shards, period, around, shared, .. } = self;
+        #[cfg(feature = "web")]
+        let web = self.doors.open(shared.clone(), around.clone())?;
         let _period = period.map(|period| period.begin(shared.registry.clone(), around.clone())).transpose()?;
         let mut shards = shards.into_iter();
         let first = shards.next();
@@ -98,6 +108,12 @@ impl Server {
             shared.enter(Phase::Draining);
             for thread in threads {
                 let other = thread.join().unwrap_or_else(|_| Err(std::io::Error::other("a shard panicked").into()));
+                result = result.and(other);
+            }
+            #[cfg(feature = "web")]
+            if let Some(web) = web {
+                let other =
+                    web.join().unwrap_or_else(|_| Err(std::io::Error::other("the HTTP server panicked").into()));
                 result = result.and(other);
             }
             shared.current.terms().handler.close();
@@ -136,7 +152,19 @@ impl Builder {
         let (period, around) = (builder.period.take(), std::mem::take(&mut builder.around));
         #[cfg(feature = "http")]
         let around = around.or_tokio();
-        Ok(Server { shards, addrs, warnings, period, around, shared: Arc::new(Shared::new(builder, own, drops)) })
+        #[cfg(feature = "web")]
+        let doors = super::web::Doors::bind(&builder.http, builder.bound.interface.as_deref())?;
+        let shared = Arc::new(Shared::new(builder, own, drops));
+        Ok(Server {
+            shards,
+            addrs,
+            warnings,
+            period,
+            around,
+            shared,
+            #[cfg(feature = "web")]
+            doors,
+        })
     }
 }
 

@@ -24,15 +24,15 @@ use crate::{
     options::{self, Agreed, Direction},
     packet::{Mode, Options, Packet},
     shown,
-    stats::{Record, Registered},
+    stats::{Protocol, Record, Registered},
     transfer::{Event, FOR_EVER, Outcome, Progress, Timing, Transfer},
 };
 
 /// A source of unknown size is read ahead so far, if the client asked for the size: a transfer may hold as much anyway.
-const HELD_AHEAD: usize = 64 << 10;
+pub(super) const HELD_AHEAD: usize = 64 << 10;
 /// It is waited for, for so long. Without an answer clients repeat their RRQ after 0.1 s (busybox) to some seconds
 /// (firmware), which changes nothing here, and none gives up before it has repeated it several times.
-const AHEAD: Duration = Duration::from_secs(2);
+pub(super) const AHEAD: Duration = Duration::from_secs(2);
 
 /// A request that is being answered.
 pub(super) struct Session {
@@ -57,7 +57,8 @@ struct End {
 
 impl Session {
     pub(super) fn run(self, shard: Rc<Shard>, place: Place) -> impl Future<Output = ()> {
-        let trace = Trace::new(&self.start);
+        let Start { direction, request, envelope, .. } = &self.start;
+        let trace = Trace::new(envelope.peer, &request.filename, *direction);
         trace.clone().around(self.run_traced(shard, place, trace))
     }
 
@@ -67,10 +68,7 @@ impl Session {
         let filename = shown::name(&packet.filename);
         let request = Request::new(peer, self.local, packet.clone());
         let path = request.as_ref().map_or_else(|_| filename.clone(), |request| shown::name(&request.path_bytes()));
-        let live = shard.shared.registry.register(peer, path.clone(), direction, began);
-        for hook in &shard.shared.on_begin {
-            let _ = caught_now(|| hook(&live.snapshot()));
-        }
+        let live = shard.shared.begin(peer, path.clone(), (direction, Protocol::Tftp), began);
         let request = request.map(|request| request.received_at(began));
         let end = match &request {
             Ok(request) => {
@@ -130,18 +128,10 @@ impl Session {
             blksize: end.progress.agreed.blksize(),
             windowsize: end.progress.agreed.windowsize(),
             hint,
+            protocol: Protocol::Tftp,
+            status: None,
         };
-        let level = if record.outcome == Outcome::Probe { log::Level::Debug } else { log::Level::Info };
-        log::log!(target: "tuffet::transfers", level, "{record}");
-        trace.end(&record);
-        // One that panics has been logged, and keeps neither the others nor the counters from the record.
-        for hook in request.iter().flat_map(Request::take_hooks) {
-            let _ = caught_now(|| hook(&record));
-        }
-        for hook in &shard.shared.on_end {
-            let _ = caught_now(|| hook(&record));
-        }
-        live.end(&record);
+        shard.shared.end(live, &record, request.as_ref().ok(), &trace);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The span of a transfer, with the feature `tracing`; without it, nothing.
 
-use std::future::Future;
+use std::{future::Future, net::SocketAddr};
 
-use crate::{endpoint::Start, stats::Record};
+use crate::{options::Direction, stats::Record};
 
 #[derive(Clone)]
 pub(super) struct Trace {
@@ -12,12 +12,18 @@ pub(super) struct Trace {
 
 #[cfg(not(feature = "tracing"))]
 impl Trace {
-    pub(super) fn new(_: &Start) -> Self {
+    pub(super) fn new(_: SocketAddr, _: &[u8], _: Direction) -> Self {
         Self {}
     }
 
     pub(super) fn around<F: Future>(self, transfer: F) -> F {
         transfer
+    }
+
+    #[cfg(feature = "web")]
+    #[allow(clippy::unused_self, reason = "the other one has something to do")]
+    pub(super) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        work()
     }
 
     #[allow(clippy::unused_self, reason = "the other one has something to do")]
@@ -26,16 +32,16 @@ impl Trace {
 
 #[cfg(feature = "tracing")]
 impl Trace {
-    pub(super) fn new(start: &Start) -> Self {
+    pub(super) fn new(peer: SocketAddr, filename: &[u8], direction: Direction) -> Self {
         use tracing::field::Empty;
 
-        let file = crate::shown::name(&start.request.filename);
+        let file = crate::shown::name(filename);
         let span = tracing::info_span!(
             target: "tuffet::transfers",
             "transfer",
-            peer = %start.envelope.peer,
+            peer = %peer,
             file = %crate::shown::cut(&file, crate::shown::NAME),
-            direction = %start.direction,
+            direction = %direction,
             outcome = Empty,
             bytes = Empty,
         );
@@ -47,6 +53,12 @@ impl Trace {
         use tracing::Instrument;
 
         transfer.instrument(self.span)
+    }
+
+    /// So is what does not wait.
+    #[cfg(feature = "web")]
+    pub(super) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.span.in_scope(work)
     }
 
     pub(super) fn end(&self, record: &Record) {

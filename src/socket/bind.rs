@@ -15,6 +15,9 @@ use super::linux;
 
 /// A storm of requests waits here while the server is busy. The kernel doubles it, and may grant less.
 const BUFFER: usize = 4 << 20;
+/// A storm of connections waits here. The system may grant fewer.
+#[cfg(feature = "web")]
+const BACKLOG: i32 = 4096;
 
 /// How a socket is bound.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +120,30 @@ impl Port {
             narrow: linux::Narrow::default(),
         })
     }
+}
+
+/// A socket for connections, as [`Port::bind`] has those for datagrams.
+#[cfg(feature = "web")]
+pub(crate) fn listen(address: SocketAddr, interface: Option<&str>) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A server that is started anew need not wait for the connections of the one before. Elsewhere it means more.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    if let Some(interface) = interface {
+        bind_to(&socket, interface)?;
+    }
+    let bound = socket.bind(&address.into());
+    let awaited = bound.as_ref().is_err_and(|error| error.kind() == Kind::AddrNotAvailable);
+    if awaited && !address.ip().is_unspecified() {
+        await_address(&socket, address, bound)?;
+    } else {
+        bound?;
+    }
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn bind_to(socket: &Socket, interface: &str) -> io::Result<()> {

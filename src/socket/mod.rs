@@ -26,6 +26,8 @@ use std::{
 use async_io::Async;
 use socket2::SockRef;
 
+#[cfg(feature = "web")]
+pub(crate) use bind::listen;
 pub(crate) use bind::{Binding, Role, Share};
 
 use crate::{endpoint::Envelope, server::Outgoing};

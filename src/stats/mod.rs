@@ -15,7 +15,7 @@ mod unanswered;
 use std::time::{Duration, SystemTime};
 
 pub use counters::{Counter, Counters, Outcomes};
-pub use record::{Record, Snapshot};
+pub use record::{Protocol, Record, Snapshot};
 pub(crate) use registry::{Drops, Registered, Registry, Tally};
 pub use unanswered::Unanswered;
 

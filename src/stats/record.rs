@@ -9,6 +9,17 @@ use std::{
 
 use crate::{endpoint::Closed, hint::Hint, options::Direction, packet::Options, shown, transfer::Outcome};
 
+/// The protocol of a transfer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// TFTP (RFC 1350).
+    #[default]
+    Tftp,
+    /// HTTP (RFC 9110), where the feature `web` serves it.
+    Http,
+}
+
 /// One transfer that has ended.
 ///
 /// It displays as one line, of less than 2 KiB whatever the client sent: `10.0.0.7:2070 read pxelinux.0 complete 42430 bytes 0.013 s 3187 KiB/s retransmits 0 from
@@ -21,8 +32,11 @@ use crate::{endpoint::Closed, hint::Hint, options::Direction, packet::Options, s
 ///  "direction": "read", "filename": "/pxelinux.0", "path": "pxelinux.0", "origin": "/srv/tftp/pxelinux.0",
 ///  "outcome": "complete", "code": null, "reason": null, "bytes": 42430, "size": 42430, "seconds": 0.013,
 ///  "bytes_per_second": 3263846, "sent": 84, "acked": 84, "retransmits": 0, "blksize": 512, "windowsize": 1,
-///  "asked": {"tsize": "0"}, "granted": {"tsize": "42430"}, "hint": null}
+///  "asked": {"tsize": "0"}, "granted": {"tsize": "42430"}, "hint": null, "protocol": "tftp", "status": null}
 /// ```
+///
+/// Over HTTP, `status` is that of the answer, and the line has `over HTTP 200` instead of `retransmits 0`. There are no
+/// packets to count then: `sent`, `acked`, `retransmits`, `blksize` and `windowsize` are 0.
 ///
 /// Of names of more than 200 characters and of texts of more than 300 the middle is left out, in both.
 ///
@@ -76,6 +90,10 @@ pub struct Record {
     pub windowsize: u16,
     /// What may help where it failed in a way that is known. Always `None` on a client.
     pub hint: Option<Hint>,
+    /// What it came by.
+    pub protocol: Protocol,
+    /// Over HTTP, the status code of the answer, if there was one.
+    pub status: Option<u16>,
 }
 
 /// One transfer that is running.
@@ -96,6 +114,18 @@ pub struct Snapshot {
     pub size: Option<u64>,
     /// Time since the request.
     pub since: Duration,
+    /// What it came by.
+    pub protocol: Protocol,
+}
+
+impl Protocol {
+    /// Its name in logs and metrics: one lower-case word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tftp => "tftp",
+            Self::Http => "http",
+        }
+    }
 }
 
 impl Record {
@@ -115,7 +145,12 @@ impl fmt::Display for Record {
             write!(f, ": {}", Closed::Unreachable.reason())?;
         }
         write!(f, " {bytes} bytes {seconds:.3} s")?;
-        write!(f, " {} KiB/s retransmits {retransmits}", self.rate() / 1024)?;
+        write!(f, " {} KiB/s ", self.rate() / 1024)?;
+        match (self.protocol, self.status) {
+            (Protocol::Tftp, _) => write!(f, "retransmits {retransmits}")?,
+            (Protocol::Http, Some(status)) => write!(f, "over HTTP {status}")?,
+            (Protocol::Http, None) => f.write_str("over HTTP")?,
+        }
         if let Some(origin) = &self.origin {
             write!(f, " from {}", shown::cut(&shown::text(origin), shown::TEXT))?;
         }

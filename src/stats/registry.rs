@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Counter, Counters, Record, Snapshot, Unanswered, unanswered::TurnedAway};
+use super::{Counter, Counters, Protocol, Record, Snapshot, Unanswered, unanswered::TurnedAway};
 use crate::{endpoint::Counts, options::Direction, shown};
 
 /// What a server's shards tell those who want to watch. A transfer takes its lock at its beginning and at its end; in
@@ -53,6 +53,7 @@ struct Live {
     /// As it is shown: a thousand names may be long ones.
     path: Box<str>,
     direction: Direction,
+    protocol: Protocol,
     began: Instant,
     bytes: AtomicU64,
     /// `u64::MAX` while it is not known.
@@ -110,14 +111,14 @@ impl Registry {
         self: &Arc<Self>,
         peer: SocketAddr,
         path: String,
-        direction: Direction,
+        (direction, protocol): (Direction, Protocol),
         began: Instant,
     ) -> Registered {
         let (bytes, size) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
         let mut state = lock(&self.state);
         state.begun += 1;
         let path = shown::cut(&path, shown::NAME).into();
-        let live = Arc::new(Live { id: state.begun, peer, path, direction, began, bytes, size });
+        let live = Arc::new(Live { id: state.begun, peer, path, direction, protocol, began, bytes, size });
         state.running.insert(live.id, live.clone());
         Registered { registry: self.clone(), live }
     }
@@ -177,6 +178,7 @@ impl Live {
             bytes: self.bytes.load(Relaxed),
             size: self.size(),
             since: self.began.elapsed(),
+            protocol: self.protocol,
         }
     }
 

@@ -16,7 +16,7 @@ const OPTION: usize = 32;
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (code, reason) = error(self);
-        let mut fields = serializer.serialize_struct("Record", 23)?;
+        let mut fields = serializer.serialize_struct("Record", 25)?;
         fields.serialize_field("time", &Text(format_rfc3339_millis(nearest_rfc3339(self.started))))?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("client", &Text(self.peer))?;
@@ -41,13 +41,15 @@ impl Serialize for Record {
         fields.serialize_field("asked", &self.asked)?;
         fields.serialize_field("granted", &self.granted)?;
         fields.serialize_field("hint", &self.hint.as_ref().map(Text))?;
+        fields.serialize_field("protocol", self.protocol.name())?;
+        fields.serialize_field("status", &self.status)?;
         fields.end()
     }
 }
 
 impl Serialize for Snapshot {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Snapshot", 7)?;
+        let mut fields = serializer.serialize_struct("Snapshot", 8)?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("client", &Text(self.peer))?;
         fields.serialize_field("direction", &self.direction)?;
@@ -55,6 +57,7 @@ impl Serialize for Snapshot {
         fields.serialize_field("bytes", &self.bytes)?;
         fields.serialize_field("size", &self.size)?;
         fields.serialize_field("seconds", &self.since.as_secs_f64())?;
+        fields.serialize_field("protocol", self.protocol.name())?;
         fields.end()
     }
 }
@@ -124,7 +127,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::{error::Refusal, hint::Hint};
+    use crate::{error::Refusal, hint::Hint, stats::Protocol};
 
     fn record() -> Record {
         let address = "10.0.0.7:2070".parse().unwrap();
@@ -150,6 +153,8 @@ mod tests {
             windowsize: 1,
             port_closed: false,
             hint: Some(Hint::SinglePort),
+            protocol: Protocol::Http,
+            status: Some(403),
         }
     }
 
@@ -159,7 +164,7 @@ mod tests {
             "direction":"read","filename":"/a\\u{1b}\"<b>\\xff","path":"a\\u{1b}\"<b>\\xff","origin":"/srv/a","outcome":"refused",
             "code":2,"reason":"Access violation (a link)","bytes":1024,"size":null,"seconds":0.5,"bytes_per_second":2048,
             "sent":2,"acked":1,"retransmits":0,"blksize":512,"windowsize":1,"asked":{"TSIZE":"1","tsize":"0"},
-            "granted":{},"hint":"HINT"}"#;
+            "granted":{},"hint":"HINT","protocol":"http","status":403}"#;
         let json = serde_json::to_string(&record()).unwrap();
         assert_eq!(
             json,

@@ -7,7 +7,7 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, 
 use super::Seen;
 use crate::{
     Handle,
-    stats::{Counter, Record},
+    stats::{Counter, Protocol, Record},
 };
 
 /// From a small file on the spot to an image over a slow link, in seconds.
@@ -20,6 +20,9 @@ const RATES: &[f64] = &[1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 1e9];
 pub(super) struct Histograms {
     duration: HistogramVec,
     rate: HistogramVec,
+    /// Of the transfers, those over HTTP.
+    http: IntCounterVec,
+    http_bytes: IntCounterVec,
 }
 
 impl Histograms {
@@ -28,13 +31,28 @@ impl Histograms {
             let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
             HistogramVec::new(opts, &["direction"]).expect("the name and the buckets are fixed, and valid")
         };
+        let http = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels).expect("the name and the labels are fixed, and valid")
+        };
+        let help = "Of the transfers that have ended, those over HTTP, by what became of them.";
         Self {
+            http: http("tuffet_http_transfers_total", help, &["direction", "outcome"]),
+            http_bytes: http(
+                "tuffet_http_bytes_total",
+                "Bytes of files that transfers over HTTP moved.",
+                &["direction"],
+            ),
             duration: new("tuffet_transfer_duration_seconds", "Time of complete transfers.", DURATIONS),
             rate: new("tuffet_transfer_rate_bytes_per_second", "Rate of complete transfers.", RATES),
         }
     }
 
     pub(super) fn observe(&self, record: &Record) {
+        if record.protocol == Protocol::Http {
+            let direction = &record.direction.to_string();
+            self.http.with_label_values(&[direction, record.outcome.name()]).inc();
+            self.http_bytes.with_label_values(&[direction]).inc_by(record.bytes);
+        }
         if !record.outcome.is_success() {
             return;
         }
@@ -113,5 +131,7 @@ pub(super) fn text(handle: &Handle, seen: &Seen) -> Result<String> {
     }
     page.0.register(Box::new(seen.histograms.duration.clone()))?;
     page.0.register(Box::new(seen.histograms.rate.clone()))?;
+    page.0.register(Box::new(seen.histograms.http.clone()))?;
+    page.0.register(Box::new(seen.histograms.http_bytes.clone()))?;
     TextEncoder::new().encode_to_string(&page.0.gather())
 }

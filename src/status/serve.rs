@@ -1,24 +1,18 @@
-//! HTTP/1.1 over smol. Each connection carries one request. Who connects and says nothing, or asks and reads nothing, keeps
-//! nobody waiting: when there are too many of either, the one that has been there for longest gives way.
+//! Each connection carries one request. Who connects and says nothing, or asks and reads nothing, keeps nobody waiting:
+//! when there are too many of either, the one that has been there for longest gives way.
 
-use std::{
-    cell::{OnceCell, RefCell},
-    convert::Infallible,
-    net::TcpListener,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::OnceCell, convert::Infallible, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::service::service_fn;
 use smol::{
-    Async, LocalExecutor, Task, Timer,
+    Async, LocalExecutor, Timer,
     future::or,
     lock::{Semaphore, SemaphoreGuardArc},
 };
-use smol_hyper::rt::{FuturesIo, SmolTimer};
+use smol_hyper::rt::FuturesIo;
 
 use super::site::Site;
+use crate::http1::{self, Busy, Connections};
 
 /// Connections at once. Each takes a descriptor and some 10 KiB.
 const CONNECTIONS: usize = 64;
@@ -35,90 +29,49 @@ const LONGEST: usize = 8192;
 
 pub(super) async fn serve(listener: Async<TcpListener>, site: Site) {
     let (executor, site) = (LocalExecutor::new(), Rc::new(site));
-    let connections = Rc::new(Connections::default());
-    let accept = async {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let (place, site, all) = (Place::default(), site.clone(), connections.clone());
-                    let task = executor.spawn(converse(stream, site, all, place.clone()));
-                    connections.add(Connection { task, place });
-                }
-                Err(error) => {
-                    log::debug!("status: cannot accept a connection: {error}");
-                    Timer::after(Duration::from_millis(100)).await;
-                }
-            }
-        }
+    let (connections, answers) = (Connections::new(CONNECTIONS), Arc::new(Semaphore::new(ANSWERS)));
+    let converse = |stream, _, busy| {
+        let places = Places { answers: answers.clone(), connections: connections.clone(), busy };
+        Some(converse(stream, site.clone(), places))
     };
+    let accept = connections.accept(&listener, &executor, converse);
     executor.run(or(accept, site.watch())).await
 }
 
-/// In the order in which they came.
-struct Connections {
-    all: RefCell<Vec<Connection>>,
+/// The places of those that are being answered, as one connection sees them.
+struct Places {
     answers: Arc<Semaphore>,
+    connections: Rc<Connections>,
+    busy: Busy,
 }
 
-/// It is closed when this is dropped.
-struct Connection {
-    task: Task<()>,
-    place: Place,
-}
-
-/// A place among the answers, from the moment that the request is there to the end of the connection.
-type Place = Rc<OnceCell<SemaphoreGuardArc>>;
-
-impl Default for Connections {
-    fn default() -> Self {
-        Self { all: RefCell::default(), answers: Arc::new(Semaphore::new(ANSWERS)) }
-    }
-}
-
-impl Connections {
-    fn add(&self, connection: Connection) {
-        let mut all = self.all.borrow_mut();
-        all.retain(|connection| !connection.task.is_finished());
-        if all.len() >= CONNECTIONS {
-            let oldest = all.iter().position(|connection| connection.place.get().is_none()).unwrap_or(0);
-            all.remove(oldest);
-        }
-        all.push(connection);
-    }
-
-    fn close_oldest_answer(&self) {
-        let mut all = self.all.borrow_mut();
-        if let Some(oldest) = all.iter().position(|connection| connection.place.get().is_some()) {
-            all.remove(oldest);
-        }
-    }
-
-    async fn enter(&self, place: &Place) {
+impl Places {
+    async fn enter(&self) -> SemaphoreGuardArc {
         let free = self.answers.acquire_arc();
         let forced = async {
             Timer::after(GRACE).await;
-            self.close_oldest_answer();
+            self.connections.close_oldest(true);
             self.answers.acquire_arc().await
         };
-        // There is one request in a connection.
-        let _ = place.set(or(free, forced).await);
+        let place = or(free, forced).await;
+        self.busy.set(true);
+        place
     }
 }
 
-async fn converse(stream: Async<std::net::TcpStream>, site: Rc<Site>, connections: Rc<Connections>, place: Place) {
+async fn converse(stream: Async<std::net::TcpStream>, site: Rc<Site>, places: Places) {
+    // From the moment that the request is there to the end of the connection.
+    let place = OnceCell::new();
     let service = service_fn(|request| {
-        let (site, connections, place) = (&site, &connections, &place);
+        let (site, places, place) = (&site, &places, &place);
         async move {
-            connections.enter(place).await;
+            // There is one request in a connection.
+            let _ = place.set(places.enter().await);
             Ok::<_, Infallible>(site.answer(&request))
         }
     });
-    let connection = http1::Builder::new()
-        .keep_alive(false)
-        .timer(SmolTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(LONGEST)
-        .serve_connection(FuturesIo::new(stream), service);
+    let mut protocol = http1::protocol(HEAD, LONGEST);
+    let connection = protocol.keep_alive(false).serve_connection(FuturesIo::new(stream), service);
     let too_long = async {
         Timer::after(PATIENCE).await;
         Ok(())

@@ -10,7 +10,7 @@ use object_store::{
 };
 
 use crate::{
-    Bytes, Refusal,
+    Bytes, Refusal, Source,
     handlers::shared::{Answer, Facts, Failure, Part, Upstream},
 };
 
@@ -86,6 +86,14 @@ impl Upstream for Objects {
 
     fn is_same(known: &ObjectMeta, now: &ObjectMeta) -> bool {
         is_same(known, now)
+    }
+
+    fn label(object: &ObjectMeta, source: Source) -> Source {
+        let source = match &object.e_tag {
+            Some(etag) => source.with_etag(etag.as_str()),
+            None => source,
+        };
+        if has_date(object) { source.with_modified(object.last_modified.into()) } else { source }
     }
 }
 

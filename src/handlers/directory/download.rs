@@ -6,31 +6,38 @@ use bytes::Bytes;
 use smol::unblock;
 
 use super::{made, open::Opened, trace::Trace};
-use crate::{Gen, error::Refusal, source::Source};
+use crate::{
+    Gen,
+    error::Refusal,
+    source::{Source, Start},
+};
 
 /// What all readers together may have read ahead, as long as they are few: the more, the smaller the chunk of each.
 const AHEAD: usize = 1 << 20;
-/// The largest chunk.
-const LARGEST: usize = 32 << 10;
+/// The largest chunk of a TFTP transfer.
+pub(super) const LARGEST: usize = 32 << 10;
 
-/// `window` is the smallest chunk that makes sense, in whole blocks. Each reader has a clone of `readers`.
-pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, window: usize) -> Source {
+/// `window` is the smallest chunk that makes sense, in whole blocks, and `largest` about the largest. Each reader has a
+/// clone of `readers`.
+pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, (window, largest): (usize, usize)) -> Source {
     if let Some(made) = &opened.made {
         return made::source(opened.clone(), made);
     }
-    let size = opened.version.size;
+    let (size, modified, start) = (opened.version.size, opened.version.modified(), Start::default());
+    let first = start.clone();
     let chunks = Gen::new(async move |co| {
         if let Some(whole) = opened.whole() {
-            co.yield_(whole).await;
+            co.yield_(whole.slice(usize::try_from(first.get()).map_or(whole.len(), |first| first.min(whole.len()))..))
+                .await;
             return Ok(());
         }
-        let (mut at, mut sent) = (0, Trace::new(opened.version.is_settled()));
+        let (mut at, mut sent) = (first.get(), Trace::new(opened.version.is_settled(), first.get()));
         while at < size {
             let (bytes, settled) = match opened.chunks.find(at, window, size) {
                 Some(chunk) => (chunk, true),
                 None => {
                     let settled = opened.version.is_settled();
-                    let chunk = chunk_size(window, Arc::strong_count(&readers));
+                    let chunk = chunk_size((window, largest), Arc::strong_count(&readers));
                     let most = usize::try_from(size - at).map_or(chunk, |rest| rest.min(chunk));
                     let bytes = read(&opened, at, most).await?;
                     if settled {
@@ -52,12 +59,16 @@ pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, window: usize) -> So
         }
         Ok::<(), Refusal>(())
     });
-    Source::from(chunks).with_size(size)
+    let source = Source::from(chunks).with_size(size).with_start(start);
+    match modified {
+        Some(modified) => source.with_modified(modified),
+        None => source,
+    }
 }
 
 /// Whole windows: a block that spans two chunks would have to be copied.
-fn chunk_size(window: usize, readers: usize) -> usize {
-    window * ((AHEAD / readers).min(LARGEST) / window).max(1)
+fn chunk_size((window, largest): (usize, usize), readers: usize) -> usize {
+    window * ((AHEAD / readers).min(largest) / window).max(1)
 }
 
 /// Up to `most` bytes, but at least one.
@@ -108,9 +119,9 @@ mod tests {
 
     #[test]
     fn few_readers_get_large_chunks() {
-        let blocks = |readers| chunk_size(12 * 512, readers) / 512;
+        let blocks = |readers| chunk_size((12 * 512, LARGEST), readers) / 512;
         assert_eq!([1, 32, 50, 100, 1000].map(blocks), [60, 60, 36, 12, 12]);
-        assert_eq!(chunk_size(64592, 1), 64592);
-        assert_eq!(chunk_size(64 << 10, 1000), 64 << 10);
+        assert_eq!(chunk_size((64592, LARGEST), 1), 64592);
+        assert_eq!(chunk_size((64 << 10, LARGEST), 1000), 64 << 10);
     }
 }

@@ -181,6 +181,18 @@ impl Opened {
 }
 
 impl Version {
+    /// When it was written to, if that can be said.
+    pub(super) fn modified(&self) -> Option<SystemTime> {
+        let (seconds, nanoseconds) = self.modified;
+        let since = Duration::new(seconds.unsigned_abs(), 0);
+        let second = if seconds < 0 {
+            SystemTime::UNIX_EPOCH.checked_sub(since)
+        } else {
+            SystemTime::UNIX_EPOCH.checked_add(since)
+        };
+        second?.checked_add(Duration::from_nanos(nanoseconds.into()))
+    }
+
     /// Whether what is read from now on is all of this version, or the file will have another.
     pub(super) fn is_settled(&self) -> bool {
         self.is_older_than(SETTLED)

@@ -81,9 +81,12 @@ impl Partial {
         self.file.clone()
     }
 
-    /// Makes the bytes safe and gives the file its name. `keep`: versions of what is replaced.
-    pub(super) fn commit(mut self, overwrite: bool, keep: usize) -> Result<(), Refusal> {
-        self.take_after(if overwrite { self.dir.symlink_metadata(&self.name).ok() } else { None })?;
+    /// Makes the bytes safe and gives the file its name. `keep`: versions of what is replaced. Returns whether there was a
+    /// file of this name.
+    pub(super) fn commit(mut self, overwrite: bool, keep: usize) -> Result<bool, Refusal> {
+        let there = if overwrite { self.dir.symlink_metadata(&self.name).ok() } else { None };
+        let replaces = there.is_some();
+        self.take_after(there)?;
         self.file.sync_all()?;
         if overwrite {
             let hidden = self.hide()?.to_owned();
@@ -101,7 +104,7 @@ impl Partial {
         // The bytes are safe and have their name. Without a journal, that the file has a name is not: its inode says so.
         self.file.sync_all()?;
         sync(&self.dir);
-        Ok(())
+        Ok(replaces)
     }
 
     /// Takes over mode, access list and owner of the file that it replaces, or gets what a new file has.

@@ -16,6 +16,8 @@ const PIECE: usize = 128 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Trace {
     step: u64,
+    /// Where it began.
+    from: u64,
     /// How far it has come.
     at: u64,
     /// The bytes of a word that is not complete.
@@ -24,13 +26,14 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    pub(super) fn new(is_settled: bool) -> Self {
-        Self { step: if is_settled { SPARSE } else { EACH }, at: 0, word: 0, sums: (0, 0) }
+    /// `from`: where in the file the first bytes are.
+    pub(super) fn new(is_settled: bool, from: u64) -> Self {
+        Self { step: if is_settled { SPARSE } else { EACH }, from, at: from, word: 0, sums: (0, 0) }
     }
 
     /// One of the same kind, of nothing.
     pub(super) fn again(&self) -> Self {
-        Self { at: 0, word: 0, sums: (0, 0), ..*self }
+        Self { at: self.from, word: 0, sums: (0, 0), ..*self }
     }
 
     /// Goes on with these bytes.
@@ -77,7 +80,7 @@ impl Trace {
         &bytes[1..]
     }
 
-    /// Of this many bytes of a file, read now. It waits for the disk.
+    /// Of a file of this many bytes, read now. It waits for the disk.
     pub(super) fn of_file(mut self, file: &File, size: u64) -> io::Result<Self> {
         let mut piece = vec![0; PIECE];
         while self.at < size {
@@ -94,7 +97,7 @@ mod tests {
     use super::*;
 
     fn trace(bytes: &[u8], is_settled: bool, pieces: &[usize]) -> Trace {
-        let (mut trace, mut rest) = (Trace::new(is_settled), bytes);
+        let (mut trace, mut rest) = (Trace::new(is_settled, 0), bytes);
         for piece in pieces.iter().cycle() {
             let (now, later) = rest.split_at(rest.len().min(*piece));
             trace.add(now);

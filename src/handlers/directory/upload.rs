@@ -36,13 +36,13 @@ pub(super) async fn receive(
     }
     let name = relative_path(request);
     let shorter = place.without_root(&name);
-    let (asked, request) = (policy.clone(), request.clone());
+    let (asked, whose) = (policy.clone(), request.clone());
     let partial = unblock(move || {
         // Where there is such a directory, the name is meant as it is.
         let is_there = |name: &Path| place.dir.is_dir(name.parent().unwrap_or(name));
         let name = shorter.filter(|_| !is_there(&name)).unwrap_or(name);
         asked.check_name(&name.to_string_lossy())?;
-        create(&place, &asked.path(&request, name), &asked, size.unwrap_or(0), &user)
+        create(&place, &asked.path(&whose, name), &asked, size.unwrap_or(0), &user)
     })
     .await?;
     let mut buffer = Vec::new();
@@ -58,11 +58,14 @@ pub(super) async fn receive(
         }
     }
     let policy = policy.clone();
-    unblock(move || {
+    let replaced = unblock(move || {
         append(&partial.bytes(), buffer, &policy)?;
         partial.commit(policy.overwrite, policy.keep)
-    })
-    .await
+    });
+    if replaced.await? {
+        request.note_replaced();
+    }
+    Ok(())
 }
 
 fn create(place: &Place, path: &Path, policy: &Policy, size: u64, user: &str) -> Result<Partial, Refusal> {

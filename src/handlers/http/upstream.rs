@@ -17,7 +17,7 @@ use reqwest::{
 
 use super::{answer, base::Base, sharing::Sharing, validator::Validator};
 use crate::{
-    Bytes, Refusal,
+    Bytes, Refusal, Source,
     handlers::shared::{self, Answer, Facts, Failure, Part},
 };
 
@@ -190,6 +190,10 @@ impl shared::Upstream for Upstream {
 
     fn is_same(known: &Validator, now: &Validator) -> bool {
         known.is_same(now)
+    }
+
+    fn label(validator: &Validator, source: Source) -> Source {
+        validator.label(source)
     }
 }
 

@@ -2,6 +2,8 @@ use reqwest::header::{
     CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 
+use crate::Source;
+
 /// What tells one state of a file from another (RFC 9110 section 8.8), to the byte: a weak ETag alone does not.
 #[derive(Clone, Debug)]
 pub(super) struct Validator {
@@ -56,6 +58,20 @@ impl Validator {
         let etag = self.etag.iter().map(|etag| (IF_NONE_MATCH, etag.clone()));
         let modified = self.modified.iter().map(|date| (IF_MODIFIED_SINCE, date.clone()));
         etag.chain(modified).collect()
+    }
+
+    /// Says the same of this source.
+    pub(super) fn label(&self, source: Source) -> Source {
+        let text =
+            |value: &Option<HeaderValue>| value.as_ref().and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let source = match text(&self.etag) {
+            Some(etag) => source.with_etag(etag),
+            None => source,
+        };
+        match text(&self.modified).and_then(|date| httpdate::parse_http_date(&date).ok()) {
+            Some(modified) => source.with_modified(modified),
+            None => source,
+        }
     }
 
     fn strongest(&self) -> Option<&HeaderValue> {
@@ -113,6 +129,16 @@ mod tests {
         {
             assert_eq!(Validator::of(&labelled(ours)).unwrap().is_of(&labelled(theirs)), same, "{ours} {theirs}");
         }
+    }
+
+    #[test]
+    fn what_is_passed_on() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let labelled = Validator::of(&headers("W/\"a\"", date)).unwrap().label(Source::from("x"));
+        let modified = labelled.modified().map(httpdate::fmt_http_date);
+        assert_eq!((labelled.etag(), modified.as_deref()), (Some("W/\"a\""), Some(date)));
+        let unclear = Validator::of(&headers("\"a\"", "Mon")).unwrap().label(Source::from("x"));
+        assert_eq!((unclear.etag(), unclear.modified()), (Some("\"a\""), None));
     }
 
     #[test]

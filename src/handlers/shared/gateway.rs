@@ -12,7 +12,7 @@ use super::{
     object::{Object, Reader},
     origin::{Origin, PIECE, located},
 };
-use crate::{Bytes, Co, ErrorCode, Gen, Refusal, Source};
+use crate::{Bytes, Co, ErrorCode, Gen, Refusal, Source, source::Start};
 
 /// An answer is used again for this long whatever it says: those who ask within it asked at the same time.
 const SAME_TIME: Duration = Duration::from_secs(1);
@@ -135,7 +135,7 @@ impl<U: Upstream> Gateway<U> {
 
     /// A body for one transfer, as it comes.
     fn stream(&self, ask: U::Ask, facts: Facts<U>, body: U::Body) -> Source {
-        let size = facts.size;
+        let (size, validator) = (facts.size, facts.validator.clone());
         let in_pieces = facts.gives_ranges && self.origin.piece().is_some();
         let fetch = match (facts.validator.clone(), size) {
             (Some(validator), Some(size)) if in_pieces && size > PIECE => {
@@ -145,8 +145,12 @@ impl<U: Upstream> Gateway<U> {
         };
         // As in a handler's `read`, everything that touches a body does it in a tokio context, the drop included.
         let source = Source::from(Gen::new(|co| Compat::new(chunks(co, fetch))));
-        match size {
+        let source = match size {
             Some(size) => source.with_size(size),
+            None => source,
+        };
+        match &validator {
+            Some(validator) => U::label(validator, source),
             None => source,
         }
     }
@@ -161,11 +165,14 @@ async fn chunks<U: Upstream>(co: Co<Bytes>, mut fetch: Fetch<U>) -> Result<(), R
 
 /// A body that others may read too.
 fn shared<U: Upstream>(reader: Reader<U>) -> Source {
-    let size = reader.size();
-    Source::from(Gen::new(|co| Compat::new(segments(co, reader)))).with_size(size)
+    let (size, object, start) = (reader.size(), reader.object(), Start::default());
+    let first = start.clone();
+    let source = Source::from(Gen::new(|co| Compat::new(segments(co, reader, first))));
+    U::label(object.validator(), source.with_size(size).with_start(start))
 }
 
-async fn segments<U: Upstream>(co: Co<Bytes>, mut reader: Reader<U>) -> Result<(), Refusal> {
+async fn segments<U: Upstream>(co: Co<Bytes>, mut reader: Reader<U>, first: Start) -> Result<(), Refusal> {
+    reader.begin_at(first.get());
     while let Some(segment) = reader.next().await? {
         co.yield_(segment).await;
     }

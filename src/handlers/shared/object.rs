@@ -375,6 +375,16 @@ impl<U: Upstream> Reader<U> {
     pub(super) fn size(&self) -> u64 {
         self.object.size
     }
+
+    pub(super) fn object(&self) -> Arc<Object<U>> {
+        self.object.clone()
+    }
+
+    /// Leaves out what is before.
+    pub(super) fn begin_at(&mut self, first: u64) {
+        self.object.cache.moved(self.object.id, self.id, Some(self.position), Some(first));
+        self.position = first;
+    }
 }
 
 impl<U: Upstream> Drop for Reader<U> {

@@ -1,0 +1,44 @@
+//! The beginning and the end of a transfer, for all who want to know of them, whatever its protocol is.
+
+use std::{net::SocketAddr, time::Instant};
+
+use super::{Shared, trace::Trace};
+use crate::{
+    driver::feed::caught_now,
+    handler::Request,
+    options::Direction,
+    stats::{Protocol, Record, Registered},
+    transfer::Outcome,
+};
+
+impl Shared {
+    /// A transfer begins.
+    pub(super) fn begin(
+        &self,
+        peer: SocketAddr,
+        path: String,
+        kind: (Direction, Protocol),
+        began: Instant,
+    ) -> Registered {
+        let live = self.registry.register(peer, path, kind, began);
+        for hook in &self.on_begin {
+            let _ = caught_now(|| hook(&live.snapshot()));
+        }
+        live
+    }
+
+    /// A transfer has ended, as the record says.
+    pub(super) fn end(&self, live: Registered, record: &Record, request: Option<&Request>, trace: &Trace) {
+        let level = if record.outcome == Outcome::Probe { log::Level::Debug } else { log::Level::Info };
+        log::log!(target: "tuffet::transfers", level, "{record}");
+        trace.end(record);
+        // One that panics has been logged, and keeps neither the others nor the counters from the record.
+        for hook in request.into_iter().flat_map(Request::take_hooks) {
+            let _ = caught_now(|| hook(record));
+        }
+        for hook in &self.on_end {
+            let _ = caught_now(|| hook(record));
+        }
+        live.end(record);
+    }
+}

@@ -1,0 +1,231 @@
+//! From a request to its answer.
+
+use std::{net::SocketAddr, rc::Rc, time::SystemTime};
+
+use hyper::{
+    Method, Request, Response, StatusCode, Version,
+    body::Incoming,
+    header::{self, HeaderMap, HeaderValue},
+};
+use percent_encoding::percent_decode_str;
+
+use super::{
+    super::session::{AHEAD, HELD_AHEAD},
+    body::Reply,
+    conditions::{Validators, Verdict},
+    connection::{State, within},
+    kind, put,
+    range::Part,
+    refuse::{Silent, refuse, say},
+    serve::Site,
+    transfer::Transfer,
+};
+use crate::{
+    driver::feed::caught,
+    endpoint::{Dropped, LONGEST_NAME},
+    error::{ErrorCode, Refusal},
+    handler,
+    options::Direction,
+    packet::Options,
+    source::Source,
+    transfer::Outcome,
+};
+
+/// Headers that decide what is answered, for the record.
+const DECIDING: [header::HeaderName; 7] = [
+    header::RANGE,
+    header::IF_RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::CONTENT_RANGE,
+];
+
+const METHODS: &str = "GET, HEAD, PUT";
+
+/// The two addresses of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+}
+
+pub(super) async fn answer(
+    site: Rc<Site>,
+    state: Rc<State>,
+    ends: Ends,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Silent> {
+    let is_head = request.method() == Method::HEAD;
+    let direction = match *request.method() {
+        Method::GET | Method::HEAD => Direction::Read,
+        Method::PUT => Direction::Write,
+        _ => {
+            log::debug!("{}: no such method here: {}", ends.peer, request.method());
+            let mut no = say(None, StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", is_head);
+            no.headers_mut().insert(header::ALLOW, header_value(METHODS));
+            return Ok(no);
+        }
+    };
+    let name: Vec<u8> = percent_decode_str(request.uri().path()).collect();
+    if name.len() > LONGEST_NAME {
+        return Ok(say(None, StatusCode::URI_TOO_LONG, "Name too long", is_head));
+    }
+    if name.contains(&0) {
+        return Ok(say(None, StatusCode::BAD_REQUEST, "Bad name", is_head));
+    }
+    let terms = site.shared.current.terms();
+    let place = match site.gate.enter(&terms, ends.peer) {
+        Ok(place) => place,
+        Err(Dropped::Denied) => return Err(Silent),
+        Err(_) => return Ok(say(None, StatusCode::SERVICE_UNAVAILABLE, "Too many requests", is_head)),
+    };
+    let kind = (direction, asked(request.headers()));
+    let transfer = Transfer::begin((site, place, terms), ends, (name, request.uri().query()), kind);
+    state.begin(transfer.clone());
+    let trace = transfer.trace.clone();
+    let answered = async {
+        match direction {
+            Direction::Read => read(&transfer, &state, &request).await,
+            Direction::Write => put::write(&transfer, &state, request).await,
+        }
+    };
+    trace.around(answered).await
+}
+
+async fn read(
+    transfer: &Rc<Transfer>,
+    state: &Rc<State>,
+    request: &Request<Incoming>,
+) -> Result<Response<Reply>, Silent> {
+    let is_head = request.method() == Method::HEAD;
+    let source = match open(transfer).await {
+        Ok(source) => source,
+        Err(refusal) => return refuse(transfer, refusal, is_head),
+    };
+    transfer.set_origin(source.shared_origin());
+    let (size, headers) = (source.size(), request.headers());
+    transfer.set_size(size);
+    let validators = Validators::of(&source, SystemTime::now());
+    let answer = match validators.check(headers) {
+        Verdict::Failed => {
+            let no = Refusal::new(ErrorCode::ILLEGAL_OPERATION, "Precondition failed");
+            transfer.refuse(no.clone());
+            say(Some(transfer), StatusCode::PRECONDITION_FAILED, no.message(), is_head)
+        }
+        Verdict::NotModified => {
+            transfer.give(Outcome::Complete);
+            with_status(StatusCode::NOT_MODIFIED, Reply::Empty)
+        }
+        Verdict::Go => match part(&validators, request, size) {
+            Part::Nothing => {
+                let no = Refusal::new(ErrorCode::ILLEGAL_OPERATION, "Range not satisfiable");
+                transfer.refuse(no.clone());
+                let mut answer = say(Some(transfer), StatusCode::RANGE_NOT_SATISFIABLE, no.message(), is_head);
+                let range = format!("bytes */{}", size.unwrap_or_default());
+                answer.headers_mut().insert(header::CONTENT_RANGE, header_value(&range));
+                answer
+            }
+            _ if is_head => {
+                transfer.give(Outcome::Probe);
+                let mut answer = with_status(StatusCode::OK, Reply::Empty);
+                size.map(|size| answer.headers_mut().insert(header::CONTENT_LENGTH, size.into()));
+                answer
+            }
+            part => {
+                state.undelimited.set(size.is_none() && request.version() < Version::HTTP_11);
+                whole_or_part(part, source, transfer, state)
+            }
+        },
+    };
+    Ok(labelled(answer, transfer, &validators, size))
+}
+
+/// The source, with its size if that can be had.
+async fn open(transfer: &Transfer) -> Result<Source, Refusal> {
+    let request = transfer.request.as_ref().map_err(Clone::clone)?;
+    let handler = transfer.terms.handler.as_ref();
+    let opened = within(transfer.patience(), caught(handler::find(handler, request))).await;
+    let too_long = || Refusal::internal().because("the handler had no answer for too long");
+    let mut source = opened.ok_or_else(too_long)??;
+    if source.size().is_none() {
+        within(AHEAD, caught(source.read_ahead(HELD_AHEAD))).await.unwrap_or(Ok(()))?;
+    }
+    Ok(source)
+}
+
+fn part(validators: &Validators, request: &Request<Incoming>, size: Option<u64>) -> Part {
+    let headers = request.headers();
+    let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+    match (range, size) {
+        // It is defined for GET alone (RFC 9110 section 14.2).
+        (Some(range), Some(size)) if request.method() == Method::GET && validators.allows_part(headers) => {
+            Part::new(range, size)
+        }
+        _ => Part::Whole,
+    }
+}
+
+fn whole_or_part(part: Part, source: Source, transfer: &Rc<Transfer>, state: &Rc<State>) -> Response<Reply> {
+    let size = source.size();
+    let (first, length, status) = match part {
+        Part::Of(first, length) => (first, Some(length), StatusCode::PARTIAL_CONTENT),
+        _ => (0, size, StatusCode::OK),
+    };
+    let reply = Reply::file(source, (first, length), transfer.clone(), state.clone());
+    let mut answer = with_status(status, reply);
+    let headers = answer.headers_mut();
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    if let (Part::Of(first, length), Some(size)) = (part, size) {
+        let range = format!("bytes {first}-{}/{size}", first + length - 1);
+        headers.insert(header::CONTENT_RANGE, header_value(&range));
+    }
+    answer
+}
+
+/// Says what the file is. No header is ever empty: EDK2 does not survive that.
+fn labelled(
+    mut answer: Response<Reply>,
+    transfer: &Transfer,
+    validators: &Validators,
+    size: Option<u64>,
+) -> Response<Reply> {
+    let status = answer.status();
+    transfer.set_status(status.as_u16());
+    let headers = answer.headers_mut();
+    if status.is_success() {
+        let path = transfer.request.as_ref().map_or("", |request| request.path());
+        headers.insert(header::CONTENT_TYPE, header_value(kind::of(path)));
+    }
+    if status.is_success() && size.is_some() {
+        headers.insert(header::ACCEPT_RANGES, header_value("bytes"));
+    }
+    if status.is_success() || status == StatusCode::NOT_MODIFIED {
+        if let Some(etag) = validators.etag.as_deref().and_then(|etag| HeaderValue::from_str(etag).ok()) {
+            headers.insert(header::ETAG, etag);
+        }
+        if let Some(modified) = validators.modified {
+            headers.insert(header::LAST_MODIFIED, header_value(&httpdate::fmt_http_date(modified)));
+        }
+    }
+    answer
+}
+
+pub(super) fn with_status(status: StatusCode, reply: Reply) -> Response<Reply> {
+    let mut answer = Response::new(reply);
+    *answer.status_mut() = status;
+    answer
+}
+
+/// Of ASCII that is made here.
+pub(super) fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("it is made of ASCII that can be seen")
+}
+
+fn asked(headers: &HeaderMap) -> Options {
+    let told = DECIDING.iter().filter_map(|name| Some((name.as_str(), headers.get(name)?.to_str().ok()?)));
+    told.collect()
+}

@@ -1,0 +1,193 @@
+//! Conditional requests (RFC 9110 section 13): whether the client has the file already, or has a part of another one.
+
+use std::time::{Duration, SystemTime};
+
+use hyper::header::{self, HeaderMap, HeaderName};
+
+use crate::source::Source;
+
+/// A file that was modified a moment ago may be modified again within the same step of its clock. Then its tag does not
+/// tell one from the other.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// What tells one state of a file from another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Validators {
+    pub(super) etag: Option<String>,
+    /// In whole seconds, as HTTP has it, and not in the future.
+    pub(super) modified: Option<SystemTime>,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Go,
+    NotModified,
+    Failed,
+}
+
+impl Validators {
+    pub(super) fn of(source: &Source, now: SystemTime) -> Self {
+        let modified = source.modified().filter(|modified| *modified <= now);
+        let made = || {
+            let (modified, size) = (modified?, source.size()?);
+            let since = modified.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            let settled = now.duration_since(modified).is_ok_and(|age| age >= SETTLED);
+            let weak = if settled { "" } else { "W/" };
+            Some(format!("{weak}\"{:x}.{:x}-{size:x}\"", since.as_secs(), since.subsec_nanos()))
+        };
+        Self { etag: source.etag().map(str::to_owned).or_else(made), modified: modified.and_then(to_seconds) }
+    }
+
+    /// In the order of RFC 9110 section 13.2.2.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Verdict {
+        let date = |name| text(headers, name).and_then(|text| httpdate::parse_http_date(text).ok());
+        if let Some(tags) = all(headers, header::IF_MATCH) {
+            if !self.is_in(&tags, is_same_strongly) {
+                return Verdict::Failed;
+            }
+        } else if let (Some(date), Some(modified)) = (date(header::IF_UNMODIFIED_SINCE), self.modified) {
+            if modified > date {
+                return Verdict::Failed;
+            }
+        }
+        let is_known = match all(headers, header::IF_NONE_MATCH) {
+            Some(tags) => self.is_in(&tags, is_same_weakly),
+            None => {
+                let since = date(header::IF_MODIFIED_SINCE);
+                since.zip(self.modified).is_some_and(|(date, modified)| modified <= date)
+            }
+        };
+        if is_known { Verdict::NotModified } else { Verdict::Go }
+    }
+
+    /// Whether a part is of the file that the client has the rest of.
+    pub(super) fn allows_part(&self, headers: &HeaderMap) -> bool {
+        let Some(condition) = text(headers, header::IF_RANGE) else { return !headers.contains_key(header::IF_RANGE) };
+        match httpdate::parse_http_date(condition) {
+            Ok(date) => self.modified == Some(date),
+            Err(_) => self.etag.as_deref().is_some_and(|etag| is_same_strongly(etag, condition)),
+        }
+    }
+
+    fn is_in(&self, tags: &str, is_same: fn(&str, &str) -> bool) -> bool {
+        // Who asks with `*` asks whether there is a file at all.
+        tags.trim() == "*" || self.etag.as_deref().is_some_and(|etag| listed(tags).any(|tag| is_same(etag, tag)))
+    }
+}
+
+fn to_seconds(time: SystemTime) -> Option<SystemTime> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs()))
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok().map(str::trim)
+}
+
+/// The values of all lines of this name, as one.
+fn all(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+/// The entity tags of a list. A comma may be in one.
+fn listed(mut list: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        list = list.trim_start_matches([' ', '\t', ',']);
+        let open = list.find('"')?;
+        let close = open + 1 + list[open + 1..].find('"')?;
+        let (tag, rest) = list.split_at(close + 1);
+        list = rest;
+        Some(tag)
+    })
+}
+
+fn is_same_strongly(ours: &str, theirs: &str) -> bool {
+    ours == theirs && !ours.starts_with("W/")
+}
+
+fn is_same_weakly(ours: &str, theirs: &str) -> bool {
+    let bare = |tag| str::strip_prefix(tag, "W/").unwrap_or(tag).to_owned();
+    bare(ours) == bare(theirs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
+
+    fn validators(etag: &str) -> Validators {
+        let modified = httpdate::parse_http_date(DATE).ok();
+        Validators { etag: Some(etag.into()).filter(|etag: &String| !etag.is_empty()), modified }
+    }
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn conditions() {
+        use Verdict::{Failed, Go, NotModified};
+        for (etag, lines, expected) in [
+            ("\"a\"", &[][..], Go),
+            ("\"a\"", &[("if-none-match", "\"a\"")], NotModified),
+            ("\"a\"", &[("if-none-match", "W/\"a\"")], NotModified),
+            ("\"a\"", &[("if-none-match", "\"b\", \"a\"")], NotModified),
+            ("\"a,b\"", &[("if-none-match", "\"x\",\"a,b\"")], NotModified),
+            ("\"a\"", &[("if-none-match", "\"b\""), ("if-none-match", "\"a\"")], NotModified),
+            ("\"a\"", &[("if-none-match", "*")], NotModified),
+            ("", &[("if-none-match", "*")], NotModified),
+            ("", &[("if-none-match", "\"a\"")], Go),
+            ("\"a\"", &[("if-none-match", "\"b\""), ("if-modified-since", AFTER)], Go),
+            ("\"a\"", &[("if-modified-since", DATE)], NotModified),
+            ("\"a\"", &[("if-modified-since", AFTER)], NotModified),
+            ("\"a\"", &[("if-modified-since", BEFORE)], Go),
+            ("\"a\"", &[("if-modified-since", "yesterday")], Go),
+            ("\"a\"", &[("if-match", "\"a\"")], Go),
+            ("\"a\"", &[("if-match", "*")], Go),
+            ("\"a\"", &[("if-match", "\"b\"")], Failed),
+            ("W/\"a\"", &[("if-match", "W/\"a\"")], Failed),
+            ("\"a\"", &[("if-unmodified-since", BEFORE)], Failed),
+            ("\"a\"", &[("if-unmodified-since", DATE)], Go),
+        ] {
+            assert_eq!(validators(etag).check(&headers(lines)), expected, "{etag} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn parts_are_of_the_same_file() {
+        for (etag, condition, allowed) in [
+            ("\"a\"", "\"a\"", true),
+            ("\"a\"", "\"b\"", false),
+            ("W/\"a\"", "W/\"a\"", false),
+            ("\"a\"", DATE, true),
+            ("\"a\"", AFTER, false),
+            ("\"a\"", "nonsense", false),
+        ] {
+            let headers = headers(&[("if-range", condition)]);
+            assert_eq!(validators(etag).allows_part(&headers), allowed, "{etag} {condition}");
+        }
+        assert!(validators("").allows_part(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_tag_is_made_of_time_and_size() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let of = |age| Validators::of(&Source::from("12345").with_modified(now - age), now);
+        let old = of(Duration::from_millis(4500));
+        assert_eq!(old.etag.as_deref(), Some("\"f423b.1dcd6500-5\""));
+        assert_eq!(old.modified, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(999_995)), "in whole seconds");
+        assert_eq!(of(Duration::from_secs(1)).etag.as_deref(), Some("W/\"f423f.0-5\""), "it may change again");
+        let future = Source::from("12345").with_modified(now + Duration::from_secs(9));
+        assert_eq!(Validators::of(&future, now), Validators::default());
+        assert_eq!(Validators::of(&Source::from("1").with_etag("\"x\""), now).etag.as_deref(), Some("\"x\""));
+    }
+}

@@ -1,0 +1,228 @@
+//! One connection, with the requests that it carries one after the other.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    io,
+    net::{Shutdown, SocketAddr, TcpStream},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use futures_lite::AsyncReadExt;
+use hyper::service::service_fn;
+use smol::{Async, Timer, channel::Receiver, future::or};
+
+use super::{answer, serve::Site, transfer::Transfer, wire::Wire};
+use crate::{
+    error::Refusal,
+    http1::{self, Busy},
+    transfer::Outcome,
+};
+
+/// For the head of a request, from the end of the answer before, and no longer than the server's patience. Firmware unpacks
+/// between two files.
+const HEAD: Duration = Duration::from_secs(30);
+/// Bytes that hyper keeps in each direction, which bounds the head of a request too.
+const BUFFER: usize = 16 << 10;
+/// Fewer bytes than these within the server's patience are no progress: a client that takes one now and then would hold its
+/// place for ever.
+const PROGRESS: u64 = 4096;
+/// What is read of an upload that was refused, and for how long, so that the client sees why: a socket that is closed with
+/// something unread in it takes the answer along.
+const UNREAD: (u64, Duration) = (1 << 20, Duration::from_secs(2));
+
+/// What the parts of a connection know of each other.
+pub(super) struct State {
+    busy: Busy,
+    current: RefCell<Option<Rc<Transfer>>>,
+    /// Bytes written since the transfer began, the head included.
+    written: Cell<u64>,
+    /// Since when the client is waited for, and what it has moved since.
+    client: Cell<Option<Instant>>,
+    moved: Cell<u64>,
+    /// Since when the handler or its source is waited for.
+    source: Cell<Option<Instant>>,
+    /// Whether the body of a request was left unread.
+    pub(super) unread: Cell<bool>,
+    /// Whether the answer has no other end than that of the connection.
+    pub(super) undelimited: Cell<bool>,
+}
+
+impl State {
+    fn new(busy: Busy) -> Rc<Self> {
+        let (current, client, source) = (RefCell::default(), Cell::default(), Cell::default());
+        let (written, moved) = (Cell::default(), Cell::default());
+        let (unread, undelimited) = (Cell::default(), Cell::default());
+        Rc::new(Self { busy, current, written, client, moved, source, unread, undelimited })
+    }
+
+    pub(super) fn begin(&self, transfer: Rc<Transfer>) {
+        self.busy.set(true);
+        self.written.set(0);
+        self.client_is_done();
+        self.source.set(None);
+        self.current.replace(Some(transfer));
+    }
+
+    /// So many bytes went out.
+    pub(super) fn wrote(&self, bytes: u64) {
+        self.written.set(self.written.get() + bytes);
+        self.client_moved(bytes);
+    }
+
+    pub(super) fn client_moved(&self, bytes: u64) {
+        self.moved.set(self.moved.get() + bytes);
+        if self.moved.get() >= PROGRESS {
+            self.client_is_done();
+        }
+    }
+
+    pub(super) fn wait_for_client(&self) {
+        self.client.set(self.client.get().or_else(|| Some(Instant::now())));
+    }
+
+    pub(super) fn client_is_done(&self) {
+        self.client.set(None);
+        self.moved.set(0);
+    }
+
+    pub(super) fn wait_for_source(&self) {
+        self.source.set(self.source.get().or_else(|| Some(Instant::now())));
+    }
+
+    pub(super) fn source_is_there(&self) {
+        self.source.set(None);
+    }
+
+    /// All that was written has gone to the system.
+    pub(super) fn flushed(&self) {
+        let is_over = self.current.borrow().as_ref().is_some_and(|transfer| transfer.is_given(self.written.get()));
+        if is_over {
+            self.client_is_done();
+            self.busy.set(false);
+            let over = self.current.take();
+            over.iter().for_each(|transfer| transfer.finish());
+        }
+    }
+
+    /// The connection is over.
+    fn cut(&self, why: Outcome) {
+        let current = self.current.take();
+        self.busy.set(false);
+        if let Some(transfer) = current {
+            transfer.cut(why, self.written.get());
+        }
+    }
+
+    /// Waits until the transfer has made no progress for as long as patience lasts.
+    async fn stalled(&self) -> Outcome {
+        loop {
+            let patience = self.current.borrow().as_ref().map(|transfer| transfer.patience());
+            let patience = patience.unwrap_or(HEAD);
+            Timer::after((patience / 8).max(Duration::from_millis(5))).await;
+            let is_late = |since: &Cell<Option<Instant>>| since.get().is_some_and(|since| since.elapsed() >= patience);
+            if self.current.borrow().is_none() {
+                continue;
+            }
+            if is_late(&self.client) {
+                return Outcome::TimedOut;
+            }
+            if is_late(&self.source) {
+                return Outcome::Failed(Refusal::internal().because("the source had no chunk for too long"));
+            }
+        }
+    }
+}
+
+pub(super) async fn converse(
+    stream: Async<TcpStream>,
+    peer: SocketAddr,
+    busy: Busy,
+    site: Rc<Site>,
+    stopping: Receiver<()>,
+) {
+    let (stream, state) = (Rc::new(stream), State::new(busy));
+    let Ok(local) = stream.get_ref().local_addr() else { return };
+    // What is small should not wait for an answer to what was before.
+    let _ = stream.get_ref().set_nodelay(true);
+    let ends = answer::Ends { peer, local };
+    let head = HEAD.min(site.shared.current.terms().settings.timing.patience);
+    let service = service_fn(|request| answer::answer(site.clone(), state.clone(), ends, request));
+    let wire = Wire::new(stream.clone(), state.clone());
+    let result = {
+        let mut connection = pin!(http1::protocol(head, BUFFER).serve_connection(wire, service));
+        let (mut stop, mut told) = (pin!(stopping.recv()), false);
+        let talk = poll_fn(|cx| {
+            if !told && stop.as_mut().poll(cx).is_ready() {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            connection.as_mut().poll(cx).map(|ended| ended.map_err(Broken::Connection))
+        });
+        or(talk, async { Err(Broken::Stalled(state.stalled().await)) }).await
+    };
+    let failed = result.is_err();
+    let why = match result {
+        Err(Broken::Stalled(outcome)) => outcome,
+        Err(Broken::Connection(error)) => {
+            log::debug!("{peer}: {error}");
+            Transfer::left_alone()
+        }
+        Ok(()) => Transfer::left_alone(),
+    };
+    // What a slow reader has not taken is not kept for it, and half of a file must not pass for the whole.
+    if matches!(why, Outcome::TimedOut | Outcome::Failed(_)) || failed && state.undelimited.get() {
+        let _ = socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
+    }
+    state.cut(why);
+    if state.unread.get() && !failed {
+        let _ = stream.get_ref().shutdown(Shutdown::Write);
+        or(read_rest(&stream), async {
+            Timer::after(UNREAD.1).await;
+        })
+        .await;
+    }
+}
+
+enum Broken {
+    Connection(hyper::Error),
+    Stalled(Outcome),
+}
+
+async fn read_rest(stream: &Async<TcpStream>) {
+    let read = || async {
+        let (mut stream, mut left, mut buffer) = (stream, UNREAD.0, [0; 8192]);
+        while left > 0 {
+            match stream.read(&mut buffer).await? {
+                0 => break,
+                length => left = left.saturating_sub(length as u64),
+            }
+        }
+        io::Result::Ok(())
+    };
+    let _ = read().await;
+}
+
+/// Waits for the user's side, for so long; `None` if that is over.
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    // Most need no timer.
+    if let Some(done) = poll_fn(|cx| Poll::Ready(Some(work.as_mut().poll(cx)))).await.and_then(ready) {
+        return Some(done);
+    }
+    or(async { Some(work.await) }, async {
+        Timer::after(limit).await;
+        None
+    })
+    .await
+}
+
+fn ready<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
+}

@@ -1,0 +1,102 @@
+//! Who is answered: the limits of a shard, for clients of HTTP.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
+
+use super::super::{Shared, settings::Terms};
+use crate::{
+    endpoint::{Admission, Dropped, Policy},
+    stats::Tally,
+};
+
+pub(super) struct Gate {
+    shared: Arc<Shared>,
+    tally: Arc<Tally>,
+    admission: RefCell<Admission>,
+    /// Transfers of each client address.
+    clients: RefCell<HashMap<IpAddr, usize>>,
+    running: Cell<usize>,
+    /// Transfers that there are descriptors for.
+    most: usize,
+}
+
+/// A place among the transfers, until it is dropped.
+pub(super) struct Place {
+    gate: Rc<Gate>,
+    client: IpAddr,
+}
+
+impl Gate {
+    pub(super) fn new(shared: Arc<Shared>, most: usize) -> Rc<Self> {
+        let admission = Admission::new(&shared.current.terms().settings.policy).into();
+        let (tally, clients, running) = (shared.registry.tally(), RefCell::default(), Cell::new(0));
+        Rc::new(Self { shared, tally, admission, clients, running, most })
+    }
+
+    /// Whether this client may connect.
+    pub(super) fn admits(&self, peer: SocketAddr) -> bool {
+        let client = peer.ip().to_canonical();
+        let admits = self.shared.current.terms().settings.policy.admit(client);
+        if !admits {
+            self.tally.requests.add(1);
+            self.turn_away(client, Dropped::Denied);
+        }
+        admits
+    }
+
+    /// A request has come, which may begin a transfer.
+    pub(super) fn enter(self: &Rc<Self>, terms: &Terms, peer: SocketAddr) -> Result<Place, Dropped> {
+        self.tally.requests.add(1);
+        let client = peer.ip().to_canonical();
+        let allowed = self.look_at(&terms.settings.policy, client);
+        allowed.inspect_err(|dropped| self.turn_away(client, *dropped))?;
+        *self.clients.borrow_mut().entry(client).or_default() += 1;
+        self.running.set(self.running.get() + 1);
+        Ok(Place { gate: self.clone(), client })
+    }
+
+    fn look_at(&self, policy: &Policy, client: IpAddr) -> Result<(), Dropped> {
+        // A reload may have changed it since the client has connected.
+        if !policy.admit(client) {
+            return Err(Dropped::Denied);
+        }
+        let mut admission = self.admission.borrow_mut();
+        admission.follow(policy);
+        admission.request(client, Instant::now())?;
+        let most = policy.max_transfers.min(self.most);
+        let of_one = Policy { max_transfers: most, ..policy.clone() }.of_one();
+        if self.clients.borrow().get(&client).is_some_and(|count| *count >= of_one) {
+            Err(Dropped::Client)
+        } else if self.running.get() >= most {
+            Err(Dropped::Full)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn turn_away(&self, client: IpAddr, dropped: Dropped) {
+        log::debug!("{client}: no transfer over HTTP: {dropped}");
+        let counted = if dropped == Dropped::Denied { &self.tally.unanswered } else { &self.tally.over_limit };
+        counted.add(1);
+        self.shared.registry.turn_away(client, dropped.reason(), Instant::now());
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gate.running.set(self.gate.running.get() - 1);
+        let mut clients = self.gate.clients.borrow_mut();
+        if let Some(count) = clients.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&self.client);
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The files of the server over HTTP/1.1 (RFC 9110, RFC 9112): the same handler, limits, records and hooks.
+//!
+//! It runs on a thread of its own, beside those of the shards, and has its own count of transfers as each of them has.
+
+mod answer;
+mod body;
+mod conditions;
+mod connection;
+mod gate;
+mod kind;
+mod put;
+mod range;
+mod refuse;
+mod serve;
+mod transfer;
+mod wire;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use super::{Shared, around::Around};
+use crate::{error::Error, socket};
+
+/// Where HTTP clients may connect: bound, and not yet served.
+#[derive(Debug, Default)]
+pub(super) struct Doors {
+    listeners: Vec<TcpListener>,
+    addrs: Vec<SocketAddr>,
+}
+
+impl Doors {
+    pub(super) fn bind(addresses: &[SocketAddr], interface: Option<&str>) -> Result<Self, Error> {
+        let mut doors = Self::default();
+        for &address in addresses {
+            let bound = socket::listen(address, interface).and_then(|door| Ok((door.local_addr()?, door)));
+            let (addr, listener) = bound.map_err(|error| Error::Bind(address, error))?;
+            doors.addrs.push(addr);
+            doors.listeners.push(listener);
+        }
+        Ok(doors)
+    }
+
+    pub(super) fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// Serves on a thread of its own until the server stops, if there is anything to listen on.
+    pub(super) fn open(self, shared: Arc<Shared>, around: Around) -> io::Result<Option<JoinHandle<Result<(), Error>>>> {
+        if self.listeners.is_empty() {
+            return Ok(None);
+        }
+        let work = move || around.run(|| serve::run(self.listeners, shared));
+        thread::Builder::new().name("tuffet-http".into()).spawn(work).map(Some)
+    }
+}

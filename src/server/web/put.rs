@@ -1,0 +1,144 @@
+//! Uploads.
+
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use futures_lite::{Stream, ready};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Body, Incoming},
+    header,
+};
+
+use super::{
+    answer::with_status,
+    body::Reply,
+    connection::State,
+    refuse::{Silent, refuse},
+    transfer::Transfer,
+};
+use crate::{Bytes, driver::feed::caught, error::Refusal, source::Source, transfer::Outcome};
+
+pub(super) async fn write(
+    transfer: &Rc<Transfer>,
+    state: &Rc<State>,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Silent> {
+    // A client that is still waiting for a 100 sends nothing more when it hears no.
+    let sends_anyway = !request.headers().contains_key(header::EXPECT);
+    let told = Rc::<Told>::default();
+    let taken = take(transfer, state, request, &told).await;
+    state.source_is_there();
+    state.client_is_done();
+    match taken {
+        Ok(created) => {
+            transfer.give(Outcome::Complete);
+            let status = if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
+            transfer.set_status(status.as_u16());
+            Ok(with_status(status, Reply::Empty))
+        }
+        // Nobody is there to hear of it.
+        Err(_) if told.gone.get() => Err(Silent),
+        Err(refusal) => {
+            state.unread.set(!told.ended.get() && sends_anyway);
+            refuse(transfer, refusal, false)
+        }
+    }
+}
+
+/// Returns whether there was no such file before.
+async fn take(
+    transfer: &Rc<Transfer>,
+    state: &Rc<State>,
+    request: Request<Incoming>,
+    told: &Rc<Told>,
+) -> Result<bool, Refusal> {
+    let ours = transfer.request.as_ref().map_err(Clone::clone)?;
+    if request.headers().contains_key(header::CONTENT_RANGE) {
+        // RFC 9110 section 14.5: the rest of the file would be lost.
+        return Err(Refusal::bad_request().because("a part of a file is no upload"));
+    }
+    let body = request.into_body();
+    let (size, most) = (body.size_hint().exact(), transfer.terms.settings.max_upload);
+    transfer.set_size(size);
+    if size.is_some_and(|size| size > most) {
+        return Err(Refusal::too_big().because(format_args!("more than {most} bytes")));
+    }
+    let data = Data { body, left: most, transfer: transfer.clone(), state: state.clone(), told: told.clone() };
+    let data = Source::stream(data).with_size_hint(size);
+    let mut work = pin!(caught(transfer.terms.handler.write(ours, data)));
+    poll_fn(|cx| {
+        let polled = work.as_mut().poll(cx);
+        if told.gone.get() {
+            return Poll::Ready(Err(Refusal::internal()));
+        }
+        // Either the client is waited for, or the sink.
+        if polled.is_pending() && !told.asks.get() {
+            state.wait_for_source();
+        } else {
+            state.source_is_there();
+        }
+        polled
+    })
+    .await?;
+    Ok(!ours.has_replaced())
+}
+
+/// What the body and who takes it tell the answer.
+#[derive(Default)]
+struct Told {
+    /// The sink waits for the client.
+    asks: Cell<bool>,
+    /// There is no more.
+    ended: Cell<bool>,
+    /// The client has left in the middle.
+    gone: Cell<bool>,
+}
+
+/// The bytes of an upload. It is accepted when the first of them are asked for: then hyper answers `Expect: 100-continue`.
+struct Data {
+    body: Incoming,
+    /// Bytes that may still come.
+    left: u64,
+    transfer: Rc<Transfer>,
+    state: Rc<State>,
+    told: Rc<Told>,
+}
+
+impl Stream for Data {
+    type Item = Result<Bytes, Refusal>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let polled = Pin::new(&mut self.body).poll_frame(cx);
+            self.told.asks.set(polled.is_pending());
+            if polled.is_pending() {
+                self.state.wait_for_client();
+            }
+            let Some(frame) = ready!(polled) else {
+                self.told.ended.set(true);
+                self.state.client_is_done();
+                return Poll::Ready(None);
+            };
+            let Ok(frame) = frame else {
+                // The handler is dropped before it could take this for the end of the file.
+                self.told.gone.set(true);
+                return Poll::Pending;
+            };
+            // Trailers say nothing here.
+            let Ok(chunk) = frame.into_data() else { continue };
+            self.state.client_moved(chunk.len() as u64);
+            let Some(left) = self.left.checked_sub(chunk.len() as u64) else {
+                return Poll::Ready(Some(Err(Refusal::too_big().because("more bytes than are allowed"))));
+            };
+            self.left = left;
+            self.transfer.moved(chunk.len());
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The part of a file that is asked for (RFC 9110 section 14).
+
+/// What a `Range` comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it: none was asked for, or several, or in a unit that is not known.
+    Whole,
+    /// From this byte on, so many.
+    Of(u64, u64),
+    /// Nothing of the file is in it.
+    Nothing,
+}
+
+impl Part {
+    /// `size`: of the file. A range that is malformed is answered as one with nothing in it, as nginx does.
+    pub(super) fn new(range: &str, size: u64) -> Self {
+        let Some((unit, set)) = range.split_once('=') else { return Self::Whole };
+        if !unit.trim().eq_ignore_ascii_case("bytes") {
+            return Self::Whole;
+        }
+        let mut specs = set.split(',').map(str::trim).filter(|spec| !spec.is_empty());
+        match (specs.next(), specs.next()) {
+            (Some(spec), None) => Self::one(spec, size).unwrap_or(Self::Nothing),
+            (Some(_), Some(_)) => Self::Whole,
+            (None, _) => Self::Nothing,
+        }
+    }
+
+    fn one(spec: &str, size: u64) -> Option<Self> {
+        let (first, last) = spec.split_once('-')?;
+        let (first, last) = (first.trim(), last.trim());
+        if first.is_empty() {
+            let length = number(last)?.min(size);
+            return (length > 0).then_some(Self::Of(size - length, length));
+        }
+        let first = number(first)?;
+        let last = if last.is_empty() { u64::MAX } else { number(last)? };
+        let end = last.saturating_add(1).min(size);
+        (first <= last && first < end).then(|| Self::Of(first, end - first))
+    }
+}
+
+/// One that is too large for a number is as good as the largest.
+fn number(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_file() {
+        for (range, expected) in [
+            ("bytes=0-0", Part::Of(0, 1)),
+            ("bytes=0-99", Part::Of(0, 100)),
+            ("bytes=0-999", Part::Of(0, 100)),
+            ("bytes=10-", Part::Of(10, 90)),
+            ("bytes=99-", Part::Of(99, 1)),
+            ("bytes=-1", Part::Of(99, 1)),
+            ("bytes=-1000", Part::Of(0, 100)),
+            ("Bytes = 5 - 6 ", Part::Of(5, 2)),
+            ("bytes=5-6,", Part::Of(5, 2)),
+            ("bytes=5-99999999999999999999999", Part::Of(5, 95)),
+            ("bytes=100-", Part::Nothing),
+            ("bytes=99999999999999999999999-", Part::Nothing),
+            ("bytes=-0", Part::Nothing),
+            ("bytes=6-5", Part::Nothing),
+            ("bytes=-", Part::Nothing),
+            ("bytes=", Part::Nothing),
+            ("bytes=x-5", Part::Nothing),
+            ("bytes=+5-6", Part::Nothing),
+            ("bytes=5", Part::Nothing),
+            ("bytes=0-1,5-6", Part::Whole),
+            ("lines=0-1", Part::Whole),
+            ("nonsense", Part::Whole),
+        ] {
+            assert_eq!(Part::new(range, 100), expected, "{range}");
+        }
+        for range in ["bytes=0-", "bytes=0-0", "bytes=-1"] {
+            assert_eq!(Part::new(range, 0), Part::Nothing, "{range} of an empty file");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What a client is told that does not get what it asked for. The texts are fixed; a path of the server is in none.
+
+use hyper::{Response, StatusCode, header};
+
+use super::{answer::header_value, body::Reply, transfer::Transfer};
+use crate::error::{ErrorCode, Refusal};
+
+/// There is no answer, on purpose: the connection is closed.
+#[derive(Debug)]
+pub(super) struct Silent;
+
+impl std::fmt::Display for Silent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no answer, on purpose")
+    }
+}
+
+impl std::error::Error for Silent {}
+
+/// The status that HTTP has for a refusal.
+fn status(refusal: &Refusal) -> StatusCode {
+    match refusal.code() {
+        _ if refusal.is_busy() || *refusal == Refusal::stopping() => StatusCode::SERVICE_UNAVAILABLE,
+        _ if *refusal == Refusal::too_big() => StatusCode::PAYLOAD_TOO_LARGE,
+        _ if *refusal == Refusal::upstream() => StatusCode::BAD_GATEWAY,
+        ErrorCode::FILE_NOT_FOUND => StatusCode::NOT_FOUND,
+        ErrorCode::ACCESS_VIOLATION | ErrorCode::NO_SUCH_USER => StatusCode::FORBIDDEN,
+        ErrorCode::DISK_FULL => StatusCode::INSUFFICIENT_STORAGE,
+        ErrorCode::FILE_EXISTS => StatusCode::CONFLICT,
+        ErrorCode::ILLEGAL_OPERATION | ErrorCode::UNKNOWN_TID | ErrorCode::OPTION_NEGOTIATION => {
+            StatusCode::BAD_REQUEST
+        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The answer of a transfer that is refused, which ends by that.
+pub(super) fn refuse(transfer: &Transfer, refusal: Refusal, is_head: bool) -> Result<Response<Reply>, Silent> {
+    let told = refusal.packet().is_some() || refusal.is_busy();
+    let (status, text) = (status(&refusal), refusal.message());
+    transfer.refuse(refusal);
+    if !told {
+        return Err(Silent);
+    }
+    Ok(say(Some(transfer), status, text, is_head))
+}
+
+/// A status with a line that says why. A HEAD gets no line.
+pub(super) fn say(transfer: Option<&Transfer>, status: StatusCode, text: &str, is_head: bool) -> Response<Reply> {
+    if let Some(transfer) = transfer {
+        transfer.set_status(status.as_u16());
+    }
+    let text = format!("{text}\n");
+    let (length, text) = (text.len(), text.into());
+    let mut response = Response::new(if is_head { Reply::Empty } else { Reply::Text(text) });
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        // iPXE waits for so many seconds and asks again.
+        headers.insert(header::RETRY_AFTER, header_value("1"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_status() {
+        for (refusal, expected) in [
+            (Refusal::not_found(), 404),
+            (Refusal::denied(), 403),
+            (Refusal::name_too_long(), 403),
+            (Refusal::exists(), 409),
+            (Refusal::too_big(), 413),
+            (Refusal::disk_full(), 507),
+            (Refusal::bad_request(), 400),
+            (Refusal::upstream(), 502),
+            (Refusal::busy(), 503),
+            (Refusal::stopping(), 503),
+            (Refusal::internal(), 500),
+        ] {
+            assert_eq!(status(&refusal).as_u16(), expected, "{refusal}");
+        }
+    }
+}

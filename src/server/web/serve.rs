@@ -1,0 +1,99 @@
+//! The thread: it accepts connections, and lets them end when the server stops.
+
+use std::{
+    cell::Cell,
+    future::{Future, pending, poll_fn},
+    io,
+    net::TcpListener,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use smol::{Async, LocalExecutor, Timer, channel, future::or};
+
+use super::{
+    super::{Phase, Shared},
+    connection,
+    gate::Gate,
+};
+use crate::{error::Error, http1::Connections, transfer::FOR_EVER};
+
+/// Connections at once, where the system has descriptors for them: a quarter of all, for each may have a file open, and
+/// others need some too.
+const MOST: usize = 16384;
+/// How often a server that stops looks whether all are gone.
+const MOMENT: Duration = Duration::from_millis(10);
+
+/// What all connections have in common.
+pub(super) struct Site {
+    pub(super) shared: Arc<Shared>,
+    pub(super) gate: Rc<Gate>,
+    /// Whether what runs still is cut off.
+    pub(super) is_over: Cell<bool>,
+}
+
+pub(super) fn run(listeners: Vec<TcpListener>, shared: Arc<Shared>) -> Result<(), Error> {
+    let listeners = listeners.into_iter().map(Async::new).collect::<io::Result<Vec<_>>>()?;
+    smol::block_on(serve(&listeners, shared));
+    Ok(())
+}
+
+async fn serve(listeners: &[Async<TcpListener>], shared: Arc<Shared>) {
+    let most = most();
+    let site =
+        Rc::new(Site { gate: Gate::new(shared.clone(), most), shared: shared.clone(), is_over: Cell::new(false) });
+    let (executor, connections) = (LocalExecutor::new(), Connections::new(most));
+    // Nothing is ever sent; it ends when the server stops.
+    let (stop, stopping) = channel::bounded::<()>(1);
+    let beat = shared.pulse.join();
+    poll_fn(|cx| {
+        shared.tell_of_phases(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
+    let reached = |phase| {
+        poll_fn({
+            let (shared, beat) = (&shared, &beat);
+            move |_| {
+                shared.pulse.beat(beat);
+                if shared.phase() >= phase { Poll::Ready(()) } else { Poll::Pending }
+            }
+        })
+    };
+    let mut accepting: Pin<Box<dyn Future<Output = ()> + '_>> = Box::pin(pending());
+    for listener in listeners {
+        let converse = |stream, peer, busy| {
+            let admitted = site.gate.admits(peer);
+            admitted.then(|| connection::converse(stream, peer, busy, site.clone(), stopping.clone()))
+        };
+        accepting = Box::pin(or(accepting, connections.accept(listener, &executor, converse)));
+    }
+    executor.run(or(reached(Phase::Draining), accepting)).await;
+    drop(stop);
+    let drain = shared.current.terms().settings.drain.min(FOR_EVER);
+    let ended = async {
+        while !connections.is_empty() {
+            Timer::after(MOMENT).await;
+        }
+    };
+    let late = async {
+        Timer::after(drain).await;
+    };
+    executor.run(or(ended, or(reached(Phase::Over), late))).await;
+    site.is_over.set(true);
+}
+
+fn most() -> usize {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit};
+
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        (usize::try_from(limit).unwrap_or(usize::MAX) / 4).clamp(16, MOST)
+    }
+    #[cfg(not(unix))]
+    MOST
+}

@@ -1,0 +1,187 @@
+//! One request with its answer, from its arrival to its record.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{
+    super::{settings::Terms, trace::Trace},
+    answer::Ends,
+    gate::Place,
+    serve::Site,
+};
+use crate::{
+    error::{ErrorCode, Refusal},
+    handler::Request,
+    options::Direction,
+    packet::{self, Mode, Options},
+    shown,
+    stats::{Protocol, Record, Registered},
+    transfer::Outcome,
+};
+
+pub(super) struct Transfer {
+    site: Rc<Site>,
+    _place: Place,
+    /// Until it has ended.
+    live: RefCell<Option<Registered>>,
+    pub(super) trace: Trace,
+    pub(super) terms: Arc<Terms>,
+    pub(super) request: Result<Request, Refusal>,
+    ends: Ends,
+    filename: String,
+    path: String,
+    direction: Direction,
+    started: SystemTime,
+    began: Instant,
+    /// Headers that decide what is answered.
+    asked: Options,
+    origin: RefCell<Option<Arc<str>>>,
+    status: Cell<Option<u16>>,
+    /// How it ends, when all of the answer is with the system.
+    outcome: RefCell<Option<Outcome>>,
+    /// Bytes of the file that were moved so far.
+    bytes: Cell<u64>,
+}
+
+impl Transfer {
+    pub(super) fn begin(
+        (site, place, terms): (Rc<Site>, Place, Arc<Terms>),
+        ends: Ends,
+        (name, query): (Vec<u8>, Option<&str>),
+        (direction, asked): (Direction, Options),
+    ) -> Rc<Self> {
+        let (began, started) = (Instant::now(), SystemTime::now());
+        let trace = Trace::new(ends.peer, &name, direction);
+        let filename = shown::name(&name);
+        // Every client of HTTP is told the size.
+        let options = [("tsize", "0")].into_iter().collect();
+        let packet = packet::Request { filename: name, mode: Mode::Octet, options };
+        let request = Request::new(ends.peer, ends.local, packet);
+        let request = request.map(|request| request.received_at(began).over(Protocol::Http));
+        let request = request.map(|request| match query {
+            Some(query) => request.with_query(query),
+            None => request,
+        });
+        let path = request.as_ref().map_or_else(|_| filename.clone(), |request| shown::name(&request.path_bytes()));
+        let live = site.shared.begin(ends.peer, path.clone(), (direction, Protocol::Http), began);
+        Rc::new(Self {
+            site,
+            _place: place,
+            live: RefCell::new(Some(live)),
+            trace,
+            terms,
+            request,
+            ends,
+            filename,
+            path,
+            direction,
+            started,
+            began,
+            asked,
+            origin: RefCell::default(),
+            status: Cell::default(),
+            outcome: RefCell::default(),
+            bytes: Cell::default(),
+        })
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.terms.settings.timing.patience
+    }
+
+    pub(super) fn set_size(&self, size: Option<u64>) {
+        self.live.borrow().iter().for_each(|live| live.set_size(size));
+    }
+
+    pub(super) fn set_origin(&self, origin: Option<Arc<str>>) {
+        self.origin.replace(origin);
+    }
+
+    pub(super) fn set_status(&self, status: u16) {
+        self.status.set(Some(status));
+    }
+
+    /// So many more bytes of the file.
+    pub(super) fn moved(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes as u64);
+        self.live.borrow().iter().for_each(|live| live.set_bytes(self.bytes.get()));
+    }
+
+    /// Nothing more is to come: this is how it ends when that is with the system.
+    pub(super) fn give(&self, outcome: Outcome) {
+        self.outcome.borrow_mut().get_or_insert(outcome);
+    }
+
+    /// It says no, or cannot go on.
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        let is_failure = refusal.code() == ErrorCode::NOT_DEFINED && refusal.packet().is_some();
+        self.give(if is_failure { Outcome::Failed(refusal) } else { Outcome::Refused(refusal) });
+    }
+
+    /// Whether all of it is among so many bytes that were written.
+    pub(super) fn is_given(&self, written: u64) -> bool {
+        let of_file = if self.direction == Direction::Read { self.bytes.get() } else { 0 };
+        written > of_file && self.outcome.borrow().is_some()
+    }
+
+    /// The outcome of one whose client has closed the connection.
+    pub(super) fn left_alone() -> Outcome {
+        Outcome::Aborted { code: ErrorCode::NOT_DEFINED, message: "the client closed the connection".into() }
+    }
+
+    /// All of it is with the system.
+    pub(super) fn finish(&self) {
+        if let Some(outcome) = self.outcome.take() {
+            self.end(outcome, self.bytes.get());
+        }
+    }
+
+    /// Its connection is over before that, unless it had failed already, for this reason. `written`: bytes that the system
+    /// has taken.
+    pub(super) fn cut(&self, why: Outcome, written: u64) {
+        let had = self.outcome.take().filter(|had| matches!(had, Outcome::Refused(_) | Outcome::Failed(_)));
+        let most = if self.direction == Direction::Read { written } else { u64::MAX };
+        self.end(had.unwrap_or(why), self.bytes.get().min(most));
+    }
+
+    fn end(&self, outcome: Outcome, bytes: u64) {
+        let Some(live) = self.live.take() else { return };
+        let record = Record {
+            id: live.id(),
+            peer: self.ends.peer,
+            local: self.ends.local,
+            filename: self.filename.clone(),
+            path: self.path.clone(),
+            origin: self.origin.take(),
+            direction: self.direction,
+            outcome,
+            port_closed: false,
+            bytes,
+            size: live.size(),
+            started: self.started,
+            duration: self.began.elapsed(),
+            asked: self.asked.clone(),
+            granted: Options::new(),
+            sent: 0,
+            acked: 0,
+            retransmits: 0,
+            blksize: 0,
+            windowsize: 0,
+            hint: None,
+            protocol: Protocol::Http,
+            status: self.status.get(),
+        };
+        self.site.shared.end(live, &record, self.request.as_ref().ok(), &self.trace);
+    }
+}
+
+impl Drop for Transfer {
+    /// The connection was cut off.
+    fn drop(&mut self) {
+        self.cut(if self.site.is_over.get() { Outcome::Stopped } else { Self::left_alone() }, u64::MAX);
+    }
+}

@@ -1,0 +1,71 @@
+//! A connection's stream, as hyper sees it: told how it gets on.
+
+use std::{
+    io::{self, IoSlice},
+    net::{Shutdown, TcpStream},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use futures_lite::{AsyncWrite, ready};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use smol::Async;
+use smol_hyper::rt::FuturesIo;
+
+use super::connection::State;
+
+pub(super) struct Wire {
+    stream: Rc<Async<TcpStream>>,
+    state: Rc<State>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: Rc<Async<TcpStream>>, state: Rc<State>) -> Self {
+        Self { stream, state }
+    }
+
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Ready(Ok(bytes)) => self.state.wrote(*bytes as u64),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.state.wait_for_client(),
+        }
+        written
+    }
+}
+
+impl Read for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut FuturesIo::new(&*self.stream)).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.wrote(Pin::new(&mut &*self.stream).poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.wrote(Pin::new(&mut &*self.stream).poll_write_vectored(cx, slices))
+    }
+
+    /// Chunks go to the system as they are, not by a copy in hyper's buffer.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut &*self.stream).poll_flush(cx))?;
+        self.state.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.stream.get_ref().shutdown(Shutdown::Write))
+    }
+}
