@@ -121,14 +121,17 @@ pub use server::{Builder, Handle};
 pub use server::{Running, Server, serve};
 pub use source::{IntoSource, SendSource, Source};
 
-#[cfg(all(doctest, feature = "net"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
-
-#[cfg(all(doctest, feature = "net"))]
-#[doc = include_str!("../docs/tokio.md")]
-struct WithTokio;
-
 #[cfg(all(doctest, feature = "directory"))]
-#[doc = include_str!("../docs/coming-from.md")]
-struct ComingFrom;
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../docs/library.md")]
+    struct Library;
+
+    #[doc = include_str!("../docs/tokio.md")]
+    struct WithTokio;
+
+    #[doc = include_str!("../docs/coming-from.md")]
+    struct ComingFrom;
+}

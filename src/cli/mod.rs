@@ -12,6 +12,8 @@ mod bars;
 mod config;
 mod container;
 #[cfg(feature = "full")]
+mod demo;
+#[cfg(feature = "full")]
 mod explain;
 mod floods;
 mod format;
@@ -27,6 +29,8 @@ mod logging;
 mod manual;
 #[cfg(feature = "full")]
 mod more;
+#[cfg(all(test, feature = "full"))]
+mod pages;
 #[cfg(feature = "full")]
 mod probe;
 mod put;

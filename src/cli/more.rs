@@ -5,13 +5,16 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::{
-    Result, config, explain,
+    Result, config,
+    demo::{self, Demo},
+    explain,
     manual::{self, Completions, Man},
     probe,
 };
 
 #[derive(Debug, Subcommand)]
 pub enum More {
+    Demo(Demo),
     Explain(Box<explain::Explain>),
     CheckConfig(config::CheckConfig),
     Probe(Box<probe::Probe>),
@@ -24,12 +27,13 @@ impl More {
         match self {
             Self::Explain(args) => args.serve.output.quiet,
             Self::Probe(args) => args.output.quiet,
-            Self::CheckConfig(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::CheckConfig(_) | Self::Completions(_) | Self::Demo(_) | Self::Man(_) => false,
         }
     }
 
     pub fn run(&self) -> Result<ExitCode> {
         match self {
+            Self::Demo(args) => demo::run(args),
             Self::Explain(args) => explain::run(args),
             Self::CheckConfig(args) => config::check(args),
             Self::Probe(args) => probe::run(args),

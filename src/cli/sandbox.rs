@@ -175,7 +175,7 @@ impl Entrance {
     pub fn enter(self) -> Result<Option<String>> {
         let Self { plan, choice } = self;
         let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
-        if threads > 1 {
+        if threads > 1 && !plan.is_off {
             warn!("{threads} threads run already, and only this one gives up what it may");
         }
         let identity = choice.identity;

@@ -200,11 +200,11 @@ mod tests {
     use crate::stats::Outcomes;
 
     #[test]
-    fn the_page_and_the_readme_have_words_for_every_outcome() {
-        let (page, readme) = (include_str!("page/words.js"), include_str!("../../README.md"));
+    fn the_page_and_its_manual_have_words_for_every_outcome() {
+        let (page, manual) = (include_str!("page/words.js"), include_str!("../../docs/operating.md"));
         for (name, _) in Outcomes::default().iter() {
             assert!(page.contains(&format!("\n  {name}: [")), "{name}");
-            assert!(readme.contains(&format!("\n| `{name}` |")), "{name}");
+            assert!(manual.contains(&format!("\n| `{name}` |")), "{name}");
         }
     }
 }

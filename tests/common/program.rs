@@ -32,13 +32,24 @@ pub struct Server {
 
 impl Server {
     pub fn start(args: &[&str]) -> Self {
-        let command = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
-        let mut child = tuffet(&command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut printed = Vec::new();
+        let server = Self::start_by(&[&["serve", "--listen", "127.0.0.1:0"], args].concat(), &mut printed);
+        assert_eq!(printed, [""; 0]);
+        server
+    }
+
+    /// By a whole command line. What it prints before it listens is put there.
+    pub fn start_by(args: &[&str], printed: &mut Vec<String>) -> Self {
+        let mut child = tuffet(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on ").expect(&line).to_owned();
-        Self { child, stdout, address }
+        loop {
+            let mut line = String::new();
+            assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "it listens");
+            match line.trim_end().strip_prefix("listening on ") {
+                Some(address) => return Self { child, stdout, address: address.to_owned() },
+                None => printed.push(line),
+            }
+        }
     }
 
     /// Asks it to end; it exits with 0, having printed nothing more. What it said on standard error is returned.

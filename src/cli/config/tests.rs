@@ -150,9 +150,9 @@ fn the_example_is_right() {
 }
 
 #[test]
-fn readme_is_right() {
-    let readme = include_str!("../../../README.md");
-    let (_, rest) = readme.split_once("```toml\n").unwrap();
+fn the_page_on_rules_is_right() {
+    let page = include_str!("../../../docs/rules.md");
+    let (_, rest) = page.split_once("```toml\n").unwrap();
     assert_eq!(errors(rest.split_once("```").unwrap().0), Vec::<String>::new());
 }
 

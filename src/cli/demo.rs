@@ -1,0 +1,64 @@
+//! `tuffet demo`.
+
+use std::{io::Write, net::Ipv4Addr, process::ExitCode};
+
+use clap::{Args, Parser};
+use tuffet::{Gen, Handler, Refusal, Request, Server, Source, read};
+
+use super::{
+    Result,
+    args::{Arguments, Command},
+    serve,
+};
+
+/// The files of the web server, and their sizes.
+const FILES: [(&str, u64); 2] = [("vmlinuz", 8 << 20), ("initrd.img", 32 << 20)];
+const MENU: &str = "boot.ipxe";
+const SCRIPT: &str = "#!ipxe\nkernel vmlinuz\ninitrd initrd.img\nboot\n";
+
+/// Try it on this machine alone: a web server with a boot tree, and a TFTP server that has nothing but its URL
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Where the TFTP server listens
+    #[arg(long, value_name = "ADDR:PORT", env = "TUFFET_LISTEN", default_value = "127.0.0.1:6969")]
+    listen: String,
+}
+
+pub fn run(args: &Demo) -> Result<ExitCode> {
+    let door = (Ipv4Addr::LOCALHOST, 0);
+    let mirror = Server::builder().listen(door).http(door).handler(tree()).bind()?;
+    let url = format!("http://{}/", mirror.http_addrs()[0]);
+    let _mirror = mirror.spawn()?;
+    let mut out = std::io::stdout().lock();
+    // A closed pipe is no reason not to serve.
+    _ = writeln!(out, "a web server has a boot tree, made while it is fetched: {url}");
+    _ = writeln!(out, "this TFTP server has its URL and keeps no file; fetch from it in another terminal:");
+    for name in [MENU].into_iter().chain(FILES.map(|(name, _)| name)) {
+        _ = writeln!(out, "    curl -O tftp://{}/{name}", args.listen);
+    }
+    drop(out);
+    // Threads that run already keep what the sandbox takes.
+    let words = ["tuffet", "serve", &url, "--listen", &args.listen, "--status", "127.0.0.1:0", "--no-sandbox"];
+    match Arguments::try_parse_from(words)?.command {
+        Command::Serve(serve) => serve::run(&serve, &[]),
+        _ => unreachable!("the words are of `serve`"),
+    }
+}
+
+/// Files that are nowhere: a generator makes their bytes.
+fn tree() -> impl Handler {
+    read(async |request: Request| {
+        let name = request.path();
+        if name == MENU {
+            return Ok(Source::from(SCRIPT));
+        }
+        let (name, size) = *FILES.iter().find(|(file, _)| *file == name).ok_or(Refusal::not_found())?;
+        let bytes = Gen::new(async move |co| {
+            for n in 0..size / 1024 {
+                let line = format!("{name}, KiB {n}");
+                co.yield_(format!("{line:1023}\n")).await;
+            }
+        });
+        Ok::<_, Refusal>(Source::from(bytes).with_size(size).with_etag(format!("\"{size}\"")))
+    })
+}
