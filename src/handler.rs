@@ -30,7 +30,7 @@ use crate::{
 
 pub use asynchronous::AsyncHandler;
 
-/// A future that a handler returns. It stays on the thread of its transfer, so it need not be `Send`.
+/// A future that a handler returns. It stays on the thread of its transfer, so it is not `Send`, and need not be.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + 'a>>;
 
 /// Answers read and write requests.

@@ -60,6 +60,8 @@
 //!
 //! A program that embeds the server wants `default-features = false, features = ["net"]`.
 
+// Each item says which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // The pages of a smaller build name what it is without.
 #![cfg_attr(
     not(all(

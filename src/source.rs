@@ -46,7 +46,7 @@ const TURN: usize = 256;
 /// # assert_eq!(bytes, b"line 1\nline 2\nline 3\n");
 /// ```
 ///
-/// A source stays on the thread of its transfer, so that a generator may hold what is not `Send`. What may be sent to
+/// A source stays on the thread of its transfer (`!Send`), so that a generator may hold what is not `Send`. What may be sent to
 /// another thread is a [`SendSource`]; it becomes a source by [`into_local`](Self::into_local), and is one wherever
 /// [`IntoSource`] is asked for.
 pub struct Source<C = LocalChunks> {
@@ -92,7 +92,7 @@ pub(crate) struct Start(Arc<AtomicU64>);
 /// ```
 pub type SendSource = Source<SendChunks>;
 
-/// The chunks of a [`Source`], which stay on their thread.
+/// The chunks of a [`Source`], which stay on their thread (`!Send`).
 pub type LocalChunks = Pin<Box<dyn Stream<Item = Result<Bytes, Refusal>>>>;
 
 /// The chunks of a [`SendSource`].

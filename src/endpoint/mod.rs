@@ -191,7 +191,7 @@ pub struct Counts {
     pub strangers: u64,
 }
 
-/// Which transfers there are, and what has just been.
+/// Which transfers there are, and what has just been. It stays on its thread (`!Send`), as a shard does.
 pub struct Endpoint {
     policy: Policy,
     pools: Vec<Pool>,

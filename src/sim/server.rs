@@ -24,7 +24,7 @@ const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 
 /// Ports that transfers are served from.
 const POOL: usize = 64;
 
-/// A server in virtual time, of one shard.
+/// A server in virtual time, of one shard. It stays on its thread (`!Send`), as its handlers' futures do.
 pub struct Server {
     shard: Rc<Shard>,
     tasks: Rc<Tasks>,

@@ -39,7 +39,7 @@ pub fn put(handler: &(impl Handler + Clone), name: &str, data: impl Into<Bytes>)
     Simulation::new(handler.clone(), name, Some(data)).option("tsize", &size)
 }
 
-/// A transfer that is about to begin. It begins when it is awaited.
+/// A transfer that is about to begin. It begins when it is awaited; its future stays on its thread (`!Send`).
 ///
 /// Time stands still while the handler waits for something real, a file or another thread, and passes while it waits for a
 /// [`Time`]. So a handler that waits for nothing real takes the same steps each time, and a handler that never

@@ -59,7 +59,8 @@ use line::{Heard, Line};
 /// What the transfer wants done.
 #[derive(Debug)]
 #[must_use = "a step that is not taken stalls the transfer"]
-#[repr(u64)]
+// No promise to anybody: see `coroutine::Resumed`.
+#[cfg_attr(not(doc), repr(u64))]
 pub enum Step {
     /// Send this to the peer; then [`Event::Go`].
     Send(Packet),
