@@ -19,6 +19,8 @@ use super::LONG;
 pub struct Serving {
     pub handle: Handle,
     pub addrs: Vec<SocketAddr>,
+    #[cfg(feature = "web")]
+    pub http: Vec<SocketAddr>,
     records: Mutex<Receiver<Record>>,
     thread: Option<JoinHandle<Result<(), Error>>>,
 }
@@ -42,8 +44,17 @@ impl Serving {
         let builder = listen.iter().fold(set(builder), |builder, at| builder.listen(at));
         let server = builder.bind().unwrap();
         let (handle, addrs) = (server.handle(), server.addrs().to_vec());
+        #[cfg(feature = "web")]
+        let http = server.http_addrs().to_vec();
         let thread = Some(thread::spawn(|| server.run()));
-        Self { handle, addrs, records: Mutex::new(records), thread }
+        Self {
+            handle,
+            addrs,
+            #[cfg(feature = "web")]
+            http,
+            records: Mutex::new(records),
+            thread,
+        }
     }
 
     pub fn addr(&self) -> SocketAddr {

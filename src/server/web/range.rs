@@ -12,7 +12,8 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// `size`: of the file. A range that is malformed is answered as one with nothing in it, as nginx does.
+    /// `size`: of the file. A range that is malformed is answered as one with nothing in it, and the beginning of an empty
+    /// file is all of it, as nginx does.
     pub(super) fn new(range: &str, size: u64) -> Self {
         let Some((unit, set)) = range.split_once('=') else { return Self::Whole };
         if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -22,7 +23,7 @@ impl Part {
         match (specs.next(), specs.next()) {
             (Some(spec), None) => Self::one(spec, size).unwrap_or(Self::Nothing),
             (Some(_), Some(_)) => Self::Whole,
-            (None, _) => Self::Nothing,
+            (None, _) => Self::Whole,
         }
     }
 
@@ -31,10 +32,16 @@ impl Part {
         let (first, last) = (first.trim(), last.trim());
         if first.is_empty() {
             let length = number(last)?.min(size);
-            return (length > 0).then_some(Self::Of(size - length, length));
+            return match length {
+                0 => (size == 0).then_some(Self::Whole),
+                _ => Some(Self::Of(size - length, length)),
+            };
         }
         let first = number(first)?;
         let last = if last.is_empty() { u64::MAX } else { number(last)? };
+        if (first, size) == (0, 0) {
+            return Some(Self::Whole);
+        }
         let end = last.saturating_add(1).min(size);
         (first <= last && first < end).then(|| Self::Of(first, end - first))
     }
@@ -68,7 +75,7 @@ mod tests {
             ("bytes=-0", Part::Nothing),
             ("bytes=6-5", Part::Nothing),
             ("bytes=-", Part::Nothing),
-            ("bytes=", Part::Nothing),
+            ("bytes=", Part::Whole),
             ("bytes=x-5", Part::Nothing),
             ("bytes=+5-6", Part::Nothing),
             ("bytes=5", Part::Nothing),
@@ -78,8 +85,14 @@ mod tests {
         ] {
             assert_eq!(Part::new(range, 100), expected, "{range}");
         }
-        for range in ["bytes=0-", "bytes=0-0", "bytes=-1"] {
-            assert_eq!(Part::new(range, 0), Part::Nothing, "{range} of an empty file");
+        for (range, expected) in [
+            ("bytes=0-", Part::Whole),
+            ("bytes=0-0", Part::Whole),
+            ("bytes=-1", Part::Whole),
+            ("bytes=1-", Part::Nothing),
+            ("bytes=-", Part::Nothing),
+        ] {
+            assert_eq!(Part::new(range, 0), expected, "{range} of an empty file");
         }
     }
 }

@@ -37,11 +37,11 @@ pub(super) struct Site {
 
 pub(super) fn run(listeners: Vec<TcpListener>, shared: Arc<Shared>) -> Result<(), Error> {
     let listeners = listeners.into_iter().map(Async::new).collect::<io::Result<Vec<_>>>()?;
-    smol::block_on(serve(&listeners, shared));
+    smol::block_on(serve(listeners, shared));
     Ok(())
 }
 
-async fn serve(listeners: &[Async<TcpListener>], shared: Arc<Shared>) {
+async fn serve(listeners: Vec<Async<TcpListener>>, shared: Arc<Shared>) {
     let most = most();
     let site =
         Rc::new(Site { gate: Gate::new(shared.clone(), most), shared: shared.clone(), is_over: Cell::new(false) });
@@ -64,7 +64,7 @@ async fn serve(listeners: &[Async<TcpListener>], shared: Arc<Shared>) {
         })
     };
     let mut accepting: Pin<Box<dyn Future<Output = ()> + '_>> = Box::pin(pending());
-    for listener in listeners {
+    for listener in &listeners {
         let converse = |stream, peer, busy| {
             let admitted = site.gate.admits(peer);
             admitted.then(|| connection::converse(stream, peer, busy, site.clone(), stopping.clone()))
@@ -72,6 +72,8 @@ async fn serve(listeners: &[Async<TcpListener>], shared: Arc<Shared>) {
         accepting = Box::pin(or(accepting, connections.accept(listener, &executor, converse)));
     }
     executor.run(or(reached(Phase::Draining), accepting)).await;
+    // Whoever connects from now on finds nobody.
+    drop(listeners);
     drop(stop);
     let drain = shared.current.terms().settings.drain.min(FOR_EVER);
     let ended = async {

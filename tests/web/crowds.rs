@@ -1,0 +1,126 @@
+//! Many at once, and limits.
+
+use std::thread;
+
+use tuffet::{Gen, Request, Source, handlers::Directory, read};
+
+use super::{
+    client::{Connection, get},
+    common::eventually,
+    put, serve, serve_with,
+};
+
+#[test]
+fn a_thousand_connections_are_served_and_as_many_idle_ones_hinder_nobody() {
+    let place = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..100_000_u32).map(|n| (n % 251) as u8).collect();
+    put(place.path(), "file", &bytes);
+    let server = serve(Directory::new(place.path()).unwrap());
+    let idle: Vec<Connection> = (0..500).map(|_| Connection::to(&server)).collect();
+    let mut all: Vec<Connection> = (0..500).map(|_| Connection::to(&server)).collect();
+    for connection in &mut all {
+        connection.send("GET /file HTTP/1.1\r\n\r\n");
+    }
+    for connection in &mut all {
+        let answer = connection.answer();
+        assert!(answer.status == 200 && answer.body == bytes);
+    }
+    let mut idle = idle;
+    for connection in &mut idle {
+        assert_eq!(connection.head("/file").status, 200);
+    }
+    eventually("all have ended", || server.counters().running == 0);
+    let counters = server.counters();
+    assert_eq!((counters.reads.complete, counters.reads.probe, counters.requests), (500, 500, 1000));
+    assert_eq!(counters.bytes_read, 500 * 100_000);
+}
+
+fn endless() -> impl tuffet::Handler {
+    read(async |request: Request| match request.path() {
+        "endless" => Source::from(Gen::new(async |co| {
+            loop {
+                co.yield_(vec![0; 10_000]).await;
+            }
+            #[allow(unreachable_code)]
+            ()
+        })),
+        _ => Source::from("hello"),
+    })
+}
+
+#[test]
+fn one_client_has_so_many_transfers_and_is_asked_to_come_again() {
+    let server = serve_with(endless(), |builder| builder.max_transfers_per_client(2));
+    let mut greedy: Vec<Connection> = (0..2).map(|_| Connection::to(&server)).collect();
+    for connection in &mut greedy {
+        connection.send("GET /endless HTTP/1.1\r\n\r\n").read_head().unwrap();
+    }
+    let mut third = Connection::to(&server);
+    let answer = third.get("/x", &[]);
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    let turned = server.unanswered();
+    assert!(turned[0].reason.contains("too many transfers of this address"), "{turned:?}");
+    drop(greedy);
+    // On the same connection.
+    eventually("there is room", || third.get("/x", &[]).status == 200);
+    let counters = server.counters();
+    assert!(counters.over_limit >= 1);
+    let begun = counters.reads.total() + counters.running;
+    assert_eq!(counters.requests, begun + counters.over_limit + counters.unanswered + counters.repeated);
+}
+
+#[test]
+fn all_clients_have_so_many_transfers() {
+    let server = serve_with(endless(), |builder| builder.max_transfers(1));
+    let mut first = Connection::to(&server);
+    first.send("GET /endless HTTP/1.1\r\n\r\n").read_head().unwrap();
+    assert_eq!(get(&server, "/x").status, 503);
+    drop(first);
+    eventually("there is room", || get(&server, "/x").status == 200);
+}
+
+#[test]
+fn one_client_has_so_many_requests() {
+    let server = serve_with(endless(), |builder| builder.max_requests_per_client(1));
+    let mut connection = Connection::to(&server);
+    let answers: Vec<u16> = (0..100).map(|_| connection.get("/x", &[]).status).collect();
+    let refused = answers.iter().filter(|status| **status == 503).count();
+    assert_eq!(&answers[..10], [200; 10], "so many at once");
+    assert!(refused >= 1, "{answers:?}");
+    assert_eq!(server.counters().over_limit, refused as u64);
+}
+
+#[test]
+fn who_is_not_admitted_is_not_answered() {
+    let server = serve_with(endless(), |builder| builder.admit(|_| false));
+    let mut connection = Connection::to(&server);
+    // It may be closed before it has asked.
+    assert!(connection.is_closed());
+    eventually("it is counted", || server.counters().unanswered == 1);
+    assert_eq!(server.unanswered()[0].reason, "it is not admitted");
+    assert!(server.records().is_empty());
+}
+
+/// In both directions at once, by many.
+#[test]
+fn uploads_and_downloads_side_by_side() {
+    let server = serve(tuffet::handlers::Memory::new());
+    let addr = server.http[0];
+    thread::scope(|threads| {
+        for n in 0..8_u8 {
+            threads.spawn(move || {
+                let bytes = vec![n; 200_000];
+                let mut connection = Connection::open(addr);
+                for round in 0..5 {
+                    let path = format!("/{n}-{round}");
+                    assert_eq!(connection.put(&path, &bytes, &[]).status, 201);
+                    assert!(connection.get(&path, &[]).body == bytes);
+                }
+            });
+        }
+    });
+    eventually("all have ended", || server.counters().running == 0);
+    let counters = server.counters();
+    assert_eq!((counters.reads.complete, counters.writes.complete), (40, 40));
+    assert_eq!(counters.bytes_written, 40 * 200_000);
+}

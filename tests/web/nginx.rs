@@ -1,0 +1,150 @@
+//! The same requests to nginx, whose answers are the reference for ranges and conditions.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+};
+
+use tuffet::handlers::Directory;
+
+use super::{
+    MODIFIED,
+    client::{Connection, request},
+    common::eventually,
+    put, serve,
+};
+
+struct Nginx {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl Nginx {
+    /// One that serves this directory, if the machine has it.
+    fn start(place: &std::path::Path, files: &std::path::Path) -> Option<Self> {
+        if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
+            println!("skipped: there is no nginx here");
+            return None;
+        }
+        // The next that wants a port gets another, most likely.
+        let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let configuration = format!(
+            "daemon off; master_process off; pid {pid}; error_log stderr crit;
+             events {{ worker_connections 64; }}
+             http {{
+                 access_log off; sendfile on; max_ranges 1; if_modified_since before;
+                 client_body_temp_path {temp}; proxy_temp_path {temp}; fastcgi_temp_path {temp};
+                 uwsgi_temp_path {temp}; scgi_temp_path {temp};
+                 server {{ listen {addr}; root {files}; }}
+             }}",
+            pid = place.join("pid").display(),
+            temp = place.join("temp").display(),
+            files = files.display(),
+        );
+        let path = place.join("nginx.conf");
+        fs::write(&path, configuration).unwrap();
+        let child = Command::new("nginx").arg("-c").arg(&path).arg("-p").arg(place).spawn().unwrap();
+        eventually("nginx listens", || TcpStream::connect(addr).is_ok());
+        Some(Self { child, addr })
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+#[test]
+fn ranges_and_conditions_are_answered_as_nginx_does() {
+    let place = tempfile::tempdir().unwrap();
+    let files = place.path().join("files");
+    put(&files, "file", &(0..10_000_u32).map(|n| (n % 251) as u8).collect::<Vec<_>>());
+    put(&files, "empty", b"");
+    let Some(nginx) = Nginx::start(place.path(), &files) else { return };
+    let server = serve(Directory::new(&files).unwrap());
+    let etag = |addr| Connection::open(addr).get("/file", &[]).header("etag").unwrap().to_owned();
+    let (ours, theirs) = (etag(server.http[0]), etag(nginx.addr));
+    let (before, after) = ("Sun, 06 Nov 1994 08:49:36 GMT", "Sun, 06 Nov 1994 08:49:38 GMT");
+    let ranges = [
+        "bytes=0-0",
+        "bytes=0-99",
+        "bytes=9999-",
+        "bytes=10000-",
+        "bytes=-1",
+        "bytes=-10000",
+        "bytes=-20000",
+        "bytes=-0",
+        "bytes=5-4",
+        "bytes=-",
+        "bytes=",
+        "bytes=x-y",
+        "bytes=0",
+        "bytes=0-x",
+        "bytes=99999999999999999999-",
+        "lines=0-1",
+        "bytes",
+        "bytes=0-1,5-6",
+        "bytes= 0 - 5",
+        "bytes=5-5 ",
+    ];
+    let mut conditions: Vec<Vec<String>> = vec![vec![]];
+    conditions.extend(ranges.map(|range| vec![format!("Range: {range}")]));
+    // What is no date is ignored (RFC 9110 section 13.1.4); nginx takes it for one before all others.
+    conditions.push(vec!["If-Modified-Since: nonsense".into()]);
+    for date in [before, MODIFIED, after] {
+        for name in ["If-Modified-Since", "If-Unmodified-Since"] {
+            conditions.push(vec![format!("{name}: {date}")]);
+        }
+        conditions.push(vec![format!("If-Range: {date}"), "Range: bytes=5-9".into()]);
+        conditions.push(vec!["If-None-Match: \"x\"".into(), format!("If-Modified-Since: {date}")]);
+    }
+    for tag in ["ETAG", "\"x\"", "W/ETAG", "*", "\"x\", ETAG", "\"x\",\"y\"", "W/\"x\", W/ETAG"] {
+        conditions.push(vec![format!("If-None-Match: {tag}")]);
+        conditions.push(vec![format!("If-Match: {tag}")]);
+        conditions.push(vec![format!("If-None-Match: {tag}"), "Range: bytes=5-9".into()]);
+    }
+    for tag in ["ETAG", "\"x\"", "W/ETAG"] {
+        conditions.push(vec![format!("If-Range: {tag}"), "Range: bytes=5-9".into()]);
+    }
+    let mut differences = Vec::new();
+    for method in ["GET", "HEAD"] {
+        for path in ["/file", "/empty", "/missing", "//file", "/./file", "/%66ile"] {
+            for lines in &conditions {
+                // nginx sends parts in answer to a HEAD, and RFC 9110 section 14.2 has ranges for GET alone.
+                if method == "HEAD" && lines.iter().any(|line| line.starts_with("Range:")) {
+                    continue;
+                }
+                let ask = |addr, etag: &str| {
+                    let lines: Vec<_> = lines.iter().map(|line| line.replace("ETAG", etag)).collect();
+                    let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+                    let mut connection = Connection::open(addr);
+                    connection.send(request(method, path, &lines));
+                    let answer = connection.read_answer(method == "HEAD").unwrap();
+                    let is_file = matches!(answer.status, 200 | 206 | 304);
+                    let told = ["content-range", "last-modified"].map(|name| answer.header(name).map(str::to_owned));
+                    let length = answer.header("content-length").filter(|_| is_file).map(str::to_owned);
+                    (answer.status, told, length, if is_file { answer.body } else { Vec::new() })
+                };
+                let (here, there) = (ask(server.http[0], &ours), ask(nginx.addr, &theirs));
+                // The text that goes with an error is nobody's reference.
+                if here != there {
+                    differences.push(format!(
+                        "{method} {path} {lines:?}: {:?}, nginx {:?}",
+                        summary(&here),
+                        summary(&there)
+                    ));
+                }
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{}\n{}", differences.len(), differences.join("\n"));
+}
+
+type Told = (u16, [Option<String>; 2], Option<String>, Vec<u8>);
+
+fn summary((status, told, length, body): &Told) -> String {
+    format!("{status} {told:?} {length:?} {} bytes", body.len())
+}

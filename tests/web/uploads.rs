@@ -1,0 +1,133 @@
+//! Uploads by PUT.
+
+use std::{fs, io::Write, sync::Arc};
+
+use tuffet::{
+    Refusal, Source,
+    handlers::{Directory, Memory},
+    read, write,
+};
+
+use super::{
+    client::{Connection, get},
+    common::{LONG, guard},
+    serve, serve_with,
+};
+
+#[test]
+fn a_new_file_and_one_that_is_replaced() {
+    let place = tempfile::tempdir().unwrap();
+    let server = serve(Directory::new(place.path()).unwrap().uploads(true).overwrite(true));
+    let mut connection = Connection::to(&server);
+    for (text, status) in [("first", 201), ("second", 204)] {
+        assert_eq!(connection.put("/switch.cfg", text.as_bytes(), &[]).status, status);
+        assert_eq!(fs::read_to_string(place.path().join("switch.cfg")).unwrap(), text);
+        let record = server.record();
+        assert_eq!((record.outcome.name(), record.status, record.bytes), ("complete", Some(status), text.len() as u64));
+        assert_eq!(record.direction.to_string(), "write");
+    }
+    let memory = serve(Memory::new());
+    let mut connection = Connection::to(&memory);
+    assert_eq!(connection.put("/x", b"1", &[]).status, 201);
+    assert_eq!(get(&memory, "/x").text(), "1");
+}
+
+#[test]
+fn an_upload_in_chunks_has_no_size() {
+    let server = serve(Memory::new());
+    let mut connection = Connection::to(&server);
+    connection.send("PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n123\r\n2\r\n45\r\n0\r\n\r\n");
+    assert_eq!(connection.answer().status, 201);
+    assert_eq!(connection.get("/x", &[]).text(), "12345");
+    assert_eq!(connection.put("/empty", b"", &[]).status, 201);
+    assert_eq!(connection.get("/empty", &[]).header("content-length"), Some("0"));
+}
+
+#[test]
+fn what_is_refused_has_its_status() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("there"), "old").unwrap();
+    let files = || Directory::new(place.path()).unwrap();
+    let server = serve_with(files().uploads(true), |builder| builder.max_upload(100));
+    let mut connection = Connection::to(&server);
+    for (path, length, lines, status) in [
+        ("/there", 5, &[][..], 409),
+        ("/large", 101, &[], 413),
+        ("/../outside", 5, &[], 403),
+        ("/directory/", 5, &[], 403),
+        ("/part", 5, &["Content-Range: bytes 0-4/10"], 400),
+        ("/fits", 100, &[], 201),
+    ] {
+        let answer = connection.put(path, &vec![b'x'; length], lines);
+        assert_eq!(answer.status, status, "{path}");
+        if answer.header("connection") == Some("close") || status != 201 {
+            connection = Connection::to(&server);
+        }
+        assert_eq!(server.record().status, Some(status), "{path}");
+    }
+    // Of a size that was not told.
+    connection.send("PUT /more HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+    connection.send(format!("100\r\n{}\r\n0\r\n\r\n", "x".repeat(256)));
+    assert_eq!(connection.answer().status, 413);
+    let names: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert_eq!(fs::read_to_string(place.path().join("there")).unwrap(), "old");
+    let server = serve(files());
+    assert_eq!(Connection::to(&server).put("/new", b"x", &[]).status, 403, "uploads are off");
+    let server = serve(read(async |_| "x"));
+    assert_eq!(Connection::to(&server).put("/new", b"x", &[]).status, 403, "nothing takes any");
+}
+
+/// A client that waits for a 100 need not send what nobody wants.
+#[test]
+fn an_upload_is_accepted_when_its_bytes_are_wanted() {
+    let server = serve(write(async |request: tuffet::Request, mut data: Source| {
+        if request.path() != "wanted" {
+            return Err(Refusal::denied());
+        }
+        while let Some(chunk) = data.next().await {
+            chunk?;
+        }
+        Ok(())
+    }));
+    let mut connection = Connection::to(&server);
+    connection.send("PUT /wanted HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(connection.answer().status, 100);
+    assert_eq!(connection.send("12345").answer().status, 201);
+    let mut connection = Connection::to(&server);
+    connection.send("PUT /refused HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(connection.answer().status, 403);
+}
+
+/// Though the server closes the connection upon what it has not read.
+#[test]
+fn a_client_that_sends_on_hears_why_it_is_refused() {
+    let server = serve(read(async |_| "x"));
+    for length in [100, 100_000, 900_000] {
+        let mut connection = Connection::to(&server);
+        connection.send(format!("PUT /x HTTP/1.1\r\nContent-Length: {length}\r\n\r\n"));
+        for _ in 0..length / 100 {
+            connection.socket().write_all(&[b'x'; 100]).unwrap();
+        }
+        assert_eq!(connection.answer().status, 403, "{length}");
+    }
+}
+
+#[test]
+fn half_of_an_upload_is_none() {
+    let (guard, dropped) = guard();
+    let memory = Arc::new(Memory::new());
+    let store = memory.clone();
+    let server = serve(write(async move |request: tuffet::Request, data: Source| {
+        let _guard = guard.lock().unwrap().take();
+        let bytes = data.collect(1 << 20).await?;
+        store.insert(request.path(), bytes)
+    }));
+    let mut connection = Connection::to(&server);
+    connection.send("PUT /half HTTP/1.1\r\nContent-Length: 1000\r\n\r\n12345");
+    drop(connection);
+    dropped.recv_timeout(LONG).unwrap();
+    let record = server.record();
+    assert_eq!(record.outcome.name(), "aborted", "{record}");
+    assert!(memory.get("half").is_none());
+}
