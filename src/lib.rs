@@ -128,3 +128,7 @@ struct Readme;
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../docs/tokio.md")]
 struct WithTokio;
+
+#[cfg(all(doctest, feature = "web"))]
+#[doc = include_str!("../docs/http.md")]
+struct OverHttp;
