@@ -123,7 +123,7 @@ pub use server::{Builder, Handle};
 pub use server::{Running, Server, serve};
 pub use source::{IntoSource, SendSource, Source};
 
-#[cfg(all(doctest, feature = "directory"))]
+#[cfg(all(doctest, feature = "directory", feature = "web"))]
 mod pages {
     #[doc = include_str!("../README.md")]
     struct Readme;
@@ -136,4 +136,7 @@ mod pages {
 
     #[doc = include_str!("../docs/coming-from.md")]
     struct ComingFrom;
+
+    #[doc = include_str!("../docs/http.md")]
+    struct OverHttp;
 }

@@ -25,6 +25,13 @@ use crate::{error::Error, handler::Request, socket::Port};
 /// packets of the client.
 /// [`transfer`](crate::transfer#what-is-sent-to-who-is-silent) says what is sent in every state.
 ///
+/// # HTTP
+/// [`Builder::http`] (feature `web`) serves the same handler over HTTP/1.1, on one more thread, which has its own count of
+/// transfers as each shard has. A GET is a read, a HEAD a [probe](crate::transfer::Outcome::Probe), a PUT a write. Limits,
+/// patience, hooks, [`Handle::reload`](super::Handle::reload) and `drain` are those of TFTP; what TFTP answers with silence
+/// is a status 503 with `Retry-After`, or the end of the connection for those who are not admitted. A transfer is complete
+/// when the system has taken its last byte.
+///
 /// # ICMP
 /// On Linux a transfer ends at once when its client's system says that nobody listens at its port. To forge that takes
 /// what it takes to forge an ERROR packet: the client's address and port, and the TID. What another address says, and

@@ -52,7 +52,7 @@ use site::{About, Site};
 /// {"server": {"version": "0.1.0", "served": "/srv/tftp", "started": 1795230000000}, "now": 1795230061000,
 ///  "counters": {}, "unanswered": [], "running_total": 1,
 ///  "running": [{"id": 8, "client": "10.0.0.7:2071", "direction": "read", "path": "linux", "bytes": 1024,
-///               "size": 8192, "seconds": 0.2}],
+///               "size": 8192, "seconds": 0.2, "protocol": "tftp"}],
 ///  "next": 7, "recent": []}
 /// ```
 ///

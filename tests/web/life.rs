@@ -185,7 +185,7 @@ fn the_page_and_the_metrics_count_them() {
 
     let status = Status::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = status.addr();
-    let server = serve_with(read(async |_| "hello"), |builder| status.watch(builder));
+    let server = serve_with(read(async |_| "hello"), |builder| builder.watch(&status));
     let _shown = status.serve(server.handle.clone()).unwrap();
     assert_eq!(get(&server, "/x").text(), "hello");
     server.record();

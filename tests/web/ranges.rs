@@ -152,7 +152,7 @@ fn validators_come_from_upstream() {
     put(place.path(), "image", &all);
     let upstream = serve(Directory::new(place.path()).unwrap());
     let base = format!("http://{}/", upstream.http[0]);
-    let server = serve(Http::base(&base).unwrap().direct().cache(8 << 20));
+    let server = serve(Http::builder(&base).direct().cache(8 << 20).build().unwrap());
     let (here, there) = (get(&server, "/image"), get(&upstream, "/image"));
     for name in ["etag", "last-modified", "content-length"] {
         assert!(here.header(name).is_some());

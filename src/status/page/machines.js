@@ -156,6 +156,7 @@ function line(it, record, begin, span) {
   if (record.times) facts.push(record.times + " times");
   if (record.bytes > 0) facts.push(bytes(record.bytes), time(record.seconds), bytes(record.bytes_per_second) + "/s");
   if (record.retransmits > 0) facts.push(record.retransmits + " sent again");
+  if (record.protocol === "http") facts.push(["HTTP", record.status].filter(Boolean).join(" "));
   head.append(make("span", "path", record.path));
   if (facts.length) head.append(make("small", "", facts.join(" · ")));
   if (record.hint) head.append(make("small", "hint", record.hint));

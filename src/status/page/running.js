@@ -45,7 +45,8 @@ function show(it, transfer, card) {
     set(it.file, transfer.path);
     it.track.setAttribute("aria-label", machine(transfer.client) + " " + transfer.path);
   }
-  set(it.client.lastChild, [transfer.direction === "read" ? "reads" : "writes", card].filter(Boolean).join(" · "));
+  const way = (transfer.direction === "read" ? "reads" : "writes") + (transfer.protocol === "http" ? " over HTTP" : "");
+  set(it.client.lastChild, [way, card].filter(Boolean).join(" · "));
   const known = transfer.size !== null && transfer.size > 0;
   it.item.classList.toggle("unknown", !known);
   if (known) {
