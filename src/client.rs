@@ -1,4 +1,4 @@
-//! The client: the same two coroutines from the other end.
+//! The client: the coroutines of [`transfer`](crate::transfer), run from the side that sends the request.
 
 mod blocking;
 
@@ -28,10 +28,10 @@ use crate::{
 
 pub use blocking::Blocking;
 
-/// Gets files from a TFTP server and puts them there.
+/// Gets files from a TFTP server and puts files there.
 ///
-/// What is set is asked for; the server may grant less. Its futures run in any runtime. They own what they need, and are
-/// `Send` if the sink or the source is, so that they can be spawned:
+/// The client asks for the options that are set here; the server may grant less. The futures run in any runtime. They
+/// own what they need, and they are `Send` if the sink or the source is, so a program can spawn them:
 ///
 /// ```no_run
 /// # async fn example() {
@@ -43,7 +43,7 @@ pub use blocking::Blocking;
 /// # }
 /// ```
 ///
-/// What is not `Send` stays on its thread:
+/// A transfer whose sink or source is not `Send` stays on its thread:
 ///
 /// ```compile_fail,E0277
 /// # async fn example() {
@@ -53,7 +53,7 @@ pub use blocking::Blocking;
 /// # }
 /// ```
 ///
-/// A program without async has [`blocking`](Self::blocking).
+/// A program without async uses [`blocking`](Self::blocking).
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), tuffet::Error> {
@@ -81,10 +81,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Default of [`blksize`](Self::blksize), in bytes: blocks that pass tunnels and PPPoE without IP fragments.
+    /// Default of [`blksize`](Self::blksize), in bytes: such blocks pass tunnels and PPPoE without IP fragments.
     pub const BLKSIZE: u16 = 1428;
 
-    /// Default of [`windowsize`](Self::windowsize), in blocks: 23 KB, which fit the smallest receive buffers.
+    /// Default of [`windowsize`](Self::windowsize), in blocks: a window is 23 KB, which fits the smallest receive
+    /// buffers.
     pub const WINDOWSIZE: u16 = 16;
 
     /// A client of this server.
@@ -106,23 +107,23 @@ impl Client {
         self
     }
 
-    /// The blksize to ask for, in bytes, 8 to 65464; 512 asks for nothing. Defaults to 1428, which fits Ethernet with
-    /// either family.
+    /// The blksize to ask for, in bytes, 8 to 65464. With 512 the client does not send the option. Defaults to 1428,
+    /// which fits Ethernet over IPv4 and IPv6.
     #[must_use]
     pub fn blksize(mut self, blksize: u16) -> Self {
         self.blksize = blksize;
         self
     }
 
-    /// The windowsize to ask for, in blocks, 1 or more; 1 asks for nothing. Defaults to 16.
+    /// The windowsize to ask for, in blocks, 1 or more. With 1 the client does not send the option. Defaults to 16.
     #[must_use]
     pub fn windowsize(mut self, windowsize: u16) -> Self {
         self.windowsize = windowsize;
         self
     }
 
-    /// The `timeout` to ask for, 1 to 255 s, of which the server is told whole seconds; it bounds the time between two retransmits on both sides.
-    /// Defaults to asking for nothing, and to 5 s on this side.
+    /// The `timeout` to ask for, 1 to 255 s; the server is told whole seconds. It bounds the time between two
+    /// retransmits on both sides. By default the client does not send the option, and its own bound is 5 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timing.timeout = timeout;
@@ -130,20 +131,22 @@ impl Client {
         self
     }
 
-    /// How long the server may be silent. Defaults to 30 s.
+    /// How long the server may be silent before the transfer ends. Defaults to 30 s.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.timing.patience = patience;
         self
     }
 
-    /// Gets a file. Its bytes go to the sink as they come; [`size`](crate::Source::size) is the server's `tsize`.
+    /// Gets a file. The sink receives its bytes as they arrive; [`size`](crate::Source::size) is the server's `tsize`.
     ///
-    /// The sink begins when the server has answered, and the last block is acknowledged when it has returned `Ok`.
+    /// The sink starts when the server has answered. The client acknowledges the last block when the sink has returned
+    /// `Ok`.
     ///
     /// # Errors
-    /// [`Error::Config`] for a setting that is not within its bounds, [`Error::Peer`] with the server's ERROR, [`Error::TimedOut`], [`Error::Refused`] with the sink's, [`Error::Io`];
-    /// that is [`io::ErrorKind::ConnectionRefused`] where the server's machine says that nobody has its port.
+    /// [`Error::Config`] for a setting that is out of its bounds, [`Error::Peer`] with the server's ERROR,
+    /// [`Error::TimedOut`], [`Error::Refused`] with the sink's refusal, or [`Error::Io`]. The kind of the last one is
+    /// [`io::ErrorKind::ConnectionRefused`] if the server's machine says that the port is closed.
     pub fn get<F, Fut>(&self, name: &str, sink: F) -> impl Future<Output = Result<Record, Error>> + use<F, Fut>
     where
         F: FnOnce(SendSource) -> Fut,
@@ -159,7 +162,7 @@ impl Client {
     /// Puts a file.
     ///
     /// # Errors
-    /// As [`get`](Self::get); [`Error::Refused`] with the source's.
+    /// As [`get`](Self::get); [`Error::Refused`] holds the source's refusal.
     pub fn put<S: IntoSource>(&self, name: &str, source: S) -> impl Future<Output = Result<Record, Error>> + use<S> {
         let begun = source.into_source().map_err(Error::Refused).and_then(|source| {
             let request = self.request(name, source.size())?;
@@ -183,7 +186,8 @@ impl Client {
             Error::check_setting("the timeout in seconds", timeout.as_secs(), TIMEOUT_S)?;
             options.push("timeout", timeout.as_secs().to_string());
         }
-        // In netascii the size on the wire is known only at the end, and tftpd-hpa refuses who asks for it (ERROR 8).
+        // In netascii the size on the wire is known only at the end, and tftpd-hpa refuses a request with tsize (ERROR
+        // 8).
         if let Some(size) = tsize.filter(|_| self.mode == Mode::Octet) {
             options.push("tsize", size.to_string());
         }
@@ -233,17 +237,18 @@ async fn run<F: Feed>(
     Ok(record)
 }
 
-/// One socket for one transfer.
+/// The socket of one transfer.
 struct Line {
     socket: Async<UdpSocket>,
-    /// Another socket with the same port, connected to the server's: it hears what comes from there, and it alone is told
-    /// by ICMP that the port is closed. The answer may come from any port (its TID), so one socket could not have both.
+    /// Another socket with the same local port, connected to the server's port. It receives what comes from there, and
+    /// only a connected socket learns from ICMP that the port is closed. The answer may come from any port (the
+    /// server's TID), so one socket cannot do both.
     asking: Option<Async<UdpSocket>>,
-    /// The server's port 69 until it has answered, then its TID.
+    /// The address of the request until the server has answered, then the server's TID.
     peer: SocketAddr,
     answered: bool,
     over: bool,
-    /// What stood in the OACK.
+    /// The options of the OACK.
     granted: Options,
     buffer: Vec<u8>,
 }
@@ -252,7 +257,7 @@ impl Line {
     fn new(server: SocketAddr) -> io::Result<Self> {
         let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = bind((any, 0).into())?;
-        // Without it, a closed port is silence.
+        // Without this socket, a closed port looks like silence.
         let asking = connected(socket.get_ref().local_addr()?, server).ok();
         let granted = Options::new();
         Ok(Self { socket, asking, peer: server, answered: false, over: false, granted, buffer: vec![0; 65536] })
@@ -263,7 +268,7 @@ impl Line {
         transfer: &mut Transfer,
         feed: impl FnOnce(Option<u64>) -> F,
     ) -> io::Result<Outcome> {
-        // The user's side begins when the server has answered: only then is the size known.
+        // The sink or source starts when the server has answered: the size is not known before.
         let (mut feed, mut begin) = (None, Some(feed));
         let (mut now, mut event) = (Instant::now(), Event::Go);
         loop {
@@ -297,7 +302,8 @@ impl Line {
         }
     }
 
-    /// What cannot be sent now is lost, as on any wire; only if nothing at all can be sent is that an error.
+    /// A packet that cannot be sent now counts as lost, as on any wire. Before the server has answered, the failure is
+    /// an error.
     async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         match self.socket.send_to(bytes, self.peer).await {
             Err(error) if !self.answered && !is_refusal(&error) => Err(error),
@@ -329,7 +335,7 @@ impl Line {
         loop {
             let (len, from) = match ready!(self.poll_datagram(cx)) {
                 Ok(received) => received,
-                // Once it has answered, its TID may be closed while its last packets are on the way.
+                // Once the server has answered, its TID may be closed while its last packets are on the way.
                 Err(error) if is_refusal(&error) && self.answered => continue,
                 Err(error) => return Poll::Ready(Err(error)),
             };
@@ -338,7 +344,7 @@ impl Line {
                 continue;
             }
             let Ok(packet) = Packet::decode(&self.buffer[..len]) else { continue };
-            // A late packet for somebody who had this port before is no answer.
+            // A late packet for another client that had this port before is no answer.
             let answers = matches!(
                 packet,
                 Packet::Oack(_) | Packet::Ack(0) | Packet::Data { block: 1, .. } | Packet::Error { .. }
@@ -352,7 +358,7 @@ impl Line {
                     self.granted = oack.clone();
                 }
             } else if from != peer {
-                // RFC 1350 section 4: the first answer counts, and who sent another is told.
+                // RFC 1350 section 4: the first answer counts, and any other sender gets an ERROR.
                 let error = Refusal::unknown_tid().packet().filter(|_| !matches!(packet, Packet::Error { .. }));
                 if let Some(error) = error {
                     let _ = self.socket.get_ref().send_to(&error.encode(), from);
@@ -382,13 +388,13 @@ impl Line {
     }
 }
 
-/// On Windows, any socket is told so, and as a reset.
+/// Windows reports a closed port to every socket, as a reset.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset)
 }
 
-/// A socket whose port another one of this process may have too. Linux must not know that before the port is chosen: it
-/// would give one that another client has, which may be had by two as well.
+/// A socket that shares its port with another socket of this process. On Linux the port must be chosen before the
+/// socket allows sharing. Otherwise Linux may choose a port that the sockets of another client share.
 fn bind(address: SocketAddr) -> io::Result<Async<UdpSocket>> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     let is_chosen = address.port() != 0;
@@ -407,7 +413,7 @@ fn bind(address: SocketAddr) -> io::Result<Async<UdpSocket>> {
 fn share(socket: &Socket) -> io::Result<()> {
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
-    // BSD's systems have another name for it.
+    // BSD systems have another option for this.
     #[cfg(all(
         unix,
         not(any(target_os = "linux", target_os = "android", target_os = "solaris", target_os = "illumos"))
@@ -418,14 +424,14 @@ fn share(socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-/// A socket of the same port that hears this server alone.
+/// A socket with the same local port that receives from this server alone.
 fn connected(local: SocketAddr, server: SocketAddr) -> io::Result<Async<UdpSocket>> {
     let socket = bind(local)?;
     socket.get_ref().connect(server)?;
     Ok(socket)
 }
 
-/// A transfer that is given up in the middle tells the server, which would be patient for nothing.
+/// Tells the server that the client gives up a transfer in the middle. Otherwise the server would retransmit in vain.
 impl Drop for Line {
     fn drop(&mut self) {
         if self.answered && !self.over {

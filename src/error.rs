@@ -15,17 +15,17 @@ impl ErrorCode {
     pub const FILE_NOT_FOUND: Self = Self(1);
     /// 2: the policy forbids it.
     pub const ACCESS_VIOLATION: Self = Self(2);
-    /// 3: no space, or too big.
+    /// 3: no space is left, or the file is too big.
     pub const DISK_FULL: Self = Self(3);
-    /// 4: not a request that makes sense.
+    /// 4: the request makes no sense.
     pub const ILLEGAL_OPERATION: Self = Self(4);
-    /// 5: this TID has no transfer.
+    /// 5: no transfer has this TID.
     pub const UNKNOWN_TID: Self = Self(5);
-    /// 6: the file is there and may not be replaced.
+    /// 6: the file exists and may not be replaced.
     pub const FILE_EXISTS: Self = Self(6);
     /// 7: obsolete, from the days of mail mode.
     pub const NO_SUCH_USER: Self = Self(7);
-    /// 8: the options cannot be agreed on.
+    /// 8: client and server cannot agree on the options.
     pub const OPTION_NEGOTIATION: Self = Self(8);
 }
 
@@ -35,10 +35,10 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A "no" that the peer is told: an ERROR code and a fixed text, that of RFC 1350 section 5 where it has one.
+/// A refusal that the peer is told: an ERROR code and a fixed text. RFC 1350 section 5 has the texts of its codes.
 ///
-/// The text is `&'static str` on purpose: a path of the server, an address of an upstream or a system's message cannot
-/// get into it. What the operator should know goes into [`because`](Self::because), which is logged and never sent.
+/// The text is `&'static str` on purpose: a path of the server, an address of an upstream or a message of the system
+/// cannot get into it. Details for the operator go into [`because`](Self::because), which is logged and never sent.
 ///
 /// ```
 /// use tuffet::Refusal;
@@ -55,12 +55,12 @@ pub struct Refusal {
     ends_search: bool,
 }
 
-/// What the peer is told of a refusal.
+/// What the peer is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Error,
     Nothing,
-    /// Nothing, because another time there may be an answer.
+    /// Nothing: a later request may get an answer.
     NothingYet,
 }
 
@@ -70,7 +70,7 @@ impl Refusal {
         Self { code, message, detail: None, told: Told::Error, ends_search: false }
     }
 
-    /// No packet at all: the peer is left to its own timeout. It [ends the search](Self::ending_search).
+    /// Sends no packet: the peer waits for its own timeout. This refusal [ends the search](Self::ending_search).
     pub const fn silent() -> Self {
         Self {
             code: ErrorCode::NOT_DEFINED,
@@ -81,8 +81,8 @@ impl Refusal {
         }
     }
 
-    /// No packet either: what an answer takes of this machine (a file descriptor, memory) is all in use. When the peer
-    /// asks again there may be some; an ERROR would end a boot for good.
+    /// Sends no packet, because a resource of this machine (file descriptors, memory) is used up. A later request may
+    /// find some; an ERROR would end a boot for good.
     pub const fn busy() -> Self {
         Self {
             code: ErrorCode::NOT_DEFINED,
@@ -93,7 +93,7 @@ impl Refusal {
         }
     }
 
-    /// ERROR 0: something broke on this side.
+    /// ERROR 0: something broke in this server or client.
     pub const fn internal() -> Self {
         Self::new(ErrorCode::NOT_DEFINED, "Internal error")
     }
@@ -113,17 +113,17 @@ impl Refusal {
         Self::new(ErrorCode::ACCESS_VIOLATION, "file name too long")
     }
 
-    /// ERROR 3: no space left.
+    /// ERROR 3: no space is left.
     pub const fn disk_full() -> Self {
         Self::new(ErrorCode::DISK_FULL, "Disk full or allocation exceeded")
     }
 
-    /// ERROR 3: more bytes than are allowed.
+    /// ERROR 3: the file has more bytes than are allowed.
     pub const fn too_big() -> Self {
         Self::new(ErrorCode::DISK_FULL, "File too big")
     }
 
-    /// ERROR 4: not a valid request.
+    /// ERROR 4: the request is not valid.
     pub const fn bad_request() -> Self {
         Self::new(ErrorCode::ILLEGAL_OPERATION, "Illegal TFTP operation")
     }
@@ -143,69 +143,70 @@ impl Refusal {
         Self::new(ErrorCode::OPTION_NEGOTIATION, "Option negotiation failed")
     }
 
-    /// ERROR 0: the server behind this one does not answer as it should.
+    /// ERROR 0: an upstream server does not answer as it should.
     pub const fn upstream() -> Self {
         Self::new(ErrorCode::NOT_DEFINED, "Upstream failed")
     }
 
-    /// ERROR 0: the server ends, and this transfer with it.
+    /// ERROR 0: the server stops, and this transfer ends with it.
     pub const fn stopping() -> Self {
         Self::new(ErrorCode::NOT_DEFINED, "The server is stopping")
     }
 
-    /// Adds what the operator should know. It is logged, never sent. What would harm a log or a terminal is escaped: a
-    /// client's name or an upstream's text in it makes no second line. Of more than 300 characters the middle is left out.
+    /// Adds a detail for the operator, which is logged and never sent. Characters that would harm a log or a terminal
+    /// are escaped, so a client's name or an upstream's text cannot start a second line. Of more than 300 characters
+    /// the middle is left out.
     #[must_use]
     pub fn because(mut self, detail: impl fmt::Display) -> Self {
         self.detail = Some(shown::cut(&shown::text(&detail.to_string()), shown::TEXT).into());
         self
     }
 
-    /// No other source is asked for the file, whatever it has, as after the refusal of a rule. Any other refusal has a
-    /// [`Chain`](crate::handlers::Chain) go on to the next.
+    /// Makes this refusal final: no other source is searched for the file. The refusals of rules are final. After any
+    /// other refusal, a [`Chain`](crate::handlers::Chain) asks its next handler.
     #[must_use]
     pub const fn ending_search(mut self) -> Self {
         self.ends_search = true;
         self
     }
 
-    /// Whether no other source is to be asked.
+    /// Whether no other source is searched.
     pub const fn ends_search(&self) -> bool {
         self.ends_search
     }
 
-    /// Whether it is that of [`upstream`](Self::upstream).
+    /// Whether this refusal is [`upstream`](Self::upstream).
     pub(crate) fn is_upstream(&self) -> bool {
         *self == Self::upstream()
     }
 
-    /// The code that the peer is told.
+    /// The code of the ERROR.
     pub const fn code(&self) -> ErrorCode {
         self.code
     }
 
-    /// The text that the peer is told.
+    /// The text of the ERROR.
     pub const fn message(&self) -> &'static str {
         self.message
     }
 
-    /// What only the operator is told.
+    /// The detail, which only the operator is told.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
     }
 
-    /// Whether it is [`busy`](Self::busy): room that the server makes elsewhere would help.
+    /// Whether this refusal is [`busy`](Self::busy): the server helps if it frees resources elsewhere.
     pub const fn is_busy(&self) -> bool {
         matches!(self.told, Told::NothingYet)
     }
 
-    /// The ERROR packet; `None` if the peer is to be told nothing.
+    /// The ERROR packet; `None` if the peer is told nothing.
     pub fn packet(&self) -> Option<Packet> {
         (self.told == Told::Error).then(|| Packet::Error { code: self.code, message: self.message.into() })
     }
 }
 
-/// Two refusals are equal if the peer sees the same.
+/// Two refusals are equal if the peer is told the same.
 impl PartialEq for Refusal {
     fn eq(&self, other: &Self) -> bool {
         (self.code, self.message, self.told) == (other.code, other.message, other.told)
@@ -227,12 +228,12 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Whether this is `ErrorKind::InvalidFilename`, which the oldest Rust that builds this has without the name.
+/// Whether this is `ErrorKind::InvalidFilename`, a name that the oldest supported Rust lacks.
 pub(crate) fn is_invalid_filename(kind: io::ErrorKind) -> bool {
     kind.to_string() == "invalid filename"
 }
 
-/// What a file system says becomes the code that TFTP has for it; its own words stay with the operator.
+/// The error of a file system becomes the TFTP code for it; the system's text goes to the operator.
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind as Kind;
@@ -248,46 +249,46 @@ impl From<io::Error> for Refusal {
             _ => Self::internal(),
         };
         match (error.kind(), error.get_ref()) {
-            // The system has two texts for this, and neither says more.
+            // Systems have two texts for this error, and neither says more.
             (Kind::NotFound, None) => refusal,
             _ => refusal.because(error),
         }
     }
 }
 
-/// Of this process, or of the system: `EMFILE` and `ENFILE` have these numbers on every Unix.
+/// Whether this process or the system is out of descriptors. `EMFILE` and `ENFILE` have these numbers on every Unix.
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-/// What can go wrong with a server or a client as a whole.
+/// The errors of a server or a client as a whole.
 ///
-/// `{:?}` shows what `{}` does, so that a program whose `main` returns it says what to do.
+/// `{:?}` prints the same text as `{}`, so that a program whose `main` returns the error says what to do.
 #[non_exhaustive]
 pub enum Error {
     /// A socket could not be bound to this address.
     Bind(SocketAddr, io::Error),
-    /// A setting makes no sense; the text says which and why.
+    /// A setting makes no sense; the text says which one and why.
     Config(String),
-    /// A file of this side could not be read or written.
+    /// A local file could not be read or written.
     File(io::Error),
     /// A socket failed.
     Io(io::Error),
     /// The peer ended the transfer with an ERROR.
     Peer {
-        /// The code it sent.
+        /// The code of the ERROR.
         code: ErrorCode,
-        /// The text it sent.
+        /// The text of the ERROR.
         message: String,
     },
-    /// The peer was silent for as long as patience lasts.
+    /// The peer was silent for longer than the patience of the transfer.
     TimedOut,
-    /// This side ended the transfer.
+    /// This server or client ended the transfer.
     Refused(Refusal),
 }
 
 impl Error {
-    /// Says no to a setting that is not within its bounds.
+    /// Refuses a setting that is out of its bounds.
     #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "servers and clients have settings"))]
     pub(crate) fn check_setting(name: &str, value: u64, bounds: RangeInclusive<u64>) -> Result<(), Self> {
         if bounds.contains(&value) {
@@ -298,7 +299,7 @@ impl Error {
         Err(Self::Config(format!("{name} cannot be {value}: it is {bounds}")))
     }
 
-    /// What the client of a transfer makes of its outcome.
+    /// The result of a client's transfer with this outcome.
     #[cfg_attr(not(any(feature = "net", feature = "sim")), allow(dead_code, reason = "clients use it"))]
     pub(crate) fn check(outcome: &Outcome) -> Result<(), Self> {
         match outcome.clone() {
@@ -331,7 +332,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// What a `main` that returns an [`Error`] prints.
+/// The output of a program whose `main` returns an [`Error`].
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -1,4 +1,4 @@
-//! What answers requests.
+//! Handlers: the code that answers requests.
 
 mod asynchronous;
 
@@ -35,21 +35,21 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + 'a>>;
 
 /// Answers read and write requests.
 ///
-/// The ready-made ones are in [`handlers`](crate::handlers); [`read`] and [`write`](fn@write) make one of a closure.
+/// [`handlers`](crate::handlers) has ready-made ones; [`read`] and [`write`](fn@write) make a handler of a closure.
 /// One handler serves all transfers of all threads. Its futures and sources are dropped as soon as their transfer is
-/// over, however it ends; a panic in them ends their transfer and nothing else.
+/// over, however it ends. A panic in them ends their transfer and nothing else.
 pub trait Handler: Send + Sync + 'static {
-    /// The bytes of a file, for an RRQ.
+    /// Returns the bytes of a file, for an RRQ.
     ///
     /// # Errors
-    /// The refusal that the peer is told; [`Refusal::silent`] to let it wait.
+    /// The refusal that the peer is told; [`Refusal::silent`] to leave the request unanswered.
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source>;
 
     /// Takes the bytes of a file, for a WRQ.
     ///
-    /// The request is accepted when the first chunk of `data` is asked for, so that a refusal may come before any byte
-    /// travels; the last block is acknowledged after this has returned `Ok`. If the client goes away in the middle,
-    /// the future is dropped.
+    /// The server accepts the request when this function asks for the first chunk of `data`. So a refusal may come
+    /// before any byte travels. The server acknowledges the last block after this function has returned `Ok`. If the
+    /// client goes away in the middle, the future is dropped.
     ///
     /// # Errors
     /// The refusal that the peer is told. Defaults to [`Refusal::denied`].
@@ -58,8 +58,9 @@ pub trait Handler: Send + Sync + 'static {
         Box::pin(async { Err(Refusal::denied()) })
     }
 
-    /// Lowers what may be granted to this request: options, blksize, windowsize. `limits` holds what the server allows.
-    /// It is called once for each request that is answered, on the thread of its transfer. Defaults to no change.
+    /// Lowers what the server may grant to this request: options, blksize, windowsize. `limits` holds what the server
+    /// allows. The server calls it once for each request that it answers, on the thread of the transfer. Defaults to
+    /// no change.
     ///
     /// ```
     /// use tuffet::{Handler, Request, Source, handler::Answer, options::{Direction, Limits}, packet};
@@ -81,21 +82,22 @@ pub trait Handler: Send + Sync + 'static {
         let _ = (request, direction, limits);
     }
 
-    /// Whether [`write`](Self::write) may accept anything. Defaults to no; a chain asks this.
+    /// Whether [`write`](Self::write) may accept anything. Defaults to `false`; a chain asks only handlers that take
+    /// writes.
     fn takes_writes(&self) -> bool {
         false
     }
 
-    /// The server has ended, and all transfers with it. This may wait a few seconds for what they left to be cleaned up.
-    /// Defaults to nothing; a chain passes it on.
+    /// Cleans up after the server and all its transfers have ended. It may block for a few seconds. Defaults to
+    /// nothing; a chain passes it on.
     fn close(&self) {}
 
-    /// What is served, in a few words for people: `/srv/tftp`, `http://mirror/netboot/`.
+    /// Describes what is served, in a few words for people: `/srv/tftp`, `http://mirror/netboot/`.
     fn describe(&self) -> String {
         "a handler".into()
     }
 
-    /// This handler, and another for what it does not have. See [`Chain`].
+    /// A chain of this handler and another, which is asked for the files that this one lacks. See [`Chain`].
     fn or(self, other: impl Handler) -> Chain
     where
         Self: Sized,
@@ -112,7 +114,7 @@ pub struct Request {
     path: Arc<str>,
     packet: Arc<packet::Request>,
     received: Option<Instant>,
-    /// The bytes of the path, if it is not that of the packet.
+    /// The bytes of the path, if it differs from the path of the packet.
     renamed: Option<Arc<[u8]>>,
     query: Option<Arc<str>>,
     ignores_case: bool,
@@ -122,7 +124,7 @@ pub struct Request {
 
 type Hook = Box<dyn FnOnce(&Record) + Send>;
 
-/// What waits for the end of the transfer. It makes no request another one.
+/// The hooks that run at the end of the transfer. Requests that differ only in them are equal.
 #[derive(Clone, Default)]
 struct Hooks(Arc<Waiting>);
 
@@ -142,7 +144,7 @@ impl PartialEq for Hooks {
 impl Eq for Hooks {}
 
 impl Request {
-    /// A request of `peer` that came to `local`.
+    /// A request from `peer` that was sent to `local`.
     ///
     /// # Errors
     /// [`Refusal::denied`] if the name leads out of the root by `..`; [`Refusal::not_found`] if nothing is left of it.
@@ -154,12 +156,12 @@ impl Request {
         Ok(Self { peer, local, path, packet, received: None, renamed, query, ignores_case, protocol, hooks })
     }
 
-    /// Notes when it came.
+    /// Sets when the request arrived.
     pub(crate) fn received_at(self, now: Instant) -> Self {
         Self { received: Some(now), ..self }
     }
 
-    /// Notes what it came by.
+    /// Sets the protocol of the request.
     #[cfg(feature = "web")]
     pub(crate) fn over(self, protocol: Protocol) -> Self {
         Self { protocol, ..self }
@@ -170,36 +172,38 @@ impl Request {
         self.peer
     }
 
-    /// The address of ours that was asked.
+    /// The server's address that the request was sent to.
     pub fn local(&self) -> SocketAddr {
         self.local
     }
 
-    /// The name of the file, made comparable: `\` is `/`, no slash at the beginning, none doubled, no drive letter, no
-    /// `.` and no `..` left. It is never empty.
+    /// The name of the file in a normal form: `\` becomes `/`, and there is no slash at the beginning, no doubled
+    /// slash, no drive letter, no `.` and no `..`. It is never empty.
     ///
-    /// Each sequence of bytes that is not UTF-8 is U+FFFD here, so two names may have the same path. What tells them apart
-    /// has [`path_bytes`](Self::path_bytes), as the handlers of this crate, the log and the rules do.
+    /// Each sequence of bytes that is not UTF-8 becomes U+FFFD here, so two names may have the same path. Code that
+    /// must tell them apart uses [`path_bytes`](Self::path_bytes), as the handlers of this crate, the log and the
+    /// rules do.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// [`path`](Self::path) with its bytes as they are, for stores whose names need not be UTF-8.
+    /// The [`path`](Self::path) as bytes, without U+FFFD, for stores whose names need not be UTF-8.
     pub fn path_bytes(&self) -> Vec<u8> {
         if let Some(renamed) = &self.renamed {
             return renamed.to_vec();
         }
-        // `new` refuses what has no normal form.
+        // `new` refuses a name that has no normal form.
         name::normalise(&self.packet.filename).unwrap_or_default()
     }
 
-    /// [`path`](Self::path) as logs show it: a byte that is not UTF-8 as `\xff`, a control character and what would change
-    /// the order of the text as `\u{202e}`, a backslash as `\\`. Of more than 200 characters the middle is left out.
+    /// The [`path`](Self::path) as logs show it. A byte that is not UTF-8 becomes `\xff`, a backslash `\\`, and a
+    /// control character or one that changes the order of the text `\u{202e}`. Of more than 200 characters the middle
+    /// is left out.
     pub fn shown(&self) -> String {
         shown::cut(&shown::name(&self.path_bytes()), shown::NAME).into_owned()
     }
 
-    /// The name of the file as it was sent.
+    /// The name of the file as the client sent it.
     pub fn filename(&self) -> &[u8] {
         &self.packet.filename
     }
@@ -219,25 +223,26 @@ impl Request {
         self.packet.mode
     }
 
-    /// What it came by. Over HTTP, the mode is octet and the only option is `tsize`.
+    /// The protocol of the request. Over HTTP, the mode is octet and the only option is `tsize`.
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    /// All options as they were asked, known or not.
+    /// All options of the request, known or not.
     pub fn options(&self) -> &Options {
         &self.packet.options
     }
 
-    /// When a server received it; `None` for one that was made otherwise.
+    /// When the server received the request; `None` for a request that no server received.
     pub fn received(&self) -> Option<Instant> {
         self.received
     }
 
-    /// Has this hook called with the record of the transfer when it is over, on its thread: it should be quick. So the
-    /// handler that serves a request learns what becomes of it: `complete`, a
-    /// [`Probe`](crate::transfer::Outcome::Probe) that wanted the size alone, `aborted`. Every copy of the request has it
-    /// called, also one with [another path](Self::with_path). A request that no server has made has no end.
+    /// Calls this hook with the record of the transfer when the transfer is over. The hook runs on the transfer's
+    /// thread, so it should be quick. The handler that serves a request learns its outcome in this way: `complete`,
+    /// `aborted`, or a [`Probe`](crate::transfer::Outcome::Probe) by a client that wanted only the size. The hook is
+    /// called for every copy of the request too, also for one with [another path](Self::with_path). It is never called
+    /// for a request that no server received.
     ///
     /// ```
     /// use tuffet::{Request, read};
@@ -270,19 +275,21 @@ impl Request {
         self.hooks.0.replaced.load(Relaxed)
     }
 
-    /// What a handler that asks a web server puts behind the `?`, percent-encoded; others ignore it. Defaults to none.
+    /// The percent-encoded query that a handler of a web server puts behind the `?`; other handlers ignore it.
+    /// Defaults to none.
     pub fn query(&self) -> Option<&str> {
         self.query.as_deref()
     }
 
-    /// Whether a file may be served whose name is the same but for upper and lower case (of ASCII), where the store can
-    /// look for one, as a directory can. It has no effect on URLs: a web server or a bucket is asked for the name as it
-    /// came. Defaults to no. Windows boot managers ask for `\Boot\BCD` and `\boot\bcd` alike.
+    /// Whether the name matches files whose names differ only in upper and lower case (of ASCII). Stores that can
+    /// search for such files, as a directory can, serve one. The setting has no effect on URLs: a web server or a
+    /// bucket is asked for the name as the client sent it. Defaults to `false`. Windows boot managers ask for
+    /// `\Boot\BCD` and `\boot\bcd` alike.
     pub fn ignores_case(&self) -> bool {
         self.ignores_case
     }
 
-    /// The same request for another file. [`filename`](Self::filename) stays what was sent.
+    /// The same request for another file. [`filename`](Self::filename) stays as the client sent it.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -290,8 +297,8 @@ impl Request {
         Ok(self.named(name::joined(path.as_bytes())?))
     }
 
-    /// [`path`](Self::path) with its bytes that are not UTF-8 as `\x80` to `\xff`, see [`name`]. It is not for file systems,
-    /// of which some take a `\` for a `/`.
+    /// The [`path`](Self::path), with `\x80` to `\xff` for each byte that is not UTF-8, see [`name`]. It is not for
+    /// file systems: some take a `\` for a `/`.
     pub(crate) fn text(&self) -> Cow<'_, str> {
         match self.path.contains(char::REPLACEMENT_CHARACTER) {
             true => name::text(&self.path_bytes()).into(),
@@ -299,31 +306,31 @@ impl Request {
         }
     }
 
-    /// As [`with_path`](Self::with_path), where `\x80` to `\xff` are bytes.
+    /// As [`with_path`](Self::with_path), with `\x80` to `\xff` for bytes.
     #[cfg(feature = "rules")]
     pub(crate) fn with_text(&self, path: &str) -> Result<Self, Refusal> {
         Ok(self.named(name::joined(&name::bytes(path))?))
     }
 
-    /// The same request without the end mark of DHCP's options behind its name, if it has one. Firmware that takes
-    /// option 67 for a C string sends it with the name.
+    /// The same request without the end mark of DHCP's options behind its name, if there is one. Firmware that reads
+    /// option 67 as a C string sends the mark with the name.
     pub(crate) fn without_end_mark(&self) -> Option<Self> {
         let name = self.path_bytes();
         name::without_end_mark(&name).map(|name| self.named(name.to_vec()))
     }
 
-    /// The same request for the file that has this name in normal form.
+    /// The same request for the file with this name, which is in normal form.
     fn named(&self, name: Vec<u8>) -> Self {
         Self { path: String::from_utf8_lossy(&name).into(), renamed: Some(name.into()), ..self.clone() }
     }
 
-    /// The same request with a [query](Self::query).
+    /// The same request with this [query](Self::query).
     #[must_use]
     pub fn with_query(self, query: &str) -> Self {
         Self { query: Some(query.into()), ..self }
     }
 
-    /// The same request, with [`ignores_case`](Self::ignores_case) as told.
+    /// The same request with [`ignores_case`](Self::ignores_case) set.
     #[must_use]
     pub fn ignoring_case(self, ignores_case: bool) -> Self {
         Self { ignores_case, ..self }
@@ -337,7 +344,7 @@ impl fmt::Debug for Request {
     }
 }
 
-/// What this handler has for an RRQ. What is nowhere is looked for without the end mark behind its name, if it has one.
+/// Searches this handler for the file of an RRQ. If it has none, searches again without the end mark behind the name.
 pub(crate) async fn find(handler: &dyn Handler, request: &Request) -> Result<Source, Refusal> {
     use std::ops::ControlFlow;
     let mut search = crate::handlers::Search::default();
@@ -359,7 +366,7 @@ pub(crate) async fn find(handler: &dyn Handler, request: &Request) -> Result<Sou
     Err(search.over().unwrap_or(Refusal::not_found()))
 }
 
-/// A handler that reads with this closure and takes no writes. The closure is `async` also where it awaits nothing.
+/// A handler that serves reads with this closure and refuses writes. The closure is `async` even if it awaits nothing.
 ///
 /// ```
 /// use tuffet::{Refusal, Request, read};
@@ -375,7 +382,7 @@ pub fn read<S: IntoSource + 'static>(f: impl AsyncFn(Request) -> S + Send + Sync
     Read(f, PhantomData)
 }
 
-/// A handler that writes with this closure and has nothing to read.
+/// A handler that takes writes with this closure and has no files to read.
 ///
 /// ```
 /// use tuffet::{Refusal, Request, Source, write};

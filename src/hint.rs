@@ -1,7 +1,7 @@
-//! What helps where a transfer fails in a way that the field knows.
+//! Hints: the likely causes of failed transfers, and what helps.
 //!
-//! Clients that fail say nothing of the cause, but the way they fail does. The server logs the [`Hint`] that it finds, and
-//! has it in the [`Record`](crate::stats::Record) for [`on_end`](crate::Builder::on_end).
+//! A client that fails does not say why, but how it fails shows the cause. The server logs the [`Hint`] that it finds,
+//! and puts it into the [`Record`](crate::stats::Record) for [`on_end`](crate::Builder::on_end).
 
 use std::fmt;
 
@@ -14,64 +14,64 @@ use crate::{
 
 /// The last block number before the rollover.
 const LAST_NUMBER: u64 = 65535;
-/// The largest blksize there is (RFC 2348).
+/// The largest blksize of RFC 2348.
 const LARGEST: u64 = *BLKSIZE.end() as u64;
-/// What the least MTU of IPv6 takes in one piece, 1280 without headers: tunnels take it too.
+/// A blksize that fits the least MTU of IPv6, 1280 bytes with headers. It fits tunnels too.
 const FITS_TUNNELS: u16 = 1228;
-/// What every client and every link takes.
+/// A blksize that fits every client and every link.
 const FITS_ALL: u16 = DEFAULT_BLKSIZE;
 
-/// A cause that is likely, and what helps. Its text has what can be typed, a flag of `tuffet serve` or a key of a rule,
-/// between backticks.
+/// A likely cause, and what helps. The text shows what to type, a flag of `tuffet serve` or a key of a rule, between
+/// backticks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hint {
     /// The client cannot take an OACK, or not this one.
     NoOptions,
-    /// No block of this size reaches the client, though smaller packets do; this one may.
+    /// No block of this size reaches the client, though smaller packets do; a smaller block may.
     SmallerBlocks {
-        /// Granted, in bytes.
+        /// The granted blksize, in bytes.
         blksize: u16,
-        /// Worth a try, in bytes.
+        /// The blksize to try, in bytes.
         better: u16,
     },
-    /// The client knows no block after 65535.
+    /// The client knows no block number after 65535.
     NoRollover {
-        /// The least blksize that needs no more blocks, if the size is known and there is one.
+        /// The least blksize that needs no more blocks, if the size is known and there is such a blksize.
         needed: Option<u16>,
-        /// Whether the client asked for that much, and this server did not grant it.
+        /// Whether the client asked for that blksize, and this server did not grant it.
         asked: bool,
     },
-    /// No answer reaches the client, which asks again and again.
+    /// No answer reaches the client, which repeats its request.
     SinglePort,
 }
 
-/// What a server has seen of a transfer.
+/// What a server knows of a transfer that has ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'a> {
     /// RRQ or WRQ.
     pub(crate) direction: Direction,
-    /// How it ended.
+    /// How the transfer ended.
     pub(crate) outcome: &'a Outcome,
-    /// How far it came.
+    /// How far the transfer came.
     pub(crate) progress: &'a Progress,
-    /// What the client asked for.
+    /// The options that the client asked for.
     pub(crate) asked: &'a Options,
-    /// What stood in the OACK.
+    /// The options of the OACK.
     pub(crate) granted: &'a Options,
-    /// Size of the file in bytes, if it is known.
+    /// The size of the file in bytes, if it is known.
     pub(crate) size: Option<u64>,
-    /// Whether answers come from the port that was asked.
+    /// Whether the answers come from the port that received the request.
     pub(crate) single_port: bool,
 }
 
 impl Hint {
-    /// What may have been the cause, if there is a known one.
+    /// The likely cause, if it is a known one.
     pub(crate) fn find(seen: &Seen) -> Option<Self> {
         let Progress { bytes, acked, requests, .. } = *seen.progress;
         let blksize = seen.progress.agreed.blksize();
-        // Of a client that was not heard after its request nothing is known: it may have been switched off, or its address
-        // forged.
+        // If the client sent nothing after its request, the cause is unknown: the client may have been switched off,
+        // or its address may be forged.
         if acked == 0 && requests == 0 && *seen.outcome == Outcome::TimedOut {
             return None;
         }
@@ -83,7 +83,7 @@ impl Hint {
         if seen.direction == Direction::Read && stopped_at_rollover(seen) {
             return Some(Self::no_rollover(seen));
         }
-        // A client that hears nothing asks again.
+        // A client that receives nothing repeats its request.
         if silent && acked == 0 {
             return (!seen.single_port).then_some(Self::SinglePort);
         }
@@ -109,7 +109,7 @@ impl Hint {
     }
 }
 
-/// It took all that has a number, or the last window of it did not come through whole.
+/// Whether the client took all blocks that have a number, or lost a part of their last window.
 fn stopped_at_rollover(seen: &Seen) -> bool {
     let agreed = &seen.progress.agreed;
     let (blksize, windowsize) = (u64::from(agreed.blksize()), u64::from(agreed.windowsize()));

@@ -1,13 +1,13 @@
-//! The name of a file: made comparable, and as text.
+//! The names of files, in a normal form and as text.
 //!
-//! A name is bytes, and most people and most rules want text. Where the bytes are not UTF-8 the text has `\x80` to
-//! `\xff`, one for each byte. That can be undone, for a name that is made comparable has no other `\` in it.
+//! A name is bytes, and most people and most rules want text. Where the bytes are not UTF-8, the text has `\x80` to
+//! `\xff`, one for each byte. This can be undone, because a name in normal form has no other `\`.
 
 use std::fmt::Write;
 
 use crate::error::Refusal;
 
-/// DHCP's end mark (RFC 2132 section 3.2). Firmware that takes option 67 for a C string sends it with the name.
+/// DHCP's end mark (RFC 2132 section 3.2). Firmware that reads option 67 as a C string sends the mark with the name.
 const END_MARK: u8 = 0xff;
 
 /// The normal form of a name, see [`Request::path`](crate::Request::path).
@@ -17,18 +17,18 @@ pub(crate) fn normalise(name: &[u8]) -> Result<Vec<u8>, Refusal> {
     join(name.split(is_separator).skip(drive))
 }
 
-/// The normal form of a name in which no drive is expected.
+/// The normal form of a name that has no drive letter.
 pub(crate) fn joined(name: &[u8]) -> Result<Vec<u8>, Refusal> {
     join(name.split(is_separator))
 }
 
-/// The name without the end marks behind it, if it has any and is more than those.
+/// The name without the end marks behind it. `None` if there are none, or if nothing else is there.
 pub(crate) fn without_end_mark(name: &[u8]) -> Option<&[u8]> {
     let end = name.iter().rposition(|&byte| byte != END_MARK)? + 1;
     (end < name.len() && name[end - 1] != b'/').then(|| &name[..end])
 }
 
-/// The name as text. Nothing is lost.
+/// The name as text, without loss.
 pub(crate) fn text(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
@@ -40,7 +40,7 @@ pub(crate) fn text(name: &[u8]) -> String {
     text
 }
 
-/// The name that has this text.
+/// The name of this text.
 pub(crate) fn bytes(text: &str) -> Vec<u8> {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
     while let Some(at) = rest.find('\\') {
@@ -54,11 +54,11 @@ pub(crate) fn bytes(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The byte that stands at the beginning of this text as `\x80` to `\xff`, if one does.
+/// The byte at the beginning of this text, if it begins with `\x80` to `\xff`.
 pub(crate) fn escape(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("\\x")?.get(..2)?;
     let byte = u8::from_str_radix(digits, 16).ok()?;
-    // `from_str_radix` takes a sign.
+    // `from_str_radix` accepts a sign.
     (byte >= 0x80 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())).then_some(byte)
 }
 

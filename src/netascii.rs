@@ -8,21 +8,21 @@ const CR: u8 = b'\r';
 const LF: u8 = b'\n';
 const NUL: u8 = 0;
 
-/// From local text (lines end with LF) to netascii.
+/// Turns local text (lines end with LF) into netascii.
 ///
-/// Text that has CR LF already comes out as CR NUL CR LF, and is the same again at the other end: what a peer stores
-/// is what was sent.
+/// Text that already has CR LF becomes CR NUL CR LF, and becomes the same text again at the other end. So a peer
+/// stores what was sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Encoder(());
 
-/// From netascii to local text.
+/// Turns netascii into local text.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Decoder {
     after_cr: bool,
 }
 
 impl Encoder {
-    /// The next chunk as it travels.
+    /// Encodes the next chunk.
     pub fn encode(&mut self, chunk: &[u8]) -> Bytes {
         let mut out = Vec::with_capacity(chunk.len() + chunk.len() / 16);
         for &byte in chunk {
@@ -37,7 +37,7 @@ impl Encoder {
 }
 
 impl Decoder {
-    /// The next chunk as text. A CR at the end of the chunk is kept until it is known what follows it.
+    /// Decodes the next chunk. A CR at the end of the chunk is kept until the next byte is known.
     pub fn decode(&mut self, chunk: &[u8]) -> Bytes {
         let mut out = Vec::with_capacity(chunk.len() + 1);
         for &byte in chunk {
@@ -45,7 +45,7 @@ impl Decoder {
                 (true, LF) => out.push(LF),
                 (true, NUL) => out.push(CR),
                 (after_cr, byte) => {
-                    // A CR before anything else is against the rules; it is kept as it came.
+                    // A CR before any other byte is against the rules; it is kept as it came.
                     if after_cr {
                         out.push(CR);
                     }
@@ -59,7 +59,7 @@ impl Decoder {
         out.into()
     }
 
-    /// What is left when the text has ended: a last CR that nothing followed.
+    /// The rest at the end of the text: a last CR that nothing followed.
     pub fn finish(&mut self) -> Bytes {
         if std::mem::take(&mut self.after_cr) { Bytes::from_static(&[CR]) } else { Bytes::new() }
     }

@@ -1,10 +1,10 @@
-//! Options: what was asked, what we allow, what was agreed (RFC 2347, 2348, 2349, 7440).
+//! Options: what the client asks for, what the server allows, and what both agree on (RFC 2347, 2348, 2349, 7440).
 //!
-//! [`answer`] is the server's half, [`accept`] the client's. An [`Agreed`] comes only out of these two, so it holds no
-//! illegal value.
+//! [`answer`] is the server's part, [`accept`] the client's. Only these two make an [`Agreed`], so it holds no illegal
+//! value.
 //!
-//! Beyond the RFCs: `blksize2` (a power of two), `utimeout` (microseconds) and `rollover` (0 or 1), as tftp-hpa and
-//! the BSDs have them.
+//! Beyond the RFCs there are `blksize2` (a power of two), `utimeout` (microseconds) and `rollover` (0 or 1), as in
+//! tftp-hpa and the BSDs.
 
 mod name;
 
@@ -13,22 +13,22 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use crate::packet::{Mode, Options};
 pub use name::OptionName;
 
-/// Block size when none was agreed, in bytes (RFC 1350).
+/// Block size without the blksize option, in bytes (RFC 1350).
 pub const DEFAULT_BLKSIZE: u16 = 512;
 
-/// Block sizes that can be agreed, in bytes (RFC 2348).
+/// Block sizes that the blksize option allows, in bytes (RFC 2348).
 pub const BLKSIZE: RangeInclusive<u16> = 8..=65464;
 
-/// Windows that can be asked for, in blocks (RFC 7440 section 3).
+/// Windows that the windowsize option allows, in blocks (RFC 7440 section 3).
 pub const WINDOWSIZE: RangeInclusive<u16> = 1..=65535;
 
 /// Half of the block numbers: in a wider window an old ACK could be taken for a new one.
 const WIDEST: u16 = 32767;
 pub(crate) const TIMEOUT_S: RangeInclusive<u64> = 1..=255;
-/// tftp-hpa's bounds: 10 ms to 255 s.
+/// The bounds of tftp-hpa: 10 ms to 255 s.
 const UTIMEOUT_US: RangeInclusive<u64> = 10_000..=255_000_000;
 
-/// What both sides hold to for one transfer.
+/// The options of one transfer that both sides have agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreed {
     mode: Mode,
@@ -43,28 +43,31 @@ pub struct Agreed {
 /// The number of the block after 65535.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rollover {
-    /// 0, as every boot client has it.
+    /// 0, as every boot client expects.
     #[default]
     Zero,
-    /// 1, for those who ask for it.
+    /// 1, for clients that ask for it.
     One,
 }
 
-/// The most that is granted.
+/// The most that a server grants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Largest blksize, in bytes. Defaults to 65464, the largest there is; less than 8, the least there is, counts as 8.
+    /// Largest blksize, in bytes. Defaults to 65464, the largest of RFC 2348. Less than 8, the least of RFC 2348,
+    /// counts as 8.
     pub blksize: u16,
     /// Largest windowsize, in blocks. Defaults to 64; 0 counts as 1. More than 32767 is never granted.
     pub windowsize: u16,
-    /// Whether options are answered at all. Defaults to true; some firmware asks for options and cannot take an OACK.
+    /// Whether the server answers options at all. Defaults to `true`. Some firmware asks for options and cannot take
+    /// an OACK.
     pub answer: bool,
-    /// The only options that are granted; others are ignored as if they were unknown. Defaults to `None`, which is all.
+    /// The only options that the server grants; it ignores others as if they were unknown. Defaults to `None`, which
+    /// allows all.
     pub only: Option<Arc<[OptionName]>>,
 }
 
-/// Which way the bytes go.
+/// The direction of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// RRQ: from the server to the client.
@@ -89,7 +92,7 @@ impl Default for Limits {
 }
 
 impl Agreed {
-    /// What RFC 1350 has where nothing is agreed.
+    /// The defaults of RFC 1350, which hold without options.
     pub const fn plain(mode: Mode) -> Self {
         Self {
             mode,
@@ -107,12 +110,12 @@ impl Agreed {
         self.mode
     }
 
-    /// Bytes in a full block: 8 to 65464. 512 if not agreed.
+    /// Bytes in a full block: 8 to 65464. 512 without the blksize option.
     pub const fn blksize(&self) -> u16 {
         self.blksize
     }
 
-    /// Blocks on the way before an ACK is due: 1 to 65535. 1 if not agreed.
+    /// Blocks on the way before an ACK is due: 1 to 65535. 1 without the windowsize option.
     pub const fn windowsize(&self) -> u16 {
         self.windowsize
     }
@@ -122,12 +125,12 @@ impl Agreed {
         self.timeout
     }
 
-    /// Size of the file in bytes, if it was told.
+    /// The size of the file in bytes, if the `tsize` option tells it.
     pub const fn tsize(&self) -> Option<u64> {
         self.tsize
     }
 
-    /// Whether the client asked for the size or told it, answered or not.
+    /// Whether the client sent the `tsize` option, answered or not.
     pub const fn tsize_asked(&self) -> bool {
         self.tsize_asked
     }
@@ -148,7 +151,7 @@ impl Rollover {
         }
     }
 
-    /// How many blocks after the one with index `base` a number on the wire is, going forward: 0 is `base` itself.
+    /// How many blocks a number on the wire is ahead of the block with index `base`. For `base` itself it is 0.
     pub const fn distance(self, base: u64, number: u16) -> u64 {
         match self {
             Self::Zero => number.wrapping_sub(base as u16) as u64,
@@ -157,11 +160,12 @@ impl Rollover {
     }
 }
 
-/// The server's answer: what is agreed, and the OACK that says so (empty: no OACK).
+/// The server's answer to a request: the agreed options, and the OACK (if it is empty, there is no OACK).
 ///
-/// Nothing is granted that was not asked, nothing above what was asked; a bad value drops its option and not the
-/// request. Numbers are plain decimals: leading zeros do no harm and are not echoed, and a blksize or windowsize above the
-/// largest there is asks for that. Of a name that stands twice the first counts. `size` is the size of the source on a read; on a write the size is the client's word.
+/// The server grants no option that the client did not ask for, and no more than it asked for. A bad value drops its
+/// option and not the request. Numbers are plain decimals: leading zeros do no harm and are not echoed. A blksize or
+/// windowsize above the largest counts as the largest. If an option stands twice, the first counts. `size` is the size
+/// of the source on a read; on a write the client tells the size.
 pub fn answer(
     asked: &Options,
     direction: Direction,
@@ -203,8 +207,8 @@ pub fn answer(
             OptionName::Tsize if !agreed.tsize_asked => {
                 agreed.tsize_asked = true;
                 agreed.tsize = match direction {
-                    // In netascii the size on the wire is known only at the end. An empty file is not announced:
-                    // curl takes `tsize 0` for an error.
+                    // In netascii the size on the wire is known only at the end. The size of an empty file is not
+                    // told: curl takes `tsize 0` for an error.
                     Direction::Read => size.filter(|&size| mode == Mode::Octet && size > 0),
                     Direction::Write => within(value, 0..=u64::MAX),
                 };
@@ -233,18 +237,19 @@ pub fn answer(
     }
 }
 
-/// What is asked for, as far as anybody could grant it.
+/// The options of a request, as far as any server can grant them.
 pub(crate) fn asked(options: &Options) -> Agreed {
     let limits = Limits { windowsize: WIDEST, ..Limits::default() };
     answer(options, Direction::Read, Mode::Octet, &limits, None).0
 }
 
-/// Whether the answer to this RRQ has the size of the file in it, if that is known.
+/// Whether the answer to this RRQ tells the size of the file, if the size is known.
 pub(crate) fn tells_size(asked: &Options, mode: Mode, limits: &Limits) -> bool {
     answer(asked, Direction::Read, mode, limits, Some(1)).0.tsize().is_some()
 }
 
-/// The client's judgement of an OACK: what is agreed, or `None` if the server granted what nobody asked for.
+/// The client's check of an OACK. Returns the agreed options, or `None` if the server granted more than the client
+/// asked for.
 pub fn accept(asked: &Options, oack: &Options, mode: Mode) -> Option<Agreed> {
     let mut agreed = Agreed { tsize_asked: asked.value("tsize").is_some(), ..Agreed::plain(mode) };
     for (name, value) in oack.iter() {
@@ -271,13 +276,13 @@ pub fn accept(asked: &Options, oack: &Options, mode: Mode) -> Option<Agreed> {
     Some(agreed)
 }
 
-/// A plain decimal number: digits and nothing else. One that is too long for any of ours is the largest.
+/// A plain decimal number, of digits only. A number that is too long for 64 bits counts as the largest.
 fn number(value: &str) -> Option<u64> {
     let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| value.parse().unwrap_or(u64::MAX))
 }
 
-/// The range, for numbers that may be too large for it.
+/// The same range in 64 bits, for numbers that may be too large for it.
 pub(crate) fn wide(range: RangeInclusive<u16>) -> RangeInclusive<u64> {
     u64::from(*range.start())..=u64::from(*range.end())
 }
@@ -287,7 +292,7 @@ fn within(value: &str, range: RangeInclusive<u64>) -> Option<u64> {
     number(value).filter(|number| range.contains(number))
 }
 
-/// A number in the range, or the end of it for one that is above.
+/// A number in the range. A number above it counts as the end of the range.
 fn up_to(value: &str, range: RangeInclusive<u64>) -> Option<u64> {
     number(value).filter(|number| number >= range.start()).map(|number| number.min(*range.end()))
 }
@@ -383,11 +388,11 @@ mod tests {
         }
         limits.blksize = 1468;
         assert_eq!(read("blksize=65536", &limits, None).1, "blksize=1468");
-        // The size of an upload that is told in too many digits is too big for anybody.
+        // An upload whose size has too many digits is too big for every server.
         let asked = options(&format!("tsize={long}"));
         let (agreed, _) = answer(&asked, Direction::Write, Mode::Octet, &limits, None);
         assert_eq!(agreed.tsize(), Some(u64::MAX));
-        // A second value is no second chance: the client would not know which of them was granted.
+        // A second value of an option does not count: the client would not know which of them was granted.
         assert_eq!(oack("timeout=0 timeout=5 TIMEOUT=6 blksize=x blksize=512 blksize2=512"), "blksize2=512");
     }
 

@@ -1,6 +1,6 @@
-//! The wire: the six packets of RFC 1350 and RFC 2347, parsed and built.
+//! The six packets of RFC 1350 and RFC 2347 on the wire, parsed and built.
 //!
-//! [`Packet::decode`] is total: whatever the bytes are, it returns a packet or says what is wrong with them.
+//! [`Packet::decode`] is total: for any bytes it returns a packet or says what is wrong with them.
 //!
 //! ```
 //! use tuffet::packet::Packet;
@@ -17,7 +17,8 @@ use bytes::Bytes;
 
 use crate::{error::ErrorCode, name, shown};
 
-/// Bytes of a DATA packet on the wire besides its payload, or of an ACK: the headers of IP, UDP and TFTP.
+/// The size of an ACK on the wire, and of a DATA packet without its payload, in bytes: the headers of IP, UDP and
+/// TFTP.
 pub(crate) const HEADERS_V4: u32 = 20 + 8 + 4;
 const HEADERS_V6: u32 = 40 + 8 + 4;
 
@@ -35,7 +36,7 @@ const OACK: u16 = 6;
 
 /// One TFTP packet.
 ///
-/// The rare ones with much in them are boxed: a packet is handed on by value for each block.
+/// The large packets are rare and boxed, because a packet is passed by value for each block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
     /// Read request: the peer wants a file.
@@ -44,14 +45,14 @@ pub enum Packet {
     Wrq(Box<Request>),
     /// One block of the file.
     Data {
-        /// Block number as it stands on the wire; it rolls over.
+        /// The block number on the wire; it rolls over.
         block: u16,
         /// 0 to blksize bytes; fewer than blksize end the transfer.
         payload: Bytes,
     },
     /// Acknowledgement of all blocks up to this one.
     Ack(u16),
-    /// The end of the transfer, and why.
+    /// The end of the transfer, and the reason.
     Error {
         /// See [`ErrorCode`].
         code: ErrorCode,
@@ -62,14 +63,14 @@ pub enum Packet {
     Oack(Options),
 }
 
-/// What an RRQ or a WRQ carries.
+/// The contents of an RRQ or a WRQ.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
-    /// The name of the file, as it was sent: any bytes but NUL.
+    /// The name of the file as the client sent it: any bytes but NUL.
     pub filename: Vec<u8>,
     /// How the bytes of the file travel.
     pub mode: Mode,
-    /// What else the client asks for, in its order.
+    /// The options, in the client's order.
     pub options: Options,
 }
 
@@ -78,15 +79,15 @@ pub struct Request {
 pub enum Mode {
     /// Text: line ends travel as CR LF, a lone CR as CR NUL.
     Netascii,
-    /// The bytes as they are.
+    /// Octets: the bytes travel unchanged.
     #[default]
     Octet,
 }
 
 /// Options by name (RFC 2347), in the order in which they were sent.
 ///
-/// They are kept as they travel, each name and each value ended by a NUL: a transfer holds them for as long as it lasts,
-/// and so they take little room.
+/// They are stored as they travel, a NUL after each name and each value. A transfer holds them until it ends, so they
+/// should take little memory.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Options(String);
 
@@ -94,22 +95,22 @@ pub struct Options(String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Malformed {
-    /// Shorter than the fixed part of its packet.
+    /// The datagram is shorter than the fixed part of its packet.
     Truncated,
-    /// The first two bytes are no opcode of TFTP.
+    /// The first two bytes are no TFTP opcode.
     Opcode(u16),
-    /// The file name is empty or not ended by a NUL.
+    /// The file name is empty or has no NUL at its end.
     Filename,
-    /// The mode is unknown or not ended by a NUL.
+    /// The mode is unknown or has no NUL at its end.
     Mode,
 }
 
 impl Packet {
-    /// Reads one datagram.
+    /// Parses one datagram.
     ///
     /// # Errors
-    /// See [`Malformed`]. Odd options are not an error: a pair without a value or without its last NUL is read as
-    /// far as it goes, what follows an empty name is left out.
+    /// See [`Malformed`]. Odd options are no error: a pair without a value or without its last NUL counts as far as it
+    /// goes, and everything after an empty name is left out.
     pub fn decode(datagram: &[u8]) -> Result<Self, Malformed> {
         let (opcode, body) = split_u16(datagram)?;
         match opcode {
@@ -132,7 +133,7 @@ impl Packet {
         }
     }
 
-    /// The packet as one datagram.
+    /// Encodes the packet as one datagram.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         match self {
@@ -157,12 +158,12 @@ impl Packet {
     }
 }
 
-/// The four bytes before the payload of a DATA packet, for those who gather rather than copy.
+/// The four bytes before the payload of a DATA packet, for code that gathers instead of copying.
 pub const fn data_header(block: u16) -> [u8; 4] {
     numbered(DATA, block)
 }
 
-/// An ACK packet, whole.
+/// A complete ACK packet.
 pub const fn ack(block: u16) -> [u8; 4] {
     numbered(ACK, block)
 }
@@ -178,7 +179,7 @@ impl Request {
         if filename.is_empty() {
             return Err(Malformed::Filename);
         }
-        // Firmware that takes option 67 of DHCP with the NUL at its end sends two of them. No mode is empty.
+        // Firmware that reads option 67 of DHCP with the NUL at its end sends two NULs. No mode is empty.
         let (mode, rest) = split_nul(after_nuls(rest)).ok_or(Malformed::Mode)?;
         Ok(Self {
             filename: filename.to_vec(),
@@ -196,7 +197,7 @@ impl Request {
 }
 
 impl Mode {
-    /// The word on the wire.
+    /// The name of the mode on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Netascii => "netascii",
@@ -210,12 +211,12 @@ impl Mode {
 }
 
 impl Options {
-    /// No options.
+    /// An empty list of options.
     pub const fn new() -> Self {
         Self(String::new())
     }
 
-    /// Adds an option at the end. A NUL cannot be in it, and is left out.
+    /// Adds an option at the end. NULs in it are left out, because an option cannot hold them.
     pub fn push(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) {
         for text in [name.as_ref(), value.as_ref()] {
             self.0.reserve(text.len() + 1);
@@ -224,15 +225,15 @@ impl Options {
         }
     }
 
-    /// The value of the first option of this name, in whatever case.
+    /// The value of the first option with this name, in upper or lower case.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Names and values, in the order in which they stand in the packet.
+    /// Names and values, in the order of the packet.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut rest = self.0.as_str();
-        // For texts as short as these, a search by `split` is mostly preparation.
+        // For short texts like these, `split` would spend most of its time on preparation.
         let mut text = move || {
             let (text, after) = rest.split_at(rest.bytes().position(|b| b == 0)?);
             rest = &after[1..];
@@ -241,7 +242,7 @@ impl Options {
         std::iter::from_fn(move || Some((text()?, text()?)))
     }
 
-    /// Whether there is no option at all.
+    /// Whether there are no options.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -5,7 +5,7 @@ use std::io::Write;
 use super::Client;
 use crate::{error::Error, source::IntoSource, stats::Record};
 
-/// A [`Client`] whose calls block their thread until the transfer is over. It is not for async code.
+/// A [`Client`] whose calls block their thread until the transfer is over. Do not use it in async code.
 #[derive(Clone, Debug)]
 pub struct Blocking(Client);
 
@@ -27,10 +27,10 @@ impl Client {
 }
 
 impl Blocking {
-    /// Gets a file. Its bytes go to this writer as they come: a file, a `&mut Vec<u8>`.
+    /// Gets a file. Its bytes go to this writer as they arrive. A writer is a file or a `&mut Vec<u8>`, for example.
     ///
     /// # Errors
-    /// As [`Client::get`]; [`Error::Refused`] for what the writer says.
+    /// As [`Client::get`]; [`Error::Refused`] holds the writer's error.
     pub fn get(&self, name: &str, mut to: impl Write) -> Result<Record, Error> {
         smol::block_on(self.0.get(name, async |mut data| {
             while let Some(chunk) = data.next().await {
@@ -40,7 +40,7 @@ impl Blocking {
         }))
     }
 
-    /// Puts a file: text, bytes, a [`File`](std::fs::File), any other source.
+    /// Puts a file. The source is text, bytes, a [`File`](std::fs::File) or any other source.
     ///
     /// ```no_run
     /// let client = tuffet::Client::new(([192, 0, 2, 1], 69).into()).blocking();

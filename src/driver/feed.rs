@@ -1,4 +1,4 @@
-//! The user's side of a transfer: the source that is read, or the sink that is written.
+//! The user's side of a transfer: the source that the server reads, or the sink that receives an upload.
 
 use std::{
     any::Any,
@@ -20,18 +20,18 @@ use crate::{
     transfer::{Event, Want},
 };
 
-/// Chunks wait for a slow sink up to this many bytes before the next ACK.
+/// The next ACK goes out as long as fewer bytes than this wait for a slow sink.
 const ROOM: usize = 16 * 1024;
 
-/// The user's side, as a driver sees it.
+/// The user's side, as the driver sees it.
 pub(crate) trait Feed {
     /// Takes a chunk of DATA.
     fn push(&mut self, chunk: Bytes);
-    /// What is wanted, when it is there. A sink works on even while nothing is wanted of it.
+    /// Returns what the transfer wants, when it is there. A sink keeps working while the transfer wants nothing of it.
     fn poll(&mut self, want: Want, cx: &mut Context<'_>) -> Poll<Event>;
 }
 
-/// DATA is made of its chunks.
+/// The chunks of a source become DATA.
 impl<C: Chunks> Feed for Source<C> {
     fn push(&mut self, _: Bytes) {}
 
@@ -51,11 +51,11 @@ impl<C: Chunks> Feed for Source<C> {
     }
 }
 
-/// A sink at work: the user's future, and the pipe that it reads from. DATA becomes chunks for it.
+/// A running sink: the user's future, and the pipe that it reads from. DATA becomes chunks in the pipe.
 pub(crate) struct Upload<W> {
     pipe: Pipe,
     work: Work<W>,
-    /// Bytes that may still come.
+    /// Bytes that the client may still send.
     left: u64,
 }
 
@@ -64,8 +64,8 @@ enum Work<W> {
     Over(Result<(), Refusal>),
 }
 
-/// A sink for an upload of this size, if it is known, and of no more than `most` bytes, nor more than was told. A size of 0
-/// is taken for unknown: clients tell it that have not looked.
+/// A sink for an upload of this size, if the size is known. The upload may have `most` bytes, and no more than its
+/// `tsize` says. A size of 0 counts as unknown: some clients send it without looking.
 pub(crate) fn upload<W: Future<Output = Result<(), Refusal>>>(
     size: Option<u64>,
     most: u64,
@@ -79,7 +79,8 @@ pub(crate) fn upload<W: Future<Output = Result<(), Refusal>>>(
 }
 
 impl<W: Future<Output = Result<(), Refusal>>> Upload<W> {
-    /// Waits until the sink asks for the first chunk, and so accepts; or says no, or is content without any.
+    /// Waits until the sink accepts the upload, refuses it, or ends without reading. A sink accepts by asking for its
+    /// first chunk.
     pub(crate) fn poll_accepts(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
         match self.poll(Want::Packet, cx) {
             Poll::Ready(Event::Failed(refusal)) => Poll::Ready(Err(refusal)),
@@ -118,14 +119,14 @@ impl<W: Future<Output = Result<(), Refusal>>> Feed for Upload<W> {
     }
 }
 
-/// A panic of the user's code is a failure of its transfer, and of nothing else.
+/// Turns a panic of the user's code into a failure of its transfer alone.
 pub(crate) fn caught<T>(work: impl Future<Output = Result<T, Refusal>>) -> impl Future<Output = Result<T, Refusal>> {
-    // In a box, because a future that is moved into another takes its room twice.
+    // The box saves memory: a future that is moved into another one takes its room twice.
     let work = AssertUnwindSafe(Box::pin(work)).catch_unwind();
     async { work.await.unwrap_or_else(|panic| Err(panicked(&*panic))) }
 }
 
-/// As [`caught`], for what does not wait.
+/// As [`caught`], for code that does not wait.
 pub(crate) fn caught_now<T>(work: impl FnOnce() -> T) -> Result<T, Refusal> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(&*panic))
 }
@@ -137,7 +138,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Refusal {
     Refusal::internal().because(format_args!("panic: {text}"))
 }
 
-/// Chunks on their way from the transfer to the sink, which may hand them to another thread.
+/// Chunks on their way from the transfer to the sink. The sink may read them in another thread.
 #[derive(Clone, Default)]
 struct Pipe(Arc<Mutex<State>>);
 

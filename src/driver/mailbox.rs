@@ -1,4 +1,4 @@
-//! Where the datagrams of one transfer wait for its task.
+//! The queue in which the packets of one transfer wait for its task.
 
 use std::{
     cell::{Cell, RefCell},
@@ -8,9 +8,9 @@ use std::{
 
 use crate::{endpoint::Closed, error::Refusal, packet::Packet, transfer::Event};
 
-/// More than this of one peer are dropped, as a full socket would: it sends again.
+/// Packets that one mailbox holds. More are dropped, as a full socket would drop them; the peer sends them again.
 const MOST: usize = 256;
-/// The same in bytes of DATA: what a socket holds as well. A peer may send 64 KiB a packet, agreed or not.
+/// Bytes of DATA that one mailbox holds, as many as a socket. A peer may send 64 KiB a packet, agreed or not.
 const MOST_BYTES: usize = 1 << 20;
 
 #[derive(Default)]
@@ -20,12 +20,12 @@ pub(crate) struct Mailbox {
     bytes: Cell<usize>,
     repeated: Cell<bool>,
     closed: Cell<Option<Closed>>,
-    /// Whether the peer's port was closed.
+    /// Whether the peer's port is closed.
     unreachable: Cell<bool>,
     stopped: Cell<bool>,
     expired: Cell<bool>,
     waker: RefCell<Option<Waker>>,
-    /// Whether its task waits for the user's side as well.
+    /// Whether the task waits for the source or sink too.
     at_work: Cell<bool>,
 }
 
@@ -33,7 +33,7 @@ impl Mailbox {
     pub(crate) fn post(&self, packet: Packet) {
         let mut packets = self.packets.borrow_mut();
         if packets.capacity() == 0 {
-            // In lock-step there is never a second one.
+            // In lock-step there is never a second packet.
             packets.reserve_exact(1);
         }
         let bytes = self.bytes.get() + payload_len(&packet);
@@ -45,42 +45,42 @@ impl Mailbox {
         self.wake();
     }
 
-    /// The peer sent its request again.
+    /// Reports that the peer sent its request again.
     pub(crate) fn post_repeat(&self) {
         self.repeated.set(true);
         self.wake();
     }
 
-    /// Its place is taken, or taken away, for this reason.
+    /// Reports that the endpoint has closed the transfer, and why.
     pub(crate) fn post_closed(&self, why: Closed) {
         self.unreachable.set(why == Closed::Unreachable);
         self.closed.set(Some(why));
         self.wake();
     }
 
-    /// Whether nobody listens at the peer's port, as its system has said.
+    /// Whether the peer's port is closed, as ICMP has said.
     pub(crate) fn is_unreachable(&self) -> bool {
         self.unreachable.get()
     }
 
-    /// The deadline has passed.
+    /// Reports that the deadline has passed.
     pub(crate) fn post_timeout(&self) {
         self.expired.set(true);
         self.wake();
     }
 
-    /// There is another deadline.
+    /// Takes a timeout back: the transfer has a new deadline.
     pub(crate) fn forget_timeout(&self) {
         self.expired.set(false);
     }
 
-    /// The server ends.
+    /// Reports that the server stops.
     pub(crate) fn post_stop(&self) {
         self.stopped.set(true);
         self.wake();
     }
 
-    /// What happened, if anything did. A timeout comes last: who has been heard is not late.
+    /// The next event, if there is one. A timeout comes last: a peer whose packet has arrived is not late.
     pub(crate) fn take(&self) -> Option<Event> {
         if let Some(packet) = self.packets.borrow_mut().pop_front() {
             self.bytes.set(self.bytes.get() - payload_len(&packet));
@@ -102,7 +102,7 @@ impl Mailbox {
         self.expired.take().then_some(Event::Timeout)
     }
 
-    /// Has the task woken when something comes. `at_work`: whether it waits for the user's side as well.
+    /// Registers the task to be woken by the next event. `at_work`: whether the task waits for the source or sink too.
     pub(crate) fn register(&self, cx: &Context<'_>, at_work: bool) {
         self.at_work.set(at_work);
         let mut waker = self.waker.borrow_mut();

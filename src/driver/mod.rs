@@ -18,27 +18,29 @@ use crate::{
 use feed::Feed;
 use mailbox::Mailbox;
 
-/// Events in a row that need no waiting, as those of a source that always has a chunk, before the others' turn comes.
+/// Events in a row that a transfer handles without waiting before other tasks run. A source that always has a chunk
+/// causes such events.
 const TURN: usize = 256;
 
 /// What the driver needs from the shard that it runs on.
 pub(crate) trait Wire {
     /// Puts a packet into the next batch to the peer.
     fn send(&self, packet: Packet);
-    /// Has the mailbox woken at this time, and at no other.
+    /// Sets the only deadline of the transfer; its mailbox gets a timeout then.
     fn set_deadline(&self, deadline: Instant);
     fn mailbox(&self) -> &Mailbox;
-    /// The time, read now: what a source took is no part of the batch.
+    /// The current time, read from the clock: the source may have taken long since the batch.
     fn now(&self) -> Instant;
-    /// The time of the last batch: good enough for what came with it.
+    /// The time of the last batch, which is exact enough for the packets of that batch.
     fn batch_time(&self) -> Instant;
-    /// Told how many bytes have been transferred, after each step that brought the transfer forward.
+    /// Reports how many bytes have been transferred, after each step that may have transferred some.
     fn progressed(&self, bytes: u64);
 }
 
 /// Runs the transfer to its end. Returns the outcome and the number of the last ACK that was sent.
 ///
-/// One future and no futures in it: an event is handed from the mailbox to the transfer without being stored between.
+/// It is one future without inner futures: an event passes from the mailbox to the transfer without being stored
+/// between.
 pub(crate) async fn run(wire: &impl Wire, transfer: &mut Transfer, feed: &mut impl Feed) -> (Outcome, Option<u16>) {
     let (mut wanted, mut last_ack) = (None, None);
     poll_fn(|cx| {

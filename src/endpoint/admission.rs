@@ -1,6 +1,6 @@
-//! Who is served: limits for each client address and in total, all of bounded memory.
+//! Limits for each client address and in total. All of them use bounded memory.
 //!
-//! Over a limit the server is silent: clients ask again, and an answer would go to whom a forged address names.
+//! Over a limit the server is silent. Clients ask again, and an answer could go to the victim of a forged address.
 
 use std::{
     hash::BuildHasher,
@@ -12,15 +12,16 @@ use foldhash::quality::RandomState;
 
 use super::{Dropped, Policy};
 
-/// Buckets in each of the two rows. An address has one in each row and is over its limit when both are empty, so who
-/// shares one with a flood is served by the other, and no number of forged addresses takes more memory than this.
+/// Buckets in each of the two rows. An address has one bucket in each row, and it is over its limit when both are
+/// empty. A client that shares one bucket with a flood is served by the other. No number of forged addresses takes
+/// more memory than this.
 const BUCKETS: usize = 2048;
-/// Seconds' worth of requests that may come at once: a room of machines behind one address, each of which asks for ten
-/// files that are not there.
+/// How many seconds' worth of requests may come at once: a room of machines behind one address, each of which asks for
+/// ten files that do not exist.
 const BURST: f32 = 10.0;
-/// ERRORs to requests: at once, and in a second. Each answers one request and is about as long.
+/// ERRORs that answer requests: at once, and in a second. Each answers one request and is about as long.
 const REFUSALS: (f64, f64) = (20_000.0, 5_000.0);
-/// ERRORs to those who have no transfer.
+/// ERRORs to peers without a transfer: at once, and in a second.
 const STRANGERS: (f64, f64) = (100.0, 50.0);
 
 pub(crate) struct Admission {
@@ -37,7 +38,7 @@ impl Admission {
         Self { requests: rates(per_client), per_client, refusals, strangers }
     }
 
-    /// The policy may be another than before.
+    /// Adopts the limits of this policy, which may have changed.
     pub(crate) fn follow(&mut self, policy: &Policy) {
         if self.per_client != policy.max_requests_per_client {
             self.per_client = policy.max_requests_per_client;
@@ -45,18 +46,19 @@ impl Admission {
         }
     }
 
-    /// Whether a request of this address may be looked at.
+    /// Whether the server may look at a request from this address.
     pub(crate) fn request(&mut self, peer: IpAddr, now: Instant) -> Result<(), Dropped> {
         let is_within = self.requests.as_mut().is_none_or(|rates| rates.take(peer, now));
         is_within.then_some(()).ok_or(Dropped::Requests)
     }
 
-    /// Whether there may be an ERROR for a request. Each address has no more of them than it may have requests.
+    /// Whether the server may answer a request with an ERROR. Each address gets no more of them than it may send
+    /// requests.
     pub(super) fn refusal(&mut self, now: Instant) -> Result<(), Dropped> {
         self.refusals.take(now).then_some(()).ok_or(Dropped::Errors)
     }
 
-    /// Whether there may be an ERROR for a peer that has no transfer.
+    /// Whether the server may send an ERROR to a peer that has no transfer.
     pub(super) fn stranger(&mut self, now: Instant) -> Result<(), Dropped> {
         self.strangers.take(now).then_some(()).ok_or(Dropped::Errors)
     }
@@ -66,8 +68,9 @@ fn rates(per_second: u32) -> Option<Rates> {
     (per_second > 0).then(|| Rates::new(per_second))
 }
 
-/// Whether a client can have this address. That one is the broadcast address of a subnet only the system knows, which
-/// does not send there. Who forges one of our own sockets would have the server talk to itself.
+/// Whether a client can have this address. The broadcast address of a subnet passes: only the system knows it, and the
+/// system does not send there. A request with the forged address of one of our own sockets would make the server talk
+/// to itself.
 pub(super) fn is_client(peer: SocketAddr, asked: Option<IpAddr>, own: &[SocketAddr]) -> bool {
     let ip = peer.ip().to_canonical();
     let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
@@ -77,7 +80,7 @@ pub(super) fn is_client(peer: SocketAddr, asked: Option<IpAddr>, own: &[SocketAd
     peer.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast && !is_own
 }
 
-/// A token bucket: so many at once, and so many a second.
+/// A token bucket: it holds `size` tokens and gains `per_second` in a second.
 struct Bucket {
     spent: f64,
     at: Option<Instant>,
@@ -101,11 +104,12 @@ impl Bucket {
     }
 }
 
-/// Buckets for all addresses, in two rows that are mixed differently.
+/// Token buckets for all addresses, in two rows with different hashes.
 struct Rates {
     per_ms: f32,
     size: f32,
-    /// What is spent, and when that was true, in milliseconds since `began`. Zeros are a full bucket.
+    /// For each bucket, the tokens spent and the time of that figure, in milliseconds since `began`. Zeros are a full
+    /// bucket.
     rows: [Vec<(f32, u32)>; 2],
     hashers: [RandomState; 2],
     began: Option<Instant>,
@@ -122,7 +126,7 @@ impl Rates {
         let began = *self.began.get_or_insert(now);
         let now = now.saturating_duration_since(began).as_millis() as u32;
         let mut any = false;
-        // From both, so that one row knows of an address what the other is still to learn.
+        // An address takes a token from both rows, so that each row counts all its requests.
         for (row, hasher) in self.rows.iter_mut().zip(&self.hashers) {
             let (spent, at) = &mut row[hasher.hash_one(peer) as usize % BUCKETS];
             *spent = (*spent - now.wrapping_sub(*at) as f32 * self.per_ms).max(0.0);
@@ -166,8 +170,8 @@ mod tests {
     fn a_flood_of_one_address_hurts_nobody_else() {
         let (mut rates, start) = (Rates::new(10), Instant::now());
         assert_eq!((0..5000).filter(|_| rates.take(ip(1), start)).count(), 100);
-        // One address in 4 million shares both buckets with the flood, and the hashers are seeded at random. Three of a
-        // thousand happen once in 10^11 runs.
+        // One address in 4 million shares both buckets with the flood, and the hashers have random seeds. Three of a
+        // thousand addresses do so once in 10^11 runs.
         let hurt = (2..1002).filter(|&n| !(0..10).all(|_| rates.take(ip(n), start))).count();
         assert!(hurt < 3, "{hurt} of a thousand others");
         let later = start + Duration::from_secs(1);
@@ -204,7 +208,7 @@ mod tests {
         ] {
             assert!(!is_client(peer, asked), "{peer} asks {asked}");
         }
-        // A client beside the server, and one that is a server of its own.
+        // A client on the server's machine, and a client that is a server itself.
         for (peer, asked) in [("10.0.0.1:5", "10.0.0.1"), ("10.0.0.2:69", "10.0.0.1"), ("10.0.0.8:70", "10.0.0.9")] {
             assert!(is_client(peer, asked), "{peer} asks {asked}");
         }

@@ -1,4 +1,4 @@
-//! What is known of client addresses: how many transfers they have, and what earlier transfers taught.
+//! What the endpoint knows of client addresses: their running transfers, and what earlier transfers taught.
 
 use std::{
     collections::VecDeque,
@@ -12,12 +12,12 @@ use super::{
 };
 use crate::options::{DEFAULT_BLKSIZE, Direction};
 
-/// Addresses that are remembered.
+/// How many addresses the endpoint remembers.
 const MOST: usize = 4096;
-/// How long.
+/// How long it remembers what a transfer has taught.
 const MEMORY: Duration = Duration::from_secs(600);
-/// What a client that never acknowledges a full block is granted next: what fits the least MTU of IPv6, which tunnels
-/// leave as well, and then what is always granted.
+/// The blksize that a client gets after it has never acknowledged a full block. The first fits the least MTU of IPv6,
+/// which tunnels leave as well. The second is the default of RFC 1350.
 const SMALLER: [u16; 2] = [1228, DEFAULT_BLKSIZE];
 
 #[derive(Default)]
@@ -37,7 +37,7 @@ struct Running {
 struct Lesson {
     at: Instant,
     round_trip: Option<Duration>,
-    /// The largest blksize that may arrive.
+    /// The largest blksize whose blocks may arrive.
     blksize: Option<u16>,
 }
 
@@ -61,7 +61,7 @@ impl Clients {
         }
     }
 
-    /// A transfer has ended, or another begins while it runs.
+    /// Learns from a transfer that has ended, or that still runs while its client begins another.
     pub(super) fn learn(&mut self, now: Instant, known: &Known, round_trip: Option<Duration>) {
         let client = known.client();
         let before = self.lesson(now, client);
@@ -77,9 +77,9 @@ impl Clients {
         }
     }
 
-    /// The largest blksize that may arrive there, if larger ones did not.
+    /// The largest blksize whose blocks may arrive at this client, if larger ones did not.
     pub(super) fn blksize(&mut self, now: Instant, client: IpAddr, transfers: &Transfers) -> Option<u16> {
-        // A client that begins anew may not have ended what it had.
+        // A client that begins a new transfer may not have ended the previous one.
         let last = self.running.get(&client).and_then(|running| transfers.get(running.last));
         if let Some(last) = last.filter(|last| last.client() == client && last.has_lost_its_first_block()) {
             self.learn(now, last, None);
@@ -107,7 +107,7 @@ impl Clients {
 }
 
 impl Known {
-    /// Whether the client has acknowledged the options, and not the block after them, which was full and went out again.
+    /// Whether the client has acknowledged the OACK, but not the first block, which was full and was sent again.
     fn has_lost_its_first_block(&self) -> bool {
         let is_large = self.direction == Direction::Read && self.blksize > DEFAULT_BLKSIZE;
         is_large && self.heard.is_some() && !self.moved && self.first_blocks > 1

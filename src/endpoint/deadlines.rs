@@ -1,7 +1,7 @@
 //! The deadlines of all transfers.
 //!
-//! A deadline moves with each ACK, so moving it later costs a store and no more: the heap holds an earlier time, and
-//! when that comes, the transfer is put back with the time that it has by then.
+//! A deadline moves with each ACK. Moving it later costs only a store: the heap keeps the earlier time. When that time
+//! comes, the transfer goes back into the heap with its new deadline.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Instant};
 
@@ -10,16 +10,16 @@ use super::Id;
 #[derive(Default)]
 pub(super) struct Deadlines {
     heap: BinaryHeap<Reverse<(Instant, Id)>>,
-    /// By the number of the transfer.
+    /// Indexed by the number of the transfer.
     of: Vec<Deadline>,
-    /// Entries of the heap that have lost their use, at most.
+    /// Upper bound of the useless entries in the heap.
     stale: usize,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Deadline {
     at: Option<Instant>,
-    /// The earliest time at which it will be looked at.
+    /// The time of its valid entry in the heap.
     armed: Option<Instant>,
 }
 
@@ -40,17 +40,17 @@ impl Deadlines {
         }
     }
 
-    /// When to come back.
+    /// The time of the next entry in the heap.
     pub(super) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// A transfer whose deadline has passed.
+    /// Returns a transfer whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant) -> Option<Id> {
         while self.next().is_some_and(|at| at <= now) {
             let Reverse((at, id)) = self.heap.pop()?;
             let Some(deadline) = self.of.get_mut(id.0).filter(|deadline| deadline.armed == Some(at)) else {
-                // A sooner entry has overtaken this one.
+                // A sooner entry has replaced this one.
                 self.stale = self.stale.saturating_sub(1);
                 continue;
             };
@@ -70,7 +70,7 @@ impl Deadlines {
         None
     }
 
-    /// The transfer is over.
+    /// Forgets the deadline of a transfer that is over.
     pub(super) fn release(&mut self, id: Id) {
         if let Some(deadline) = self.of.get_mut(id.0) {
             let before = std::mem::take(deadline);
@@ -80,9 +80,9 @@ impl Deadlines {
         }
     }
 
-    /// An entry in the heap has lost its use. Short transfers, and those that wait now for the peer and now for the
-    /// source, leave entries behind faster than time comes by to collect them, so the heap is swept when half of it may
-    /// be stale.
+    /// Counts an entry of the heap that has become useless. Short transfers leave such entries behind faster than
+    /// their times pass. So do transfers that wait for the peer and for the source in turns. So the heap is swept when
+    /// half of it may be stale.
     fn leave_behind(&mut self) {
         self.stale += 1;
         if self.stale * 2 > self.heap.len() {

@@ -1,25 +1,25 @@
-//! The other half of a server: which datagram belongs to which transfer, and whose request begins one.
+//! The part of a server that knows all transfers: which transfer a datagram belongs to, and which request begins one.
 //!
-//! As [`Transfer`](crate::transfer::Transfer), it does no I/O and reads no clock. Whoever drives it
+//! Like [`Transfer`](crate::transfer::Transfer), it does no I/O and reads no clock. The driver
 //!
-//! 1. calls [`Endpoint::handle`] with each datagram, where it came from and the time;
-//! 2. ends the transfers that [`Endpoint::closed`] names, which have to give way, and then does what the [`Action`] says;
-//! 3. tells it of each transfer what it cannot see: what was [`granted`](Endpoint::granted), that the
-//!    [first block](Endpoint::first_block) goes out, its [`end`](Endpoint::end), an ICMP
+//! 1. calls [`Endpoint::handle`] with each datagram, its envelope and the time;
+//! 2. ends the transfers that [`Endpoint::closed`] returns, and then does what the [`Action`] says;
+//! 3. reports what the endpoint cannot see: that a transfer has [`granted`](Endpoint::granted) options, that its
+//!    [first block](Endpoint::first_block) goes out, its [`end`](Endpoint::end), and ICMP errors by
 //!    [`unreachable`](Endpoint::unreachable);
-//! 4. keeps the deadlines of all transfers in it, and wakes those that are [`expired`](Endpoint::expired).
+//! 4. keeps the deadlines of all transfers in the endpoint, and wakes those that have [`expired`](Endpoint::expired).
 //!
-//! The loops of the server drive it with sockets and the system's clock, the simulator in virtual time.
+//! The server's loops drive it with sockets and the system's clock. The simulator drives it in virtual time.
 //!
 //! # What goes to an address that may be forged
 //!
-//! A client proves that it has its address when it sends a packet to the port of its transfer, its TID: a forger, who
-//! does not get the server's packets, must try all ports (RFC 1350 section 4: TIDs are chosen at random). So
+//! A client proves its address when it sends a packet to the port of its transfer, the server's TID. A forger does not
+//! get the server's packets, so it must try all ports (RFC 1350 section 4: TIDs are chosen at random). So
 //!
-//! - ports are drawn by a keyed hash from [`Pool::ports`], a pool of random ports;
-//! - a transfer whose client was never heard gives way to others when places are wanted;
-//! - a [`Start`] says how much its transfer may send for each byte that came from the client's address:
-//!   [`AMPLIFICATION`] times as much as a forger has to send, who tries all ports.
+//! - a keyed hash draws the port of a transfer from [`Pool::ports`], a pool of random ports;
+//! - a transfer whose client has sent nothing but its request gives way when the endpoint needs the place;
+//! - a [`Start`] says how many bytes its transfer may send for each byte from the client's address:
+//!   [`AMPLIFICATION`] for each byte that a forger must send to try all ports.
 //!
 //! ```
 //! use std::time::Instant;
@@ -79,37 +79,37 @@ pub use policy::{Admits, Dropped, Policy};
 pub use pool::{AMPLIFICATION, AMPLIFICATION_SINGLE_PORT, Pool};
 pub use request::LONGEST_NAME;
 
-/// The longest text of a client's ERROR that is kept, in bytes.
+/// The endpoint keeps this many bytes of the text in a client's ERROR.
 const LONGEST_TEXT: usize = 512;
 
-/// Looked into for each datagram, where the standard hash would be a seventh of the work of a short transfer. This one
-/// has a random seed too, and the limits bound what a flood of chosen addresses could put in.
+/// The endpoint looks into these maps for each datagram. The standard hash would be a seventh of the work of a short
+/// transfer. This hash has a random seed too, and the limits bound what a flood of chosen addresses could put in.
 type Map<K, V> = HashMap<K, V, foldhash::quality::RandomState>;
 
-/// What datagrams of a transfer are known by: the port and the peer.
+/// Identifies the transfer of a packet: the port that the packet came to, and the peer.
 type Key = (usize, SocketAddr);
 
-/// A repeated request is known by the port that it came to, its sender, and the address that it was sent to.
+/// Identifies a repeated request: the port that it came to, its sender, and the address that it was sent to.
 type Asked = (usize, SocketAddr, Option<IpAddr>);
 
-/// A running transfer. The number is used again when the transfer has [ended](Endpoint::end).
+/// The number of a running transfer. It is used again when the transfer has [ended](Endpoint::end).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(pub usize);
 
-/// Where a datagram came from, and where it went.
+/// Where a datagram came from, and where it was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// The sender.
     pub peer: SocketAddr,
-    /// The address of ours to answer from; `None` where the system does not tell, or was not asked.
+    /// The server's address that the answer comes from; `None` where the system does not tell, or was not asked.
     pub local: Option<IpAddr>,
-    /// Index of the interface that it came in by; 0 where the system does not tell, or was not asked.
+    /// The index of the interface that the datagram came in by; 0 where the system does not tell, or was not asked.
     pub interface: u32,
-    /// Whether it was sent to a broadcast or multicast address.
+    /// Whether the datagram was sent to a broadcast or multicast address.
     pub broadcast: bool,
 }
 
-/// What is to be done about a datagram.
+/// What the driver does about a datagram.
 #[derive(Debug)]
 #[must_use = "a datagram that is not acted on is lost"]
 pub enum Action {
@@ -119,11 +119,11 @@ pub enum Action {
     Repeat(Id),
     /// Begin a transfer.
     Begin(Box<Start>),
-    /// Answer this from the port and the address that the datagram came to.
+    /// Send this packet from the port and the address that the datagram came to.
     Reply(Packet),
-    /// A request that is not answered.
+    /// Leave this request without an answer.
     TurnAway(Dropped),
-    /// Nothing.
+    /// Ignore this datagram.
     Drop(Dropped),
 }
 
@@ -131,54 +131,54 @@ pub enum Action {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Start {
-    /// What the endpoint knows it by.
+    /// The endpoint's number of the transfer.
     pub id: Id,
-    /// The port that it is served from.
+    /// The port that serves the transfer.
     pub port: usize,
     /// The port that the request came to.
     pub listener: usize,
-    /// The client, and the address that it asked.
+    /// The client, and the address that it sent its request to.
     pub envelope: Envelope,
     /// RRQ or WRQ.
     pub direction: Direction,
-    /// What it asks for.
+    /// The client's request.
     pub request: Arc<packet::Request>,
-    /// Largest blksize for this client, in bytes.
+    /// The largest blksize for this client, in bytes.
     pub blksize: u16,
-    /// Largest windowsize for this transfer, in blocks.
+    /// The largest windowsize for this transfer, in blocks.
     pub windowsize: u16,
-    /// How many bytes may be sent for each byte that came from the client's address, IP and UDP headers counted.
+    /// How many bytes the transfer may send for each byte from the client's address, IP and UDP headers included.
     pub amplification: u32,
-    /// The round trip that was last measured to this client's address.
+    /// The last round trip measured to this client's address.
     pub round_trip: Option<Duration>,
-    /// When the request came.
+    /// When the request arrived.
     pub began: Instant,
 }
 
-/// Why a transfer has to end that has not ended by itself.
+/// Why the endpoint ends a transfer that has not ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Closed {
     /// The same client has sent another request.
     Replaced,
-    /// Its client was never heard, and others want its place.
+    /// The client has sent nothing but its request, and the endpoint needs the place for another.
     GaveWay,
-    /// ICMP says that nobody is there.
+    /// ICMP says that the client's port is closed.
     Unreachable,
-    /// It answers as a server does: somebody sets two servers against each other.
+    /// The client answers as a server does: a forger sets two servers against each other.
     Server,
 }
 
 /// What a transfer leaves behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
-    /// The ACK that ended an upload, to be repeated if it was lost.
+    /// The last ACK of a complete upload. The endpoint repeats it if it was lost.
     pub last_ack: Option<u16>,
-    /// The round trip that it measured.
+    /// The round trip that the transfer measured.
     pub round_trip: Option<Duration>,
 }
 
-/// Datagrams that were handled, by what came of them.
+/// Counts of datagrams, by what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "they are those of `Counters`")]
@@ -191,7 +191,7 @@ pub struct Counts {
     pub strangers: u64,
 }
 
-/// Which transfers there are, and what has just been. It stays on its thread (`!Send`), as a shard does.
+/// All running transfers, and what the endpoint remembers of past ones. It stays on its thread (`!Send`), as a shard does.
 pub struct Endpoint {
     policy: Policy,
     pools: Vec<Pool>,
@@ -210,17 +210,17 @@ pub struct Endpoint {
     hasher: foldhash::quality::RandomState,
 }
 
-/// Largest blksize by the interface that a request came in by, and its sender.
+/// Returns the largest blksize for the interface of a request and for its sender.
 type Mtu = Box<dyn FnMut(u32, &SocketAddr) -> u16>;
 
-/// Whether a datagram is a request. Before it is [handled](Endpoint::handle), the transfers should have acted on what was
-/// delivered to them: a client may end one transfer and begin the next at once, from the same port.
+/// Whether a datagram is a request. Before [`handle`](Endpoint::handle) gets a request, the transfers should have
+/// acted on the packets delivered before: a client may end one transfer and at once begin the next from the same port.
 pub fn is_request(datagram: &[u8]) -> bool {
     matches!(datagram, [0, 1 | 2, ..])
 }
 
 impl Endpoint {
-    /// `secret`: a random number, by which ports are drawn.
+    /// `secret` is a random number, the key of the hash that draws ports.
     pub fn new(policy: Policy, pools: Vec<Pool>, secret: u128) -> Self {
         let ports = pools.iter().flat_map(|pool| &pool.ports).max().map_or(0, |most| most + 1);
         Self {
@@ -241,29 +241,30 @@ impl Endpoint {
         }
     }
 
-    /// Tells the largest blksize that travels in one piece, by the index of the interface and the client. Defaults to
-    /// all that there is.
+    /// Sets the function that returns the largest blksize that needs no IP fragments, by the index of the interface
+    /// and the client. By default every blksize is allowed.
     pub fn set_mtu(&mut self, mtu: impl FnMut(u32, &SocketAddr) -> u16 + 'static) {
         self.mtu = Box::new(mtu);
     }
 
-    /// The addresses of all sockets of the server, so that a forged request cannot have it talk to itself.
+    /// Sets the addresses of all sockets of the server, so that a forged request cannot make the server talk to
+    /// itself.
     pub fn set_own(&mut self, own: Vec<SocketAddr>) {
         self.own = own;
     }
 
-    /// Requests that come from now on are admitted by this policy.
+    /// Sets the policy for requests that arrive from now on.
     pub fn set_policy(&mut self, policy: Policy) {
         self.admission.follow(&policy);
         self.policy = policy;
     }
 
-    /// Takes no more requests.
+    /// Refuses all further requests, silently.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
 
-    /// Transfers that have not [ended](Self::end).
+    /// The number of transfers that have not [ended](Self::end).
     pub fn len(&self) -> usize {
         self.transfers.len()
     }
@@ -273,7 +274,7 @@ impl Endpoint {
         self.len() == 0
     }
 
-    /// What is to be done about a datagram that came to this port.
+    /// Says what the driver does about a datagram that came to this port.
     pub fn handle(&mut self, now: Instant, port: usize, envelope: &Envelope, datagram: &[u8]) -> Action {
         let pool = self.pools.iter().position(|pool| pool.listener == port);
         match (Packet::decode(datagram), pool) {
@@ -298,28 +299,28 @@ impl Endpoint {
         }
     }
 
-    /// A transfer that has to end as if its client had left, for this reason. To be asked after whatever the endpoint
-    /// was told, until there is none.
+    /// Returns a transfer that must end as if its client had left, and the reason. Call it after every other call,
+    /// until it returns `None`.
     pub fn closed(&mut self) -> Option<(Id, Closed)> {
         self.closed.pop_front()
     }
 
-    /// The transfer is about to answer its client, to which it grants this blksize, and whether by an OACK.
+    /// Reports that the transfer answers its client, the blksize that it grants, and whether it sends an OACK.
     pub fn granted(&mut self, now: Instant, id: Id, blksize: u16, oack: bool) {
         self.transfers.answer(now, id, blksize, oack);
     }
 
-    /// The first block of the transfer goes out, or goes out again.
+    /// Reports that the first block of the transfer goes out, for the first time or again.
     pub fn first_block(&mut self, id: Id) {
         if let Some(known) = self.transfers.get_mut(id) {
             known.first_blocks = known.first_blocks.saturating_add(1);
         }
     }
 
-    /// Whether the request of this transfer may be answered with an ERROR.
+    /// Whether the driver may answer the request of this transfer with an ERROR.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     pub fn refuse(&mut self, now: Instant, id: Id) -> Result<(), Dropped> {
         if self.transfers.get(id).is_some_and(|known| known.broadcast) {
             return Err(Dropped::Broadcast);
@@ -327,7 +328,7 @@ impl Endpoint {
         self.admission.refusal(now)
     }
 
-    /// The transfer has ended.
+    /// Reports that the transfer has ended.
     pub fn end(&mut self, now: Instant, id: Id, ended: Ended) {
         self.retire(now, id, ended.last_ack);
         let Some(known) = self.transfers.get(id) else { return };
@@ -337,15 +338,15 @@ impl Endpoint {
         self.transfers.remove(id);
     }
 
-    /// ICMP says that the peer of a transfer does not listen there.
+    /// Reports that ICMP says that the peer's port is closed.
     pub fn unreachable(&mut self, now: Instant, port: usize, peer: SocketAddr) {
         if let Some(id) = self.transfers.find(&(port, peer)) {
             self.close(now, id, Closed::Unreachable);
         }
     }
 
-    /// There are no means for one more transfer, such as descriptors: an eighth of those whose clients were never heard
-    /// give way.
+    /// Makes room when resources such as descriptors are used up. An eighth of the transfers whose clients have sent
+    /// nothing but their requests give way.
     pub fn make_room(&mut self, now: Instant) {
         for _ in 0..(self.transfers.unheard() / 8).max(1) {
             if !self.evict(now) {
@@ -359,23 +360,23 @@ impl Endpoint {
         self.deadlines.set(id, at);
     }
 
-    /// When to ask for those that are [`expired`](Self::expired).
+    /// When to call [`expired`](Self::expired) next.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadlines.next()
     }
 
-    /// A transfer whose deadline has passed; to be asked until there is none.
+    /// Returns a transfer whose deadline has passed. Call it until it returns `None`.
     pub fn expired(&mut self, now: Instant) -> Option<Id> {
         self.deadlines.expire(now)
     }
 
-    /// A port of a pool that was used for ten minutes and has no transfers: another one may take its place, under the
-    /// same number. To be asked now and then.
+    /// A port of a pool that was used for ten minutes and has no transfers. The driver may put another port in its
+    /// place, under the same number. Call it now and then.
     pub fn worn_out(&mut self, now: Instant) -> Option<usize> {
         self.tids.worn_out(now, &self.pools)
     }
 
-    /// What was counted since this was last asked.
+    /// The counts since the previous call.
     pub fn counts(&mut self) -> Counts {
         std::mem::take(&mut self.counts)
     }
@@ -393,7 +394,7 @@ impl Endpoint {
         Action::Deliver(id, packet)
     }
 
-    /// Has the transfer give way that has been answered and not heard for longest.
+    /// Makes a transfer give way, the oldest whose client has sent nothing but its request.
     fn evict(&mut self, now: Instant) -> bool {
         let oldest = self.transfers.oldest_unheard(now);
         if let Some(id) = oldest {
@@ -402,14 +403,14 @@ impl Endpoint {
         oldest.is_some()
     }
 
-    /// To this transfer it is as if its client had left.
+    /// Ends the transfer as if its client had left.
     fn close(&mut self, now: Instant, id: Id, why: Closed) {
         if self.retire(now, id, None) {
             self.closed.push_back((id, why));
         }
     }
 
-    /// What comes from now on is not this transfer's, and what is still on its way is no stranger's.
+    /// Takes packets and requests away from this transfer. Its late packets do not count as a stranger's.
     fn retire(&mut self, now: Instant, id: Id, last_ack: Option<u16>) -> bool {
         let retired = self.transfers.close(id);
         if let Some(known) = retired {
@@ -433,7 +434,7 @@ impl Closed {
 }
 
 impl Envelope {
-    /// Of a datagram of this sender, of which nothing else is known.
+    /// The envelope of a datagram of which only the sender is known.
     pub const fn from(peer: SocketAddr) -> Self {
         Self { peer, local: None, interface: 0, broadcast: false }
     }

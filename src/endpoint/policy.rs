@@ -1,71 +1,72 @@
-//! What is admitted, and how much of it.
+//! Limits on the requests and transfers that an endpoint admits.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-/// Limits of an endpoint. They can be exchanged while it runs.
+/// The limits of an endpoint. They can be changed while it runs.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Policy {
-    /// Largest blksize, in bytes. Defaults to `None`: what travels in one piece.
+    /// Largest blksize, in bytes. Defaults to `None`: the largest that needs no IP fragments.
     pub blksize: Option<u16>,
-    /// Largest windowsize, in blocks. Defaults to `None`: that of [`Limits`](crate::options::Limits), or less where a
-    /// forger would reach more than [`AMPLIFICATION`](super::AMPLIFICATION) by it.
+    /// Largest windowsize, in blocks. Defaults to `None`: the one of [`Limits`](crate::options::Limits), or less where
+    /// a larger window would let a forger exceed [`AMPLIFICATION`](super::AMPLIFICATION).
     pub windowsize: Option<u16>,
-    /// Transfers at once. Defaults to 10000.
+    /// Running transfers in total. Defaults to 10000.
     pub max_transfers: usize,
-    /// Transfers at once whose client was never heard; beyond, the oldest of them gives way. Defaults to no limit but
-    /// `max_transfers`.
+    /// Running transfers whose clients have sent nothing but their requests. Beyond the limit, the oldest of them
+    /// gives way. Defaults to no limit but `max_transfers`.
     pub max_unheard: usize,
-    /// Transfers at once of one client address. Defaults to `None`: half of `max_transfers`, and 100 at least.
+    /// Running transfers of one client address. Defaults to `None`: half of `max_transfers`, and 100 at least.
     pub max_transfers_per_client: Option<usize>,
-    /// Requests of one client address in a second, and ten times as many at once; 0 is no limit. Defaults to 1000.
+    /// Requests of one client address in a second; ten times as many may come at once. 0 is no limit. Defaults to
+    /// 1000.
     pub max_requests_per_client: u32,
-    /// Which addresses are served. Defaults to all.
+    /// Says which client addresses are served. Defaults to all.
     pub admits: Option<Admits>,
 }
 
-/// Whether a client is answered at all.
+/// Whether this client address is served.
 pub type Admits = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// Why a datagram is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Dropped {
-    /// Its source is no address that a client can have.
+    /// No client can have its source address.
     Source,
-    /// The server stops.
+    /// The server is stopping.
     Stopping,
-    /// Its sender is not served.
+    /// The policy does not admit its sender.
     Denied,
-    /// Too many requests of this address.
+    /// Its sender has sent too many requests.
     Requests,
-    /// Too many transfers of this address.
+    /// Its sender has too many transfers.
     Client,
-    /// Too many transfers.
+    /// The server has too many transfers.
     Full,
-    /// Too many ERRORs.
+    /// The server has sent too many ERRORs.
     Errors,
-    /// The file is not there, and everybody was asked for it.
+    /// It was a broadcast, and its answer would be an ERROR.
     Broadcast,
     /// It belongs to a transfer that has just ended.
     Late,
     /// It belongs to no transfer.
     Stranger,
-    /// A request came to a port of a transfer.
+    /// It is a request that came to the port of a transfer.
     Misdirected,
-    /// It is no packet.
+    /// It is no TFTP packet.
     Malformed,
 }
 
 impl Policy {
-    /// Transfers that one address may have by default, whatever half of all is.
+    /// How many transfers one address may have by default, if half of all is less.
     const LEAST: usize = 100;
 
     pub(crate) fn admit(&self, client: IpAddr) -> bool {
         self.admits.as_ref().is_none_or(|admits| admits(client.to_canonical()))
     }
 
-    /// One address, be it that of many machines, leaves room for the others.
+    /// How many transfers one address may have, so that others find room. Many machines may share one address.
     pub(crate) fn of_one(&self) -> usize {
         self.max_transfers_per_client.unwrap_or((self.max_transfers / 2).max(Self::LEAST))
     }

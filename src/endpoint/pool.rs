@@ -1,4 +1,4 @@
-//! The ports that transfers are served from. The port of a transfer is its TID (RFC 1350 section 4).
+//! The ports that serve transfers. The port of a transfer is its TID (RFC 1350 section 4).
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -8,37 +8,37 @@ use std::{
 
 use crate::packet::headers;
 
-/// How many times as many bytes as a forger sends reach the address that it names, at most, if it must try all ports:
-/// IP and UDP headers counted.
+/// For each byte that a forger sends, at most this many bytes reach the address that it names. The forger must try all
+/// ports. IP and UDP headers count.
 pub const AMPLIFICATION: u32 = 50;
-/// As [`AMPLIFICATION`], with a single port, which everybody knows.
+/// As [`AMPLIFICATION`], for a single port, which everybody knows.
 pub const AMPLIFICATION_SINGLE_PORT: u32 = 150;
 
-/// Blocks that an ACK should pay for besides its window.
+/// Blocks that an ACK pays for in addition to its window.
 const SPARE: u32 = 4;
-/// Ports that a transfer in lock-step may get, at least.
+/// The least number of ports for a transfer in lock-step.
 pub(super) const LEAST: usize = 4;
-/// A port that was used for this long may be known to many.
+/// After this time in use, many may know a port.
 const WORN: Duration = Duration::from_secs(600);
-/// After the last transfer of a port has ended, before the port is given up: late packets are no stranger's to another
-/// program.
+/// How long a port stays open after its last transfer has ended. Late packets then do not reach another program as a
+/// stranger's.
 const QUIET: Duration = Duration::from_secs(10);
-/// Draws before it is borne that a client had the port before.
+/// Ports that are drawn for a new transfer. Its client gets the one that it has not had for longest.
 const DRAWS: usize = 8;
 
-/// The ports of one address. Ports are numbered by the driver.
+/// The ports of one address. The driver numbers the ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
-    /// The port that requests come to.
+    /// The port that receives requests.
     pub listener: usize,
-    /// The ports that its transfers are served from: several, at random, or the listener alone.
+    /// The ports that serve the transfers: several random ports, or the listener alone.
     pub ports: Vec<usize>,
 }
 
-/// Which transfer gets which port.
+/// Chooses the port of each transfer.
 pub(super) struct Tids {
     secret: u128,
-    /// How many were drawn.
+    /// How many ports were drawn.
     drawn: u64,
     ports: Vec<Port>,
 }
@@ -46,10 +46,10 @@ pub(super) struct Tids {
 #[derive(Clone, Default)]
 struct Port {
     running: usize,
-    /// When it was first used.
+    /// When the port was first used.
     since: Option<Instant>,
     ended: Option<Instant>,
-    /// Whether it gets no more transfers.
+    /// Whether the port gets no more transfers.
     drains: bool,
 }
 
@@ -58,17 +58,17 @@ impl Pool {
         self.ports == [self.listener]
     }
 
-    /// The ports that a transfer may get: as many as it takes for an ACK, sent to each of them, to pay for a window and
-    /// some blocks that are sent again; and never few. Few ports make for large batches, and large batches for few system
-    /// calls.
+    /// The ports that a transfer may get, never fewer than [`LEAST`]. There are so many of them that an ACK sent to
+    /// each pays for a window and some blocks that are sent again. Few ports make large batches, and large batches
+    /// need few system calls.
     pub(super) fn ports_for(&self, peer: &SocketAddr, blksize: u16, windowsize: u16) -> &[usize] {
         let window = block(peer, blksize).saturating_mul(u32::from(windowsize) + SPARE);
         let enough = window.div_ceil(headers(peer) * AMPLIFICATION) as usize;
         &self.ports[..enough.max(LEAST).min(self.ports.len())]
     }
 
-    /// How many bytes a transfer of these ports may send for each that its client sends. A forger sends every packet to
-    /// every port.
+    /// How many bytes a transfer on these ports may send for each byte from its client. A forger must send every
+    /// packet to every port.
     pub(super) fn amplification(&self, ports: usize) -> u32 {
         match self.is_single() {
             true => AMPLIFICATION_SINGLE_PORT,
@@ -84,19 +84,19 @@ impl Pool {
     }
 }
 
-/// The size of a block on the wire, IP and UDP headers counted.
+/// The size of a DATA packet on the wire, IP and UDP headers included.
 fn block(peer: &SocketAddr, blksize: u16) -> u32 {
     u32::from(blksize) + headers(peer)
 }
 
 impl Tids {
-    /// `ports`: one more than the greatest number of a port.
+    /// `ports`: the greatest port number plus one.
     pub(super) fn new(secret: u128, ports: usize) -> Self {
         Self { secret, drawn: 0, ports: vec![Port::default(); ports] }
     }
 
-    /// A port for a new transfer: one that this peer had not a moment ago, so that nothing of the transfer before can be
-    /// taken for a part of this one; or the one that it has not had for longest.
+    /// Draws a port for a new transfer. It is one that this peer has not had lately, so that no packet of the previous
+    /// transfer can be taken for one of this transfer. Otherwise it is the one that the peer has not had for longest.
     pub(super) fn draw(
         &mut self,
         now: Instant,
@@ -113,7 +113,7 @@ impl Tids {
         self.begin(now, port)
     }
 
-    /// SipHash with a secret in front: what is known of other ports says nothing about this one.
+    /// SipHash with a secret in front: other ports tell nothing about this one.
     fn next(&mut self, ports: &[usize], peer: SocketAddr) -> usize {
         self.drawn += 1;
         let mut hasher = DefaultHasher::new();
@@ -134,8 +134,8 @@ impl Tids {
         port.ended = Some(now);
     }
 
-    /// A port that has been used for long and has no transfers any more. One of them after the other drains, so that
-    /// there are always many to draw from.
+    /// Returns a port that has been used for long and has no transfers any more. Ports drain one after the other, so
+    /// that there are always many to draw from.
     pub(super) fn worn_out(&mut self, now: Instant, pools: &[Pool]) -> Option<usize> {
         let age = |port: &Port| port.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         let drawn = pools.iter().filter(|pool| pool.ports.len() > 1).flat_map(|pool| &pool.ports);
@@ -179,7 +179,7 @@ mod tests {
             let count = one.iter().filter(|&&drawn| drawn == port).count();
             assert!((50..170).contains(&count), "port {port} was drawn {count} times, not about 100");
         }
-        // Of two draws in a row for one peer, as many are the same as chance has it.
+        // Two draws in a row for one peer are as often the same as chance makes them.
         let again = one.chunks(2).filter(|pair| pair[0] == pair[1]).count();
         assert!(again < 110, "{again} of 3200");
     }

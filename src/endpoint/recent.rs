@@ -1,4 +1,4 @@
-//! What is remembered of transfers that have ended.
+//! What the endpoint remembers of transfers that have ended.
 
 use std::{
     collections::VecDeque,
@@ -7,31 +7,30 @@ use std::{
 
 use super::{Asked, Key, Map};
 
-/// Long enough for the last packets of a transfer to arrive, and for any client to repeat its last packet for as long as
-/// it is patient.
+/// Long enough for the last packets of a transfer to arrive, and for a patient client to repeat its last packet.
 const MEMORY: Duration = Duration::from_secs(90);
 const MOST: usize = 4096;
 
-/// Transfers that ended a moment ago. Their late packets are no reason for an ERROR, an upload whose last ACK was lost gets
-/// it again, and a late copy of their request does not take the place of the next one.
+/// Transfers that ended a moment ago. Their late packets cause no ERROR. An upload whose last ACK was lost gets it
+/// again. A late copy of their request does not replace the next transfer.
 #[derive(Default)]
 pub(super) struct Recent {
     ended: Map<Key, (Instant, Option<u16>)>,
     requests: Map<Asked, (Instant, u64)>,
     order: VecDeque<(Instant, Key, Asked)>,
-    /// When something was last forgotten before its time.
+    /// When an entry was last forgotten before its time.
     overflowed: Option<Instant>,
 }
 
 impl Recent {
-    /// `request`: a hash of it.
+    /// `request`: the hash of the request.
     pub(super) fn insert(&mut self, key: Key, asked: Asked, request: u64, last_ack: Option<u16>, now: Instant) {
         while self.order.len() >= MOST || self.order.front().is_some_and(|(at, ..)| *at + MEMORY <= now) {
             let Some((at, key, asked)) = self.order.pop_front() else { break };
             if at + MEMORY > now {
                 self.overflowed = Some(now);
             }
-            // The same port may have ended another transfer since.
+            // The same port may have ended another transfer since then.
             if self.ended.get(&key).is_some_and(|(ended, _)| *ended == at) {
                 self.ended.remove(&key);
             }
@@ -48,17 +47,17 @@ impl Recent {
         self.ended.get(key).map(|(at, _)| *at)
     }
 
-    /// When the last request that was asked so was over, if it is this one.
+    /// When the transfer of this request ended, if it was the last one of its port and sender.
     pub(super) fn request_ended_at(&self, asked: &Asked, request: u64) -> Option<Instant> {
         self.requests.get(asked).filter(|(_, ended)| *ended == request).map(|(at, _)| *at)
     }
 
-    /// Whether a peer that is not found may have ended a transfer all the same.
+    /// Whether a peer without an entry may still have ended a transfer lately.
     pub(super) fn may_have_forgotten(&self, now: Instant) -> bool {
         self.overflowed.is_some_and(|at| at + MEMORY > now)
     }
 
-    /// The last ACK, if it was an upload that ended well.
+    /// The entry of an ended transfer, with the last ACK if it was a complete upload.
     pub(super) fn find(&self, key: &Key, now: Instant) -> Option<Option<u16>> {
         self.ended.get(key).filter(|(at, _)| *at + MEMORY > now).map(|(_, last_ack)| *last_ack)
     }

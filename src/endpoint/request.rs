@@ -1,4 +1,4 @@
-//! Which request begins a transfer.
+//! Decides which request begins a transfer.
 
 use std::{
     hash::BuildHasher,
@@ -13,18 +13,19 @@ use crate::{
     packet::{self, Options},
 };
 
-/// The longest file name, in bytes; longer ones are answered with ERROR 4. No client's is over 255.
+/// The longest file name, in bytes. Longer ones get ERROR 4. No client sends more than 255.
 pub const LONGEST_NAME: usize = 1024;
-/// The longest request of which all options are kept, in bytes (RFC 2347). No client was seen to send more than 110.
+/// The longest request whose options are all kept, in bytes (RFC 2347). No client was seen to send more than 110.
 const LONGEST_REQUEST: usize = 512;
-/// Names and values of options that are kept of a longer one, in bytes, once for those that are understood and once for
-/// the others.
+/// How many bytes of option names and values are kept of a longer request: once for the options that the server
+/// understands and once for the others.
 const LONGEST_OPTIONS: usize = 512;
-/// A client that was heard a moment ago was not reset: its request is an old one. A client that was reset asks again.
+/// A client whose packet came a moment ago was not reset: its request is an old one. A client that was reset asks
+/// again.
 const QUIET: Duration = Duration::from_secs(1);
 
 impl Endpoint {
-    /// `len`: of the datagram.
+    /// `len`: the length of the datagram.
     pub(super) fn request(
         &mut self,
         now: Instant,
@@ -52,7 +53,7 @@ impl Endpoint {
                 self.counts.repeated += 1;
                 return Action::Repeat(earlier);
             }
-            // A late copy of the request before the one that is being answered.
+            // This is a late copy of the request before the one that the server answers.
             let ended = self.recent.request_ended_at(&asked, hash);
             if ended.is_some_and(|at| now.saturating_duration_since(at) < QUIET) {
                 self.counts.repeated += 1;
@@ -91,12 +92,12 @@ impl Endpoint {
             return false;
         }
         match known.heard {
-            // A client that repeats itself is there, and keeps its place longer than one that does not.
+            // A client that repeats its request is there. It keeps its place longer than a silent one.
             None => {
                 self.transfers.refresh(now, earlier);
                 true
             }
-            // It was sent before the first ACK, and waited longer in the queue of its socket.
+            // The client sent this copy before its first ACK, and the copy waited longer in the queue of its socket.
             Some(at) => now.saturating_duration_since(at) < QUIET,
         }
     }
@@ -135,7 +136,7 @@ impl Endpoint {
         };
         let ports = match direction {
             Direction::Read => pool.ports_for(&peer, agreed.blksize(), agreed.windowsize().min(windowsize)),
-            // Two servers that are set against each other would write what a forger likes.
+            // A forger that sets two servers against each other would have one of them write what it likes.
             Direction::Write => &pool.ports,
         };
         let port = self.tids.draw(now, ports, peer, |port| match (port, peer) {
@@ -144,7 +145,7 @@ impl Endpoint {
         });
         let (listener, amplification) = (pool.listener, pool.amplification(ports.len()));
         let (key, asked) = ((port, peer), (listener, peer, envelope.local));
-        // The same client has asked at another address of ours, and drew the same port.
+        // The same client has sent a request to another address of this server, and drew the same port.
         if let Some(other) = self.transfers.find(&key) {
             self.close(now, other, Closed::Replaced);
         }
@@ -167,8 +168,8 @@ impl Endpoint {
     }
 }
 
-/// The options of a request that is longer than any client's, as much of them as there is room for. Those that are
-/// understood have room of their own; and each has room only once.
+/// Shortens the options of a request that is longer than any client's. Options that the server understands have room
+/// of their own. Each option is kept only once.
 fn shortened(options: &Options) -> Options {
     let (mut kept, mut room) = (Options::new(), [LONGEST_OPTIONS; 2]);
     for (name, value) in options.iter() {

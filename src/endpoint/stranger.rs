@@ -1,4 +1,4 @@
-//! What is said to a peer that has no transfer.
+//! Answers to a peer that has no transfer.
 
 use std::{net::SocketAddr, time::Instant};
 
@@ -6,7 +6,7 @@ use super::{Action, Dropped, Endpoint, Envelope, Key, Pool, admission};
 use crate::{error::Refusal, packet::Packet};
 
 impl Endpoint {
-    /// A packet of nobody's transfer (RFC 1350 section 4), or of one that has just ended.
+    /// Answers a packet that belongs to no transfer (RFC 1350 section 4), or to one that has just ended.
     pub(super) fn answer_stranger(&mut self, now: Instant, key: Key, envelope: &Envelope, packet: &Packet) -> Action {
         match (self.recent.find(&key, now), packet) {
             (Some(Some(last_ack)), Packet::Data { block, .. }) if *block == last_ack => {
@@ -17,8 +17,8 @@ impl Endpoint {
         }
         let is_block = matches!(packet, Packet::Data { .. } | Packet::Ack(_));
         let pool = self.pools.iter().find(|pool| pool.ports.contains(&key.0));
-        // In a storm the memory is too small to tell a stranger from a client whose last ACK comes late. And a client
-        // that has a transfer at another port may have copies of an earlier one on the way.
+        // In a storm the memory is too small to tell a stranger from a client whose last ACK comes late. A client with
+        // a transfer on another port may have copies of an earlier transfer's packets on the way.
         match pool.filter(|_| is_block && !self.recent.may_have_forgotten(now)) {
             Some(pool) if !self.is_known(now, pool, key.1) => {
                 self.refuse_stranger(now, envelope, &Refusal::unknown_tid(), Dropped::Stranger)

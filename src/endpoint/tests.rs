@@ -47,7 +47,7 @@ fn a_transfer_hears_its_client_until_it_has_ended() {
     assert!(matches!(endpoint.handle(now, 0, &client(1), &rrq("x", "")), Action::Repeat(id) if id == start.id));
     let action = endpoint.handle(now, start.port, &client(1), &ack(1));
     assert!(matches!(action, Action::Deliver(id, Packet::Ack(1)) if id == start.id));
-    // Another client at its port, the client at another port, and a request at its port.
+    // Another client at this client's port, this client at another port, and a request at the transfer's port.
     assert!(is_error(&endpoint.handle(now, start.port, &client(2), &ack(1)), 5));
     let other = 1 + start.port % POOL;
     assert!(matches!(endpoint.handle(now, other, &client(1), &ack(1)), Action::Drop(Dropped::Stranger)));
@@ -95,7 +95,7 @@ fn another_request_replaces_a_transfer_and_a_late_copy_does_not() {
     let late = endpoint.handle(now, 0, &client(1), &rrq("a", ""));
     assert!(matches!(late, Action::Drop(Dropped::Late)), "{late:?}");
     assert_eq!(endpoint.closed(), None);
-    // After a second, the machine has been reset and asks for what it asked for first.
+    // After a second, the machine has been reset and repeats its first request.
     let third = begin(&mut endpoint, now + secs(1), &client(1), &rrq("a", ""));
     assert_eq!((endpoint.closed(), endpoint.closed()), (Some((second.id, Closed::Replaced)), None));
     assert_ne!((third.id, third.port), (second.id, second.port));
@@ -124,7 +124,7 @@ fn the_oldest_that_was_never_heard_gives_way() {
         endpoint.granted(now, start.id, 512, false);
         starts.push(start);
     }
-    // The first was heard, the second has asked again.
+    // The first client has sent an ACK, the second has repeated its request.
     let _ = endpoint.handle(now, starts[0].port, &client(0), &ack(1));
     let _ = endpoint.handle(now, 0, &client(1), &rrq("x", ""));
     for n in 100..198 {
@@ -133,7 +133,8 @@ fn the_oldest_that_was_never_heard_gives_way() {
         assert_eq!(endpoint.closed(), Some((expected.id, Closed::GaveWay)));
         endpoint.end(now, expected.id, Ended::default());
     }
-    // Those that wait for their handlers keep their places for ten seconds; the second, which has asked again, goes first.
+    // Transfers that wait for their handlers keep their places for ten seconds. So the second transfer, which waits
+    // for its client, gives way first.
     begin(&mut endpoint, now, &client(198), &rrq("x", ""));
     assert_eq!(endpoint.closed(), Some((starts[1].id, Closed::GaveWay)));
     assert!(matches!(endpoint.handle(now, 0, &client(199), &rrq("x", "")), Action::TurnAway(Dropped::Full)));
@@ -155,7 +156,7 @@ fn those_that_were_never_heard_are_few_where_descriptors_are_few() {
             endpoint.end(now, id, Ended::default());
         }
         assert!(endpoint.len() <= 10);
-        // Every other one is a client, which is heard, and ends.
+        // Every other peer is a real client, which sends an ACK and ends.
         if n % 2 == 0 {
             let _ = endpoint.handle(now, start.port, &client(n), &ack(1));
             endpoint.end(now, start.id, Ended::default());
@@ -219,7 +220,7 @@ fn a_first_block_that_never_arrives_makes_the_next_transfer_smaller() {
     endpoint.set_mtu(|_, _| 1468);
     let mut granted = Vec::new();
     for n in 0..4 {
-        // Each request comes from another port, while the transfer before still runs.
+        // Each request comes from another port while the previous transfer still runs.
         let mut client = client(1);
         client.peer.set_port(2000 + n);
         let start = begin(&mut endpoint, now, &client, &rrq("x", "blksize=1468"));
@@ -263,10 +264,10 @@ fn windows_are_as_large_as_an_ack_pays_for() {
         let start = begin(&mut single, now, &client(blksize), &asked(blksize));
         assert_eq!((start.windowsize, start.amplification), (in_single, 150), "{blksize}");
     }
-    // An upload brings no blocks.
+    // In an upload the server sends no blocks.
     let upload = begin(&mut single, now, &client(1), b"\0\x02x\0octet\0windowsize\x0064\0");
     assert_eq!(upload.windowsize, 64);
-    // The operator may say more.
+    // The operator may allow more.
     single.set_policy(Policy { windowsize: Some(64), ..Policy::default() });
     assert_eq!(begin(&mut single, now, &client(2), &asked(1468)).windowsize, 64);
 }

@@ -1,4 +1,4 @@
-//! The transfers that there are, by all that they are known by.
+//! All transfers of an endpoint, with the maps and queues that find one.
 
 use std::{
     collections::VecDeque,
@@ -21,13 +21,13 @@ pub(super) struct Transfers {
     all: Slab<Known>,
     by_key: Map<Key, Id>,
     by_asked: Map<Asked, Id>,
-    /// How many were never heard, and have not been closed.
+    /// Transfers that are not closed and whose clients have sent nothing but their requests.
     unheard: usize,
-    /// Those that the server has still to answer, oldest first, and some that have moved on since.
+    /// The transfers that the server has yet to answer, oldest first, and some stale places of others.
     working: VecDeque<Place>,
-    /// As `working`: those that the client has still to answer.
+    /// As `working`, for the transfers that the client has yet to answer.
     waiting: VecDeque<Place>,
-    /// Each place in the queues has another number.
+    /// The number of the last place in a queue. Each place has a number of its own.
     places: u64,
 }
 
@@ -37,32 +37,32 @@ struct Place {
     since: Instant,
 }
 
-/// How long a transfer may wait for its handler before it gives way to others, if its client has not repeated its
-/// request since. U-Boot waits for 10 s.
+/// How long a transfer may wait for its handler before it gives way to others. A repeated request starts the time
+/// again. U-Boot waits for 10 s.
 const WORK: Duration = Duration::from_secs(10);
 
-/// What is known of a transfer.
+/// What the endpoint knows of a transfer.
 pub(super) struct Known {
     pub(super) key: Key,
     pub(super) asked: Asked,
     pub(super) direction: Direction,
     pub(super) request: Arc<packet::Request>,
-    /// A hash of the request.
+    /// The hash of the request.
     pub(super) hash: u64,
     pub(super) broadcast: bool,
-    /// What was granted to the client; 0 before.
+    /// The blksize that the server granted; 0 before.
     pub(super) blksize: u16,
-    /// Whether it was answered by an OACK.
+    /// Whether the server answered with an OACK.
     oack: bool,
-    /// How often its first block went out.
+    /// How often the first block went out.
     pub(super) first_blocks: u8,
-    /// When its client was last heard.
+    /// When the client last sent a packet to the transfer.
     pub(super) heard: Option<Instant>,
-    /// Whether a block has arrived.
+    /// Whether the client has sent DATA or acknowledged a block.
     pub(super) moved: bool,
-    /// Whether it is none of the living any more.
+    /// Whether the endpoint has closed the transfer.
     pub(super) closed: bool,
-    /// Its place in the queue of those that were never heard.
+    /// Its place in the queue of the transfers whose clients have sent nothing but their requests.
     place: u64,
 }
 
@@ -93,7 +93,8 @@ impl Known {
         }
     }
 
-    /// No client sends an OACK, nor ACK 0 where there was none: the server of a WRQ does.
+    /// Whether a server sends this packet. No client sends an OACK, nor ACK 0 if it got no OACK: the server of a WRQ
+    /// does.
     pub(super) fn is_answered_by_a_server(&self, packet: &Packet) -> bool {
         match packet {
             Packet::Oack(_) => true,
@@ -108,12 +109,12 @@ impl Known {
 }
 
 impl Transfers {
-    /// All that have not ended.
+    /// The number of transfers that have not ended.
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Those that were not closed.
+    /// The number of transfers that are not closed.
     pub(super) fn living(&self) -> usize {
         self.by_key.len()
     }
@@ -153,7 +154,7 @@ impl Transfers {
         id
     }
 
-    /// A packet has come for a transfer.
+    /// Notes that a packet has come for a transfer.
     pub(super) fn hear(&mut self, key: &Key, now: Instant, packet: &Packet) -> Option<Id> {
         let id = *self.by_key.get(key)?;
         let known = self.all.get_mut(id.0)?;
@@ -163,7 +164,7 @@ impl Transfers {
         Some(id)
     }
 
-    /// The client is being answered.
+    /// Notes that the server answers the client.
     pub(super) fn answer(&mut self, now: Instant, id: Id, blksize: u16, oack: bool) {
         if let Some(known) = self.all.get_mut(id.0) {
             (known.blksize, known.oack) = (blksize, oack);
@@ -171,7 +172,7 @@ impl Transfers {
         }
     }
 
-    /// The transfer goes to the end of its queue of those that were never heard.
+    /// Moves the transfer to the end of its queue.
     pub(super) fn refresh(&mut self, now: Instant, id: Id) {
         let Some(known) = self.all.get_mut(id.0) else { return };
         self.places += 1;
@@ -183,7 +184,8 @@ impl Transfers {
         }
     }
 
-    /// The transfer to give way: of those whose clients have not answered the oldest, or one whose handler takes long.
+    /// The transfer that gives way. It is the oldest whose client has not answered, or else one whose handler takes
+    /// long.
     pub(super) fn oldest_unheard(&mut self, now: Instant) -> Option<Id> {
         for (queue, patience) in [(&mut self.waiting, Duration::ZERO), (&mut self.working, WORK)] {
             while let Some(place) = queue.front() {
@@ -201,7 +203,7 @@ impl Transfers {
         None
     }
 
-    /// Packets and requests are not its own any more.
+    /// Takes packets and requests away from this transfer.
     pub(super) fn close(&mut self, id: Id) -> Option<&Known> {
         let known = self.all.get_mut(id.0).filter(|known| !known.closed)?;
         known.closed = true;
@@ -222,7 +224,7 @@ impl Known {
     }
 }
 
-/// Unless another one has taken its place.
+/// Removes the entry, unless it belongs to another transfer by now.
 fn remove<K: Hash + Eq>(map: &mut Map<K, Id>, key: &K, id: Id) {
     if map.get(key) == Some(&id) {
         map.remove(key);

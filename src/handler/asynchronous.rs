@@ -5,10 +5,10 @@ use std::future::Future;
 use super::{Answer, Handler, Request};
 use crate::{error::Refusal, source::Source};
 
-/// A [`Handler`] that is written with `async fn`: whatever implements this trait is a handler.
+/// A handler that is written with `async fn`: every type with this trait is a [`Handler`].
 ///
-/// Its futures may borrow from the handler and the request, and need not be `Send`. What a [`Handler`] may do besides, such
-/// as [`limit`](Handler::limit), is for those who implement that.
+/// Its futures may borrow from the handler and the request, and need not be `Send`. The other methods of [`Handler`],
+/// such as [`limit`](Handler::limit), need an implementation of that trait.
 ///
 /// ```
 /// use tuffet::{AsyncHandler, Refusal, Request, Server, Source};
@@ -33,7 +33,7 @@ pub trait AsyncHandler: Send + Sync + 'static {
     /// The refusal that the peer is told.
     fn read(&self, request: &Request) -> impl Future<Output = Result<Source, Refusal>>;
 
-    /// As [`Handler::write`]. It needs [`takes_writes`](Self::takes_writes) in a chain.
+    /// As [`Handler::write`]. In a chain it needs [`takes_writes`](Self::takes_writes).
     ///
     /// # Errors
     /// The refusal that the peer is told. Defaults to [`Refusal::denied`].
@@ -42,7 +42,7 @@ pub trait AsyncHandler: Send + Sync + 'static {
         async { Err(Refusal::denied()) }
     }
 
-    /// As [`Handler::takes_writes`]. Defaults to no.
+    /// As [`Handler::takes_writes`]. Defaults to `false`.
     fn takes_writes(&self) -> bool {
         false
     }

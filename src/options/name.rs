@@ -4,7 +4,7 @@ use crate::error::Error;
 
 macro_rules! options {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// An option that is understood. On the wire upper and lower case are the same (RFC 2347).
+        /// An option that this crate understands. Its name may be in upper or lower case on the wire (RFC 2347).
         ///
         /// ```
         /// use tuffet::options::OptionName;
@@ -20,7 +20,7 @@ macro_rules! options {
         }
 
         impl OptionName {
-            /// All of them.
+            /// All options.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
             /// The name on the wire, in lower case.
@@ -51,13 +51,13 @@ options! {
 }
 
 impl OptionName {
-    /// The option of this name, if it is one that is understood.
+    /// The option of this name, if this crate understands it.
     pub(crate) fn of(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|option| option.as_str().eq_ignore_ascii_case(name))
     }
 }
 
-/// In any case; [`Error::Config`] for an option that is not understood.
+/// Parses a name in upper or lower case. Other names are [`Error::Config`].
 impl FromStr for OptionName {
     type Err = Error;
 

@@ -4,10 +4,10 @@ use std::{fmt, sync::Arc};
 
 use crate::error::Error;
 
-/// Runs what it is given, within whatever the user's code wants to be within.
+/// Runs the work that it is given, inside the context that the user's code needs.
 type Hook = dyn Fn(Box<dyn FnOnce() + '_>) + Send + Sync;
 
-/// Defaults to nothing around them.
+/// By default there is no hook.
 #[derive(Clone, Default)]
 pub(super) struct Around(Option<Arc<Hook>>);
 
@@ -16,7 +16,7 @@ impl Around {
         Self(Some(Arc::new(hook)))
     }
 
-    /// As [`new`](Self::new), with the tokio runtime of this thread. It is nothing in another thread.
+    /// As [`new`](Self::new), for the tokio runtime of the current thread, if the thread is in one.
     #[cfg(feature = "http")]
     pub(super) fn or_tokio(self) -> Self {
         match (self.0, tokio::runtime::Handle::try_current()) {
@@ -28,7 +28,7 @@ impl Around {
         }
     }
 
-    /// What the work of this thread comes to.
+    /// Runs this work inside the hook and returns its result.
     pub(super) fn run<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let Some(hook) = &self.0 else { return work() };
         let mut result = None;

@@ -85,9 +85,9 @@ fn a_reload_is_for_the_next_request_of_a_connection() {
     let server = serve(read(async |_| "before"));
     let mut connection = Connection::to(&server);
     assert_eq!(connection.get("/x", &[]).text(), "before");
-    server.reload(Server::builder().handler(read(async |_| "after")));
+    server.reload(Server::builder().handler(read(async |_| "after"))).unwrap();
     assert_eq!(connection.get("/x", &[]).text(), "after");
-    server.reload(Server::builder().admit(|_| false));
+    server.reload(Server::builder().admit(|_| false)).unwrap();
     assert!(connection.send("GET /x HTTP/1.1\r\n\r\n").is_closed(), "it is not admitted any more");
 }
 
