@@ -23,7 +23,7 @@ use crate::{error::Error, handler::Request, socket::Port};
 /// [150 times](crate::endpoint::AMPLIFICATION_SINGLE_PORT) with a [single port](Builder::single_port). So a window that an
 /// ACK brings is at most that large, unless [`Builder::windowsize`] says more, and what is sent again is paid for by the
 /// packets of the client.
-/// [`transfer`](crate::transfer#what-is-sent-to-who-is-silent) says what is sent in every state.
+/// [`transfer`](crate::transfer#what-a-server-sends-to-a-silent-address) says what is sent in every state.
 ///
 /// # HTTP
 /// [`Builder::http`] (feature `web`) serves the same handler over HTTP/1.1, on one more thread, which has its own count of

@@ -1,9 +1,9 @@
-//! What becomes of transfers: one [`Record`] at the end of each, a [`Snapshot`] while it runs, and [`Counters`] of all.
+//! Records of transfers: one [`Record`] at the end of each, a [`Snapshot`] while it runs, and [`Counters`] of all.
 //!
-//! Every transfer ends with exactly one record and counts under exactly one outcome. (Those that a server cuts off, since
-//! they do not end when it does, count as stopped and have no record.)
+//! Every transfer ends with exactly one record and counts under exactly one outcome. (A transfer that the server cuts
+//! off when it stops counts as stopped and has no record.)
 //!
-//! With the feature `serde`, all of them can be serialized; see [`Record`] for what that looks like.
+//! With the feature `serde`, all of them can be serialized; [`Record`] shows the form.
 
 mod counters;
 mod record;
@@ -19,8 +19,8 @@ pub use record::{Protocol, Record, Snapshot};
 pub(crate) use registry::{Drops, Registered, Registry, Tally};
 pub use unanswered::Unanswered;
 
-/// The nearest time that can be written as RFC 3339 has it, from 1970 to 9999: a board without a battery may believe
-/// anything.
+/// The nearest time that RFC 3339 can write, from 1970 to 9999: the clock of a board without a battery may show any
+/// time.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};

@@ -1,4 +1,4 @@
-//! One transfer: when it has ended, and while it runs.
+//! One transfer: its record at the end, and its state while it runs.
 
 use std::{
     fmt,
@@ -22,10 +22,10 @@ pub enum Protocol {
 
 /// One transfer that has ended.
 ///
-/// It displays as one line, of less than 2 KiB whatever the client sent: `10.0.0.7:2070 read pxelinux.0 complete 42430 bytes 0.013 s 3187 KiB/s retransmits 0 from
-/// /srv/tftp/pxelinux.0 asked tsize=0 granted tsize=42430`.
+/// It displays as one line of less than 2 KiB, whatever the client sent: `10.0.0.7:2070 read pxelinux.0 complete 42430
+/// bytes 0.013 s 3187 KiB/s retransmits 0 from /srv/tftp/pxelinux.0 asked tsize=0 granted tsize=42430`.
 ///
-/// Serialized (feature `serde`) it is flat but for the options, so that a line of JSON is easy to search:
+/// Serialized (feature `serde`) it is flat except for the options, so that a line of JSON is easy to search:
 ///
 /// ```json
 /// {"time": "2026-11-21T03:00:00.000Z", "id": 7, "client": "10.0.0.7:2070", "server": "10.0.0.1:69",
@@ -35,48 +35,49 @@ pub enum Protocol {
 ///  "asked": {"tsize": "0"}, "granted": {"tsize": "42430"}, "hint": null, "protocol": "tftp", "status": null}
 /// ```
 ///
-/// Over HTTP, `status` is that of the answer, and the line has `over HTTP 200` instead of `retransmits 0`. There are no
-/// packets to count then: `sent`, `acked`, `retransmits`, `blksize` and `windowsize` are 0.
+/// Over HTTP, `status` is the status code of the answer, and the line has `over HTTP 200` instead of `retransmits 0`.
+/// There are no packets to count then: `sent`, `acked`, `retransmits`, `blksize` and `windowsize` are 0.
 ///
-/// Of names of more than 200 characters and of texts of more than 300 the middle is left out, in both.
+/// In both forms, the middle is left out of names of more than 200 characters and of texts of more than 300.
 ///
-/// `time` is when the request came. `code` and `reason` are those of the ERROR that ended it, whoever sent it, with
-/// what only the operator is told in brackets; a transfer that was `stopped` has none.
+/// `time` is when the request arrived. `code` and `reason` are those of the ERROR that ended the transfer, whoever
+/// sent it. The detail for the operator follows in brackets. A transfer that was `stopped` has neither.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Record {
-    /// The number of its [`Snapshot`]; 0 for a client's.
+    /// The number of its [`Snapshot`]; 0 in a client's record.
     pub id: u64,
-    /// The other end.
+    /// The client; in a client's record, the server.
     pub peer: SocketAddr,
-    /// The address of ours that it asked; for a client, the one it asked from.
+    /// The server's address that the request was sent to; in a client's record, the address that the client sent it
+    /// from.
     pub local: SocketAddr,
-    /// The name of the file as it was sent, as it can be shown: a byte that is not UTF-8 is `\xff`, a control character
-    /// or one that changes the order of the text `\u{202e}`, a backslash `\\`. Of more than 4 KiB the middle is left
-    /// out.
+    /// The name of the file as the client sent it, in a form that can be shown: a byte that is not UTF-8 becomes
+    /// `\xff`, a backslash `\\`, and a control character or one that changes the order of the text `\u{202e}`. Of more
+    /// than 4 KiB the middle is left out.
     pub filename: String,
-    /// The name of the file, made comparable, as it can be shown.
+    /// The name of the file in normal form, as it can be shown.
     pub path: String,
     /// Where the bytes came from, if [the source told](crate::Source::with_origin): a file, a URL.
     pub origin: Option<Arc<str>>,
     /// RRQ or WRQ.
     pub direction: Direction,
-    /// How it ended.
+    /// How the transfer ended.
     pub outcome: Outcome,
-    /// Whether it ended because the client's system said by ICMP that nobody has the client's port: then
-    /// [`outcome`](Self::outcome) is [`Outcome::TimedOut`], before patience was over. Always `false` on a client.
+    /// Whether the transfer ended because ICMP said that the client's port is closed. Then [`outcome`](Self::outcome)
+    /// is [`Outcome::TimedOut`] before patience is over. Always `false` in a client's record.
     pub port_closed: bool,
     /// Bytes of the file that the receiving side has, as they travelled.
     pub bytes: u64,
     /// The size of the file, if it was known at the beginning.
     pub size: Option<u64>,
-    /// When the request came.
+    /// When the request arrived.
     pub started: SystemTime,
-    /// From the request to the end.
+    /// The time from the request to the end.
     pub duration: Duration,
-    /// The options that were asked for.
+    /// The options that the client asked for.
     pub asked: Options,
-    /// The options that were granted: what stood in the OACK.
+    /// The options that the server granted, those of the OACK.
     pub granted: Options,
     /// Packets sent, retransmits included.
     pub sent: u64,
@@ -88,9 +89,9 @@ pub struct Record {
     pub blksize: u16,
     /// Blocks between two ACKs.
     pub windowsize: u16,
-    /// What may help where it failed in a way that is known. Always `None` on a client.
+    /// The likely cause of a failure and what may help, if they are known. Always `None` in a client's record.
     pub hint: Option<Hint>,
-    /// What it came by.
+    /// The protocol of the request.
     pub protocol: Protocol,
     /// Over HTTP, the status code of the answer, if there was one.
     pub status: Option<u16>,
@@ -100,11 +101,11 @@ pub struct Record {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Unique among the transfers of this server. It counts from 1.
+    /// A number that is unique among the transfers of this server, counted from 1.
     pub id: u64,
-    /// The other end.
+    /// The client.
     pub peer: SocketAddr,
-    /// The name of the file, made comparable, as it can be shown; of more than 200 characters, the middle is left out.
+    /// The name of the file in normal form, as it can be shown. Of more than 200 characters the middle is left out.
     pub path: String,
     /// RRQ or WRQ.
     pub direction: Direction,
@@ -112,14 +113,14 @@ pub struct Snapshot {
     pub bytes: u64,
     /// The size of the file, if it is known.
     pub size: Option<u64>,
-    /// Time since the request.
+    /// The time since the request.
     pub since: Duration,
-    /// What it came by.
+    /// The protocol of the request.
     pub protocol: Protocol,
 }
 
 impl Protocol {
-    /// Its name in logs and metrics: one lower-case word.
+    /// The protocol's name in logs and metrics: one lower-case word.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tftp => "tftp",
@@ -129,7 +130,7 @@ impl Protocol {
 }
 
 impl Record {
-    /// Bytes per second, from the request to the end; 0 if there were none.
+    /// Bytes per second, from the request to the end; 0 if no bytes were transferred.
     pub fn rate(&self) -> u64 {
         let seconds = self.duration.as_secs_f64();
         if self.bytes == 0 || seconds == 0.0 { 0 } else { (self.bytes as f64 / seconds) as u64 }

@@ -1,4 +1,4 @@
-//! The transfers that run, and the counts of those that have.
+//! The running transfers, and the counts of those that have ended.
 
 use std::{
     collections::BTreeMap,
@@ -13,8 +13,8 @@ use std::{
 use super::{Counter, Counters, Protocol, Record, Snapshot, Unanswered, unanswered::TurnedAway};
 use crate::{endpoint::Counts, options::Direction, shown};
 
-/// What a server's shards tell those who want to watch. A transfer takes its lock at its beginning and at its end; in
-/// between it touches two atomics that are its own.
+/// What a server's shards tell observers. A transfer takes the lock at its beginning and at its end. In between it
+/// touches two atomics of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     state: Mutex<State>,
@@ -27,11 +27,11 @@ pub(crate) struct Registry {
 /// How many datagrams the system has dropped before a socket.
 pub(crate) trait Drops: std::fmt::Debug + Send {
     fn count(&mut self) -> u64;
-    /// Whether the socket is closed, and there will be no more.
+    /// Whether the socket is closed, so that its count is final.
     fn is_final(&self) -> bool;
 }
 
-/// What was dropped before all sockets that there are and were.
+/// The drops of all sockets, open and closed.
 #[derive(Debug, Default)]
 struct Dropped {
     open: Vec<Box<dyn Drops>>,
@@ -42,7 +42,7 @@ struct Dropped {
 struct State {
     running: BTreeMap<u64, Arc<Live>>,
     ended: Counters,
-    /// How many have begun.
+    /// How many transfers have begun.
     begun: u64,
 }
 
@@ -50,23 +50,23 @@ struct State {
 struct Live {
     id: u64,
     peer: SocketAddr,
-    /// As it is shown: a thousand names may be long ones.
+    /// The name as it is shown. It is cut, because a thousand names may be long ones.
     path: Box<str>,
     direction: Direction,
     protocol: Protocol,
     began: Instant,
     bytes: AtomicU64,
-    /// `u64::MAX` while it is not known.
+    /// The size of the file; `u64::MAX` while it is not known.
     size: AtomicU64,
 }
 
-/// A transfer in the registry, until it is told how it ended, or dropped.
+/// A transfer in the registry, until its end is reported or this is dropped.
 pub(crate) struct Registered {
     registry: Arc<Registry>,
     live: Arc<Live>,
 }
 
-/// What one shard counts by itself. Nobody else writes to it, so to count costs no more than to add.
+/// The counts of one shard. No other thread writes to them, so counting costs no more than adding.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) requests: Tallied,
@@ -87,7 +87,7 @@ impl Registry {
         Self { own, drops: Mutex::new(Dropped { open: drops, before: 0 }), ..Self::default() }
     }
 
-    /// Another socket has been bound.
+    /// Adds the drop count of a new socket.
     pub(crate) fn bound(&self, drops: Box<dyn Drops>) {
         let mut dropped = lock(&self.drops);
         let mut open = std::mem::take(&mut dropped.open);
@@ -100,7 +100,7 @@ impl Registry {
         dropped.open = open;
     }
 
-    /// The counts of one more shard.
+    /// Adds the counts of a new shard.
     pub(crate) fn tally(&self) -> Arc<Tally> {
         let tally = Arc::<Tally>::default();
         lock(&self.tallies).push(tally.clone());
@@ -124,12 +124,12 @@ impl Registry {
     }
 
     pub(crate) fn snapshots(&self) -> Vec<Snapshot> {
-        // To copy thousands of names would keep the shards from their work.
+        // Copying thousands of names under the lock would keep the shards from their work.
         let running: Vec<_> = lock(&self.state).running.values().cloned().collect();
         running.iter().map(|live| live.snapshot()).collect()
     }
 
-    /// Asks the system. To be called before a socket is closed as well, because it takes its count with it.
+    /// Asks the system for the drop counts. Call it before a socket is closed too, because its count is lost then.
     pub(crate) fn dropped(&self) -> u64 {
         let mut dropped = lock(&self.drops);
         dropped.before + dropped.open.iter_mut().map(|drops| drops.count()).sum::<u64>()
@@ -212,7 +212,7 @@ impl Registered {
         self.live.bytes.store(bytes, Relaxed);
     }
 
-    /// It is over: what was running is ended, in one step.
+    /// Moves a transfer from the running to the ended ones, in one step.
     pub(crate) fn end(self, record: &Record) {
         let mut state = lock(&self.registry.state);
         state.running.remove(&self.live.id);
@@ -223,7 +223,7 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut state = lock(&self.registry.state);
-        // It was cut off with its shard: there is nobody left to make a record of it.
+        // The transfer was cut off with its shard, so nobody is left to make its record.
         if state.running.remove(&self.live.id).is_some() {
             state.ended.count_cut_off(self.live.direction, self.live.bytes.load(Relaxed));
         }

@@ -1,4 +1,4 @@
-//! What records look like to others. The names of the fields stay as they are.
+//! The serialized form of records. The names of the fields do not change.
 
 use std::{collections::BTreeMap, fmt::Display};
 
@@ -8,9 +8,9 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 use super::{Record, Snapshot, Unanswered, nearest_rfc3339};
 use crate::{endpoint::Closed, options::Direction, packet::Options, shown, transfer::Outcome};
 
-/// Options of a request that are told.
+/// How many options of a request are serialized.
 const OPTIONS: usize = 16;
-/// Characters of a name or a value of an option that are told. All that are known have fewer.
+/// How many characters of an option's name or value are serialized. All known options have fewer.
 const OPTION: usize = 32;
 
 impl Serialize for Record {
@@ -80,7 +80,7 @@ impl Serialize for Direction {
     }
 }
 
-/// A map. Of an option that stands there twice, the first counts, and is shown; of many, the first 16 are.
+/// Serialized as a map. If an option stands twice, the first counts. Only the first 16 options are serialized.
 impl Serialize for Options {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut options = BTreeMap::new();
@@ -102,7 +102,7 @@ impl<T: Display> Serialize for Text<T> {
     }
 }
 
-/// The code and the text of the ERROR that ended it, or what else did.
+/// The code and the text of the ERROR that ended the transfer, or another reason.
 fn error(record: &Record) -> (Option<u16>, Option<String>) {
     match &record.outcome {
         Outcome::TimedOut if record.port_closed => (None, Some(Closed::Unreachable.reason().into())),

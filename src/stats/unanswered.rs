@@ -1,4 +1,4 @@
-//! Who asked and was not answered: there is no transfer that could tell of it.
+//! Clients whose requests were not answered. No transfer and no record tells of them.
 
 use std::{
     collections::VecDeque,
@@ -7,32 +7,33 @@ use std::{
     time::Instant,
 };
 
-/// Addresses that are remembered.
+/// How many addresses are remembered.
 const MOST: usize = 32;
 
-/// A client that was not answered: because of a limit, because it is not admitted, or because the server stops.
+/// A client whose request was not answered: because of a limit, because the server does not admit the client, or
+/// because the server is stopping.
 ///
 /// Serialized (feature `serde`): `{"client": "10.0.0.7", "reason": "too many transfers", "requests": 3, "last": 0.5}`,
 /// where `last` is in seconds ago.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unanswered {
-    /// Its address, if it was not forged.
+    /// The client's address. It may be forged.
     pub client: IpAddr,
     /// Why its last request was not answered.
     pub reason: &'static str,
-    /// How many were not.
+    /// How many of its requests were not answered.
     pub requests: u64,
-    /// When the last one came.
+    /// When its last request arrived.
     pub last: Instant,
 }
 
-/// The last of them. When thousands are turned away, there is no room for each, and no time either.
+/// The last clients without an answer. When thousands are turned away, there is neither room nor time for each.
 #[derive(Debug, Default)]
 pub(crate) struct TurnedAway(Mutex<VecDeque<Unanswered>>);
 
 impl TurnedAway {
-    /// Never waits: what another shard is just looking at is not worth it.
+    /// Never waits: while another shard holds the lock, the client is left out.
     pub(super) fn insert(&self, client: IpAddr, reason: &'static str, now: Instant) {
         let Ok(mut all) = self.0.try_lock() else { return };
         let client = client.to_canonical();
@@ -44,7 +45,7 @@ impl TurnedAway {
         all.push_back(Unanswered { client, reason, requests, last: now });
     }
 
-    /// Those who were turned away last come first.
+    /// All clients, the last one first.
     pub(super) fn all(&self) -> Vec<Unanswered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }

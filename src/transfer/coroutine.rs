@@ -1,11 +1,11 @@
 //! The one place where a transfer is a coroutine: a future that yields steps and is resumed with events.
 //!
-//! The user's generators are genawaiter's (see `source`). A transfer has arguments with each resume, costs as little as
-//! can be, and is `Send`, so that the futures of a client are. genawaiter has either: its `rc` stays in its thread, and its
-//! `sync` makes a block some 300 ns dearer. So body and driver share nothing here: what goes from one to the other lies on a
-//! desk, which they hand to each other through a place of their thread.
+//! The user's generators are those of genawaiter (see `source`). A transfer differs: it takes arguments with each
+//! resume, must cost little, and must be `Send`, so that the futures of a client are `Send`. genawaiter's `rc` stays
+//! on its thread, and its `sync` makes a block about 300 ns dearer. So the body and the driver share nothing here.
+//! What passes between them lies on a desk, which they hand to each other through a thread-local place.
 //!
-//! A body may await nothing but [`Co::step`]: there is no executor behind it.
+//! A body may await only [`Co::step`]: there is no executor behind it.
 
 use std::{
     cell::Cell,
@@ -18,24 +18,24 @@ use std::{
 use super::{Event, Outcome, Progress, Step};
 
 thread_local! {
-    /// A desk that is being handed over: by the driver, which resumes a body, or by the body, which yields or ends.
+    /// The desk while it is handed over: by the driver, which resumes a body, or by the body, which yields or ends.
     static HANDED: Cell<Option<Box<Desk>>> = const { Cell::new(None) };
 }
 
-/// What belongs to a body while it runs, and to its driver while it does not.
+/// The data that belongs to a body while it runs, and to its driver otherwise.
 struct Desk {
     step: Option<Step>,
     resumed: Option<Resumed>,
     progress: Progress,
 }
 
-/// What a body yields to. [`step`](Self::step) is the only thing that a body awaits.
+/// A body's handle to its driver. [`step`](Self::step) is the only future that a body awaits.
 pub(super) struct Co(Option<Box<Desk>>);
 
-/// What a body is resumed with.
+/// The event with which a body is resumed, and its time.
 ///
-/// The tag of an event has room to say as well whether there is one, so it comes first; and the tag of a step is as wide
-/// as a word (`repr(u64)`). So both take 64 bytes at most and are moved by whole words, without a loop.
+/// The tag of the event also tells whether there is an event, so it comes first. The tag of a step is as wide as a
+/// word (`repr(u64)`). So both types take 64 bytes at most, and they are moved by whole words, without a loop.
 #[repr(C)]
 pub(super) struct Resumed {
     pub(super) event: Event,
@@ -49,12 +49,12 @@ type Body = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 pub(super) struct Coroutine {
     state: State,
-    /// Here, but while the body runs.
+    /// The desk, except while the body runs.
     desk: Option<Box<Desk>>,
 }
 
 enum State {
-    /// Made, with the clock still unknown.
+    /// The body has not run yet, because the time is still unknown.
     Fresh(Option<Box<dyn FnOnce(Co, Instant) -> Body + Send>>),
     Running(Body),
     Over(Outcome),
@@ -63,7 +63,7 @@ enum State {
 const RUNS: &str = "a body has the desk while it runs";
 
 impl Co {
-    /// To be awaited at once. No `async fn`, which would move the step once more, into its future.
+    /// Await the result at once. This is no `async fn`, which would move the step once more, into its future.
     pub(super) fn step(&mut self, step: Step) -> impl Future<Output = Resumed> {
         self.desk().step = Some(step);
         poll_fn(|_| match self.0.take() {
@@ -78,7 +78,7 @@ impl Co {
         })
     }
 
-    /// What was done so far.
+    /// What the transfer has done so far.
     pub(super) fn progress(&self) -> &Progress {
         &self.0.as_ref().expect(RUNS).progress
     }
@@ -92,7 +92,7 @@ impl Co {
     }
 }
 
-/// The body has ended.
+/// Hands the desk back when the body has ended.
 impl Drop for Co {
     fn drop(&mut self) {
         if let Some(desk) = self.0.take() {
@@ -112,7 +112,7 @@ impl Coroutine {
 
     pub(super) fn resume(&mut self, now: Instant, event: Event) -> Step {
         let mut desk = self.desk.take();
-        // Nobody awaits the first event: the body gets the time with its birth instead.
+        // No body awaits the first event: a body gets the first time when it is made.
         let fresh = match &mut self.state {
             State::Fresh(body) => body.take(),
             _ => None,

@@ -1,4 +1,4 @@
-//! What both coroutines share: sending, waiting, counting, and knowing when to give up.
+//! The common part of both coroutines: sending, waiting, counting, and giving up.
 
 use std::time::Instant;
 
@@ -15,16 +15,16 @@ use crate::{
     packet::{HEADERS_V4, Packet},
 };
 
-/// How often a server sends its first packet to who has not answered, unless it is asked again. A request may bear the
-/// address of somebody else, who would get all of them.
+/// How often a server sends its first packet to a client that has not answered, unless the client repeats its request.
+/// A request may have a forged address, whose owner would get all these packets.
 const UNANSWERED: u32 = 3;
-/// How often the first block of a window is sent again while nobody has acknowledged any DATA: the ACK of the OACK may
-/// be forged as well.
+/// How often the first block of a window is sent again before the client has acknowledged any DATA: the ACK of the
+/// OACK may be forged too.
 const FIRST_BLOCK_AGAIN: u32 = 3;
-/// Who acknowledges this many blocks that were never sent guesses. One or two such ACKs may be late packets of an
-/// earlier transfer.
+/// A peer that acknowledges this many blocks that were never sent is guessing. One or two such ACKs may be late
+/// packets of an earlier transfer.
 const GUESSES: u32 = 16;
-/// The shorter ones, of IPv4.
+/// The headers of IPv4, which are the shorter ones.
 const HEADERS: u64 = HEADERS_V4 as u64;
 
 pub(super) struct Line {
@@ -32,37 +32,38 @@ pub(super) struct Line {
     timing: Timing,
     rto: Rto,
     pub(super) now: Instant,
-    /// When the transfer last came forward: patience counts from here.
+    /// When the transfer last made progress: patience counts from here.
     progressed_at: Instant,
-    /// When the packet that awaits an answer went out: the retransmit counts from here, or from the last progress.
+    /// When the last packet went out that awaits an answer: the retransmit counts from here, or from the last
+    /// progress.
     asked_at: Instant,
-    /// Whether what is out went out only once, so that its answer measures a round trip (Karn).
+    /// Whether the last packet was sent only once, so that its answer measures a round trip (Karn).
     once: bool,
     /// Whether the peer has ever answered.
     pub(super) heard: bool,
-    /// Whether the peer is known to get what is sent: it asked nobody in another's name. A client knows it of its server.
+    /// Whether the peer surely receives what is sent, so its address is not forged. A client is sure of its server.
     proven: bool,
-    /// How often more a packet may be sent again while that is not known.
+    /// How often a packet may still be sent again while the peer is not proven.
     spare: u32,
-    /// Whether the peer may have said that it misses something: the rest is overdue sooner.
+    /// Whether the peer may have reported a loss: the rest is then overdue sooner.
     pub(super) hurried: bool,
-    /// Bytes that may be sent because of what the peer has sent.
+    /// Bytes that the packets of the peer have paid for.
     credit: u64,
-    /// ACKs of blocks that were never sent.
+    /// How many ACKs of blocks that were never sent have come.
     guesses: u32,
-    /// Whether this side ends.
+    /// Whether this server or client is stopping.
     stopped: bool,
-    /// Why another takes this transfer's place, if one does.
+    /// Why another transfer replaces this one, if one does.
     replaced: Option<&'static str>,
 }
 
-/// What a wait ended with.
+/// The end of a wait.
 pub(super) enum Heard {
     Packet(Packet),
     Repeat,
-    /// The answer is overdue: send again.
+    /// The answer is overdue: the last packet is sent again.
     Overdue,
-    /// Nothing more will be heard: patience is over, or another takes this transfer's place.
+    /// The transfer ends without an answer: patience is over, or another transfer replaces this one.
     Silence,
     Chunk(Bytes),
     End,
@@ -71,7 +72,7 @@ pub(super) enum Heard {
 }
 
 impl Line {
-    /// `serves`: it was the peer who asked.
+    /// `serves`: whether this side is the server.
     pub(super) fn new(co: Co, now: Instant, timing: Timing, serves: bool) -> Self {
         let ceiling = co.progress().agreed.timeout().unwrap_or(timing.timeout);
         let rto = Rto::new(ceiling, timing.round_trip);
@@ -95,31 +96,31 @@ impl Line {
         }
     }
 
-    /// The peer has sent a packet to its transfer, of four bytes at least. (A request came to another port, which everybody
-    /// knows; what it brings is bounded by `spare`.)
+    /// Earns credit for a packet of the peer, which has four bytes at least. (A request earns nothing: it goes to
+    /// another port, which everybody knows. `spare` bounds the answers to it.)
     fn earn(&mut self) {
         let amplification = self.timing.amplification.unwrap_or(u32::MAX);
         self.credit = self.credit.saturating_add(u64::from(amplification) * HEADERS);
     }
 
-    /// So many blocks and bytes of DATA go out.
+    /// Spends credit for so many blocks and bytes of DATA.
     pub(super) fn spend(&mut self, blocks: u64, bytes: usize) {
         self.credit = self.credit.saturating_sub(cost(blocks, bytes));
     }
 
-    /// Whether the packets of the peer pay for so many blocks and bytes of DATA. Before any was acknowledged, `spare` bounds
-    /// them.
+    /// Whether the packets of the peer pay for so many blocks and bytes of DATA. Before the peer has acknowledged
+    /// DATA, `spare` bounds the copies.
     pub(super) fn can_spend(&self, blocks: u64, bytes: usize) -> bool {
         !self.proven || self.credit >= cost(blocks, bytes)
     }
 
-    /// As if something had been sent: nothing is overdue before another timeout.
+    /// Acts as if a packet had been sent: nothing is overdue before another timeout.
     pub(super) fn skip(&mut self) {
         self.asked_at = self.now;
         self.once = false;
     }
 
-    /// What is agreed holds from here on.
+    /// Puts the agreed options into force.
     pub(super) fn agree(&mut self, agreed: Agreed) {
         self.rto.set_ceiling(agreed.timeout().unwrap_or(self.timing.timeout));
         self.count(|progress| progress.agreed = agreed);
@@ -129,7 +130,7 @@ impl Line {
         self.co.progress().agreed
     }
 
-    /// Sends a packet that awaits an answer. As all of its kind, it begins before it is awaited.
+    /// Sends a packet that awaits an answer. Like the other sending functions, it begins before its future is awaited.
     pub(super) fn ask(&mut self, packet: Packet, again: bool) -> impl Future<Output = ()> {
         self.asked_at = self.now;
         self.once = !again;
@@ -153,7 +154,7 @@ impl Line {
         async move { *now = taken.await.now }
     }
 
-    /// Waits for whatever comes first. `asking`: an answer is due, and a retransmit if it does not come.
+    /// Waits for the first event. `asking`: an answer is due, and a retransmit if it does not come.
     pub(super) async fn wait(&mut self, want: Want, asking: bool) -> Heard {
         loop {
             let patient_until = self.progressed_at + self.timing.patience;
@@ -198,7 +199,7 @@ impl Line {
                     self.spare = self.spare.saturating_sub(1);
                     self.rto.timed_out();
                     if self.heard && !self.proven {
-                        // So that the few copies that there are last for some seconds.
+                        // The few copies that are left should last for some seconds.
                         self.rto.timed_out();
                     }
                     Heard::Overdue
@@ -208,20 +209,20 @@ impl Line {
         }
     }
 
-    /// The source came forward, if it gave anything. That does not excuse a peer that owes an answer.
+    /// Notes progress of the source, if it gave a chunk. The progress does not excuse a peer that owes an answer.
     fn source_moved(&mut self, asking: bool, gave: bool) {
         if gave && !asking {
             self.progressed_at = self.now;
         }
     }
 
-    /// The peer answered what was sent last. If that went out once, this measures a round trip (Karn).
+    /// Notes that the peer answered the last packet. If that was sent once, the answer measures a round trip (Karn).
     pub(super) fn answered(&mut self) {
         let sent_at = std::mem::take(&mut self.once).then_some(self.asked_at);
         self.acknowledged(sent_at);
     }
 
-    /// The peer answered what was sent at this time, and only then if that is known.
+    /// Notes that the peer answered a packet, with the time of that packet if it was sent once.
     pub(super) fn acknowledged(&mut self, sent_at: Option<Instant>) {
         if let Some(sent_at) = sent_at {
             self.rto.sample(self.now.saturating_duration_since(sent_at));
@@ -233,7 +234,7 @@ impl Line {
         self.count(|progress| progress.acked += 1);
     }
 
-    /// DATA goes to and fro: nobody forges that who does not see it.
+    /// Notes that DATA arrives or is acknowledged. A forger cannot do that without seeing the packets.
     pub(super) fn prove(&mut self) {
         self.heard = true;
         self.proven = true;
@@ -243,14 +244,15 @@ impl Line {
         self.proven
     }
 
-    /// The first block is on its way to who has answered the opening.
+    /// Notes that the first block goes out. If the peer has answered the opening, a few copies of the block may
+    /// follow.
     pub(super) fn begin_data(&mut self) {
         if self.heard {
             self.spare = FIRST_BLOCK_AGAIN;
         }
     }
 
-    /// Whether something may be sent again because the peer repeats itself.
+    /// Whether a packet may be sent again because the peer repeated one of its own.
     pub(super) fn spend_copy(&mut self) -> bool {
         if !self.proven {
             let left = self.spare.checked_sub(1);
@@ -260,8 +262,8 @@ impl Line {
         true
     }
 
-    /// The peer acknowledged a block that was never sent. Who does so again and again is somebody else, who guesses
-    /// where the transfer is: the end of it.
+    /// Counts an ACK of a block that was never sent. A peer that sends many of them is a forger that guesses the state
+    /// of the transfer. Then the transfer ends.
     pub(super) async fn guessed(&mut self) -> Option<Outcome> {
         self.guesses += 1;
         if self.guesses < GUESSES {
@@ -271,27 +273,27 @@ impl Line {
         Some(Box::pin(self.refuse(refusal)).await)
     }
 
-    /// Whether the last packet may be sent again for an ACK that says nothing new.
+    /// Whether the last packet may be sent again for a repeated ACK.
     pub(super) fn copy_is_due(&self) -> bool {
         self.now.saturating_duration_since(self.asked_at) >= self.rto.between_copies()
     }
 
-    /// Whether a window may go out again for an ACK, if one did at this time.
+    /// Whether an ACK may bring the window again, if the last copies went out at this time.
     pub(super) fn rewind_is_due(&self, last: Option<Instant>) -> bool {
         last.is_none_or(|last| self.now.saturating_duration_since(last) >= self.rto.between_rewinds())
     }
 
-    /// Whether there was not even time for an answer to the last packet.
+    /// Whether the last packet is too recent for an answer.
     pub(super) fn too_soon_for_an_answer(&self) -> bool {
         self.now.saturating_duration_since(self.asked_at) < self.rto.round_trip().unwrap_or_default() / 2
     }
 
-    /// By when the answers to copies that are on their way should have come, if the round trip has grown as well.
+    /// When all answers to the copies on their way should have arrived, even if the round trip has grown.
     pub(super) fn copies_answered_by(&self) -> Instant {
         self.now + self.rto.timeout() * 2
     }
 
-    /// When the answer to the last packet, or to what is still out after the last answer, is overdue.
+    /// When the answer is overdue to the last packet, or to the packets that are still out after the last answer.
     fn due(&self) -> Instant {
         let timeout = if self.hurried { self.rto.short_timeout() } else { self.rto.timeout() };
         self.asked_at.max(self.progressed_at) + timeout
@@ -304,28 +306,28 @@ impl Line {
         });
     }
 
-    /// What silence ends with.
+    /// The outcome of a silent peer.
     pub(super) fn fell_silent(&self) -> Outcome {
         self.replaced.map_or(Outcome::TimedOut, Outcome::Replaced)
     }
 
-    /// Whether another takes this transfer's place.
+    /// Whether another transfer replaces this one.
     pub(super) fn is_replaced(&self) -> bool {
         self.replaced.is_some()
     }
 
-    /// Tells the peer no, and ends.
+    /// Sends the peer this refusal and ends the transfer.
     pub(super) async fn refuse(&mut self, refusal: Refusal) -> Outcome {
         self.tell(&refusal).await;
         Outcome::Refused(refusal)
     }
 
-    /// Tells the peer that this side broke, and ends.
+    /// Tells the peer that this side has failed, and ends the transfer.
     pub(super) async fn fail(&mut self, refusal: Refusal) -> Outcome {
         self.tell(&refusal).await;
         match refusal.packet() {
             _ if self.stopped => Outcome::Stopped,
-            // Who is told nothing is not told that something broke: this side has its reasons.
+            // A silent refusal is a decision of this side, not a failure.
             None => Outcome::Refused(refusal),
             Some(_) => Outcome::Failed(refusal),
         }
@@ -342,7 +344,7 @@ impl Line {
     }
 }
 
-/// The bytes of so many DATA packets on the wire.
+/// The size of so many DATA packets on the wire, in bytes.
 fn cost(blocks: u64, bytes: usize) -> u64 {
     blocks * HEADERS + bytes as u64
 }

@@ -1,36 +1,36 @@
 //! A transfer: a coroutine that yields [`Step`]s and is resumed with [`Event`]s.
 //!
-//! It does no I/O and reads no clock. Whoever drives it
+//! It does no I/O and reads no clock. The driver
 //!
 //! 1. calls [`Transfer::resume`] with [`Event::Go`] and the time,
 //! 2. does what the step says: sends the packet, hands the chunk to the sink, or waits,
 //! 3. resumes with what happened and the time it happened, until the step is [`Step::Done`].
 //!
-//! [`Step::Send`] and [`Step::Push`] are done at once and answered with [`Event::Go`]. [`Step::Wait`] is answered with
-//! whichever comes first: a packet of the peer, the deadline, or what the step [`Want`]s. A transfer that is dropped is
-//! over; it holds nothing that needs an end.
+//! The driver does [`Step::Send`] and [`Step::Push`] at once and answers with [`Event::Go`]. It answers [`Step::Wait`]
+//! with the first event: a packet of the peer, the deadline, or what the step [`Want`]s. A transfer can be dropped at
+//! any time; it holds nothing that needs an end.
 //!
-//! The same two coroutines, sender and receiver, make up the server, the client and every test.
+//! The same two coroutines, sender and receiver, are used by the server, the client and every test.
 //!
-//! # What is sent to who is silent
-//! An address may be forged, and so may an ACK. A server sends no more than this to an address that is not heard from
-//! again, whatever the patience:
+//! # What a server sends to a silent address
+//! An address may be forged, and so may an ACK. If no further packet comes from an address, the server sends it no
+//! more than this, whatever the patience:
 //!
-//! | the last that was heard | what is sent |
+//! | the last packet from the address | what the server sends |
 //! |---|---|
 //! | RRQ without options | DATA 1, three times |
 //! | RRQ with options, WRQ | the OACK, or ACK 0 for a WRQ without options, three times |
 //! | the request again | the same once more |
 //! | ACK 0, which answers the OACK | the window once, and its first block three times more |
-//! | an ACK of DATA | the next window, three times more the same, and then its first block, at the retransmit timeout, which doubles up to the `timeout` that was agreed, until patience ends |
+//! | an ACK of DATA | the next window, three times more the same, and then its first block, at the retransmit timeout, which doubles up to the agreed `timeout`, until patience ends |
 //! | DATA of an upload | its ACK at the retransmit timeout, until patience ends |
 //!
-//! Where [`Timing::amplification`] is set, as a server does, blocks are sent again only as far as the packets of the peer
-//! pay for them: an ACK, which has 32 bytes with its headers, for 32 times as many bytes as that says.
+//! A server sets [`Timing::amplification`]. Then blocks are sent again only as far as the packets of the peer pay for
+//! them. An ACK has 32 bytes with its headers and pays for 32 bytes times the amplification.
 //!
-//! ACKs that say nothing new bring no more than that, one copy in a round trip and in 50 ms. An ACK inside a window brings
-//! the rest of it once in a round trip at most, and only if no other ACK goes further. 16 ACKs of blocks that were never
-//! sent end a transfer with ERROR 4 ([`Outcome::Refused`]): nobody sends them but who guesses.
+//! A repeated ACK brings at most one copy in a round trip and in 50 ms. An ACK inside a window brings the rest of the
+//! window at most once in a round trip, and only if no other ACK goes further. 16 ACKs of blocks that were never sent
+//! end a transfer with ERROR 4 ([`Outcome::Refused`]): only a peer that guesses sends them.
 
 mod coroutine;
 mod line;
@@ -56,19 +56,19 @@ use crate::{
 use coroutine::Coroutine;
 use line::{Heard, Line};
 
-/// What the transfer wants done.
+/// What the transfer asks its driver to do.
 #[derive(Debug)]
 #[must_use = "a step that is not taken stalls the transfer"]
 // No promise to anybody: see `coroutine::Resumed`.
 #[cfg_attr(not(doc), repr(u64))]
 pub enum Step {
-    /// Send this to the peer; then [`Event::Go`].
+    /// Send this packet to the peer; then resume with [`Event::Go`].
     Send(Packet),
-    /// Hand this chunk to the sink; then [`Event::Go`].
+    /// Hand this chunk to the sink; then resume with [`Event::Go`].
     Push(Bytes),
-    /// Wait for a packet, for what is wanted, or until the deadline.
+    /// Wait for a packet, for what the transfer wants, or until the deadline.
     Wait(Want, Instant),
-    /// It is over. Every further resume says the same.
+    /// The transfer is over. Every further resume returns the same step.
     Done(Outcome),
 }
 
@@ -81,34 +81,34 @@ pub enum Want {
     Chunk,
     /// Room for more in the sink: [`Event::Ready`] or [`Event::Failed`].
     Room,
-    /// The file has ended; its bytes are to be made safe: [`Event::Ready`] or [`Event::Failed`].
+    /// The sink's result after the end of the file, when its bytes are safe: [`Event::Ready`] or [`Event::Failed`].
     Verdict,
 }
 
-/// What happened.
+/// The event with which a transfer is resumed.
 #[derive(Debug)]
 pub enum Event {
-    /// The step was taken.
+    /// The driver has done the step.
     Go,
-    /// A packet of the peer.
+    /// A packet has come from the peer.
     Packet(Packet),
-    /// The peer repeated its request: it has seen nothing of us yet.
+    /// The peer has repeated its request: it has received no answer yet.
     Repeat,
     /// The deadline has passed.
     Timeout,
-    /// Nobody listens at the peer's port any more, as its system says by ICMP: patience is over.
+    /// ICMP says that the peer's port is closed: patience is over.
     Gone,
     /// The next chunk of the source. It may be empty.
     Chunk(Bytes),
     /// The source has no more chunks.
     End,
-    /// The sink is ready: for more, or with all.
+    /// The sink is ready: for more, or with the whole file.
     Ready,
     /// The source or the sink has failed.
     Failed(Refusal),
-    /// Another takes the transfer's place, for this reason; the peer is told nothing.
+    /// Another transfer replaces this one, for this reason; the peer is told nothing.
     Replaced(&'static str),
-    /// This side ends, and its transfers with it.
+    /// This server or client stops, and its transfers end.
     Stop,
 }
 
@@ -116,48 +116,50 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Everything arrived: all was acknowledged, or all but the last block, to which the peer said ERROR 0.
+    /// The whole file arrived: the peer acknowledged all blocks, or all but the last one, which it answered
+    /// with ERROR 0.
     Complete,
-    /// Everything was sent, and all but the last window acknowledged; then the peer fell silent, as clients do that
+    /// All blocks were sent, and the peer acknowledged all but the last window. Then it fell silent, like clients that
     /// leave right after their last ACK.
     ProbablyComplete,
-    /// The peer asked for the size and left: with any ERROR in answer to the OACK, or with ERROR 0 or 8 before it
+    /// The peer asked for the size and left: it answered the OACK with any ERROR, or sent ERROR 0 or 8 before it
     /// acknowledged a block. UEFI firmware, GRUB and iPXE do so.
     Probe,
     /// The peer ended the transfer with an ERROR.
     Aborted {
-        /// The code it sent.
+        /// The code of the ERROR.
         code: ErrorCode,
-        /// The text it sent.
+        /// The text of the ERROR.
         message: String,
     },
-    /// The peer was silent for as long as patience lasts.
+    /// The peer was silent for longer than the patience.
     TimedOut,
-    /// This side said no.
+    /// This server or client refused the transfer.
     Refused(Refusal),
     /// The source or the sink failed, before the first block or in the middle: a disk, a handler, or, with
-    /// [`Refusal::upstream`], the server behind this one.
+    /// [`Refusal::upstream`], an upstream server.
     Failed(Refusal),
-    /// Another took its place: the same client began anew, or others waited while nobody answered.
+    /// Another transfer replaced this one: the same client began anew, or others waited while the client did not
+    /// answer.
     Replaced(&'static str),
-    /// This side was stopped before the transfer had ended.
+    /// This server or client was stopped before the transfer had ended.
     Stopped,
 }
 
-/// The clocks of a transfer.
+/// The times and limits of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timing {
-    /// Longest time between two retransmits where the client did not ask for a `timeout`. Defaults to 5 s. The actual
+    /// The longest time between two retransmits if the client did not ask for a `timeout`. Defaults to 5 s. The actual
     /// time follows the measured round trip and is far less on a LAN.
     pub timeout: Duration,
     /// How long the peer may be silent, or the source without a chunk, before the transfer ends. Defaults to 30 s.
     pub patience: Duration,
-    /// The round trip to this peer, if an earlier transfer measured it. Defaults to `None`: the first packet is sent again
-    /// after 1 s.
+    /// The round trip to this peer, if an earlier transfer measured it. Defaults to `None`: the first packet is sent
+    /// again after 1 s.
     pub round_trip: Option<Duration>,
-    /// How many bytes may be sent for each byte that came from the peer, IP and UDP headers counted: blocks are sent again
-    /// only as far as that goes. A server that does not know whether an address is forged says so. Defaults to `None`, no
+    /// How many bytes this side may send for each byte from the peer, IP and UDP headers included. It limits only
+    /// blocks that are sent again. A server sets it, because the peer's address may be forged. Defaults to `None`, no
     /// limit.
     pub amplification: Option<u32>,
 }
@@ -176,24 +178,24 @@ pub struct Progress {
     pub acked: u64,
     /// Packets sent again.
     pub retransmits: u64,
-    /// The round trip, smoothed, if it was measured.
+    /// The smoothed round trip, if it was measured.
     pub round_trip: Option<Duration>,
-    /// Times that the peer repeated its request before it heard an answer.
+    /// How often the peer repeated its request before it received an answer.
     pub requests: u64,
     /// The options in force.
     pub agreed: Agreed,
 }
 
-/// The way a transfer begins.
+/// The first exchange of a transfer.
 #[derive(Debug)]
 enum Opening {
-    /// The server's: an OACK with these options, or none if there are none.
+    /// The server's side: an OACK with these options, or no OACK if there are none.
     Answer(Options),
-    /// The client's: this request, and what the server makes of it.
+    /// The client's side: this request, and the server's answer.
     Ask(packet::Request),
 }
 
-/// One transfer, seen from one end.
+/// One side of a transfer.
 ///
 /// ```
 /// use std::time::Instant;
@@ -218,23 +220,23 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// The server's end of an RRQ: `oack` and `agreed` come from [`options::answer`](crate::options::answer).
+    /// The server's side of an RRQ: `oack` and `agreed` come from [`options::answer`](crate::options::answer).
     pub fn send(oack: Options, agreed: Agreed, timing: Timing) -> Self {
         Self::sender(Opening::Answer(oack), agreed, timing)
     }
 
-    /// The server's end of a WRQ.
+    /// The server's side of a WRQ.
     pub fn receive(oack: Options, agreed: Agreed, timing: Timing) -> Self {
         Self::receiver(Opening::Answer(oack), agreed, timing)
     }
 
-    /// The client's end of a WRQ.
+    /// The client's side of a WRQ.
     pub fn put(request: packet::Request, timing: Timing) -> Self {
         let agreed = Agreed::plain(request.mode);
         Self::sender(Opening::Ask(request), agreed, timing)
     }
 
-    /// The client's end of an RRQ.
+    /// The client's side of an RRQ.
     pub fn get(request: packet::Request, timing: Timing) -> Self {
         let agreed = Agreed::plain(request.mode);
         Self::receiver(Opening::Ask(request), agreed, timing)
@@ -252,18 +254,18 @@ impl Transfer {
         Self { coroutine: Coroutine::new(Progress::new(agreed), body) }
     }
 
-    /// Goes on until the next step.
+    /// Resumes the transfer with an event and returns its next step.
     pub fn resume(&mut self, now: Instant, event: Event) -> Step {
         self.coroutine.resume(now, event)
     }
 
-    /// What was done so far.
+    /// What the transfer has done so far.
     pub fn progress(&self) -> Progress {
         *self.coroutine.progress()
     }
 }
 
-/// Short enough to be added to any time.
+/// The longest wait, short enough to be added to any time.
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 impl Default for Timing {
@@ -284,7 +286,7 @@ impl Progress {
 }
 
 impl Outcome {
-    /// The outcome's name, as it stands in logs and metrics: one lower-case word, which stays as it is.
+    /// The outcome's name in logs and metrics: one lower-case word, which does not change.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -300,13 +302,13 @@ impl Outcome {
         }
     }
 
-    /// Whether the file arrived, as far as can be known.
+    /// Whether the file arrived, as far as this side can know.
     pub const fn is_success(&self) -> bool {
         matches!(self, Self::Complete | Self::ProbablyComplete)
     }
 }
 
-/// The name, and what more is known: `aborted: ERROR 8 "User aborted the transfer"`.
+/// The name and the details: `aborted: ERROR 8 "User aborted the transfer"`.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;

@@ -1,4 +1,4 @@
-//! The first exchange: OACK on the server's side, RRQ and WRQ on the client's.
+//! The first exchange: the OACK of a server, the RRQ or WRQ of a client.
 
 use super::{Heard, Line, Outcome, Want};
 use crate::{
@@ -7,12 +7,12 @@ use crate::{
     packet::{Options, Packet, Request},
 };
 
-/// The server of an RRQ offers its options and waits for ACK 0.
+/// The server of an RRQ sends its OACK and waits for ACK 0.
 pub(super) async fn offer(line: &mut Line, oack: Options) -> Result<(), Outcome> {
     exchange(line, Packet::Oack(oack), |packet| matches!(packet, Packet::Ack(0)).then_some(())).await
 }
 
-/// The client of a WRQ asks and takes what the server grants.
+/// The client of a WRQ sends its request and adopts what the server grants.
 pub(super) async fn request_write(line: &mut Line, request: Request) -> Result<(), Outcome> {
     let answer = exchange(line, Packet::Wrq(request.clone().into()), |packet| match packet {
         Packet::Ack(0) => Some(None),
@@ -25,7 +25,8 @@ pub(super) async fn request_write(line: &mut Line, request: Request) -> Result<(
     }
 }
 
-/// The client of an RRQ asks and takes what the server grants; without options the first DATA is the answer.
+/// The client of an RRQ sends its request and adopts what the server grants. Without an OACK, the first DATA is the
+/// answer.
 pub(super) async fn request_read(line: &mut Line, request: Request) -> Result<Option<Packet>, Outcome> {
     let answer = exchange(line, Packet::Rrq(request.clone().into()), |packet| match packet {
         Packet::Oack(_) | Packet::Data { block: 1, .. } => Some(packet),
@@ -37,7 +38,7 @@ pub(super) async fn request_read(line: &mut Line, request: Request) -> Result<Op
     }
 }
 
-/// Sends a packet, again and again, until the answer comes.
+/// Sends a packet until its answer comes.
 async fn exchange<T>(line: &mut Line, packet: Packet, answer: impl Fn(Packet) -> Option<T>) -> Result<T, Outcome> {
     line.ask(packet.clone(), false).await;
     loop {
@@ -49,7 +50,7 @@ async fn exchange<T>(line: &mut Line, packet: Packet, answer: impl Fn(Packet) ->
                 }
             }
             Heard::Packet(heard) => {
-                // DATA is answered where it is received.
+                // The receiver handles DATA.
                 let is_data = matches!(heard, Packet::Data { .. });
                 if let Some(answer) = answer(heard) {
                     if !is_data {
@@ -79,12 +80,14 @@ async fn agree(line: &mut Line, request: &Request, oack: &Options) -> Result<(),
     }
 }
 
-/// An ERROR in answer to the OACK: who asked for the size has it, and wanted nothing else, whatever the code says.
+/// The outcome of an ERROR that answers the OACK. A client that asked for the size has it and wanted nothing else,
+/// whatever the code says.
 fn turned_down(agreed: &Agreed, code: ErrorCode, message: String) -> Outcome {
     if agreed.tsize_asked() { Outcome::Probe } else { Outcome::Aborted { code, message } }
 }
 
-/// An ERROR after that, before any block was acknowledged: the same if it is no complaint.
+/// The outcome of an ERROR after the OACK and before any acknowledged block. ERROR 0 and ERROR 8 are no complaint and
+/// count the same.
 pub(super) fn aborted_early(agreed: &Agreed, code: ErrorCode, message: String) -> Outcome {
     let leaves = [ErrorCode::NOT_DEFINED, ErrorCode::OPTION_NEGOTIATION].contains(&code);
     if leaves { turned_down(agreed, code, message) } else { Outcome::Aborted { code, message } }

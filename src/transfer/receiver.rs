@@ -37,13 +37,13 @@ struct Receiver {
     received: u64,
     /// Index of the last block acknowledged.
     acked: u64,
-    /// Whether the gap after `received` was told to the peer.
+    /// Whether an ACK has told the peer of the gap after `received`.
     gap_told: bool,
     /// DATA that came while the sink was busy; never more than a window.
     backlog: VecDeque<Packet>,
 }
 
-/// Goes on until the `Err`, which is the outcome.
+/// The coroutine goes on until the `Err`, which is the outcome.
 type Flow<T = ()> = Result<T, Outcome>;
 
 impl Receiver {
@@ -86,7 +86,8 @@ impl Receiver {
                 }
                 Ok(())
             }
-            // Our last ACK was lost, perhaps, or the rest of the window. An ACK for each copy, and for no older block.
+            // Perhaps our last ACK was lost, or the rest of the window. Each copy of this block gets an ACK, older
+            // blocks do not.
             0 if self.received > 0 => {
                 self.acknowledge(true).await;
                 Ok(())
@@ -128,7 +129,7 @@ impl Receiver {
         }
     }
 
-    /// Waits for the sink. The peer may repeat itself meanwhile; only DATA that is new, and no longer than agreed, is kept.
+    /// Waits for the sink. The peer may repeat packets meanwhile. Only new DATA within the blksize is kept.
     async fn sink(&mut self, want: Want) -> Flow {
         loop {
             match self.line.wait(want, false).await {
@@ -160,7 +161,7 @@ impl Receiver {
         self.line.ask(Packet::Ack(number), again).await;
     }
 
-    /// What the sink says with a code is its word; without one it broke.
+    /// If the sink's refusal has a code, the transfer is refused; without one, the sink has failed.
     async fn give_up(&mut self, refusal: Refusal) -> Outcome {
         if refusal.code() == ErrorCode::NOT_DEFINED {
             self.line.fail(refusal).await

@@ -1,27 +1,27 @@
-//! How long to wait for an answer: RFC 6298, on a scale that fits a LAN.
+//! The retransmit timeout: RFC 6298, on a scale that fits a LAN.
 
 use std::time::Duration;
 
-/// Below this a busy client looks like a lost packet.
+/// The least timeout. Below it, a busy client looks like a lost packet.
 const FLOOR: Duration = Duration::from_millis(50);
-/// Before anything was measured (RFC 6298 section 2.1). A second OACK within the first round trip ends atftp.
+/// The timeout before a measurement (RFC 6298 section 2.1). A second OACK within the first round trip makes atftp end.
 const FIRST: Duration = Duration::from_secs(1);
-/// The same for a peer that was near in an earlier transfer: it may be busy now.
+/// The least first timeout for a peer that an earlier transfer measured: the peer may be busy now.
 const NEAR: Duration = Duration::from_millis(250);
-/// The same where the peer has said already that it misses something.
+/// The least margin of the timeout for a peer that has reported a loss.
 const SHORT_FLOOR: Duration = Duration::from_millis(5);
-/// Whoever repeats its ACK gets a copy once in this time at most, and once in a round trip.
+/// A repeated ACK brings at most one copy in this time, and one in a round trip.
 const COPY_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Rto {
     measured: Option<Measured>,
-    /// How long to wait before anything was measured.
+    /// The timeout before a measurement.
     first: Duration,
-    /// Never wait longer than this.
+    /// The longest timeout.
     ceiling: Duration,
-    /// Timeouts since the last measurement. Mere progress does not end them: if each packet goes out twice because
-    /// the round trip has grown, nothing else would ever measure it again.
+    /// Timeouts since the last measurement. Progress alone does not reset them: if each packet goes out twice because
+    /// the round trip has grown, the round trip would never be measured again.
     backoff: u32,
 }
 
@@ -32,7 +32,7 @@ struct Measured {
 }
 
 impl Rto {
-    /// `round_trip`: what an earlier transfer measured, if one did.
+    /// `round_trip`: the measurement of an earlier transfer, if there is one.
     pub(super) fn new(ceiling: Duration, round_trip: Option<Duration>) -> Self {
         let first = round_trip.map_or(FIRST, |trip| trip.saturating_mul(3).max(NEAR));
         Self { measured: None, first, ceiling, backoff: 0 }
@@ -42,7 +42,7 @@ impl Rto {
         self.ceiling = ceiling;
     }
 
-    /// A round trip was measured, on a packet that was sent once (Karn).
+    /// Adds a measured round trip, of a packet that was sent once (Karn).
     pub(super) fn sample(&mut self, trip: Duration) {
         self.measured = Some(match &self.measured {
             None => Measured::first(trip),
@@ -63,7 +63,7 @@ impl Rto {
         self.backed_off(|measured| (measured.smoothed + measured.variation * 4).max(FLOOR))
     }
 
-    /// How long to wait for more from a peer that may have said that it misses something.
+    /// How long to wait for further ACKs from a peer that may have reported a loss.
     pub(super) fn short_timeout(&self) -> Duration {
         self.backed_off(|measured| measured.smoothed + (measured.variation * 4).max(SHORT_FLOOR)).min(self.timeout())
     }
@@ -77,12 +77,12 @@ impl Rto {
         self.measured.as_ref().map(|measured| measured.smoothed)
     }
 
-    /// The least time between two windows that ACKs bring back.
+    /// The least time between two repeated windows that ACKs bring.
     pub(super) fn between_rewinds(&self) -> Duration {
         self.round_trip().unwrap_or(self.first).max(SHORT_FLOOR)
     }
 
-    /// The least time between two copies of one block that ACKs bring back.
+    /// The least time between two copies of one block that ACKs bring.
     pub(super) fn between_copies(&self) -> Duration {
         self.round_trip().unwrap_or(self.first).max(COPY_EVERY)
     }

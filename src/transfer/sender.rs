@@ -10,7 +10,7 @@ use crate::{
 
 pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
     let serves = matches!(opening, Opening::Answer(_));
-    // In boxes: what is over soon should not take room in the transfer for as long as that lasts.
+    // The boxes save memory: the opening is over soon and should take no room in the transfer after that.
     let opened = match opening {
         Opening::Answer(oack) if oack.is_empty() => Ok(()),
         Opening::Answer(oack) => Box::pin(opening::offer(&mut line, oack)).await,
@@ -28,7 +28,7 @@ pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
     }
 }
 
-/// How often a window goes out again, whole, without any progress.
+/// How often a whole window is sent again without any progress.
 const WHOLE_AGAIN: u32 = 3;
 
 struct Sender {
@@ -36,24 +36,24 @@ struct Sender {
     window: Window,
     copies: Copies,
     inside: Inside,
-    /// Whether the window stays where it is until that is known.
+    /// Whether the window waits until the meaning of the last ACK is known.
     held: bool,
-    /// Whether the peer is a client that reads.
+    /// Whether this side is the server of an RRQ.
     serves: bool,
 }
 
 /// Whether the last ACK left blocks on their way.
 ///
-/// RFC 7440 section 4 has such an ACK say that the next block is lost. A client that acknowledges every block says
-/// nothing of the kind, and to go back for it would send each window as often as it has blocks. So nothing is sent for
-/// the first such ACK until another one tells which it is: one that goes further, or the same again. If none comes
-/// within a round trip and some ms, the block is lost.
+/// By RFC 7440 section 4, such an ACK says that the next block is lost. A client that acknowledges every block does
+/// not mean that. If the sender went back for each of its ACKs, it would send each window as often as the window has
+/// blocks. So the first such ACK brings nothing until another one shows its meaning: an ACK that goes further, or the
+/// same ACK again. If none comes within a round trip and some ms, the block is lost.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inside {
     No,
     Once,
-    /// Two in a row without a copy in between: it acknowledges every block, or every few. From then on its silence means
-    /// no more than anybody's.
+    /// Two such ACKs came in a row without a copy in between: the client acknowledges every block, or every few. From
+    /// then on its silence means no more than that of other clients.
     Habit,
 }
 
@@ -92,7 +92,7 @@ impl Sender {
         self.window.is_complete().then_some(Outcome::Complete)
     }
 
-    /// Returns whether such a block was ever sent.
+    /// Handles an ACK. Returns whether its block was ever sent.
     fn on_ack(&mut self, number: u16) -> bool {
         let Some(acknowledged) = self.window.acknowledge(number) else { return self.window.is_old(number) };
         self.line.heard = true;
@@ -104,8 +104,8 @@ impl Sender {
             self.line.acknowledged(acknowledged.sent_at);
             self.inside = match self.inside {
                 Inside::Habit => Inside::Habit,
-                // An ACK of all that was repeated, and no more, is how EDK2 and U-Boot answer a copy. They wait for the
-                // window after it.
+                // EDK2 and U-Boot answer a copy with an ACK of all repeated blocks, and no more. They wait for the
+                // next window.
                 _ if !acknowledged.is_inside || self.window.is_acked_up_to_the_copies() => Inside::No,
                 Inside::No => Inside::Once,
                 Inside::Once => Inside::Habit,
@@ -113,7 +113,7 @@ impl Sender {
             self.held = self.inside == Inside::Once;
             self.line.hurried = acknowledged.is_inside && self.inside != Inside::Habit;
             if answers_the_copy && self.line.hurried {
-                // It had nothing of the window, or has thrown away what came without this block.
+                // The client had nothing of the window, or has thrown away the blocks that came without this one.
                 self.send_again();
             }
         } else if self.window.is_out()
@@ -125,10 +125,10 @@ impl Sender {
         true
     }
 
-    /// The whole window, some times. If that brings nothing, only its first block: who has left would get all of it each
-    /// time. The same if no DATA was ever acknowledged: a client waits for its whole first window before it answers, so
-    /// that one went out whole already, and the address may be forged. Nothing, if the packets of the peer do not pay for
-    /// it: it has to repeat itself first.
+    /// Sends the whole window again, up to [`WHOLE_AGAIN`] times. If that brings nothing, sends only its first block:
+    /// a client that has left would get the whole window each time. The same holds if no DATA was ever acknowledged: a
+    /// client waits for its whole first window before it answers, so that window went out already, and the address may
+    /// be forged. Sends nothing if the packets of the peer do not pay for it: the peer has to repeat itself first.
     fn send_again(&mut self) {
         if !self.window.is_out() {
             return;
@@ -150,7 +150,8 @@ impl Sender {
     }
 
     fn on_error(&mut self, code: ErrorCode, message: String) -> Outcome {
-        // A client may leave with an ERROR when it has what it wants; a server that is given a file means it.
+        // A client may leave with an ERROR when it has what it wants. An ERROR of a server that receives a file is a
+        // failure.
         if !self.serves {
             return Outcome::Aborted { code, message };
         }
@@ -164,14 +165,15 @@ impl Sender {
         }
     }
 
-    /// Whether all blocks before the last were acknowledged, and the last one sent. Of a file of one block, that is so
-    /// with the first ACK, and proves nothing, except where pxelinux closes.
+    /// Whether the peer has acknowledged all blocks before the last, and the last one was sent. In a file of one block
+    /// that is so with the first ACK and proves nothing, except for pxelinux, which leaves early.
     fn may_have_all(&self) -> bool {
         let last_is_out = self.window.out() <= 1 && self.line.heard;
         last_is_out && (self.is_closed_when_full() || self.window.is_all_sent() && self.window.has_begun())
     }
 
-    /// pxelinux leaves on the last full block of a file that is a multiple of the blksize.
+    /// Whether the full blocks sent so far hold the whole file. pxelinux leaves on the last full block of a file that is a
+    /// multiple of the blksize.
     fn is_closed_when_full(&self) -> bool {
         let size = self.line.agreed().tsize().filter(|_| self.serves);
         size.is_some_and(|size| self.window.has_sent(size))
@@ -186,20 +188,21 @@ impl Sender {
     }
 }
 
-/// Which ACKs that bring nothing new are a report of loss.
+/// Tells which repeated ACKs report a loss.
 ///
-/// A client repeats its last ACK when it misses a block, and is answered by sending again. But a block that went out
-/// twice brings two ACKs as well, and to answer the second one would double the traffic for the rest of the file: the
-/// Sorcerer's Apprentice. So as many ACKs as our own copies explain are let pass, and a loss is believed once, until
-/// there is progress, or a round trip has passed and 50 ms. Windows go out again for ACKs once in a round trip at most
-/// and in 5 ms, progress or not: else who moves on by one block and says so twice had a window each time.
+/// A client repeats its last ACK when it misses a block, and the sender answers by sending again. But a block that
+/// went out twice brings two ACKs as well. Answering the second one would double the traffic for the rest of the file:
+/// the Sorcerer's Apprentice. So the sender ignores as many ACKs as its own copies explain. It believes in a loss
+/// once, until there is progress, or until a round trip and 50 ms have passed. With or without progress, ACKs bring a
+/// window again at most once in a round trip and in 5 ms: otherwise a client that moves on by one block and repeats
+/// its ACK would get a window each time.
 #[derive(Default)]
 struct Copies {
-    /// Blocks of the window on its way that were sent again.
+    /// Blocks of the current window that were sent again.
     blocks: u64,
-    /// Times that it was sent again whole.
+    /// How often the window was sent again whole.
     windows: u32,
-    /// ACKs that copies of the window before it may still bring, and until when.
+    /// How many ACKs the copies of the previous window may still bring, and until when.
     explained: Option<(u64, Instant)>,
     /// When blocks were last sent again.
     sent_at: Option<Instant>,
@@ -220,8 +223,8 @@ impl Copies {
     }
 
     fn progressed(&mut self, line: &Line, acks_every_block: bool) {
-        // EDK2 answers each block of a copy that it did not need, tuffet and others the last one only. Who acknowledges
-        // every block does so while the answers to the copies are still to come.
+        // EDK2 answers each block of a copy that it did not need; tuffet and others answer only the last one. A client
+        // that acknowledges every block does so while the answers to the copies are still to come.
         if self.are_out() {
             self.explained = Some((std::mem::take(&mut self.blocks), line.copies_answered_by()));
             self.windows = 0;
@@ -238,8 +241,8 @@ impl Copies {
         if self.are_out() {
             return line.copy_is_due();
         }
-        // In lock-step an ACK that comes at once, twice, was doubled on the way; with a window it may be the first
-        // block of it that was lost.
+        // In lock-step, an ACK that comes twice at once was doubled on the way. With a window, its first block may be
+        // lost.
         if windowsize > 1 { line.rewind_is_due(self.sent_at) } else { !line.too_soon_for_an_answer() }
     }
 }

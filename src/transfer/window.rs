@@ -1,4 +1,4 @@
-//! The blocks on their way: cut from the source's chunks, kept until they are acknowledged.
+//! The window of blocks on their way: cut from the source's chunks and kept until they are acknowledged.
 //!
 //! A block is a slice of its chunk. Only a block that spans two chunks is copied together.
 
@@ -25,13 +25,13 @@ pub(super) struct Window {
     sent: u64,
     /// Index of the last block that was ever sent.
     high: u64,
-    /// Index of the last block that was sent before the last rewind: up to it, what goes out is a copy.
+    /// Index of the last block that was sent before the last rewind: every block up to it goes out as a copy.
     copied: u64,
-    /// Whether the first block goes out again, and no other with it.
+    /// Whether the first block goes out again, alone.
     first_again: bool,
-    /// What of the last chunk is not cut yet.
+    /// The rest of the last chunk, which is not cut yet.
     chunk: Bytes,
-    /// The beginning of a block whose end is in a chunk to come.
+    /// The beginning of a block that ends in a later chunk.
     begun: BytesMut,
     ended: bool,
     /// Index of the block that ends the file, once it is cut.
@@ -40,29 +40,29 @@ pub(super) struct Window {
 
 struct Kept {
     payload: Bytes,
-    /// When it was sent, if that was once.
+    /// When the block was sent, if it was sent once.
     sent_at: Option<Instant>,
 }
 
-/// A block to be sent.
+/// A block that is to be sent.
 pub(super) struct Block {
     pub(super) number: u16,
     pub(super) payload: Bytes,
     pub(super) again: bool,
 }
 
-/// What an ACK brought.
+/// The blocks that an ACK acknowledges.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Acknowledged {
     pub(super) blocks: u64,
     pub(super) bytes: usize,
-    /// When the last of these blocks was sent, if that was once.
+    /// When the last of these blocks was sent, if it was sent once.
     pub(super) sent_at: Option<Instant>,
     /// Whether more blocks are on their way.
     pub(super) is_inside: bool,
 }
 
-/// So many blocks back, a number is an old one; further back it is one that was never sent.
+/// A number up to so many blocks back is an old one. A number further back was never sent.
 const OLD: u64 = 32768;
 
 impl Window {
@@ -85,12 +85,12 @@ impl Window {
         }
     }
 
-    /// Whether there is room that the source has not filled.
+    /// Whether the window has room for more of the source.
     pub(super) fn wants_more(&self) -> bool {
         !self.ended && self.blocks.len() < self.windowsize
     }
 
-    /// The next chunk of the source.
+    /// Adds the next chunk of the source.
     pub(super) fn fill(&mut self, chunk: Bytes) {
         let rest = std::mem::replace(
             &mut self.chunk,
@@ -106,7 +106,7 @@ impl Window {
         self.cut();
     }
 
-    /// The source has ended.
+    /// Notes that the source has ended.
     pub(super) fn finish(&mut self) {
         self.ended = true;
         self.cut();
@@ -114,7 +114,7 @@ impl Window {
 
     fn cut(&mut self) {
         while self.blocks.len() < self.windowsize && self.last.is_none() {
-            // Nothing, if more was fed than was wanted.
+            // Zero, if the source gave more than the window wanted.
             let missing = self.blksize.saturating_sub(self.begun.len());
             if self.chunk.len() < missing && !self.ended {
                 break;
@@ -152,7 +152,7 @@ impl Window {
         self.out()
     }
 
-    /// Whether the peer has all that was repeated and nothing after it.
+    /// Whether the peer has all repeated blocks and nothing after them.
     pub(super) fn is_acked_up_to_the_copies(&self) -> bool {
         self.acked == self.copied
     }
@@ -167,7 +167,8 @@ impl Window {
         self.first_again = true;
     }
 
-    /// The peer has all blocks up to this number. `None` for a number that is not on its way: an old one, or a lie.
+    /// Acknowledges all blocks up to this number. `None` for a number that is not on its way: an old one, or a false
+    /// one.
     pub(super) fn acknowledge(&mut self, number: u16) -> Option<Acknowledged> {
         let blocks = self.rollover.distance(self.acked, number);
         if blocks > self.high - self.acked {
@@ -184,7 +185,7 @@ impl Window {
         Some(Acknowledged { blocks, bytes, sent_at, is_inside: self.is_out() })
     }
 
-    /// Whether a block of this number was sent and acknowledged.
+    /// Whether a block with this number was sent and acknowledged.
     pub(super) fn is_old(&self, number: u16) -> bool {
         let oldest = self.acked.saturating_sub(OLD);
         self.rollover.distance(oldest, number) <= self.acked - oldest
@@ -243,7 +244,7 @@ mod tests {
         Window::new(&answer(&asked, Direction::Read, mode, &Limits::default(), None).0)
     }
 
-    /// Sends everything, one ACK for each window.
+    /// Sends all blocks, with one ACK for each window.
     fn all(window: &mut Window, chunks: &[&[u8]]) -> Vec<Vec<u8>> {
         let (mut chunks, mut blocks) = (chunks.iter(), Vec::new());
         while !window.is_complete() {
