@@ -1,4 +1,4 @@
-//! Which sockets a shard has: those that requests come to, and the pool that its transfers are served from.
+//! The sockets of a shard: those that receive requests, and the pools that serve its transfers.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -19,18 +19,18 @@ pub(super) struct Ports {
     pub(super) listeners: Vec<Listener>,
 }
 
-/// A socket that requests come to.
+/// A socket that receives requests.
 #[derive(Debug)]
 pub(super) struct Listener {
     /// Index into the ports.
     pub(super) port: usize,
-    /// The ports that its transfers are served from.
+    /// The ports that serve its transfers.
     pub(super) pool: Vec<usize>,
 }
 
 impl Ports {
-    /// The sockets of the first shard. `sockets`: bound by somebody else. `anywhere`: a family that the system lacks is
-    /// only warned of, as long as one is left.
+    /// Binds the sockets of the first shard. `sockets` are already bound. `anywhere`: a family that the system lacks
+    /// causes only a warning, as long as another one is left.
     pub(super) fn bind(
         listen: &[SocketAddr],
         sockets: Vec<UdpSocket>,
@@ -60,7 +60,7 @@ impl Ports {
         bound.bind_pools(settings)
     }
 
-    /// The sockets of another shard, with the addresses of the first.
+    /// Binds the sockets of another shard, with the addresses of the first.
     pub(super) fn join(listen: &[SocketAddr], settings: &Settings) -> Result<Self, Error> {
         let mut bound = Self { ports: Vec::new(), listeners: Vec::new() };
         for &address in listen {
@@ -120,16 +120,16 @@ fn adopt(socket: UdpSocket, settings: &Settings) -> Result<Port, Error> {
     Ok(port)
 }
 
-/// Binds a port to take the place of one of a pool. Of a range with ports below 1024, it may fail for want of a privilege
-/// that was given up.
+/// Binds a port that replaces one of a pool. With a range of ports below 1024, it may fail because the process has
+/// given up its privilege.
 pub(super) fn bind_another(port: &Port, settings: &Settings) -> Result<Port, Error> {
     let address = port.local();
     let another = bind_pool(address.ip(), settings, 1)?.pop();
     another.ok_or_else(|| Error::Bind(address, io::ErrorKind::AddrInUse.into()))
 }
 
-/// Binds ports for transfers at this address, at random: as many of those wanted as are free, one at least. They are
-/// TIDs, which nobody should be able to guess (RFC 1350 section 4).
+/// Binds random ports for transfers at this address: as many as are wanted and free, at least one. They are TIDs,
+/// which nobody should be able to guess (RFC 1350 section 4).
 fn bind_pool(ip: IpAddr, settings: &Settings, wanted: usize) -> Result<Vec<Port>, Error> {
     let bind = |port| Port::bind(Binding { address: (ip, port).into(), share: Share::No, role: role(settings, false) });
     let Some(range) = settings.port_range.clone() else {
@@ -150,7 +150,7 @@ fn role(settings: &Settings, listens: bool) -> Role<'_> {
     Role { listens, serves: !listens || settings.single_port, interface, batched: settings.batched }
 }
 
-/// The system has no such family, or no address of it.
+/// Whether the system lacks this family, or an address of it.
 fn is_missing(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
@@ -166,7 +166,7 @@ mod tests {
         let pool = bind_pool(ip, &any, 8).unwrap();
         let another = bind_another(&pool[0], &any).unwrap();
         assert!(another.local().ip() == ip && pool.iter().all(|port| port.local() != another.local()));
-        // Of a hundred ports eight, and others each time.
+        // Eight of a hundred ports, and others each time.
         let range = 21_000..=21_099;
         let some = Settings { port_range: Some(range.clone()), ..any };
         let draw = || {
@@ -176,7 +176,7 @@ mod tests {
         let (one, two) = (draw(), draw());
         assert!(one.len() == 8 && one.iter().all(|port| range.contains(port)), "{one:?}");
         assert_ne!(one, two);
-        // As many as there are.
+        // All ports, if the range has fewer.
         let few = Settings { port_range: Some(21_100..=21_102), ..some };
         let pool = bind_pool(ip, &few, 64).unwrap();
         assert!((1..=3).contains(&pool.len()));

@@ -56,11 +56,11 @@ pub(crate) use {
     tasks::Tasks,
 };
 
-/// Stops and watches a server from elsewhere.
+/// Stops a server and watches it, from anywhere in the program.
 #[derive(Clone, Debug)]
 pub struct Handle(pub(crate) Arc<Shared>);
 
-/// What all shards have in common. Nothing of it is touched for a block.
+/// The state that all shards share. No block touches it.
 pub(crate) struct Shared {
     bound: Bound,
     current: Current,
@@ -70,14 +70,14 @@ pub(crate) struct Shared {
     own: own::Own,
     phase: AtomicU8,
     pulse: Pulse,
-    /// The shards' loops, to be woken when the phase changes.
+    /// The wakers of the shards' loops, for a change of the phase.
     wakers: Mutex<Vec<Waker>>,
 }
 
 type OnBegin = Box<dyn Fn(&Snapshot) + Send + Sync>;
 type OnEnd = Box<dyn Fn(&Record) + Send + Sync>;
 
-/// How far the server's life has gone.
+/// The phases of a server's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Serving,
@@ -86,30 +86,30 @@ enum Phase {
 }
 
 impl Handle {
-    /// Takes no more requests, lets the transfers end for as long as [`Builder::drain`] says, and has
+    /// Refuses further requests, lets the transfers continue for as long as [`Builder::drain`] says, and then makes
     /// [`Server::run`] return.
     pub fn stop(&self) {
         self.0.enter(Phase::Draining);
     }
 
-    /// Ends all transfers at once, with an ERROR, and has [`Server::run`] return.
+    /// Ends all transfers at once, with an ERROR, and makes [`Server::run`] return.
     pub fn abort(&self) {
         self.0.enter(Phase::Over);
     }
 
-    /// Whether the loops of all shards that run take a turn within this time: they receive, have their transfers go on,
-    /// and send. Where one does not, some handler or source blocks its thread. Blocks for that time at most, and is what
-    /// a watchdog should be fed from.
+    /// Whether the loops of all running shards complete a turn within this time: they receive, run their transfers,
+    /// and send. If one does not, a handler or source blocks its thread. This call blocks for that time at most. Feed
+    /// a watchdog from it.
     pub fn responds(&self, within: Duration) -> bool {
         self.0.pulse.ask(|| self.0.wake(), within)
     }
 
-    /// Answers the requests that come from now on as this builder says: by its handler, its limits, its times and whom it
-    /// admits. Running transfers end as they began.
+    /// Answers further requests by this builder: its handler, its limits, its times and the clients that it admits.
+    /// Running transfers end as they began.
     ///
-    /// What belongs to the sockets and threads stays as it was, whatever the builder says: `listen`, `socket`,
-    /// `single_port`, `port_range`, `transfer_ports`, `interface`, `shards` and `batched`; and so do its hooks and
-    /// counters.
+    /// The settings of the sockets and threads stay as they are, whatever the builder says: `listen`, `socket`,
+    /// `single_port`, `port_range`, `transfer_ports`, `interface`, `shards` and `batched`. The hooks and counters stay
+    /// too.
     ///
     /// ```
     /// use tuffet::{Server, read};
@@ -123,24 +123,24 @@ impl Handle {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] for settings out of their bounds. Then all stays as it was.
+    /// [`Error::Config`] for settings that are out of their bounds. Then nothing changes.
     pub fn reload(&self, builder: Builder) -> Result<(), Error> {
         self.0.current.exchange(builder.into_terms()?);
         Ok(())
     }
 
-    /// The transfers that are running, oldest first.
+    /// The running transfers, oldest first.
     pub fn transfers(&self) -> Vec<Snapshot> {
         self.0.registry.snapshots()
     }
 
-    /// Clients that were not answered, because of a limit, because they are not admitted or because the server stops: the
-    /// last 32 of them, the last one first.
+    /// Clients whose requests were not answered: because of a limit, because they are not admitted, or because the
+    /// server is stopping. The last 32 of them, the last one first.
     pub fn unanswered(&self) -> Vec<Unanswered> {
         self.0.registry.unanswered()
     }
 
-    /// What the server has done since it began.
+    /// The counters of the server since it began.
     pub fn counters(&self) -> Counters {
         self.0.registry.counters()
     }
@@ -168,7 +168,7 @@ impl Shared {
         }
     }
 
-    /// What a shard admits by these terms.
+    /// The policy of a shard with these terms.
     fn policy(&self, terms: &Terms) -> Policy {
         let policy = terms.settings.policy.clone();
         Policy { max_unheard: policy.max_unheard.min(self.bound.max_unheard), ..policy }
@@ -179,7 +179,7 @@ impl Shared {
         self.wake();
     }
 
-    /// Has each loop take a turn.
+    /// Makes each loop take a turn.
     fn wake(&self) {
         for waker in self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             waker.wake_by_ref();
@@ -194,7 +194,7 @@ impl Shared {
         }
     }
 
-    /// Has this waker woken when the phase changes.
+    /// Adds the waker of a loop, which is woken when the phase changes.
     fn tell_of_phases(&self, waker: &Waker) {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker.clone());
     }

@@ -1,4 +1,4 @@
-//! What is to be sent, by each port, until the end of a batch.
+//! The datagrams that wait for the end of a batch, by port.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,11 +10,11 @@ use bytes::Bytes;
 
 use crate::packet::{self, Packet};
 
-/// A datagram to be sent. Every TFTP packet has four bytes or more, so a block is a header and a slice of its chunk.
+/// A datagram to send. Every TFTP packet has four bytes or more, so a block is a header and a slice of its chunk.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) to: SocketAddr,
-    /// The address to send from, where the socket is bound to all of them.
+    /// The address to send from, if the socket is bound to all addresses.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "no plain way to send tells it"))]
     pub(crate) from: Option<IpAddr>,
     pub(crate) header: [u8; 4],
@@ -23,14 +23,14 @@ pub(crate) struct Outgoing {
 
 pub(crate) struct Outboxes {
     boxes: Vec<Outbox>,
-    /// The ports that have something to send.
+    /// The ports with datagrams to send.
     filled: RefCell<Vec<usize>>,
 }
 
 #[derive(Default)]
 struct Outbox {
     queue: RefCell<VecDeque<Outgoing>>,
-    /// Whether the socket took no more when it was last tried.
+    /// Whether the socket was full at the last attempt.
     blocked: Cell<bool>,
 }
 
@@ -48,8 +48,8 @@ impl Outboxes {
         queue.push_back(datagram);
     }
 
-    /// Has everything sent that the sockets take. `send` takes from the front of the queue; if it leaves anything, the
-    /// port is blocked until [`unblock`](Self::unblock). Returns how many datagrams were sent.
+    /// Sends as many datagrams as the sockets accept. `send` takes them from the front of the queue. If it leaves any,
+    /// the port is blocked until [`unblock`](Self::unblock). Returns how many datagrams were sent.
     pub(crate) fn flush(&self, mut send: impl FnMut(usize, &mut VecDeque<Outgoing>)) -> usize {
         let mut sent = 0;
         for port in self.filled.borrow_mut().drain(..) {
@@ -70,7 +70,7 @@ impl Outboxes {
         self.boxes[port].blocked.get()
     }
 
-    /// The socket takes datagrams again.
+    /// Notes that the socket accepts datagrams again.
     pub(crate) fn unblock(&self, port: usize) {
         if self.boxes[port].blocked.take() {
             self.filled.borrow_mut().push(port);

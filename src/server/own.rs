@@ -1,4 +1,4 @@
-//! The addresses of all sockets of all shards: a forged request must not have the server talk to itself.
+//! The addresses of all sockets of all shards: a forged request must not make the server talk to itself.
 
 use std::{
     cell::Cell,
@@ -20,7 +20,7 @@ impl Own {
         Self { all: all.into(), version: AtomicU64::new(0) }
     }
 
-    /// All of them, if they have changed since this version, which becomes the present one.
+    /// All addresses, if they have changed since this version. `seen` becomes the present version.
     pub(super) fn since(&self, seen: &Cell<u64>) -> Option<Vec<SocketAddr>> {
         let version = self.version.load(SeqCst);
         (seen.replace(version) != version).then(|| self.all.read().unwrap_or_else(PoisonError::into_inner).clone())

@@ -1,4 +1,4 @@
-//! The hook that is called once in a period with what was counted in it.
+//! The hook that is called once in a period with the counts of that period.
 
 use std::{
     fmt, io,
@@ -18,7 +18,7 @@ pub(super) struct Period {
     hook: Box<dyn Fn(&Counters) + Send>,
 }
 
-/// Periods go by until this is dropped, which waits for the last call.
+/// The running periods. They end when this is dropped, which waits for the last call.
 pub(super) struct Going {
     over: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,

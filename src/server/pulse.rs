@@ -1,4 +1,4 @@
-//! Whether the loops of the shards go round.
+//! Finds out whether the loops of the shards still turn.
 
 use std::{
     sync::{
@@ -8,16 +8,16 @@ use std::{
     time::Duration,
 };
 
-/// Asked from elsewhere, answered by each loop after a turn.
+/// A question from another thread, which each loop answers after a turn.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
     asked: AtomicU64,
-    /// What each shard that runs has answered last.
+    /// The last answer of each running shard.
     shards: Mutex<Vec<Weak<AtomicU64>>>,
     answered: Condvar,
 }
 
-/// A shard's part.
+/// The part of one shard.
 #[derive(Debug)]
 pub(super) struct Beat(Arc<AtomicU64>);
 
@@ -28,22 +28,22 @@ impl Pulse {
         Beat(beat)
     }
 
-    /// Whether somebody waits for this shard.
+    /// Whether a question waits for this shard.
     pub(super) fn asks(&self, beat: &Beat) -> bool {
         beat.0.load(SeqCst) != self.asked.load(SeqCst)
     }
 
-    /// A turn is over: everything that was ready has had its turn.
+    /// Answers the question after a turn, in which everything that was ready has run.
     pub(super) fn beat(&self, beat: &Beat) {
         if self.asks(beat) {
             beat.0.store(self.asked.load(SeqCst), SeqCst);
-            // Whoever waits holds the lock until it waits.
+            // The asking thread holds the lock until it waits.
             drop(self.shards.lock().unwrap_or_else(PoisonError::into_inner));
             self.answered.notify_all();
         }
     }
 
-    /// Asks, has the loops woken, and waits for the answers of all that run.
+    /// Asks, wakes the loops, and waits for the answers of all running shards.
     pub(super) fn ask(&self, wake: impl FnOnce(), within: Duration) -> bool {
         let question = self.asked.fetch_add(1, SeqCst) + 1;
         wake();

@@ -1,4 +1,4 @@
-//! A server in threads of its own.
+//! A server that runs in threads of its own.
 
 use std::{
     future::Future,
@@ -15,8 +15,8 @@ use crate::error::Error;
 
 /// A server that runs in threads of its own. [`Server::spawn`] makes one.
 ///
-/// Dropped, it ends all transfers with an ERROR and waits for its threads, so that its ports are free; [`stop`](Self::stop)
-/// lets transfers end before. It is the right form in a test.
+/// When it is dropped, it ends all transfers with an ERROR and waits for its threads, so that its ports are free.
+/// [`stop`](Self::stop) lets the transfers end first. `Running` is the right form for a test.
 ///
 /// ```
 /// use tuffet::{Client, Server, read};
@@ -38,7 +38,7 @@ pub struct Running {
 }
 
 impl Server {
-    /// Serves in threads of its own, of which each shard is one, until it is stopped.
+    /// Serves in threads of its own, one for each shard, until the server is stopped.
     ///
     /// # Errors
     /// [`Error::Io`] if a thread cannot be started.
@@ -49,8 +49,9 @@ impl Server {
         Ok(Running { addrs, handle, thread: Some(thread), ended })
     }
 
-    /// Serves in threads of its own until this future is ready, or the server is stopped otherwise; then lets transfers
-    /// end as [`Running::stop`] does. It blocks nothing, so that it is the form for an async program, in any runtime.
+    /// Serves in threads of its own until this future is ready, or the server is stopped otherwise. Then it lets
+    /// transfers end as [`Running::stop`] does. It blocks no thread, so it is the right form for an async program, in
+    /// any runtime.
     ///
     /// ```no_run
     /// use tuffet::{Server, read};
@@ -86,18 +87,18 @@ impl Server {
 }
 
 impl Running {
-    /// The addresses that it listens on; where port 0 was asked, with the port that the system gave.
+    /// The addresses that the server listens on. An address with port 0 shows the port that the system chose.
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
 
-    /// To stop it otherwise, and to see what it does.
+    /// The handle, which stops the server and shows what it does.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Takes no more requests, lets the transfers end for as long as [`Builder::drain`](crate::Builder::drain) says, and
-    /// waits for the threads.
+    /// Refuses further requests, lets the transfers continue for as long as [`Builder::drain`](crate::Builder::drain)
+    /// says, and waits for the threads.
     ///
     /// ```
     /// # smol::block_on(async {
@@ -115,7 +116,7 @@ impl Running {
         self.take(ended.ok())
     }
 
-    /// Waits until somebody has stopped it by its [`handle`](Self::handle). Blocks this thread.
+    /// Waits until the server is stopped through its [`handle`](Self::handle). Blocks this thread.
     ///
     /// # Errors
     /// Those of [`Server::run`].
@@ -124,7 +125,7 @@ impl Running {
         self.take(ended.ok())
     }
 
-    /// Its result, when it has ended: what remains of the thread is a moment. No result is a panic.
+    /// The result of a server that has ended; its thread ends in a moment. A panic leaves no result.
     fn take(&mut self, ended: Option<Result<(), Error>>) -> Result<(), Error> {
         let joined = self.thread.take().is_none_or(|thread| thread.join().is_ok());
         ended.filter(|_| joined).unwrap_or_else(|| Err(io::Error::other("a shard panicked").into()))

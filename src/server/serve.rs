@@ -1,4 +1,4 @@
-//! The server with sockets.
+//! The server with its sockets.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -12,18 +12,19 @@ use crate::{error::Error, handler::Request, socket::Port};
 /// A server whose sockets are bound.
 ///
 /// # Forged addresses
-/// A request may bear the address of somebody else. Before anything has come from there, the server sends one block of
-/// 512 bytes, or an OACK, three times at most, and once more for each repeated request: 1632 bytes with IP headers for
-/// an RRQ of 38, which is 43 times as much, and three times as much if it asks for any option. A window is sent only
-/// when the OACK was acknowledged. [`Builder::max_requests_per_client`] bounds how often that can be had.
+/// A request may have a forged address. Before a packet has come from that address, the server sends it one block of
+/// 512 bytes, or an OACK, three times at most, and once more for each repeated request. That is 1632 bytes with IP
+/// headers for an RRQ of 38, 43 times as much, and three times as much if the request has any option. The server sends
+/// a window only after the OACK was acknowledged. [`Builder::max_requests_per_client`] bounds how often a forger can
+/// cause this.
 ///
-/// ACKs may be forged too, but a transfer is served from a port that a forger must guess (RFC 1350 section 4): if it sends
-/// each of its packets to all of those that the transfer could have, what it has the server send is
-/// [50 times](crate::endpoint::AMPLIFICATION) as much at most, IP headers counted, and
-/// [150 times](crate::endpoint::AMPLIFICATION_SINGLE_PORT) with a [single port](Builder::single_port). So a window that an
-/// ACK brings is at most that large, unless [`Builder::windowsize`] says more, and what is sent again is paid for by the
-/// packets of the client.
-/// [`transfer`](crate::transfer#what-a-server-sends-to-a-silent-address) says what is sent in every state.
+/// ACKs may be forged too, but a forger must guess the port of the transfer (RFC 1350 section 4). If it sends each of
+/// its packets to all ports that the transfer could have, the server sends at most
+/// [50 times](crate::endpoint::AMPLIFICATION) as many bytes, IP headers included, and
+/// [150 times](crate::endpoint::AMPLIFICATION_SINGLE_PORT) as many with a [single port](Builder::single_port). So an
+/// ACK brings a window of that size at most, unless [`Builder::windowsize`] says more. Blocks that are sent again are
+/// paid for by the packets of the client. The module
+/// [`transfer`](crate::transfer#what-a-server-sends-to-a-silent-address) says what the server sends in every state.
 ///
 /// # HTTP
 /// [`Builder::http`] (feature `web`) serves the same handler over HTTP/1.1, on one more thread, which has its own count of
@@ -33,9 +34,10 @@ use crate::{error::Error, handler::Request, socket::Port};
 /// when the system has taken its last byte.
 ///
 /// # ICMP
-/// On Linux a transfer ends at once when its client's system says that nobody listens at its port. To forge that takes
-/// what it takes to forge an ERROR packet: the client's address and port, and the TID. What another address says, and
-/// that a network or host cannot be reached, ends nothing; that a packet is too big makes the system send fragments.
+/// On Linux a transfer ends at once when ICMP says that the client's port is closed. A forger of such a message needs
+/// the same knowledge as a forger of an ERROR packet: the client's address and port, and the TID. A message from
+/// another address ends nothing, nor does one about an unreachable network or host. A message that a packet is too big
+/// makes the system send fragments.
 ///
 /// ```
 /// use tuffet::{Server, read};
@@ -63,34 +65,34 @@ pub struct Server {
 }
 
 impl Server {
-    /// Begins a server.
+    /// A builder with the default settings.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// The addresses that it listens on; where port 0 was asked, with the port that the system gave.
+    /// The addresses that the server listens on. An address with port 0 shows the port that the system chose.
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
 
-    /// The addresses at which it serves [HTTP](Builder::http).
+    /// The addresses at which the server serves [HTTP](Builder::http).
     #[cfg(feature = "web")]
     pub fn http_addrs(&self) -> &[SocketAddr] {
         self.doors.addrs()
     }
 
-    /// What could not be had and is done without, such as a missing IPv6.
+    /// What the server lacks and works without, such as IPv6, and what a setting costs.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// To stop it, and to see what it does, while it runs.
+    /// A handle that stops the server and shows what it does, while it runs.
     pub fn handle(&self) -> Handle {
         Handle(self.shared.clone())
     }
 
     /// Serves until [`Handle::stop`]. Blocks this thread, which is the first shard; other shards get threads. An async
-    /// program has [`run_until`](Self::run_until): what its handlers wait for may need this thread.
+    /// program uses [`run_until`](Self::run_until), because its handlers may wait for work of this thread.
     ///
     /// # Errors
     /// [`Error::Io`] if a socket fails for good, or a thread cannot be started; [`Error::Config`] if
@@ -111,7 +113,7 @@ impl Server {
         }
         around.run(|| {
             let mut result = first.map_or(Ok(()), |ports| loops::run(ports, shared.clone()));
-            // If the first has failed the others are of no use: its clients do not know them.
+            // If the first shard has failed, the others are of no use: its clients do not know them.
             shared.enter(Phase::Draining);
             for thread in threads {
                 let other = thread.join().unwrap_or_else(|_| Err(std::io::Error::other("a shard panicked").into()));
@@ -133,8 +135,9 @@ impl Builder {
     /// Binds the sockets.
     ///
     /// # Errors
-    /// [`Error::Bind`] with the address that could not be had, [`Error::Config`] for a [`socket`](Self::socket) that
-    /// does not fit, for what is no address to [`listen`](Self::listen) on and for settings out of their bounds.
+    /// [`Error::Bind`] with the address that could not be bound; [`Error::Config`] for a [`socket`](Self::socket) that
+    /// does not fit, for a name without an address in [`listen`](Self::listen), and for settings that are out of their
+    /// bounds.
     pub fn bind(self) -> Result<Server, Error> {
         let (mut listen, mut builder) = (self.listen.clone(), self);
         if let Some(error) = builder.wrong.take() {
@@ -175,7 +178,7 @@ impl Builder {
     }
 }
 
-/// Serves what this closure makes of each path, on port 69 of all addresses, until the process ends.
+/// Serves the sources that this closure makes from paths, on port 69 of all addresses, until the process ends.
 ///
 /// The closure returns anything that is [`IntoSource`](crate::IntoSource): a generator, a string, bytes, an `Option`
 /// or a `Result` of these. See [`Server::builder`] for everything else.
@@ -205,8 +208,8 @@ where
     Server::builder().handler(handler).bind()?.run()
 }
 
-/// Transfers at once of each shard whose clients were never heard: half of the descriptors, for each of them may have one
-/// open, and forged requests must leave some for the others.
+/// How many transfers of one shard may have clients that have sent nothing but their requests. It is half of the
+/// descriptors: each transfer may have one open, and forged requests must leave some for others.
 fn most_unheard(shards: usize) -> usize {
     #[cfg(unix)]
     {

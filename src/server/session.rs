@@ -1,4 +1,4 @@
-//! One request from its arrival to its record: ask the handler, agree on the options, run the transfer.
+//! One request from its arrival to its record: it asks the handler, agrees on the options and runs the transfer.
 
 use std::{
     future::{Future, poll_fn},
@@ -28,25 +28,26 @@ use crate::{
     transfer::{Event, FOR_EVER, Outcome, Progress, Timing, Transfer},
 };
 
-/// A source of unknown size is read ahead so far, if the client asked for the size: a transfer may hold as much anyway.
+/// How far a source of unknown size is read ahead if the client asks for the size: a transfer may hold as much anyway.
 pub(super) const HELD_AHEAD: usize = 64 << 10;
-/// It is waited for, for so long. Without an answer clients repeat their RRQ after 0.1 s (busybox) to some seconds
-/// (firmware), which changes nothing here, and none gives up before it has repeated it several times.
+/// How long that may take. Without an answer, clients repeat their RRQ after 0.1 s (busybox) to some seconds
+/// (firmware). A repeated RRQ changes nothing here, and no client gives up before it has repeated the RRQ several
+/// times.
 pub(super) const AHEAD: Duration = Duration::from_secs(2);
 
-/// A request that is being answered.
+/// A request that the server answers.
 pub(super) struct Session {
     pub(super) start: Start,
-    /// The address to answer from.
+    /// The address that answers come from.
     pub(super) from: Option<IpAddr>,
-    /// The address that the client asked.
+    /// The address that the client sent its request to.
     pub(super) local: SocketAddr,
-    /// Where its packets come.
+    /// The queue of its packets.
     pub(super) mailbox: Rc<Mailbox>,
     pub(super) terms: Arc<Terms>,
 }
 
-/// What one session ends with.
+/// The end of a session.
 struct End {
     outcome: Outcome,
     progress: Progress,
@@ -80,7 +81,7 @@ impl Session {
                     };
                     Ok(end.unwrap_or_else(End::from))
                 });
-                // What panics here is the end of the user's side: a destructor.
+                // A panic here comes from a destructor of the source or sink.
                 end.await.unwrap_or_else(|refusal| Outcome::Failed(refusal).into())
             }
             Err(refusal) => {
@@ -102,7 +103,7 @@ impl Session {
             size: live.size(),
             single_port: self.start.port == self.start.listener,
         });
-        // Who answers by ICMP was reached, so no advice about the way to it helps.
+        // A client that answers by ICMP was reached, so advice about the way to it does not help.
         let port_closed = end.outcome == Outcome::TimedOut && self.mailbox.is_unreachable();
         let hint = hint.filter(|_| !port_closed);
         let record = Record {
@@ -115,7 +116,7 @@ impl Session {
             direction,
             outcome: end.outcome,
             port_closed,
-            // Of a transfer whose source panicked when it was dropped, they are counted already, and no more is known.
+            // If the source panicked when it was dropped, only the bytes that are counted already are known.
             bytes: end.progress.bytes.max(live.bytes()),
             size: live.size(),
             started,
@@ -135,7 +136,7 @@ impl Session {
     }
 }
 
-/// The end of what has not begun.
+/// The end of a session whose transfer has not begun.
 impl From<Outcome> for End {
     fn from(outcome: Outcome) -> Self {
         let progress = Progress::new(Agreed::plain(Mode::Octet));
@@ -143,7 +144,7 @@ impl From<Outcome> for End {
     }
 }
 
-/// A session at work.
+/// A running session.
 struct Line<'a> {
     shard: &'a Shard,
     session: &'a Session,
@@ -180,7 +181,7 @@ impl Line<'_> {
         Ok(self.drive(transfer, upload, oack).await)
     }
 
-    /// What is granted to this request at most.
+    /// The limits for this request.
     fn limits(&self, request: &Request) -> Result<options::Limits, Outcome> {
         let Start { direction, blksize, windowsize, .. } = self.session.start;
         let mut limits = options::Limits { blksize, windowsize, ..options::Limits::default() };
@@ -202,13 +203,13 @@ impl Line<'_> {
         (agreed, oack)
     }
 
-    /// Waits for the handler, for as long as the client does.
+    /// Waits for the handler, for as long as the client waits.
     async fn opened<T>(&self, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Outcome> {
         let opened = self.within(self.session.terms.settings.timing.patience, work).await?;
         opened.ok_or_else(|| self.refuse(Refusal::internal().because("the handler had no answer for too long")))
     }
 
-    /// Waits for the user's side, for so long; `None` if that is over.
+    /// Waits for the handler or the source, for at most this time; `None` if the time is over.
     async fn within<T>(
         &self,
         limit: Duration,
@@ -234,7 +235,7 @@ impl Line<'_> {
                     Event::Failed(refusal) => return Poll::Ready(Err(Outcome::Refused(refusal))),
                     Event::Gone => return Poll::Ready(Err(Outcome::TimedOut)),
                     Event::Timeout => return Poll::Ready(Ok(None)),
-                    // A repeated request: the answer is on its way.
+                    // A repeated request needs nothing: its answer is on the way.
                     _ => {}
                 }
             }
@@ -258,7 +259,7 @@ impl Line<'_> {
         self.session.start.envelope.peer
     }
 
-    /// Says no before the transfer has begun.
+    /// Refuses the request before the transfer has begun.
     fn refuse(&self, refusal: Refusal) -> Outcome {
         self.shard.refuse(self.session, &refusal);
         if refusal.code() == ErrorCode::NOT_DEFINED && refusal.packet().is_some() {

@@ -1,4 +1,5 @@
-//! What is bound for good, and what a reload may change. A transfer keeps what it began with.
+//! The settings that are bound for good, and those that a reload may change. A transfer keeps those that it began
+//! with.
 
 use std::{
     fmt,
@@ -9,21 +10,22 @@ use std::{
 
 use crate::{endpoint::Policy, handler::Handler, transfer::Timing};
 
-/// What belongs to sockets and threads.
+/// The settings of sockets and threads.
 #[derive(Clone, Debug)]
 pub(crate) struct Bound {
     pub(crate) single_port: bool,
     pub(crate) port_range: Option<RangeInclusive<u16>>,
-    /// For each address, in each shard.
+    /// The number of ports for each address, in each shard.
     pub(crate) transfer_ports: usize,
     pub(crate) interface: Option<String>,
     pub(crate) shards: usize,
     pub(crate) batched: bool,
-    /// Transfers whose clients were never heard, in each shard: what the system has means for.
+    /// How many transfers of each shard may have clients that have sent nothing but their requests. The system's
+    /// resources limit it.
     pub(crate) max_unheard: usize,
 }
 
-/// What a reload may change.
+/// The settings that a reload may change.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) policy: Policy,
@@ -32,16 +34,16 @@ pub(crate) struct Settings {
     pub(crate) drain: Duration,
 }
 
-/// What requests are answered by.
+/// The settings and the handler by which requests are answered.
 pub(crate) struct Terms {
     pub(crate) settings: Settings,
     pub(crate) handler: Box<dyn Handler>,
 }
 
-/// The terms of the requests that come now. It is looked at once for each of them.
+/// The terms of new requests. Each request looks at them once.
 pub(crate) struct Current(RwLock<Arc<Terms>>);
 
-/// Defaults of what the program lets its user set as well.
+/// The defaults of settings that the program lets its user set too.
 impl super::Builder {
     /// Default of [`max_upload`](Self::max_upload), in bytes.
     pub const MAX_UPLOAD: u64 = 1 << 30;
@@ -84,13 +86,13 @@ impl Current {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has the requests that come from now on answered by other terms.
+    /// Answers further requests by these terms.
     pub(crate) fn exchange(&self, terms: Terms) {
         let before = {
             let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *current, Arc::new(terms))
         };
-        // A handler of somebody else's may take its time to go.
+        // The user's handler may take its time to be dropped.
         drop(before);
     }
 }

@@ -1,6 +1,7 @@
 //! One thread of the server: it does what the [`Endpoint`] says, and runs the transfers.
 //!
-//! A loop owns the sockets and the clock and drives it: receive a batch, let the transfers run, send what they made.
+//! A loop owns the sockets and the clock and drives the shard: it receives a batch, runs the transfers and sends their
+//! packets.
 
 use std::{
     cell::{Cell, RefCell},
@@ -28,38 +29,38 @@ use crate::{
     transfer::FOR_EVER,
 };
 
-/// How often to look for a port that is worn out.
+/// How often the shard looks for a worn-out port.
 const LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) struct Shard {
     pub(super) shared: Arc<Shared>,
     tally: Arc<Tally>,
     beat: Beat,
-    /// Not owned: they own the shard.
+    /// A weak pointer, because the tasks own the shard.
     tasks: Weak<Tasks>,
     endpoint: RefCell<Endpoint>,
-    /// The terms that the endpoint has its policy of.
+    /// The terms whose policy the endpoint has.
     terms: RefCell<Arc<Terms>>,
-    /// Of the transfers, by their numbers.
+    /// The mailboxes of the transfers, by number.
     mailboxes: RefCell<Vec<Option<Rc<Mailbox>>>>,
     pub(super) outboxes: Outboxes,
     /// The addresses of the ports.
     locals: RefCell<Vec<SocketAddr>>,
     pub(super) clock: Box<dyn Clock>,
     now: Cell<Instant>,
-    /// Whether a transfer has been given something that it has not acted on.
+    /// Whether a transfer has a packet that it has not acted on.
     delivered: Cell<bool>,
     last_call: Cell<Option<Instant>>,
-    /// When to look for a port that is worn out.
+    /// When the shard next looks for a worn-out port.
     look: Cell<Instant>,
-    /// Of the addresses that the endpoint knows as the server's own.
+    /// The version of the server's own addresses that the endpoint knows.
     own: Cell<u64>,
 }
 
 /// What a loop does after a batch.
 pub(crate) enum Next {
     Serve,
-    /// Patience with the transfers is over.
+    /// The time for the transfers to end is over.
     SayGoodbye,
     Leave,
 }
@@ -95,12 +96,12 @@ impl Shard {
         })
     }
 
-    /// Tells the largest blksize that travels in one piece.
+    /// Sets the function that returns the largest blksize that needs no IP fragments.
     pub(crate) fn set_mtu(&self, mtu: impl FnMut(u32, &SocketAddr) -> u16 + 'static) {
         self.endpoint.borrow_mut().set_mtu(mtu);
     }
 
-    /// Where to go on from here, now that a batch is done.
+    /// What the loop does after this batch.
     pub(crate) fn next(&self) -> Next {
         self.shared.pulse.beat(&self.beat);
         self.tally.take(self.endpoint.borrow_mut().counts());
@@ -124,7 +125,7 @@ impl Shard {
         }
     }
 
-    /// Whether [`next`](Self::next) has something else to say than before, or somebody waits for a turn of the loop.
+    /// Whether [`next`](Self::next) would return another answer, or a watchdog waits for a turn of the loop.
     pub(crate) fn wants_a_turn(&self) -> bool {
         let of_phase = match self.shared.phase() {
             Phase::Serving => false,
@@ -134,7 +135,7 @@ impl Shard {
         of_phase || self.shared.pulse.asks(&self.beat) || self.outboxes.is_filled()
     }
 
-    /// When to come back if nothing happens.
+    /// When the loop continues if no packet comes.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.endpoint.borrow().deadline().into_iter().chain(self.last_call.get()).min()
     }
@@ -158,7 +159,7 @@ impl Shard {
         self.now.get()
     }
 
-    /// Takes a datagram that came to a port.
+    /// Handles a datagram that came to a port.
     pub(crate) fn receive(self: &Rc<Self>, tasks: &Rc<Tasks>, port: usize, envelope: &Envelope, datagram: &[u8]) {
         log::trace!("{}: received {} bytes", envelope.peer, datagram.len());
         if is_request(datagram) {
@@ -187,23 +188,23 @@ impl Shard {
         }
     }
 
-    /// So many datagrams came.
+    /// Counts received datagrams.
     pub(crate) fn received(&self, count: usize) {
         self.tally.received.add(count as u64);
     }
 
-    /// ICMP says that nobody listens there.
+    /// Reports that ICMP says that the peer's port is closed.
     pub(crate) fn unreachable(&self, port: usize, peer: SocketAddr) {
         self.endpoint.borrow_mut().unreachable(self.now(), port, peer);
         self.close();
     }
 
-    /// Sends what the transfers have made: see [`Outboxes::flush`].
+    /// Sends the packets of the transfers: see [`Outboxes::flush`].
     pub(crate) fn flush(&self, send: impl FnMut(usize, &mut VecDeque<Outgoing>)) {
         self.tally.sent.add(self.outboxes.flush(send) as u64);
     }
 
-    /// The settings may be others than before, and so may the addresses of the server.
+    /// Adopts the settings and the server's own addresses, if they have changed.
     fn follow(&self) {
         let terms = self.shared.current.terms();
         if !Arc::ptr_eq(&terms, &self.terms.borrow()) {
@@ -234,7 +235,7 @@ impl Shard {
         tasks.spawn(|place| session.run(self.clone(), place));
     }
 
-    /// Ends the transfers that have to give way.
+    /// Ends the transfers that give way.
     fn close(&self) {
         loop {
             let Some((id, why)) = self.endpoint.borrow_mut().closed() else { return };
@@ -248,21 +249,21 @@ impl Shard {
         }
     }
 
-    /// The session is over.
+    /// Ends a session.
     pub(super) fn end(&self, id: Id, ended: Ended) {
         self.endpoint.borrow_mut().end(self.now(), id, ended);
         self.mailboxes.borrow_mut()[id.0] = None;
-        // It may have been the last that a stopped server waits for.
+        // A stopped server may have waited for this session.
         if let Some(tasks) = self.tasks.upgrade().filter(|_| self.shared.phase() > Phase::Serving) {
             tasks.wake();
         }
     }
 
-    /// Says no to a request that has no transfer yet.
+    /// Refuses a request that has no transfer yet.
     pub(super) fn refuse(&self, session: &Session, refusal: &Refusal) {
         let start = &session.start;
         if refusal.is_busy() {
-            // The client asks again, and then there may be room.
+            // The client repeats its request, and then there may be room.
             self.endpoint.borrow_mut().make_room(self.now());
             self.close();
         }
@@ -278,17 +279,17 @@ impl Shard {
         self.endpoint.borrow_mut()
     }
 
-    /// The address to answer from, which a socket of a single address has anyway.
+    /// The address to answer from, if the socket is bound to all addresses.
     fn source(&self, port: usize, envelope: &Envelope) -> Option<IpAddr> {
         envelope.local.filter(|_| self.locals.borrow()[port].ip().is_unspecified())
     }
 
-    /// Puts a datagram into the next batch.
+    /// Adds a datagram to the next batch.
     pub(super) fn send(&self, port: usize, datagram: Outgoing) {
         self.outboxes.push(port, datagram);
     }
 
-    /// Has all transfers end with an ERROR, and lets them. None of them waits for anything after that.
+    /// Ends all transfers with an ERROR. No transfer waits for anything after that.
     pub(crate) fn say_goodbye(&self, tasks: &Tasks, mut flush: impl FnMut()) {
         self.mailboxes.borrow().iter().flatten().for_each(|mailbox| mailbox.post_stop());
         for _ in 0..100 {
@@ -304,13 +305,13 @@ impl Shard {
         self.endpoint.borrow().is_empty()
     }
 
-    /// Whether a transfer waits for the user's side.
+    /// Whether a transfer waits for its source or sink.
     #[cfg(feature = "sim")]
     pub(crate) fn is_at_work(&self) -> bool {
         self.mailboxes.borrow().iter().flatten().any(|mailbox| mailbox.is_at_work())
     }
 
-    /// A port of a pool in whose place another one should be bound.
+    /// A worn-out port of a pool, which should be replaced.
     pub(crate) fn worn_out(&self) -> Option<usize> {
         if self.now() < self.look.get() {
             return None;
@@ -319,14 +320,14 @@ impl Shard {
         self.endpoint.borrow_mut().worn_out(self.now())
     }
 
-    /// Another port was bound in the place of this one.
+    /// Notes that another port was bound in the place of this one.
     pub(crate) fn renewed(&self, port: usize, local: SocketAddr) {
         let before = std::mem::replace(&mut self.locals.borrow_mut()[port], local);
         self.shared.own.exchange(before, local);
     }
 }
 
-/// Its sender gets no answer. Who watches for a flood looks here.
+/// Drops a datagram without an answer. The log entry shows floods.
 fn drop_silently(peer: SocketAddr, dropped: Dropped) {
     log::debug!("{peer}: not answered: {dropped}");
 }
@@ -334,7 +335,7 @@ fn drop_silently(peer: SocketAddr, dropped: Dropped) {
 impl Drop for Shard {
     fn drop(&mut self) {
         self.tally.take(self.endpoint.get_mut().counts());
-        // The sockets take their counts of what was dropped with them.
+        // Closing the sockets loses their counts of dropped datagrams.
         self.shared.registry.dropped();
     }
 }

@@ -1,7 +1,8 @@
 //! The tasks of a shard: one for each transfer.
 //!
-//! smol's `LocalExecutor` is made of the same `async-task`, with a queue for many threads that take from it at once, which
-//! nobody does here: it was an eighth of the instructions of a block, and a tenth of the time of a short file.
+//! smol's `LocalExecutor` is made of the same `async-task`, but its queue lets many threads take tasks at once, which
+//! this server does not need. That queue took an eighth of the instructions of a block, and a tenth of the time of a
+//! short file.
 
 use std::{
     cell::RefCell,
@@ -15,50 +16,50 @@ use std::{
 use async_task::{Runnable, Task};
 use slab::Slab;
 
-/// Cancels them when it is dropped.
+/// The tasks of a shard. They are cancelled when it is dropped.
 #[derive(Default)]
 pub(crate) struct Tasks {
     queue: Arc<Queue>,
-    /// Those that are not over.
+    /// The tasks that have not ended.
     all: RefCell<Slab<Task<()>>>,
-    /// The queue's memory, while it is not needed there.
+    /// The memory of the queue while the queue does not use it.
     spare: RefCell<Vec<Runnable>>,
 }
 
-/// A task's place among all. It is over when this is dropped.
+/// The place of a task among all tasks. The task is over when its place is dropped.
 pub(crate) struct Place {
     key: usize,
     tasks: Weak<Tasks>,
 }
 
-/// Tasks that were woken, by whomever.
+/// The woken tasks. Any thread may wake one.
 #[derive(Default)]
 struct Queue {
     woken: Mutex<Vec<Runnable>>,
-    /// The loop that runs them.
+    /// The waker of the loop that runs them.
     bell: OnceLock<Waker>,
 }
 
 impl Tasks {
-    /// Wakes this when there is something to run. To be called once, before anything else.
+    /// Sets the waker that is woken when there is a task to run. Call it once, before anything else.
     pub(crate) fn ring(&self, bell: Waker) {
         let _ = self.queue.bell.set(bell);
     }
 
-    /// The future owns its place here. (One around it that gives the place back would hold it twice: that is how `async`
-    /// blocks are laid out.)
+    /// Spawns a task. Its future owns its place. (An outer future that gives the place back would hold the inner one
+    /// twice: that is how `async` blocks are laid out.)
     pub(crate) fn spawn<F: Future<Output = ()> + 'static>(self: &Rc<Self>, future: impl FnOnce(Place) -> F) {
         let key = self.all.borrow().vacant_key();
         let future = future(Place { key, tasks: Rc::downgrade(self) });
         let queue = self.queue.clone();
-        // A panic ends its task and nothing else: it goes to whoever holds the handle, which nobody awaits.
+        // A panic ends its task and nothing else: it goes to the owner of the handle, and no code awaits the handle.
         let builder = async_task::Builder::new().propagate_panic(true);
         let (runnable, task) = builder.spawn_local(|()| future, move |runnable| queue.push(runnable));
         self.all.borrow_mut().insert(task);
         runnable.schedule();
     }
 
-    /// Runs all that were woken, once.
+    /// Runs all woken tasks, once.
     pub(crate) fn run(&self) {
         let mut turn = mem::replace(&mut *self.queue.lock(), self.spare.take());
         for runnable in turn.drain(..) {
@@ -67,12 +68,12 @@ impl Tasks {
         self.spare.replace(turn);
     }
 
-    /// Whether there is something to run.
+    /// Whether there is a task to run.
     pub(crate) fn are_woken(&self) -> bool {
         !self.queue.lock().is_empty()
     }
 
-    /// Has the loop take its turn.
+    /// Makes the loop take a turn.
     pub(crate) fn wake(&self) {
         self.queue.ring();
     }
@@ -80,10 +81,10 @@ impl Tasks {
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        // Each is woken once more, and dropped where it would have been run.
+        // Each task is woken once more, and dropped where it would have run.
         self.all.take().clear();
         while self.are_woken() {
-            // Not under the lock: what is dropped may wake others.
+            // The lock is free here, because a dropped task may wake others.
             let woken = mem::take(&mut *self.queue.lock());
             drop(woken);
         }
@@ -102,7 +103,7 @@ impl Queue {
     fn push(&self, runnable: Runnable) {
         let mut woken = self.lock();
         woken.push(runnable);
-        // Who pushed the first has rung.
+        // The first push has rung the bell.
         if woken.len() == 1 {
             drop(woken);
             self.ring();
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn another_thread_may_wake_one() {
         let ((tasks, bell), done) = (tasks(), Rc::new(Cell::new(false)));
-        // What ends when this is run.
+        // This task ends in the other thread when it is run.
         let (elsewhere, over) = async_task::spawn(async {}, drop);
         let told = done.clone();
         tasks.spawn(|_| async move {

@@ -1,4 +1,4 @@
-//! The beginning and the end of a transfer, for all who want to know of them, whatever its protocol is.
+//! Reports the beginning and the end of a transfer to all observers, whatever its protocol is.
 
 use std::{net::SocketAddr, time::Instant};
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Shared {
-    /// A transfer begins.
+    /// Reports that a transfer begins.
     pub(super) fn begin(
         &self,
         peer: SocketAddr,
@@ -27,12 +27,12 @@ impl Shared {
         live
     }
 
-    /// A transfer has ended, as the record says.
+    /// Reports that a transfer has ended, with its record.
     pub(super) fn end(&self, live: Registered, record: &Record, request: Option<&Request>, trace: &Trace) {
         let level = if record.outcome == Outcome::Probe { log::Level::Debug } else { log::Level::Info };
         log::log!(target: "tuffet::transfers", level, "{record}");
         trace.end(record);
-        // One that panics has been logged, and keeps neither the others nor the counters from the record.
+        // A hook that panics is logged. The other hooks and the counters still get the record.
         for hook in request.into_iter().flat_map(Request::take_hooks) {
             let _ = caught_now(|| hook(record));
         }

@@ -48,14 +48,14 @@ impl Trace {
         Self { span }
     }
 
-    /// The handler and the source are within the span whenever they go on.
+    /// Keeps the handler and the source within the span whenever they run.
     pub(super) fn around<F: Future>(self, transfer: F) -> impl Future<Output = F::Output> {
         use tracing::Instrument;
 
         transfer.instrument(self.span)
     }
 
-    /// So is what does not wait.
+    /// Runs code that does not wait within the span.
     #[cfg(feature = "web")]
     pub(super) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
         self.span.in_scope(work)

@@ -22,8 +22,12 @@ pub enum Protocol {
 
 /// One transfer that has ended.
 ///
-/// It displays as one line of less than 2 KiB, whatever the client sent: `10.0.0.7:2070 read pxelinux.0 complete 42430
-/// bytes 0.013 s 3187 KiB/s retransmits 0 from /srv/tftp/pxelinux.0 asked tsize=0 granted tsize=42430`.
+/// It displays as one line of less than 2 KiB, whatever the client sent:
+///
+/// ```text
+/// 10.0.0.7:2070 read pxelinux.0 complete 42430 bytes 0.013 s 3187 KiB/s retransmits 0 from /srv/tftp/pxelinux.0 asked
+/// tsize=0 granted tsize=42430
+/// ```
 ///
 /// Serialized (feature `serde`) it is flat except for the options, so that a line of JSON is easy to search:
 ///

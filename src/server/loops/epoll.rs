@@ -1,8 +1,8 @@
 //! The loop of a shard on Linux, on an epoll of its own.
 //!
-//! With one client it makes three system calls a block: wait, receive, send. With many, the tasks of all transfers that
-//! a batch woke run before anything is sent. What goes on in other threads (smol's reactor, a pool that reads files, a
-//! download) wakes its task, which rings the bell.
+//! With one client it makes three system calls a block: wait, receive, send. With many clients, the tasks of all
+//! transfers that a batch woke run before anything is sent. Work in other threads (smol's reactor, a pool that reads
+//! files, a download) wakes its task, which rings the bell.
 
 use std::{io::ErrorKind, rc::Rc};
 
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Batches received from one port before the transfers get their turn.
+/// Batches that are received from one port before the transfers run.
 const BATCHES: usize = 4;
 
 pub(super) fn run(
@@ -50,8 +50,8 @@ pub(super) fn run(
         }
         ready.clear();
         ready.extend(reactor.wait(shard.deadline())?);
-        // The listeners, which come first, are asked last: a client may end one transfer and begin the next within one
-        // batch, and its last ACK was sent before its request.
+        // The listeners come first in the list and are read last: a client may end one transfer and begin the next
+        // within one batch, and it sent its last ACK before its request.
         ready.sort_unstable_by(|a, b| b.cmp(a));
         shard.read_clock();
         for Ready { port, readable, writable, failed } in ready.drain(..) {

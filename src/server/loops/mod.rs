@@ -1,4 +1,4 @@
-//! The loops of a shard: they own its sockets and the clock. The third one is the simulator's.
+//! The loops of a shard: they own its sockets and the clock. A third loop is that of the simulator.
 
 #[cfg(target_os = "linux")]
 mod epoll;
@@ -41,12 +41,12 @@ pub(super) fn run(ports: Ports, shared: Arc<Shared>) -> Result<(), Error> {
     portable::run(&shard, &tasks, ports, &bound)
 }
 
-/// Binds another port in the place of one that is worn out, if there is such a port. Returns its number.
+/// Binds a new port in the place of a worn-out one, if there is one. Returns its number.
 fn renew(shard: &Shard, ports: &mut [Port], bound: &Bound) -> Option<usize> {
     let number = shard.worn_out()?;
     match listen::bind_another(&ports[number], bound) {
         Ok(port) => {
-            // The old one takes its count of what was dropped with it.
+            // Closing the old socket loses its count of dropped datagrams.
             shard.shared.registry.dropped();
             shard.shared.registry.bound(port.drops());
             log::debug!("port {} takes the place of {}", port.local(), ports[number].local());
@@ -61,14 +61,14 @@ fn renew(shard: &Shard, ports: &mut [Port], bound: &Bound) -> Option<usize> {
     }
 }
 
-/// Random: the standard library's hashers are seeded by the system.
+/// A random number: the system seeds the hashers of the standard library.
 fn secret() -> u128 {
     use std::hash::{BuildHasher, RandomState};
     let half = || u128::from(RandomState::new().hash_one(0_u8));
     half() << 64 | half()
 }
 
-/// Hands what was received by a port to the shard.
+/// Hands the datagrams that a port has received to the shard.
 fn deliver(shard: &Rc<Shard>, tasks: &Rc<Tasks>, port: usize, inbox: &Inbox) {
     shard.received(inbox.len());
     for (envelope, datagram) in inbox.datagrams() {

@@ -1,6 +1,6 @@
 //! The loop of a shard on smol's reactor, for every system.
 //!
-//! After a batch every transfer that it woke has its turn, and all that they have to send goes out together.
+//! After a batch, every transfer that it woke runs once, and then all their packets go out together.
 
 use std::{
     future::{Future, poll_fn},
@@ -55,7 +55,7 @@ async fn pump(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &mut [Port], bound: &
     }
 }
 
-/// Ready when a transfer may have something to do, or has something to send.
+/// Ready when a transfer has something to do or to send.
 fn poll_work(
     shard: &Rc<Shard>,
     tasks: &Rc<Tasks>,
@@ -65,8 +65,8 @@ fn poll_work(
     alarm: &mut Alarm,
 ) -> Poll<io::Result<()>> {
     let mut work = tasks.are_woken();
-    // The listeners, which come first, are asked last: a client may end one transfer and begin the next within one
-    // batch, and its last ACK was sent before its request.
+    // The listeners come first in the list and are read last: a client may end one transfer and begin the next within
+    // one batch, and it sent its last ACK before its request.
     for (i, port) in ports.iter().enumerate().rev() {
         if let Poll::Ready(received) = port.poll_receive(cx, inbox) {
             received?;
@@ -91,7 +91,7 @@ fn poll_work(
     if work || shard.wants_a_turn() { Poll::Ready(Ok(())) } else { Poll::Pending }
 }
 
-/// One timer of the reactor, which is touched only when it must go off sooner than it would.
+/// A timer of the reactor. It is set anew only if it must go off sooner.
 #[derive(Default)]
 struct Alarm {
     timer: Option<Timer>,
