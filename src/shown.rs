@@ -1,21 +1,22 @@
-//! How names and texts of others are shown: on one line, with nothing that a terminal obeys and nothing that changes the
-//! order of what stands beside it.
+//! How names and texts from other machines are shown: on one line, with no character that a terminal obeys or that
+//! changes the order of the text around it.
 //!
-//! A byte that is not UTF-8 is shown as `\xff`; a control character and any other that leaves no mark (bidirectional
-//! overrides, zero-width characters) as `\n` or `\u{202e}`; a backslash in a name as `\\`, so that each shown name stands
-//! for one name.
+//! A byte that is not UTF-8 is shown as `\xff`. A control character, and any other that leaves no mark (bidirectional
+//! overrides, zero-width characters), is shown as `\n` or `\u{202e}`. A backslash in a name is shown as `\\`, so that
+//! each shown name stands for one name.
 
 use std::borrow::Cow;
 
-/// Characters of a name that a log line or an answer of the API shows. What is longer is cut in its middle.
+/// How many characters of a name a log line or an answer of the API shows. A longer name is cut in its middle.
 pub(crate) const NAME: usize = 200;
-/// Characters of a text (a reason, the text of an ERROR, an origin, all options of a request) that are shown.
+/// How many characters are shown of a text (a reason, the text of an ERROR, an origin, all options of a request).
 pub(crate) const TEXT: usize = 300;
 
-/// Bytes of a name or text that are looked at: a datagram has room for 64 KiB, and nobody waits while they are escaped.
+/// How many bytes of a name or text are processed: a datagram has room for 64 KiB, and escaping it all would take
+/// time.
 const LOOKED_AT: usize = 4096;
 
-/// A name, as its bytes came. Of more than 4 KiB the middle is left out.
+/// The name with these bytes. Of more than 4 KiB the middle is left out.
 pub(crate) fn name(bytes: &[u8]) -> String {
     if bytes.len() > LOOKED_AT {
         let half = LOOKED_AT / 2;
@@ -32,7 +33,7 @@ pub(crate) fn name(bytes: &[u8]) -> String {
     shown
 }
 
-/// A text: what a peer or an upstream said. Of more than 4 KiB the middle is left out.
+/// The text of a peer or an upstream server. Of more than 4 KiB the middle is left out.
 pub(crate) fn text(text: &str) -> String {
     if text.len() > LOOKED_AT {
         let is_boundary = |at: &usize| text.is_char_boundary(*at);
@@ -45,9 +46,9 @@ pub(crate) fn text(text: &str) -> String {
     shown
 }
 
-/// As much of a text as there may be, without what lies in its middle.
+/// A text of at most so many characters. Of a longer text the middle is left out.
 pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
-    // Most are short, and no text has more characters than bytes.
+    // Most texts are short, and no text has more characters than bytes.
     if text.len() <= most || text.chars().count() <= most {
         return text.into();
     }
@@ -58,7 +59,7 @@ pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
 }
 
 fn push(shown: &mut String, char: char) {
-    // Of what Rust escapes, quotation marks and backslashes harm nobody.
+    // Rust also escapes quotation marks and backslashes, which do no harm.
     match char {
         ' '..='~' => shown.push(char),
         char => shown.extend(char.escape_debug()),

@@ -1,4 +1,4 @@
-//! Lazy bytes: what a read handler returns, and what a write handler is given.
+//! Lazy bytes: what a read handler returns, and what a write handler receives.
 
 mod into;
 mod io;
@@ -21,15 +21,15 @@ use futures_lite::{Stream, StreamExt, future::yield_now};
 
 use crate::error::Refusal;
 
-/// Chunks in a row that are asked for ahead without waiting, before the others' turn comes.
+/// Chunks in a row that are read ahead without waiting, before other tasks run.
 const TURN: usize = 256;
 
-/// The bytes of one file, as chunks of any size that are made when they are wanted and not before.
+/// The bytes of one file, as chunks of any size that are made only when the transfer wants them.
 ///
-/// A source is made from a generator, from any [`Stream`] of chunks, from what reads ([`reader`](Self::reader),
-/// [`async_read`](Self::async_read), [`file`](Self::file)), or from bytes that are there already. With a
-/// [size](Self::with_size) the client can be told `tsize`, and a source that gives fewer or more bytes than it said
-/// fails rather than passing for a whole file.
+/// A source is made from a generator, from any [`Stream`] of chunks, from a reader ([`reader`](Self::reader),
+/// [`async_read`](Self::async_read), [`file`](Self::file)), or from bytes in memory. With a [size](Self::with_size)
+/// the server can tell the client `tsize`. A source that gives fewer or more bytes than its size fails, so that a part
+/// never passes for a whole file.
 ///
 /// ```
 /// use tuffet::{Gen, Source};
@@ -46,34 +46,34 @@ const TURN: usize = 256;
 /// # assert_eq!(bytes, b"line 1\nline 2\nline 3\n");
 /// ```
 ///
-/// A source stays on the thread of its transfer (`!Send`), so that a generator may hold what is not `Send`. What may be sent to
-/// another thread is a [`SendSource`]; it becomes a source by [`into_local`](Self::into_local), and is one wherever
-/// [`IntoSource`] is asked for.
+/// A source stays on the thread of its transfer (`!Send`), so its generator may hold values that are not `Send`. A
+/// [`SendSource`] may be sent to another thread. [`into_local`](Self::into_local) turns it into a source, and it is
+/// accepted wherever [`IntoSource`] is.
 pub struct Source<C = LocalChunks> {
     size: Option<u64>,
-    /// Whether a source of another size is a failure.
+    /// Whether another number of bytes is a failure.
     exact: bool,
     /// Bytes given so far.
     given: u64,
     origin: Option<Arc<str>>,
     etag: Option<Arc<str>>,
     modified: Option<SystemTime>,
-    /// Where the first chunk will begin, until it is made.
+    /// Where the first chunk begins, until that chunk is made.
     start: Option<Start>,
-    /// Bytes that were asked for ahead, in memory of their own: chunks may be tiny, or slices of something large.
+    /// Bytes that were read ahead, in memory of their own: chunks may be tiny, or slices of a large buffer.
     ahead: Vec<u8>,
     /// The chunk behind them that was too much.
     beyond: Option<Bytes>,
-    /// Whether there is no more than these.
+    /// Whether the source has no more chunks.
     ended: bool,
     chunks: C,
 }
 
-/// Where the first chunk begins. Whoever makes the chunks looks at it when the first of them is wanted.
+/// Where the first chunk begins. The maker of the chunks reads it when the first of them is wanted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Start(Arc<AtomicU64>);
 
-/// A [`Source`] that may be sent to another thread, so that a future with it can be spawned on a runtime of several.
+/// A [`Source`] that may be sent to another thread, so that a multi-threaded runtime can spawn a future that holds it.
 /// [`Client::get`](crate::Client::get) gives one.
 ///
 /// ```
@@ -122,35 +122,35 @@ mod sealed {
     impl Sealed for super::SendChunks {}
 }
 
-/// What can be a chunk: bytes, text, or a failure in the middle.
+/// A type that can be a chunk: bytes, text, or a failure in the middle.
 pub trait IntoChunk {
-    /// The bytes, or why there are none.
+    /// The bytes, or the failure.
     fn into_chunk(self) -> Result<Bytes, Refusal>;
 }
 
-/// What can be the end of a generator: nothing, or a result.
+/// The end of a generator: `()`, or a result.
 pub trait IntoEnd {
-    /// Whether all is well.
+    /// `Ok` if the generator has not failed.
     fn into_end(self) -> Result<(), Refusal>;
 }
 
-/// What a read handler may return: a [`Source`], a generator, bytes, text, an `Option` (`None` is
+/// A type that a read handler may return: a [`Source`], a generator, bytes, text, an `Option` (`None` is
 /// [`Refusal::not_found`]), a [`File`](std::fs::File), or a `Result` with any error that becomes a [`Refusal`].
 pub trait IntoSource {
     /// [`SendChunks`] if the source may be sent to another thread, else [`LocalChunks`].
     type Chunks: Chunks;
 
-    /// The source, or why there is none.
+    /// The source, or the refusal.
     fn into_source(self) -> Result<Source<Self::Chunks>, Refusal>;
 }
 
 impl Source {
-    /// A source of the chunks of this stream. A failure ends it.
+    /// A source of the chunks of this stream. A failed chunk ends it.
     pub fn stream(chunks: impl Stream<Item = Result<Bytes, Refusal>> + 'static) -> Self {
         Self::of(Box::pin(chunks))
     }
 
-    /// As [`stream`](Self::stream), of anything that can be a chunk: bytes, text, or results with errors that become a
+    /// As [`stream`](Self::stream), for chunks of any type: bytes, text, or results with errors that become a
     /// [`Refusal`], such as [`io::Result<Bytes>`](std::io::Result).
     ///
     /// ```
@@ -165,7 +165,7 @@ impl Source {
         Self::stream(chunks.map(T::into_chunk))
     }
 
-    /// As [`chunks`](Self::chunks), of a stream that may be sent to another thread. So is the source.
+    /// As [`chunks`](Self::chunks), for a stream that may be sent to another thread. Then the source may be sent too.
     pub fn sendable<T: IntoChunk + 'static>(chunks: impl Stream<Item = T> + Send + 'static) -> SendSource {
         Source::of(Box::pin(chunks.map(T::into_chunk)))
     }
@@ -178,52 +178,54 @@ impl<C: Chunks> Source<C> {
         Self { size, exact: false, given: 0, origin, etag, modified, start, ahead, beyond, ended: false, chunks }
     }
 
-    /// The same source, as one that stays on this thread: what a [`Handler`](crate::Handler) returns and is given.
+    /// The same source in the form that a [`Handler`](crate::Handler) returns and receives, which stays on this
+    /// thread.
     pub fn into_local(self) -> Source {
         let Self { size, exact, given, origin, etag, modified, start, ahead, beyond, ended, chunks } = self;
         let chunks = chunks.into_local();
         Source { size, exact, given, origin, etag, modified, start, ahead, beyond, ended, chunks }
     }
 
-    /// Says how many bytes there will be.
+    /// Sets how many bytes the source has.
     #[must_use]
     pub fn with_size(mut self, size: u64) -> Self {
         (self.size, self.exact) = (Some(size), true);
         self
     }
 
-    /// Says where the bytes come from, for the operator: a file, a URL. It stands in the transfer's record and is never
-    /// sent.
+    /// Sets where the bytes come from, for the operator: a file, a URL. It goes into the record of the transfer and is
+    /// never sent.
     #[must_use]
     pub fn with_origin(mut self, origin: impl Into<Arc<str>>) -> Self {
         self.origin = Some(origin.into());
         self
     }
 
-    /// Says by which entity tag HTTP clients are to know this state of the file (RFC 9110 section 8.8.3), with its quotes:
-    /// `"33a64"`, or `W/"33a64"` if the same tag may stand for other bytes. What is no entity tag is left out.
+    /// Sets the entity tag of this state of the file for HTTP clients (RFC 9110 section 8.8.3), with its quotes:
+    /// `"33a64"`, or `W/"33a64"` if the same tag may stand for other bytes. A text that is no entity tag is left out.
     ///
-    /// Defaults to one that is made of [`modified`](Self::with_modified) and the size, if both are known.
+    /// Defaults to a tag that is made of [`modified`](Self::with_modified) and the size, if both are known.
     #[must_use]
     pub fn with_etag(mut self, etag: impl Into<Arc<str>>) -> Self {
         self.etag = Some(etag.into()).filter(|etag: &Arc<str>| is_etag(etag));
         self
     }
 
-    /// Says when the file was last modified, for HTTP clients: to the second, as `Last-Modified`.
+    /// Sets when the file was last modified, for HTTP clients: to the second, as `Last-Modified`.
     #[must_use]
     pub fn with_modified(mut self, modified: SystemTime) -> Self {
         self.modified = Some(modified);
         self
     }
 
-    /// Its chunks can begin anywhere.
+    /// Lets the chunks begin anywhere.
     pub(crate) fn with_start(mut self, start: Start) -> Self {
         self.start = Some(start);
         self
     }
 
-    /// Leaves out the bytes before this one, if nothing has been made yet and the source can do so.
+    /// Leaves out the bytes before this one. Returns whether it can: no chunk has been made yet, and the source allows
+    /// it.
     #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "who serves parts of files uses it"))]
     pub(crate) fn begin_at(&mut self, first: u64) -> bool {
         let untouched = self.given == 0 && self.ahead.is_empty() && self.beyond.is_none() && !self.ended;
@@ -233,30 +235,30 @@ impl<C: Chunks> Source<C> {
         true
     }
 
-    /// The word of the other end, which may be wrong.
+    /// Sets the size that the client told, which may be wrong.
     pub(crate) fn with_size_hint(mut self, size: Option<u64>) -> Self {
         self.size = size;
         self
     }
 
-    /// How many bytes there will be, if that is known.
+    /// How many bytes the source has, if that is known.
     ///
-    /// For an upload this is the client's word: its `tsize`, if it sent one.
+    /// For an upload this is the client's `tsize`, if it sent one.
     pub fn size(&self) -> Option<u64> {
         self.size
     }
 
-    /// Where the bytes come from, if that was said.
+    /// Where the bytes come from, if the source tells.
     pub fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }
 
-    /// The entity tag, if one was said.
+    /// The entity tag, if there is one.
     pub fn etag(&self) -> Option<&str> {
         self.etag.as_deref()
     }
 
-    /// When the file was last modified, if that was said.
+    /// When the file was last modified, if the source tells.
     pub fn modified(&self) -> Option<SystemTime> {
         self.modified
     }
@@ -270,11 +272,11 @@ impl<C: Chunks> Source<C> {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    /// Asks for chunks ahead, to find out the size of a small source that did not say it: until the source ends, which
-    /// makes the [size](Self::size) known, or a chunk comes that has the bytes behind the first `most`. All of it comes
-    /// out of [`next`](Self::next) as if nothing had been. With `most` 0 it waits for the first bytes.
+    /// Reads chunks ahead, to find out the size of a small source that does not tell it. It reads until the source
+    /// ends, which makes the [size](Self::size) known, or until a chunk has bytes behind the first `most`.
+    /// [`next`](Self::next) still returns all of these bytes. With `most` 0 it waits for the first bytes.
     ///
-    /// The future can be dropped at any time, and nothing is lost: that is how a caller limits the time that it takes.
+    /// The future can be dropped at any time without loss, so a caller can limit its time.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -291,13 +293,13 @@ impl<C: Chunks> Source<C> {
     /// ```
     ///
     /// # Errors
-    /// The source's own, which ends it.
+    /// The source's own failure, which ends it.
     pub async fn read_ahead(&mut self, most: usize) -> Result<(), Refusal> {
         for turn in 1.. {
             if self.size.is_some() || self.ended {
                 break;
             }
-            // A source that is never out of chunks, perhaps empty ones, keeps nobody waiting.
+            // Other tasks get their turn even if the source always has a chunk, perhaps an empty one.
             if turn % TURN == 0 {
                 yield_now().await;
             }
@@ -320,10 +322,10 @@ impl<C: Chunks> Source<C> {
         Ok(())
     }
 
-    /// All the bytes at once.
+    /// Collects all bytes.
     ///
     /// # Errors
-    /// The source's own, or [`Refusal::too_big`] if there are more than `most`.
+    /// The source's own failure, or [`Refusal::too_big`] if there are more than `most` bytes.
     pub async fn collect(mut self, most: usize) -> Result<Vec<u8>, Refusal> {
         let mut all = Vec::new();
         while let Some(chunk) = self.next().await {
@@ -369,7 +371,7 @@ impl Start {
     }
 }
 
-/// RFC 9110 section 8.8.3.
+/// Whether this is an entity tag of RFC 9110 section 8.8.3.
 fn is_etag(text: &str) -> bool {
     let tag = text.strip_prefix("W/").unwrap_or(text);
     let inside = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
@@ -443,7 +445,7 @@ mod tests {
         assert_eq!(collect(Source::from("1234").with_size(3)), Err(Refusal::internal()));
     }
 
-    /// A generator of these chunks, and how many of them were asked for.
+    /// A generator of these chunks, and the number of chunks that were asked for.
     fn counted(chunks: &'static [&'static str]) -> (Source, Rc<Cell<usize>>) {
         let count = Rc::new(Cell::new(0));
         let counter = count.clone();

@@ -1,4 +1,4 @@
-//! How sockets are bound, and what is asked of them.
+//! Binds sockets and sets their options.
 
 use std::{
     cell::OnceCell,
@@ -13,9 +13,9 @@ use super::Port;
 #[cfg(target_os = "linux")]
 use super::linux;
 
-/// A storm of requests waits here while the server is busy. The kernel doubles it, and may grant less.
+/// The buffer for a storm of requests while the server is busy, in bytes. The kernel doubles it, and may grant less.
 const BUFFER: usize = 4 << 20;
-/// A storm of connections waits here. The system may grant fewer.
+/// The queue for a storm of connections. The system may grant fewer.
 #[cfg(feature = "web")]
 const BACKLOG: i32 = 4096;
 
@@ -27,24 +27,24 @@ pub(crate) struct Binding<'a> {
     pub(crate) role: Role<'a>,
 }
 
-/// What a socket is for, be it bound here or elsewhere.
+/// The purpose of a socket, whether it is bound here or elsewhere.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Role<'a> {
-    /// Requests come in by it, of which the interface is of interest.
+    /// The socket receives requests, and the interface of each matters.
     pub(crate) listens: bool,
-    /// Transfers are served from it: what ICMP says of their datagrams is of interest.
+    /// The socket serves transfers, so ICMP errors about their datagrams matter.
     pub(crate) serves: bool,
-    /// The only interface that it sends and receives by.
+    /// The only interface that the socket uses.
     pub(crate) interface: Option<&'a str>,
-    /// Use the fast way where there is one.
+    /// Whether to use the batched calls of the system, if it has them.
     pub(crate) batched: bool,
 }
 
-/// Whether several sockets have the address, one for each shard.
+/// Whether several sockets have the same address, one for each shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Share {
     No,
-    /// The first of them: an address that anybody else has is refused.
+    /// The first of several: binding fails if another program has the address.
     First,
     /// One of the others.
     Join,
@@ -80,7 +80,7 @@ impl Port {
         Ok(Self { awaited, ..Self::prepare(socket, role)? })
     }
 
-    /// Takes a socket that somebody else has bound.
+    /// Takes a socket that was bound elsewhere.
     pub(crate) fn adopt(socket: UdpSocket, role: Role<'_>) -> io::Result<Self> {
         let socket = Socket::from(socket);
         if let Some(interface) = role.interface {
@@ -91,7 +91,7 @@ impl Port {
 
     fn prepare(socket: Socket, role: Role<'_>) -> io::Result<Self> {
         let Role { listens, serves, batched, .. } = role;
-        // Both are wishes: a smaller buffer and a missing address are borne.
+        // A failure of either call does no harm: a smaller buffer is good enough.
         let _ = socket.set_recv_buffer_size(BUFFER);
         let _ = socket.set_send_buffer_size(BUFFER);
         socket.set_nonblocking(true)?;
@@ -104,7 +104,8 @@ impl Port {
             if serves {
                 linux::tell_errors(&socket, local.is_ipv6())?;
             }
-            // Told with each datagram, which costs: a socket of a single address gets them at no other.
+            // The system tells the address with each datagram, at some cost. A socket of a single address does not
+            // need it.
             let tells = listens || local.ip().is_unspecified();
             batched && (!tells || linux::tell_local_address(&socket, local.is_ipv6()).is_ok())
         };
@@ -122,14 +123,15 @@ impl Port {
     }
 }
 
-/// A socket for connections, as [`Port::bind`] has those for datagrams.
+/// A listening TCP socket, with the options of [`Port::bind`].
 #[cfg(feature = "web")]
 pub(crate) fn listen(address: SocketAddr, interface: Option<&str>) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // A server that is started anew need not wait for the connections of the one before. Elsewhere it means more.
+    // A restarted server need not wait for the connections of the previous one. On other systems the option means
+    // more.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     if let Some(interface) = interface {
@@ -150,7 +152,7 @@ fn bind_to(socket: &Socket, interface: &str) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         let name = interface.as_bytes();
-        // To bind it again needs a privilege.
+        // Binding a device that is already bound needs a privilege.
         if socket.device()?.is_some_and(|bound| bound == name) {
             return Ok(());
         }
@@ -170,7 +172,7 @@ fn bind_to(socket: &Socket, interface: &str) -> io::Result<()> {
     }
 }
 
-/// Binds an address that no interface has yet, where the system can do that. `bound`: what it said before.
+/// Binds an address that no interface has yet, if the system can do that. `bound` is the result of the first attempt.
 fn await_address(socket: &Socket, address: SocketAddr, bound: io::Result<()>) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {

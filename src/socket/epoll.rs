@@ -1,8 +1,8 @@
 //! Waits for the sockets of a shard, on Linux.
 //!
-//! The reactor that smol brings arms a socket anew for each wait and sets a timer descriptor besides: with one client
-//! that is six system calls a block where three do. Here the sockets stay armed. So does the timer, for the earliest
-//! deadline that it was told: a timeout that goes with each wait makes a block a tenth dearer with one client.
+//! smol's reactor arms a socket anew for each wait and also sets a timer descriptor. With one client that is six
+//! system calls a block, where three are enough. In this reactor the sockets stay armed. The timer also stays armed,
+//! for the earliest deadline so far: a timeout with each wait makes a block a tenth dearer with one client.
 
 use std::{
     io,
@@ -24,38 +24,38 @@ use rustix::{
 
 use super::Port;
 
-/// Stands for the bell among the numbers of the ports.
+/// The number of the bell among the numbers of the ports.
 const BELL: u64 = u64::MAX;
 /// As [`BELL`], for the timer.
 const TIMER: u64 = u64::MAX - 1;
-/// A wait of no length, or a timer that does not repeat.
+/// A timeout of zero, or the interval of a timer that does not repeat.
 const ZERO: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 pub(crate) struct Reactor {
     epoll: OwnedFd,
     bell: Arc<Bell>,
     timer: OwnedFd,
-    /// When the timer ends a wait, if it is to do so.
+    /// When the timer ends a wait, if it is armed.
     armed: Option<Instant>,
     events: Vec<epoll::Event>,
 }
 
-/// Ends a wait from elsewhere: from another thread, or from this one before it waits.
+/// Ends a wait from another thread, or from this thread before it waits.
 struct Bell {
     event: OwnedFd,
-    /// Whether it was rung since it was last asked.
+    /// Whether the bell was rung since the last question.
     rung: AtomicBool,
-    /// Whether the thread waits, and only a system call can reach it.
+    /// Whether the thread waits, so that only a system call can reach it.
     waiting: AtomicBool,
 }
 
-/// A port that something can be done with.
+/// A port that is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ready {
     pub(crate) port: usize,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
-    /// Whether there is an error to be received.
+    /// Whether the socket has an error to receive.
     pub(crate) failed: bool,
 }
 
@@ -65,11 +65,11 @@ impl Reactor {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &event, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN)?;
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-        // Told once each time, so that it need not be read.
+        // The timer is reported once for each expiry, so it need not be read.
         let once = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), once)?;
         let (rung, waiting) = (AtomicBool::new(true), AtomicBool::new(false));
-        // One wait tells of all of them: who is told of last matters.
+        // One wait reports all ports, because the order in which they are reported matters.
         let events = Vec::with_capacity(ports.len() + 2);
         let bell = Arc::new(Bell { event, rung, waiting });
         let reactor = Self { epoll, bell, timer, armed: None, events };
@@ -77,30 +77,31 @@ impl Reactor {
         Ok(reactor)
     }
 
-    /// Has waits end when this port has received something. One that was closed needs not be told of.
+    /// Makes waits end when this port has received a datagram. A closed port needs no call.
     pub(crate) fn watch(&self, ports: &[Port], port: usize) -> io::Result<()> {
         let data = epoll::EventData::new_u64(port as u64);
         Ok(epoll::add(&self.epoll, &ports[port].socket, data, epoll::EventFlags::IN)?)
     }
 
-    /// Rings the bell.
+    /// A waker that rings the bell.
     pub(crate) fn waker(&self) -> Waker {
         self.bell.clone().into()
     }
 
-    /// Whether the bell was rung since this was last asked; it begins rung.
+    /// Whether the bell was rung since the previous call. At the beginning it is rung.
     pub(crate) fn was_rung(&self) -> bool {
         self.bell.rung.swap(false, SeqCst)
     }
 
-    /// Whether to be told when this port takes datagrams again.
+    /// Whether waits end when this port accepts datagrams again.
     pub(crate) fn watch_writable(&self, ports: &[Port], port: usize, watch: bool) -> io::Result<()> {
         let writable = if watch { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
         let data = epoll::EventData::new_u64(port as u64);
         Ok(epoll::modify(&self.epoll, &ports[port].socket, data, epoll::EventFlags::IN | writable)?)
     }
 
-    /// Waits until a port is ready, the bell rings or the deadline passes; or ends early, without any of these.
+    /// Waits until a port is ready, the bell rings or the deadline passes. It may also end early, without any of
+    /// these.
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<impl Iterator<Item = Ready> + '_> {
         if let Some(deadline) = deadline {
             self.arm(deadline)?;
@@ -128,10 +129,10 @@ impl Reactor {
         }))
     }
 
-    /// Has the timer end a wait at this time, or before.
+    /// Arms the timer, so that it ends a wait at this time or before.
     fn arm(&mut self, deadline: Instant) -> io::Result<()> {
         if self.armed.is_none_or(|armed| deadline < armed) {
-            // Nothing left would stop the timer.
+            // A time of zero would stop the timer.
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
             let it_value = Timespec::try_from(left).map_err(io::Error::other)?;
             let once = Itimerspec { it_interval: ZERO, it_value };
@@ -149,7 +150,7 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.rung.swap(true, SeqCst) && self.waiting.load(SeqCst) {
-            // It can only fail by being full, and then it rings already.
+            // The write can fail only if the event is full, and then the bell rings already.
             let _ = write(&self.event, &1u64.to_ne_bytes());
         }
     }

@@ -1,8 +1,8 @@
-//! The UDP sockets. Nothing else touches UDP.
+//! The UDP sockets. No other module touches UDP.
 //!
-//! What bounds a TFTP server is system calls per block, so datagrams are received and sent many at a time where the
-//! system can do that (Linux: recvmmsg and sendmmsg), and one at a time elsewhere. Both ways tell the address that was
-//! asked, where the system can tell it, and answer from it.
+//! System calls per block limit the speed of a TFTP server. So many datagrams are received and sent in one call where
+//! the system can do that (Linux: recvmmsg and sendmmsg), and one in a call elsewhere. Both ways answer from the
+//! address that the request was sent to, if the system tells it.
 
 mod bind;
 #[cfg(target_os = "linux")]
@@ -32,48 +32,48 @@ pub(crate) use bind::{Binding, Role, Share};
 
 use crate::{endpoint::Envelope, server::Outgoing};
 
-/// Datagrams received in one call.
+/// The most datagrams that one call receives.
 const BATCH: usize = 64;
-/// The largest UDP payload, with room to notice that something is larger.
+/// The largest UDP payload, with room to notice a larger one.
 const LARGEST: usize = 65536;
-/// How often a datagram is tried again that fails for an error which may be an earlier one's.
+/// How often a datagram is sent again after an error that may belong to an earlier one.
 const TRIES: usize = 2;
 
-/// One bound socket.
+/// A bound socket.
 #[derive(Debug)]
 pub(crate) struct Port {
     socket: Arc<UdpSocket>,
-    /// Made when smol's reactor is asked to wait.
+    /// Made when smol's reactor first waits for the socket.
     waiting: OnceCell<Async<Arc<UdpSocket>>>,
     local: SocketAddr,
     batched: bool,
-    /// Whether no interface had the address when it was bound.
+    /// Whether no interface had the address when the socket was bound.
     awaited: bool,
     #[cfg(target_os = "linux")]
     narrow: linux::Narrow,
 }
 
-/// How many datagrams the system has dropped before a socket, for those who watch from elsewhere: it does not keep the
+/// How many datagrams the system has dropped before a socket, for observers in other threads. It does not keep the
 /// socket open.
 #[derive(Debug)]
 pub(crate) struct Drops {
     socket: Weak<UdpSocket>,
-    /// What the system said last; it counts in 32 bits.
+    /// The last count of the system, which has 32 bits.
     last: u32,
     sum: u64,
 }
 
-/// Received datagrams; the memory is used again and again.
+/// Received datagrams. The memory is used again for each batch.
 pub(crate) struct Inbox {
-    /// How many were asked for last.
+    /// How many datagrams the last call asked for.
     #[cfg(target_os = "linux")]
     asked: usize,
-    /// How many came last.
+    /// How many datagrams the last call received.
     #[cfg(target_os = "linux")]
     last: usize,
-    /// Left untouched by small datagrams, and so not resident.
+    /// Small datagrams leave most of it untouched, and so not resident.
     buffer: Box<[u8]>,
-    /// With the lengths.
+    /// The envelopes of the datagrams, with their lengths.
     envelopes: Vec<(Envelope, usize)>,
     gone: Vec<SocketAddr>,
 }
@@ -83,7 +83,7 @@ impl Port {
         self.local
     }
 
-    /// Whether no interface had its address when it was bound: it gets nothing before one has.
+    /// Whether no interface had the address when the socket was bound. The socket receives nothing until one has it.
     pub(crate) fn is_awaited(&self) -> bool {
         self.awaited
     }
@@ -92,18 +92,18 @@ impl Port {
         Box::new(Drops { socket: Arc::downgrade(&self.socket), last: 0, sum: 0 })
     }
 
-    /// Whether it gets IPv4 as well, with addresses that are none of IPv4's.
+    /// Whether the socket also receives IPv4 datagrams, with IPv6 addresses.
     pub(crate) fn is_dual(&self) -> bool {
         self.local.ip().is_unspecified()
             && self.local.is_ipv6()
             && SockRef::from(&self.socket).only_v6().is_ok_and(|only| !only)
     }
 
-    /// Receives what is there, up to a batch: datagrams, and which peers are [gone](Inbox::gone). `failed`: the system
-    /// has said that there is an error to be received.
+    /// Receives up to a batch of datagrams, and the peers that are [gone](Inbox::gone). `failed`: the system has
+    /// reported an error to receive.
     ///
     /// # Errors
-    /// `WouldBlock` if nothing is there.
+    /// `WouldBlock` if there is nothing to receive.
     pub(crate) fn receive(&self, inbox: &mut Inbox, failed: bool) -> io::Result<()> {
         inbox.envelopes.clear();
         inbox.gone.clear();
@@ -120,7 +120,7 @@ impl Port {
                 Err(error) if error.kind() == Kind::Interrupted => {}
                 Err(error) if is_of_earlier(&error) => self.receive_errors(inbox),
                 Err(error) if error.kind() == Kind::WouldBlock => {
-                    // What woke the caller may be an error that a call to send has told.
+                    // The caller may have been woken by an error that a call to send has already reported.
                     if inbox.gone.is_empty() && !failed {
                         self.receive_errors(inbox);
                     }
@@ -138,8 +138,7 @@ impl Port {
         let _ = inbox;
     }
 
-    /// As [`receive`](Self::receive), with smol's reactor to wait. Whether there is more is for the next call to find
-    /// out.
+    /// As [`receive`](Self::receive), waiting with smol's reactor. The next call finds out whether there is more.
     pub(crate) fn poll_receive(&self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<()>> {
         loop {
             ready!(self.waiting()?.poll_readable(cx))?;
@@ -172,7 +171,7 @@ impl Port {
     }
 }
 
-/// Empties the queue by a `send` that tells how many datagrams it has sent from the front.
+/// Empties the queue by a `send` that returns how many datagrams it has sent from the front.
 fn send_all(queue: &mut VecDeque<Outgoing>, mut send: impl FnMut(&mut VecDeque<Outgoing>) -> io::Result<usize>) {
     let mut tries = 0;
     while !queue.is_empty() {
@@ -194,8 +193,8 @@ fn send_all(queue: &mut VecDeque<Outgoing>, mut send: impl FnMut(&mut VecDeque<O
     }
 }
 
-/// Whether a call may have failed for an earlier datagram that was not wanted where it went: that says nothing about the
-/// socket, nor about the datagram at hand.
+/// Whether a call may have failed because of an earlier datagram, which its destination did not want. That says
+/// nothing about the socket or the current datagram.
 fn is_of_earlier(error: &io::Error) -> bool {
     #[cfg(target_os = "linux")]
     if linux::is_of_earlier(error) {
@@ -205,7 +204,7 @@ fn is_of_earlier(error: &io::Error) -> bool {
 }
 
 impl crate::stats::Drops for Drops {
-    /// As many as until now, or until the socket was closed if that is what was asked last.
+    /// The count until now. If the socket is closed, the count of the last call before that.
     fn count(&mut self) -> u64 {
         #[cfg(target_os = "linux")]
         if let Some(count) = self.socket.upgrade().and_then(|socket| linux::dropped(&*socket)) {
@@ -235,7 +234,7 @@ impl Inbox {
         }
     }
 
-    /// Whether as many came as were asked for, so that there may be more.
+    /// Whether as many datagrams came as were asked for, so that there may be more.
     #[cfg(target_os = "linux")]
     pub(crate) fn is_full(&self) -> bool {
         self.envelopes.len() == self.asked
@@ -245,7 +244,7 @@ impl Inbox {
         self.envelopes.len()
     }
 
-    /// The peers that are not at their ports any more, as their systems say by ICMP.
+    /// The peers whose ports are closed, as ICMP says.
     pub(crate) fn gone(&self) -> &[SocketAddr] {
         &self.gone
     }

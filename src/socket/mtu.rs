@@ -1,4 +1,4 @@
-//! The largest block that travels in one piece.
+//! The largest block that needs no IP fragments.
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -7,10 +7,10 @@ use crate::{
     packet::headers,
 };
 
-/// Where the interface is not known: what EDK2 asks for, made for Ethernet.
+/// The MTU of an unknown interface. EDK2 asks for a blksize that is made for Ethernet.
 const ETHERNET: u32 = 1500;
 
-/// The MTU of each interface, asked once.
+/// The MTU of each interface. The system is asked once.
 #[derive(Debug, Default)]
 pub(crate) struct Mtus(HashMap<u32, u32>);
 
@@ -22,7 +22,7 @@ impl Mtus {
     }
 }
 
-/// Linux has it in files.
+/// Linux has the MTU in files.
 fn ask(interface: u32) -> Option<u32> {
     let number = |path: std::path::PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u32>().ok();
     let interfaces = std::fs::read_dir("/sys/class/net").ok()?;

@@ -1,4 +1,4 @@
-//! One datagram a call, with nothing but the standard library: for every system, and where the fast way is refused.
+//! One datagram in a call, by the standard library alone: for every system, and where the batched calls are refused.
 
 use std::{io, net::UdpSocket};
 

@@ -74,7 +74,7 @@ fn data(block: u16, size: usize) -> Packet {
     Packet::Data { block, payload: vec![block as u8; size].into() }
 }
 
-/// Blocks to an address where nobody is, from number 1 on.
+/// Blocks from number 1 on, to an address where no socket listens.
 fn blocks(count: u16) -> VecDeque<Outgoing> {
     blocks_to("127.0.0.1:9".parse().unwrap(), count)
 }
@@ -87,7 +87,7 @@ fn numbers<'a>(queue: impl IntoIterator<Item = &'a Outgoing>) -> Vec<u16> {
     queue.into_iter().map(|datagram| u16::from_be_bytes([datagram.header[2], datagram.header[3]])).collect()
 }
 
-/// Has the queue sent to a system that answers so. Returns what it has taken.
+/// Sends the queue to a system that gives these answers. Returns the blocks that it has taken.
 fn send_to(answers: impl IntoIterator<Item = Result<usize, Kind>>, queue: &mut VecDeque<Outgoing>) -> Vec<u16> {
     let (mut answers, mut taken) = (answers.into_iter(), Vec::new());
     send_all(queue, |queue| {
@@ -103,7 +103,7 @@ fn what_is_not_taken_at_once_keeps_its_order() {
     let mut queue = blocks(20);
     assert_eq!(send_to([Ok(3), Err(Kind::Interrupted), Ok(0), Ok(1), Err(Kind::WouldBlock)], &mut queue), [1, 2, 3, 4]);
     assert_eq!(send_to([], &mut queue), [0u16; 0]);
-    // More comes while it waits, so that the queue goes round in its memory.
+    // More datagrams come while the queue waits, so that it wraps around in its memory.
     queue.extend(blocks(30).drain(20..));
     let mut taken = vec![];
     while !queue.is_empty() {
@@ -120,7 +120,7 @@ fn a_system_without_memory_loses_one_datagram_at_a_time() {
     assert!(queue.is_empty());
 }
 
-/// A port that nobody has, at an address that nobody else uses.
+/// A closed port, at an address that no other test uses.
 #[cfg(target_os = "linux")]
 fn closed(address: &str) -> SocketAddr {
     UdpSocket::bind((address, 0)).and_then(|socket| socket.local_addr()).unwrap()
@@ -133,7 +133,7 @@ fn a_closed_port_is_told_and_no_datagram_is_lost_for_it() {
         let any = SocketAddr::new(if ip == "::1" { ip } else { "127.0.0.1" }.parse().unwrap(), 0).to_string();
         let (sender, receiver, closed) = (port(batched, &any), port(true, &any), closed(ip));
         receiver.send(&mut [Outgoing::new(sender.local(), None, Packet::Ack(77))].into());
-        // Each second call to send fails for what the one before has brought about.
+        // Every second call to send fails because of the previous one.
         let mut inbox = Inbox::new();
         for block in 1..=40 {
             let to = |to, packet| Outgoing::new(to, None, packet);
@@ -141,7 +141,7 @@ fn a_closed_port_is_told_and_no_datagram_is_lost_for_it() {
         }
         let numbers = receive_all(&receiver, 40);
         assert!((1..=40).map(|block| data(block, 8)).eq(numbers), "batched: {batched}");
-        // A client that is there is heard all the same.
+        // The packets of a client that still listens arrive all the same.
         sender.receive(&mut inbox, false).unwrap();
         assert_eq!(inbox.datagrams().count(), 1);
         let mut gone = inbox.gone().to_vec();
@@ -162,7 +162,7 @@ fn a_wait_ends_for_a_closed_port_once() {
     let mut reactor = epoll::Reactor::new(&ports).unwrap();
     let mut wait = |time| reactor.wait(Some(Instant::now() + time)).unwrap().collect::<Vec<_>>();
     assert!(wait(Duration::ZERO).is_empty());
-    // The second call is told of the error of the first, which waits all the same.
+    // The second call reports the error of the first, and the error still ends a wait.
     ports[0].send(&mut blocks_to(closed, 1));
     ports[0].send(&mut blocks_to(closed, 1));
     let ready = std::iter::repeat_with(|| wait(Duration::from_secs(20))).find(|ready| !ready.is_empty()).unwrap();
@@ -170,7 +170,7 @@ fn a_wait_ends_for_a_closed_port_once() {
     ports[0].receive(&mut inbox, true).unwrap();
     assert_eq!((inbox.len(), inbox.gone()[0]), (0, closed));
     assert!(wait(Duration::from_millis(1)).is_empty(), "nothing of it is left");
-    // The same in smol's reactor, which tells of no errors.
+    // The same with smol's reactor, which reports no errors.
     ports[0].send(&mut blocks_to(closed, 1));
     receive(&ports[0], &mut inbox);
     assert_eq!((inbox.len(), inbox.gone()[0]), (0, closed));
@@ -211,7 +211,7 @@ fn shards_share_an_address_that_nobody_else_gets() {
     for share in [Share::First, Share::No] {
         assert_eq!(bind(first.local(), share).unwrap_err().kind(), Kind::AddrInUse, "{share:?}");
     }
-    // The system has both of them take their part.
+    // The system spreads the datagrams over both sockets.
     let (mut inbox, mut counts) = (Inbox::new(), [0; 2]);
     while counts.contains(&0) {
         port(true, "127.0.0.1:0").send(&mut blocks_to(first.local(), 1));
@@ -252,7 +252,7 @@ fn windows_of_any_shape_are_cut_as_they_were_made() {
     for segment in [0, 11, 12, 103, 1471, 1472, usize::MAX] {
         let (sender, receiver) = (port(true, "127.0.0.1:0"), port(true, "127.0.0.1:0"));
         sender.narrow.learn(receiver.local().ip(), segment);
-        // Runs of equals, runs with a shorter end, longer ones after shorter ones, nothing but a header.
+        // Runs of equal size, runs with a shorter end, longer ones after shorter ones, and headers alone.
         let sizes = [8, 8, 8, 100, 1468, 1468, 1468, 99, 0, 0, 0, 512, 511, 512, 1468, 1468, 0, 1, 0, 1468];
         let packets: Vec<Packet> = (1..).zip(sizes.repeat(9)).map(|(block, size)| data(block, size)).collect();
         let mut queue = packets.iter().map(|packet| Outgoing::new(receiver.local(), None, packet.clone())).collect();
@@ -268,7 +268,7 @@ fn a_run_for_one_peer_ends_where_another_begins() {
     let sender = port(true, "127.0.0.1:0");
     let receivers = [(); 3].map(|()| port(true, "127.0.0.1:0"));
     let packets: Vec<Packet> = (1..=60).map(|block| data(block, 512)).collect();
-    // 1 to 4 blocks for each in turn.
+    // 1 to 4 blocks for each receiver in turn.
     let whose = |block: usize| (block * 2 / 5) % 3;
     let to = |(i, packet): (usize, &Packet)| Outgoing::new(receivers[whose(i)].local(), None, packet.clone());
     sender.send(&mut packets.iter().enumerate().map(to).collect());
@@ -296,7 +296,7 @@ mod narrow {
 
     use super::*;
 
-    /// Runs this test again where these commands were run before. Returns whether this is there already.
+    /// Runs this test again in a network where these commands were run. Returns whether this process is in it already.
     fn in_own_network(test: &str, commands: &str) -> bool {
         const THERE: &str = "TUFFET_TEST_HAS_OWN_NETWORK";
         if env::var_os(THERE).is_some() {

@@ -1,4 +1,4 @@
-//! What is a source, a chunk or an end.
+//! Types that become a source, a chunk or an end.
 
 use std::future::Future;
 

@@ -1,4 +1,4 @@
-//! Sources of what reads, and sinks of what writes: files, pipes, programs, sockets.
+//! Sources of readers, and sinks of writers: files, pipes, programs, sockets.
 
 use std::{mem, pin::pin};
 
@@ -11,14 +11,14 @@ use crate::{
     generators::{Co, Gen},
 };
 
-/// Bytes that are asked for at once.
+/// The most bytes that one read asks for.
 const CHUNK: usize = 32 << 10;
 
 impl Source {
-    /// The bytes of an asynchronous reader, up to 32 KiB of them at once. A failure of it becomes the refusal that its
-    /// [`ErrorKind`](std::io::ErrorKind) stands for.
+    /// The bytes of an asynchronous reader, up to 32 KiB of them at once. A failed read becomes the refusal of its
+    /// [`ErrorKind`](std::io::ErrorKind).
     ///
-    /// This is the trait of `futures`. A reader of tokio has it through
+    /// The trait is that of `futures`. A tokio reader gets it through
     /// [`compat()`](https://docs.rs/tokio-util/latest/tokio_util/compat/trait.TokioAsyncReadCompatExt.html).
     ///
     /// ```
@@ -35,8 +35,8 @@ impl Source {
 }
 
 impl<C: Chunks> Source<C> {
-    /// Writes all of it, and closes the writer. Returns how many bytes that were. This is the end of an upload that goes
-    /// somewhere as it comes.
+    /// Writes all bytes, and closes the writer. Returns how many bytes it wrote. In this way an upload can be stored
+    /// as it arrives.
     ///
     /// ```
     /// use tuffet::{Refusal, Request, Source, write};
@@ -52,7 +52,7 @@ impl<C: Chunks> Source<C> {
     /// ```
     ///
     /// # Errors
-    /// The source's own, or the refusal for what the writer says.
+    /// The source's own failure, or the refusal of the writer's error.
     pub async fn write_to(mut self, writer: impl AsyncWrite) -> Result<u64, Refusal> {
         let (mut writer, mut length) = (pin!(writer), 0);
         while let Some(chunk) = self.next().await {
@@ -75,7 +75,7 @@ async fn chunks(co: Co<Bytes>, reader: impl AsyncRead) -> Result<(), Refusal> {
     }
 }
 
-/// Gives a full buffer away, and a copy of what is in any other: a few bytes should not hold all of one.
+/// Gives a full buffer away, and copies the bytes of any other: a few bytes should not hold a whole buffer.
 fn chunk(buffer: &mut Vec<u8>, length: usize) -> Bytes {
     match length == buffer.len() {
         true => mem::replace(buffer, vec![0; CHUNK]).into(),
@@ -97,8 +97,8 @@ mod blocking {
     };
 
     impl Source {
-        /// The bytes of a reader that may block: a file, the output of a program. It is read on a thread for such work, up
-        /// to 32 KiB at once and no sooner than they are wanted.
+        /// The bytes of a reader that may block: a file, the output of a program. A thread for blocking work reads
+        /// them, up to 32 KiB at once and only when they are wanted.
         ///
         /// ```
         /// use std::process::{Command, Stdio};
@@ -115,8 +115,9 @@ mod blocking {
             SendGen::new(|co| blocking_chunks(co, reader)).into()
         }
 
-        /// The rest of this file, from where it is read now. Its size is known if it is a regular one that has any; what is
-        /// appended later is not of it. One of size 0 is read to its end: those of `/proc` say 0 and are not empty.
+        /// The rest of this file, from its present position. The size is known if the file is a regular one and not
+        /// empty; bytes that are appended later do not count. A file of size 0 is read to its end: those of `/proc`
+        /// say 0 and are not empty.
         ///
         /// ```no_run
         /// use std::fs::File;
@@ -128,7 +129,7 @@ mod blocking {
         /// ```
         ///
         /// # Errors
-        /// If the file does not say what it is, or is a directory.
+        /// If the metadata or the position of the file cannot be read, or the file is a directory.
         pub fn file(mut file: File) -> io::Result<SendSource> {
             let metadata = file.metadata()?;
             if metadata.is_dir() {
@@ -153,7 +154,7 @@ mod blocking {
     async fn blocking_chunks(co: SendCo<Bytes>, mut reader: impl Read + Send + 'static) -> Result<(), Refusal> {
         let mut buffer = vec![0; CHUNK];
         loop {
-            // The thread has them for as long as it takes, whatever becomes of the transfer meanwhile.
+            // The thread keeps them until the read ends, whatever becomes of the transfer meanwhile.
             let (length, back) = smol::unblock(move || (read(&mut reader, &mut buffer), (reader, buffer))).await;
             (reader, buffer) = back;
             match length? {

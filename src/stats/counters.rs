@@ -1,4 +1,4 @@
-//! Numbers of all transfers together.
+//! The counters of all transfers together.
 
 use std::{
     collections::BTreeMap,
@@ -12,27 +12,26 @@ use std::{
 use super::Record;
 use crate::{options::Direction, transfer::Outcome};
 
-/// What a server has done: since it began ([`Handle::counters`](crate::Handle::counters)), or in one period
+/// The counters of a server: since it began ([`Handle::counters`](crate::Handle::counters)), or in one period
 /// ([`Builder::on_period`](crate::Builder::on_period)).
 ///
-/// They add up. Of the `requests`, those that are neither `repeated` nor `over_limit` nor `unanswered` have begun a
-/// transfer; each of these is `running`, or counts under one outcome of `reads` or `writes`. (While the server works,
-/// what happens in between may be seen in one number and not yet in another.)
+/// They add up. Each of the `requests` that is neither `repeated` nor `over_limit` nor `unanswered` has begun a
+/// transfer. Each transfer is `running`, or counts under one outcome of `reads` or `writes`. (While the server works,
+/// an event may be counted in one number and not yet in another.)
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Counters {
-    /// RRQ and WRQ packets that came to where the server listens and made sense.
+    /// RRQ and WRQ packets that came to a listening port and made sense.
     pub requests: u64,
-    /// Requests that a client sent again while it was being served.
+    /// Requests that a client repeated while the server served them.
     pub repeated: u64,
-    /// Requests that were not answered because as many transfers as allowed were running, or the client had asked too
-    /// often.
+    /// Requests without an answer because too many transfers were running, or the client had sent too many requests.
     pub over_limit: u64,
-    /// Requests that were not answered for another reason: the server was stopping, it does not
+    /// Requests without an answer for another reason: the server was stopping, it does not
     /// [admit](crate::Builder::admit) the client, or no client can have the address.
     pub unanswered: u64,
-    /// Transfers that are running now; not of a period.
+    /// Transfers that are running now; not counted for a period.
     pub running: u64,
     /// RRQs that have ended.
     pub reads: Outcomes,
@@ -40,11 +39,11 @@ pub struct Counters {
     pub writes: Outcomes,
     /// Transfers that were [`refused`](Outcome::Refused), by the code of the ERROR.
     pub refused: BTreeMap<u16, u64>,
-    /// Bytes of files that clients have got; those of running transfers are counted already.
+    /// Bytes of files that clients have received, those of running transfers included.
     pub bytes_read: u64,
-    /// Bytes of files that came from clients; those of running transfers are counted already.
+    /// Bytes of files that clients have sent, those of running transfers included.
     pub bytes_written: u64,
-    /// Packets sent again, of transfers that have ended.
+    /// Packets that were sent again, of transfers that have ended.
     pub retransmits: u64,
     /// Datagrams received.
     pub received: u64,
@@ -52,7 +51,7 @@ pub struct Counters {
     pub sent: u64,
     /// Datagrams that were no TFTP packet.
     pub malformed: u64,
-    /// Packets of nobody's transfer, late ones of a transfer that has just ended aside.
+    /// Packets that belong to no transfer, except late ones of a transfer that has just ended.
     pub strangers: u64,
     /// Datagrams that the system dropped because the receive buffer of a socket was full. Always 0 where the system
     /// does not tell; Linux does.
@@ -61,7 +60,7 @@ pub struct Counters {
     pub own: BTreeMap<&'static str, u64>,
 }
 
-/// How many transfers ended how.
+/// How many transfers ended with each outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -79,8 +78,8 @@ pub struct Outcomes {
     pub stopped: u64,
 }
 
-/// A counter of your own, to be delivered with the server's: see [`Builder::counter`](crate::Builder::counter). Clones
-/// count together.
+/// A counter of your own, which is delivered with those of the server: see
+/// [`Builder::counter`](crate::Builder::counter). Its clones count together.
 ///
 /// ```
 /// use tuffet::{Server, read, stats::Counter};
@@ -105,7 +104,7 @@ struct Named {
 }
 
 impl Counters {
-    /// What has been counted since this earlier state of the same counters.
+    /// The counts since this earlier state of the same counters.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         fn differences<K: Ord + Copy>(now: &BTreeMap<K, u64>, then: &BTreeMap<K, u64>) -> BTreeMap<K, u64> {
@@ -150,9 +149,9 @@ impl Counters {
         }
     }
 
-    /// All that is a plain number and grows.
+    /// All plain numbers that grow.
     fn plain(&mut self) -> Vec<&mut u64> {
-        // One that is missing here does not compile.
+        // A field that is missing here does not compile.
         let Self {
             requests,
             repeated,
@@ -181,7 +180,7 @@ impl Counters {
 }
 
 impl Outcomes {
-    /// All of them, with the [names](Outcome::name) of the outcomes.
+    /// All counts, with the [names](Outcome::name) of the outcomes.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let mut copy = *self;
         copy.fields().map(|(name, count)| (name, *count)).into_iter()
@@ -208,7 +207,7 @@ impl Outcomes {
     }
 
     fn fields(&mut self) -> [(&'static str, &mut u64); 10] {
-        // One that is missing here does not compile.
+        // A field that is missing here does not compile.
         macro_rules! named {
             ($($name:ident),*) => {{
                 let Self { $($name),* } = self;
@@ -231,28 +230,28 @@ impl Outcomes {
 }
 
 impl Counter {
-    /// A counter at 0. The name is a word of lower-case letters, digits and `_`, as it will stand in metrics; the help
-    /// says what is counted.
+    /// A counter at 0. The name is a word of lower-case letters, digits and `_`, which metrics show; the help says
+    /// what the counter counts.
     pub fn new(name: &'static str, help: &'static str) -> Self {
         Self(Arc::new(Named { name, help, value: AtomicU64::new(0) }))
     }
 
-    /// Counts so many more.
+    /// Adds this count.
     pub fn add(&self, count: u64) {
         self.0.value.fetch_add(count, Relaxed);
     }
 
-    /// Its name.
+    /// The name of the counter.
     pub fn name(&self) -> &'static str {
         self.0.name
     }
 
-    /// What it counts.
+    /// The help text of the counter.
     pub fn help(&self) -> &'static str {
         self.0.help
     }
 
-    /// What was counted so far.
+    /// The count so far.
     pub fn value(&self) -> u64 {
         self.0.value.load(Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Addresses as the kernel reads and writes them.
+//! Addresses in the kernel's form.
 
 use std::{
     mem::{self, MaybeUninit},
@@ -8,7 +8,7 @@ use std::{
 
 use libc::{c_int, c_void, in_addr, in6_addr, sa_family_t, sockaddr_in, sockaddr_in6, socklen_t};
 
-/// An address of either family.
+/// An address of IPv4 or IPv6.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) union Name {
@@ -18,13 +18,13 @@ pub(super) union Name {
 }
 
 /// # Safety
-/// `name` points to `len` bytes or more that were written, in memory for a whole [`Name`].
+/// `name` points to at least `len` written bytes, in memory for a whole [`Name`].
 pub(super) unsafe fn read_name(name: *const Name, len: socklen_t) -> Option<SocketAddr> {
     let len = len as usize;
     if len < mem::size_of::<sockaddr_in>() {
         return None;
     }
-    // SAFETY: the family is within the first bytes, and each variant is read only if it was written whole.
+    // SAFETY: the family is within the first bytes, and each variant is read only if all of it was written.
     unsafe {
         match c_int::from((*name).family) {
             libc::AF_INET => Some(from_v4((*name).v4).into()),

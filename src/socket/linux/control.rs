@@ -1,23 +1,23 @@
-//! Control data: what goes with a datagram beside its bytes.
+//! Control data, which accompanies a datagram.
 
 use std::{marker::PhantomData, mem, net::IpAddr, ptr};
 
 use libc::{c_int, c_uint, cmsghdr, in_addr, in_pktinfo, in6_addr, in6_pktinfo, msghdr};
 
-/// Memory for control data. The alignment is that of `cmsghdr`.
+/// Memory for control data, with the alignment of `cmsghdr`.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 pub(super) struct Control<const SIZE: usize>(pub(super) [u8; SIZE]);
 
 /// An `in6_pktinfo` with its header takes 40 bytes, a segment size 24.
 pub(super) const OF_DATAGRAM: usize = 64;
-/// An error and who told it take 64 bytes with their header, and an `in6_pktinfo` comes with them.
+/// An error and its sender take 64 bytes with their header, and an `in6_pktinfo` comes with them.
 pub(super) const OF_ERROR: usize = 128;
 
 /// The control messages of a received datagram.
 ///
 /// # Safety
-/// `header` is as the kernel left it: its control data is there, with the length that it says.
+/// `header` is unchanged since the kernel wrote it: its control data is there, with the length that it says.
 pub(super) unsafe fn messages(header: &msghdr) -> impl Iterator<Item = Message<'_>> {
     // SAFETY: as above; the macros stay within the length.
     let mut next: *const cmsghdr = unsafe { libc::CMSG_FIRSTHDR(header) };
@@ -26,26 +26,26 @@ pub(super) unsafe fn messages(header: &msghdr) -> impl Iterator<Item = Message<'
         if cmsg.is_null() {
             return None;
         }
-        // SAFETY: what is not null is a header within the control data.
+        // SAFETY: a pointer that is not null points to a header within the control data.
         next = unsafe { libc::CMSG_NXTHDR(header, cmsg) };
         Some(Message(cmsg, PhantomData))
     })
 }
 
-/// A control message that was received.
+/// A received control message.
 pub(super) struct Message<'a>(*const cmsghdr, PhantomData<&'a cmsghdr>);
 
 impl Message<'_> {
-    /// Its level and its type.
+    /// The level and the type of the message.
     pub(super) fn kind(&self) -> (c_int, c_int) {
-        // SAFETY: the header is there for as long as the control data.
+        // SAFETY: the header lives as long as the control data.
         unsafe { ((*self.0).cmsg_level, (*self.0).cmsg_type) }
     }
 
-    /// Its data, if there is enough of it.
+    /// The data of the message, if it is long enough.
     ///
     /// # Safety
-    /// Any bytes are a `T`.
+    /// Any bytes are a valid `T`.
     pub(super) unsafe fn data<T>(&self) -> Option<T> {
         // SAFETY: the kernel has written as much data as the header says, and alignment does not matter.
         unsafe {
@@ -55,8 +55,8 @@ impl Message<'_> {
     }
 }
 
-/// Has the message sent from this address, and cut into datagrams of this size. `msg_control` points to a
-/// [`Control`] of [`OF_DATAGRAM`] bytes.
+/// Sets the source address of the message, and the size of the datagrams that the kernel cuts it into. `msg_control`
+/// points to a [`Control`] of [`OF_DATAGRAM`] bytes.
 pub(super) fn write_controls(header: &mut msghdr, from: Option<IpAddr>, size: Option<u16>) {
     let mut at = 0;
     match from {
@@ -80,8 +80,8 @@ pub(super) fn write_controls(header: &mut msghdr, from: Option<IpAddr>, size: Op
 /// Writes one control message `at` this offset, and returns the space that it takes.
 fn write_control<T>(header: &msghdr, at: usize, level: c_int, kind: c_int, data: T) -> usize {
     let size = mem::size_of::<T>() as c_uint;
-    // SAFETY: `msg_control` points to a `Control`. What `CMSG_SPACE` says is a multiple of the alignment of `cmsghdr`,
-    // so `at` is too, and as the assertion says there is room for the header and its data.
+    // SAFETY: `msg_control` points to a `Control`. The result of `CMSG_SPACE` is a multiple of the alignment of
+    // `cmsghdr`, so `at` is too. The assertion ensures that there is room for the header and its data.
     unsafe {
         let space = libc::CMSG_SPACE(size) as usize;
         assert!(at + space <= OF_DATAGRAM);

@@ -1,9 +1,10 @@
-//! What ICMP says of datagrams that were sent (IP_RECVERR).
+//! ICMP errors about datagrams that were sent (IP_RECVERR).
 //!
-//! The kernel hands an ICMP error to a socket if the datagram that it quotes bears the socket's address and port. Who
-//! forges one must thus know the port, which is the TID, and the client's address and port. Other than an ERROR packet,
-//! which ends a transfer for the same knowledge, an ICMP error may come from any address, so only what the peer itself
-//! says of its port counts here. What is left to a forger is what an ERROR packet gives him anyway.
+//! The kernel hands an ICMP error to a socket if the datagram that the error quotes has the socket's address and port.
+//! A forger must therefore know the port, which is the TID, and the client's address and port. An ERROR packet ends a
+//! transfer for the same knowledge. But unlike an ERROR packet, an ICMP error may come from any address. So only
+//! errors from the peer itself about its own port count here, and a forger gains nothing beyond what an ERROR packet
+//! gives.
 
 use std::{
     io,
@@ -22,29 +23,29 @@ use super::{
     empty_header,
 };
 
-/// Destination Unreachable, and its codes for a protocol and a port that nobody has (RFC 792, RFC 4443 section 3.1),
-/// which a host sends of itself (RFC 1122 section 3.2.2.1). An unreachable network or host may be back in a moment:
-/// cables are pulled, and spanning trees take half a minute.
+/// Destination Unreachable, and its codes for a protocol and a port that the host does not have (RFC 792, RFC 4443
+/// section 3.1). Only the host itself sends these codes (RFC 1122 section 3.2.2.1). An unreachable network or host may
+/// be back in a moment: cables are pulled, and spanning trees take half a minute.
 const UNREACHABLE_V4: u8 = 3;
 const UNREACHABLE_V6: u8 = 1;
 const NO_PROTOCOL_V4: u8 = 2;
 const NO_PORT_V4: u8 = 3;
 const NO_PORT_V6: u8 = 4;
 
-/// An error and who told it, as they lie in a control message.
+/// An error and its sender, as a control message holds them.
 #[repr(C)]
 struct Told<Address> {
     error: sock_extended_err,
     offender: Address,
 }
 
-/// Takes what waits in the error queue of the socket, up to a batch, and adds the peers that are not there any more.
+/// Takes up to a batch of errors from the error queue of the socket, and adds the peers whose ports are closed.
 pub(in super::super) fn receive_errors(socket: &UdpSocket, gone: &mut Vec<SocketAddr>) {
     let mut names = [MaybeUninit::<Name>::uninit(); BATCH];
     let mut controls = [MaybeUninit::<Control<OF_ERROR>>::uninit(); BATCH];
     let mut headers = [MaybeUninit::<mmsghdr>::uninit(); BATCH];
     for ((name, control), header) in names.iter_mut().zip(&mut controls).zip(&mut headers) {
-        // Without a place for the quoted datagram: who it was sent to is all that counts.
+        // There is no room for the quoted datagram, because only its destination counts.
         let mut empty = empty_header();
         empty.msg_name = name.as_mut_ptr().cast();
         empty.msg_namelen = mem::size_of::<Name>() as socklen_t;
@@ -53,7 +54,7 @@ pub(in super::super) fn receive_errors(socket: &UdpSocket, gone: &mut Vec<Socket
         header.write(mmsghdr { msg_hdr: empty, msg_len: 0 });
     }
     let (fd, list, flags) = (socket.as_raw_fd(), headers.as_mut_ptr().cast(), libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE);
-    // SAFETY: all headers are written, and all they point to outlives the call.
+    // SAFETY: all headers are written, and all that they point to outlives the call.
     let count = unsafe { libc::recvmmsg(fd, list, BATCH as c_uint, flags as _, ptr::null_mut()) };
     let count = usize::try_from(count).unwrap_or(0).min(BATCH);
     for (name, header) in names.iter().zip(&headers).take(count) {
@@ -68,16 +69,16 @@ pub(in super::super) fn receive_errors(socket: &UdpSocket, gone: &mut Vec<Socket
     }
 }
 
-/// Whether this message says that the peer has no such port, and comes from the peer.
+/// Whether this message comes from the peer and says that it has no such port.
 fn is_gone(peer: IpAddr, message: &Message<'_>) -> bool {
     let (error, offender): (_, IpAddr) = match message.kind() {
         (libc::IPPROTO_IP, libc::IP_RECVERR) => {
-            // SAFETY: any bytes are one.
+            // SAFETY: any bytes are a valid value.
             let Some(told) = (unsafe { message.data::<Told<sockaddr_in>>() }) else { return false };
             (told.error, (*from_v4(told.offender).ip()).into())
         }
         (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
-            // SAFETY: any bytes are one.
+            // SAFETY: any bytes are a valid value.
             let Some(told) = (unsafe { message.data::<Told<sockaddr_in6>>() }) else { return false };
             (told.error, (*from_v6(told.offender).ip()).into())
         }
@@ -91,10 +92,10 @@ fn is_gone(peer: IpAddr, message: &Message<'_>) -> bool {
     is_hard && offender == peer
 }
 
-/// Whether a call may have failed for what ICMP said of an earlier datagram. It is told once, and says nothing about
-/// the socket or the datagram at hand.
+/// Whether a call may have failed because of an ICMP error about an earlier datagram. The kernel reports such an error
+/// once. It says nothing about the socket or the current datagram.
 pub(in super::super) fn is_of_earlier(error: &io::Error) -> bool {
-    // What `icmp_err_convert` and `icmpv6_err_convert` of Linux make of ICMP.
+    // Linux turns ICMP errors into these codes, in `icmp_err_convert` and `icmpv6_err_convert`.
     matches!(
         error.raw_os_error(),
         Some(

@@ -1,10 +1,10 @@
-//! Linux: recvmmsg and sendmmsg, with the local address of each datagram, and what ICMP says of them.
+//! Linux: recvmmsg and sendmmsg, with the local address of each datagram, and ICMP errors.
 //!
-//! No safe wrapper sends many datagrams with an address of their own each, so this module calls libc itself. All the
-//! `unsafe` of the crate is here. What makes it sound:
+//! No safe wrapper sends many datagrams that each have an address of their own, so this module calls libc itself. It
+//! has all the `unsafe` code of the crate. These rules make it sound:
 //!
-//! - the kernel is given pointers into memory of the calling function or of its arguments, which outlive the call;
-//! - lengths are those of that memory, and what the kernel reports back is never trusted beyond them.
+//! - the kernel gets pointers into memory of the calling function or of its arguments, which outlives the call;
+//! - lengths are those of that memory, and the lengths that the kernel reports are never trusted beyond them.
 #![allow(unsafe_code)]
 
 mod address;
@@ -21,12 +21,12 @@ pub(super) use errors::{is_of_earlier, receive_errors};
 pub(super) use receive::receive;
 pub(super) use send::{Narrow, send};
 
-/// Asks for a receive buffer beyond the system's limit, which is not allowed to everybody.
+/// Asks for a receive buffer above the system's limit, which needs a privilege.
 pub(super) fn enlarge(socket: &impl AsRawFd, buffer: usize) {
     let _ = set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, buffer as c_int);
 }
 
-/// Asks for the local address of what is received.
+/// Asks for the local address of received datagrams.
 pub(super) fn tell_local_address(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
     match v6 {
         false => set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
@@ -34,9 +34,9 @@ pub(super) fn tell_local_address(socket: &impl AsRawFd, v6: bool) -> io::Result<
     }
 }
 
-/// Lets datagrams travel in fragments (DF is clear): behind a narrow hop whose ICMP is filtered nothing would arrive
-/// otherwise, and there are boot ROMs that drop what has DF set. For IPv6 it is the source that makes fragments, for the
-/// path's MTU as far as it is known.
+/// Lets datagrams travel in fragments (DF is clear). Otherwise no large datagram would pass a narrow hop whose ICMP is
+/// filtered, and some boot ROMs drop datagrams with DF set. For IPv6 the source makes the fragments, for the path's
+/// MTU as far as it is known.
 pub(super) fn allow_fragments(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
     match v6 {
         false => set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
@@ -44,7 +44,7 @@ pub(super) fn allow_fragments(socket: &impl AsRawFd, v6: bool) -> io::Result<()>
     }
 }
 
-/// Asks for what ICMP says of the datagrams that are sent.
+/// Asks for the ICMP errors about sent datagrams.
 pub(super) fn tell_errors(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
     match v6 {
         false => set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1),
@@ -59,8 +59,8 @@ fn set(socket: &impl AsRawFd, level: c_int, name: c_int, value: c_int) -> io::Re
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Datagrams that the kernel has dropped before this socket, as a rule because its buffer was full. Reckoned when it is
-/// asked: SO_RXQ_OVFL would cost something with each datagram, and tell nothing before the next one.
+/// How many datagrams the kernel has dropped before this socket, mostly because its buffer was full. The kernel counts
+/// them when it is asked: SO_RXQ_OVFL would cost time with each datagram, and report nothing before the next one.
 pub(super) fn dropped(socket: &impl AsRawFd) -> Option<u32> {
     const DROPS: usize = 8;
     let mut counts = [0_u32; DROPS + 1];
@@ -73,7 +73,7 @@ pub(super) fn dropped(socket: &impl AsRawFd) -> Option<u32> {
 }
 
 fn empty_header() -> msghdr {
-    // SAFETY: all zeros is a valid `msghdr`: null pointers and no lengths. Some systems have padding in it, so it
-    // cannot be written out.
+    // SAFETY: all zeros is a valid `msghdr`: null pointers and no lengths. The struct has padding on some systems, so
+    // it cannot be written out.
     unsafe { mem::zeroed() }
 }

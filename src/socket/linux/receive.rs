@@ -1,4 +1,4 @@
-//! Receives many datagrams in a call.
+//! Receives many datagrams in one call.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use super::{
     empty_header,
 };
 
-/// Messages asked for at least: to ask for no more than there are costs one more call, to learn that.
+/// The least number of datagrams to ask for. Asking only for those that are there costs another call to learn that.
 const NARROWEST: usize = 20;
 
 pub(in super::super) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
@@ -25,7 +25,7 @@ pub(in super::super) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Re
     let mut controls = [MaybeUninit::<Control<OF_DATAGRAM>>::uninit(); BATCH];
     let mut iovecs = [MaybeUninit::<iovec>::uninit(); BATCH];
     let mut headers = [MaybeUninit::<mmsghdr>::uninit(); BATCH];
-    // Twice what came last: to make a header costs something even if no datagram comes for it.
+    // It asks for twice the last count, because making a header costs time even if no datagram comes for it.
     let width = (inbox.last * 2).clamp(NARROWEST, BATCH);
     inbox.asked = width;
     for (i, buffer) in inbox.buffer.chunks_mut(LARGEST).take(width).enumerate() {
@@ -40,7 +40,7 @@ pub(in super::super) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Re
         headers[i].write(mmsghdr { msg_hdr: header, msg_len: 0 });
     }
     let (fd, list, flags) = (socket.as_raw_fd(), headers.as_mut_ptr().cast(), libc::MSG_DONTWAIT);
-    // SAFETY: the first `width` headers are written, and all they point to outlives the call.
+    // SAFETY: the first `width` headers are written, and all that they point to outlives the call.
     let count = unsafe { libc::recvmmsg(fd, list, width as c_uint, flags as _, ptr::null_mut()) };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?.min(width);
     inbox.last = count;
@@ -68,28 +68,28 @@ struct Arrival {
 }
 
 impl Arrival {
-    /// The address to answer from, and the interface. A request to a broadcast address is answered from the address
-    /// that the interface has; one to a multicast address from whatever the route gives.
+    /// Returns the address to answer from, and the interface. A request to a broadcast address is answered from the
+    /// address of the interface. One to a multicast address is answered from the address that the route gives.
     ///
     /// # Safety
-    /// `header` is as recvmmsg left it: its control data is there, with the length that it says.
+    /// `header` is unchanged since recvmmsg wrote it: its control data is there, with the length that it says.
     unsafe fn read(header: &msghdr) -> Self {
         // SAFETY: as above.
         for message in unsafe { messages(header) } {
             match message.kind() {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                    // SAFETY: any bytes are one.
+                    // SAFETY: any bytes are a valid value.
                     let Some(info) = (unsafe { message.data::<in_pktinfo>() }) else { continue };
                     let [local, header] = [info.ipi_spec_dst, info.ipi_addr].map(|ip| ip.s_addr);
                     return Self {
                         local: Some(Ipv4Addr::from(local.to_ne_bytes()).into()),
                         interface: info.ipi_ifindex as u32,
-                        // They are the same for each address that is ours.
+                        // The two are equal if the datagram was sent to an address of this machine.
                         broadcast: local != header,
                     };
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                    // SAFETY: any bytes are one.
+                    // SAFETY: any bytes are a valid value.
                     let Some(info) = (unsafe { message.data::<in6_pktinfo>() }) else { continue };
                     let (ip, interface) = (Ipv6Addr::from(info.ipi6_addr.s6_addr), info.ipi6_ifindex);
                     let broadcast = ip.is_multicast();

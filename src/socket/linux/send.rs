@@ -1,4 +1,4 @@
-//! Sends many datagrams in a call.
+//! Sends many datagrams in one call.
 
 use std::{
     cell::RefCell,
@@ -19,20 +19,20 @@ use super::{
     empty_header,
 };
 
-/// Datagrams sent in one call, at most.
+/// The most datagrams that one call sends.
 const DATAGRAMS: usize = 512;
-/// Datagrams that the kernel cuts one message into, at most.
+/// The most datagrams that the kernel cuts one message into.
 const SEGMENTS: usize = 64;
-/// The largest message: what fits the length field of IPv4.
+/// The largest message, which fits the length field of IPv4.
 const LARGEST_MESSAGE: usize = 65535 - 20 - 8;
-/// Destinations of which a socket remembers what the kernel does not cut for them, at most.
+/// The most destinations for which a socket remembers the size that the kernel does not cut.
 const NARROW: usize = 256;
 
-/// Sends up to a batch, and returns how many datagrams went out.
+/// Sends up to a batch, and returns how many datagrams were sent.
 ///
-/// Equal datagrams in a row to one peer, as the blocks of a window are, go to the kernel as one message that it cuts
-/// (UDP_SEGMENT): they pass through its layers once. Where it refuses, for an MTU or a device, that is remembered for
-/// their destination and nothing is sent.
+/// Datagrams of equal size in a row to one peer, such as the blocks of a window, go to the kernel as one message that
+/// it cuts (UDP_SEGMENT), so they pass through its layers once. If the kernel refuses, because of an MTU or a device,
+/// the socket remembers that for the destination and sends nothing.
 pub(in super::super) fn send(socket: &UdpSocket, datagrams: &[Outgoing], narrow: &Narrow) -> io::Result<usize> {
     let mut names = [MaybeUninit::<Name>::uninit(); BATCH];
     let mut controls = [MaybeUninit::<Control<OF_DATAGRAM>>::uninit(); BATCH];
@@ -64,14 +64,14 @@ pub(in super::super) fn send(socket: &UdpSocket, datagrams: &[Outgoing], narrow:
     let (fd, flags) = (socket.as_raw_fd(), libc::MSG_DONTWAIT);
     let mut call = || {
         let list = headers.as_mut_ptr().cast();
-        // SAFETY: the first `width` headers are written, and all they point to outlives the call; nothing of it is
-        // written to but their lengths.
+        // SAFETY: the first `width` headers are written, and all that they point to outlives the call; the kernel
+        // writes only their lengths.
         let count = unsafe { libc::sendmmsg(fd, list, width as c_uint, flags as _) };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     };
     let is_cut = lengths[0] > 1;
     let sent = match call() {
-        // It may be an error of an earlier datagram, which is told once.
+        // The call may have reported an error about an earlier datagram, which is reported only once.
         Err(error) if is_cut && is_refusal_to_cut(&error) => call(),
         other => other,
     };
@@ -85,7 +85,7 @@ pub(in super::super) fn send(socket: &UdpSocket, datagrams: &[Outgoing], narrow:
     }
 }
 
-/// How many datagrams from the first on can go as one message: all as long as the first, but the last, which may be
+/// How many datagrams from the first on can go as one message. All are as long as the first, but the last may be
 /// shorter.
 fn run_of_equals(datagrams: &[Outgoing], segment: usize) -> usize {
     let first = &datagrams[0];
@@ -105,7 +105,7 @@ fn run_of_equals(datagrams: &[Outgoing], segment: usize) -> usize {
     run
 }
 
-/// The size does not fit the route's MTU, or the device cannot make checksums.
+/// Whether the size does not fit the route's MTU, or the device cannot make checksums.
 fn is_refusal_to_cut(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -113,18 +113,18 @@ fn is_refusal_to_cut(error: &io::Error) -> bool {
     )
 }
 
-/// For sending only: the kernel does not write there.
+/// Only for sending: the kernel does not write into these bytes.
 fn bytes_of(bytes: &[u8]) -> iovec {
     iovec { iov_base: bytes.as_ptr().cast::<c_void>().cast_mut(), iov_len: bytes.len() }
 }
 
-/// The largest datagram that the kernel is trusted to cut for a destination (UDP_SEGMENT), where it has refused to:
-/// the path has a smaller MTU, or the device makes no checksums. One narrow path says nothing of the others.
+/// The largest datagram that the kernel may cut for each destination where it has refused to (UDP_SEGMENT): the path
+/// has a smaller MTU, or the device makes no checksums. One narrow path says nothing about the others.
 ///
-/// Two destinations may share a slot: then each of them costs a refused call now and then.
+/// Two destinations may share a slot; then each of them costs a refused call now and then.
 #[derive(Debug, Default)]
 pub(in super::super) struct Narrow {
-    /// Empty until there is any.
+    /// Empty until the first refusal.
     slots: RefCell<Vec<Option<(IpAddr, usize)>>>,
     hasher: RandomState,
 }
