@@ -11,7 +11,7 @@
 //!
 //! The server's loops drive it with sockets and the system's clock. The simulator drives it in virtual time.
 //!
-//! # What goes to an address that may be forged
+//! # Forged addresses
 //!
 //! A client proves its address when it sends a packet to the port of its transfer, the server's TID. A forger does not
 //! get the server's packets, so it must try all ports (RFC 1350 section 4: TIDs are chosen at random). So

@@ -198,7 +198,7 @@ impl Builder {
 /// ```
 ///
 /// # Errors
-/// [`Error::Bind`] if the port cannot be had, and those of [`Server::run`].
+/// [`Error::Bind`] if the port cannot be bound, and those of [`Server::run`].
 pub fn serve<F, S>(make: F) -> Result<(), Error>
 where
     F: Fn(String) -> S + Send + Sync + 'static,

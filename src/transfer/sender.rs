@@ -172,8 +172,8 @@ impl Sender {
         last_is_out && (self.is_closed_when_full() || self.window.is_all_sent() && self.window.has_begun())
     }
 
-    /// Whether the full blocks sent so far hold the whole file. pxelinux leaves on the last full block of a file that is
-    /// a multiple of the blksize.
+    /// Whether the full blocks sent so far hold the whole file. pxelinux leaves on the last full block of a file that
+    /// is a multiple of the blksize.
     fn is_closed_when_full(&self) -> bool {
         let size = self.line.agreed().tsize().filter(|_| self.serves);
         size.is_some_and(|size| self.window.has_sent(size))
