@@ -191,7 +191,8 @@ pub struct Counts {
     pub strangers: u64,
 }
 
-/// All running transfers, and what the endpoint remembers of past ones. It stays on its thread (`!Send`), as a shard does.
+/// All running transfers, and what the endpoint remembers of past ones. It stays on its thread (`!Send`), like a
+/// shard.
 pub struct Endpoint {
     policy: Policy,
     pools: Vec<Pool>,

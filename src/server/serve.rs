@@ -27,11 +27,11 @@ use crate::{error::Error, handler::Request, socket::Port};
 /// [`transfer`](crate::transfer#what-a-server-sends-to-a-silent-address) says what the server sends in every state.
 ///
 /// # HTTP
-/// [`Builder::http`] (feature `web`) serves the same handler over HTTP/1.1, on one more thread, which has its own count of
-/// transfers as each shard has. A GET is a read, a HEAD a [probe](crate::transfer::Outcome::Probe), a PUT a write. Limits,
-/// patience, hooks, [`Handle::reload`](super::Handle::reload) and `drain` are those of TFTP; what TFTP answers with silence
-/// is a status 503 with `Retry-After`, or the end of the connection for those who are not admitted. A transfer is complete
-/// when the system has taken its last byte.
+/// [`Builder::http`] (feature `web`) serves the same handler over HTTP/1.1, on one more thread, which counts its
+/// transfers by itself, as each shard does. A GET is a read, a HEAD a [probe](crate::transfer::Outcome::Probe), a PUT
+/// a write. Limits, patience, hooks, [`Handle::reload`](super::Handle::reload) and `drain` are those of TFTP. A
+/// request that TFTP answers with silence gets status 503 with `Retry-After`. The connection of a client that is not
+/// admitted is closed. A transfer is complete when the system has taken its last byte.
 ///
 /// # ICMP
 /// On Linux a transfer ends at once when ICMP says that the client's port is closed. A forger of such a message needs
