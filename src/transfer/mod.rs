@@ -59,7 +59,7 @@ use line::{Heard, Line};
 /// What the transfer asks its driver to do.
 #[derive(Debug)]
 #[must_use = "a step that is not taken stalls the transfer"]
-// No promise to anybody: see `coroutine::Resumed`.
+// The layout is no promise; `coroutine::Resumed` says what it is for.
 #[cfg_attr(not(doc), repr(u64))]
 pub enum Step {
     /// Send this packet to the peer; then resume with [`Event::Go`].
