@@ -202,8 +202,8 @@ impl Builder {
     }
 
     /// How many transfers may run at once, in each shard. Further requests are not answered, so that the clients try
-    /// again. But if some clients have not answered yet, the one that is silent for longest loses its place to the new
-    /// request, so that forged requests cannot hold all places. Defaults to 10000.
+    /// again. But if the clients of some transfers have not answered yet, the oldest of these transfers loses its
+    /// place to the new request, so that forged requests cannot hold all places. Defaults to 10000.
     pub fn max_transfers(mut self, most: usize) -> Self {
         self.settings.policy.max_transfers = most;
         self
@@ -247,8 +247,7 @@ impl Builder {
     /// Runs each thread of the server inside this hook: those of the shards, and that of
     /// [`on_period`](Self::on_period). The hook receives the thread's work and has to call it, once. A context that is
     /// entered around that call holds in every handler, source and hook, whenever they are polled or dropped. In this
-    /// way a program enters another runtime:
-    /// another kind is entered:
+    /// way a program enters a runtime of another kind:
     ///
     /// ```
     /// # let runtime = tokio::runtime::Runtime::new().unwrap();
