@@ -15,7 +15,7 @@ use crate::{options::Direction, transfer::Outcome};
 /// The counters of a server: since it began ([`Handle::counters`](crate::Handle::counters)), or in one period
 /// ([`Builder::on_period`](crate::Builder::on_period)).
 ///
-/// They add up. Each of the `requests` that is neither `repeated` nor `over_limit` nor `unanswered` has begun a
+/// The numbers add up. Each of the `requests` that is neither `repeated` nor `over_limit` nor `unanswered` has begun a
 /// transfer. Each transfer is `running`, or counts under one outcome of `reads` or `writes`. (While the server works,
 /// an event may be counted in one number and not yet in another.)
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
