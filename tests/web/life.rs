@@ -188,7 +188,7 @@ fn the_page_and_the_metrics_count_them() {
     let server = serve_with(read(async |_| "hello"), |builder| builder.watch(&status));
     let _shown = status.serve(server.handle.clone()).unwrap();
     assert_eq!(get(&server, "/x").text(), "hello");
-    server.record();
+    eventually("it is counted", || server.counters().reads.complete == 1);
     let ask = |path: &str| Connection::open(addr).send(format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n")).answer();
     let metrics = ask("/metrics");
     for line in [

@@ -43,8 +43,9 @@ pub(super) fn run(listeners: Vec<TcpListener>, shared: Arc<Shared>) -> Result<()
 
 async fn serve(listeners: Vec<Async<TcpListener>>, shared: Arc<Shared>) {
     let most = most();
-    let site =
-        Rc::new(Site { gate: Gate::new(shared.clone(), most), shared: shared.clone(), is_over: Cell::new(false) });
+    // The other connections are room for those who are told to come again.
+    let gate = Gate::new(shared.clone(), most - most / 4);
+    let site = Rc::new(Site { gate, shared: shared.clone(), is_over: Cell::new(false) });
     let (executor, connections) = (LocalExecutor::new(), Connections::new(most));
     // Nothing is ever sent; it ends when the server stops.
     let (stop, stopping) = channel::bounded::<()>(1);
