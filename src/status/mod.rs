@@ -58,7 +58,7 @@ use site::{About, Site};
 ///
 /// Times are in milliseconds since 1970. `counters` are [`Counters`](crate::stats::Counters), `unanswered` has
 /// [`Unanswered`](crate::stats::Unanswered) clients, and `recent` has
-/// [`Record`](crate::stats::Record)s in the order of their ends; with `?since=7`, what was `next` in the answer before,
+/// [`Record`]s in the order of their ends; with `?since=7`, what was `next` in the answer before,
 /// only those that have ended since. `running` has 256 transfers at most, the oldest.
 ///
 /// `/api/server` answers with another:
