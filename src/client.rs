@@ -237,7 +237,7 @@ async fn run<F: Feed>(
     Ok(record)
 }
 
-/// The socket of one transfer.
+/// The socket of one transfer, which is driven by the [contract](crate::transfer#the-drivers-contract).
 struct Line {
     socket: Async<UdpSocket>,
     /// Another socket with the same local port, connected to the server's port. It receives what comes from there, and

@@ -5,6 +5,13 @@ use std::{fmt, io, net::SocketAddr, ops::RangeInclusive, sync::Arc};
 use crate::{packet::Packet, shown, transfer::Outcome};
 
 /// The code of an ERROR packet (RFC 1350 section 5, RFC 2347 section 4).
+///
+/// ```
+/// use tuffet::{ErrorCode, Refusal};
+///
+/// assert_eq!(Refusal::exists().code(), ErrorCode::FILE_EXISTS);
+/// assert_eq!(ErrorCode(9).to_string(), "9", "any code can travel");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ErrorCode(pub u16);
 
@@ -264,6 +271,14 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 /// The errors of a server or a client as a whole.
 ///
 /// `{:?}` prints the same text as `{}`, so that a program whose `main` returns the error says what to do.
+///
+/// ```
+/// use tuffet::Error;
+///
+/// let error = Error::Bind("0.0.0.0:69".parse()?, std::io::ErrorKind::AddrInUse.into());
+/// assert!(error.to_string().contains("another socket has this port"));
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 #[non_exhaustive]
 pub enum Error {
     /// A socket could not be bound to this address.

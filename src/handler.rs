@@ -38,6 +38,24 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + 'a>>;
 /// [`handlers`](crate::handlers) has ready-made ones; [`read`] and [`write`](fn@write) make a handler of a closure.
 /// One handler serves all transfers of all threads. Its futures and sources are dropped as soon as their transfer is
 /// over, however it ends. A panic in them ends their transfer and nothing else.
+///
+/// ```
+/// use tuffet::{Handler, Refusal, Request, Source, handler::Answer};
+///
+/// struct Motd(String);
+///
+/// impl Handler for Motd {
+///     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
+///         Box::pin(async move {
+///             match request.path() {
+///                 "motd" => Ok(Source::from(self.0.clone())),
+///                 _ => Err(Refusal::not_found()),
+///             }
+///         })
+///     }
+/// }
+/// # let _: &dyn Handler = &Motd(String::new());
+/// ```
 pub trait Handler: Send + Sync + 'static {
     /// Returns the bytes of a file, for an RRQ.
     ///
@@ -107,6 +125,16 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// A request, as a handler sees it.
+///
+/// ```
+/// use tuffet::{Request, packet};
+///
+/// let packet = packet::Request { filename: b"\\Boot\\BCD".into(), mode: packet::Mode::Octet, options: Default::default() };
+/// let request = Request::new("192.0.2.7:1069".parse()?, "192.0.2.1:69".parse()?, packet)?;
+/// assert_eq!((request.path(), request.peer().port()), ("Boot/BCD", 1069));
+/// assert_eq!(request.with_path("boot/bcd")?.path(), "boot/bcd");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     peer: SocketAddr,

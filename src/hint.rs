@@ -23,6 +23,13 @@ const FITS_ALL: u16 = DEFAULT_BLKSIZE;
 
 /// A likely cause, and what helps. The text shows what to type, a flag of `tuffet serve` or a key of a rule, between
 /// backticks.
+///
+/// ```
+/// use tuffet::hint::Hint;
+///
+/// let hint = Hint::SmallerBlocks { blksize: 1468, better: 1228 };
+/// assert!(hint.to_string().contains("`--blksize 1228`"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hint {

@@ -12,10 +12,24 @@ const NUL: u8 = 0;
 ///
 /// Text that already has CR LF becomes CR NUL CR LF, and becomes the same text again at the other end. So a peer
 /// stores what was sent.
+///
+/// ```
+/// use tuffet::netascii::Encoder;
+///
+/// assert_eq!(Encoder::default().encode(b"two\nlines\n"), "two\r\nlines\r\n");
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Encoder(());
 
 /// Turns netascii into local text.
+///
+/// ```
+/// use tuffet::netascii::Decoder;
+///
+/// let mut decoder = Decoder::default();
+/// assert_eq!(decoder.decode(b"two\r"), "two", "what follows the CR is not known yet");
+/// assert_eq!(decoder.decode(b"\nlines"), "\nlines");
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Decoder {
     after_cr: bool,

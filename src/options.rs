@@ -6,11 +6,13 @@
 //! Beyond the RFCs there are `blksize2` (a power of two), `utimeout` (microseconds) and `rollover` (0 or 1), as in
 //! tftp-hpa and the BSDs.
 
+mod asked;
 mod name;
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use crate::packet::{Mode, Options};
+pub(crate) use asked::AskedOptions;
 pub use name::OptionName;
 
 /// Block size without the blksize option, in bytes (RFC 1350).
@@ -29,6 +31,14 @@ pub(crate) const TIMEOUT_S: RangeInclusive<u64> = 1..=255;
 const UTIMEOUT_US: RangeInclusive<u64> = 10_000..=255_000_000;
 
 /// The options of one transfer that both sides have agreed on.
+///
+/// ```
+/// use tuffet::{options::{Direction, Limits, answer}, packet::{Mode, Options}};
+///
+/// let asked = Options::from_iter([("blksize", "1468"), ("windowsize", "100")]);
+/// let (agreed, _) = answer(&asked, Direction::Read, Mode::Octet, &Limits::default(), None);
+/// assert_eq!((agreed.blksize(), agreed.windowsize(), agreed.timeout()), (1468, 64, None));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreed {
     mode: Mode,
@@ -51,6 +61,14 @@ pub enum Rollover {
 }
 
 /// The most that a server grants.
+///
+/// ```
+/// use tuffet::options::{Limits, OptionName};
+///
+/// let mut limits = Limits::default();
+/// limits.blksize = 1024;
+/// limits.only = Some([OptionName::Blksize, OptionName::Tsize].into());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -166,6 +184,15 @@ impl Rollover {
 /// option and not the request. Numbers are plain decimals: leading zeros do no harm and are not echoed. A blksize or
 /// windowsize above the largest counts as the largest. If an option stands twice, the first counts. `size` is the size
 /// of the source on a read; on a write the client tells the size.
+///
+/// ```
+/// use tuffet::{options::{Direction, Limits, answer}, packet::{Mode, Options}};
+///
+/// let asked = Options::from_iter([("tsize", "0"), ("blksize", "9000"), ("multicast", "")]);
+/// let (agreed, oack) = answer(&asked, Direction::Read, Mode::Octet, &Limits::default(), Some(1000));
+/// assert_eq!(oack.to_string(), "tsize=1000 blksize=9000");
+/// assert_eq!(agreed.tsize(), Some(1000));
+/// ```
 pub fn answer(
     asked: &Options,
     direction: Direction,
@@ -173,83 +200,26 @@ pub fn answer(
     limits: &Limits,
     size: Option<u64>,
 ) -> (Agreed, Options) {
-    let mut agreed = Agreed::plain(mode);
-    let mut oack = Options::new();
-    let (mut blksize_set, mut timeout_set, mut rollover_set, mut windowsize_set) = (false, false, false, false);
-    for (name, value) in asked.iter() {
-        let Some(option) = OptionName::of(name) else { continue };
-        let is_repeated = asked.value(name).map(str::as_ptr) != Some(value.as_ptr());
-        if is_repeated || limits.only.as_ref().is_some_and(|only| !only.contains(&option)) {
-            continue;
-        }
-        let granted = match option {
-            OptionName::Blksize if !blksize_set => up_to(value, wide(BLKSIZE)).map(|asked| {
-                agreed.blksize = (asked as u16).min(limits.blksize.max(8));
-                blksize_set = true;
-                agreed.blksize.to_string()
-            }),
-            OptionName::Blksize2 if !blksize_set => within(value, 8..=u64::MAX).map(|asked| {
-                let most = asked.min(32768).min(limits.blksize.max(8).into()) as u16;
-                agreed.blksize = 1 << most.ilog2();
-                blksize_set = true;
-                agreed.blksize.to_string()
-            }),
-            OptionName::Timeout if !timeout_set => within(value, TIMEOUT_S).map(|seconds| {
-                agreed.timeout = Some(Duration::from_secs(seconds));
-                timeout_set = true;
-                seconds.to_string()
-            }),
-            OptionName::Utimeout if !timeout_set => within(value, UTIMEOUT_US).map(|micros| {
-                agreed.timeout = Some(Duration::from_micros(micros));
-                timeout_set = true;
-                micros.to_string()
-            }),
-            OptionName::Tsize if !agreed.tsize_asked => {
-                agreed.tsize_asked = true;
-                agreed.tsize = match direction {
-                    // In netascii the size on the wire is known only at the end. The size of an empty file is not
-                    // told: curl takes `tsize 0` for an error.
-                    Direction::Read => size.filter(|&size| mode == Mode::Octet && size > 0),
-                    Direction::Write => within(value, 0..=u64::MAX),
-                };
-                agreed.tsize.map(|size| size.to_string())
-            }
-            OptionName::Windowsize if !windowsize_set => up_to(value, wide(WINDOWSIZE)).map(|asked| {
-                agreed.windowsize = (asked as u16).min(limits.windowsize.clamp(1, WIDEST));
-                windowsize_set = true;
-                agreed.windowsize.to_string()
-            }),
-            OptionName::Rollover if !rollover_set => within(value, 0..=1).map(|one| {
-                agreed.rollover = if one == 1 { Rollover::One } else { Rollover::Zero };
-                rollover_set = true;
-                one.to_string()
-            }),
-            _ => None,
-        };
-        if let Some(value) = granted {
-            oack.push(name, value);
-        }
-    }
-    if limits.answer {
-        (agreed, oack)
-    } else {
-        (Agreed { tsize_asked: agreed.tsize_asked, ..Agreed::plain(mode) }, Options::new())
-    }
+    AskedOptions::of(asked).answer(asked, direction, mode, limits, size)
 }
 
 /// The options of a request, as far as any server can grant them.
 pub(crate) fn asked(options: &Options) -> Agreed {
     let limits = Limits { windowsize: WIDEST, ..Limits::default() };
-    answer(options, Direction::Read, Mode::Octet, &limits, None).0
-}
-
-/// Whether the answer to this RRQ tells the size of the file, if the size is known.
-pub(crate) fn tells_size(asked: &Options, mode: Mode, limits: &Limits) -> bool {
-    answer(asked, Direction::Read, mode, limits, Some(1)).0.tsize().is_some()
+    AskedOptions::of(options).agree(Direction::Read, Mode::Octet, &limits, None)
 }
 
 /// The client's check of an OACK. Returns the agreed options, or `None` if the server granted more than the client
 /// asked for.
+///
+/// ```
+/// use tuffet::{options::accept, packet::{Mode, Options}};
+///
+/// let asked = Options::from_iter([("blksize", "1468")]);
+/// let granted = |value| accept(&asked, &Options::from_iter([("blksize", value)]), Mode::Octet);
+/// assert_eq!(granted("1024").unwrap().blksize(), 1024);
+/// assert!(granted("8192").is_none(), "more than was asked for");
+/// ```
 pub fn accept(asked: &Options, oack: &Options, mode: Mode) -> Option<Agreed> {
     let mut agreed = Agreed { tsize_asked: asked.value("tsize").is_some(), ..Agreed::plain(mode) };
     for (name, value) in oack.iter() {

@@ -88,6 +88,15 @@ pub enum Mode {
 ///
 /// They are stored as they travel, a NUL after each name and each value. A transfer holds them until it ends, so they
 /// should take little memory.
+///
+/// ```
+/// use tuffet::packet::Options;
+///
+/// let mut options = Options::from_iter([("blksize", "1432")]);
+/// options.push("tsize", "0");
+/// assert_eq!(options.value("BLKSIZE"), Some("1432"));
+/// assert_eq!(options.to_string(), "blksize=1432 tsize=0");
+/// ```
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Options(String);
 
@@ -159,11 +168,19 @@ impl Packet {
 }
 
 /// The four bytes before the payload of a DATA packet, for code that gathers instead of copying.
+///
+/// ```
+/// assert_eq!(tuffet::packet::data_header(7), [0, 3, 0, 7]);
+/// ```
 pub const fn data_header(block: u16) -> [u8; 4] {
     numbered(DATA, block)
 }
 
 /// A complete ACK packet.
+///
+/// ```
+/// assert_eq!(tuffet::packet::ack(7), [0, 4, 0, 7]);
+/// ```
 pub const fn ack(block: u16) -> [u8; 4] {
     numbered(ACK, block)
 }

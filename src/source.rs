@@ -136,6 +136,14 @@ pub trait IntoEnd {
 
 /// A type that a read handler may return: a [`Source`], a generator, bytes, text, an `Option` (`None` is
 /// [`Refusal::not_found`]), a [`File`](std::fs::File), or a `Result` with any error that becomes a [`Refusal`].
+///
+/// ```
+/// use tuffet::{IntoSource, Refusal};
+///
+/// assert_eq!("text".into_source()?.size(), Some(4));
+/// assert_eq!(None::<String>.into_source().unwrap_err(), Refusal::not_found());
+/// # Ok::<(), Refusal>(())
+/// ```
 pub trait IntoSource {
     /// [`SendChunks`] if the source may be sent to another thread, else [`LocalChunks`].
     type Chunks: Chunks;

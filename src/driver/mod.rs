@@ -1,4 +1,5 @@
-//! Runs one [`Transfer`] as one task: its steps become datagrams, timers and chunks.
+//! Runs one [`Transfer`] as one task: its steps become datagrams, timers and chunks, by the
+//! [contract](crate::transfer#the-drivers-contract).
 
 pub(crate) mod feed;
 pub(crate) mod mailbox;

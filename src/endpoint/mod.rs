@@ -62,7 +62,7 @@ use std::{
 
 use crate::{
     error::Refusal,
-    options::Direction,
+    options::{AskedOptions, Direction},
     packet::{self, Malformed, Packet},
 };
 #[cfg_attr(not(feature = "web"), allow(unused_imports, reason = "who serves HTTP uses it"))]
@@ -143,6 +143,8 @@ pub struct Start {
     pub direction: Direction,
     /// The client's request.
     pub request: Arc<packet::Request>,
+    /// Its options, read once.
+    pub(crate) asked: AskedOptions,
     /// The largest blksize for this client, in bytes.
     pub blksize: u16,
     /// The largest windowsize for this transfer, in blocks.

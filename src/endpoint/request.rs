@@ -9,7 +9,7 @@ use std::{
 
 use super::{Action, Closed, Dropped, Endpoint, Envelope, Id, Policy, Start, admission, transfers::Known};
 use crate::{
-    options::{self, Direction, Limits, OptionName},
+    options::{AskedOptions, Direction, Limits, OptionName},
     packet::{self, Options},
 };
 
@@ -128,7 +128,8 @@ impl Endpoint {
         let most = self.policy.blksize.unwrap_or_else(|| (self.mtu)(envelope.interface, &peer));
         let blksize = self.clients.blksize(now, peer.ip(), &self.transfers).map_or(most, |smaller| smaller.min(most));
         let limits = Limits { blksize, windowsize: self.policy.windowsize.unwrap_or(u16::MAX), ..Limits::default() };
-        let (agreed, _) = options::answer(&request.options, direction, request.mode, &limits, None);
+        let asked_options = AskedOptions::of(&request.options);
+        let agreed = asked_options.agree(direction, request.mode, &limits, None);
         let windowsize = match (self.policy.windowsize, direction) {
             (Some(most), _) => most,
             (None, Direction::Read) => pool.windowsize(&peer, agreed.blksize()).min(Limits::default().windowsize),
@@ -159,6 +160,7 @@ impl Endpoint {
             envelope: *envelope,
             direction,
             request,
+            asked: asked_options,
             blksize,
             windowsize,
             amplification,

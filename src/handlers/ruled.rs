@@ -16,6 +16,15 @@ use crate::{
 /// On Linux, rules may ask for the MAC address of a client: it is looked up in the neighbour table of the kernel, which
 /// has those of the machines on the same link. It is read again after a second, and earlier for who is not in it; and
 /// not at all if no rule wants it.
+///
+/// ```
+/// use tuffet::{handlers::{Memory, Ruled}, rules::{Rule, Rules}};
+///
+/// let rules = Rules::new(vec![Rule::new("old menus").name("^menu$")?.target("menus/${client}")?])?;
+/// let handler = Ruled::new(rules, Memory::new());
+/// # let _: &dyn tuffet::Handler = &handler;
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 pub struct Ruled {
     rules: Rules,
     handler: Box<dyn Handler>,

@@ -37,6 +37,18 @@ pub enum Ending {
 }
 
 /// The model of a boot client: a machine that is fed packets and times, and says what it sends.
+///
+/// ```
+/// use std::time::Instant;
+/// use tuffet::{packet::Packet, probe::{BootClient, habits}};
+///
+/// let now = Instant::now();
+/// let mut client = BootClient::new(habits::PHONE, "motd");
+/// assert!(matches!(&client.start(now)[..], [Packet::Rrq(_)]));
+/// let answer = client.hear(now, Packet::Data { block: 1, payload: "hello\n".into() });
+/// assert_eq!(answer, [Packet::Ack(1)]);
+/// assert!(client.ending().unwrap().is_success());
+/// ```
 pub struct BootClient {
     habits: Habits,
     asked: Options,

@@ -9,6 +9,14 @@ use crate::Error;
 /// The address of a network card (MAC address).
 ///
 /// It is written `52:54:00:12:34:56`, with `-` for `:` as well, and shown with `-`, as boot loaders have it in names.
+///
+/// ```
+/// use tuffet::rules::Mac;
+///
+/// let mac: Mac = "52:54:00:12:34:56".parse()?;
+/// assert_eq!(mac.to_string(), "52-54-00-12-34-56");
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mac(pub [u8; 6]);
 
@@ -17,6 +25,16 @@ pub struct Mac(pub [u8; 6]);
 pub struct MacPrefix(Vec<u8>);
 
 /// Clients, as a condition names them: `10.0.0.0/8`, `2001:db8::1`, `52:54:00`.
+///
+/// ```
+/// use tuffet::rules::{Clients, Mac};
+///
+/// let lab: Clients = "10.9.0.0/16".parse()?;
+/// assert!(lab.contains("10.9.0.7".parse().unwrap(), None));
+/// let vendor: Clients = "52:54:00".parse()?;
+/// assert!(vendor.contains("10.9.0.7".parse().unwrap(), Some(Mac([0x52, 0x54, 0, 1, 2, 3]))));
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Clients {
     /// Those of a network; an address alone is a network of one.

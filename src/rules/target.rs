@@ -74,6 +74,12 @@ impl Target {
 }
 
 /// Whether this is a URL and not a name.
+///
+/// ```
+/// use tuffet::rules::is_url;
+///
+/// assert!(is_url("http://mirror/linux") && !is_url("boot/linux"));
+/// ```
 pub fn is_url(target: &str) -> bool {
     let scheme = target.split_once("://").map(|(scheme, _)| scheme);
     scheme.is_some_and(|scheme| scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && !scheme.contains(['/', '$']))

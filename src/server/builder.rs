@@ -25,6 +25,25 @@ use crate::{
 
 /// The settings of a server, with defaults that serve boot clients well. A setting that makes no sense, such as a
 /// blksize of 4, is [`Error::Config`] when the server is [bound](Self::bind).
+///
+/// ```
+/// # #[cfg(feature = "net")]
+/// # fn main() -> Result<(), tuffet::Error> {
+/// use std::time::Duration;
+/// use tuffet::{Server, handlers::Memory};
+///
+/// let server = Server::builder()
+///     .listen("127.0.0.1:0")
+///     .handler(Memory::new())
+///     .blksize(1428)
+///     .patience(Duration::from_secs(10))
+///     .bind()?;
+/// assert_eq!(server.addrs().len(), 1);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "net"))]
+/// # fn main() {}
+/// ```
 #[must_use = "nothing is bound before `bind`"]
 pub struct Builder {
     pub(super) listen: Vec<SocketAddr>,

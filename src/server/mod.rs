@@ -57,6 +57,20 @@ pub(crate) use {
 };
 
 /// Stops a server and watches it, from anywhere in the program.
+///
+/// ```
+/// # #[cfg(feature = "net")]
+/// # fn main() -> Result<(), tuffet::Error> {
+/// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?;
+/// let handle = server.handle();
+/// let thread = std::thread::spawn(|| server.run());
+/// assert_eq!(handle.counters().requests, 0);
+/// handle.stop();
+/// thread.join().unwrap()
+/// # }
+/// # #[cfg(not(feature = "net"))]
+/// # fn main() {}
+/// ```
 #[derive(Clone, Debug)]
 pub struct Handle(pub(crate) Arc<Shared>);
 

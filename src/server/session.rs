@@ -156,7 +156,7 @@ impl Line<'_> {
         let handler = &self.session.terms.handler;
         let mut source = self.opened(caught(handler::find(handler.as_ref(), request))).await?;
         let limits = self.limits(request)?;
-        if source.size().is_none() && options::tells_size(request.options(), request.mode(), &limits) {
+        if source.size().is_none() && self.session.start.asked.tells_size(request.mode(), &limits) {
             self.within(AHEAD, caught(source.read_ahead(HELD_AHEAD))).await?;
         }
         let (agreed, oack) = self.answer(request, &limits, source.size());
@@ -191,15 +191,15 @@ impl Line<'_> {
     }
 
     fn answer(&self, request: &Request, limits: &options::Limits, size: Option<u64>) -> (Agreed, Options) {
-        let Start { id, direction, .. } = self.session.start;
-        let options = request.options();
-        let (agreed, oack) = options::answer(options, direction, request.mode(), limits, size);
+        let Start { id, direction, asked, .. } = &self.session.start;
+        let (options, mode) = (request.options(), request.mode());
+        let (agreed, oack) = asked.answer(options, *direction, mode, limits, size);
         let told = |options: &Options| match options.is_empty() {
             true => "no options".into(),
             false => shown::cut(&options.to_string(), shown::TEXT).into_owned(),
         };
         log::debug!("{}: asked for {}, granted {}", self.peer(), told(options), told(&oack));
-        self.shard.endpoint().granted(self.shard.now(), id, agreed.blksize(), !oack.is_empty());
+        self.shard.endpoint().granted(self.shard.now(), *id, agreed.blksize(), !oack.is_empty());
         (agreed, oack)
     }
 

@@ -13,6 +13,24 @@ use std::{
 use crate::server::Clock;
 
 /// The clock of a simulation, which handlers may wait by.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use tuffet::{read, sim};
+///
+/// # futures_lite::future::block_on(async {
+/// // A handler that takes a second, and a test that does not.
+/// let time = sim::Time::new();
+/// let clock = time.clone();
+/// let slow = Arc::new(read(async move |_| {
+///     clock.sleep(Duration::from_secs(1)).await;
+///     "late\n"
+/// }));
+/// let report = sim::get(&slow, "x").time(time).await?;
+/// assert!(report.elapsed >= Duration::from_secs(1));
+/// # Ok::<(), tuffet::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct Time(Arc<Mutex<State>>);
 

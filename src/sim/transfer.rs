@@ -28,11 +28,35 @@ const LATENCY: Duration = Duration::from_micros(500);
 ///
 /// The whole of a server answers, over a network that does to packets what the [`Simulation`] says. The handler may be
 /// any that can be cloned; one that cannot goes into an [`Arc`](std::sync::Arc).
+///
+/// ```
+/// use std::sync::Arc;
+/// use tuffet::{read, sim};
+///
+/// # futures_lite::future::block_on(async {
+/// let zeros = Arc::new(read(async |_| vec![0; 100_000]));
+/// let report = sim::get(&zeros, "zeros").option("blksize", "1468").loss(0.1).seed(3).await?;
+/// assert_eq!((report.data.len(), report.record.blksize), (100_000, 1468));
+/// assert!(report.lost > 0);
+/// # Ok::<(), tuffet::Error>(())
+/// # }).unwrap();
+/// ```
 pub fn get(handler: &(impl Handler + Clone), name: &str) -> Simulation {
     Simulation::new(handler.clone(), name, None).option("tsize", "0")
 }
 
 /// Puts a file through a handler in virtual time. As [`get`], in the other direction.
+///
+/// ```
+/// use tuffet::{handlers::Memory, sim};
+///
+/// # futures_lite::future::block_on(async {
+/// let store = Memory::new();
+/// sim::put(&store, "switch.cfg", "hostname lab\n").duplicates(0.5).await?;
+/// assert_eq!(store.get("switch.cfg").unwrap(), "hostname lab\n");
+/// # Ok::<(), tuffet::Error>(())
+/// # }).unwrap();
+/// ```
 pub fn put(handler: &(impl Handler + Clone), name: &str, data: impl Into<Bytes>) -> Simulation {
     let data = data.into();
     let size = data.len().to_string();
@@ -242,7 +266,8 @@ impl Network {
     }
 }
 
-/// A client of this crate, with a file in memory.
+/// A client of this crate, with a file in memory. It keeps the [contract](crate::transfer#the-drivers-contract) of those who
+/// drive transfers.
 struct Client {
     transfer: Transfer,
     /// To be sent.

@@ -30,6 +30,17 @@ pub enum Fault {
 }
 
 /// What was sent and has not arrived: datagrams, or whatever stands for them.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use tuffet::sim::{Weather, Wire};
+///
+/// let (now, latency) = (Instant::now(), Duration::from_millis(5));
+/// let mut wire = Wire::new(Weather::fine(latency), 42);
+/// wire.send(now, b"ping".to_vec());
+/// assert_eq!(wire.next_at(), Some(now + latency));
+/// assert_eq!(wire.receive().unwrap(), b"ping");
+/// ```
 #[derive(Debug)]
 pub struct Wire<Datagram = Vec<u8>> {
     weather: Weather,

@@ -61,6 +61,12 @@ pub struct Counters {
 }
 
 /// How many transfers ended with each outcome.
+///
+/// ```
+/// let outcomes = tuffet::stats::Outcomes::default();
+/// assert_eq!(outcomes.total(), 0);
+/// assert!(outcomes.iter().any(|(name, _)| name == "timed_out"));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -1,16 +1,27 @@
 //! A transfer: a coroutine that yields [`Step`]s and is resumed with [`Event`]s.
 //!
-//! It does no I/O and reads no clock. The driver
+//! It does no I/O and reads no clock. The same two coroutines, sender and receiver, make up the server, the client, the
+//! simulator and every test. The example `blocking` drives them over one plain socket.
+//!
+//! # The driver's contract
+//!
+//! Whoever drives a transfer
 //!
 //! 1. calls [`Transfer::resume`] with [`Event::Go`] and the time,
 //! 2. does what the step says: sends the packet, hands the chunk to the sink, or waits,
 //! 3. resumes with what happened and the time it happened, until the step is [`Step::Done`].
 //!
-//! The driver does [`Step::Send`] and [`Step::Push`] at once and answers with [`Event::Go`]. It answers [`Step::Wait`]
-//! with the first event: a packet of the peer, the deadline, or what the step [`Want`]s. A transfer can be dropped at
-//! any time; it holds nothing that needs an end.
-//!
-//! The same two coroutines, sender and receiver, are used by the server, the client and every test.
+//! - [`Step::Send`] and [`Step::Push`] are done at once, without waiting, and answered with [`Event::Go`].
+//! - [`Step::Wait`] is answered with whichever comes first: a packet of the peer, the deadline, or what the step
+//!   [`Want`]s. Of several that are there, packets come first, in their order, and a timeout comes last: a peer that was
+//!   heard is not late.
+//! - The deadline of a wait replaces the one before it.
+//! - Time never goes back from one resume to the next.
+//! - Only packets of the transfer's peer are handed over: those of its address and port. A client learns the server's port
+//!   from the first answer (RFC 1350 section 4); packets of other ports are for the driver to answer with ERROR 5.
+//! - A server hands a repeated request over as [`Event::Repeat`], and whatever else it decides as [`Event::Replaced`],
+//!   [`Event::Gone`] or [`Event::Stop`].
+//! - A transfer that is dropped is over; it holds nothing that needs an end.
 //!
 //! # What a server sends to a silent address
 //! An address may be forged, and so may an ACK. If no further packet comes from an address, the server sends it no
@@ -113,6 +124,13 @@ pub enum Event {
 }
 
 /// How a transfer ended.
+///
+/// ```
+/// use tuffet::{Refusal, transfer::Outcome};
+///
+/// assert!(Outcome::ProbablyComplete.is_success());
+/// assert_eq!(Outcome::Refused(Refusal::not_found()).name(), "refused");
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -147,6 +165,14 @@ pub enum Outcome {
 }
 
 /// The times and limits of a transfer.
+///
+/// ```
+/// use std::time::Duration;
+/// use tuffet::transfer::Timing;
+///
+/// let mut timing = Timing::default();
+/// timing.patience = Duration::from_secs(10);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timing {

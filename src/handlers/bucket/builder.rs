@@ -20,6 +20,15 @@ use crate::{
 };
 
 /// Settings of a [`Bucket`]; see [`Bucket::builder`].
+///
+/// ```
+/// use tuffet::handlers::Bucket;
+///
+/// let netboot = Bucket::builder("s3://netboot/images").cache(64 << 20).uploads(true).build()?;
+/// assert_eq!(netboot.uploading(), 0);
+/// assert!(Bucket::builder("s3://").build().is_err());
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[must_use = "there is no handler before `build`"]
 pub struct BucketBuilder {
     from: Result<From, Error>,

@@ -32,6 +32,15 @@ const OWN: [HeaderName; 12] = [
 ];
 
 /// Settings of an [`Http`] handler; see [`Http::builder`].
+///
+/// ```
+/// use tuffet::handlers::Http;
+///
+/// let mirror = Http::builder("http://mirror/netboot").cache(64 << 20).identify(true).build()?;
+/// assert_eq!(mirror.cached(), 0);
+/// assert!(Http::builder("ftp://mirror/").build().is_err());
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[must_use = "there is no handler before `build`"]
 pub struct HttpBuilder {
     base: Result<Base, Error>,
