@@ -192,6 +192,9 @@ pub struct Serve {
     pub status: super::status::StatusArgs,
 
     #[command(flatten)]
+    pub telling: super::tell::Telling,
+
+    #[command(flatten)]
     pub config: super::config::ConfigArgs,
 
     #[command(flatten)]

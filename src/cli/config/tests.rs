@@ -138,7 +138,7 @@ fn the_example_is_right() {
     let text = include_str!("../../../examples/tuffet.toml");
     assert_eq!(errors(text), Vec::<String>::new());
     let file = File::parse("f", text);
-    assert_eq!(file.rules.len(), 5);
+    assert_eq!(file.rules.len(), 6);
     // What its comments say of rules is right as well.
     let shown = text.lines().filter_map(|line| line.strip_prefix("#   ")).filter(|line| line.contains(" = "));
     let shown: Vec<&str> = shown.map(|line| line.split("  ").next().unwrap()).collect();
