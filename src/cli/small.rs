@@ -246,6 +246,8 @@ pub mod tell {
 
     pub struct Told;
 
+    pub struct Ending;
+
     impl Telling {
         pub fn open(&self, _: &Serve, _: &Entrance) -> Result<Told> {
             Ok(Told)
@@ -257,8 +259,8 @@ pub mod tell {
             builder
         }
 
-        pub fn begin(self) -> Result<()> {
-            Ok(())
+        pub fn begin(self) -> Result<Ending> {
+            Ok(Ending)
         }
     }
 

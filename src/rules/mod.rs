@@ -32,6 +32,9 @@
 //! `none`: it can be compared and has a `default`, and to print it is an error. Nothing is escaped by itself; for XML
 //! there is the filter `e`. Lines with nothing but `{% %}` leave none behind. A template includes no other file.
 //!
+//! A client that asks for a template by its own name gets it as it is, unless a rule refuses that; and who may upload
+//! templates may have anything rendered that the rule knows.
+//!
 //! Its size is known, for `tsize`. It may be 256 KiB long and what is rendered 1 MiB; its work is bounded. One that fails
 //! is [`Refusal::internal`] (ERROR 0) to the peer, no other target is tried, and the log has file and line.
 //!

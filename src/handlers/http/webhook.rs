@@ -12,9 +12,9 @@ use reqwest::{
 use smol::Timer;
 
 use super::{
-    PRODUCT,
     answer::is_passing,
     base::{Base, redacted},
+    builder::PRODUCT,
     tls,
     upstream::{self, Settings, causes},
 };
