@@ -118,6 +118,35 @@ fn configurations_of_switches_become_commits() {
 }
 
 #[test]
+fn each_machine_gets_its_own_menu() {
+    let recipe = Recipe::new("menus.md");
+    let template = recipe.write("/srv/tftp/boot.ipxe.j2", &recipe.block("jinja"));
+    recipe.write("/srv/tftp/grub.cfg.j2", "# {{ mac }}\n");
+    recipe.write("/srv/tftp/machines/525400123456.cfg", "by MAC address");
+    recipe.write("/srv/tftp/machines/7F000001.cfg", "by address");
+    recipe.write("/srv/tftp/pxelinux.cfg/default", "default");
+    let server = Server::start(&["--config", &recipe.config()]);
+    let script = "#!ipxe\nkernel http://mirror.example/netboot/kiosk-2026.11/vmlinuz hostname=kiosk ip=dhcp\n\
+                  initrd http://mirror.example/netboot/kiosk-2026.11/initrd\nboot\n";
+    assert_eq!(get(&server, "boot.ipxe/52-54-00-12-34-56").as_deref(), Some(script));
+    let unknown = get(&server, "boot.ipxe").unwrap();
+    assert!(
+        unknown
+            .contains("\n# 127.0.0.1, MAC address not known\nkernel http://mirror.example/netboot/installer/vmlinuz\n")
+    );
+    let mac = "52-54-00-12-34-56";
+    assert_eq!(get(&server, &format!("/boot/grub/grub.cfg-01-{mac}")), Some(format!("# {mac}\n")));
+    assert_eq!(get(&server, &format!("pxelinux.cfg/01-{mac}")).as_deref(), Some("by MAC address"));
+    assert_eq!(get(&server, "pxelinux.cfg/default").as_deref(), Some("by address"));
+    assert!(recipe.explain("10.0.0.5", "pxelinux.cfg/default").contains("pxelinux.cfg/default, 7 "));
+    // A wrong word in it is told as the page says.
+    fs::write(&template, "#!ipxe\n\nkernel {{ miror }}/vmlinuz\n").unwrap();
+    assert_eq!(get(&server, "boot.ipxe"), None);
+    let (said, shown) = (server.stop("-TERM"), recipe.block("text"));
+    assert!(said.contains(shown.trim()), "{said}");
+}
+
+#[test]
 fn shim_finds_its_second_stage() {
     let recipe = Recipe::new("secure-boot.md");
     for (vendor, file) in ["debian", "fedora"]

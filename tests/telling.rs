@@ -9,6 +9,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
+    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Stdio,
     sync::mpsc::{Receiver, channel},
@@ -104,6 +105,26 @@ fn what_waits_at_the_end_is_still_told() {
     // On a machine that is slow beyond all measure the last of it is given up, and that is said.
     let lost = said.split_once("was not told of ").map_or(0, |(_, rest)| rest[..1].parse().unwrap());
     assert_eq!(fs::read_to_string(place.path("out")).unwrap().lines().count() + lost, 4, "{said}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_command_is_run_as_the_user_of_the_server_without_capabilities() {
+    const NOBODY: u32 = 65534;
+    let place = Place::new();
+    fs::set_permissions(place.0.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["up", "up/there"] {
+        chown(place.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let command = "sh -c 'id -u; id -G; grep -E \"Cap|NoNew\" /proc/self/status; false'".replace("false", "exit 9 >&2");
+    let command = command.replace("sh -c '", "sh -c 'exec >&2; ");
+    let server = Server::start(&[&place.text("up"), "--upload", "--on-upload", &command]);
+    place.put(&server, "a.cfg");
+    let said = server.stop("-TERM");
+    let line = said.lines().find(|line| line.contains("sh ended with 9")).expect(&said);
+    assert!(line.contains("65534\\n65534\\n") && line.contains("NoNewPrivs:\\t1"), "{line}");
+    let sets = line.split("Cap").skip(1).map(|set| set.split("\\t").nth(1).unwrap()[..16].to_owned());
+    assert!(sets.clone().count() == 5 && sets.clone().all(|set| set == "0".repeat(16)), "{line}");
 }
 
 /// A request, and what answers it.

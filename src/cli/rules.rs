@@ -138,7 +138,11 @@ pub fn rules(args: &Serve, opened: &Opened) -> Result<Rules> {
 /// The handler, behind the rules if there are any.
 pub fn apply(args: &Serve, opened: &Opened, handler: impl Handler) -> Result<Box<dyn Handler>> {
     let rules = rules(args, opened)?;
-    Ok(if rules.is_empty() { Box::new(handler) } else { Box::new(Ruled::new(rules, handler).machines(&opened.machines)) })
+    Ok(if rules.is_empty() {
+        Box::new(handler)
+    } else {
+        Box::new(Ruled::new(rules, handler).machines(&opened.machines))
+    })
 }
 
 #[cfg(test)]
