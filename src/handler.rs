@@ -341,8 +341,8 @@ impl Request {
     }
 
     /// The same request without the end mark of DHCP's options behind its name, if there is one. Firmware that reads
-    /// option 67 as a C string sends the mark with the name.
-    pub(crate) fn without_end_mark(&self) -> Option<Self> {
+    /// option 67 as a C string sends the mark with the name. A server tries this for an RRQ when nothing has the file.
+    pub fn without_end_mark(&self) -> Option<Self> {
         let name = self.path_bytes();
         name::without_end_mark(&name).map(|name| self.named(name.to_vec()))
     }

@@ -51,6 +51,7 @@
 //! | `http` | [`handlers::Http`], with reqwest and rustls | through `full` |
 //! | `object-store` | [`handlers::Bucket`]: S3, Google Cloud Storage, Azure | no |
 //! | `rules` | [`rules`] and [`handlers::Ruled`] | through `full` |
+//! | `templates` | targets of rules that are [template files](rules#template-files) | through `full` |
 //! | `serde` | what [`stats`] tells can be serialized | through `status` |
 //! | `status` | a page, metrics and an API that show what a server does | through `full` |
 //! | `web` | [`Builder::http`]: the same files over HTTP | through `full` |

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use crate::error::Refusal;
 
 /// DHCP's end mark (RFC 2132 section 3.2). Firmware that reads option 67 as a C string sends the mark with the name.
-const END_MARK: u8 = 0xff;
+pub(crate) const END_MARK: u8 = 0xff;
 
 /// The normal form of a name, see [`Request::path`](crate::Request::path).
 pub(crate) fn normalise(name: &[u8]) -> Result<Vec<u8>, Refusal> {

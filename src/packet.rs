@@ -196,8 +196,9 @@ impl Request {
         if filename.is_empty() {
             return Err(Malformed::Filename);
         }
-        // Firmware that reads option 67 of DHCP with the NUL at its end sends two NULs. No mode is empty.
-        let (mode, rest) = split_nul(after_nuls(rest)).ok_or(Malformed::Mode)?;
+        // Firmware that reads option 67 of DHCP with the NUL at its end sends two NULs, or DHCP's end mark between them. No
+        // mode is empty, and none begins with the end mark.
+        let (mode, rest) = split_nul(after_option(rest)).ok_or(Malformed::Mode)?;
         Ok(Self {
             filename: filename.to_vec(),
             mode: Mode::decode(mode).ok_or(Malformed::Mode)?,
@@ -330,8 +331,9 @@ fn split_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
-fn after_nuls(bytes: &[u8]) -> &[u8] {
-    &bytes[bytes.iter().take_while(|&&b| b == 0).count()..]
+/// What follows the end of an option of DHCP: padding (RFC 2132 section 3.1) and the end mark.
+fn after_option(bytes: &[u8]) -> &[u8] {
+    &bytes[bytes.iter().take_while(|&&b| b == 0 || b == name::END_MARK).count()..]
 }
 
 fn put_string(out: &mut Vec<u8>, text: &[u8]) {
@@ -380,6 +382,8 @@ mod tests {
         let request = rrq(b"pxelinux.0\0\0octet\0tsize\x000\0").unwrap();
         assert_eq!((&request.filename[..], request.options.to_string().as_str()), (&b"pxelinux.0"[..], "tsize=0"));
         assert_eq!(rrq(b"pxelinux.0\0\0\0octet\0"), rrq(b"pxelinux.0\0octet\0"));
+        assert_eq!(rrq(b"pxelinux.0\0\xff\0octet\0"), rrq(b"pxelinux.0\0octet\0"), "the end mark behind a NUL");
+        assert_eq!(rrq(b"pxelinux.0\0\xffoctet\0"), rrq(b"pxelinux.0\0octet\0"));
         assert_eq!(rrq(b"pxelinux.0\0\0\0"), Err(Malformed::Mode));
     }
 

@@ -28,7 +28,12 @@ fn a_name_is_bytes_as_the_log_and_the_rules_see_them() {
     // The end mark of DHCP's options is not of the name.
     let (served, said) = explain(b"x.efi\xff", &[root]);
     assert!(served && said.contains("x.efi\\xff of") && said.contains("x.efi, 4 bytes"), "{said}");
+    assert!(said.contains("name     x.efi, without the 0xff"), "{said}");
     assert!(!explain(b"y.efi\xff", &[root]).0);
+    assert!(!explain(b"x.efi", &[root]).1.contains("without"));
+    // Rules see the name as it came first, and then without it.
+    let (served, said) = explain(b"y.efi\xff", &[root, "--map", "^y[.]efi$=>x.efi"]);
+    assert!(served && said.contains("no: it is for other names") && said.contains("x.efi, 4 bytes"), "{said}");
 }
 
 /// Nothing listens at port 1.

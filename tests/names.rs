@@ -50,6 +50,8 @@ fn what_dhcp_leaves_behind_a_name_is_not_of_it() {
         (b"pxelinux.0\0", Ok("pxelinux.0")),
         (b"pxelinux.0\0\0", Ok("pxelinux.0")),
         (b"pxelinux.0\xff\0", Ok("pxelinux.0")),
+        (b"pxelinux.0\0\xff", Ok("pxelinux.0")),
+        (b"pxelinux.0\xff\0\xff\xff\0", Ok("pxelinux.0")),
         (b"/sub/x.efi\xff", Ok("sub/x.efi")),
         (b"none\xff", Err(1)),
         (b"pxe\xfflinux.0", Err(1)),

@@ -44,8 +44,9 @@ Examples:
   tuffet serve --listen :6969 --upload ./configs   take uploads too, on a port that needs no root
   tuffet serve --map '^x64/(.*)=>http://mirror/$1' some names are files of a web server
 
-A TARGET has $1 or ${name} for groups of the REGEX, and ${path}, ${client}, ${server} and ${mac}; of several, as in
-A=>B=>C, the first that is there is served. CLIENTS are networks, addresses and MAC addresses or their beginnings, with
+A TARGET has $1 or ${name} for groups of the REGEX, and ${path}, ${client}, ${server}, ${mac}, ${uuid}, ${serial} and
+${arch}, also as ${mac:hexraw} or ${client:hexraw:upper}; of several, as in A=>B=>C, the first that is there is served.
+One that ends with .j2 is a template file, made anew for each request. CLIENTS are networks, addresses and MAC addresses or their beginnings, with
 commas. `tuffet explain` tells what becomes of a request.
 
 Sizes are written 512K, 64M, 2G (of 1024); times 500ms, 5s, 1m, and a number alone is seconds.
@@ -189,6 +190,9 @@ pub struct Serve {
 
     #[command(flatten)]
     pub status: super::status::StatusArgs,
+
+    #[command(flatten)]
+    pub telling: super::tell::Telling,
 
     #[command(flatten)]
     pub config: super::config::ConfigArgs,

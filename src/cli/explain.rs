@@ -15,7 +15,7 @@ use tuffet::{
     handlers::{Chain, Ruled, Search},
     options::{self, Direction, Limits},
     packet::{self, Mode, Options},
-    rules::{Candidate, Mac, Rules},
+    rules::{Candidate, Mac, Machine, Rules, Uuid},
 };
 
 use super::{Result, args::Serve, remote::bytes, rules, sandbox, serve, sources::Opened, values};
@@ -61,6 +61,18 @@ pub struct Explain {
     /// The client's MAC address [default: what the neighbour table has]
     #[arg(long, value_name = "MAC", env = "TUFFET_MAC", help_heading = "The request")]
     pub mac: Option<Mac>,
+
+    /// The machine's UUID [default: what the name has]
+    #[arg(long, value_name = "UUID", env = "TUFFET_UUID", help_heading = "The request")]
+    pub uuid: Option<Uuid>,
+
+    /// The machine's serial number [default: what the name has]
+    #[arg(long, value_name = "SERIAL", env = "TUFFET_SERIAL", help_heading = "The request")]
+    pub serial: Option<String>,
+
+    /// The machine's architecture: bios, ia32, x64, arm64, ... [default: what the name has]
+    #[arg(long, value_name = "ARCH", env = "TUFFET_ARCH", help_heading = "The request")]
+    pub arch: Option<String>,
 
     #[command(flatten)]
     pub serve: Serve,
@@ -125,17 +137,17 @@ fn report(args: &Explain) -> Result<Report> {
     report.say("request", format_args!("{direction} of {:?} by {}", args.name, args.client));
     report.say("name", request.shown());
     let ruled = Ruled::new(rules.clone(), Chain::default());
-    let mac = args.mac.or_else(|| ruled.mac(&request));
-    if rules.needs_mac() {
-        report.say("mac", mac.map_or("not known".into(), |mac| mac.to_string()));
+    let machine = args.machine().or(ruled.machine(&request));
+    if rules.needs_machine() {
+        tell(&machine, &Machine::in_name(request.path()), &mut report);
     }
-    let mut answered = |request: &Request| answer(args, request, (&rules, mac), &sources, &mut report);
-    let mut answer = answered(&request);
+    let answered = |request: &Request, report: &mut Report| answer(args, request, (&rules, &machine), &sources, report);
+    let mut answer = answered(&request, &mut report);
     // As the server does.
     let goes_on = direction == Direction::Read && answer.as_ref().is_err_and(|refusal| !refusal.ends_search());
-    let other = without_end_mark(name).filter(|_| goes_on).and_then(|name| self::request(args, name).ok());
-    if let Some(other) = other {
-        answer = answered(&other).or(answer);
+    if let Some(other) = request.without_end_mark().filter(|_| goes_on) {
+        report.say("name", format_args!("{}, without the 0xff that ends DHCP's options", other.shown()));
+        answer = answered(&other, &mut report).or(answer);
     }
     match answer {
         Err(refusal) => report.say("answer", refused(&refusal)),
@@ -152,13 +164,13 @@ fn report(args: &Explain) -> Result<Report> {
 fn answer(
     args: &Explain,
     request: &Request,
-    (rules, mac): (&Rules, Option<Mac>),
+    (rules, machine): (&Rules, &Machine),
     sources: &[Box<dyn Handler>],
     report: &mut Report,
 ) -> std::result::Result<Options, Refusal> {
     let direction = if args.write { Direction::Write } else { Direction::Read };
     let mut tried = Vec::new();
-    let verdict = rules.explain(request, direction, mac, |rule, result| {
+    let verdict = rules.explain(request, direction, machine, |rule, result| {
         let why = result.map_or_else(|mismatch| format!("no: {mismatch}"), |()| "yes".into());
         tried.push(format!("{}: {why}", rule.title()));
     });
@@ -173,10 +185,27 @@ fn answer(
     Ok(options::answer(request.options(), direction, request.mode(), &limits, size).1)
 }
 
-/// The name without the end marks of DHCP behind it, if it has any.
-fn without_end_mark(name: &[u8]) -> Option<&[u8]> {
-    let end = name.iter().rposition(|byte| *byte != 0xff)? + 1;
-    (end < name.len()).then(|| &name[..end])
+impl Explain {
+    /// What was said of the machine.
+    fn machine(&self) -> Machine {
+        let mut machine = Machine::default();
+        (machine.mac, machine.uuid) = (self.mac, self.uuid);
+        (machine.serial, machine.arch) = (self.serial.clone(), self.arch.clone());
+        machine
+    }
+}
+
+/// What is known of the machine, and what is only said in the name.
+fn tell(known: &Machine, told: &Machine, report: &mut Report) {
+    let mut tell = |what: &str, known: Option<String>, told: Option<String>| match (known, told) {
+        (Some(known), _) => report.say(what, known),
+        (None, Some(told)) => report.say(what, format_args!("{told}, as the name says")),
+        (None, None) => report.say(what, "not known"),
+    };
+    tell("mac", known.mac.map(|mac| mac.to_string()), told.mac.map(|mac| mac.to_string()));
+    tell("uuid", known.uuid.map(|uuid| uuid.to_string()), told.uuid.map(|uuid| uuid.to_string()));
+    tell("serial", known.serial.clone(), told.serial.clone());
+    tell("arch", known.arch.clone(), told.arch.clone());
 }
 
 fn request(args: &Explain, name: &[u8]) -> std::result::Result<Request, Refusal> {
@@ -203,32 +232,42 @@ fn find(
         for source in sources {
             let query = candidate.request().query().map(|query| format!("?{query}")).unwrap_or_default();
             let file = format!("{}{query} of {}", candidate.request().shown(), source.describe());
-            let answer = look(source, candidate.request(), direction);
+            let answer = look(source, candidate, direction);
             match &answer {
-                Ok((known, origin)) => {
-                    let size = known.map(|size| format!(", {}", bytes(size))).unwrap_or_default();
-                    report.say("target", format_args!("{}{size}", origin.as_deref().unwrap_or(&file)));
+                Ok(Found { size, origin, text }) => {
+                    let size = size.map(|size| format!(", {}", bytes(size))).unwrap_or_default();
+                    let rendered = if text.is_some() { ", rendered" } else { "" };
+                    report.say("target", format_args!("{}{size}{rendered}", origin.as_deref().unwrap_or(&file)));
+                    text.iter().flat_map(|text| text.lines()).for_each(|line| report.say("", line));
                 }
                 Err(refusal) => report.say("target", format_args!("{file}: {refusal}")),
             }
             if let ControlFlow::Break(answer) = search.hear(answer) {
-                return answer.map(|(size, _)| size);
+                return answer.map(|found| found.size);
             }
         }
     }
     Err(search.over().unwrap_or_else(|| Refusal::not_found().because("no target of the rule can be filled in")))
 }
 
-/// Size and origin, as far as they are known.
-type Found = (Option<u64>, Option<String>);
+/// What is there, as far as it is known.
+struct Found {
+    size: Option<u64>,
+    origin: Option<String>,
+    /// What a template file becomes for this machine.
+    text: Option<String>,
+}
 
-fn look(source: &dyn Handler, request: &Request, direction: Direction) -> std::result::Result<Found, Refusal> {
+fn look(source: &dyn Handler, candidate: &Candidate, direction: Direction) -> std::result::Result<Found, Refusal> {
     match direction {
         Direction::Read => {
-            let source = smol::block_on(source.read(request))?;
-            Ok((source.size(), source.origin().map(Into::into)))
+            let source = smol::block_on(candidate.read(source))?;
+            let (size, origin) = (source.size(), source.origin().map(Into::into));
+            let read = || smol::block_on(source.collect(usize::MAX));
+            let text = candidate.is_template().then(read).transpose()?;
+            Ok(Found { size, origin, text: text.map(|text| String::from_utf8_lossy(&text).into_owned()) })
         }
-        Direction::Write if source.takes_writes() => Ok((None, None)),
+        Direction::Write if source.takes_writes() => Ok(Found { size: None, origin: None, text: None }),
         Direction::Write => Err(Refusal::denied().because("it takes no uploads")),
     }
 }

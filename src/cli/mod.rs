@@ -49,6 +49,8 @@ mod small;
 mod sources;
 #[cfg(feature = "full")]
 mod status;
+#[cfg(all(feature = "full", unix))]
+mod tell;
 mod uploads;
 #[cfg(feature = "http")]
 mod upstreams;
@@ -62,18 +64,21 @@ use clap::ArgMatches;
 use args::Command;
 #[cfg(not(all(feature = "full", target_os = "linux")))]
 use small::sandbox;
-#[cfg(not(all(feature = "full", unix)))]
-use small::service;
 #[cfg(not(feature = "http"))]
 use small::upstreams;
 #[cfg(not(feature = "full"))]
 use small::{access, bars, config, rules, status};
+#[cfg(not(all(feature = "full", unix)))]
+use small::{service, tell};
 
 /// A failure is one line for a person, so that is all it is.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
+    if let Some(code) = tell::helper() {
+        return code;
+    }
     let result = config::arguments().and_then(|(arguments, matches)| run(arguments.command, &matches));
     result.unwrap_or_else(|error| {
         eprintln!("tuffet: {error}");

@@ -53,7 +53,10 @@ impl Names {
 
     /// Where their files are, as far as a URL says which web server it is.
     pub fn sources(&self) -> impl Iterator<Item = Source> {
-        let urls = |planned: &Planned| planned.targets.clone().into_iter().filter(|target| is_url(target));
+        let urls = |planned: &Planned| {
+            let targets: Vec<_> = planned.targets.iter().map(|target| planned.rule.fill(target)).collect();
+            targets.into_iter().filter(|target| is_url(target))
+        };
         let source = |url: String| Source::try_from(OsString::from(url)).ok();
         self.all().flat_map(move |planned| planned.root.clone().into_iter().chain(urls(planned).filter_map(source)))
     }
@@ -135,7 +138,11 @@ pub fn rules(args: &Serve, opened: &Opened) -> Result<Rules> {
 /// The handler, behind the rules if there are any.
 pub fn apply(args: &Serve, opened: &Opened, handler: impl Handler) -> Result<Box<dyn Handler>> {
     let rules = rules(args, opened)?;
-    Ok(if rules.is_empty() { Box::new(handler) } else { Box::new(Ruled::new(rules, handler)) })
+    Ok(if rules.is_empty() {
+        Box::new(handler)
+    } else {
+        Box::new(Ruled::new(rules, handler).machines(&opened.machines))
+    })
 }
 
 #[cfg(test)]

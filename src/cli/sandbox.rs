@@ -98,7 +98,7 @@ impl Plan {
                 .collect(),
             also: args.uploads.also().cloned().collect(),
             logs: args.log_file.iter().cloned().collect(),
-            connects: connects(sources.iter().filter_map(Source::url), &urls),
+            connects: connects(sources.iter().filter_map(Source::url).chain(webhook(args)), &urls),
         }
     }
 
@@ -114,6 +114,10 @@ impl Plan {
             .chain(ports.map(|port| format!("TCP port {port}")))
             .collect()
     }
+}
+
+fn webhook(args: &Serve) -> Option<&str> {
+    args.telling.webhook.as_deref()
 }
 
 /// What is read again at a reload. The directory, because an editor may put another file in its place.
@@ -168,6 +172,12 @@ impl Entrance {
         Some(if capabilities::may_change_user() { format!("{name} (see --user)") } else { name.into() })
     }
 
+    /// Who the server will be, for a helper that [becomes the same](become_these); `None` if it stays who it is, with all
+    /// that it may do.
+    pub fn ids(&self) -> Option<String> {
+        (!self.plan.is_off || self.plan.user.is_some()).then(|| self.choice.identity.ids())
+    }
+
     /// Gives up what the plan does not name. There is no way back. Returns who this is from now on.
     ///
     /// # Errors
@@ -213,6 +223,14 @@ impl Entrance {
         plan.directories.iter().for_each(|(path, _)| readable::check(path, &identity));
         Ok(Some(name))
     }
+}
+
+/// Becomes who has these [ids](Entrance::ids), without capabilities and new privileges; nobody else if there are none.
+pub fn become_these(ids: &str) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    restrict(&Identity::of_ids(ids)?, None).map(drop)
 }
 
 /// For this thread, and those that it starts.

@@ -46,13 +46,15 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let entrance = sandbox::Entrance::new(args)?;
     let opened = Opened::as_user(entrance.user());
     let handler = handler(args, &opened)?;
+    // A helper that is outside of the sandbox is started before it.
+    let told = args.telling.open(args, &entrance)?;
     let transfers = Arc::new(Transfers::new(format, args.log_file.as_deref()).map_err(|error| no_log(&error, args))?);
     let restart = opened.restart.clone();
     let served = handler.describe();
     let questions = opened.questions();
     let builder = sockets.into_iter().fold(builder(args, Some(&transfers)), Builder::socket).handler(handler);
     let (status, builder) = args.status.watch(builder)?;
-    let server = builder.bind().map_err(|error| explain(&error, args))?;
+    let server = told.watch(builder).bind().map_err(|error| explain(&error, args))?;
     restart.end(server.handle());
     let directories = opened.directories();
     // It reads the file, which may be root's.
@@ -62,6 +64,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     // As the user that the server is by now: its limits count.
     limits::threads(args.shards)?;
     let _writing = logging::begin(transfers.clone())?;
+    let _telling = told.begin()?;
     let drain = args.drain.into();
     let reload = move || {
         transfers.reopen();

@@ -152,6 +152,10 @@ pub mod sandbox {
 
     pub struct Entrance;
 
+    pub fn become_these(_: &str) -> Result<()> {
+        Ok(())
+    }
+
     impl Plan {
         pub fn new(_: &Serve) -> Self {
             Self
@@ -172,6 +176,10 @@ pub mod sandbox {
         }
 
         pub fn user(&self) -> Option<String> {
+            None
+        }
+
+        pub fn ids(&self) -> Option<String> {
             None
         }
 
@@ -222,6 +230,42 @@ pub mod status {
 
     pub fn serve(status: Option<Status>, _: &Server, _: &str) -> Result<Option<Status>> {
         Ok(status)
+    }
+}
+
+pub mod tell {
+    use std::process::ExitCode;
+
+    use clap::Args;
+    use tuffet::Builder;
+
+    use super::super::{Result, args::Serve, sandbox::Entrance};
+
+    #[derive(Args, Debug)]
+    pub struct Telling {}
+
+    pub struct Told;
+
+    pub struct Ending;
+
+    impl Telling {
+        pub fn open(&self, _: &Serve, _: &Entrance) -> Result<Told> {
+            Ok(Told)
+        }
+    }
+
+    impl Told {
+        pub fn watch(&self, builder: Builder) -> Builder {
+            builder
+        }
+
+        pub fn begin(self) -> Result<Ending> {
+            Ok(Ending)
+        }
+    }
+
+    pub fn helper() -> Option<ExitCode> {
+        None
     }
 }
 

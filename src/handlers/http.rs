@@ -8,6 +8,7 @@ mod sharing;
 pub(super) mod tls;
 mod upstream;
 mod validator;
+pub(crate) mod webhook;
 
 use std::{fmt, time::Duration};
 

@@ -15,7 +15,7 @@ mod chain;
 #[cfg(feature = "directory")]
 mod directory;
 #[cfg(feature = "http")]
-mod http;
+pub(crate) mod http;
 mod memory;
 #[cfg(feature = "rules")]
 mod ruled;

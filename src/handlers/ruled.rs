@@ -7,15 +7,15 @@ use crate::{
     handler::{Answer, Handler, Request},
     handlers::Search,
     options::{Direction, Limits},
-    rules::{Mac, Rules, Verdict},
+    rules::{Machine, Machines, Rules, Verdict},
     source::Source,
 };
 
 /// A handler behind [`Rules`], which say what the requests are for, and what is granted to them.
 ///
-/// On Linux, rules may ask for the MAC address of a client: it is looked up in the neighbour table of the kernel, which
-/// has those of the machines on the same link. It is read again after a second, and earlier for who is not in it; and
-/// not at all if no rule wants it.
+/// Rules may ask what is known of a client besides its address. On Linux its MAC address is looked up in the neighbour
+/// table of the kernel, which has those of the machines on the same link. It is read again after a second, and earlier for
+/// who is not in it; and not at all if no rule wants it. The rest is what [`machines`](Self::machines) know.
 ///
 /// ```
 /// use tuffet::{handlers::{Memory, Ruled}, rules::{Rule, Rules}};
@@ -28,6 +28,7 @@ use crate::{
 pub struct Ruled {
     rules: Rules,
     handler: Box<dyn Handler>,
+    machines: Machines,
     #[cfg(target_os = "linux")]
     neighbours: Neighbours,
 }
@@ -38,21 +39,32 @@ impl Ruled {
         Self {
             rules,
             handler: Box::new(handler),
+            machines: Machines::default(),
             #[cfg(target_os = "linux")]
             neighbours: Neighbours::default(),
         }
     }
 
-    /// The MAC address of a client, if it matters and is known.
-    pub fn mac(&self, request: &Request) -> Option<Mac> {
+    /// What others tell of machines, such as a server of ProxyDHCP. Defaults to nothing.
+    #[must_use]
+    pub fn machines(self, machines: &Machines) -> Self {
+        Self { machines: machines.clone(), ..self }
+    }
+
+    /// What is known of the machine that sent this, if it matters to the rules.
+    pub fn machine(&self, request: &Request) -> Machine {
+        if !self.rules.needs_machine() {
+            return Machine::default();
+        }
         #[cfg(target_os = "linux")]
-        return self.rules.needs_mac().then(|| self.neighbours.mac(request.peer())).flatten();
+        let mac = self.neighbours.mac(request.peer());
         #[cfg(not(target_os = "linux"))]
-        return None;
+        let mac = None;
+        self.machines.find(request.peer().ip(), mac)
     }
 
     fn decide(&self, request: &Request, direction: Direction) -> Result<Verdict, Refusal> {
-        let verdict = self.rules.decide(request, direction, self.mac(request)).map_err(Refusal::ending_search)?;
+        let verdict = self.rules.decide(request, direction, &self.machine(request)).map_err(Refusal::ending_search)?;
         if !verdict.candidates().iter().any(|candidate| candidate.request() == request) {
             log::debug!("{}: {} is {verdict:?}", request.peer(), request.shown());
         }
@@ -66,11 +78,7 @@ impl Handler for Ruled {
             let verdict = self.decide(request, Direction::Read)?;
             let mut search = Search::default();
             for candidate in verdict.candidates() {
-                let answer = match candidate.source() {
-                    Some(source) => source.read(candidate.request()).await,
-                    None => self.handler.read(candidate.request()).await,
-                };
-                if let ControlFlow::Break(answer) = search.hear(answer) {
+                if let ControlFlow::Break(answer) = search.hear(candidate.read(&*self.handler).await) {
                     return answer;
                 }
             }
@@ -98,7 +106,7 @@ impl Handler for Ruled {
 
     fn limit(&self, request: &Request, direction: Direction, limits: &mut Limits) {
         self.handler.limit(request, direction, limits);
-        if let Ok(verdict) = self.rules.decide(request, direction, self.mac(request)) {
+        if let Ok(verdict) = self.rules.decide(request, direction, &self.machine(request)) {
             verdict.limit(limits);
             for candidate in verdict.candidates() {
                 if let Some(source) = candidate.source() {

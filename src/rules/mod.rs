@@ -12,6 +12,32 @@
 //! What a client sends cannot climb out of the root, and not out of what stands in a target before the first `$` of a
 //! URL's path either: a name with `..` in it is refused with [`Refusal::denied`].
 //!
+//! # Template files
+//! With the feature `templates`, a target that ends with `.j2` is a template in the language of Jinja, read from the same
+//! sources and rendered for each request by [minijinja](https://docs.rs/minijinja). So a boot menu for each machine needs
+//! no program:
+//!
+//! ```jinja
+//! #!ipxe
+//! {% if serial in ["1a2b3c4d", "1a2b3c4e"] %}
+//! kernel http://{{ server }}/{{ arch | default("x64") }}/vmlinuz host=kiosk-{{ serial }}
+//! {% else %}
+//! kernel http://{{ server }}/installer/vmlinuz mac={{ mac | default("000000000000") | hexraw }}
+//! {% endif %}
+//! boot
+//! ```
+//!
+//! It has the variables of [targets](Rule::target), what the rule has [set](Rule::set), the named groups of its regular
+//! expression, and all groups as the list `groups`; the spellings are filters. What is not known of a machine is
+//! `none`: it can be compared and has a `default`, and to print it is an error. Nothing is escaped by itself; for XML
+//! there is the filter `e`. Lines with nothing but `{% %}` leave none behind. A template includes no other file.
+//!
+//! A client that asks for a template by its own name gets it as it is, unless a rule refuses that; and who may upload
+//! templates may have anything rendered that the rule knows.
+//!
+//! Its size is known, for `tsize`. It may be 256 KiB long and what is rendered 1 MiB; its work is bounded. One that fails
+//! is [`Refusal::internal`] (ERROR 0) to the peer, no other target is tried, and the log has file and line.
+//!
 //! ```
 //! use tuffet::{Refusal, handlers::{Memory, Ruled}, rules::{Rule, Rules}};
 //!
@@ -25,15 +51,22 @@
 //! ```
 
 mod client;
+mod machine;
+mod machines;
 #[cfg(target_os = "linux")]
 mod neighbours;
+#[cfg(feature = "templates")]
+mod rendered;
 mod rule;
+mod spelling;
 mod target;
 mod template;
 
 use std::{fmt, sync::Arc};
 
 pub use client::{Clients, Mac, MacPrefix};
+pub use machine::{Machine, Uuid};
+pub use machines::Machines;
 pub use rule::{Mismatch, Rule};
 pub use target::is_url;
 
@@ -41,7 +74,7 @@ pub use target::is_url;
 pub(crate) use neighbours::Neighbours;
 
 use crate::{
-    Error, Handler, Refusal, Request,
+    Error, Handler, Refusal, Request, Source,
     options::{Direction, Limits, OptionName},
 };
 use rule::Effects;
@@ -51,7 +84,7 @@ use template::Values;
 #[derive(Clone, Default)]
 pub struct Rules {
     rules: Vec<Rule>,
-    needs_mac: bool,
+    needs_machine: bool,
 }
 
 /// What the rules make of a request.
@@ -69,6 +102,9 @@ pub struct Verdict {
 pub struct Candidate {
     source: Option<Arc<dyn Handler>>,
     request: Request,
+    /// What its template is rendered with, if it is one.
+    #[cfg(feature = "templates")]
+    context: Option<rendered::Context>,
 }
 
 impl Rules {
@@ -79,8 +115,8 @@ impl Rules {
     /// name as its target, or if a blksize or a windowsize is none.
     pub fn new(mut rules: Vec<Rule>) -> Result<Self, Error> {
         rules.iter_mut().try_for_each(Rule::check)?;
-        let needs_mac = rules.iter().any(Rule::needs_mac);
-        Ok(Self { rules, needs_mac })
+        let needs_machine = rules.iter().any(Rule::needs_machine);
+        Ok(Self { rules, needs_machine })
     }
 
     /// Whether there is none.
@@ -88,17 +124,17 @@ impl Rules {
         self.rules.is_empty()
     }
 
-    /// Whether the client's MAC address matters.
-    pub fn needs_mac(&self) -> bool {
-        self.needs_mac
+    /// Whether it matters what is known of a machine besides its address.
+    pub fn needs_machine(&self) -> bool {
+        self.needs_machine
     }
 
-    /// What they make of this request.
+    /// What they make of this request of this machine.
     ///
     /// # Errors
     /// The refusal that the peer is told.
-    pub fn decide(&self, request: &Request, direction: Direction, mac: Option<Mac>) -> Result<Verdict, Refusal> {
-        self.explain(request, direction, mac, |_, _| {})
+    pub fn decide(&self, request: &Request, direction: Direction, machine: &Machine) -> Result<Verdict, Refusal> {
+        self.explain(request, direction, machine, |_, _| {})
     }
 
     /// As [`decide`](Self::decide), telling of each rule that is tried whether it is for this request.
@@ -109,15 +145,18 @@ impl Rules {
         &self,
         request: &Request,
         direction: Direction,
-        mac: Option<Mac>,
+        machine: &Machine,
         mut tried: impl FnMut(&Rule, Result<(), Mismatch>),
     ) -> Result<Verdict, Refusal> {
         let mut said = Effects::default();
-        let mut requests = vec![(None, request.clone())];
+        let mut candidates = vec![Candidate::plain(None, request.clone())];
+        let told = if self.needs_machine { Machine::in_name(&request.text()) } else { Machine::default() };
+        // In a name anybody may say anything, so the conditions of rules know nothing of that.
+        let known = machine.clone().or(told);
         for rule in &self.rules {
             // A rule that goes on has one plain name at most.
-            let path = requests.first().map_or(request, |(_, request)| request).text().into_owned();
-            let groups = match rule.matches(request, direction, mac, &path) {
+            let path = candidates.first().map_or(request, Candidate::request).text().into_owned();
+            let groups = match rule.matches(request, direction, machine.mac, &path) {
                 Ok(groups) => groups,
                 Err(mismatch) => {
                     tried(rule, Err(mismatch));
@@ -131,18 +170,25 @@ impl Rules {
             if !rule.effects.targets.is_empty() {
                 let values = Values {
                     groups: groups.as_ref(),
-                    client: request.peer().ip().to_canonical().to_string(),
-                    mac: mac.map(|mac| mac.to_string()),
                     path: &path,
-                    server: request.local().ip().to_canonical().to_string(),
+                    client: request.peer().ip().to_canonical(),
+                    server: request.local().ip().to_canonical(),
+                    machine: &known,
                 };
                 let mut found = Vec::new();
                 for target in &rule.effects.targets {
-                    found.extend(target.request(request, &values)?.map(|request| (target.source.clone(), request)));
+                    let Some(request) = target.request(request, &values)? else { continue };
+                    let candidate = Candidate::plain(target.source.clone(), request);
+                    #[cfg(feature = "templates")]
+                    let candidate = Candidate {
+                        context: target.is_template().then(|| rendered::Context::new(&values, rule)),
+                        ..candidate
+                    };
+                    found.push(candidate);
                 }
                 // What a rule that goes on cannot fill in, it leaves.
                 if !(found.is_empty() && rule.goes_on) {
-                    requests = found;
+                    candidates = found;
                 }
             }
             said.hear(&rule.effects);
@@ -151,9 +197,10 @@ impl Rules {
             }
         }
         let ignores_case = said.ignore_case.unwrap_or(request.ignores_case());
-        let candidates = requests.into_iter().map(|(source, request)| Candidate {
-            source: source.or_else(|| said.source.clone()),
-            request: request.ignoring_case(ignores_case),
+        let candidates = candidates.into_iter().map(|candidate| Candidate {
+            source: candidate.source.or_else(|| said.source.clone()),
+            request: candidate.request.ignoring_case(ignores_case),
+            ..candidate
         });
         let Effects { only, blksize, windowsize, upload, .. } = said;
         Ok(Verdict { candidates: candidates.collect(), upload, only, blksize, windowsize })
@@ -205,6 +252,36 @@ impl Verdict {
 }
 
 impl Candidate {
+    fn plain(source: Option<Arc<dyn Handler>>, request: Request) -> Self {
+        Self {
+            source,
+            request,
+            #[cfg(feature = "templates")]
+            context: None,
+        }
+    }
+
+    /// What this handler has of it, or its own [source](Self::source), if it has one. A template file is rendered.
+    ///
+    /// # Errors
+    /// What the handler says; [`Refusal::internal`] that [ends the search](Refusal::ending_search), if a template fails.
+    pub async fn read(&self, handler: &dyn Handler) -> Result<Source, Refusal> {
+        let source = self.source.as_deref().unwrap_or(handler).read(&self.request).await?;
+        #[cfg(feature = "templates")]
+        if let Some(context) = &self.context {
+            return rendered::render(source, &self.request, context).await.map_err(Refusal::ending_search);
+        }
+        Ok(source)
+    }
+
+    /// Whether it is a template file, which is rendered.
+    pub fn is_template(&self) -> bool {
+        #[cfg(feature = "templates")]
+        return self.context.is_some();
+        #[cfg(not(feature = "templates"))]
+        return false;
+    }
+
     /// What has it, if not the server's own source.
     pub fn source(&self) -> Option<&Arc<dyn Handler>> {
         self.source.as_ref()

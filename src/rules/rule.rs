@@ -7,6 +7,7 @@ use regex_lite::{Captures, Regex, RegexBuilder};
 use super::{
     client::{Clients, Mac},
     target::Target,
+    template::{self, Variable},
 };
 use crate::{
     Error, Handler, Refusal, Request, name,
@@ -30,9 +31,11 @@ use crate::{
 pub struct Rule {
     title: String,
     clients: Vec<Clients>,
-    name: Option<Regex>,
+    pub(super) name: Option<Regex>,
     mode: Option<Mode>,
     direction: Option<Direction>,
+    /// Names and values.
+    pub(super) set: Vec<(String, String)>,
     pub(super) goes_on: bool,
     pub(super) effects: Effects,
 }
@@ -75,6 +78,7 @@ impl Rule {
             name: None,
             mode: None,
             direction: None,
+            set: Vec::new(),
             goes_on: false,
             effects: Effects::default(),
         }
@@ -118,17 +122,74 @@ impl Rule {
         self
     }
 
+    /// Gives a name to a value, for the targets that are named behind this: `${name}` is the value, in the host of a URL
+    /// as well. Template files have it too. Defaults to none.
+    ///
+    /// ```
+    /// use tuffet::rules::Rule;
+    ///
+    /// let rule = Rule::new("site").set("site", "lab")?.target("${site}/${path}")?;
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the name is not made of letters, digits and `_`, or is one of the variables of
+    /// [`target`](Self::target).
+    pub fn set(mut self, name: &str, value: &str) -> Result<Self, Error> {
+        let no = |why| Err(Error::Config(format!("{name:?} cannot be set: {why}")));
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(is_word) {
+            return no("a name has letters, digits and `_`");
+        }
+        if Variable::named(name).is_some() {
+            return no("it is known of a request");
+        }
+        self.set.retain(|(known, _)| known != name);
+        self.set.push((name.into(), value.into()));
+        Ok(self)
+    }
+
+    /// The text with all that is [set](Self::set) in it, as [`target`](Self::target) and [`url`](Self::url) take it.
+    #[must_use]
+    pub fn fill(&self, text: &str) -> String {
+        template::fill(text, &self.set)
+    }
+
     /// The file is this one. In the name stand `$1` or `${group}` for groups of the regular expression, `$0` for all
-    /// that it found, `$$` for a `$`, and `${path}` (the whole name), `${client}` and `${server}` (addresses) and
-    /// `${mac}` (`52-54-00-12-34-56`).
+    /// that it found, `$$` for a `$`, and variables:
+    ///
+    /// | variable | |
+    /// |---|---|
+    /// | `${path}` | the whole name |
+    /// | `${client}`, `${server}` | addresses |
+    /// | `${mac}` | MAC address of the client, `52-54-00-12-34-56` |
+    /// | `${uuid}`, `${serial}`, `${arch}` | UUID, serial number and architecture of the machine |
+    ///
+    /// The last two lines are what is [known](super::Machines) of a machine, or else what [the name
+    /// tells](super::Machine::in_name) of it. A `:` and a word behind a variable or a group spell it otherwise; more of
+    /// them, one after another:
+    ///
+    /// | spelling | `${mac}` | `${client}` |
+    /// |---|---|---|
+    /// | `:hexhyp` | `52-54-00-ab-cd-ef` | `c0-a8-02-5b` |
+    /// | `:hex` | `52:54:00:ab:cd:ef` | `c0:a8:02:5b` |
+    /// | `:hexraw` | `525400abcdef` | `c0a8025b` |
+    /// | `:hexraw:upper` | `525400ABCDEF` | `C0A8025B`, as PXELINUX asks |
+    /// | `:upper`, `:lower` | `52-54-00-AB-CD-EF` | |
+    ///
+    /// `${uuid:guid}` has the bytes of its first three groups the other way round.
     ///
     /// May be called again: the first that is there is served. One with a variable that is not known is left out. An
     /// upload goes to the first whose source takes writes.
     ///
+    /// With the feature `templates`, a target that ends with `.j2` as it stands here is a template file: it is rendered
+    /// for each request, as [the module](super#template-files) says.
+    ///
     /// # Errors
     /// [`Error::Config`] if this is not such a name, or has `..` in it.
     pub fn target(mut self, name: &str) -> Result<Self, Error> {
-        self.effects.targets.push(Target::name(name)?);
+        let name = self.fill(name);
+        self.effects.targets.push(Target::name(&name)?);
         Ok(self)
     }
 
@@ -150,7 +211,8 @@ impl Rule {
     /// # Errors
     /// [`Error::Config`] if this is not such a URL, and those of `open`.
     pub fn url<H: Handler>(mut self, url: &str, open: impl FnOnce(&str) -> Result<H, Error>) -> Result<Self, Error> {
-        self.effects.targets.push(Target::url(url, open)?);
+        let url = self.fill(url);
+        self.effects.targets.push(Target::url(&url, open)?);
         Ok(self)
     }
 
@@ -221,7 +283,7 @@ impl Rule {
         let name = self.name.as_ref();
         let mut targets = self.effects.targets.iter_mut();
         let result = targets.try_for_each(|target| target.resolve(name));
-        let is_plain = |target: &Target| target.source.is_none();
+        let is_plain = |target: &Target| target.source.is_none() && !target.is_template();
         let can_go_on =
             matches!(&*self.effects.targets, []) || matches!(&*self.effects.targets, [one] if is_plain(one));
         let sizes = [("blksize", self.effects.blksize, BLKSIZE), ("windowsize", self.effects.windowsize, WINDOWSIZE)];
@@ -231,6 +293,13 @@ impl Rule {
                 sizes.try_for_each(|(name, size, bounds)| Error::check_setting(name, size.into(), wide(bounds)))
             })
             .map_err(|error| error.to_string())
+            .and_then(|()| {
+                let mut groups = name.iter().flat_map(|name| name.capture_names()).flatten();
+                match groups.find(|group| self.set.iter().any(|(name, _)| name == group)) {
+                    Some(both) => Err(format!("`{both}` is set, and a group of the regular expression")),
+                    None => Ok(()),
+                }
+            })
             .and_then(|()| match self.goes_on && !can_go_on {
                 true => Err("it goes on, so it can have one name as its target, and nothing else".into()),
                 false => Ok(()),
@@ -263,9 +332,9 @@ impl Rule {
         }
     }
 
-    pub(super) fn needs_mac(&self) -> bool {
+    pub(super) fn needs_machine(&self) -> bool {
         self.clients.iter().any(|clients| matches!(clients, Clients::Card(_)))
-            || self.effects.targets.iter().any(Target::needs_mac)
+            || self.effects.targets.iter().any(Target::needs_machine)
     }
 }
 

@@ -5,6 +5,9 @@ use std::{fmt, sync::Arc};
 use super::template::{Template, Values};
 use crate::{Error, Handler, Refusal, Request};
 
+/// How the names of template files end.
+const TEMPLATE: &str = ".j2";
+
 #[derive(Clone)]
 pub(super) struct Target {
     text: String,
@@ -68,8 +71,13 @@ impl Target {
         Ok(query.query(values).map(|query| renamed.with_query(&query)))
     }
 
-    pub(super) fn needs_mac(&self) -> bool {
-        self.name.needs_mac() || self.query.as_ref().is_some_and(Template::needs_mac)
+    /// Whether it is a template file, to be rendered: what stands there says so, and not what a client has sent.
+    pub(super) fn is_template(&self) -> bool {
+        cfg!(feature = "templates") && self.name.ends_with(TEMPLATE)
+    }
+
+    pub(super) fn needs_machine(&self) -> bool {
+        self.is_template() || self.name.needs_machine() || self.query.as_ref().is_some_and(Template::needs_machine)
     }
 }
 

@@ -1,16 +1,20 @@
 //! What a name is made of: text, groups of the regular expression, and what is known of the client.
 
-use std::fmt;
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use regex_lite::{Captures, Regex};
 
+use super::{
+    Machine,
+    spelling::{SPELLINGS, Spelling},
+};
 use crate::{Error, Refusal, name};
 
 /// All but RFC 3986's unreserved characters: what a client sends is one value of a query, whatever is in it.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A text with `$1`, `${group}` and `${variable}` in it.
+/// A text with `$1`, `${group}`, `${variable}` and `${variable:spelling}` in it.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
     text: String,
@@ -20,30 +24,85 @@ pub(super) struct Template {
 #[derive(Clone, Debug)]
 enum Part {
     Literal(String),
+    Value(What, Vec<Spelling>),
+}
+
+#[derive(Clone, Debug)]
+enum What {
     Group(usize),
     /// A group's name or a variable's; which one is known with the regular expression.
     Name(String),
     Variable(Variable),
 }
 
+/// What is known of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Variable {
+pub(super) enum Variable {
+    Arch,
     Client,
     Mac,
     Path,
+    Serial,
     Server,
+    Uuid,
 }
 
-const VARIABLES: [(&str, Variable); 4] =
-    [("client", Variable::Client), ("mac", Variable::Mac), ("path", Variable::Path), ("server", Variable::Server)];
+pub(super) const VARIABLES: [(&str, Variable); 7] = [
+    ("arch", Variable::Arch),
+    ("client", Variable::Client),
+    ("mac", Variable::Mac),
+    ("path", Variable::Path),
+    ("serial", Variable::Serial),
+    ("server", Variable::Server),
+    ("uuid", Variable::Uuid),
+];
+
+impl Variable {
+    pub(super) fn named(name: &str) -> Option<Self> {
+        VARIABLES.iter().find(|(known, _)| *known == name).map(|(_, variable)| *variable)
+    }
+
+    /// Whether it is of what is known of a machine.
+    fn is_of_machine(self) -> bool {
+        matches!(self, Self::Arch | Self::Mac | Self::Serial | Self::Uuid)
+    }
+}
 
 /// What the parts of a template stand for.
 pub(super) struct Values<'a> {
     pub(super) groups: Option<&'a Captures<'a>>,
-    pub(super) client: String,
-    pub(super) mac: Option<String>,
     pub(super) path: &'a str,
-    pub(super) server: String,
+    pub(super) client: IpAddr,
+    pub(super) server: IpAddr,
+    pub(super) machine: &'a Machine,
+}
+
+impl<'a> Values<'a> {
+    /// `None` if it is not known of this machine.
+    pub(super) fn of(&self, variable: Variable) -> Option<Cow<'a, str>> {
+        let machine = self.machine;
+        match variable {
+            Variable::Arch => machine.arch.as_deref().map(Into::into),
+            Variable::Client => Some(self.client.to_string().into()),
+            Variable::Mac => machine.mac.map(|mac| mac.to_string().into()),
+            Variable::Path => Some(self.path.into()),
+            Variable::Serial => machine.serial.as_deref().map(Into::into),
+            Variable::Server => Some(self.server.to_string().into()),
+            Variable::Uuid => machine.uuid.map(|uuid| uuid.to_string().into()),
+        }
+    }
+}
+
+impl What {
+    fn value<'a>(&self, values: &Values<'a>) -> Option<Cow<'a, str>> {
+        let group = |found: Option<regex_lite::Match<'a>>| Some(found.map_or("", |found| found.as_str()).into());
+        match self {
+            // Without a regular expression the whole name matches.
+            Self::Group(number) => values.groups.map_or(Some(values.path.into()), |groups| group(groups.get(*number))),
+            Self::Name(name) => group(values.groups.and_then(|groups| groups.name(name))),
+            Self::Variable(variable) => values.of(*variable),
+        }
+    }
 }
 
 impl Template {
@@ -58,14 +117,19 @@ impl Template {
                 continue;
             }
             let part = if let Some(after) = rest.strip_prefix('{') {
-                let (name, after) = after.split_once('}').ok_or_else(|| no("a `${` has no `}`"))?;
+                let (inner, after) = after.split_once('}').ok_or_else(|| no("a `${` has no `}`"))?;
                 rest = after;
-                name.parse().map_or_else(|_| Part::Name(name.into()), Part::Group)
+                let mut words = inner.split(':');
+                let name = words.next().unwrap_or_default();
+                let spellings = words.map(|word| Spelling::named(word).ok_or_else(|| no(&not_a_spelling(word))));
+                let what = name.parse().map_or_else(|_| What::Name(name.into()), What::Group);
+                Part::Value(what, spellings.collect::<Result<_, _>>()?)
             } else {
                 let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
                 let number = rest[..digits].parse();
                 rest = &rest[digits..];
-                Part::Group(number.map_err(|_| no("`$` is followed by a number, `{` or another `$`"))?)
+                let number = number.map_err(|_| no("`$` is followed by a number, `{` or another `$`"))?;
+                Part::Value(What::Group(number), Vec::new())
             };
             if !literal.is_empty() {
                 parts.push(Part::Literal(std::mem::take(&mut literal)));
@@ -84,16 +148,16 @@ impl Template {
         let no = |why: String| Err(Error::Config(format!("{:?} is not a target here: {why}", self.text)));
         let groups = name.map_or(1, Regex::captures_len);
         for part in &mut self.parts {
-            match part {
-                Part::Group(number) if *number >= groups => {
+            let Part::Value(what, _) = part else { continue };
+            match what {
+                What::Group(number) if *number >= groups => {
                     return no(format!("there is no group {number}; `$0` is the whole match"));
                 }
-                Part::Name(name_of_part) => {
+                What::Name(name_of_part) => {
                     let is_group = name.is_some_and(|name| name.capture_names().any(|n| n == Some(name_of_part)));
-                    let variable = VARIABLES.iter().find(|(name, _)| name == name_of_part);
-                    match variable {
+                    match Variable::named(name_of_part) {
                         _ if is_group => {}
-                        Some((_, variable)) => *part = Part::Variable(*variable),
+                        Some(variable) => *what = What::Variable(variable),
                         None => {
                             let known = VARIABLES.map(|(name, _)| format!("${{{name}}}")).join(", ");
                             return no(format!("there is no group `{name_of_part}`, and the variables are {known}"));
@@ -137,29 +201,28 @@ impl Template {
 
     fn expand(&self, values: &Values<'_>, put: impl Fn(&str, &mut String)) -> Option<String> {
         let mut out = String::new();
-        let group = |found: Option<regex_lite::Match<'_>>, out: &mut String| {
-            put(found.map_or("", |found| found.as_str()), out);
-        };
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.push_str(text),
-                // Without a regular expression the whole name matches.
-                Part::Group(number) => match values.groups {
-                    Some(groups) => group(groups.get(*number), &mut out),
-                    None => put(values.path, &mut out),
-                },
-                Part::Name(name) => group(values.groups.and_then(|groups| groups.name(name)), &mut out),
-                Part::Variable(Variable::Client) => put(&values.client, &mut out),
-                Part::Variable(Variable::Mac) => put(values.mac.as_deref()?, &mut out),
-                Part::Variable(Variable::Path) => put(values.path, &mut out),
-                Part::Variable(Variable::Server) => put(&values.server, &mut out),
+                Part::Value(what, spellings) => {
+                    let value = what.value(values)?;
+                    let spelled = spellings.iter().try_fold(value, |text, spelling| spelling.of(&text).map(Cow::Owned));
+                    put(&spelled?, &mut out);
+                }
             }
         }
         Some(out)
     }
 
-    pub(super) fn needs_mac(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Variable(Variable::Mac)))
+    /// Whether it has something of what is known of a machine.
+    pub(super) fn needs_machine(&self) -> bool {
+        let is_of_machine = |variable: &Variable| variable.is_of_machine();
+        self.parts.iter().any(|part| matches!(part, Part::Value(What::Variable(v), _) if is_of_machine(v)))
+    }
+
+    /// Whether the text behind all variables ends so.
+    pub(super) fn ends_with(&self, end: &str) -> bool {
+        matches!(self.parts.last(), Some(Part::Literal(text)) if text.ends_with(end))
     }
 
     /// Whether the text that stands there climbs.
@@ -167,6 +230,39 @@ impl Template {
         let has_dots = |text: &String| text.split(['/', '\\']).any(|part| part == "..");
         self.parts.iter().any(|part| matches!(part, Part::Literal(text) if has_dots(text)))
     }
+}
+
+/// The text with the values of these names in it, for what is known before there is a request.
+pub(super) fn fill(text: &str, set: &[(String, String)]) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find('$') {
+        let (before, after) = (&rest[..at], &rest[at..]);
+        out += before;
+        let filled = after.strip_prefix("${").and_then(|inner| inner.split_once('}')).and_then(|(inner, behind)| {
+            let mut words = inner.split(':');
+            let name = words.next()?;
+            let (_, value) = set.iter().find(|(known, _)| known == name)?;
+            let spelled = words.try_fold(value.clone(), |text, word| Spelling::named(word)?.of(&text))?;
+            Some((spelled, behind))
+        });
+        match filled {
+            Some((value, behind)) => {
+                out += &value.replace('$', "$$");
+                rest = behind;
+            }
+            None => {
+                let length = if after.starts_with("$$") { 2 } else { 1 };
+                out += &after[..length];
+                rest = &after[length..];
+            }
+        }
+    }
+    out + rest
+}
+
+fn not_a_spelling(word: &str) -> String {
+    let known = SPELLINGS.map(|(name, _)| format!("`:{name}`")).join(", ");
+    format!("`:{word}` is no spelling; they are {known}")
 }
 
 impl fmt::Display for Template {
@@ -187,13 +283,9 @@ mod tests {
     fn expand(text: &str, regex: &str, path: &str, mac: Option<&str>) -> (Result<Option<String>, Refusal>, String) {
         let (template, regex) = (template(text, regex).unwrap(), Regex::new(regex).unwrap());
         let groups = regex.captures(path).unwrap();
-        let values = Values {
-            groups: Some(&groups),
-            client: "10.0.0.5".into(),
-            mac: mac.map(Into::into),
-            path,
-            server: "10.0.0.1".into(),
-        };
+        let machine = Machine { mac: mac.map(|mac| mac.parse().unwrap()), ..Machine::default() };
+        let (client, server) = ([10, 0, 0, 5].into(), [10, 0, 0, 1].into());
+        let values = Values { groups: Some(&groups), path, client, server, machine: &machine };
         (template.name(&values), template.query(&values).unwrap_or_default())
     }
 
@@ -206,6 +298,9 @@ mod tests {
             ("${rest}", "cd"),
             ("${client}/${server}/${path}", "10.0.0.5/10.0.0.1/ab/cd.x"),
             ("$$1", "$1"),
+            ("${client:hexraw:upper}/${client:hexraw}", "0A000005/0a000005"),
+            ("${rest:upper}", "CD"),
+            ("${1:hex}", "ab"),
             ("$3", ""),
         ] {
             let (name, _) = expand(text, r"^(\w+)/(?<rest>\w+)(z?)", "ab/cd.x", None);
@@ -216,7 +311,8 @@ mod tests {
     #[test]
     fn a_part_that_is_not_known_makes_no_name() {
         assert_eq!(expand("${mac}/x", "x", "x", None).0, Ok(None));
-        assert_eq!(expand("${mac}/x", "x", "x", Some("52-54")).0, Ok(Some("52-54/x".into())));
+        assert_eq!(expand("${mac}/x", "x", "x", Some("52:54:00:12:34:56")).0, Ok(Some("52-54-00-12-34-56/x".into())));
+        assert_eq!(expand("${1:hexraw}/x", "(.*)", "x", None).0, Ok(None), "it cannot be spelled so");
     }
 
     #[test]
@@ -230,8 +326,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_set_is_text() {
+        let set = [("host".to_owned(), "web:81".to_owned()), ("price".to_owned(), "1$".to_owned())];
+        for (text, expected) in [
+            ("http://${host}/${path}?a=${host:upper}", "http://web:81/${path}?a=WEB:81"),
+            ("$${host}/${price}", "$${host}/1$$"),
+            ("${host:hex}", "${host:hex}"),
+            ("${host", "${host"),
+            ("$", "$"),
+        ] {
+            assert_eq!(fill(text, &set), expected);
+            assert_eq!(fill(expected, &set), expected, "what is filled in stays");
+        }
+    }
+
+    #[test]
     fn what_is_no_template() {
-        for bad in ["$", "$x", "${1", "$99999999999999999999", "$2", "${nobody}", "${}"] {
+        for bad in
+            ["$", "$x", "${1", "$99999999999999999999", "$2", "${nobody}", "${}", "${mac:x}", "${mac:}", "${rest:upper"]
+        {
             assert!(template(bad, "(a)").is_err(), "{bad}");
         }
         assert!(template("../$1", "(a)").unwrap().climbs());

@@ -37,7 +37,7 @@ fn echo(base: &str) -> Result<impl Handler + use<>, Error> {
 }
 
 fn paths(rules: &Rules, name: &str) -> Vec<String> {
-    let verdict = rules.decide(&request(name), Direction::Read, None).unwrap();
+    let verdict = rules.decide(&request(name), Direction::Read, &Machine::default()).unwrap();
     verdict.candidates().iter().map(|candidate| candidate.request().path().to_owned()).collect()
 }
 
@@ -71,7 +71,7 @@ fn rules_see_bytes_that_are_not_utf8_and_keep_them() {
         ("^menu$", r"caf\xe9/menu", b"menu", b"caf\xe9/menu"),
     ] {
         let rules = rules([rule(regex).target(target).unwrap()]);
-        let verdict = rules.decide(&request_of(name), Direction::Read, None).unwrap();
+        let verdict = rules.decide(&request_of(name), Direction::Read, &Machine::default()).unwrap();
         assert_eq!(verdict.candidates()[0].request().path_bytes(), expected, "{regex} {target}");
     }
 }
@@ -84,7 +84,7 @@ fn a_rule_that_goes_on_leaves_its_name_to_the_next() {
         rule("^new/(.*)").target("$1").unwrap().windowsize(8),
     ]);
     assert_eq!(paths(&rules, "old/x"), ["x"]);
-    let verdict = rules.decide(&request("old/x"), Direction::Read, None).unwrap();
+    let verdict = rules.decide(&request("old/x"), Direction::Read, &Machine::default()).unwrap();
     let mut limits = Limits::default();
     verdict.limit(&mut limits);
     assert_eq!((limits.blksize, limits.windowsize), (1024, 8), "the last that said something");
@@ -106,7 +106,7 @@ fn conditions_are_all_met() {
     let others = Rule::new("others").client("10.0.1.0/24".parse().unwrap());
     assert_eq!(others.matches(&request("x"), Direction::Read, None, "x").err(), Some(Mismatch::Client));
     let cards = Rule::new("cards").client("52:54:00".parse().unwrap());
-    assert!(cards.needs_mac() && !others.needs_mac());
+    assert!(cards.needs_machine() && !others.needs_machine());
     assert_eq!(cards.matches(&request("x"), Direction::Read, None, "x").err(), Some(Mismatch::Mac(None)));
     assert!(cards.matches(&request("x"), Direction::Read, Some(Mac([0x52, 0x54, 0, 1, 2, 3])), "x").is_ok());
 }
@@ -118,7 +118,7 @@ fn a_refusal_ends_the_search() {
         rule("^q").refuse(Refusal::silent()),
         Rule::new("rest").target("x").unwrap(),
     ]);
-    let decide = |name: &str| rules.decide(&request(name), Direction::Read, None).err();
+    let decide = |name: &str| rules.decide(&request(name), Direction::Read, &Machine::default()).err();
     assert_eq!(decide("s").unwrap().code(), ErrorCode::ACCESS_VIOLATION);
     assert!(decide("q").unwrap().packet().is_none());
     assert_eq!(decide("x"), None);
@@ -223,7 +223,7 @@ fn options_are_granted_to_some_only() {
     let rules = rules([rule("^none").options([]), rule("^size").options([OptionName::Tsize])]);
     let only = |name: &str| {
         let mut limits = Limits::default();
-        rules.decide(&request(name), Direction::Read, None).unwrap().limit(&mut limits);
+        rules.decide(&request(name), Direction::Read, &Machine::default()).unwrap().limit(&mut limits);
         limits.only.map(|only| only.to_vec())
     };
     assert_eq!((only("none"), only("size"), only("x")), (Some(vec![]), Some(vec![OptionName::Tsize]), None));

@@ -14,6 +14,8 @@ mod unanswered;
 
 use std::time::{Duration, SystemTime};
 
+#[cfg(feature = "http")]
+pub use crate::handlers::http::webhook::{NotTaken, Webhook};
 pub use counters::{Counter, Counters, Outcomes};
 pub use record::{Protocol, Record, Snapshot};
 pub(crate) use registry::{Drops, Registered, Registry, Tally};

@@ -32,15 +32,26 @@ pub struct Server {
 
 impl Server {
     pub fn start(args: &[&str]) -> Self {
+        Self::start_with(args, |_| {})
+    }
+
+    /// With a command that is changed before.
+    pub fn start_with(args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let mut printed = Vec::new();
-        let server = Self::start_by(&[&["serve", "--listen", "127.0.0.1:0"], args].concat(), &mut printed);
+        let mut command = tuffet(&[&["serve", "--listen", "127.0.0.1:0"], args].concat());
+        change(&mut command);
+        let server = Self::run(&mut command, &mut printed);
         assert_eq!(printed, [""; 0]);
         server
     }
 
     /// By a whole command line. What it prints before it listens is put there.
     pub fn start_by(args: &[&str], printed: &mut Vec<String>) -> Self {
-        let mut child = tuffet(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::run(&mut tuffet(args), printed)
+    }
+
+    fn run(command: &mut Command, printed: &mut Vec<String>) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         loop {
             let mut line = String::new();

@@ -79,9 +79,13 @@ fn unopened(args: &Serve) -> Vec<String> {
     let user = super::sandbox::check_user(args);
     #[cfg(not(all(feature = "full", target_os = "linux")))]
     let user = Ok(());
+    #[cfg(unix)]
+    let telling = args.telling.check();
+    #[cfg(not(unix))]
+    let telling = Ok(());
     let certificates = args.web.ca.as_deref().map(|path| sources::web::certificates(path).map(drop));
     let also = uploads::wrong_also(args).map(|why| Err(why.into()));
-    let results = each.chain([handler, user, interface(args)]).chain(certificates).chain(also);
+    let results = each.chain([handler, user, telling, interface(args)]).chain(certificates).chain(also);
     for error in results.filter_map(|result| result.err()) {
         let error = error.to_string();
         if !errors.iter().any(|known| error.contains(known)) {

@@ -14,9 +14,10 @@ use super::{
 };
 
 /// What becomes of a rule by the value of a key.
+type Name<'i> = toml::Spanned<std::borrow::Cow<'i, str>>;
 type Key = fn(&mut Planned, &Value<'_>) -> Result<Rule, String>;
 
-const KEYS: [(&str, Key); 14] = [
+const KEYS: [(&str, Key); 16] = [
     ("title", |planned, value| text(value).map(|_| planned.rule.clone())),
     ("client", |planned, value| {
         let clients = texts(value)?.into_iter();
@@ -55,6 +56,20 @@ const KEYS: [(&str, Key); 14] = [
     ("refuse", |planned, value| {
         let known = [("denied", Refusal::denied()), ("not-found", Refusal::not_found()), ("silent", Refusal::silent())];
         Ok(planned.rule.clone().refuse(one_of(value, &known)?))
+    }),
+    ("set", |planned, value| {
+        let DeValue::Table(table) = value.get_ref() else {
+            return Err("it is a table of names and their values".into());
+        };
+        let set = |rule: Rule, (name, value): (&Name<'_>, &Value<'_>)| said(rule.set(name.get_ref(), text(value)?));
+        table.iter().try_fold(planned.rule.clone(), set)
+    }),
+    ("env", |planned, value| {
+        let set = |rule: Rule, name: &str| {
+            let value = std::env::var(name).map_err(|error| format!("{name}: {error}"))?;
+            said(rule.set(name, &value))
+        };
+        texts(value)?.into_iter().try_fold(planned.rule.clone(), set)
     }),
     ("go-on", |planned, value| Ok(planned.rule.clone().go_on(truth(value)?))),
 ];

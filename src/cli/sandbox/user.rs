@@ -136,6 +136,24 @@ impl Identity {
         Self { name: uid.to_string(), uid: Uid::from_raw(uid), gid, groups: vec![gid] }
     }
 
+    /// In numbers: the user, the group, and all groups.
+    pub fn ids(&self) -> String {
+        let groups = self.groups.iter().map(|group| format!(":{group}"));
+        format!("{}:{}{}", self.uid, self.gid, groups.collect::<String>())
+    }
+
+    pub fn of_ids(ids: &str) -> Result<Self> {
+        let numbers = ids.split(':').map(str::parse).collect::<std::result::Result<Vec<u32>, _>>()?;
+        let [uid, gid, groups @ ..] = &numbers[..] else { return Err(format!("{ids} is no user").into()) };
+        let groups = groups.iter().copied().map(Gid::from_raw).collect();
+        let same = |current: Self| (current.uid.as_raw(), current.gid.as_raw()) == (*uid, *gid);
+        // Then nothing is to be assumed, which takes a right.
+        match Self::current() {
+            Ok(current) if same(current.clone()) => Ok(current),
+            _ => Ok(Self { groups, ..Self::unlisted(*uid, Gid::from_raw(*gid)) }),
+        }
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -16,6 +16,9 @@ use super::{
 #[derive(Default)]
 pub struct Opened {
     pub(super) memory: Memory,
+    /// What whoever learns of machines tells the rules.
+    #[cfg(feature = "full")]
+    pub machines: tuffet::rules::Machines,
     before: HashMap<String, Arc<dyn Handler>>,
     now: RefCell<HashMap<String, Arc<dyn Handler>>>,
     /// To those that were not open before.
@@ -64,6 +67,7 @@ impl Opened {
     pub fn again(&self) -> Self {
         Self {
             memory: self.memory.clone(),
+            machines: self.machines.clone(),
             before: self.now.borrow().clone(),
             user: self.user.clone(),
             restart: self.restart.clone(),

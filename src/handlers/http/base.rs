@@ -66,7 +66,7 @@ impl fmt::Display for Base {
 }
 
 /// A URL, perhaps a broken one, without what may be a password.
-fn redacted(url: &str) -> String {
+pub(super) fn redacted(url: &str) -> String {
     match url.rsplit_once('@') {
         Some((_, host)) => format!("...@{host}"),
         None => url.into(),

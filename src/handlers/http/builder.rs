@@ -13,7 +13,7 @@ use crate::{
     handlers::shared::{Common, Gateway, common_settings},
 };
 
-const PRODUCT: &str = concat!("tuffet/", env!("CARGO_PKG_VERSION"));
+pub(super) const PRODUCT: &str = concat!("tuffet/", env!("CARGO_PKG_VERSION"));
 
 /// Headers that the handler sends itself, or that belong to the connection.
 const OWN: [HeaderName; 12] = [

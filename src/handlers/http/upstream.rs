@@ -111,7 +111,7 @@ pub(super) async fn ask_base(settings: &Settings) -> Result<String, Refusal> {
     }
 }
 
-fn builder(settings: &Settings) -> ClientBuilder {
+pub(super) fn builder(settings: &Settings) -> ClientBuilder {
     // reqwest's own read_timeout runs on while nobody polls the body, so a client that pauses would lose it.
     let builder = Client::builder()
         .default_headers(settings.headers.clone())
@@ -226,7 +226,7 @@ fn failed(error: reqwest::Error) -> Refusal {
 }
 
 /// An error with all its causes: reqwest's own words leave out the one that matters.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

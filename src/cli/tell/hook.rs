@@ -1,0 +1,259 @@
+//! `--on-upload`.
+//!
+//! The server may run no program from within its sandbox. So before it enters it, it starts itself once more as a helper,
+//! that runs this one command and nothing else: it gets a line of JSON for each upload by a pipe, and answers with a line
+//! when the command has ended. Whatever a defect of the server might do, it can choose no program and no words of the
+//! command line. The helper is the same user without capabilities, but has no landlock, as nobody knows what files the
+//! command needs. It ends with the server.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::OsString,
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::Value;
+use tuffet::stats::Counter;
+
+use super::{QUEUE, Result, queue::Queue};
+use crate::cli::sandbox;
+
+/// The first argument of the helper.
+const HELPER: &str = "tuffet-on-upload";
+/// What the variables of the command begin with.
+const PREFIX: &str = "TFTP_";
+/// Of what the service manager tells the server, the command knows nothing.
+const OF_SERVICE: [&str; 6] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+/// Of what the command says on standard error, so much of the end is logged.
+const SAID: usize = 300;
+/// How often it is looked whether the command has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A command, as it was written and in its words.
+#[derive(Clone, Debug)]
+pub struct Words(Vec<String>);
+
+/// Splits a command as a shell does; nothing in it is expanded.
+pub fn words(text: &str) -> std::result::Result<Words, String> {
+    let words = shlex::split(text).ok_or("a quotation mark has no other")?;
+    if words.is_empty() { Err("the command is empty".into()) } else { Ok(Words(words)) }
+}
+
+/// Where the program of a command is.
+pub fn program(words: &Words) -> Result<PathBuf> {
+    let name = &words.0[0];
+    let is_program = |path: &Path| path.metadata().is_ok_and(|found| found.is_file());
+    let found = match name.contains('/') {
+        true => Some(PathBuf::from(name)).filter(|path| is_program(path)),
+        false => {
+            let path = env::var_os("PATH").unwrap_or_default();
+            env::split_paths(&path).map(|directory| directory.join(name)).find(|path| is_program(path))
+        }
+    };
+    Ok(found.ok_or_else(|| format!("--on-upload: there is no program {name}"))?)
+}
+
+pub struct Hook {
+    helper: Helper,
+    pub queue: Queue<String>,
+    pub lost: Counter,
+}
+
+/// The process that runs the command.
+struct Helper {
+    _process: Child,
+    asks: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Hook {
+    /// Starts the helper; the ids are those that it takes.
+    pub fn start(words: &Words, limit: Duration, ids: Option<String>) -> Result<Self> {
+        let program = program(words)?;
+        let mut command = Command::new(env::current_exe()?);
+        command.arg(HELPER).arg(ids.unwrap_or_default()).arg(limit.as_millis().to_string()).arg(program);
+        command.args(&words.0[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        OF_SERVICE.iter().for_each(|name| _ = command.env_remove(name));
+        // Ctrl-C is for the server, which ends when all is told.
+        let mut process = command.process_group(0).spawn()?;
+        let (Some(asks), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
+            return Err("--on-upload: no pipe".into());
+        };
+        let lost = Counter::new("on_upload_lost", "Uploads that the command of --on-upload was not run for.");
+        let helper = Helper { _process: process, asks, answers: BufReader::new(answers) };
+        Ok(Self { helper, queue: Queue::new(QUEUE, lost.clone()), lost })
+    }
+
+    pub fn begin(self) -> Result<Queue<String>> {
+        let Self { mut helper, queue, .. } = self;
+        let taker = queue.clone();
+        let work = move || {
+            while let Some(json) = taker.take() {
+                match helper.run(&json) {
+                    Ok(None) => {}
+                    Ok(Some(why)) => log::error!("--on-upload {why}"),
+                    Err(error) => {
+                        taker.lose();
+                        log::error!("--on-upload is not run any more: its helper has ended ({error})");
+                        break;
+                    }
+                }
+            }
+            taker.end();
+        };
+        thread::Builder::new().name("tuffet-hook".into()).spawn(work)?;
+        Ok(queue)
+    }
+}
+
+impl Helper {
+    /// What went wrong, if something did.
+    fn run(&mut self, json: &str) -> io::Result<Option<String>> {
+        writeln!(self.asks, "{json}")?;
+        let mut answer = String::new();
+        if self.answers.read_line(&mut answer)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(serde_json::from_str(&answer)?)
+    }
+}
+
+/// Is the helper, if this process was started as one.
+pub fn helper() -> Option<ExitCode> {
+    let mut args = env::args_os().skip(1);
+    if args.next()? != HELPER {
+        return None;
+    }
+    let (ids, limit) = (args.next()?, args.next()?);
+    let limit = Duration::from_millis(limit.to_str()?.parse().ok()?);
+    let words: Vec<OsString> = args.collect();
+    let run = || {
+        sandbox::become_these(&ids.to_string_lossy())?;
+        for json in io::stdin().lock().lines() {
+            let why = run(&words, limit, &json?).err();
+            println!("{}", serde_json::to_string(&why)?);
+        }
+        Result::Ok(())
+    };
+    Some(match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tuffet: --on-upload: {error}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Runs the command for one upload.
+fn run(words: &[OsString], limit: Duration, json: &str) -> std::result::Result<(), String> {
+    let (program, args) = words.split_first().ok_or("no command")?;
+    let shown = Path::new(program).display();
+    let mut command = Command::new(program);
+    command.args(args).envs(variables(json)).process_group(0);
+    let started = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut child = started.map_err(|error| format!("cannot run {shown}: {error}"))?;
+    // A pipe holds more than a record, so this waits for nobody; and the command need not read it.
+    if let Some(mut stdin) = child.stdin.take() {
+        _ = writeln!(stdin, "{json}");
+    }
+    let said = child.stderr.take().map(last_words);
+    let begun = Instant::now();
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break Some(status),
+            Ok(None) if begun.elapsed() < limit => thread::sleep(LOOK),
+            _ => {
+                // With all that it has started.
+                let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+                group.map(|group| kill_process_group(group, Signal::KILL));
+                _ = child.wait();
+                break None;
+            }
+        }
+    };
+    // What it has left in the background may keep the pipe.
+    let said = said.and_then(|said| said.recv_timeout(Duration::from_secs(1)).ok()).unwrap_or_default();
+    let said = if said.is_empty() { said } else { format!(": {said}") };
+    match status {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(match (status.code(), status.signal()) {
+            (Some(code), _) => format!("{shown} ended with {code}{said}"),
+            (_, Some(signal)) => format!("{shown} was ended by signal {signal}{said}"),
+            _ => format!("{shown} failed{said}"),
+        }),
+        None => Err(format!("{shown} was killed after {limit:?}{said}")),
+    }
+}
+
+/// The end of what it says.
+fn last_words(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let (mut last, mut buffer) = (Vec::new(), [0; 4096]);
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            last.extend_from_slice(&buffer[..read]);
+            let surplus = last.len().saturating_sub(SAID);
+            last.drain(..surplus);
+        }
+        _ = sender.send(String::from_utf8_lossy(&last).trim().escape_debug().to_string());
+    });
+    receiver
+}
+
+/// `TFTP_PATH`, `TFTP_CLIENT` and so on: one for each field of the record that has a value.
+fn variables(json: &str) -> BTreeMap<String, String> {
+    let Ok(Value::Object(fields)) = serde_json::from_str(json) else { return BTreeMap::new() };
+    let text = |value: Value| match value {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        Value::Object(options) => {
+            let options = options.iter().map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default()));
+            Some(options.collect::<Vec<_>>().join(" "))
+        }
+        other => Some(other.to_string()),
+    };
+    let variable = |(name, value): (String, Value)| Some((format!("{PREFIX}{}", name.to_uppercase()), text(value)?));
+    fields.into_iter().filter_map(variable).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_becomes_variables() {
+        let json = r#"{"path":"a; rm -rf $HOME","bytes":7,"code":null,"asked":{"blksize":"512","tsize":"7"}}"#;
+        let variables = variables(json);
+        let expected = [("TFTP_ASKED", "blksize=512 tsize=7"), ("TFTP_BYTES", "7"), ("TFTP_PATH", "a; rm -rf $HOME")];
+        assert!(variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(expected), "{variables:?}");
+    }
+
+    #[test]
+    fn commands_are_split_and_not_expanded() {
+        assert_eq!(words(r#"sh -c 'echo "$HOME"' a\ b"#).unwrap().0, ["sh", "-c", "echo \"$HOME\"", "a b"]);
+        assert!(words("sh 'x").is_err() && words("  ").is_err());
+        assert!(program(&words("sh").unwrap()).unwrap().ends_with("sh"));
+        let why = program(&words("no-such-program-here").unwrap()).unwrap_err().to_string();
+        assert!(why.contains("there is no program no-such-program-here"), "{why}");
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_killed_with_all_that_it_started() {
+        let words = |script: &str| ["sh", "-c", script].map(OsString::from);
+        let why = run(&words("echo begun >&2; sleep 1000 | sleep 1000"), Duration::from_secs(2), "{}").unwrap_err();
+        assert_eq!(why, "sh was killed after 2s: begun");
+        let why = run(&words("echo $TFTP_PATH >&2; exit 3"), Duration::from_secs(60), r#"{"path":"x"}"#).unwrap_err();
+        assert_eq!(why, "sh ended with 3: x");
+        assert_eq!(run(&words("read json; test \"$json\" = '{}'"), Duration::from_secs(60), "{}"), Ok(()));
+        assert!(run(&["/no/program".into()], Duration::from_secs(60), "{}").unwrap_err().contains("cannot run"));
+    }
+}

@@ -1,0 +1,129 @@
+//! A word when something arrived or ended: to a command, and to a web server.
+//!
+//! A transfer waits for neither: its record goes into a bounded queue, and a thread of its own tells of it.
+
+mod event;
+mod hook;
+mod queue;
+mod webhook;
+
+use clap::Args;
+use humantime::Duration;
+use tuffet::{Builder, stats::Record};
+
+use super::{Result, args::Serve, sandbox::Entrance, values};
+pub use event::Event;
+pub use hook::{helper, program};
+
+/// Records that wait for each of the two. One is less than 8 KiB.
+const QUEUE: usize = 1000;
+
+#[derive(Args, Debug)]
+pub struct Telling {
+    /// Run this command after each upload, without a shell; TFTP_PATH, TFTP_CLIENT and others tell of it, and JSON on its
+    /// standard input
+    #[arg(long, value_name = "COMMAND", env = "TUFFET_ON_UPLOAD", value_parser = hook::words, help_heading = "Output")]
+    pub on_upload: Option<hook::Words>,
+
+    /// Kill the command of --on-upload after this time
+    #[arg(long, value_name = "TIME", env = "TUFFET_ON_UPLOAD_TIMEOUT", default_value = "1m", help_heading = "Output")]
+    #[arg(value_parser = values::duration)]
+    pub on_upload_timeout: Duration,
+
+    /// POST the record of a transfer to this URL when it has ended, as JSON
+    #[arg(long, value_name = "URL", env = "TUFFET_WEBHOOK", value_parser = webhook::check, help_heading = "Output")]
+    pub webhook: Option<String>,
+
+    /// Of which transfers: `upload`, `complete` (reads), `failed` and `refused`, with commas
+    #[arg(
+        long,
+        value_name = "EVENTS",
+        env = "TUFFET_WEBHOOK_ON",
+        default_value = "upload,failed",
+        value_delimiter = ','
+    )]
+    #[arg(hide_possible_values = true, help_heading = "Output")]
+    pub webhook_on: Vec<Event>,
+}
+
+/// Those who are told.
+#[derive(Default)]
+pub struct Told {
+    hook: Option<hook::Hook>,
+    webhook: Option<webhook::Hooked>,
+}
+
+impl Telling {
+    /// Starts what has to be started before the sandbox, and finds what would keep it from working.
+    pub fn open(&self, args: &Serve, entrance: &Entrance) -> Result<Told> {
+        let start = |words| hook::Hook::start(words, self.on_upload_timeout.into(), entrance.ids());
+        let open = |url| webhook::Hooked::open(url, args.web.ca.as_deref(), self.webhook_on.clone());
+        Ok(Told {
+            hook: self.on_upload.as_ref().map(start).transpose()?,
+            webhook: self.webhook.as_deref().map(open).transpose()?,
+        })
+    }
+
+    /// What is wrong with it that can be known without serving.
+    pub fn check(&self) -> Result<()> {
+        self.on_upload.as_ref().map_or(Ok(()), |words| program(words).map(drop))
+    }
+}
+
+impl Told {
+    /// Has them hear of transfers.
+    pub fn watch(&self, mut builder: Builder) -> Builder {
+        if let Some(hook) = &self.hook {
+            let (queue, is_upload) = (hook.queue.clone(), |record: &Record| Event::of(record) == Some(Event::Upload));
+            builder = builder.counter(&hook.lost);
+            builder = builder.on_end(move |record| {
+                if is_upload(record) {
+                    queue.push(json(record));
+                }
+            });
+        }
+        if let Some(webhook) = &self.webhook {
+            let (queue, events) = (webhook.queue.clone(), webhook.events.clone());
+            builder = builder.counter(&webhook.lost);
+            builder = builder.on_end(move |record| {
+                if let Some(event) = Event::of(record).filter(|event| events.contains(event)) {
+                    queue.push((event, json(record)));
+                }
+            });
+        }
+        builder
+    }
+
+    /// Begins to tell. When what this returns is dropped, the last of it is told, for some seconds at most.
+    pub fn begin(self) -> Result<Ending> {
+        let Self { hook, webhook } = self;
+        Ok(Ending {
+            hook: hook.map(hook::Hook::begin).transpose()?,
+            webhook: webhook.map(webhook::Hooked::begin).transpose()?,
+        })
+    }
+}
+
+#[must_use = "it tells until this is dropped"]
+pub struct Ending {
+    hook: Option<queue::Queue<String>>,
+    webhook: Option<queue::Queue<(Event, String)>>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let lost = [
+            ("--on-upload", self.hook.as_ref().map_or(0, queue::Queue::close)),
+            ("--webhook", self.webhook.as_ref().map_or(0, queue::Queue::close)),
+        ];
+        for (who, lost) in lost.into_iter().filter(|(_, lost)| *lost > 0) {
+            log::warn!("{who} was not told of {lost} transfers");
+        }
+    }
+}
+
+/// As the log has it.
+fn json(record: &Record) -> String {
+    // It has no keys but texts, and nothing that can fail.
+    serde_json::to_string(record).unwrap_or_default()
+}

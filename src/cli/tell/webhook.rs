@@ -1,0 +1,79 @@
+//! `--webhook`.
+
+use std::{path::Path, thread, time::Duration};
+
+use tuffet::stats::{Counter, Webhook};
+
+use super::{Event, QUEUE, Result, queue::Queue};
+use crate::cli::sources;
+
+/// Pauses between the tries for one record: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// With these pauses, about four minutes.
+const TRIES: u32 = 12;
+
+pub struct Hooked {
+    webhook: Webhook,
+    pub events: Vec<Event>,
+    pub queue: Queue<(Event, String)>,
+    pub lost: Counter,
+}
+
+/// Whether this is a URL that can be told.
+pub fn check(text: &str) -> std::result::Result<String, String> {
+    Webhook::url(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+impl Hooked {
+    pub fn open(url: &str, ca: Option<&Path>, events: Vec<Event>) -> Result<Self> {
+        let webhook = match ca {
+            Some(path) => Webhook::with_certificates(url, &sources::certificates(path)?)?,
+            None => Webhook::url(url)?,
+        };
+        let lost = Counter::new("webhook_lost", "Records of transfers that the webhook was not told of.");
+        Ok(Self { webhook, events, queue: Queue::new(QUEUE, lost.clone()), lost })
+    }
+
+    pub fn begin(self) -> Result<Queue<(Event, String)>> {
+        let queue = self.queue.clone();
+        let work = move || {
+            while let Some((event, json)) = self.queue.take() {
+                if !self.deliver(event, &json) {
+                    self.queue.lose();
+                }
+            }
+            self.queue.end();
+        };
+        thread::Builder::new().name("tuffet-webhook".into()).spawn(work)?;
+        Ok(queue)
+    }
+
+    /// Whether it was taken.
+    fn deliver(&self, event: Event, json: &str) -> bool {
+        let Self { webhook, .. } = self;
+        let mut pause = PAUSES.0;
+        for tried in 1..=TRIES {
+            let why = match smol::block_on(webhook.post(event.name(), json.to_owned())) {
+                Ok(()) => {
+                    if tried > 1 {
+                        log::info!("webhook {webhook} takes records again");
+                    }
+                    return true;
+                }
+                Err(why) => why,
+            };
+            if !why.is_passing || tried == TRIES {
+                log::error!("webhook {webhook} did not take a record: {why}");
+                return false;
+            }
+            // Once is enough for an outage.
+            let level = if tried == 1 { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "webhook {webhook}: {why}; it is told again in {pause:?}");
+            if !self.queue.pause(pause) {
+                return false;
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+        false
+    }
+}

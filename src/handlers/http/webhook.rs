@@ -1,0 +1,154 @@
+//! Words to a web server: what was recorded, by POST.
+
+use std::{fmt, time::Duration};
+
+use async_compat::Compat;
+use futures_lite::future;
+use reqwest::{
+    Client, Url,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
+    redirect::Policy,
+};
+use smol::Timer;
+
+use super::{
+    answer::is_passing,
+    base::{Base, redacted},
+    builder::PRODUCT,
+    tls,
+    upstream::{self, Settings, causes},
+};
+use crate::Error;
+
+/// How long an answer may take, connection included.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// A URL that is told by POST what was recorded, in JSON.
+///
+/// ```
+/// use tuffet::stats::Webhook;
+///
+/// let webhook = Webhook::url("https://user:password@hooks.example/tftp?token=7")?;
+/// assert_eq!(webhook.to_string(), "https://hooks.example/tftp");
+/// # Ok::<(), tuffet::Error>(())
+/// ```
+pub struct Webhook {
+    client: Client,
+    base: Base,
+    url: Url,
+}
+
+/// Why a [`Webhook`] did not take what it was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NotTaken {
+    /// Whether it may take it later: no answer, or one of 408, 429 and 500 to 599.
+    pub is_passing: bool,
+    why: String,
+}
+
+impl Webhook {
+    /// This `http` or `https` URL. A user and a password in it are sent as basic authentication, and stand in no log.
+    /// Redirects are not followed. The proxies of the environment are used.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if this is not such a URL.
+    pub fn url(url: &str) -> Result<Self, Error> {
+        Self::new(url, |is_https| Ok(tls::system(is_https)))
+    }
+
+    /// As [`url`](Self::url), trusting the certificates of this PEM file too.
+    ///
+    /// # Errors
+    /// Also if there is no certificate in it, or one that cannot be used.
+    pub fn with_certificates(url: &str, pem: &[u8]) -> Result<Self, Error> {
+        Self::new(url, |_| tls::with_roots(pem))
+    }
+
+    fn new(text: &str, tls: impl FnOnce(bool) -> Result<rustls::ClientConfig, Error>) -> Result<Self, Error> {
+        let no = |why: &dyn fmt::Display| Error::Config(format!("{:?} is not a webhook: {why}", redacted(text)));
+        let (whole, _) = text.split_once('#').unwrap_or((text, ""));
+        let (path, query) = whole.split_once('?').map_or((whole, None), |(path, query)| (path, Some(query)));
+        let base = Base::parse(path)?;
+        let mut url = Url::parse(whole).map_err(|error| no(&error))?;
+        // They go by a header of their own.
+        if url.set_username("").is_err() || url.set_password(None).is_err() {
+            return Err(no(&"it has no host"));
+        }
+        url.set_query(query);
+        let settings = Settings {
+            connect_timeout: super::Http::CONNECT_TIMEOUT,
+            redirects: 0,
+            direct: false,
+            headers: HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_static(PRODUCT))]),
+            tls: tls(base.is_https())?,
+            base: base.clone(),
+        };
+        let client = upstream::builder(&settings).redirect(Policy::none()).build();
+        Ok(Self { client: client.map_err(|error| no(&causes(&error)))?, base, url })
+    }
+
+    /// Tells it this, once. The event is its header `X-Tuffet-Event`. It waits 20 s for an answer.
+    ///
+    /// # Errors
+    /// If it does not answer with a status of 200 to 299.
+    pub async fn post(&self, event: &'static str, json: String) -> Result<(), NotTaken> {
+        let silent = async {
+            Timer::after(ANSWER).await;
+            Err(NotTaken { is_passing: true, why: format!("no answer for {ANSWER:?}") })
+        };
+        // reqwest lives in a tokio context.
+        future::or(Compat::new(self.send(event, json)), silent).await
+    }
+
+    async fn send(&self, event: &'static str, json: String) -> Result<(), NotTaken> {
+        let request = self.client.post(self.url.clone()).body(json);
+        let request = request.header(CONTENT_TYPE, "application/json");
+        let request = request.header(HeaderName::from_static("x-tuffet-event"), event);
+        let answer = self.base.authorize(request).send().await;
+        match answer.map(|response| response.status()) {
+            Ok(status) if status.is_success() => Ok(()),
+            Ok(status) => Err(NotTaken { is_passing: is_passing(status), why: format!("answered {status}") }),
+            Err(error) => Err(NotTaken { is_passing: !error.is_builder(), why: causes(&error.without_url()) }),
+        }
+    }
+}
+
+/// Without user and query: both may be secrets.
+impl fmt::Display for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        url.fmt(f)
+    }
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Webhook").field(&self.to_string()).finish()
+    }
+}
+
+impl fmt::Display for NotTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for NotTaken {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let webhook = Webhook::url("http://u:secret@h:81/a/b?token=secret#x").unwrap();
+        assert_eq!(format!("{webhook} {webhook:?}"), "http://h:81/a/b Webhook(\"http://h:81/a/b\")");
+        assert_eq!(webhook.url.as_str(), "http://h:81/a/b?token=secret");
+        for wrong in ["ftp://u:secret@h/", "http://", "h", "u:secret@h/x?y"] {
+            let error = Webhook::url(wrong).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}

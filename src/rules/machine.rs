@@ -1,0 +1,232 @@
+//! What is known of a machine besides its address: by DHCP, by the neighbour table, by the names that it asks for.
+
+use std::{fmt, str::FromStr};
+
+use super::client::Mac;
+
+/// What is known of a machine. [`Machines`](super::Machines) remembers it, and rules have it as `${mac}`, `${uuid}`,
+/// `${serial}` and `${arch}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Machine {
+    /// The address of its network card.
+    pub mac: Option<Mac>,
+    /// Its UUID (SMBIOS, or DHCP's option 97).
+    pub uuid: Option<Uuid>,
+    /// Its serial number, such as the eight hexadecimal digits of a Raspberry Pi.
+    pub serial: Option<String>,
+    /// What its firmware runs: `bios`, `ia32`, `x64`, `arm`, `arm64`, `riscv64`, `loongarch64`, or another word.
+    pub arch: Option<String>,
+}
+
+/// A UUID, written `01234567-89ab-cdef-0123-456789abcdef` in either case.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Uuid(pub [u8; 16]);
+
+/// Architectures, as the names of files for UEFI end (UEFI specification, section 3.5.1.1).
+const FILES: [(&str, &str); 6] = [
+    ("riscv64.efi", "riscv64"),
+    ("loongarch64.efi", "loongarch64"),
+    ("ia32.efi", "ia32"),
+    ("aa64.efi", "arm64"),
+    ("arm.efi", "arm"),
+    ("x64.efi", "x64"),
+];
+
+/// Architectures, by the directories of GRUB's modules.
+const DIRECTORIES: [(&str, &str); 7] = [
+    ("i386-pc", "bios"),
+    ("i386-efi", "ia32"),
+    ("x86_64-efi", "x64"),
+    ("arm64-efi", "arm64"),
+    ("arm-efi", "arm"),
+    ("riscv64-efi", "riscv64"),
+    ("loongarch64-efi", "loongarch64"),
+];
+
+impl Machine {
+    /// What a name tells of the machine that asks for it, in the spellings of boot loaders:
+    ///
+    /// | name | tells | who asks so |
+    /// |---|---|---|
+    /// | `pxelinux.cfg/01-52-54-00-12-34-56`, `grub.cfg-01-52-54-00-12-34-56` | MAC address | PXELINUX, GRUB |
+    /// | `52-54-00-12-34-56/start.elf`, with `:` as well | MAC address | Raspberry Pi |
+    /// | `pxelinux.cfg/01234567-89ab-cdef-0123-456789abcdef` | UUID | PXELINUX, GRUB |
+    /// | `1a2b3c4d/start.elf` | serial number | Raspberry Pi |
+    /// | `shimx64.efi`, `grub/arm64-efi/normal.mod` | architecture | UEFI firmware, GRUB |
+    ///
+    /// Whoever asks may say what he likes in a name.
+    #[must_use]
+    pub fn in_name(path: &str) -> Self {
+        let parts = || path.split('/');
+        let serial = path.split_once('/').map(|(first, _)| first).filter(|first| first.len() == 8 && is_hex(first));
+        let arch = |part: &str| {
+            let (part, is) = (part.to_ascii_lowercase(), |known: &&(&str, &'static str), part: &str| known.0 == part);
+            let directory = DIRECTORIES.iter().find(|known| is(known, &part));
+            directory.or_else(|| FILES.iter().find(|(end, _)| part.ends_with(end))).map(|(_, arch)| (*arch).to_owned())
+        };
+        Self {
+            mac: parts().find_map(mac),
+            uuid: parts().find_map(uuid),
+            serial: serial.map(Into::into),
+            arch: parts().find_map(arch),
+        }
+    }
+
+    /// This, and what another one has besides.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let Self { mac, uuid, serial, arch } = self;
+        Self {
+            mac: mac.or(other.mac),
+            uuid: uuid.or(other.uuid),
+            serial: serial.or(other.serial),
+            arch: arch.or(other.arch),
+        }
+    }
+}
+
+/// The address of an Ethernet card in a part of a name. What stands before it may be its type, `01-`, or a name of the
+/// boot loader's, but no more of a longer address.
+fn mac(part: &str) -> Option<Mac> {
+    const LENGTH: usize = 17;
+    let is_address = |at: &usize| {
+        let (Some(before), Some(after)) = (part.get(..*at), part.get(at + LENGTH..)) else { return false };
+        let before = before.strip_suffix("01-").or(before.strip_suffix("01:")).unwrap_or(before);
+        let mut ends = before.rsplit(['-', ':']);
+        let ends_word = ends.next() == Some("") && !ends.next().is_some_and(|word| word.len() == 2 && is_hex(word));
+        (ends_word || !before.ends_with(|c: char| c.is_alphanumeric() || c == '-' || c == ':'))
+            && !after.starts_with(|c: char| c.is_alphanumeric() || c == '-' || c == ':')
+    };
+    // Nearly all names are shorter.
+    let starts = (0..=part.len().checked_sub(LENGTH)?).filter(is_address);
+    starts.filter_map(|at| part.get(at..at + LENGTH)?.parse().ok()).next()
+}
+
+fn uuid(part: &str) -> Option<Uuid> {
+    const LENGTH: usize = 36;
+    let is_word = |at: &usize| {
+        let is_end = |c: Option<char>| !c.is_some_and(char::is_alphanumeric);
+        let (Some(before), Some(after)) = (part.get(..*at), part.get(at + LENGTH..)) else { return false };
+        is_end(before.chars().next_back()) && is_end(after.chars().next())
+    };
+    let starts = (0..=part.len().checked_sub(LENGTH)?).filter(is_word);
+    starts.filter_map(|at| part.get(at..at + LENGTH)?.parse().ok()).next()
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+impl FromStr for Uuid {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let no = "not a UUID, such as 01234567-89ab-cdef-0123-456789abcdef";
+        if !text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) {
+            return Err(no);
+        }
+        let digits: String = text.split('-').collect();
+        let number = u128::from_str_radix(&digits, 16).ok().filter(|_| is_hex(&digits));
+        number.map(|number| Self(number.to_be_bytes())).ok_or(no)
+    }
+}
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, byte) in self.0.iter().enumerate() {
+            let hyphen = if matches!(i, 4 | 6 | 8 | 10) { "-" } else { "" };
+            write!(f, "{hyphen}{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+    #[test]
+    fn addresses_in_names() {
+        for name in [
+            "pxelinux.cfg/01-52-54-00-12-34-56",
+            "boot/grub/grub.cfg-01-52-54-00-12-34-56",
+            "grub.cfg-52-54-00-12-34-56",
+            "52-54-00-12-34-56/start4.elf",
+            "52:54:00:12:34:56/start4.elf",
+            "menu_52-54-00-12-34-56.ipxe",
+            "é/01:52:54:00:12:34:56",
+        ] {
+            assert_eq!(Machine::in_name(name).mac, Some(MAC), "{name}");
+        }
+        for name in [
+            "pxelinux.cfg/20-80-00-00-48-fe-80-00-00-00-00-00-00-00-02-c9-03-00-0a-8e-11",
+            "pxelinux.cfg/20-80-00-00-01-52-54-00-12-34-56",
+            "52-54-00-12-34-56-78",
+            "x52-54-00-12-34-56",
+            "52-54-00-12-34-5",
+            "52-54-00-12-34-5g",
+            "éééééééééééé",
+            "default",
+        ] {
+            assert_eq!(Machine::in_name(name).mac, None, "{name}");
+        }
+    }
+
+    #[test]
+    fn uuids_in_names() {
+        let uuid: Uuid = "01234567-89AB-cdef-0123-456789abcdef".parse().unwrap();
+        assert_eq!(uuid.to_string(), "01234567-89ab-cdef-0123-456789abcdef");
+        for name in
+            ["pxelinux.cfg/01234567-89ab-cdef-0123-456789abcdef", "grub.cfg-01234567-89ab-cdef-0123-456789abcdef"]
+        {
+            assert_eq!(Machine::in_name(name), Machine { uuid: Some(uuid), ..Machine::default() }, "{name}");
+        }
+        for name in [
+            "001234567-89ab-cdef-0123-456789abcdef",
+            "01234567-89ab-cdef-0123-456789abcdef0",
+            "01234567-89ab-cdef-0123-456789abcdeg",
+            "0123456-789ab-cdef-0123-456789abcdef",
+            "+1234567-89ab-cdef-0123-456789abcdef",
+        ] {
+            assert_eq!(Machine::in_name(name).uuid, None, "{name}");
+        }
+    }
+
+    #[test]
+    fn serials_and_architectures_in_names() {
+        for (name, serial, arch) in [
+            ("1a2b3c4d/start4.elf", Some("1a2b3c4d"), None),
+            ("1A2B3C4D/sub/x", Some("1A2B3C4D"), None),
+            ("1a2b3c4d", None, None),
+            ("pxelinux.cfg/C0A80001", None, None),
+            ("1a2b3c4g/x", None, None),
+            ("EFI/BOOT/BOOTX64.EFI", None, Some("x64")),
+            ("grubaa64.efi", None, Some("arm64")),
+            ("bootarm.efi", None, Some("arm")),
+            ("shimia32.efi", None, Some("ia32")),
+            ("bootriscv64.efi", None, Some("riscv64")),
+            ("boot/grub/i386-pc/normal.mod", None, Some("bios")),
+            ("grub/x86_64-efi/command.lst", None, Some("x64")),
+            ("ipxe.efi", None, None),
+        ] {
+            let machine = Machine::in_name(name);
+            assert_eq!((machine.serial.as_deref(), machine.arch.as_deref()), (serial, arch), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_counts_more_than_what_is_said() {
+        let known = Machine { mac: Some(MAC), ..Machine::default() };
+        let said = Machine { mac: Some(Mac([0; 6])), serial: Some("1".into()), ..Machine::default() };
+        assert_eq!(known.or(said), Machine { mac: Some(MAC), serial: Some("1".into()), ..Machine::default() });
+    }
+}

@@ -1,0 +1,155 @@
+//! The machines that someone has told of.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Mac, Machine};
+
+/// Entries. A machine takes two at most; the oldest go first.
+const MOST: usize = 16 << 10;
+
+/// What is known of machines, for the rules: the one place where those who learn it put it, such as a server of
+/// ProxyDHCP, which hears MAC address, UUID and architecture of a machine before that has an address of its own.
+///
+/// Clones share what they know: one goes to whoever learns, one to
+/// [`Ruled::machines`](crate::handlers::Ruled::machines). It holds 16384 entries; one more, and the oldest goes.
+///
+/// ```
+/// use tuffet::{handlers::{Memory, Ruled}, rules::{Machine, Machines, Rule, Rules}};
+///
+/// let machines = Machines::default();
+/// let rule = Rule::new("by architecture").target("${arch}/${path}")?;
+/// let handler = Ruled::new(Rules::new(vec![rule])?, Memory::new()).machines(&machines);
+///
+/// let mut machine = Machine::default();
+/// machine.mac = Some("52:54:00:12:34:56".parse()?);
+/// machine.arch = Some("x64".into());
+/// machines.learn(None, machine);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Machines(Arc<Mutex<Table>>);
+
+#[derive(Default)]
+struct Table {
+    entries: HashMap<Key, Machine>,
+    /// The keys of all entries, the oldest first.
+    order: VecDeque<Key>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    Ip(IpAddr),
+    Mac(Mac),
+}
+
+impl Machines {
+    /// Notes this of the machine that has this address and this MAC address, as far as they are known. What was noted
+    /// of it before, and is not said now, stays.
+    pub fn learn(&self, ip: Option<IpAddr>, machine: Machine) {
+        let mut table = self.table();
+        let keys = [ip.map(|ip| Key::Ip(ip.to_canonical())), machine.mac.map(Key::Mac)];
+        for key in keys.into_iter().flatten() {
+            let before = table.entries.remove(&key);
+            match before {
+                // Another machine has the address now.
+                Some(other) if other.mac.is_some() && machine.mac.is_some() && other.mac != machine.mac => {
+                    table.entries.insert(key, machine.clone());
+                }
+                Some(same) => _ = table.entries.insert(key, machine.clone().or(same)),
+                None => {
+                    table.make_room();
+                    table.order.push_back(key);
+                    table.entries.insert(key, machine.clone());
+                }
+            }
+        }
+    }
+
+    /// What is known of the machine that has this address or this MAC address.
+    #[must_use]
+    pub fn find(&self, ip: IpAddr, mac: Option<Mac>) -> Machine {
+        let table = self.table();
+        let found = |key| table.entries.get(&key).cloned().unwrap_or_default();
+        // Who has the address now is who the kernel says it is.
+        let by_ip = Some(found(Key::Ip(ip.to_canonical())))
+            .filter(|known| mac.is_none() || known.mac.is_none() || known.mac == mac);
+        let known = Machine { mac, ..Machine::default() }.or(by_ip.unwrap_or_default());
+        let by_mac = known.mac.map(|mac| found(Key::Mac(mac))).unwrap_or_default();
+        known.or(by_mac)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn make_room(&mut self) {
+        while self.entries.len() >= MOST {
+            let Some(oldest) = self.order.pop_front() else { return };
+            self.entries.remove(&oldest);
+        }
+    }
+}
+
+impl fmt::Debug for Machines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machines").field("entries", &self.table().entries.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+    fn ip(n: u32) -> IpAddr {
+        Ipv4Addr::from(n).into()
+    }
+
+    fn arch(mac: Option<Mac>, arch: &str) -> Machine {
+        Machine { mac, arch: Some(arch.into()), ..Machine::default() }
+    }
+
+    #[test]
+    fn a_machine_is_found_by_either_address() {
+        let machines = Machines::default();
+        machines.learn(None, arch(Some(MAC), "x64"));
+        assert_eq!(machines.find(ip(1), None), Machine::default());
+        assert_eq!(machines.find(ip(1), Some(MAC)), arch(Some(MAC), "x64"));
+        machines.learn(Some(ip(1)), Machine { mac: Some(MAC), serial: Some("7".into()), ..Machine::default() });
+        let known = machines.find(ip(1), None);
+        assert_eq!((known.mac, known.serial.as_deref(), known.arch.as_deref()), (Some(MAC), Some("7"), Some("x64")));
+        assert_eq!(machines.find("::ffff:0.0.0.1".parse().unwrap(), None), known);
+    }
+
+    #[test]
+    fn who_has_an_address_now_is_not_who_had_it() {
+        let (machines, other) = (Machines::default(), Mac([1; 6]));
+        machines.learn(Some(ip(1)), arch(Some(MAC), "x64"));
+        assert_eq!(machines.find(ip(1), Some(other)), Machine { mac: Some(other), ..Machine::default() });
+        machines.learn(Some(ip(1)), Machine { mac: Some(other), ..Machine::default() });
+        assert_eq!(machines.find(ip(1), None), Machine { mac: Some(other), ..Machine::default() });
+    }
+
+    #[test]
+    fn a_flood_is_bounded_and_the_oldest_go() {
+        let machines = Machines::default();
+        for n in 0..40_000 {
+            machines.learn(Some(ip(n)), arch(None, "x64"));
+        }
+        let table = machines.table();
+        assert_eq!((table.entries.len(), table.order.len()), (MOST, MOST));
+        drop(table);
+        assert_eq!(machines.find(ip(0), None), Machine::default());
+        assert_eq!(machines.find(ip(39_999), None), arch(None, "x64"));
+    }
+}

@@ -1,0 +1,229 @@
+//! Template files, rendered for one request.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    sync::Arc,
+};
+
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig};
+
+use super::{
+    Rule,
+    spelling::SPELLINGS,
+    template::{VARIABLES, Values},
+};
+use crate::{Refusal, Request, Source};
+
+/// The longest template, in bytes.
+const TEMPLATE: usize = 256 << 10;
+/// The most that is rendered, in bytes.
+const RENDERED: usize = 1 << 20;
+/// Instructions of minijinja, which says that each takes 64 bytes at most: 12.8 MB, and some milliseconds.
+const FUEL: u64 = 200_000;
+
+/// What a template knows.
+#[derive(Clone)]
+pub(super) struct Context(Arc<BTreeMap<String, Value>>);
+
+impl Context {
+    pub(super) fn new(values: &Values<'_>, rule: &Rule) -> Self {
+        let mut known: BTreeMap<String, Value> =
+            rule.set.iter().map(|(name, value)| (name.clone(), value.into())).collect();
+        // What is not known is `none`: it can be compared.
+        let value = |variable| values.of(variable).map_or_else(|| Value::from(()), |value| Value::from(&*value));
+        known.extend(VARIABLES.map(|(name, variable)| (name.to_owned(), value(variable))));
+        let text = |found: Option<regex_lite::Match<'_>>| Value::from(found.map_or("", |found| found.as_str()));
+        let groups = values.groups.map_or_else(Vec::new, |groups| groups.iter().map(text).collect());
+        known.insert("groups".into(), groups.into());
+        let names = rule.name.iter().flat_map(|name| name.capture_names()).flatten();
+        let named = names.filter_map(|name| Some((name.to_owned(), text(values.groups?.name(name)))));
+        known.extend(named.collect::<Vec<_>>());
+        Self(Arc::new(known))
+    }
+}
+
+/// What becomes of the template that comes from this source.
+pub(super) async fn render(source: Source, request: &Request, context: &Context) -> Result<Source, Refusal> {
+    let origin = source.origin().map_or_else(|| request.text().into_owned(), Into::into);
+    let no = |place: &str, why: &dyn std::fmt::Display| {
+        let refusal = Refusal::internal().because(format_args!("{origin}{place}: {why}"));
+        log::error!("template {}", refusal.detail().unwrap_or_default());
+        refusal
+    };
+    let too_long = |_| no("", &format_args!("a template has {TEMPLATE} bytes at most"));
+    let size = source.size().unwrap_or(0);
+    if size > TEMPLATE as u64 {
+        return Err(too_long(()));
+    }
+    let bytes = match source.collect(TEMPLATE).await {
+        Err(refusal) if refusal == Refusal::too_big() => return Err(too_long(())),
+        other => other?,
+    };
+    let text = String::from_utf8(bytes).map_err(|_| no("", &"it is not UTF-8"))?;
+    let context = context.clone();
+    // It may take milliseconds, in which others want to be served.
+    let rendered = smol::unblock(move || rendered(&text, context)).await;
+    let bytes = rendered.map_err(|(line, why)| no(&format!(":{line}"), &why))?;
+    Ok(Source::from(bytes).with_origin(origin.clone()))
+}
+
+/// # Errors
+/// The line that failed, and why.
+fn rendered(text: &str, context: Context) -> Result<Vec<u8>, (usize, String)> {
+    let environment = environment();
+    let mut out = Bounded(Vec::new());
+    // The name stands in no message: whoever reads them knows it.
+    let result = environment
+        .template_from_named_str("", text)
+        .and_then(|template| template.render_captured_to(Value::from((*context.0).clone()), &mut out).map(drop));
+    result.map(|()| out.0).map_err(|error| {
+        let why = match (error.kind(), error.detail()) {
+            (ErrorKind::WriteFailure, _) => format!("what is rendered has {RENDERED} bytes at most"),
+            (ErrorKind::OutOfFuel, _) => "it takes too much work".into(),
+            (kind, Some(detail)) => format!("{kind}: {detail}"),
+            (kind, None) => kind.to_string(),
+        };
+        (error.line().unwrap_or(1), why)
+    })
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_fuel(Some(FUEL));
+    // What is written wrongly is told, and what is not known is not printed as if it were.
+    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+    environment.set_formatter(|out, state, value| match value.is_none() {
+        true => Err(minijinja::Error::new(ErrorKind::UndefinedError, "it is not known of this machine")),
+        false => minijinja::escape_formatter(out, state, value),
+    });
+    environment.add_filter("default", |value: Value, other: Value| match value.is_none() || value.is_undefined() {
+        true => other,
+        false => value,
+    });
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
+    // The marks are those of Jinja.
+    environment.set_syntax(syntax.unwrap_or_default());
+    for (name, spelling) in SPELLINGS {
+        environment.add_filter(name, move |text: String| {
+            let wrong = || minijinja::Error::new(ErrorKind::InvalidOperation, format!("{text:?} cannot be spelled so"));
+            spelling.of(&text).ok_or_else(wrong)
+        });
+    }
+    environment
+}
+
+/// What takes no more than is good.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > RENDERED {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::super::{Machine, Machines, Rules};
+    use super::*;
+    use crate::{
+        ErrorCode, Handler, Request,
+        handlers::{Memory, Ruled},
+        packet::{self, Mode},
+    };
+
+    fn request(name: &str) -> Request {
+        let packet = packet::Request { filename: name.into(), mode: Mode::Octet, options: Default::default() };
+        Request::new(([192, 168, 2, 91], 1069).into(), ([10, 0, 0, 1], 69).into(), packet).unwrap()
+    }
+
+    /// What a client gets for this name, where this is the template of all names.
+    fn get(template: impl Into<bytes::Bytes>, name: &str) -> Result<(String, Option<u64>), Refusal> {
+        let memory = Memory::new();
+        memory.insert("menu.j2", template).unwrap();
+        let rule = Rule::new("menu").set("site", "lab").unwrap().name("(?<which>[^/]*)$").unwrap();
+        let rule = rule.target("menu.j2").unwrap().target("none").unwrap();
+        let machines = Machines::default();
+        let machine = Machine { arch: Some("x64".into()), ..Machine::default() };
+        machines.learn(Some([192, 168, 2, 91].into()), machine);
+        let rewrite = Ruled::new(Rules::new(vec![rule]).unwrap(), memory).machines(&machines);
+        let source = block_on(rewrite.read(&request(name)))?;
+        assert_eq!(source.origin(), Some("memory:menu.j2"));
+        let size = source.size();
+        Ok((String::from_utf8(block_on(source.collect(2 << 20)).unwrap()).unwrap(), size))
+    }
+
+    #[test]
+    fn a_template_knows_the_machine() {
+        for (template, name, expected) in [
+            ("{{ site }} {{ path }} {{ which }} {{ groups[1] }}", "a/b", "lab a/b b b"),
+            ("{{ client }} {{ client | hexraw | upper }} {{ server }}", "x", "192.168.2.91 C0A8025B 10.0.0.1"),
+            (
+                "{{ mac }} {{ mac | hex }} {{ mac | hexraw }}",
+                "01-52-54-00-12-34-56",
+                "52-54-00-12-34-56 52:54:00:12:34:56 525400123456",
+            ),
+            ("{{ serial }} on {{ arch }}", "1a2b3c4d/start.elf", "1a2b3c4d on x64"),
+            ("{{ uuid | guid }}", "01234567-89ab-cdef-0123-456789abcdef", "67452301-ab89-efcd-0123-456789abcdef"),
+            ("{% if serial %}{{ serial }}{% else %}default{% endif %}", "x", "default"),
+            ("{% if mac == \"52-54-00-12-34-56\" %}one{% else %}other{% endif %}", "x", "other"),
+            (
+                "{{ serial | default('none') }} {{ nobody | default('none') }} {{ arch | default('none') }}",
+                "x",
+                "none none x64",
+            ),
+            ("{{ 'one' if serial in ['1a2b3c4d'] else 'other' }}", "x", "other"),
+            ("a\n  {% if arch %}\nb\n  {% endif %}\nc\n", "x", "a\nb\nc\n"),
+            ("{{ '<&>' }}\n", "x", "<&>\n"),
+            ("", "x", ""),
+        ] {
+            let (text, size) = get(template, name).unwrap_or_else(|refusal| panic!("{template}: {refusal}"));
+            assert_eq!(text, expected);
+            assert_eq!(size, Some(expected.len() as u64));
+        }
+    }
+
+    #[test]
+    fn a_template_that_fails_is_an_error_with_its_line() {
+        for (template, why) in [
+            ("a\nb\n{{ nobody }}", "menu.j2:3: undefined value"),
+            ("a\n{{ serial }}", "menu.j2:2: undefined value: it is not known of this machine"),
+            ("\n{% if %}", "menu.j2:2: syntax error"),
+            ("{{ path | hexraw }}", "menu.j2:1: invalid operation: \"x\" cannot be spelled so"),
+            ("{% include 'other' %}", "menu.j2:1: "),
+            (
+                "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+                "it takes too much work",
+            ),
+            ("{% for a in range(99) %}{{ 'x' * 20000 }}{% endfor %}", "1048576 bytes at most"),
+        ] {
+            let refusal = get(template, "x").unwrap_err();
+            assert!(refusal.code() == ErrorCode::NOT_DEFINED && refusal.ends_search(), "no other target: {refusal}");
+            assert!(refusal.detail().unwrap().contains(why), "{template}: {refusal}");
+        }
+        let too_long = get(vec![b' '; TEMPLATE + 1], "x").unwrap_err();
+        assert!(too_long.detail().unwrap().contains("262144 bytes at most"), "{too_long}");
+        assert!(get(&b"\xff"[..], "x").unwrap_err().detail().unwrap().contains("not UTF-8"));
+    }
+
+    #[test]
+    fn what_a_client_sends_is_no_template() {
+        assert_eq!(get("{{ path }} {{ which }}", "{{ site }}").unwrap().0, "{{ site }} {{ site }}");
+        let memory = Memory::new();
+        memory.insert("x.j2", "{{ client }}").unwrap();
+        let rewrite = Ruled::new(Rules::new(vec![Rule::new("x").target("${path}").unwrap()]).unwrap(), memory);
+        let source = block_on(rewrite.read(&request("x.j2"))).unwrap();
+        assert_eq!(block_on(source.collect(100)).unwrap(), b"{{ client }}", "the target does not end with .j2");
+    }
+}
