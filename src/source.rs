@@ -227,6 +227,7 @@ impl<C: Chunks> Source<C> {
     }
 
     /// Lets the chunks begin anywhere.
+    #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "handlers with sockets use it"))]
     pub(crate) fn with_start(mut self, start: Start) -> Self {
         self.start = Some(start);
         self
@@ -374,6 +375,7 @@ impl<C: Chunks> Source<C> {
 }
 
 impl Start {
+    #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "handlers with sockets use it"))]
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
