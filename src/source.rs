@@ -60,6 +60,7 @@ pub struct Source<C = LocalChunks> {
     modified: Option<SystemTime>,
     /// Where the first chunk will begin, until it is made.
     start: Option<Start>,
+    plain: Option<Arc<dyn Plain>>,
     /// Bytes that were asked for ahead, in memory of their own: chunks may be tiny, or slices of something large.
     ahead: Vec<u8>,
     /// The chunk behind them that was too much.
@@ -67,6 +68,15 @@ pub struct Source<C = LocalChunks> {
     /// Whether there is no more than these.
     ended: bool,
     chunks: C,
+}
+
+/// An open file whose bytes are those of a source, from the first on. Whatever can send them without reading them may do
+/// so, and asks at the end whether they are still those that they were.
+#[cfg_attr(not(feature = "web"), allow(dead_code, reason = "who sends files uses it"))]
+pub(crate) trait Plain: Send + Sync {
+    fn file(&self) -> &std::fs::File;
+
+    fn check(&self) -> Result<(), Refusal>;
 }
 
 /// Where the first chunk begins. Whoever makes the chunks looks at it when the first of them is wanted.
@@ -174,15 +184,15 @@ impl Source {
 impl<C: Chunks> Source<C> {
     fn of(chunks: C) -> Self {
         let (ahead, beyond) = (Vec::new(), None);
-        let (size, origin, etag, modified, start) = (None, None, None, None, None);
-        Self { size, exact: false, given: 0, origin, etag, modified, start, ahead, beyond, ended: false, chunks }
+        let (size, origin, etag, modified, start, plain) = (None, None, None, None, None, None);
+        Self { size, exact: false, given: 0, origin, etag, modified, start, plain, ahead, beyond, ended: false, chunks }
     }
 
     /// The same source, as one that stays on this thread: what a [`Handler`](crate::Handler) returns and is given.
     pub fn into_local(self) -> Source {
-        let Self { size, exact, given, origin, etag, modified, start, ahead, beyond, ended, chunks } = self;
+        let Self { size, exact, given, origin, etag, modified, start, plain, ahead, beyond, ended, chunks } = self;
         let chunks = chunks.into_local();
-        Source { size, exact, given, origin, etag, modified, start, ahead, beyond, ended, chunks }
+        Source { size, exact, given, origin, etag, modified, start, plain, ahead, beyond, ended, chunks }
     }
 
     /// Says how many bytes there will be.
@@ -221,6 +231,19 @@ impl<C: Chunks> Source<C> {
     pub(crate) fn with_start(mut self, start: Start) -> Self {
         self.start = Some(start);
         self
+    }
+
+    /// Its bytes are those of this file.
+    #[cfg_attr(not(feature = "directory"), allow(dead_code, reason = "who has files uses it"))]
+    pub(crate) fn with_plain(mut self, plain: Arc<dyn Plain>) -> Self {
+        self.plain = Some(plain);
+        self
+    }
+
+    /// The file that has its bytes, if there is one.
+    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "who sends files uses it"))]
+    pub(crate) fn plain(&self) -> Option<&Arc<dyn Plain>> {
+        self.plain.as_ref()
     }
 
     /// Leaves out the bytes before this one, if nothing has been made yet and the source can do so.
