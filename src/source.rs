@@ -60,7 +60,12 @@ pub struct Source<C = LocalChunks> {
     modified: Option<SystemTime>,
     /// Where the first chunk begins, until that chunk is made.
     start: Option<Start>,
+<<<<<<< HEAD
     /// Bytes that were read ahead, in memory of their own: chunks may be tiny, or slices of a large buffer.
+=======
+    plain: Option<Arc<dyn Plain>>,
+    /// Bytes that were asked for ahead, in memory of their own: chunks may be tiny, or slices of something large.
+>>>>>>> http
     ahead: Vec<u8>,
     /// The chunk behind them that was too much.
     beyond: Option<Bytes>,
@@ -69,7 +74,20 @@ pub struct Source<C = LocalChunks> {
     chunks: C,
 }
 
+<<<<<<< HEAD
 /// Where the first chunk begins. The maker of the chunks reads it when the first of them is wanted.
+=======
+/// An open file whose bytes are those of a source, from the first on. Whatever can send them without reading them may do
+/// so, and asks at the end whether they are still those that they were.
+#[cfg_attr(not(feature = "web"), allow(dead_code, reason = "who sends files uses it"))]
+pub(crate) trait Plain: Send + Sync {
+    fn file(&self) -> &std::fs::File;
+
+    fn check(&self) -> Result<(), Refusal>;
+}
+
+/// Where the first chunk begins. Whoever makes the chunks looks at it when the first of them is wanted.
+>>>>>>> http
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Start(Arc<AtomicU64>);
 
@@ -182,16 +200,16 @@ impl Source {
 impl<C: Chunks> Source<C> {
     fn of(chunks: C) -> Self {
         let (ahead, beyond) = (Vec::new(), None);
-        let (size, origin, etag, modified, start) = (None, None, None, None, None);
-        Self { size, exact: false, given: 0, origin, etag, modified, start, ahead, beyond, ended: false, chunks }
+        let (size, origin, etag, modified, start, plain) = (None, None, None, None, None, None);
+        Self { size, exact: false, given: 0, origin, etag, modified, start, plain, ahead, beyond, ended: false, chunks }
     }
 
     /// The same source in the form that a [`Handler`](crate::Handler) returns and receives, which stays on this
     /// thread.
     pub fn into_local(self) -> Source {
-        let Self { size, exact, given, origin, etag, modified, start, ahead, beyond, ended, chunks } = self;
+        let Self { size, exact, given, origin, etag, modified, start, plain, ahead, beyond, ended, chunks } = self;
         let chunks = chunks.into_local();
-        Source { size, exact, given, origin, etag, modified, start, ahead, beyond, ended, chunks }
+        Source { size, exact, given, origin, etag, modified, start, plain, ahead, beyond, ended, chunks }
     }
 
     /// Sets how many bytes the source has.
@@ -233,8 +251,25 @@ impl<C: Chunks> Source<C> {
         self
     }
 
+<<<<<<< HEAD
     /// Leaves out the bytes before this one. Returns whether it can: no chunk has been made yet, and the source allows
     /// it.
+=======
+    /// Its bytes are those of this file.
+    #[cfg_attr(not(feature = "directory"), allow(dead_code, reason = "who has files uses it"))]
+    pub(crate) fn with_plain(mut self, plain: Arc<dyn Plain>) -> Self {
+        self.plain = Some(plain);
+        self
+    }
+
+    /// The file that has its bytes, if there is one.
+    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "who sends files uses it"))]
+    pub(crate) fn plain(&self) -> Option<&Arc<dyn Plain>> {
+        self.plain.as_ref()
+    }
+
+    /// Leaves out the bytes before this one, if nothing has been made yet and the source can do so.
+>>>>>>> http
     #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "who serves parts of files uses it"))]
     pub(crate) fn begin_at(&mut self, first: u64) -> bool {
         let untouched = self.given == 0 && self.ahead.is_empty() && self.beyond.is_none() && !self.ended;

@@ -165,3 +165,33 @@ fn validators_come_from_upstream() {
     let etag = here.header("etag").unwrap();
     assert_eq!(connection.get("/image", &[&format!("If-None-Match: {etag}")]).status, 304);
 }
+
+/// What goes out without being read is looked at once more before its end.
+#[test]
+fn a_file_that_changes_while_it_is_sent_ends_its_connection() {
+    use std::io::Write;
+
+    let place = tempfile::tempdir().unwrap();
+    let all = bytes(64 << 20);
+    for (change, whole) in [("none", true), ("appended to", true), ("written to", false), ("cut", false)] {
+        put(place.path(), "image", &all);
+        let server = serve(Directory::new(place.path()).unwrap());
+        let mut connection = Connection::to(&server);
+        // A small window, so that most of it is still to come.
+        socket2::SockRef::from(connection.socket()).set_recv_buffer_size(64 << 10).unwrap();
+        connection.send("GET /image HTTP/1.1\r\n\r\n").read_head().unwrap();
+        let path = place.path().join("image");
+        let mut file = std::fs::File::options().write(true).open(&path).unwrap();
+        match change {
+            "appended to" => std::fs::File::options().append(true).open(&path).unwrap().write_all(b"more").unwrap(),
+            "written to" => file.write_all(b"other").unwrap(),
+            "cut" => file.set_len(32 << 20).unwrap(),
+            _ => {}
+        }
+        let got = connection.read_exactly(all.len());
+        assert_eq!(got.is_some(), whole, "{change}");
+        assert!(got.is_none_or(|got| got == all), "{change}");
+        let record = server.record();
+        assert_eq!(record.outcome.name(), if whole { "complete" } else { "failed" }, "{change}: {record}");
+    }
+}

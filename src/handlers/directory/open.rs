@@ -23,7 +23,7 @@ use super::{
     refuse, refuse_denied,
     trace::Trace,
 };
-use crate::error::Refusal;
+use crate::{error::Refusal, source::Plain};
 
 /// Up to this many, files that nobody reads any more may stay in the table.
 const FEW: usize = 64;
@@ -147,18 +147,26 @@ impl Opened {
     /// what was sent, and where it ended, is as before.
     pub(super) async fn check_unchanged(self: &Arc<Self>, sent: &Trace) -> Result<(), Refusal> {
         let now = version(&self.file)?;
-        // A file that is renamed over is sent to its end, though that changes its inode.
-        if now == (Version { changed: now.changed, ..self.version }) {
+        if self.is_same(now) {
             return Ok(());
         }
-        if now.size > self.version.size && self.tail.is_some() && tail(&self.file, self.version.size) == self.tail {
+        if self.has_grown(now) {
             let (opened, again) = (self.clone(), sent.again());
             let again = unblock(move || again.of_file(&opened.file, opened.version.size)).await?;
             if again == *sent {
                 return Ok(());
             }
         }
-        Err(Refusal::internal().because("the file changed while it was sent"))
+        Err(changed())
+    }
+
+    /// A file that is renamed over is sent to its end, though that changes its inode.
+    fn is_same(&self, now: Version) -> bool {
+        now == (Version { changed: now.changed, ..self.version })
+    }
+
+    fn has_grown(&self, now: Version) -> bool {
+        now.size > self.version.size && self.tail.is_some() && tail(&self.file, self.version.size) == self.tail
     }
 
     /// All of it, if it is small and another one has read it.
@@ -178,6 +186,21 @@ impl Opened {
             self.chunks.keep(at, chunk, readers);
         }
     }
+}
+
+impl Plain for Opened {
+    fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn check(&self) -> Result<(), Refusal> {
+        let now = version(&self.file)?;
+        if self.is_same(now) || self.has_grown(now) { Ok(()) } else { Err(changed()) }
+    }
+}
+
+fn changed() -> Refusal {
+    Refusal::internal().because("the file changed while it was sent")
 }
 
 impl Version {

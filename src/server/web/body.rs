@@ -1,5 +1,7 @@
 //! The body of an answer: a file or a part of it, made while it goes out; or a line of text.
 
+#[cfg(target_os = "linux")]
+use std::{future::Future, io, os::unix::fs::FileExt, sync::Arc};
 use std::{
     pin::Pin,
     rc::Rc,
@@ -9,8 +11,14 @@ use std::{
 use bytes::Buf;
 use futures_lite::ready;
 use hyper::body::{Body, Frame, SizeHint};
+#[cfg(target_os = "linux")]
+use smol::{Task, unblock};
 
+#[cfg(target_os = "linux")]
+use super::promise::{LONGEST, is_cached};
 use super::{connection::State, transfer::Transfer};
+#[cfg(target_os = "linux")]
+use crate::source::Plain;
 use crate::{
     Bytes,
     driver::feed::Feed,
@@ -18,6 +26,13 @@ use crate::{
     source::Source,
     transfer::{Event, Outcome, Want},
 };
+
+/// Parts that are shorter are read, and go out with the head.
+#[cfg(target_os = "linux")]
+const WORTH: u64 = 32 << 10;
+/// Bytes that are read at once where the disk has to be waited for.
+#[cfg(target_os = "linux")]
+const READ: usize = 64 << 10;
 
 pub(super) enum Reply {
     Empty,
@@ -33,6 +48,18 @@ pub(super) struct File {
     left: Option<u64>,
     transfer: Rc<Transfer>,
     state: Rc<State>,
+    /// A file that can be sent without being read.
+    #[cfg(target_os = "linux")]
+    plain: Option<Sent>,
+}
+
+/// How far it has come.
+#[cfg(target_os = "linux")]
+struct Sent {
+    plain: Arc<dyn Plain>,
+    at: u64,
+    /// What is not in memory yet, on its way from the disk.
+    reading: Option<Task<io::Result<Bytes>>>,
 }
 
 impl Reply {
@@ -43,12 +70,22 @@ impl Reply {
         transfer: Rc<Transfer>,
         state: Rc<State>,
     ) -> Self {
-        let skip = if source.begin_at(first) { 0 } else { first };
         if length == Some(0) {
             transfer.give(Outcome::Complete);
             return Self::Empty;
         }
-        Self::File(Box::new(File { source, skip, left: length, transfer, state }))
+        #[cfg(target_os = "linux")]
+        let plain = source.plain().filter(|_| length.is_some_and(|length| length >= WORTH)).cloned();
+        let skip = if source.begin_at(first) { 0 } else { first };
+        Self::File(Box::new(File {
+            source,
+            skip,
+            left: length,
+            transfer,
+            state,
+            #[cfg(target_os = "linux")]
+            plain: plain.map(|plain| Sent { plain, at: first, reading: None }),
+        }))
     }
 }
 
@@ -88,6 +125,10 @@ impl Body for Reply {
 
 impl File {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
+        #[cfg(target_os = "linux")]
+        if self.plain.is_some() {
+            return self.poll_plain(cx).map(Some);
+        }
         loop {
             let polled = self.transfer.trace.within(|| self.source.poll(Want::Chunk, cx));
             let Poll::Ready(event) = polled else {
@@ -123,6 +164,56 @@ impl File {
             }
             return Poll::Ready(Some(Ok(chunk)));
         }
+    }
+
+    /// What is in the page cache goes out as it is there; what is not is read by a thread that may wait for the disk.
+    #[cfg(target_os = "linux")]
+    fn poll_plain(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Refusal>> {
+        let (Some(sent), Some(left)) = (&mut self.plain, &mut self.left) else {
+            return Poll::Ready(Err(Refusal::internal()));
+        };
+        let read = match &mut sent.reading {
+            Some(reading) => match Pin::new(reading).poll(cx) {
+                Poll::Ready(read) => Some(read),
+                Poll::Pending => {
+                    self.state.wait_for_source();
+                    return Poll::Pending;
+                }
+            },
+            None => None,
+        };
+        sent.reading = None;
+        self.state.source_is_there();
+        let most = usize::try_from(*left).map_or(LONGEST, |left| left.min(LONGEST));
+        let (chunk, length) = match read {
+            Some(Ok(bytes)) => (Some(bytes.clone()), bytes.len()),
+            Some(Err(error)) => {
+                let refusal = error.into();
+                return Poll::Ready(Err(self.fail(refusal)));
+            }
+            None if is_cached(sent.plain.file(), sent.at, most) => (None, most),
+            None => {
+                let (plain, at) = (sent.plain.clone(), sent.at);
+                sent.reading = Some(unblock(move || {
+                    let mut bytes = vec![0; most.min(READ)];
+                    plain.file().read_exact_at(&mut bytes, at)?;
+                    Ok(bytes.into())
+                }));
+                return self.poll_plain(cx);
+            }
+        };
+        if length as u64 == *left {
+            // Before the last of it: after that there is nothing left to fail.
+            if let Err(refusal) = sent.plain.check() {
+                return Poll::Ready(Err(self.fail(refusal)));
+            }
+            self.transfer.give(Outcome::Complete);
+        }
+        let chunk = chunk.unwrap_or_else(|| self.state.promises.add(sent.plain.clone(), sent.at, length));
+        sent.at += length as u64;
+        *left -= length as u64;
+        self.transfer.moved(length);
+        Poll::Ready(Ok(chunk))
     }
 
     fn fail(&self, refusal: Refusal) -> Refusal {

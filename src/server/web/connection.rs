@@ -45,6 +45,9 @@ pub(super) struct State {
     moved: Cell<u64>,
     /// Since when the handler or its source is waited for.
     source: Cell<Option<Instant>>,
+    /// What goes out without being read.
+    #[cfg(target_os = "linux")]
+    pub(super) promises: super::promise::Promises,
     /// Whether the body of a request was left unread.
     pub(super) unread: Cell<bool>,
     /// Whether the answer has no other end than that of the connection.
@@ -56,7 +59,18 @@ impl State {
         let (current, client, source) = (RefCell::default(), Cell::default(), Cell::default());
         let (written, moved) = (Cell::default(), Cell::default());
         let (unread, undelimited) = (Cell::default(), Cell::default());
-        Rc::new(Self { busy, current, written, client, moved, source, unread, undelimited })
+        Rc::new(Self {
+            busy,
+            current,
+            written,
+            client,
+            moved,
+            source,
+            #[cfg(target_os = "linux")]
+            promises: super::promise::Promises::default(),
+            unread,
+            undelimited,
+        })
     }
 
     pub(super) fn begin(&self, transfer: Rc<Transfer>) {

@@ -8,6 +8,8 @@ mod conditions;
 mod connection;
 mod gate;
 mod kind;
+#[cfg(target_os = "linux")]
+mod promise;
 mod put;
 mod range;
 mod refuse;

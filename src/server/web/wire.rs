@@ -51,6 +51,11 @@ impl Write for Wire {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        #[cfg(target_os = "linux")]
+        let slices = match self.state.promises.poll_send(&self.stream, cx, slices) {
+            Ok(before) => &slices[..before],
+            Err(sent) => return self.wrote(sent),
+        };
         self.wrote(Pin::new(&mut &*self.stream).poll_write_vectored(cx, slices))
     }
 
