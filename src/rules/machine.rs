@@ -223,6 +223,24 @@ mod tests {
         }
     }
 
+    /// Whatever a client asks for, nothing panics, and what is found stands there.
+    #[test]
+    fn any_name_is_looked_at() {
+        let pieces =
+            ["01-", "52-54-00-12-34-56", "52:54:00", "-", ":", "/", "é", "0", "01234567-89ab-cdef-0123-456789abcdef"];
+        let (mut random, mut found) = (fastrand::Rng::with_seed(7), 0);
+        for _ in 0..20_000 {
+            let name: String = (0..random.usize(1..8)).map(|_| pieces[random.usize(..pieces.len())]).collect();
+            let Machine { mac, uuid, serial, .. } = Machine::in_name(&name);
+            let texts = [mac.map(|mac| mac.to_string()), uuid.map(|uuid| uuid.to_string()), serial];
+            for text in texts.iter().flatten() {
+                assert!(name.replace(':', "-").contains(text.as_str()), "{name}: {text}");
+                found += 1;
+            }
+        }
+        assert!(found > 1000, "{found}");
+    }
+
     #[test]
     fn what_is_known_counts_more_than_what_is_said() {
         let known = Machine { mac: Some(MAC), ..Machine::default() };

@@ -111,6 +111,24 @@ fn conditions_are_all_met() {
     assert!(cards.matches(&request("x"), Direction::Read, Some(Mac([0x52, 0x54, 0, 1, 2, 3])), "x").is_ok());
 }
 
+/// In a name anybody may say anything: it fills targets in, and meets no condition.
+#[test]
+fn what_a_name_says_is_no_proof_of_a_machine() {
+    let rules = rules([
+        Rule::new("cards").client("52:54:00".parse().unwrap()).target("secret").unwrap(),
+        Rule::new("rest").target("${mac}").unwrap().target("none").unwrap(),
+    ]);
+    let (mac, other) = (Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]), Mac([1; 6]));
+    let paths = |mac| {
+        let machine = Machine { mac, ..Machine::default() };
+        let verdict = rules.decide(&request("x/01-52-54-00-12-34-56"), Direction::Read, &machine).unwrap();
+        verdict.candidates().iter().map(|candidate| candidate.request().path().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(paths(None), [mac.to_string().as_str(), "none"]);
+    assert_eq!(paths(Some(other)), [other.to_string().as_str(), "none"], "what is known counts more");
+    assert_eq!(paths(Some(mac)), ["secret"]);
+}
+
 #[test]
 fn a_refusal_ends_the_search() {
     let rules = rules([
