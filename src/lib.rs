@@ -78,6 +78,7 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
+mod atomic;
 #[cfg(feature = "net")]
 mod client;
 #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the loops with sockets use it"))]

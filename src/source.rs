@@ -8,10 +8,7 @@ use std::{
     future::poll_fn,
     mem,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::SystemTime,
 };
@@ -19,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use futures_lite::{Stream, StreamExt, future::yield_now};
 
-use crate::error::Refusal;
+use crate::{atomic::AtomicU64, error::Refusal};
 
 /// Chunks in a row that are read ahead without waiting, before other tasks run.
 const TURN: usize = 256;

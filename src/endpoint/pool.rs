@@ -214,8 +214,9 @@ mod tests {
 
     #[test]
     fn a_port_that_is_worn_out_drains_first() {
-        let (pool, start) = (pool(2), Instant::now());
-        let mut tids = Tids::new(1, 3);
+        // So many ports that no processor's hash draws one of them eight times in a row.
+        let (pool, start) = (pool(8), Instant::now());
+        let mut tids = Tids::new(1, 9);
         let worn = tids.draw(start, &pool.ports, peer(1), |_| None);
         assert_eq!(tids.worn_out(start, std::slice::from_ref(&pool)), None);
         let later = start + WORN;

@@ -3,11 +3,10 @@
 use std::{
     cell::Cell,
     net::SocketAddr,
-    sync::{
-        PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
+    sync::{PoisonError, RwLock, atomic::Ordering::SeqCst},
 };
+
+use crate::atomic::AtomicU64;
 
 pub(crate) struct Own {
     all: RwLock<Vec<SocketAddr>>,

@@ -1,12 +1,11 @@
 //! Finds out whether the loops of the shards still turn.
 
 use std::{
-    sync::{
-        Arc, Condvar, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
+    sync::{Arc, Condvar, Mutex, PoisonError, Weak, atomic::Ordering::SeqCst},
     time::Duration,
 };
+
+use crate::atomic::AtomicU64;
 
 /// A question from another thread, which each loop answers after a turn.
 #[derive(Debug, Default)]

@@ -3,14 +3,11 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use super::Record;
-use crate::{options::Direction, transfer::Outcome};
+use crate::{atomic::AtomicU64, options::Direction, transfer::Outcome};
 
 /// The counters of a server: since it began ([`Handle::counters`](crate::Handle::counters)), or in one period
 /// ([`Builder::on_period`](crate::Builder::on_period)).

@@ -3,15 +3,12 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::Instant,
 };
 
 use super::{Counter, Counters, Protocol, Record, Snapshot, Unanswered, unanswered::TurnedAway};
-use crate::{endpoint::Counts, options::Direction, shown};
+use crate::{atomic::AtomicU64, endpoint::Counts, options::Direction, shown};
 
 /// What a server's shards tell observers. A transfer takes the lock at its beginning and at its end. In between it
 /// touches two atomics of its own.

@@ -6,10 +6,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -23,7 +20,7 @@ use super::{
     fetch::Fetch,
     origin::{Origin, PIECE},
 };
-use crate::{Bytes, Refusal};
+use crate::{Bytes, Refusal, atomic::AtomicU64};
 
 /// A reader waits for a fetch that is no farther behind than this, and does not begin another.
 const NEAR: u64 = 8 * SEGMENT as u64;
