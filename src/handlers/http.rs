@@ -45,7 +45,7 @@ use crate::{Error, Refusal, Request, Source, handler::Answer};
 /// again by a `Range` for readers that find them gone. To make this rare, the foremost readers wait for the readers
 /// behind them if otherwise a part between them would be dropped. A reader that arrives when the middle of the file is
 /// gone waits for more readers. A reader waits no longer than 1 s for each 32 KiB, and in all no longer than 1 s for
-/// each other transfer of the file and 10 s.
+/// each other transfer of the file, and 10 s at most.
 ///
 /// An answer stays fresh for its `max-age`, and for 1 s at least. Then the next RRQ asks whether the file has changed.
 /// A missing file is [remembered](HttpBuilder::remember_misses) for 5 s, for up to 1024 names. Requests that arrive
