@@ -25,7 +25,7 @@ macro_rules! flavour {
         pub struct $co<Y>($flavour::Co<Y>);
 
         impl<Y, F: Future> $gen<Y, F> {
-            /// A generator that runs this closure, from when the first chunk is wanted.
+            /// A generator that runs this closure from the first poll on.
             pub fn new(body: impl FnOnce($co<Y>) -> F) -> Self {
                 Self($flavour::Gen::new(|co| body($co(co))))
             }

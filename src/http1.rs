@@ -1,7 +1,7 @@
-//! HTTP/1.1 over smol, for all that is served so: who is connected, and for how long.
+//! HTTP/1.1 over smol, for all HTTP servers of this crate: the list of connections, and their limits.
 //!
-//! Whoever connects and asks nothing keeps nobody waiting: when there are too many connections, the oldest of those that are
-//! not being answered gives way.
+//! A client that connects and sends no request blocks no other client: when there are too many connections, the oldest
+//! one without a running request is closed.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,31 +16,31 @@ use hyper::server::conn::http1;
 use smol::{Async, LocalExecutor, Task, Timer};
 use smol_hyper::rt::SmolTimer;
 
-/// How long to wait when the system has no more descriptors.
+/// How long to wait when the system has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether a connection is being answered. The connection and the list of all have it together.
+/// Whether a connection has a running request. The connection and the list of connections share it.
 pub(crate) type Busy = Rc<Cell<bool>>;
 
-/// All that are connected, by their numbers, in the order in which they came.
+/// All connections by number, in the order in which they came.
 pub(crate) struct Connections {
     all: RefCell<BTreeMap<u64, Connection>>,
     begun: Cell<u64>,
-    /// So many at once.
+    /// The most connections at once.
     most: usize,
 }
 
-/// It is closed when this is dropped.
+/// A connection, which is closed when this is dropped.
 struct Connection {
     task: Task<()>,
     busy: Busy,
 }
 
-/// What is the same for every connection. `head`: how long the head of a request may take, counted from the end of the
-/// answer before. `longest`: bytes of a head, at least 8192; so many are buffered in each direction.
+/// The settings of every connection. `head`: the time limit for the head of a request, from the end of the last answer.
+/// `longest`: the most bytes of a head, at least 8192; each direction has a buffer of this size.
 pub(crate) fn protocol(head: Duration, longest: usize) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    // GRUB and U-Boot look for `Content-Length` as it is written here.
+    // GRUB and U-Boot look for `Content-Length` in this spelling.
     builder.timer(SmolTimer::new()).header_read_timeout(head).max_buf_size(longest).title_case_headers(true);
     builder
 }
@@ -55,22 +55,22 @@ impl Connections {
         self.all.borrow().is_empty()
     }
 
-    /// Closes the oldest that is being answered, or the oldest that is not, if there is one.
+    /// Closes the oldest connection with a running request (`busy`), or without one. Returns whether there was one.
     pub(crate) fn close_oldest(&self, busy: bool) -> bool {
         let mut all = self.all.borrow_mut();
         let oldest = all.iter().find(|(_, connection)| connection.busy.get() == busy).map(|(number, _)| *number);
         let closed = oldest.and_then(|number| all.remove(&number));
         drop(all);
-        // What its end sets off may look at the others.
+        // Here its task is dropped, which may look at the list.
         closed.is_some()
     }
 
-    /// Makes room for one more.
+    /// Makes room for one more connection.
     fn make_room(&self) -> bool {
         self.all.borrow().len() < self.most || self.close_oldest(false)
     }
 
-    /// Has those who connect served, each by a task of its own. It never ends.
+    /// Accepts connections, and serves each in a task of its own. It never ends.
     pub(crate) async fn accept<'a, F: Future<Output = ()> + 'a>(
         self: &Rc<Self>,
         listener: &Async<TcpListener>,
@@ -79,7 +79,7 @@ impl Connections {
     ) {
         loop {
             match listener.accept().await {
-                // Without a place, it is closed.
+                // Without room, the new connection is closed.
                 Ok((stream, peer)) if self.make_room() => {
                     let busy = Busy::default();
                     if let Some(serving) = converse(stream, peer, busy.clone()) {
@@ -89,7 +89,7 @@ impl Connections {
                 Ok((_, peer)) => log::debug!("{peer}: too many connections"),
                 Err(error) => {
                     log::debug!("cannot accept a connection: {error}");
-                    // It may have been the last descriptor.
+                    // This connection may have used the last descriptor.
                     self.close_oldest(false);
                     Timer::after(PAUSE).await;
                 }
@@ -104,7 +104,7 @@ impl Connections {
         let task = executor.spawn(async move {
             serving.await;
             let ended = all.upgrade().and_then(|all: Rc<Self>| all.all.borrow_mut().remove(&number));
-            // It is this task, which has nothing more to do.
+            // This task ends here by itself.
             if let Some(Connection { task, .. }) = ended {
                 task.detach();
             }

@@ -57,12 +57,8 @@ pub struct Source<C = LocalChunks> {
     modified: Option<SystemTime>,
     /// Where the first chunk begins, until that chunk is made.
     start: Option<Start>,
-<<<<<<< HEAD
-    /// Bytes that were read ahead, in memory of their own: chunks may be tiny, or slices of a large buffer.
-=======
     plain: Option<Arc<dyn Plain>>,
-    /// Bytes that were asked for ahead, in memory of their own: chunks may be tiny, or slices of something large.
->>>>>>> http
+    /// Bytes that were read ahead, in memory of their own: chunks may be tiny, or slices of a large buffer.
     ahead: Vec<u8>,
     /// The chunk behind them that was too much.
     beyond: Option<Bytes>,
@@ -71,9 +67,6 @@ pub struct Source<C = LocalChunks> {
     chunks: C,
 }
 
-<<<<<<< HEAD
-/// Where the first chunk begins. The maker of the chunks reads it when the first of them is wanted.
-=======
 /// An open file whose bytes are those of a source, from the first on. Whatever can send them without reading them may do
 /// so, and asks at the end whether they are still those that they were.
 #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "who sends files uses it"))]
@@ -83,8 +76,7 @@ pub(crate) trait Plain: Send + Sync {
     fn check(&self) -> Result<(), Refusal>;
 }
 
-/// Where the first chunk begins. Whoever makes the chunks looks at it when the first of them is wanted.
->>>>>>> http
+/// Where the first chunk begins. The maker of the chunks reads it when the first of them is wanted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Start(Arc<AtomicU64>);
 
@@ -248,10 +240,6 @@ impl<C: Chunks> Source<C> {
         self
     }
 
-<<<<<<< HEAD
-    /// Leaves out the bytes before this one. Returns whether it can: no chunk has been made yet, and the source allows
-    /// it.
-=======
     /// Its bytes are those of this file.
     #[cfg_attr(not(feature = "directory"), allow(dead_code, reason = "who has files uses it"))]
     pub(crate) fn with_plain(mut self, plain: Arc<dyn Plain>) -> Self {
@@ -265,8 +253,8 @@ impl<C: Chunks> Source<C> {
         self.plain.as_ref()
     }
 
-    /// Leaves out the bytes before this one, if nothing has been made yet and the source can do so.
->>>>>>> http
+    /// Leaves out the bytes before this one. Returns whether it can: no chunk has been made yet, and the source allows
+    /// it.
     #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "who serves parts of files uses it"))]
     pub(crate) fn begin_at(&mut self, first: u64) -> bool {
         let untouched = self.given == 0 && self.ahead.is_empty() && self.beyond.is_none() && !self.ended;

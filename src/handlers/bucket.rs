@@ -1,4 +1,4 @@
-//! Files of an object store: S3, Google Cloud Storage, Azure, and what speaks like them.
+//! Files of an object store: S3, Google Cloud Storage, Azure, and stores with the same protocols.
 
 mod builder;
 mod objects;
@@ -26,16 +26,16 @@ use self::{
 use super::shared::{self, Gateway, Rules};
 use crate::{Error, Refusal, Request, Source, handler::Answer};
 
-/// The least that S3 takes as a part of an object, but for the last one.
+/// The smallest part of an object that S3 takes, except for the last part.
 const LEAST_PART: usize = 5 << 20;
 
-/// S3 has no longer names.
+/// The longest key that S3 allows, in bytes.
 const LONGEST_NAME: usize = 1024;
 
-/// Reads the objects of a bucket as files, and takes uploads if told to.
+/// Reads the objects of a bucket as files, and takes uploads if they are allowed.
 ///
-/// An RRQ becomes a GET of the object whose key is the prefix and [`Request::path`]; no name leads out of the prefix.
-/// `tsize` is always known. What the store answers becomes:
+/// An RRQ becomes a GET of the object whose key is the prefix and [`Request::path`]. No name leads out of the prefix.
+/// `tsize` is always known. The store's answers become:
 ///
 /// | answer                                       | for the peer                                |
 /// |----------------------------------------------|---------------------------------------------|
@@ -44,31 +44,33 @@ const LONGEST_NAME: usize = 1024;
 /// | not allowed, or not with these credentials   | [`Refusal::denied`]                         |
 /// | anything else, or no answer                  | [`Refusal::upstream`]                       |
 ///
-/// S3 says of an object that is not there that it is not allowed, to those who may not list the bucket: allow
-/// `s3:ListBucket` beside `s3:GetObject`, so that boot loaders that try many names are told the truth, and uploads can
-/// see that a name is free.
+/// If the credentials do not allow listing the bucket, S3 answers "not allowed" for an object that does not exist. So
+/// allow `s3:ListBucket` beside `s3:GetObject`: boot loaders that try many names then get the right answer, and uploads
+/// can see that a name is free.
 ///
 /// # Shared, resumed, bounded
-/// As with [`Http`](super::Http): with a [cache](BucketBuilder::cache), transfers of the same object share one GET. It is asked
-/// about again (by its `ETag`) when it was last asked about more than 1 s ago; see [`fresh`](BucketBuilder::fresh). A GET that
-/// breaks or stalls goes on where it was, by a range and the condition that the `ETag` is still the same, or else the
-/// date and the size: old and new are never mixed. The same pauses, tries, bounds and breaker hold.
+/// This works as with [`Http`](super::Http): with a [cache](BucketBuilder::cache), transfers of the same object share
+/// one GET. The handler asks the store again (by the `ETag`) if its last question is more than 1 s old; see
+/// [`fresh`](BucketBuilder::fresh). A GET that breaks or stalls resumes at the same position, by a range and the
+/// condition that the `ETag` is still the same, or else the date and the size: old and new bytes are never mixed. The
+/// same pauses, tries, bounds and breaker hold.
 ///
 /// # Uploads
-/// A WRQ becomes an object when all of it has come, and not before; the last ACK is sent after that. Up to one part
-/// of 5 MiB is held in memory and put at once. What is longer is put in parts, one on its way while the next one
-/// comes, so that an upload holds 10 MiB at most, and all of them [no more](BucketBuilder::upload_memory) than 256 MiB. With
-/// 10000 parts an object of S3 ends at 48 GiB.
+/// A WRQ becomes an object only when all of it has arrived. The last ACK is sent after that. An upload of up to one
+/// part of 5 MiB is held in memory and put at once. A longer upload is put in parts. One part is sent while the next
+/// one arrives, so an upload holds 10 MiB at most, and all uploads together [no more](BucketBuilder::upload_memory)
+/// than 256 MiB. With 10000 parts the largest object on S3 has 48 GiB.
 ///
-/// When the client goes away, sends an ERROR, or the server stops, the parts are given up (aborted). The end of
-/// the server waits for that, up to 5 s. If the process is killed, or the store does not answer then, parts are left that
-/// nobody sees but that are paid for: a lifecycle rule that ends incomplete uploads after a day removes them.
+/// When the client goes away or sends an ERROR, or the server stops, the parts are aborted. The server waits for that
+/// at its end, up to 5 s. If the process is killed, or the store does not answer then, invisible parts are left that
+/// still cost money. A lifecycle rule that ends incomplete uploads after a day removes them.
 ///
-/// An object that is there is refused with ERROR 6, unless it may be [replaced](BucketBuilder::overwrite). This is checked
-/// before the first byte is taken. Up to 5 MiB the store itself decides (a conditional put), so of two who upload
-/// the same new name at the same time one is refused. Beyond, it is looked up once more before the parts become an
-/// object: of two who end within the same few milliseconds, both are told that all is well, and the later one stays.
-/// They are never mixed. A client that goes away while its last bytes are committed may leave a whole object there.
+/// An upload to an existing object is refused with ERROR 6, unless it may [replace](BucketBuilder::overwrite) objects.
+/// This is checked before the first byte is taken. Up to 5 MiB the store itself decides (a conditional put): if two
+/// clients upload the same new name at the same time, one is refused. For a larger upload, the handler looks the name
+/// up once more before the parts become an object: if two uploads end within the same few milliseconds, both clients
+/// see success, and the later object stays. The two are never mixed. A client that goes away while its last bytes are
+/// committed may leave a whole object.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -100,7 +102,7 @@ enum From {
 }
 
 impl Bucket {
-    /// The objects below this URL, with the defaults of [`builder`](Self::builder): they can be read.
+    /// The objects below this URL, for reading, with the defaults of [`builder`](Self::builder).
     ///
     /// # Errors
     /// As [`BucketBuilder::build`].
@@ -110,42 +112,41 @@ impl Bucket {
 
     /// The objects below this URL: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`.
     ///
-    /// Everything else comes from the environment: for S3 the variables `AWS_REGION`, `AWS_ENDPOINT_URL` (for other
-    /// stores that speak S3), `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or the credentials of the machine, the
-    /// container or the web identity (the files in `~/.aws` are not read); `AWS_SKIP_SIGNATURE=true` is for public
-    /// buckets. An endpoint may be `http://`. For the others `GOOGLE_*` and
-    /// `AZURE_*`; see [`from_env`](object_store::aws::AmazonS3Builder::from_env) of the builders in `object_store`.
+    /// All other settings come from the environment. For S3 they are the variables `AWS_REGION`, `AWS_ENDPOINT_URL`
+    /// (for other stores that speak S3), `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or the credentials of the
+    /// machine, the container or the web identity (the files in `~/.aws` are not read). `AWS_SKIP_SIGNATURE=true` is
+    /// for public buckets. An endpoint may be `http://`. For the other stores they are `GOOGLE_*` and `AZURE_*`; see
+    /// [`from_env`](object_store::aws::AmazonS3Builder::from_env) of the builders in `object_store`.
     pub fn builder(url: &str) -> BucketBuilder {
         BucketBuilder::new(url)
     }
 
-    /// The objects of this store whose keys begin with this prefix and a slash; of all of it if the prefix is empty.
+    /// The objects of this store whose keys begin with this prefix and a slash. With an empty prefix, all objects.
     ///
-    /// The store is used in a tokio context. What it does when something fails (retries, timeouts) is up to it;
-    /// [`connect_timeout`](BucketBuilder::connect_timeout) and
-    /// [`root_certificates`](BucketBuilder::root_certificates) do nothing. This is the one place where the version of
-    /// `object_store` matters: it is that which this crate depends on.
+    /// The store is used in a tokio context. The store itself decides what it does after a failure (retries, timeouts);
+    /// [`connect_timeout`](BucketBuilder::connect_timeout) and [`root_certificates`](BucketBuilder::root_certificates)
+    /// have no effect. Only here does the version of `object_store` matter: it is the one that this crate depends on.
     pub fn of(store: Arc<dyn ObjectStore>, prefix: &str) -> BucketBuilder {
         BucketBuilder::of(store, prefix)
     }
 
-    /// Whether the bucket can be listed, in a few words: for the operator, before the first client comes. Objects may be
-    /// there to be read though it can not, so this is nothing to refuse to serve for.
+    /// Says in a few words whether the bucket can be listed, for the operator, before the first client comes. Objects
+    /// may be readable although the bucket cannot be listed, so a failure is no reason not to serve.
     ///
     /// # Errors
-    /// The refusal has the cause as its detail; there is none within the [`upstream_timeout`](BucketBuilder::upstream_timeout), or the
-    /// store says no.
+    /// If the store refuses, or does not answer within the [`upstream_timeout`](BucketBuilder::upstream_timeout). The
+    /// refusal has the cause as its detail.
     pub async fn ask_base(&self) -> Result<String, Refusal> {
         let listed = async { objects::listed(&*self.reads, self.prefix()).await };
         shared::answered(self.rules.upstream_timeout, listed).await
     }
 
-    /// Bytes in the cache now.
+    /// The bytes in the cache now.
     pub fn cached(&self) -> usize {
         self.gateway.cached()
     }
 
-    /// Bytes that uploads hold in memory now.
+    /// The bytes that uploads hold in memory now.
     pub fn uploading(&self) -> usize {
         self.held.load(Relaxed)
     }
@@ -156,7 +157,7 @@ impl Bucket {
             From::Url(place) => place.root(),
             From::Given(store, _) => format!("{store}/"),
         };
-        // Not `Request::path`: there, names that are not UTF-8 become the same.
+        // Not `Request::path`, because it maps different names that are not UTF-8 to the same text.
         let name = String::from_utf8(request.path_bytes()).map_err(|_| no("the name is not UTF-8"))?;
         let path = format!("{}/{name}", self.prefix());
         if path.len() > LONGEST_NAME {
@@ -200,7 +201,7 @@ impl Bucket {
 
 impl crate::Handler for Bucket {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
-        // The stores live in a tokio context; this enters one at each poll and for the drop.
+        // The stores need a tokio context; `Compat` enters one at each poll and for the drop.
         Box::pin(Compat::new(self.get(request)))
     }
 

@@ -7,14 +7,14 @@ use crate::{
     source::Source,
 };
 
-/// Several handlers, asked in their order.
+/// Several handlers, which are asked in order.
 ///
-/// An RRQ is answered by the first that has the file. Whatever the others say, the next one is asked: what is missing is
-/// "not allowed" in some object stores, and a web server that is dead must not hide what a directory has. Only a refusal
-/// that [ends the search](Refusal::ending_search) does, so that a handler can forbid a name to those behind it. If none
-/// has the file, the peer is told what the first one said. A WRQ goes to the first that
-/// [takes writes](Handler::takes_writes), whatever its answer. What [any](Handler::limit) of them does not grant is not
-/// granted.
+/// The first handler that has the file answers an RRQ. After any refusal the next handler is asked: some object stores
+/// say "not allowed" for a missing object, and a dead web server must not hide the files of a directory. Only a refusal
+/// that [ends the search](Refusal::ending_search) stops it, so that a handler can forbid a name to the handlers behind
+/// it. If no handler has the file, the peer gets the refusal of the first one. A WRQ goes to the first handler that
+/// [takes writes](Handler::takes_writes), whatever its answer. An option that [any](Handler::limit) handler does not
+/// grant is not granted.
 ///
 /// ```
 /// use tuffet::{handlers::Memory, Handler, Refusal, Request, read};
@@ -30,12 +30,12 @@ use crate::{
 pub struct Chain(Vec<Box<dyn Handler>>);
 
 impl Chain {
-    /// These handlers, the first one asked first. Without any, nothing is found.
+    /// A chain of these handlers, the first one asked first. An empty chain finds nothing.
     pub fn new(handlers: Vec<Box<dyn Handler>>) -> Self {
         Self(handlers)
     }
 
-    /// Adds a handler that is asked after the others.
+    /// Adds a handler, which is asked after the others.
     #[must_use]
     pub fn or(mut self, handler: impl Handler) -> Self {
         self.0.push(Box::new(handler));
@@ -82,8 +82,8 @@ impl Handler for Chain {
     }
 }
 
-/// The search for a file in one place after the other. This is the one rule for where it goes on and what it ends with, for
-/// a handler that asks others as [`Chain`] does.
+/// The search for a file in one place after the other. This is the one rule for when a search continues and how it
+/// ends, for a handler that asks others as [`Chain`] does.
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -96,12 +96,12 @@ impl Handler for Chain {
 #[derive(Debug, Default)]
 pub struct Search {
     first: Option<Refusal>,
-    /// What went wrong in the places so far, for the operator.
+    /// The details of the refusals so far, for the operator.
     details: Vec<String>,
 }
 
 impl Search {
-    /// Takes the answer of a place. `Break` is the answer to all of the search.
+    /// Takes the answer of a place. `Break` holds the answer to the whole search.
     pub fn hear<T>(&mut self, answer: Result<T, Refusal>) -> ControlFlow<Result<T, Refusal>> {
         match answer {
             Err(refusal) if !refusal.ends_search() => {
@@ -120,7 +120,7 @@ impl Search {
         }
     }
 
-    /// It is nowhere: what the first place said. `None` if there was no place.
+    /// The refusal after all places have been asked: that of the first place. `None` if there was no place.
     pub fn over(self) -> Option<Refusal> {
         let first = self.first?;
         Some(if self.details.is_empty() { first } else { first.because(self.details.join("; ")) })

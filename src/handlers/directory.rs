@@ -14,8 +14,8 @@ use crate::{
     stats::Protocol,
 };
 
-/// Bytes that are moved at once over HTTP: at least, and at most if there are few readers. A connection takes what it is
-/// given; the memory of a crowd is bounded by the first, and the second spares system calls.
+/// The sizes of a read over HTTP, in bytes: the smallest, and the largest, which is used if there are few readers. A
+/// connection takes any size. The smaller bounds the memory of a crowd of readers, and the larger saves system calls.
 const STREAM: (usize, usize) = (16 << 10, 64 << 10);
 
 #[cfg(target_os = "linux")]
@@ -35,35 +35,38 @@ mod trace;
 mod upload;
 mod versions;
 
-/// The files of a directory and of those below it.
+/// The files of a directory and of its subdirectories.
 ///
-/// Nothing outside of the root can be reached, by any name or symbolic link, also while links are being changed:
-/// names are looked up with `openat2` and `RESOLVE_BENEATH` where the system has it, and component by component where
-/// it does not. Links whose target is inside are followed, relative or absolute, and others into the directories that
-/// [`also`](Self::also) names. Only regular files are served. A name that begins with the path of the root is taken as
-/// below it, if there is no file of the very name.
+/// No name and no symbolic link leads out of the root, even while links are being changed: names are looked up with
+/// `openat2` and `RESOLVE_BENEATH` where the system has it, and component by component where it does not. Links to
+/// targets inside the root are followed, relative or absolute, and also links into the directories of
+/// [`also`](Self::also). Only regular files are served. If there is no file of the exact name, a name that begins with
+/// the path of the root is looked up below the root.
 ///
-/// The root is what is at its path when a request comes: a directory that is made anew there, that a link is moved to, or
-/// that is mounted over it, is served from then on.
+/// The root is the directory that is at its path when a request comes. So the server follows a directory that is made
+/// anew at this path, a link that is moved, and a file system that is mounted over it.
 ///
-/// A file that changes while it is sent ends its transfers with an error; one that has only grown at its end is sent as
-/// long as it was. Replace a file by renaming another over it, and its transfers end well with the bytes that they began
-/// with. Files that the system makes up, as in /proc and /sys, are read to their end, whatever size is told of them.
+/// If a file changes while it is sent, its transfers end with an error. If it has only grown at its end, they send its
+/// old length. Replace a file by renaming another over it: then running transfers send the old bytes to the end. Files
+/// that the kernel generates, as in /proc and /sys, are read to their end, whatever size the system reports.
 ///
 /// # Uploads
-/// There are none unless [`uploads`](Self::uploads) allows them. The bytes go to a file without a name; when all are
-/// there and safe on the disk it gets its name in one step, and then the last block is acknowledged. If the transfer
-/// fails before that step, or the server is killed, nothing of the file is left; a directory that was made for it stays.
-/// For a moment the file has a hidden name, `.tuffet-*`, if it replaces another, and where the file system has no files
-/// without a name (Linux has them on all but FAT, NFS and a few others) it has one from its beginning. That is removed if
-/// the transfer fails, and cannot be read or written by its own name; what a server leaves behind that is killed then,
-/// [`remove_leftovers`](Self::remove_leftovers) removes.
+/// Uploads are off unless [`uploads`](Self::uploads) allows them. The bytes go to a file without a name. When all of
+/// them are safe on the disk, the file gets its name in one step, and then the last block is acknowledged. If the
+/// transfer fails before that step, or the server is killed, nothing of the file is left; a directory that was made for
+/// it stays.
 ///
-/// Where the size of a process's files is limited (RLIMIT_FSIZE), the system ends the process by SIGXFSZ for a larger upload,
-/// unless that signal is handled or ignored, as the program `tuffet` does; then the upload is refused.
+/// If the upload replaces a file, the new one has a hidden name, `.tuffet-*`, for a moment. Where the file system has
+/// no files without a name (Linux has them on all but FAT, NFS and a few others), the upload has a hidden name from its
+/// beginning. Such a file is removed if the transfer fails, and clients cannot read or write it by its name. If a
+/// server is killed in that time, [`remove_leftovers`](Self::remove_leftovers) removes what is left.
 ///
-/// What is new has mode 0644 less the umask, or what [`umask`](Self::umask) says. What replaces a file has its mode and, on
-/// Linux, its access list (POSIX ACL), and its owner and group as far as the server may give them.
+/// If the process has a limit on the size of files (RLIMIT_FSIZE), a larger upload makes the system end the process by
+/// SIGXFSZ, unless that signal is handled or ignored, as the program `tuffet` does. Then the upload is refused.
+///
+/// A new file has mode 0644 less the umask, or the mode that [`umask`](Self::umask) gives. A file that replaces another
+/// keeps its mode and, on Linux, its access list (POSIX ACL), and its owner and group as far as the server may set
+/// them.
 ///
 /// ```no_run
 /// use tuffet::handlers::Directory;
@@ -74,7 +77,7 @@ mod versions;
 #[derive(Clone)]
 pub struct Directory {
     root: Arc<root::Root>,
-    /// The path of the root as it was given.
+    /// The path of the root as the caller gave it.
     path: PathBuf,
     also: Arc<[PathBuf]>,
     files: Arc<open::Files>,
@@ -86,10 +89,10 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The directory at this path, which is opened now, and again when there is another one.
+    /// The directory at this path. It is opened at once, and again when another directory is there.
     ///
     /// # Errors
-    /// If there is no such directory, or it may not be opened.
+    /// If there is no such directory, or the process may not open it.
     pub fn new(root: impl AsRef<Path>) -> io::Result<Self> {
         let path = root.as_ref().to_path_buf();
         let root = Arc::new(root::Root::open(&path)?);
@@ -104,41 +107,41 @@ impl Directory {
         Self { also: directories.into_iter().map(Into::into).collect(), ..self }
     }
 
-    /// The name of the user that this process is, for the operator: it stands in the log where a file may not be read or
-    /// written. Defaults to the number of the user that it is when this is made.
+    /// The name of the user of this process, for the operator: the log shows it when a file may not be read or written.
+    /// Defaults to the number of the effective user at the time of [`new`](Self::new).
     #[must_use]
     pub fn user(self, name: impl Into<Arc<str>>) -> Self {
         Self { user: name.into(), ..self }
     }
 
-    /// What to do when another directory has come in the place of the root that this process could read, or upload to, but
-    /// for its sandbox: only a process that begins anew can serve it. It is told of the path, perhaps more than once and from any
-    /// thread, and requests are left without an answer, because clients will ask the new process again. The first hook
-    /// counts, for all clones. Defaults to none; then requests are refused with [`Refusal::denied`].
+    /// Calls this hook when a directory that replaced the root is out of reach only because of the process's sandbox: a
+    /// new process could read it, or upload to it. The hook gets the path, perhaps more than once and from any thread.
+    /// Requests then get no answer, because the clients will ask the new process again. Only the first hook is used, by
+    /// all clones. By default there is no hook, and such requests are refused with [`Refusal::denied`].
     #[must_use]
     pub fn on_out_of_reach(self, hook: impl Fn(&Path) + Send + Sync + 'static) -> Self {
         _ = self.root.out_of_reach.set(Box::new(hook));
         self
     }
 
-    /// Looks at the root's path now, and not when the next request comes. It waits for the disk.
+    /// Looks at the root's path now instead of at the next request. It waits for the disk.
     ///
     /// # Errors
-    /// If there is no directory, or none that may be opened. Requests are refused until there is one.
+    /// If there is no directory that the process may open. Requests are refused until there is one.
     pub fn look(&self) -> io::Result<()> {
         self.root.look(Instant::now())
     }
 
-    /// Removes what servers that were killed have left of uploads, below the root: files named `.tuffet-` and 16
-    /// hexadecimal digits that belong to the effective user, that were written to more than ten minutes from now, and that no
-    /// server has open. Returns how many there were. It goes through all directories and waits for the disk, so it is for a thread
-    /// of its own.
+    /// Removes the files that killed servers left of uploads, below the root. They have names of `.tuffet-` and 16
+    /// hexadecimal digits, belong to the effective user, were last written to more than ten minutes ago, and no server
+    /// has them open. Returns how many there were. It walks through all directories and waits for the disk, so call it
+    /// on a thread of its own.
     pub fn remove_leftovers(&self) -> usize {
         self.root.dir().map_or(0, |dir| leftovers::remove(&dir))
     }
 
-    /// Whether a file may be read by a name that differs in upper and lower case (of ASCII), where there is none of the
-    /// very name. Defaults to no. A [request](Request::ignores_case) may ask for it too.
+    /// Whether a name that differs in upper and lower case (of ASCII) finds a file, if there is none of the exact name.
+    /// Defaults to no. A [request](Request::ignores_case) may ask for it too.
     #[must_use]
     pub fn ignore_case(self, ignore_case: bool) -> Self {
         Self { ignore_case, ..self }
@@ -165,28 +168,29 @@ impl Directory {
         self
     }
 
-    /// The largest upload, in bytes; for a larger one, [`Refusal::too_big`], before any byte if the client tells its
-    /// `tsize`. Defaults to no limit but the disk's.
+    /// The largest upload, in bytes. A larger one is refused with [`Refusal::too_big`], before any byte if the client
+    /// tells its `tsize`. Defaults to no limit except the disk.
     #[must_use]
     pub fn max_upload(mut self, most: u64) -> Self {
         self.policy().most = most;
         self
     }
 
-    /// The bytes that uploads leave free on the disk; with less, [`Refusal::disk_full`], before any byte if the client
-    /// tells its `tsize`. Defaults to 0. Only Unix can tell.
+    /// The bytes that uploads leave free on the disk. If fewer would be left, an upload is refused with
+    /// [`Refusal::disk_full`], before any byte if the client tells its `tsize`. Defaults to 0. Only Unix knows the free
+    /// space.
     #[must_use]
     pub fn min_free(mut self, bytes: u64) -> Self {
         self.policy().min_free = bytes;
         self
     }
 
-    /// Only names that fit one of these patterns may be uploaded; for others, [`Refusal::denied`]. `*.cfg` is for the
-    /// last part of a name, whatever the directory, `backup/*.cfg` for the whole of it; `**` is any number of
-    /// directories. May be called again for more. Defaults to all names.
+    /// Allows only uploads whose names match one of these patterns. Others are refused with [`Refusal::denied`].
+    /// `*.cfg` matches the last part of a name in any directory, and `backup/*.cfg` the whole name. `**` is any number
+    /// of directories. Call it again for more patterns. Defaults to all names.
     ///
     /// # Errors
-    /// [`Error::Config`] for what is no pattern.
+    /// [`Error::Config`] if a text is not a pattern.
     pub fn upload_names(mut self, patterns: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, Error> {
         for pattern in patterns {
             self.policy().allow(pattern.as_ref())?;
@@ -194,18 +198,18 @@ impl Directory {
         Ok(self)
     }
 
-    /// Whether each client has a directory of its own, made when it is needed: what 192.0.2.7 uploads as `switch.cfg`
-    /// becomes `192.0.2.7/switch.cfg`. A client that reads gets its own file, if there is one, before all others'.
-    /// Defaults to no.
+    /// Whether each client has a directory of its own, which is made when it is needed: if 192.0.2.7 uploads
+    /// `switch.cfg`, the file is `192.0.2.7/switch.cfg`. For a client that reads, its own file comes before the common
+    /// one. Defaults to no.
     #[must_use]
     pub fn per_client(mut self, per_client: bool) -> Self {
         self.policy().per_client = per_client;
         self
     }
 
-    /// How many files are kept of those that uploads of a name replace: `switch.cfg.~1~`, `switch.cfg.~2~` and so on,
-    /// the newest with the highest number. More than none lets uploads replace files, and no upload may have such a
-    /// name itself. Defaults to 0.
+    /// How many old files are kept when uploads replace a name: `switch.cfg.~1~`, `switch.cfg.~2~` and so on, the
+    /// newest with the highest number. A value above 0 lets uploads replace files, and refuses uploads to such names.
+    /// Defaults to 0.
     #[must_use]
     pub fn keep_versions(mut self, most: usize) -> Self {
         let policy = self.policy();
@@ -214,8 +218,8 @@ impl Directory {
         self
     }
 
-    /// The bits that new files have not of mode 0666, and new directories not of 0777, such as `0o027`. Defaults to 0022 for
-    /// files, and to the umask of the process for both. Only Unix has modes.
+    /// The bits that are cleared from mode 0666 of new files, and from 0777 of new directories, such as `0o027`.
+    /// Defaults to 0022 for files, and to the umask of the process for both. Only Unix has modes.
     #[must_use]
     pub fn umask(mut self, umask: u32) -> Self {
         self.policy().umask = Some(umask & 0o777);
@@ -236,7 +240,7 @@ impl Directory {
         refusal.because(detail)
     }
 
-    /// The same result, unless it is a sandbox that denies it, which a process that begins anew would not.
+    /// The same result, unless only the sandbox denies access, so that a new process would have it.
     async fn within_reach<T>(&self, result: Result<T, Refusal>) -> Result<T, Refusal> {
         if result.as_ref().is_err_and(|refusal| refusal.code() == ErrorCode::ACCESS_VIOLATION) {
             self.root.check_reach().await.map_err(|error| self.no_place(error))?;
@@ -244,7 +248,7 @@ impl Directory {
         result
     }
 
-    /// The client's own file of this name, if it may have one, or else everybody's.
+    /// The client's own file of this name, if it may have one, or else the common one.
     async fn open(
         &self,
         request: &Request,
@@ -350,19 +354,20 @@ impl Handler for Directory {
     }
 }
 
-/// Where the file is, seen from the root.
+/// The path of the file, relative to the root.
 #[cfg(unix)]
 fn relative_path(request: &Request) -> PathBuf {
     <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(request.path_bytes()).into()
 }
 
-/// Where the file is, seen from the root.
+/// The path of the file, relative to the root.
 #[cfg(not(unix))]
 fn relative_path(request: &Request) -> PathBuf {
     request.path().into()
 }
 
-/// How many bytes to move at once: at least, and at most if there are few readers.
+/// How many bytes to read or write in one call: the smallest number, and the largest, which is used if there are few
+/// readers.
 fn chunk_sizes(request: &Request) -> (usize, usize) {
     match request.protocol() {
         Protocol::Http => STREAM,
@@ -370,8 +375,8 @@ fn chunk_sizes(request: &Request) -> (usize, usize) {
     }
 }
 
-/// How many bytes to move at once: a window of whole blocks, within bounds. Less would cost a system call for too few
-/// bytes, more would cost too much memory with a thousand transfers.
+/// How many bytes to read or write in one call: a window of whole blocks, within bounds. Fewer bytes would need too
+/// many system calls, and more would need too much memory with a thousand transfers.
 fn chunk_size(options: &Options) -> usize {
     let asked = options::asked(options);
     let blksize = usize::from(asked.blksize());
@@ -380,7 +385,7 @@ fn chunk_size(options: &Options) -> usize {
     window - window % blksize
 }
 
-/// What the file system's "no" is for a client: a link that goes round or a socket is not a file either.
+/// The refusal for an error of the file system. A loop of links or a socket is not a file, so it is "not found" too.
 fn refuse(error: io::Error) -> Refusal {
     #[cfg(unix)]
     if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) {
@@ -389,7 +394,7 @@ fn refuse(error: io::Error) -> Refusal {
     error.into()
 }
 
-/// The same for an upload: a name that no file can have is not that of a file that is missing.
+/// The refusal for an error of an upload. A name that no file can have is not the name of a missing file.
 fn refuse_upload(error: io::Error) -> Refusal {
     match error.kind() {
         kind if is_invalid_filename(kind) => Refusal::name_too_long().because(error),
@@ -397,7 +402,7 @@ fn refuse_upload(error: io::Error) -> Refusal {
     }
 }
 
-/// The same, with more about a "permission denied" than the system says.
+/// The same refusal, with more detail about a "permission denied" than the system gives.
 fn refuse_denied(error: io::Error, refuse: fn(io::Error) -> Refusal, why: impl FnOnce() -> String) -> Refusal {
     let is_denied = error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_some();
     let refusal = refuse(error);
@@ -418,7 +423,7 @@ fn effective_user() -> Arc<str> {
 mod tests {
     use super::*;
 
-    /// What a client is told of each error, when it reads and when it writes.
+    /// The refusal for each error, when a client reads and when it writes.
     #[cfg(target_os = "linux")]
     #[test]
     fn errors_have_their_codes() {
@@ -444,7 +449,7 @@ mod tests {
         ] {
             let error = || io::Error::from_raw_os_error(number);
             assert_eq!((&refuse(error()), &refuse_upload(error())), (read, write), "{}", error());
-            // That a file is not there needs no more words.
+            // A missing file needs no detail.
             let is_told = refuse(error()).detail().is_some_and(|detail| detail.contains("os error"));
             assert!(is_told || number == libc::ENOENT, "{}", error());
         }

@@ -22,8 +22,8 @@ use crate::{Error, Refusal, Request, Source, handler::Answer};
 
 /// Reads files from an HTTP or HTTPS server, and takes no writes.
 ///
-/// An RRQ becomes a GET of the base followed by [`Request::path`] and, if there is one, [`Request::query`]. `tsize` is known if the server sends a
-/// `Content-Length`. What the server answers becomes:
+/// An RRQ becomes a GET of the base followed by [`Request::path`] and, if there is one, [`Request::query`]. `tsize` is
+/// known if the server sends a `Content-Length`. The server's answers become:
 ///
 /// | answer                               | for the peer                            |
 /// |--------------------------------------|-----------------------------------------|
@@ -32,43 +32,45 @@ use crate::{Error, Refusal, Request, Source, handler::Answer};
 /// | 401, 403                             | [`Refusal::denied`]                     |
 /// | anything else, or no answer          | [`Refusal::upstream`]                   |
 ///
-/// The file is what the server has stored: no encoding is asked for, so a `Content-Encoding` (mirrors label each `.gz` so)
-/// changes nothing. A `Transfer-Encoding` other than `chunked`, which was not asked for either, is no file.
-/// Bytes of a name that are not UTF-8 are percent-encoded as they are.
+/// The client gets the file as the server stores it. The request asks for no encoding, so a `Content-Encoding` (mirrors
+/// label each `.gz` so) changes nothing. An answer with a `Transfer-Encoding` other than `chunked` is refused, because
+/// the request did not ask for that either. Bytes of a name that are not UTF-8 are percent-encoded as they are.
 ///
 /// # Shared
-/// With a [cache](HttpBuilder::cache), transfers of the same file share one GET, if the answer has a `Content-Length` and a
-/// strong `ETag` or a `Last-Modified`, and no `Cache-Control: private` or `no-store` and no `Vary: *`. Nothing is
-/// fetched farther than 64 KiB beyond the foremost reader, and nothing when the last one has left.
+/// With a [cache](HttpBuilder::cache), transfers of the same file share one GET, if the answer has a `Content-Length`
+/// and a strong `ETag` or a `Last-Modified`, and no `Cache-Control: private` or `no-store` and no `Vary: *`. The fetch
+/// goes no farther than 64 KiB beyond the foremost reader, and stops when the last reader has left.
 ///
-/// A file may be larger than the cache. What few transfers are on the way to is given up first, and is fetched again by
-/// a `Range` for those who find it gone. So that this is seldom, the foremost wait for those behind when something
-/// between them would have to be given up, and those who come when the file's middle is gone wait for more of them: no
-/// longer than 1 s for each 32 KiB, and in all no longer than 1 s for each other transfer of the file and 10 s for all.
+/// A file may be larger than the cache. The cache first drops the parts that few readers still need, and fetches them
+/// again by a `Range` for readers that find them gone. To make this rare, the foremost readers wait for the readers
+/// behind them if otherwise a part between them would be dropped. A reader that arrives when the middle of the file is
+/// gone waits for more readers. A reader waits no longer than 1 s for each 32 KiB, and in all no longer than 1 s for
+/// each other transfer of the file, and 10 s at most.
 ///
-/// An answer is good for its `max-age`, and for 1 s at least; then the next RRQ asks whether the file has changed.
-/// That there is no such file is [remembered](HttpBuilder::remember_misses) for 5 s, of up to 1024 names. Who asks while
-/// another one asks for the same name gets the same answer. Any other file is a GET of each transfer, handed on as it
-/// comes and no faster than the client takes it.
+/// An answer stays fresh for its `max-age`, and for 1 s at least. Then the next RRQ asks whether the file has changed.
+/// A missing file is [remembered](HttpBuilder::remember_misses) for 5 s, for up to 1024 names. Requests that arrive
+/// while another one asks for the same name get the same answer. An answer that cannot be shared is fetched by one GET
+/// for each transfer, and passed on as it arrives, no faster than the client takes it.
 ///
 /// # Resumed
-/// When a connection breaks, or is silent for the [`upstream_timeout`](HttpBuilder::upstream_timeout), the file goes on where it was,
-/// if it has a strong `ETag` or a `Last-Modified`: after 100 ms, then twice as long each time, up to 5 s. Ten tries
-/// without a byte of progress, which is about half a minute of pauses, end it with [`Refusal::upstream`]. So does a
-/// file that has changed: old and new are never mixed. A server without ranges sends the beginning again.
+/// When a connection breaks, or is silent for the [`upstream_timeout`](HttpBuilder::upstream_timeout), the fetch
+/// resumes at the same position, if the file has a strong `ETag` or a `Last-Modified`. The first pause is 100 ms, and
+/// each further one is twice as long, up to 5 s. Ten tries without a byte of progress, which is about half a minute of
+/// pauses, end the transfer with [`Refusal::upstream`]. So does a file that has changed: old and new bytes are never
+/// mixed. A server without ranges sends the beginning again.
 ///
-/// A request that gets no answer on a connection that was kept is sent once more, on a new one.
+/// A request that gets no answer on a kept connection is sent once more, on a new one.
 ///
-/// After three connections in a row that could not be made (refused, no such host, no TLS, too late) the upstream is left
-/// alone for 2 s, and new transfers that need it are refused at once. What it answers, or whether it does, does not
-/// count: that may be so for one file.
+/// After three connections in a row that failed (refused, no such host, no TLS, timeout) the handler does not ask the
+/// upstream for 2 s, and refuses new transfers that need it at once. Bad answers and missing answers do not count,
+/// because they may concern only one file.
 ///
 /// # Bounded
-/// Beside the cache, a transfer holds at most two segments of 32 KiB. Each fetch, of which there is one for all readers
-/// that are near each other, costs two more and a connection, up to about 1 MiB of its buffers. With more than 8
-/// fetches at once they ask for pieces of 128 KiB, with more than 128 of 32 KiB, so that this is what their connections
-/// hold; this is so without a cache as well. A body that cannot come in pieces (no `Accept-Ranges`, or none of what
-/// sharing needs) costs a connection for each transfer.
+/// Beside the cache, a transfer holds at most two segments of 32 KiB. All readers that are near each other share one
+/// fetch. Each fetch costs two more segments and a connection, with up to about 1 MiB of its buffers. With more than 8
+/// fetches at once each one asks for pieces of 128 KiB, and with more than 128 for pieces of 32 KiB, which bounds what
+/// their connections hold. This holds without a cache as well. A body that cannot come in pieces (no `Accept-Ranges`,
+/// or not all headers that sharing needs) costs a connection for each transfer.
 ///
 /// One handler has one pool of connections, shared by all threads. The proxies of the environment (`http_proxy`,
 /// `https_proxy`, `all_proxy`, `no_proxy`) are used unless [`direct`](HttpBuilder::direct) is called.
@@ -94,16 +96,16 @@ pub struct Http {
 }
 
 impl Http {
-    /// Default of [`cache`](HttpBuilder::cache), in bytes.
+    /// The default of [`cache`](HttpBuilder::cache), in bytes.
     pub const CACHE: usize = shared::CACHE;
 
-    /// Default of [`upstream_timeout`](HttpBuilder::upstream_timeout).
+    /// The default of [`upstream_timeout`](HttpBuilder::upstream_timeout).
     pub const UPSTREAM_TIMEOUT: Duration = shared::UPSTREAM_TIMEOUT;
 
-    /// Default of [`connect_timeout`](HttpBuilder::connect_timeout).
+    /// The default of [`connect_timeout`](HttpBuilder::connect_timeout).
     pub const CONNECT_TIMEOUT: Duration = shared::CONNECT_TIMEOUT;
 
-    /// Files below this URL, with the defaults of [`builder`](Self::builder).
+    /// The files below this URL, with the defaults of [`builder`](Self::builder).
     ///
     /// ```
     /// use tuffet::{Handler, handlers::Http};
@@ -118,26 +120,26 @@ impl Http {
         Self::builder(url).build()
     }
 
-    /// Files below this `http` or `https` URL, which is a directory whether it ends with a slash or not.
+    /// The files below this `http` or `https` URL, which is a directory with or without a slash at its end.
     ///
-    /// A user and a password in it are sent as basic authentication (only to that host and port, even after a
-    /// redirect), and stand in no log and no error.
+    /// A user and a password in the URL are sent as basic authentication (only to that host and port, even after a
+    /// redirect). They never appear in logs or errors.
     pub fn builder(url: &str) -> HttpBuilder {
         HttpBuilder::new(url)
     }
 
-    /// Bytes in the cache now.
+    /// The bytes in the cache now.
     pub fn cached(&self) -> usize {
         self.gateway.cached()
     }
 
-    /// What the base itself answers, in a few words, such as `answered 200 OK` or `answered 301 Moved Permanently to
-    /// http://other/netboot/`: for the operator, before the first client comes. It is a HEAD, on a connection of its own.
-    /// Files may be there though the base is not, so this is nothing to refuse to serve for.
+    /// The answer of the base itself, in a few words, such as `answered 200 OK` or `answered 301 Moved Permanently to
+    /// http://other/netboot/`, for the operator, before the first client comes. The request is a HEAD, on a connection
+    /// of its own. Files may exist although the base does not, so a bad answer is no reason not to serve.
     ///
     /// # Errors
     /// [`Refusal::upstream`] with the cause as its detail, if there is no answer within the
-    /// [`upstream_timeout`](HttpBuilder::upstream_timeout), or one of 408, 429 and 500 to 599 other than 501.
+    /// [`upstream_timeout`](HttpBuilder::upstream_timeout), or the status is 408, 429 or 500 to 599 other than 501.
     pub async fn ask_base(&self) -> Result<String, Refusal> {
         shared::answered(self.rules.upstream_timeout, upstream::ask_base(&self.settings)).await
     }
@@ -153,7 +155,7 @@ impl Http {
 
 impl crate::Handler for Http {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
-        // reqwest lives in a tokio context; this enters one at each poll and for the drop.
+        // reqwest needs a tokio context; `Compat` enters one at each poll and for the drop.
         Box::pin(Compat::new(self.open(request)))
     }
 

@@ -13,17 +13,16 @@ use crate::{
     source::Source,
 };
 
-/// What a file without a byte costs, so that a peer cannot fill the memory with names alone.
+/// What a file costs besides its bytes and its name, so that a peer cannot fill the memory with empty files.
 const ENTRY: u64 = 128;
 
-/// Files in memory: what was put can be got.
+/// Files in memory. Uploaded files can be read.
 ///
-/// A file is there when its upload is complete and not before; of several uploads of one name at a time the first to
-/// complete wins. What is read is one shared copy, whatever the number of readers, and stays as it was when the
-/// transfer began.
+/// A file appears only when its upload is complete. If several clients upload one name at the same time, the first
+/// complete upload wins. All readers share one copy, which stays as it was when the transfer began.
 ///
-/// Clones share their files, so that a program can look into the store that its server fills; what is set holds for
-/// whatever comes by this one and its later clones. Names are made comparable as [`Request::path`] says.
+/// Clones share their files, so a program can look into the store that its server fills. A setting holds for uploads by
+/// this clone and its later clones. Names are normalized as for [`Request::path`].
 ///
 /// ```
 /// use tuffet::handlers::Memory;
@@ -43,19 +42,19 @@ pub struct Memory {
 #[derive(Default)]
 struct Store {
     files: BTreeMap<String, Bytes>,
-    /// The cost of all files and of the uploads that are on their way.
+    /// The cost of all files and of the running uploads.
     used: u64,
 }
 
 impl Memory {
-    /// A store without files.
+    /// An empty store.
     #[must_use]
     pub fn new() -> Self {
         Self { store: Arc::default(), most: 64 << 20, overwrite: false }
     }
 
-    /// The most that is kept, in bytes, with the uploads that are on their way. Each file counts with its bytes, its
-    /// name, and 128 bytes. Defaults to 64 MiB.
+    /// The capacity of the store, in bytes, running uploads included. Each file counts with its bytes, its name, and
+    /// 128 bytes. Defaults to 64 MiB.
     #[must_use]
     pub fn max_bytes(self, most: u64) -> Self {
         Self { most, ..self }
@@ -67,11 +66,11 @@ impl Memory {
         Self { overwrite, ..self }
     }
 
-    /// Puts a file there, in the place of any of that name.
+    /// Stores a file, and replaces any file of this name.
     ///
     /// # Errors
-    /// [`Refusal::disk_full`] if there is no room for it; what [`Request::new`] says if the name leads out of the root
-    /// or is empty.
+    /// [`Refusal::disk_full`] if there is no room for it; the errors of [`Request::new`] if the name leads out of the
+    /// root or is empty.
     pub fn insert(&self, name: impl AsRef<str>, bytes: impl Into<Bytes>) -> Result<(), Refusal> {
         let (name, bytes) = (path(name.as_ref())?, bytes.into());
         let mut room = Room::new(self, &name)?;
@@ -85,7 +84,7 @@ impl Memory {
         self.store().files.get(&path(name.as_ref()).ok()?).cloned()
     }
 
-    /// Takes a file away. Who reads it gets the rest of it.
+    /// Removes a file. Running transfers of it still get the rest.
     pub fn remove(&self, name: impl AsRef<str>) -> Option<Bytes> {
         self.store().take(&path(name.as_ref()).ok()?)
     }
@@ -106,7 +105,7 @@ impl Memory {
             room.grow(chunk.len() as u64)?;
             bytes.extend_from_slice(&chunk);
         }
-        // What is kept should not be larger than what is counted.
+        // The buffer must not be larger than the counted bytes.
         let bytes = Bytes::from(bytes.into_boxed_slice());
         let mut store = self.store();
         self.may_put(&store, name)?;
@@ -177,7 +176,7 @@ impl Store {
     }
 }
 
-/// A part of the store's room, held for a file that is not there yet.
+/// Room in the store that is reserved for a running upload.
 struct Room<'a> {
     memory: &'a Memory,
     held: u64,
@@ -198,7 +197,7 @@ impl<'a> Room<'a> {
         Ok(())
     }
 
-    /// Puts the file there that the room was held for. Returns whether it has replaced another.
+    /// Stores the uploaded file in the reserved room. Returns whether it has replaced another.
     fn fill(mut self, store: &mut Store, name: String, bytes: Bytes) -> bool {
         let replaced = store.take(&name).is_some();
         store.files.insert(name, bytes);
@@ -209,7 +208,7 @@ impl<'a> Room<'a> {
 
 impl Drop for Room<'_> {
     fn drop(&mut self) {
-        // The store may be locked by who has filled the room.
+        // After `fill` nothing is held, and its caller may hold the lock of the store.
         if self.held > 0 {
             self.memory.store().used -= self.held;
         }
@@ -246,7 +245,7 @@ mod tests {
         block_on(async { memory.read(&request(name)).await?.collect(1 << 20).await })
     }
 
-    /// A source that must not be asked.
+    /// A source that must not be polled.
     fn untouched() -> Source {
         Source::stream(stream::poll_fn(|_| panic!("asked for a chunk")))
     }

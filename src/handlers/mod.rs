@@ -2,12 +2,12 @@
 //!
 //! | handler | serves | feature |
 //! |---|---|---|
-//! | [`Bucket`] | the objects of a bucket of S3, Google or Azure, and takes uploads if told to | `object-store` |
-//! | [`Chain`] | what the first of several handlers has | |
-//! | [`Directory`] | the files of a directory, and takes uploads if told to | `directory` |
+//! | [`Bucket`] | the objects of a bucket of S3, Google or Azure, and takes uploads if allowed | `object-store` |
+//! | [`Chain`] | the file of the first of several handlers that has it | |
+//! | [`Directory`] | the files of a directory, and takes uploads if allowed | `directory` |
 //! | [`Http`] | the files below an HTTP(S) URL, shared and resumed | `http` |
 //! | [`Memory`] | files that it keeps in memory | |
-//! | [`Ruled`] | what another handler has, by [rules](crate::rules) | `rules` |
+//! | [`Ruled`] | the files of another handler, by [rules](crate::rules) | `rules` |
 
 #[cfg(feature = "object-store")]
 mod bucket;
@@ -39,7 +39,7 @@ mod testing {
 
     use crate::{handler::Request, packet};
 
-    /// An RRQ or WRQ of some client for this file.
+    /// An RRQ or WRQ for this file.
     pub(super) fn request(path: &str) -> Request {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 69));
         let packet = packet::Request { filename: path.into(), mode: packet::Mode::Octet, options: Default::default() };

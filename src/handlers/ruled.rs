@@ -11,11 +11,12 @@ use crate::{
     source::Source,
 };
 
-/// A handler behind [`Rules`], which say what the requests are for, and what is granted to them.
+/// A handler behind [`Rules`], which rewrite the names of the requests and limit their options.
 ///
-/// Rules may ask what is known of a client besides its address. On Linux its MAC address is looked up in the neighbour
-/// table of the kernel, which has those of the machines on the same link. It is read again after a second, and earlier for
-/// who is not in it; and not at all if no rule wants it. The rest is what [`machines`](Self::machines) know.
+/// Rules may use more facts about a client than its address. On Linux its MAC address is looked up in the neighbour
+/// table of the kernel, which lists the machines on the same link. The table is read again after a second, and earlier
+/// for a client that is not in it. It is not read if no rule needs it. The other facts come from
+/// [`machines`](Self::machines).
 ///
 /// ```
 /// use tuffet::{handlers::{Memory, Ruled}, rules::{Rule, Rules}};
@@ -45,13 +46,13 @@ impl Ruled {
         }
     }
 
-    /// What others tell of machines, such as a server of ProxyDHCP. Defaults to nothing.
+    /// Further facts about machines, such as those from a ProxyDHCP server. Defaults to none.
     #[must_use]
     pub fn machines(self, machines: &Machines) -> Self {
         Self { machines: machines.clone(), ..self }
     }
 
-    /// What is known of the machine that sent this, if it matters to the rules.
+    /// The facts about the machine that sent this request, if a rule needs them.
     pub fn machine(&self, request: &Request) -> Machine {
         if !self.rules.needs_machine() {
             return Machine::default();

@@ -1,6 +1,6 @@
-//! One fetch for all who want the same file, whatever it comes from: coalesced, cached, resumed, and bounded.
+//! One fetch for all transfers of the same file, from any upstream: coalesced, cached, resumed, and bounded.
 //!
-//! What it comes from is an [`Upstream`]. Everything else is the same for all of them.
+//! [`Upstream`] is the interface to the origin of the files. All the rest is the same for every upstream.
 
 mod breaker;
 mod cache;
@@ -19,24 +19,25 @@ pub(super) use self::{
 };
 use crate::{Bytes, Refusal, Source};
 
-/// Where files come from, in the words of its protocol. All of it is called in a tokio context.
+/// The origin of files, in the words of its protocol. All methods are called in a tokio context.
 pub(super) trait Upstream: Sized + Send + Sync + 'static {
-    /// What is asked for, as often as it takes. Its text is the file's name in the logs, and is the same for those who
-    /// ask for the same file.
+    /// What to ask the upstream for, as often as necessary. Its text names the file in the logs, and is equal for
+    /// requests for the same file.
     type Ask: Clone + fmt::Display + Send + Sync + 'static;
-    /// What tells one state of a file from another, to the byte.
+    /// Tells one state of a file from another, to the byte.
     type Validator: Clone + Send + Sync + 'static;
-    /// The bytes of an answer, as they come.
+    /// The bytes of an answer, as they arrive.
     type Body: Send + 'static;
 
-    /// The whole file, unless it is still the one that has this validator.
+    /// The whole file, unless its validator is still this one.
     fn open(
         &self,
         ask: &Self::Ask,
         known: Option<&Self::Validator>,
     ) -> impl Future<Output = Result<Answer<Self>, Failure>> + Send;
 
-    /// These bytes of a file, or all from there on, if it is still the same. All of it, where there is no other way.
+    /// These bytes of a file, or all from the first one on, if the file is still the same. An upstream without ranges
+    /// sends all of it.
     fn part(
         &self,
         ask: &Self::Ask,
@@ -47,54 +48,54 @@ pub(super) trait Upstream: Sized + Send + Sync + 'static {
     /// The next bytes; `None` at the end.
     fn chunk(&self, body: &mut Self::Body) -> impl Future<Output = Result<Option<Bytes>, Refusal>> + Send;
 
-    /// Whether the upstream is told who asks, so that what goes wrong may go wrong for this one alone.
+    /// Whether the upstream is told about the client, so that a failure may concern this client alone.
     fn is_personal(_ask: &Self::Ask) -> bool {
         false
     }
 
-    /// Whether a file that has this validator is the one that had the other.
+    /// Whether both validators belong to the same state of the file.
     fn is_same(known: &Self::Validator, now: &Self::Validator) -> bool;
 
-    /// Passes on what the validator says.
+    /// Passes the validator on to the source.
     fn label(validator: &Self::Validator, source: Source) -> Source;
 }
 
-/// What an upstream says of a file.
+/// An upstream's answer about a file.
 pub(super) enum Answer<U: Upstream> {
     /// The file from its beginning.
     File(Facts<U>, U::Body),
-    /// It is as it was, for so long.
+    /// The file has not changed. The answer is fresh for this time.
     Unchanged(Duration),
-    /// There is no file for this one who asked, or for anyone if that may be shared.
+    /// There is no file for this client, or for any client if the answer may be shared.
     Refused { refusal: Refusal, may_share: bool },
 }
 
-/// What an upstream says of a file that it has.
+/// An upstream's facts about a file that it has.
 pub(super) struct Facts<U: Upstream> {
     pub(super) size: Option<u64>,
     pub(super) validator: Option<U::Validator>,
-    /// Whether others may have the same.
+    /// Whether the answer may be shared with other clients.
     pub(super) may_share: bool,
-    /// How long it need not be asked about again.
+    /// How long the answer is used without asking again.
     pub(super) fresh: Duration,
-    /// Whether it is known that parts of it can be had.
+    /// Whether the upstream is known to answer with ranges.
     pub(super) gives_ranges: bool,
 }
 
 /// A part of a file.
 pub(super) struct Part<B> {
     pub(super) body: B,
-    /// Where it begins: where it should, or at the beginning of the file.
+    /// The position of its first byte: the requested one, or 0.
     pub(super) first: u64,
-    /// Where it ends, if not with the file.
+    /// The position of its end, if that is not the end of the file.
     pub(super) end: Option<u64>,
 }
 
 /// Why there is no answer.
 pub(super) enum Failure {
-    /// No connection could be made, and whatever is asked would fare the same.
+    /// No connection could be made, and other requests would fail too.
     Outage(Refusal),
-    /// The same may well succeed a little later, and so may anything else now.
+    /// The same request may succeed a little later, and so may others now.
     Passing(Refusal),
     /// It makes no sense to ask again.
     Final(Refusal),

@@ -1,4 +1,4 @@
-//! A client that reads one file, by its habits.
+//! A client that reads one file, with the habits of a boot client.
 
 use std::{
     collections::VecDeque,
@@ -15,28 +15,28 @@ use crate::{
     packet::{Mode, Options, Packet, Request},
 };
 
-/// How it ended for the client.
+/// How the transfer ended for the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ending {
-    /// It has the file.
+    /// The client has the file.
     Complete,
-    /// It asked for the size, has it, and left.
+    /// The client asked for the size, got it, and left.
     SizeKnown,
-    /// The server said no.
+    /// The server refused.
     Refused {
-        /// The code that it sent.
+        /// The code of its ERROR.
         code: ErrorCode,
-        /// The text that it sent.
+        /// The text of its ERROR.
         message: String,
     },
-    /// It left, because such an OACK is not for it.
+    /// The client left because it does not accept this OACK.
     Rejected(Options),
-    /// It has waited long enough.
+    /// The client gave up waiting.
     GaveUp,
 }
 
-/// The model of a boot client: a machine that is fed packets and times, and says what it sends.
+/// The model of a boot client, without I/O: it takes packets and times, and returns the packets to send.
 ///
 /// ```
 /// use std::time::Instant;
@@ -57,16 +57,16 @@ pub struct BootClient {
     windowsize: u64,
     tsize: Option<u64>,
     bytes: u64,
-    /// What nobody has asked for yet.
+    /// The blocks since the last [`take_blocks`](Self::take_blocks).
     blocks: Vec<Bytes>,
     received: u64,
     acked: u64,
-    /// The last block in order when it last said that another one came.
+    /// The last block in order at the client's last ACK of a block out of order.
     gap_told: Option<u64>,
-    /// What is repeated when nothing comes.
+    /// The packet that is repeated after a timeout.
     last: Packet,
     wake_at: Option<Instant>,
-    /// What came in a pause.
+    /// The packets that arrived in a pause.
     queue: Option<VecDeque<Packet>>,
     timeouts: usize,
     paused: Duration,
@@ -81,7 +81,7 @@ impl BootClient {
         Self::asking(habits, name, habits.options, None)
     }
 
-    /// A client that asks for the size of this file and leaves, if it does so.
+    /// A client that asks only for the size of this file and leaves, if these habits include that.
     pub fn asking_size(habits: Habits, name: &str) -> Option<Self> {
         let (options, code, message) = habits.asks_size?;
         Some(Self::asking(habits, name, options, Some((code, message))))
@@ -113,12 +113,12 @@ impl BootClient {
         }
     }
 
-    /// The request. To be called once.
+    /// The request. Call it once.
     pub fn start(&mut self, now: Instant) -> Vec<Packet> {
         self.say(now, self.last.clone())
     }
 
-    /// A packet has come: what it answers.
+    /// Takes a packet, and returns the answer.
     pub fn hear(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
         self.first_answer_at.get_or_insert(now);
         match &mut self.queue {
@@ -131,15 +131,15 @@ impl BootClient {
         }
     }
 
-    /// When it is to be woken if nothing comes.
+    /// When [`wake`](Self::wake) is due if no packet comes.
     pub fn wake_at(&self) -> Option<Instant> {
         self.wake_at
     }
 
-    /// Nothing came: what it says to that.
+    /// Takes a timeout, and returns the packets to send.
     pub fn wake(&mut self, now: Instant) -> Vec<Packet> {
         if let Some(queue) = self.queue.take() {
-            // The first is the block that was not acknowledged yet: it is an old one now, like its copies.
+            // The first is the block that was not acknowledged yet. It now counts as an old one, like its copies.
             self.wake_at = Some(now + self.habits.patience);
             return queue.into_iter().flat_map(|packet| self.take(now, packet)).collect();
         }
@@ -153,37 +153,37 @@ impl BootClient {
         self.say(now, last)
     }
 
-    /// How it ended, if it has.
+    /// How the transfer ended, if it has ended.
     pub fn ending(&self) -> Option<&Ending> {
         self.ending.as_ref()
     }
 
-    /// Times that it had to repeat itself after the first answer.
+    /// How many timeouts there were after the first answer.
     pub fn timeouts(&self) -> usize {
         self.timeouts
     }
 
-    /// How long it has stopped to listen by itself, the pause that it is in included.
+    /// How long the client has paused of its own accord, the current pause included.
     pub fn paused(&self) -> Duration {
         self.paused
     }
 
-    /// Bytes that have come in order.
+    /// The bytes that have arrived in order.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The blocks that have come in order since this was last asked.
+    /// The blocks that have arrived in order since the last call.
     pub fn take_blocks(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.blocks)
     }
 
-    /// From the first answer until it left.
+    /// The time from the first answer until the client left.
     pub fn took(&self) -> Option<Duration> {
         Some(self.left_at? - self.first_answer_at?)
     }
 
-    /// Whether this DATA is the next one, which it would take.
+    /// Whether this DATA is the next one in order.
     pub fn is_next(&self, packet: &Packet) -> bool {
         matches!(packet, Packet::Data { block, .. } if *block == (self.received + 1) as u16)
     }
@@ -275,7 +275,7 @@ impl BootClient {
 }
 
 impl Ending {
-    /// Whether the client has what it wanted.
+    /// Whether the client got what it asked for.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Complete | Self::SizeKnown)
     }

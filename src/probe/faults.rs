@@ -1,10 +1,10 @@
-//! What goes wrong on the wire, packet by packet.
+//! Faults of the network, packet by packet.
 
 use std::time::Duration;
 
 use crate::{options::DEFAULT_BLKSIZE, packet::Packet};
 
-/// Which way a packet goes, seen from the client.
+/// The direction of a packet, as the client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// From the client to the server.
@@ -17,15 +17,15 @@ pub enum Way {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It does not arrive.
+    /// The packet does not arrive.
     Lose,
-    /// It arrives twice.
+    /// The packet arrives twice.
     Duplicate,
-    /// It arrives this much later.
+    /// The packet arrives this much later.
     Delay(Duration),
 }
 
-/// A wire that mistreats some packets, chosen by number.
+/// A network that mistreats some packets, chosen by number.
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,31 +40,31 @@ pub struct Faults {
     rules: Vec<(Way, i64, Fault)>,
     passed: [i64; 2],
     blksize: Option<usize>,
-    /// The number of the block that ends the file.
+    /// The number of the last block of the file.
     last: Option<u16>,
 }
 
 impl Faults {
-    /// None.
+    /// No faults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether there is none, or none is left.
+    /// Whether there are no faults, or none are left.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// Has this happen to the packet with this number among those that go this way, copies included; the first has
-    /// number 1. -1 stands for the packet that ends the transfer: the last DATA, the ACK of it, an ERROR. The same
-    /// number again means the next packet; -1 again the same packet when it is repeated.
+    /// Adds a fault for the packet with this number among those of this direction, copies included. The first packet
+    /// has number 1. -1 is the packet that ends the transfer: the last DATA, its ACK, or an ERROR. The same number
+    /// again means the next packet; -1 again means the same packet when it is repeated.
     #[must_use]
     pub fn with(mut self, way: Way, number: i64, fault: Fault) -> Self {
         self.rules.push((way, number, fault));
         self
     }
 
-    /// A packet comes by: after which times copies of it arrive. None if it is lost.
+    /// Passes a packet on. Returns the delay of each copy that arrives; none if the packet is lost.
     pub fn pass(&mut self, way: Way, packet: &Packet) -> Vec<Duration> {
         let passed = &mut self.passed[way as usize];
         *passed += 1;
@@ -73,7 +73,7 @@ impl Faults {
         let meant = |(w, n, _): &&mut (Way, i64, Fault)| *w == way && (*n == passed || (*n == -1 && is_last));
         let Some(rule) = self.rules.iter_mut().find(meant) else { return vec![Duration::ZERO] };
         let (number, fault) = (rule.1, rule.2);
-        // It has happened.
+        // The fault is used up.
         rule.1 = 0;
         for (w, n, _) in &mut self.rules {
             if *w == way && *n == number && number > 0 {
@@ -88,7 +88,7 @@ impl Faults {
         }
     }
 
-    /// Whether it ends the transfer.
+    /// Whether the packet ends the transfer.
     fn look(&mut self, packet: &Packet) -> bool {
         match packet {
             Packet::Oack(oack) => {

@@ -1,44 +1,44 @@
-//! How clients behave, read from their sources and captured from real boots.
+//! The behaviour of clients, from their sources and from captures of real boots.
 
 use std::time::Duration;
 
 use crate::error::ErrorCode;
 
-/// What sets one client apart from the others.
+/// The traits of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Habits {
-    /// As people call it.
+    /// The common name of the client.
     pub name: &'static str,
-    /// What it asks for, in its order: `blksize=1432 tsize=0`.
+    /// The options that it asks for, in order: `blksize=1432 tsize=0`.
     pub options: &'static str,
-    /// The options by which it asks for the size before, from another port, and the ERROR by which it leaves then.
+    /// The options of an earlier request for the size, from another port, and the ERROR that ends it.
     pub asks_size: Option<(&'static str, ErrorCode, &'static str)>,
     /// How long it waits before it repeats its request or its last ACK.
     pub patience: Duration,
-    /// How many times it does so in one transfer, progress or not.
+    /// How many timeouts it allows in one transfer, with or without progress.
     pub timeouts: usize,
-    /// What it does about DATA that is not the next.
+    /// What it does about DATA out of order.
     pub on_other_data: OnOtherData,
-    /// After how many blocks it stops to listen, and for how long.
+    /// After how many blocks it pauses, and for how long.
     pub pause: Option<(usize, Duration)>,
-    /// Whether it closes with ERROR 0 when it has `tsize` bytes, without an ACK.
+    /// Whether it ends the transfer with ERROR 0 when it has `tsize` bytes, without an ACK.
     pub closes_when_full: bool,
-    /// Whether it leaves, with ERROR 8, where an OACK has what it did not ask for, or more of it.
+    /// Whether it leaves, with ERROR 8, if an OACK has options that it did not ask for, or larger values.
     pub strict: bool,
 }
 
-/// What a client does about DATA that is not the next.
+/// What a client does about DATA out of order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnOtherData {
-    /// Nothing.
+    /// It ignores the packet.
     Ignore,
-    /// An ACK of the last block in order, for each.
+    /// It sends an ACK of the last block in order, for each such packet.
     AckLast,
-    /// The same, but only for the first of them after each block in order.
+    /// The same, but only once after each block in order.
     AckLastOnce,
-    /// An ACK of whatever came, if it is old.
+    /// It sends an ACK of the received block, if that is an old one.
     AckOld,
 }
 
@@ -54,10 +54,10 @@ const PLAIN: Habits = Habits {
     strict: false,
 };
 
-/// iPXE, and what boots by its PXE interface.
+/// iPXE, and programs that use its PXE interface.
 pub const IPXE: Habits =
     Habits { name: "iPXE", options: "blksize=1432 tsize=0", patience: Duration::from_millis(400), ..PLAIN };
-/// UEFI firmware. It asks for each file twice.
+/// UEFI firmware. It requests each file twice.
 pub const EDK2: Habits = Habits {
     name: "EDK2",
     options: "blksize=1468 windowsize=4",
@@ -95,10 +95,10 @@ pub const UBOOT: Habits = Habits {
     strict: true,
     ..PLAIN
 };
-/// U-Boot where `tftpwindowsize` is set.
+/// U-Boot with `tftpwindowsize` set.
 pub const UBOOT_WINDOWS: Habits =
     Habits { name: "U-Boot with windows", options: "timeout=5 tsize=0 blksize=1468 windowsize=8", ..UBOOT };
-/// busybox's tftp, which is gone right after its last ACK.
+/// busybox's tftp, which closes its port right after its last ACK.
 pub const BUSYBOX: Habits =
     Habits { name: "busybox", options: "tsize=0", patience: Duration::from_millis(100), ..PLAIN };
 /// RFC 1350 and nothing else: phones, printers, switches.
@@ -113,7 +113,7 @@ pub const CURL: Habits = Habits {
 };
 /// The boot ROM of a Raspberry Pi.
 pub const RASPBERRY: Habits = Habits { name: "Raspberry Pi", options: "tsize=0 blksize=1024", timeouts: 10, ..PLAIN };
-/// The Windows boot manager, without the windows of its own.
+/// The Windows boot manager, without its own variable windows.
 pub const WINDOWS: Habits = Habits {
     name: "Windows boot manager",
     options: "tsize=0 blksize=1456 windowsize=4 msftwindow=31416",
@@ -121,7 +121,7 @@ pub const WINDOWS: Habits = Habits {
     ..PLAIN
 };
 
-/// All of them, by names that can be typed.
+/// All clients, by names for the command line.
 pub const ALL: &[(&str, Habits)] = &[
     ("busybox", BUSYBOX),
     ("curl", CURL),

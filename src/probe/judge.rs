@@ -1,4 +1,4 @@
-//! What a server does that it should not.
+//! Faults of a server.
 
 use std::{fmt, net::IpAddr};
 
@@ -7,68 +7,69 @@ use crate::{
     packet::{Options, Packet},
 };
 
-/// Looks at the packets of one transfer, as the client sees them.
+/// Checks the packets of one transfer, as the client sees them.
 #[derive(Clone, Debug, Default)]
 pub struct Judge {
     asked: Options,
     blksize: Option<usize>,
     windowsize: u64,
     tsize: Option<u64>,
-    /// What was sent last, and whether that was an ERROR.
+    /// The client's last packet.
     said: Option<Packet>,
     over: bool,
     bytes: u64,
-    /// Repeats of the client.
+    /// How many packets the client repeated.
     pub(super) repeats: u64,
     pub(super) copies: u64,
     late: u64,
     warnings: Vec<Warning>,
 }
 
-/// Something odd. The client may have borne it; another may not.
+/// A fault of the server. This client may have tolerated it; another may not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// An option was granted that was not asked for (RFC 2347).
+    /// The OACK has an option that the client did not ask for (RFC 2347).
     Unasked(String),
-    /// An option was granted with this value, which is more than was asked, not equal where it has to be, or no number.
+    /// The OACK has an option with a value that is too large, differs where it must be equal, or is not a number.
     BadValue {
-        /// The option.
+        /// The name of the option.
         name: String,
-        /// What was asked.
+        /// The requested value.
         asked: String,
-        /// What was granted.
+        /// The granted value.
         granted: String,
     },
-    /// A block was longer than agreed.
+    /// A block was longer than the agreed blksize.
     LongBlock {
-        /// Its bytes.
+        /// Its length in bytes.
         len: usize,
         /// The blksize.
         blksize: usize,
     },
-    /// The size that was told is not that of the file.
+    /// The `tsize` of the OACK is not the size of the file.
     WrongSize {
-        /// In the OACK.
+        /// The size in the OACK.
         told: u64,
-        /// What came.
+        /// The received size.
         came: u64,
     },
-    /// More copies of DATA than losses and silence explain: the Sorcerer's Apprentice, which doubles every block.
+    /// More copies of DATA than losses and silence explain: the Sorcerer's Apprentice syndrome, which doubles every
+    /// block.
     Flood {
-        /// DATA that the client had already.
+        /// How many received DATA packets the client had already.
         copies: u64,
     },
-    /// An ERROR in answer to an ERROR.
+    /// The server answered an ERROR with an ERROR.
     ErrorToError,
-    /// It answered from another address than the one that was asked, which firewalls and iPXE do not take.
+    /// The server answered from another address than that of the request. Firewalls and iPXE drop such packets.
     OtherAddress(IpAddr),
-    /// A datagram that is no TFTP.
+    /// A datagram is not a TFTP packet.
     Malformed,
 }
 
 impl Judge {
-    /// The client says this.
+    /// Takes a packet of the client.
     pub fn sent(&mut self, packet: &Packet) {
         if let Packet::Rrq(request) = packet {
             self.asked = request.options.clone();
@@ -78,7 +79,7 @@ impl Judge {
         self.said = Some(packet.clone());
     }
 
-    /// The server says this. `is_next`: it is the DATA that the client waits for.
+    /// Takes a packet of the server. `is_next`: it is the DATA that the client waits for.
     pub fn received(&mut self, packet: &Packet, is_next: bool) {
         let left = matches!(self.said, Some(Packet::Error { .. }));
         match packet {
@@ -101,28 +102,28 @@ impl Judge {
         }
     }
 
-    /// Notes what the packets do not show.
+    /// Adds a warning that the packets do not show.
     pub fn warn(&mut self, warning: Warning) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
-    /// What there is to say in the end. `excuses`: packets that were lost, doubled or delayed on purpose, times that the
-    /// client was silent for long, and times that it repeated itself because nothing came; not those that it did so
-    /// because of a copy, for that is what feeds the Apprentice.
+    /// All warnings, at the end. `excuses` is the number of packets that were lost, doubled or delayed on purpose, of
+    /// long silences of the client, and of its repeats after a timeout. Repeats because of a copy do not count, because
+    /// they cause the Sorcerer's Apprentice syndrome.
     pub fn warnings(mut self, excuses: u64) -> Vec<Warning> {
         if let Some(told) = self.tsize.filter(|&told| told != self.bytes && self.over && self.bytes > 0) {
             self.warn(Warning::WrongSize { told, came: self.bytes });
         }
-        // Each brings a window again, or two.
+        // Each excuse may bring a window again, or two.
         if self.copies > (excuses + 2) * 2 * self.windowsize.max(1) {
             self.warn(Warning::Flood { copies: self.copies });
         }
         self.warnings
     }
 
-    /// Packets that came when all was over: what a server repeats that did not hear the end.
+    /// The packets after the end: a server repeats them if it did not receive the last ACK.
     pub fn late(&self) -> u64 {
         self.late
     }

@@ -1,8 +1,9 @@
-//! Testing servers: fetch as a boot client would, over a wire that has the faults one asks for, and judge what came.
+//! Tests of servers: fetches a file as a boot client does, over a network with chosen faults, and checks the server's
+//! packets.
 //!
-//! [`habits`] are facts about clients, [`BootClient`] is a model that behaves by them, [`Faults`] say what goes wrong,
-//! and a [`Judge`] looks on. All these are pure: they know no sockets and no clock, so that a test may run them in
-//! simulated time. [`Probe`] (feature `net`) runs them against any server, as `tuffet probe` does.
+//! [`habits`] are facts about clients, [`BootClient`] is a model with these habits, [`Faults`] are those of the
+//! network, and a [`Judge`] checks the packets. All of them are pure: they use no sockets and no clock, so a test can
+//! run them in simulated time. [`Probe`] (feature `net`) runs them against any server, as `tuffet probe` does.
 //!
 //! ```no_run
 //! # #[cfg(feature = "net")]

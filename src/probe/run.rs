@@ -14,12 +14,12 @@ use crate::{
 
 /// The largest UDP payload.
 const LARGEST: usize = 65536;
-/// A client that is silent for this long may be sent copies.
+/// If a client is silent for this long, the server may send copies.
 const SILENCE: Duration = Duration::from_secs(1);
-/// Copies that a server may send in such a silence, besides.
+/// How many further copies a server may send in such a silence.
 const IN_SILENCE: u64 = 4;
 
-/// One file of one server, fetched as a boot client does. See [the module](super).
+/// Fetches one file from one server as a boot client does. See [the module](super).
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent before `run`"]
 pub struct Probe {
@@ -31,79 +31,78 @@ pub struct Probe {
     linger: Duration,
 }
 
-/// What came of it.
+/// The result of a probe.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// How it ended for the client.
+    /// How the transfer ended for the client.
     pub ending: Ending,
-    /// Bytes of the file that came.
+    /// The bytes of the file that arrived.
     pub bytes: u64,
-    /// From the request to the end.
+    /// The time from the request to the end.
     pub took: Duration,
-    /// How much of that the client did not listen, by its habit.
+    /// How much of that the client paused, by its habits.
     pub paused: Duration,
-    /// From the request to the first packet of the server.
+    /// The time from the request to the server's first packet.
     pub first_answer: Option<Duration>,
-    /// From the request to the first block.
+    /// The time from the request to the first block.
     pub first_data: Option<Duration>,
-    /// Datagrams sent, and those received.
+    /// The numbers of datagrams sent and received.
     pub datagrams: (u64, u64),
-    /// Times that the client repeated itself.
+    /// How many packets the client repeated.
     pub repeats: u64,
-    /// Blocks that came though the client had them, or could not take them yet.
+    /// The blocks that the client had already, or could not take yet.
     pub copies: u64,
-    /// What the server still sent when all was over.
+    /// The packets that the server sent after the end.
     pub late: u64,
-    /// What stood in the OACK.
+    /// The options in the OACK.
     pub granted: Options,
-    /// What was odd.
+    /// The server's faults.
     pub warnings: Vec<Warning>,
 }
 
-/// A packet that came by, and when: since the request.
+/// A packet, and its time.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Happened<'a> {
-    /// Since the request.
+    /// The time since the request.
     pub at: Duration,
-    /// Which way.
+    /// The direction of the packet.
     pub way: Way,
-    /// Where it went, or came from.
+    /// The server's address, from or to which it goes.
     pub peer: SocketAddr,
-    /// What it is.
+    /// The packet.
     pub packet: &'a Packet,
-    /// After which times copies of it arrive. None if it was lost on purpose.
+    /// The delay of each copy that arrives. Empty if the packet was lost on purpose.
     pub copies: &'a [Duration],
 }
 
 impl Probe {
-    /// Of this server and this file, by these habits.
+    /// A probe of this server with this file, with these habits.
     pub fn new(server: SocketAddr, name: &str, habits: Habits) -> Self {
         let (limit, linger) = (Duration::from_secs(60), Duration::from_secs(1));
         Self { server, name: name.into(), habits, faults: Faults::new(), limit, linger }
     }
 
-    /// What goes wrong on the way; of a client that asks twice, in the second transfer. Defaults to nothing.
+    /// The faults of the network; for a client that requests twice, in the second transfer. Defaults to none.
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
         self
     }
 
-    /// Longest time that it may take, without the pauses that the client makes by itself
-    /// ([`Habits::pause`](super::Habits::pause)). Defaults to 60 s.
+    /// The time limit, without the client's own pauses ([`Habits::pause`](super::Habits::pause)). Defaults to 60 s.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// How long it listens when all is over, for what a server says to a client that is gone. Defaults to 1 s.
+    /// How long the probe listens after the end for further packets of the server. Defaults to 1 s.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
         self
     }
 
-    /// Fetches the file, and tells of each packet. Blocks this thread.
+    /// Fetches the file, and reports each packet to `observer`. Blocks this thread.
     ///
     /// # Errors
     /// Those of the socket.
@@ -111,7 +110,7 @@ impl Probe {
         self.fetch(BootClient::new(self.habits, &self.name), self.faults.clone(), observer)
     }
 
-    /// Asks for the size first, if such a client does.
+    /// Asks for the size first, if the client does that.
     ///
     /// # Errors
     /// Those of the socket.
@@ -163,7 +162,7 @@ impl Report {
     }
 }
 
-/// A client at work.
+/// A running client.
 struct Line<F> {
     socket: UdpSocket,
     server: SocketAddr,
@@ -172,11 +171,11 @@ struct Line<F> {
     start: Instant,
     client: BootClient,
     faults: Faults,
-    /// What is on its way for longer.
+    /// The delayed packets.
     delayed: Vec<(Instant, Way, Packet)>,
     judge: Judge,
     excuses: u64,
-    /// When the client last said something.
+    /// When the client last sent a packet.
     spoke: Instant,
     report: Report,
     observer: F,
@@ -190,7 +189,7 @@ impl<F: FnMut(&Happened)> Line<F> {
         loop {
             let now = Instant::now();
             self.arrive(now)?;
-            // A limit that no clock reaches is none.
+            // A limit beyond the range of the clock is no limit.
             let limit = self.start.checked_add(limit.saturating_add(self.client.paused()));
             if over_at.is_none() && (self.client.ending().is_some() || limit.is_some_and(|limit| now >= limit)) {
                 over_at = Some(now);
@@ -231,7 +230,7 @@ impl<F: FnMut(&Happened)> Line<F> {
         self.peer.filter(|_| !matches!(packet, Packet::Rrq(_))).unwrap_or(self.server)
     }
 
-    /// The wire has this packet: what becomes of it.
+    /// Passes a packet over the faulty network.
     fn pass(&mut self, way: Way, peer: SocketAddr, packet: &Packet) -> Vec<Duration> {
         let copies = self.faults.pass(way, packet);
         self.excuses += u64::from(copies != [Duration::ZERO]);
@@ -249,7 +248,7 @@ impl<F: FnMut(&Happened)> Line<F> {
             Way::Sent => {
                 self.report.datagrams.0 += 1;
                 match self.socket.send_to(&packet.encode(), self.to(packet)) {
-                    // It was told that nobody is there; that may change.
+                    // The server's port was closed a moment ago, which may change.
                     Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
                     other => other.map(drop),
                 }
@@ -269,7 +268,7 @@ impl<F: FnMut(&Happened)> Line<F> {
         }
     }
 
-    /// What was delayed until now.
+    /// Delivers the packets that were delayed until now.
     fn arrive(&mut self, now: Instant) -> io::Result<()> {
         while let Some(i) = self.delayed.iter().position(|(at, ..)| *at <= now) {
             let (_, way, packet) = self.delayed.remove(i);
@@ -300,7 +299,7 @@ impl<F: FnMut(&Happened)> Line<F> {
             self.judge.warn(Warning::Malformed);
             return Ok(());
         };
-        // A late packet for somebody who had this port before is no answer.
+        // A late packet for an earlier user of this port is no answer.
         let answers = matches!(packet, Packet::Oack(_) | Packet::Data { block: 1, .. } | Packet::Error { .. });
         if self.peer.is_none() && !answers {
             return Ok(());
@@ -314,7 +313,7 @@ impl<F: FnMut(&Happened)> Line<F> {
             return Ok(());
         }
         let copies = self.pass(Way::Received, from, &packet);
-        // A client knows nothing of who sent what was lost.
+        // A client does not know the sender of a lost packet.
         if !copies.is_empty() {
             self.peer = Some(from);
             self.report.first_answer.get_or_insert(self.start.elapsed());

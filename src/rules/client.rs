@@ -1,4 +1,4 @@
-//! Who asks: addresses, networks, and the addresses of network cards.
+//! The clients of a condition: IP addresses, networks, and MAC addresses.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -8,7 +8,8 @@ use crate::Error;
 
 /// The address of a network card (MAC address).
 ///
-/// It is written `52:54:00:12:34:56`, with `-` for `:` as well, and shown with `-`, as boot loaders have it in names.
+/// It is parsed from `52:54:00:12:34:56`, or with `-` for `:`, and shown with `-`, as in the file names of boot
+/// loaders.
 ///
 /// ```
 /// use tuffet::rules::Mac;
@@ -20,11 +21,11 @@ use crate::Error;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mac(pub [u8; 6]);
 
-/// The beginning of MAC addresses: that of a vendor, `52:54:00`, or all of one.
+/// A prefix of MAC addresses: a vendor's, such as `52:54:00`, or a whole address.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MacPrefix(Vec<u8>);
 
-/// Clients, as a condition names them: `10.0.0.0/8`, `2001:db8::1`, `52:54:00`.
+/// The clients of a condition: `10.0.0.0/8`, `2001:db8::1`, `52:54:00`.
 ///
 /// ```
 /// use tuffet::rules::{Clients, Mac};
@@ -37,14 +38,14 @@ pub struct MacPrefix(Vec<u8>);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Clients {
-    /// Those of a network; an address alone is a network of one.
+    /// The clients of a network. A single address is a network of one.
     Network(IpNet),
-    /// Those whose card has such an address.
+    /// The clients with such a MAC address.
     Card(MacPrefix),
 }
 
 impl Clients {
-    /// Whether this is one of them.
+    /// Whether these addresses belong to one of the clients.
     pub fn contains(&self, ip: IpAddr, mac: Option<Mac>) -> bool {
         match self {
             Self::Network(network) => network.contains(&ip.to_canonical()),
@@ -58,7 +59,7 @@ impl FromStr for Clients {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let network = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| ip.to_canonical().into()));
-        // Clients are compared by their IPv4 addresses: a network of mapped ones would be of nobody.
+        // Clients are compared by their IPv4 addresses, so a network of mapped addresses would match no client.
         let network = network.ok().filter(|network: &IpNet| network.addr().to_canonical() == network.addr());
         network.map(Self::Network).or_else(|| text.parse().map(Self::Card).ok()).ok_or_else(|| {
             let known =

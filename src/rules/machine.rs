@@ -1,10 +1,11 @@
-//! What is known of a machine besides its address: by DHCP, by the neighbour table, by the names that it asks for.
+//! The facts about a machine besides its address: from DHCP, from the neighbour table, and from the names that it
+//! requests.
 
 use std::{fmt, str::FromStr};
 
 use super::client::Mac;
 
-/// What is known of a machine. [`Machines`](super::Machines) remembers it, and rules have it as `${mac}`, `${uuid}`,
+/// The facts about a machine. [`Machines`](super::Machines) remembers them, and rules use them as `${mac}`, `${uuid}`,
 /// `${serial}` and `${arch}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -15,7 +16,8 @@ pub struct Machine {
     pub uuid: Option<Uuid>,
     /// Its serial number, such as the eight hexadecimal digits of a Raspberry Pi.
     pub serial: Option<String>,
-    /// What its firmware runs: `bios`, `ia32`, `x64`, `arm`, `arm64`, `riscv64`, `loongarch64`, or another word.
+    /// The architecture of its firmware: `bios`, `ia32`, `x64`, `arm`, `arm64`, `riscv64`, `loongarch64`, or another
+    /// word.
     pub arch: Option<String>,
 }
 
@@ -23,7 +25,7 @@ pub struct Machine {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Uuid(pub [u8; 16]);
 
-/// Architectures, as the names of files for UEFI end (UEFI specification, section 3.5.1.1).
+/// Architectures by the ends of the names of UEFI files (UEFI specification, section 3.5.1.1).
 const FILES: [(&str, &str); 6] = [
     ("riscv64.efi", "riscv64"),
     ("loongarch64.efi", "loongarch64"),
@@ -33,7 +35,7 @@ const FILES: [(&str, &str); 6] = [
     ("x64.efi", "x64"),
 ];
 
-/// Architectures, by the directories of GRUB's modules.
+/// Architectures by the directories of GRUB's modules.
 const DIRECTORIES: [(&str, &str); 7] = [
     ("i386-pc", "bios"),
     ("i386-efi", "ia32"),
@@ -45,9 +47,9 @@ const DIRECTORIES: [(&str, &str); 7] = [
 ];
 
 impl Machine {
-    /// What a name tells of the machine that asks for it, in the spellings of boot loaders:
+    /// The facts that a requested name shows, in the spellings of boot loaders:
     ///
-    /// | name | tells | who asks so |
+    /// | name | shows | client |
     /// |---|---|---|
     /// | `pxelinux.cfg/01-52-54-00-12-34-56`, `grub.cfg-01-52-54-00-12-34-56` | MAC address | PXELINUX, GRUB |
     /// | `52-54-00-12-34-56/start.elf`, with `:` as well | MAC address | Raspberry Pi |
@@ -55,7 +57,7 @@ impl Machine {
     /// | `1a2b3c4d/start.elf` | serial number | Raspberry Pi |
     /// | `shimx64.efi`, `grub/arm64-efi/normal.mod` | architecture | UEFI firmware, GRUB |
     ///
-    /// Whoever asks may say what he likes in a name.
+    /// A client may send any name, so these facts are not proven.
     #[must_use]
     pub fn in_name(path: &str) -> Self {
         let parts = || path.split('/');
@@ -73,7 +75,7 @@ impl Machine {
         }
     }
 
-    /// This, and what another one has besides.
+    /// These facts, completed by those of `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         let Self { mac, uuid, serial, arch } = self;
@@ -86,8 +88,8 @@ impl Machine {
     }
 }
 
-/// The address of an Ethernet card in a part of a name. What stands before it may be its type, `01-`, or a name of the
-/// boot loader's, but no more of a longer address.
+/// The address of an Ethernet card in a part of a name. Before it there may be the hardware type, `01-`, or a prefix of
+/// the boot loader, but no further bytes of a longer address.
 fn mac(part: &str) -> Option<Mac> {
     const LENGTH: usize = 17;
     let is_address = |at: &usize| {

@@ -1,4 +1,4 @@
-//! The machines that someone has told of.
+//! The table of known machines.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,14 +9,16 @@ use std::{
 
 use super::{Mac, Machine};
 
-/// Entries. A machine takes two at most; the oldest go first.
+/// The most entries. A machine has two at most. The oldest entries are removed first.
 const MOST: usize = 16 << 10;
 
-/// What is known of machines, for the rules: the one place where those who learn it put it, such as a server of
-/// ProxyDHCP, which hears MAC address, UUID and architecture of a machine before that has an address of its own.
+/// A table of facts about machines, for the rules. Every program that learns such facts puts them here, such as a
+/// ProxyDHCP server, which sees the MAC address, the UUID and the architecture of a machine before the machine has an
+/// IP address.
 ///
-/// Clones share what they know: one goes to whoever learns, one to
-/// [`Ruled::machines`](crate::handlers::Ruled::machines). It holds 16384 entries; one more, and the oldest goes.
+/// Clones share the table: give one to each program that learns, and one to
+/// [`Ruled::machines`](crate::handlers::Ruled::machines). The table has at most 16384 entries. A further one replaces
+/// the oldest.
 ///
 /// ```
 /// use tuffet::{handlers::{Memory, Ruled}, rules::{Machine, Machines, Rule, Rules}};
@@ -48,8 +50,8 @@ enum Key {
 }
 
 impl Machines {
-    /// Notes this of the machine that has this address and this MAC address, as far as they are known. What was noted
-    /// of it before, and is not said now, stays.
+    /// Stores these facts for the machine with this IP address and this MAC address, as far as the two are known. Older
+    /// facts stay unless a new one replaces them.
     pub fn learn(&self, ip: Option<IpAddr>, machine: Machine) {
         let mut table = self.table();
         let keys = [ip.map(|ip| Key::Ip(ip.to_canonical())), machine.mac.map(Key::Mac)];
@@ -70,12 +72,12 @@ impl Machines {
         }
     }
 
-    /// What is known of the machine that has this address or this MAC address.
+    /// The facts about the machine with this IP address or this MAC address.
     #[must_use]
     pub fn find(&self, ip: IpAddr, mac: Option<Mac>) -> Machine {
         let table = self.table();
         let found = |key| table.entries.get(&key).cloned().unwrap_or_default();
-        // Who has the address now is who the kernel says it is.
+        // The kernel knows which machine has the IP address now.
         let by_ip = Some(found(Key::Ip(ip.to_canonical())))
             .filter(|known| mac.is_none() || known.mac.is_none() || known.mac == mac);
         let known = Machine { mac, ..Machine::default() }.or(by_ip.unwrap_or_default());

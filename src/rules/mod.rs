@@ -1,21 +1,21 @@
-//! Rules that give files other names and set limits, by client and by name.
+//! Rules that rewrite file names and set limits, by client and by name.
 //!
-//! [`Rules`] stand in front of a handler, as a [`Ruled`](crate::handlers::Ruled). They are tried in their order, and
-//! **the first that is for a request decides**; those behind it are tried only if it [goes on](Rule::go_on). Where
-//! several have been for a request, the last of them that said something about a matter (the target, the source, the
-//! blksize, ...) is the one that counts for it. A refusal ends the search.
+//! [`Rules`] stand in front of a handler, as a [`Ruled`](crate::handlers::Ruled). They are tried in order, and **the
+//! first rule that matches a request decides**. Later rules are tried only if that rule [goes on](Rule::go_on). If
+//! several rules match, each setting (the target, the source, the blksize, ...) comes from the last matching rule that
+//! gives it. A refusal ends the search.
 //!
-//! A target is the whole new name, not a replacement for what the regular expression found. It is tried on the files of
-//! the rule's source, or of the server's; where it cannot be had the next target of the same rule is tried, and when
-//! there is none left the answer is that of the first. Without a target the name stays as it is.
+//! A target is the whole new name; it does not replace only the match of the regular expression. It is looked up in the
+//! files of the rule's source, or of the server's. If a file is missing there, the next target of the same rule is
+//! tried. If no target is left, the answer is that of the first one. Without a target the name stays unchanged.
 //!
-//! What a client sends cannot climb out of the root, and not out of what stands in a target before the first `$` of a
-//! URL's path either: a name with `..` in it is refused with [`Refusal::denied`].
+//! A client cannot leave the root by the names that it sends, nor the part of a URL's path before the first `$` of the
+//! target: a name with `..` in it is refused with [`Refusal::denied`].
 //!
 //! # Template files
-//! With the feature `templates`, a target that ends with `.j2` is a template in the language of Jinja, read from the same
-//! sources and rendered for each request by [minijinja](https://docs.rs/minijinja). So a boot menu for each machine needs
-//! no program:
+//! With the feature `templates`, a target that ends with `.j2` is a template in the Jinja language. It is read from the
+//! same sources, and [minijinja](https://docs.rs/minijinja) renders it for each request. So a boot menu for each
+//! machine needs no program:
 //!
 //! ```jinja
 //! #!ipxe
@@ -27,16 +27,18 @@
 //! boot
 //! ```
 //!
-//! It has the variables of [targets](Rule::target), what the rule has [set](Rule::set), the named groups of its regular
-//! expression, and all groups as the list `groups`; the spellings are filters. What is not known of a machine is
-//! `none`: it can be compared and has a `default`, and to print it is an error. Nothing is escaped by itself; for XML
-//! there is the filter `e`. Lines with nothing but `{% %}` leave none behind. A template includes no other file.
+//! A template has the variables of [targets](Rule::target), the values of [`set`](Rule::set), the named groups of the
+//! rule's regular expression, and all groups as the list `groups`. The spellings are filters. An unknown fact about a
+//! machine is `none`: a template can compare it and give it a `default`, but to print it is an error. Nothing is
+//! escaped automatically; for XML there is the filter `e`. A line with only `{% %}` leaves no line behind. A template
+//! cannot include other files.
 //!
-//! A client that asks for a template by its own name gets it as it is, unless a rule refuses that; and who may upload
-//! templates may have anything rendered that the rule knows.
+//! A client that requests a template by its own name gets the source of the template, unless a rule refuses that. A
+//! client that may upload templates can read every value that the rule has.
 //!
-//! Its size is known, for `tsize`. It may be 256 KiB long and what is rendered 1 MiB; its work is bounded. One that fails
-//! is [`Refusal::internal`] (ERROR 0) to the peer, no other target is tried, and the log has file and line.
+//! The size of the result is known, for `tsize`. A template may have 256 KiB and its result 1 MiB, and the work of
+//! rendering is bounded. If a template fails, the peer gets [`Refusal::internal`] (ERROR 0), no other target is tried,
+//! and the log has the file and the line.
 //!
 //! ```
 //! use tuffet::{Refusal, handlers::{Memory, Ruled}, rules::{Rule, Rules}};
@@ -87,7 +89,7 @@ pub struct Rules {
     needs_machine: bool,
 }
 
-/// What the rules make of a request.
+/// The decision of the rules on a request.
 #[derive(Clone)]
 pub struct Verdict {
     candidates: Vec<Candidate>,
@@ -97,12 +99,12 @@ pub struct Verdict {
     windowsize: Option<u16>,
 }
 
-/// A file that may be the one that is served.
+/// A file that may be served.
 #[derive(Clone)]
 pub struct Candidate {
     source: Option<Arc<dyn Handler>>,
     request: Request,
-    /// What its template is rendered with, if it is one.
+    /// The values for its template, if it is one.
     #[cfg(feature = "templates")]
     context: Option<rendered::Context>,
 }
@@ -111,36 +113,36 @@ impl Rules {
     /// These rules, the first one tried first.
     ///
     /// # Errors
-    /// [`Error::Config`] if a target has a group or a variable that is not there, if a rule goes on and has more than one
-    /// name as its target, or if a blksize or a windowsize is none.
+    /// [`Error::Config`] if a target has an unknown group or variable, if a rule goes on and has more than one name as
+    /// its target, or if a blksize or a windowsize is out of range.
     pub fn new(mut rules: Vec<Rule>) -> Result<Self, Error> {
         rules.iter_mut().try_for_each(Rule::check)?;
         let needs_machine = rules.iter().any(Rule::needs_machine);
         Ok(Self { rules, needs_machine })
     }
 
-    /// Whether there is none.
+    /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// Whether it matters what is known of a machine besides its address.
+    /// Whether a rule uses facts about a machine besides its address.
     pub fn needs_machine(&self) -> bool {
         self.needs_machine
     }
 
-    /// What they make of this request of this machine.
+    /// The decision on this request of this machine.
     ///
     /// # Errors
-    /// The refusal that the peer is told.
+    /// The refusal for the peer.
     pub fn decide(&self, request: &Request, direction: Direction, machine: &Machine) -> Result<Verdict, Refusal> {
         self.explain(request, direction, machine, |_, _| {})
     }
 
-    /// As [`decide`](Self::decide), telling of each rule that is tried whether it is for this request.
+    /// As [`decide`](Self::decide), and reports for each tried rule whether it matches the request.
     ///
     /// # Errors
-    /// The refusal that the peer is told.
+    /// The refusal for the peer.
     pub fn explain(
         &self,
         request: &Request,
@@ -151,10 +153,10 @@ impl Rules {
         let mut said = Effects::default();
         let mut candidates = vec![Candidate::plain(None, request.clone())];
         let told = if self.needs_machine { Machine::in_name(&request.text()) } else { Machine::default() };
-        // In a name anybody may say anything, so the conditions of rules know nothing of that.
+        // A client may send any name, so the conditions of rules ignore the facts in names.
         let known = machine.clone().or(told);
         for rule in &self.rules {
-            // A rule that goes on has one plain name at most.
+            // A rule that goes on has at most one target, a plain name.
             let path = candidates.first().map_or(request, Candidate::request).text().into_owned();
             let groups = match rule.matches(request, direction, machine.mac, &path) {
                 Ok(groups) => groups,
@@ -186,7 +188,7 @@ impl Rules {
                     };
                     found.push(candidate);
                 }
-                // What a rule that goes on cannot fill in, it leaves.
+                // A rule that goes on keeps the old name if a value for its target is unknown.
                 if !(found.is_empty() && rule.goes_on) {
                     candidates = found;
                 }
@@ -206,7 +208,7 @@ impl Rules {
         Ok(Verdict { candidates: candidates.collect(), upload, only, blksize, windowsize })
     }
 
-    /// Whatever files come from besides the handler behind the rules.
+    /// The sources of files besides the handler behind the rules.
     pub(crate) fn sources(&self) -> impl Iterator<Item = &dyn Handler> {
         let effects = self.rules.iter().map(|rule| &rule.effects);
         let of_targets =
@@ -216,7 +218,7 @@ impl Rules {
 }
 
 impl Effects {
-    /// What is said later counts.
+    /// Merges the effects of a later rule, which win.
     fn hear(&mut self, later: &Self) {
         self.source = later.source.clone().or(self.source.take());
         self.ignore_case = later.ignore_case.or(self.ignore_case);
@@ -228,12 +230,12 @@ impl Effects {
 }
 
 impl Verdict {
-    /// What may be served, the first that is there. None if no target could be filled in.
+    /// The files that may be served; the first that exists is. `None` if no target had all its values.
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates
     }
 
-    /// Whether uploads are taken, if a rule says so.
+    /// Whether uploads are allowed, if a rule says so.
     pub fn upload(&self) -> Option<bool> {
         self.upload
     }
@@ -261,10 +263,12 @@ impl Candidate {
         }
     }
 
-    /// What this handler has of it, or its own [source](Self::source), if it has one. A template file is rendered.
+    /// The file from this handler, or from the candidate's own [source](Self::source), if it has one. A template file
+    /// is rendered.
     ///
     /// # Errors
-    /// What the handler says; [`Refusal::internal`] that [ends the search](Refusal::ending_search), if a template fails.
+    /// The handler's refusal; [`Refusal::internal`] that [ends the search](Refusal::ending_search), if a template
+    /// fails.
     pub async fn read(&self, handler: &dyn Handler) -> Result<Source, Refusal> {
         let source = self.source.as_deref().unwrap_or(handler).read(&self.request).await?;
         #[cfg(feature = "templates")]
@@ -274,7 +278,7 @@ impl Candidate {
         Ok(source)
     }
 
-    /// Whether it is a template file, which is rendered.
+    /// Whether this is a template file, which is rendered.
     pub fn is_template(&self) -> bool {
         #[cfg(feature = "templates")]
         return self.context.is_some();
@@ -282,12 +286,12 @@ impl Candidate {
         return false;
     }
 
-    /// What has it, if not the server's own source.
+    /// The source of the file, if it is not the server's own.
     pub fn source(&self) -> Option<&Arc<dyn Handler>> {
         self.source.as_ref()
     }
 
-    /// The request for it.
+    /// The request for the file.
     pub fn request(&self) -> &Request {
         &self.request
     }

@@ -1,4 +1,4 @@
-//! The neighbour table of the kernel: which MAC address an address of the same link has.
+//! The neighbour table of the kernel: the MAC addresses of IP addresses on the same link.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,21 +20,22 @@ use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_ROUTE};
 
 use super::client::Mac;
 
-/// What was read is good for this long.
+/// How long a read table is used.
 const GOOD: Duration = Duration::from_secs(1);
-/// In that time, the whole table is read this often at most.
+/// How often the whole table is read in that time, at most.
 const READS: u32 = 20;
-/// What the kernel has forgotten is remembered for this long: a flood of forged addresses fills its table.
+/// How long an entry is remembered after the kernel has forgotten it, because a flood of forged addresses fills the
+/// kernel's table.
 const REMEMBERED: Duration = Duration::from_secs(600);
-/// Entries, remembered ones included. Only machines that have answered the kernel are in its table.
+/// The most entries, remembered ones included. The kernel's table has only machines that have answered it.
 const MOST: usize = 16 << 10;
-/// Interfaces on which one address is looked for.
+/// On how many interfaces one address is looked up.
 const INTERFACES: usize = 8;
 
 #[derive(Default)]
 pub(crate) struct Neighbours(Mutex<Table>);
 
-/// An address, and the interface that it is at: a link-local address may be there on several.
+/// An address and its interface: several interfaces may have the same link-local address.
 type Key = (IpAddr, u32);
 
 #[derive(Default)]
@@ -42,15 +43,15 @@ struct Table {
     since: Option<Instant>,
     reads: u32,
     entries: HashMap<Key, (Mac, Instant)>,
-    /// Those on which there are neighbours.
+    /// The interfaces that have neighbours.
     interfaces: HashSet<u32>,
 }
 
 impl Neighbours {
-    /// The MAC address of this peer, if the kernel knows it, or did a moment ago.
+    /// The MAC address of this peer, if the kernel knows it, or knew it a moment ago.
     ///
-    /// The table is read once a second, and one entry of it for who is not in what was read: that costs microseconds
-    /// however long the table is, so that a flood of forged addresses takes nothing from who has just come.
+    /// The whole table is read once a second. For a peer that is not in it, a single entry is read. That costs
+    /// microseconds however long the table is, so a flood of forged addresses does not delay a new client.
     pub(crate) fn mac(&self, peer: SocketAddr) -> Option<Mac> {
         let ip = peer.ip().to_canonical();
         let interface = match peer {
@@ -73,12 +74,12 @@ impl Neighbours {
         if known.is_some() || table.reads >= READS {
             return known;
         }
-        // It may be at an interface on which there was nobody.
+        // The peer may be on an interface that had no neighbours before.
         table.read(now, dump);
         table.find(ip, interface).map(|(mac, _)| mac)
     }
 
-    /// All that the kernel knows now.
+    /// All entries that the kernel has now.
     #[cfg(feature = "status")]
     pub(crate) fn all(&self) -> HashMap<IpAddr, Mac> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,12 +103,12 @@ impl Table {
         self.interfaces = self.entries.keys().map(|(_, interface)| *interface).collect();
     }
 
-    /// And when it was last seen.
+    /// The MAC address, and when the kernel last had it.
     fn find(&self, ip: IpAddr, interface: u32) -> Option<(Mac, Instant)> {
         if interface != 0 {
             return self.entries.get(&(ip, interface)).copied();
         }
-        // The last one, where it has moved from one interface to another.
+        // The newest entry, if the address has moved between interfaces.
         let found = self.interfaces.iter().filter_map(|interface| self.entries.get(&(ip, *interface)));
         found.max_by_key(|(_, seen)| *seen).copied()
     }
@@ -130,7 +131,7 @@ impl Table {
                     self.entries.insert((ip, interface), (mac, now));
                     return Some(mac);
                 }
-                // Kernels before 5.0 cannot be asked for one.
+                // Kernels before 5.0 cannot look up a single entry.
                 Err(error) => log::debug!("cannot ask for the neighbour {ip}: {error}"),
             }
         }
@@ -138,14 +139,14 @@ impl Table {
     }
 }
 
-/// The whole table.
+/// Reads the whole table.
 fn dump() -> io::Result<Vec<(Key, Mac)>> {
     let mut entries = Vec::new();
     ask(NeighbourMessage::default(), NLM_F_REQUEST | NLM_F_DUMP, |neighbour| entries.extend(entry(&neighbour)))?;
     Ok(entries)
 }
 
-/// One entry of it.
+/// Reads a single entry.
 fn one((ip, interface): Key) -> io::Result<Option<Mac>> {
     let mut wanted = NeighbourMessage::default();
     wanted.header.ifindex = interface;
@@ -185,7 +186,7 @@ fn ask(wanted: NeighbourMessage, flags: u16, mut take: impl FnMut(NeighbourMessa
                 NetlinkPayload::Done(_) => return Ok(()),
                 _ => {}
             }
-            // An answer of one entry has no end but its own.
+            // A reply with a single entry has no end message.
             if flags & NLM_F_DUMP != NLM_F_DUMP {
                 return Ok(());
             }
@@ -195,8 +196,8 @@ fn ask(wanted: NeighbourMessage, flags: u16, mut take: impl FnMut(NeighbourMessa
     }
 }
 
-/// Asked, it is the whole table or a part of it (`RTM_GETNEIGH`); answered, an entry. `RouteNetlinkMessage` would do as
-/// well, but brings the parsers of all that the kernel tells of links, routes and queues: 400 KB of program.
+/// A request for the whole table or a part of it (`RTM_GETNEIGH`), or an entry in the reply. `RouteNetlinkMessage`
+/// would work too, but brings the parsers of all messages about links, routes and queues: 400 KB of program.
 #[derive(Debug, Default)]
 struct Neighbour(NeighbourMessage);
 
@@ -235,7 +236,7 @@ fn entry(neighbour: &NeighbourMessage) -> Option<(Key, Mac)> {
         NeighbourAttribute::LinkLayerAddress(mac) => mac.as_slice().try_into().ok().map(Mac),
         _ => None,
     })?;
-    // The loopback has entries with a card of zeros.
+    // The loopback interface has entries with a MAC address of zeros.
     (mac.0 != [0; 6]).then_some(((ip, neighbour.header.ifindex), mac))
 }
 
@@ -257,14 +258,14 @@ mod tests {
     fn what_the_kernel_had_to_forget_is_remembered_for_a_while() {
         let (mut table, start) = (Table::default(), Instant::now());
         table.read(start, || Ok(vec![((ip(1), 2), MAC), ((ip(9), 2), Mac([9; 6]))]));
-        // A flood of forged addresses has taken its place; then the address is another machine's.
+        // A flood of forged addresses has pushed the entry out; then another machine gets the address.
         table.read(start + REMEMBERED / 2, || Ok(vec![((ip(9), 2), Mac([9; 6]))]));
         assert_eq!((find(&table, 1, 0), find(&table, 1, 2), find(&table, 1, 3)), (Some(MAC), Some(MAC), None));
         table.read(start + REMEMBERED / 2, || Ok(vec![((ip(1), 2), Mac([1; 6])), ((ip(9), 2), Mac([9; 6]))]));
         assert_eq!(find(&table, 1, 0), Some(Mac([1; 6])));
         table.read(start + REMEMBERED * 2, || Ok(vec![((ip(9), 2), Mac([9; 6]))]));
         assert_eq!((find(&table, 1, 0), find(&table, 9, 0)), (None, Some(Mac([9; 6]))));
-        // A table that cannot be read takes nothing away.
+        // A failed read removes no entry.
         table.read(start + REMEMBERED * 2, || Err(io::ErrorKind::OutOfMemory.into()));
         assert_eq!(find(&table, 9, 0), Some(Mac([9; 6])));
     }

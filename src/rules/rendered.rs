@@ -17,12 +17,12 @@ use crate::{Refusal, Request, Source};
 
 /// The longest template, in bytes.
 const TEMPLATE: usize = 256 << 10;
-/// The most that is rendered, in bytes.
+/// The longest result, in bytes.
 const RENDERED: usize = 1 << 20;
-/// Instructions of minijinja, which says that each takes 64 bytes at most: 12.8 MB, and some milliseconds.
+/// The most instructions of minijinja, which documents 64 bytes at most for each: 12.8 MB, and some milliseconds.
 const FUEL: u64 = 200_000;
 
-/// What a template knows.
+/// The values of a template.
 #[derive(Clone)]
 pub(super) struct Context(Arc<BTreeMap<String, Value>>);
 
@@ -30,7 +30,7 @@ impl Context {
     pub(super) fn new(values: &Values<'_>, rule: &Rule) -> Self {
         let mut known: BTreeMap<String, Value> =
             rule.set.iter().map(|(name, value)| (name.clone(), value.into())).collect();
-        // What is not known is `none`: it can be compared.
+        // An unknown fact is `none`, so that templates can compare it.
         let value = |variable| values.of(variable).map_or_else(|| Value::from(()), |value| Value::from(&*value));
         known.extend(VARIABLES.map(|(name, variable)| (name.to_owned(), value(variable))));
         let text = |found: Option<regex_lite::Match<'_>>| Value::from(found.map_or("", |found| found.as_str()));
@@ -43,7 +43,7 @@ impl Context {
     }
 }
 
-/// What becomes of the template that comes from this source.
+/// Renders the template that comes from this source.
 pub(super) async fn render(source: Source, request: &Request, context: &Context) -> Result<Source, Refusal> {
     let origin = source.origin().map_or_else(|| request.text().into_owned(), Into::into);
     let no = |place: &str, why: &dyn std::fmt::Display| {
@@ -62,7 +62,7 @@ pub(super) async fn render(source: Source, request: &Request, context: &Context)
     };
     let text = String::from_utf8(bytes).map_err(|_| no("", &"it is not UTF-8"))?;
     let context = context.clone();
-    // It may take milliseconds, in which others want to be served.
+    // This may take milliseconds, which would delay other transfers.
     let rendered = smol::unblock(move || rendered(&text, context)).await;
     let bytes = rendered.map_err(|(line, why)| no(&format!(":{line}"), &why))?;
     Ok(Source::from(bytes).with_origin(origin.clone()))

@@ -1,4 +1,4 @@
-//! One rule: for whom and what it is, and what it does.
+//! One rule: its conditions, and its effects.
 
 use std::{fmt, sync::Arc};
 
@@ -15,10 +15,10 @@ use crate::{
     packet::Mode,
 };
 
-/// For whom and what it is, and what it does then.
+/// Conditions, and the effects on the requests that meet them.
 ///
-/// It is for a request that meets all of its conditions; a rule without conditions is for every request. What it does
-/// not say is left as it is.
+/// A rule matches a request that meets all of its conditions. A rule without conditions matches every request. A
+/// setting that the rule does not give stays unchanged.
 ///
 /// ```
 /// use tuffet::rules::Rule;
@@ -40,7 +40,7 @@ pub struct Rule {
     pub(super) effects: Effects,
 }
 
-/// What a rule does.
+/// The effects of a rule.
 #[derive(Clone, Default)]
 pub(super) struct Effects {
     pub(super) targets: Vec<Target>,
@@ -53,24 +53,24 @@ pub(super) struct Effects {
     pub(super) refuse: Option<Refusal>,
 }
 
-/// Which condition of a rule was not met.
+/// The condition that a request did not meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mismatch {
-    /// It is for other clients.
+    /// The rule is for other clients.
     Client,
-    /// It is for clients with other MAC addresses, or that of this client is not known.
+    /// The rule is for other MAC addresses, or the client's MAC address is unknown.
     Mac(Option<Mac>),
-    /// It is for other names.
+    /// The rule is for other names.
     Name,
-    /// It is for the other transfer mode.
+    /// The rule is for the other transfer mode.
     Mode,
-    /// It is for the other kind of request.
+    /// The rule is for the other kind of request.
     Direction,
 }
 
 impl Rule {
-    /// A rule without conditions that does nothing. The title is for people: where it stands, what it is for.
+    /// A rule without conditions and effects. The title is for people: the rule's place and purpose.
     pub fn new(title: impl Into<String>) -> Self {
         Self {
             title: title.into(),
@@ -84,22 +84,22 @@ impl Rule {
         }
     }
 
-    /// Only for these clients; may be called again for more of them. Defaults to all.
+    /// Matches only these clients. Call it again for more clients. Defaults to all.
     #[must_use]
     pub fn client(mut self, clients: Clients) -> Self {
         self.clients.push(clients);
         self
     }
 
-    /// Only for names in which this regular expression finds something, with the syntax of
-    /// [regex-lite](https://docs.rs/regex-lite), where `.` is any character. The name is the [normalised](Request::path) one, or what an earlier
-    /// rule that [goes on](Self::go_on) made of it. Bytes of it that are not UTF-8 are found by `\x80` to `\xff`, as the
-    /// log shows them, but not in brackets. Defaults to all.
+    /// Matches only names in which this regular expression finds a match, with the syntax of
+    /// [regex-lite](https://docs.rs/regex-lite), where `.` matches any character. The name is the
+    /// [normalised](Request::path) one, or the target of an earlier rule that [goes on](Self::go_on). Bytes that are
+    /// not UTF-8 are matched by `\x80` to `\xff`, as the log shows them, but not in brackets. Defaults to all.
     ///
     /// # Errors
     /// [`Error::Config`] if it is not a regular expression.
     pub fn name(mut self, regex: &str) -> Result<Self, Error> {
-        // A name may have any character but NUL in it.
+        // A name may have any character but NUL.
         let regex = RegexBuilder::new(&with_bytes(regex))
             .dot_matches_new_line(true)
             .build()
@@ -108,22 +108,22 @@ impl Rule {
         Ok(self)
     }
 
-    /// Only for this transfer mode. Defaults to both.
+    /// Matches only this transfer mode. Defaults to both.
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = Some(mode);
         self
     }
 
-    /// Only for reads or for writes. Defaults to both.
+    /// Matches only reads, or only writes. Defaults to both.
     #[must_use]
     pub fn direction(mut self, direction: Direction) -> Self {
         self.direction = Some(direction);
         self
     }
 
-    /// Gives a name to a value, for the targets that are named behind this: `${name}` is the value, in the host of a URL
-    /// as well. Template files have it too. Defaults to none.
+    /// Defines a variable for the targets that are given after this call: `${name}` is the value, also in the host of a
+    /// URL. Template files have it too. Defaults to none.
     ///
     /// ```
     /// use tuffet::rules::Rule;
@@ -133,7 +133,7 @@ impl Rule {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if the name is not made of letters, digits and `_`, or is one of the variables of
+    /// [`Error::Config`] if the name has other characters than letters, digits and `_`, or is one of the variables of
     /// [`target`](Self::target).
     pub fn set(mut self, name: &str, value: &str) -> Result<Self, Error> {
         let no = |why| Err(Error::Config(format!("{name:?} cannot be set: {why}")));
@@ -149,14 +149,14 @@ impl Rule {
         Ok(self)
     }
 
-    /// The text with all that is [set](Self::set) in it, as [`target`](Self::target) and [`url`](Self::url) take it.
+    /// The text with the [set](Self::set) values filled in, as [`target`](Self::target) and [`url`](Self::url) take it.
     #[must_use]
     pub fn fill(&self, text: &str) -> String {
         template::fill(text, &self.set)
     }
 
-    /// The file is this one. In the name stand `$1` or `${group}` for groups of the regular expression, `$0` for all
-    /// that it found, `$$` for a `$`, and variables:
+    /// Serves this file. The name may have `$1` or `${group}` for groups of the regular expression, `$0` for its whole
+    /// match, `$$` for a `$`, and variables:
     ///
     /// | variable | |
     /// |---|---|
@@ -165,9 +165,9 @@ impl Rule {
     /// | `${mac}` | MAC address of the client, `52-54-00-12-34-56` |
     /// | `${uuid}`, `${serial}`, `${arch}` | UUID, serial number and architecture of the machine |
     ///
-    /// The last two lines are what is [known](super::Machines) of a machine, or else what [the name
-    /// tells](super::Machine::in_name) of it. A `:` and a word behind a variable or a group spell it otherwise; more of
-    /// them, one after another:
+    /// The facts of the last two lines come from the [table of machines](super::Machines), or else from [the requested
+    /// name](super::Machine::in_name). A `:` and a word after a variable or a group change its spelling. Several words
+    /// apply one after another:
     ///
     /// | spelling | `${mac}` | `${client}` |
     /// |---|---|---|
@@ -177,27 +177,27 @@ impl Rule {
     /// | `:hexraw:upper` | `525400ABCDEF` | `C0A8025B`, as PXELINUX asks |
     /// | `:upper`, `:lower` | `52-54-00-AB-CD-EF` | |
     ///
-    /// `${uuid:guid}` has the bytes of its first three groups the other way round.
+    /// `${uuid:guid}` has the bytes of its first three groups in reverse order.
     ///
-    /// May be called again: the first that is there is served. One with a variable that is not known is left out. An
-    /// upload goes to the first whose source takes writes.
+    /// Call it again for further targets: the first file that exists is served. A target with an unknown variable is
+    /// skipped. An upload goes to the first target whose source takes writes.
     ///
-    /// With the feature `templates`, a target that ends with `.j2` as it stands here is a template file: it is rendered
-    /// for each request, as [the module](super#template-files) says.
+    /// With the feature `templates`, a target that ends with `.j2` in the rule's own text is a template file. It is
+    /// rendered for each request; see [the module](super#template-files).
     ///
     /// # Errors
-    /// [`Error::Config`] if this is not such a name, or has `..` in it.
+    /// [`Error::Config`] if the name is invalid, or has `..` in it.
     pub fn target(mut self, name: &str) -> Result<Self, Error> {
         let name = self.fill(name);
         self.effects.targets.push(Target::name(&name)?);
         Ok(self)
     }
 
-    /// As [`target`](Self::target), for a file of a web server. Groups and variables may stand in the path and in a
-    /// query. `open` makes a handler of the directory up to the first of them, for which it may be
+    /// As [`target`](Self::target), for a file of a web server. The path and the query may have groups and variables.
+    /// `open` makes a handler for the directory before the first of them, such as
     /// [`Http::new`](crate::handlers::Http::new).
     ///
-    /// What a client sends can change nothing but the path below that directory and the values of the query.
+    /// A client can change only the path below that directory and the values of the query.
     ///
     /// ```
     /// use tuffet::{Error, Refusal, read, rules::Rule};
@@ -209,76 +209,76 @@ impl Rule {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if this is not such a URL, and those of `open`.
+    /// [`Error::Config`] if the URL is invalid, and the errors of `open`.
     pub fn url<H: Handler>(mut self, url: &str, open: impl FnOnce(&str) -> Result<H, Error>) -> Result<Self, Error> {
         let url = self.fill(url);
         self.effects.targets.push(Target::url(&url, open)?);
         Ok(self)
     }
 
-    /// The files are those of this handler, and not those of the server.
+    /// Serves the files of this handler instead of those of the server.
     #[must_use]
     pub fn source(mut self, source: impl Handler) -> Self {
         self.effects.source = Some(Arc::new(source));
         self
     }
 
-    /// Whether a file is served whose name differs in upper and lower case only, see [`Request::ignores_case`]; of
-    /// no effect on URLs.
+    /// Whether a name that differs only in upper and lower case finds a file, see [`Request::ignores_case`]. It has no
+    /// effect on URLs.
     #[must_use]
     pub fn ignore_case(mut self, ignore_case: bool) -> Self {
         self.effects.ignore_case = Some(ignore_case);
         self
     }
 
-    /// Grants only these options; none with an empty list, as some firmware needs it.
+    /// Grants only these options. An empty list grants none, as some firmware needs.
     #[must_use]
     pub fn options(mut self, only: impl IntoIterator<Item = OptionName>) -> Self {
         self.effects.only = Some(only.into_iter().collect());
         self
     }
 
-    /// Largest blksize that is granted, in bytes, 8 to 65464. What the server allows stays the most.
+    /// The largest blksize that is granted, in bytes, 8 to 65464. It cannot exceed the server's limit.
     #[must_use]
     pub fn blksize(mut self, most: u16) -> Self {
         self.effects.blksize = Some(most);
         self
     }
 
-    /// Largest windowsize that is granted, in blocks, 1 or more. What the server allows stays the most.
+    /// The largest windowsize that is granted, in blocks, 1 or more. It cannot exceed the server's limit.
     #[must_use]
     pub fn windowsize(mut self, most: u16) -> Self {
         self.effects.windowsize = Some(most);
         self
     }
 
-    /// Whether uploads are taken, if the source takes any.
+    /// Whether uploads are allowed, if the source takes any.
     #[must_use]
     pub fn upload(mut self, upload: bool) -> Self {
         self.effects.upload = Some(upload);
         self
     }
 
-    /// Says no; with [`Refusal::silent`] nothing at all.
+    /// Refuses the request; with [`Refusal::silent`] the server sends no answer.
     #[must_use]
     pub fn refuse(mut self, refusal: Refusal) -> Self {
         self.effects.refuse = Some(refusal);
         self
     }
 
-    /// The rules behind this one are tried too, on the name that this one has made. Defaults to no: it is the last.
+    /// Also tries the rules after this one, on the name that this one has made. Defaults to no.
     #[must_use]
     pub fn go_on(mut self, goes_on: bool) -> Self {
         self.goes_on = goes_on;
         self
     }
 
-    /// The title that it was given.
+    /// The title of the rule.
     pub fn title(&self) -> &str {
         &self.title
     }
 
-    /// Finds what can be known to be wrong only now that all of it is known.
+    /// Checks what depends on the finished rule.
     pub(super) fn check(&mut self) -> Result<(), Error> {
         let name = self.name.as_ref();
         let mut targets = self.effects.targets.iter_mut();
@@ -307,7 +307,7 @@ impl Rule {
             .map_err(|error| Error::Config(format!("{}: {error}", self.title)))
     }
 
-    /// What it finds in the name, if it is for this request.
+    /// The groups of the name's match, if the rule matches the request.
     pub(super) fn matches<'n>(
         &self,
         request: &Request,
@@ -357,7 +357,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// The regular expression in which `\xff` finds the byte, too, which is four characters in the text of a name.
+/// The regular expression in which `\xff` also matches that byte, which has four characters in the text of a name.
 fn with_bytes(regex: &str) -> String {
     let (mut out, mut rest, mut in_brackets) = (String::new(), regex, false);
     while let Some(first) = rest.chars().next() {
@@ -366,7 +366,7 @@ fn with_bytes(regex: &str) -> String {
                 out += &format!("(?:\\\\x{byte:02x}|\\x{byte:02x})");
                 4
             }
-            // What is escaped is taken with its `\`.
+            // An escaped character is taken together with its `\`.
             None => {
                 let length = first.len_utf8()
                     + if first == '\\' { rest[1..].chars().next().map_or(0, char::len_utf8) } else { 0 };

@@ -1,10 +1,10 @@
-//! How a value is spelled: `${mac:hexhyp}`, `${client:hexraw:upper}`.
+//! The spellings of a value: `${mac:hexhyp}`, `${client:hexraw:upper}`.
 
 use std::{fmt::Write, net::IpAddr};
 
 use super::Uuid;
 
-/// One word behind a `:`. The words for bytes are iPXE's.
+/// One word after a `:`. The words for bytes are those of iPXE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
     Upper,
@@ -13,9 +13,9 @@ pub(super) enum Spelling {
     Hex,
     /// `52-54-00-12-34-56`
     HexHyp,
-    /// `525400123456`; of an address of IPv4, what PXELINUX asks for in lower case.
+    /// `525400123456`; for an IPv4 address, the name that PXELINUX requests, in lower case.
     HexRaw,
-    /// A UUID whose first three groups have their bytes the other way round: firmware is not at one in that.
+    /// A UUID with the bytes of its first three groups in reverse order, because firmware differs in that.
     Guid,
 }
 
@@ -33,7 +33,7 @@ impl Spelling {
         SPELLINGS.iter().find(|(known, _)| *known == name).map(|(_, spelling)| *spelling)
     }
 
-    /// The text in this spelling; `None` if it is not what can be spelled so.
+    /// The text in this spelling; `None` if the text cannot be spelled so.
     pub(super) fn of(self, text: &str) -> Option<String> {
         match self {
             Self::Upper => Some(text.to_uppercase()),
@@ -50,7 +50,7 @@ impl Spelling {
     }
 }
 
-/// The bytes of an address, or of hexadecimal digits with `:` or `-` between them.
+/// The bytes of an IP address, or of hexadecimal digits with `:` or `-` between them.
 fn bytes(text: &str) -> Option<Vec<u8>> {
     match text.parse() {
         Ok(IpAddr::V4(ip)) => return Some(ip.octets().into()),

@@ -1,17 +1,17 @@
-//! Where a name leads: another name, or a file of a web server.
+//! The target of a rule: another name, or a file of a web server.
 
 use std::{fmt, sync::Arc};
 
 use super::template::{Template, Values};
 use crate::{Error, Handler, Refusal, Request};
 
-/// How the names of template files end.
+/// The ending of template files.
 const TEMPLATE: &str = ".j2";
 
 #[derive(Clone)]
 pub(super) struct Target {
     text: String,
-    /// What has it, if not the rule's or the server's own source.
+    /// The source of the file, if it is not the rule's or the server's own.
     pub(super) source: Option<Arc<dyn Handler>>,
     name: Template,
     query: Option<Template>,
@@ -30,8 +30,8 @@ impl Target {
         Ok(Self { text: text.into(), source: None, name, query: None })
     }
 
-    /// A file of what `open` makes of the URL's directory: all up to the last slash before anything that depends on the
-    /// request. So nothing that a client sends can get into the scheme, the host or that directory.
+    /// A file of the handler that `open` makes for the URL's directory, which ends with the last slash before the first
+    /// variable part. So a client can change neither the scheme, nor the host, nor that directory.
     pub(super) fn url<H: Handler>(text: &str, open: impl FnOnce(&str) -> Result<H, Error>) -> Result<Self, Error> {
         let no = |why| Err(not_a_target(text, why));
         let Some((_, rest)) = text.split_once("://") else { return no("it is no URL") };
@@ -63,7 +63,7 @@ impl Target {
         self.query.as_mut().map_or(Ok(()), |query| query.resolve(name))
     }
 
-    /// The request for what it leads to; `None` if something that it needs is not known of this client.
+    /// The request for the target; `None` if a value for it is unknown for this client.
     pub(super) fn request(&self, request: &Request, values: &Values<'_>) -> Result<Option<Request>, Refusal> {
         let Some(name) = self.name.name(values)? else { return Ok(None) };
         let renamed = request.with_text(&name)?;
@@ -71,7 +71,7 @@ impl Target {
         Ok(query.query(values).map(|query| renamed.with_query(&query)))
     }
 
-    /// Whether it is a template file, to be rendered: what stands there says so, and not what a client has sent.
+    /// Whether this is a template file, to be rendered. Only the rule's own text decides that, not the client's.
     pub(super) fn is_template(&self) -> bool {
         cfg!(feature = "templates") && self.name.ends_with(TEMPLATE)
     }
@@ -81,7 +81,7 @@ impl Target {
     }
 }
 
-/// Whether this is a URL and not a name.
+/// Whether a target is a URL instead of a name.
 ///
 /// ```
 /// use tuffet::rules::is_url;
@@ -94,7 +94,7 @@ pub fn is_url(target: &str) -> bool {
 }
 
 fn not_a_target(text: &str, why: &str) -> Error {
-    // What stands before an `@` may be a password.
+    // The text before an `@` may be a password.
     let text = text.rsplit_once('@').map_or(text.to_owned(), |(_, rest)| format!("...@{rest}"));
     Error::Config(format!("{text:?} is not a target: {why}"))
 }

@@ -1,4 +1,4 @@
-//! What a name is made of: text, groups of the regular expression, and what is known of the client.
+//! The text of a target: fixed text, groups of the regular expression, and facts about the client.
 
 use std::{borrow::Cow, fmt, net::IpAddr};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Error, Refusal, name};
 
-/// All but RFC 3986's unreserved characters: what a client sends is one value of a query, whatever is in it.
+/// All characters but RFC 3986's unreserved ones: what a client sends is always one value of a query.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A text with `$1`, `${group}`, `${variable}` and `${variable:spelling}` in it.
@@ -30,12 +30,12 @@ enum Part {
 #[derive(Clone, Debug)]
 enum What {
     Group(usize),
-    /// A group's name or a variable's; which one is known with the regular expression.
+    /// The name of a group or a variable; the regular expression shows which one it is.
     Name(String),
     Variable(Variable),
 }
 
-/// What is known of a request.
+/// A variable with a fact about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Variable {
     Arch,
@@ -62,13 +62,13 @@ impl Variable {
         VARIABLES.iter().find(|(known, _)| *known == name).map(|(_, variable)| *variable)
     }
 
-    /// Whether it is of what is known of a machine.
+    /// Whether this is a fact about a machine.
     fn is_of_machine(self) -> bool {
         matches!(self, Self::Arch | Self::Mac | Self::Serial | Self::Uuid)
     }
 }
 
-/// What the parts of a template stand for.
+/// The values for the parts of a template.
 pub(super) struct Values<'a> {
     pub(super) groups: Option<&'a Captures<'a>>,
     pub(super) path: &'a str,
@@ -78,7 +78,7 @@ pub(super) struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// `None` if it is not known of this machine.
+    /// The value; `None` if it is unknown for this machine.
     pub(super) fn of(&self, variable: Variable) -> Option<Cow<'a, str>> {
         let machine = self.machine;
         match variable {
@@ -97,7 +97,7 @@ impl What {
     fn value<'a>(&self, values: &Values<'a>) -> Option<Cow<'a, str>> {
         let group = |found: Option<regex_lite::Match<'a>>| Some(found.map_or("", |found| found.as_str()).into());
         match self {
-            // Without a regular expression the whole name matches.
+            // Without a regular expression the whole name is the match.
             Self::Group(number) => values.groups.map_or(Some(values.path.into()), |groups| group(groups.get(*number))),
             Self::Name(name) => group(values.groups.and_then(|groups| groups.name(name))),
             Self::Variable(variable) => values.of(*variable),
@@ -143,7 +143,7 @@ impl Template {
         Ok(Self { text: text.into(), parts })
     }
 
-    /// Tells groups from variables, and finds what is neither.
+    /// Tells groups from variables, and reports other names as errors.
     pub(super) fn resolve(&mut self, name: Option<&Regex>) -> Result<(), Error> {
         let no = |why: String| Err(Error::Config(format!("{:?} is not a target here: {why}", self.text)));
         let groups = name.map_or(1, Regex::captures_len);
@@ -170,7 +170,7 @@ impl Template {
         Ok(())
     }
 
-    /// Undoes the percent-encoding of what stands there, for a part of a URL that will be encoded.
+    /// Decodes the percent-encoding of the fixed text, for a part of a URL that will be encoded.
     pub(super) fn decoded(mut self) -> Result<Self, Error> {
         for part in &mut self.parts {
             if let Part::Literal(literal) = part {
@@ -184,17 +184,17 @@ impl Template {
         Ok(self)
     }
 
-    /// A name; `None` if something in it is not known of this client. It does not climb.
+    /// The name; `None` if a value is unknown for this client. A name with `..` is refused.
     pub(super) fn name(&self, values: &Values<'_>) -> Result<Option<String>, Refusal> {
         let Some(name) = self.expand(values, |text, out| out.push_str(text)) else { return Ok(None) };
-        // No part of a normalised name is `..`, but two groups beside each other can make one.
+        // A normalised name has no part `..`, but two adjacent groups can make one.
         if name.split(['/', '\\']).any(|part| part == "..") {
             return Err(Refusal::denied().because(format_args!("{} becomes {name:?}", self.text)));
         }
         Ok(Some(name))
     }
 
-    /// A query, in which the parts are percent-encoded and the text between them is not.
+    /// The query. The values are percent-encoded, and the text between them is not.
     pub(super) fn query(&self, values: &Values<'_>) -> Option<String> {
         self.expand(values, |text, out| out.extend(percent_encode(&name::bytes(text), ENCODED)))
     }
@@ -214,25 +214,25 @@ impl Template {
         Some(out)
     }
 
-    /// Whether it has something of what is known of a machine.
+    /// Whether the text has a fact about a machine.
     pub(super) fn needs_machine(&self) -> bool {
         let is_of_machine = |variable: &Variable| variable.is_of_machine();
         self.parts.iter().any(|part| matches!(part, Part::Value(What::Variable(v), _) if is_of_machine(v)))
     }
 
-    /// Whether the text behind all variables ends so.
+    /// Whether the fixed text after all variables ends so.
     pub(super) fn ends_with(&self, end: &str) -> bool {
         matches!(self.parts.last(), Some(Part::Literal(text)) if text.ends_with(end))
     }
 
-    /// Whether the text that stands there climbs.
+    /// Whether the fixed text has a part `..`.
     pub(super) fn climbs(&self) -> bool {
         let has_dots = |text: &String| text.split(['/', '\\']).any(|part| part == "..");
         self.parts.iter().any(|part| matches!(part, Part::Literal(text) if has_dots(text)))
     }
 }
 
-/// The text with the values of these names in it, for what is known before there is a request.
+/// The text with these values filled in, before there is a request.
 pub(super) fn fill(text: &str, set: &[(String, String)]) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(at) = rest.find('$') {

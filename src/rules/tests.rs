@@ -27,7 +27,7 @@ fn request_of(name: &[u8]) -> Request {
     Request::new(([10, 0, 0, 5], 1069).into(), ([10, 0, 0, 1], 69).into(), packet).unwrap()
 }
 
-/// A handler that says what it was asked for.
+/// A handler that returns the name of the request.
 fn echo(base: &str) -> Result<impl Handler + use<>, Error> {
     let base = base.to_owned();
     Ok(read(async move |request: Request| {
@@ -199,7 +199,7 @@ fn rules_may_have_sources_of_their_own() {
     }
 }
 
-/// Takes uploads, and keeps where they went.
+/// A handler that takes uploads, and records their names.
 struct Sink(Arc<Mutex<Vec<String>>>);
 
 impl Handler for Sink {
@@ -290,7 +290,7 @@ fn what_cannot_be_meant_is_told() {
     assert_eq!(check(rule("(?<b>a)").target("${b}$0").unwrap()), None);
 }
 
-/// Whatever a client asks for, it stays in the directory that stands in the rule, and says one value of the query.
+/// Whatever a client requests, the URL stays in the rule's directory, and the query has one value from the client.
 #[test]
 fn clients_do_not_leave_what_is_fixed() {
     let opened = Arc::new(Mutex::new(Vec::new()));
@@ -343,7 +343,7 @@ fn clients_do_not_leave_what_is_fixed() {
                 let text = String::from_utf8(bytes).unwrap();
                 let (base, rest) = text.split_once('|').unwrap();
                 assert!(["http://u@h:80/dir/", "https://h/dir/"].contains(&base), "{name:?}: {text}");
-                // Only the first has a query, and there the part of the client is one value.
+                // Only the first has a query, and there the client's part is one value.
                 let (path, query) = match base.starts_with("http:") {
                     true => rest.rsplit_once('?').unwrap(),
                     false => (rest, "a=&z=1"),

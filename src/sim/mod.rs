@@ -1,7 +1,7 @@
 //! Servers in virtual time: no sockets, no threads, no waiting.
 //!
-//! [`get`] and [`put`] take one file through a handler, over a network as bad as you like. This is how a program tests its
-//! handler, in milliseconds:
+//! [`get`] and [`put`] transfer one file through a handler, over a network with any faults. This is how a program tests
+//! its handler, in milliseconds:
 //!
 //! ```
 //! use tuffet::{read, sim};
@@ -15,9 +15,9 @@
 //! # }).unwrap();
 //! ```
 //!
-//! A [`Server`] here has everything that one with sockets has: its handlers, limits, hooks and counters. Only its loop is
-//! another, which you drive. A [`Wire`] is one direction of a network that loses, doubles and delays from a seed. Hours of
-//! a bad network pass in milliseconds, and the same seed gives the same packets to the last one.
+//! A [`Server`] here has the handlers, limits, hooks and counters of a server with sockets. Only its loop differs: the
+//! test drives it. A [`Wire`] is one direction of a network, with losses, copies and delays from a seed. Hours of a bad
+//! network pass in milliseconds, and the same seed gives exactly the same packets.
 //!
 //! ```
 //! use tuffet::{Builder, packet::Packet, read, sim};

@@ -1,4 +1,4 @@
-//! The third loop of a shard: datagrams come and go by calls.
+//! The loop of a shard in virtual time: calls deliver and return the datagrams.
 
 use std::{
     fmt, mem,
@@ -19,12 +19,12 @@ use crate::{
     server::{Next, Own, Shard, Shared, Tasks},
 };
 
-/// The address of a server that was given none, from those that are kept for documentation.
+/// The default address of a server, from those that are reserved for documentation.
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 69);
-/// Ports that transfers are served from.
+/// How many ports serve transfers.
 const POOL: usize = 64;
 
-/// A server in virtual time, of one shard. It stays on its thread (`!Send`), as its handlers' futures do.
+/// A server in virtual time, with one shard. It stays on its thread (`!Send`), as its handlers' futures do.
 pub struct Server {
     shard: Rc<Shard>,
     tasks: Rc<Tasks>,
@@ -36,14 +36,14 @@ pub struct Server {
     is_over: bool,
 }
 
-/// A datagram on its way.
+/// A datagram between client and server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagram {
-    /// Where it was sent from.
+    /// The address of the sender.
     pub from: SocketAddr,
-    /// Where it goes.
+    /// The address of the receiver.
     pub to: SocketAddr,
-    /// One TFTP packet, if a server has sent it.
+    /// One TFTP packet, if a server has sent the datagram.
     pub bytes: Vec<u8>,
 }
 
@@ -51,13 +51,13 @@ pub struct Datagram {
 #[derive(Default)]
 struct Bell {
     rung: AtomicBool,
-    /// Of what drives the server.
+    /// The waker of the task that drives the server.
     waker: Mutex<Option<Waker>>,
 }
 
 impl Server {
-    /// A server with these settings, which draws its ports from this seed. It listens on the first address of `builder`
-    /// alone, and on 192.0.2.1:69 if there is none.
+    /// A server with these settings, which draws its ports from this seed. It listens only on the first address of
+    /// `builder`, or on 192.0.2.1:69 if there is none.
     ///
     /// # Panics
     /// If a setting makes no sense.
@@ -65,7 +65,7 @@ impl Server {
         Self::at(builder, seed, Time::new())
     }
 
-    /// As [`new`](Self::new), with a clock that its handlers know as well.
+    /// As [`new`](Self::new), with a clock that the handlers share.
     ///
     /// # Panics
     /// If a setting makes no sense.
@@ -90,43 +90,43 @@ impl Server {
         Self { shard, tasks, time, bell, addrs, handle: Handle(shared), sent: Vec::new(), is_over: false }
     }
 
-    /// The address that requests go to.
+    /// The address that receives requests.
     pub fn addr(&self) -> SocketAddr {
         self.addrs[0]
     }
 
-    /// The addresses of all ports: the one that requests go to, and those of its transfers.
+    /// The addresses of all ports: the one that receives requests, and those of the transfers.
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
 
-    /// To stop and to reload it, and to see what it does.
+    /// The handle, to stop and to reload the server, and to see its state.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// What time it is there.
+    /// The current virtual time.
     pub fn now(&self) -> Instant {
         self.time.now()
     }
 
-    /// It gets a datagram, now. One that goes to none of its ports is lost.
+    /// Delivers a datagram to the server, now. A datagram to none of its ports is lost.
     pub fn hear(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         self.hear_at(self.now(), from, to, bytes);
     }
 
-    /// It gets a datagram at this time: before the deadlines that are due by then, for a peer that is heard is not late.
+    /// Delivers a datagram at this time, before the deadlines up to then: a peer that has sent a packet is not late.
     pub fn hear_at(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         self.hear_enveloped(now, Envelope::from(from), to, bytes);
     }
 
-    /// As [`hear`](Self::hear), for a datagram that was sent to everybody.
+    /// As [`hear`](Self::hear), for a datagram to the broadcast address.
     pub fn hear_broadcast(&mut self, from: SocketAddr, bytes: &[u8]) {
         let envelope = Envelope { broadcast: true, ..Envelope::from(from) };
         self.hear_enveloped(self.now(), envelope, self.addr(), bytes);
     }
 
-    /// ICMP says that nobody listens at `peer`, where something was sent from this port.
+    /// Delivers an ICMP error: no process listens at `peer`, and this port sent a datagram there.
     pub fn unreachable(&mut self, from: SocketAddr, peer: SocketAddr) {
         self.shard.read_clock();
         if let Some(port) = self.addrs.iter().position(|addr| *addr == from) {
@@ -135,12 +135,12 @@ impl Server {
         self.turn();
     }
 
-    /// When it wants to be woken if it hears nothing.
+    /// When the server has to be woken if no datagram comes.
     pub fn wake_at(&self) -> Option<Instant> {
         self.shard.deadline().into_iter().chain(self.time.next()).min().filter(|_| !self.is_over)
     }
 
-    /// Time passes until then. Waking late is as being busy.
+    /// Lets time pass until then. To wake the server late is as if it were busy.
     pub fn pass(&mut self, until: Instant) {
         self.time.pass(until);
         self.shard.read_clock();
@@ -148,22 +148,22 @@ impl Server {
         self.turn();
     }
 
-    /// The datagrams that it has sent since this was last asked.
+    /// The datagrams that the server has sent since the last call.
     pub fn sent(&mut self) -> Vec<Datagram> {
         mem::take(&mut self.sent)
     }
 
-    /// Whether it was stopped and has ended.
+    /// Whether the server was stopped and has ended.
     pub fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// Has this waker woken, once, when another thread has given a task something to do.
+    /// Wakes this waker, once, when another thread wakes a task.
     pub(super) fn register(&self, waker: &Waker) {
         *self.bell.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
     }
 
-    /// Whether a handler waits for what is not in the simulation.
+    /// Whether a handler waits for something outside of the simulation.
     pub(super) fn waits_for_others(&self) -> bool {
         self.shard.is_at_work() && self.time.next().is_none()
     }
@@ -179,7 +179,7 @@ impl Server {
         self.turn();
     }
 
-    /// As a loop after a batch.
+    /// Does what a loop does after a batch.
     fn turn(&mut self) {
         let (shard, tasks, addrs, sent) = (&self.shard, &self.tasks, &self.addrs, &mut self.sent);
         let mut flush = || {

@@ -12,7 +12,7 @@ use std::{
 
 use crate::server::Clock;
 
-/// The clock of a simulation, which handlers may wait by.
+/// The clock of a simulation. Handlers can sleep by it.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
@@ -38,23 +38,23 @@ struct State {
     begin: Instant,
     now: Instant,
     sleepers: BTreeMap<(Instant, u64), Waker>,
-    /// Each that sleeps has another number.
+    /// The number for the next sleeper.
     numbers: u64,
 }
 
 impl Time {
-    /// The system's clock is read once, for a time to begin at.
+    /// A clock that begins at the current time of the system, which is read once.
     pub fn new() -> Self {
         let now = Instant::now();
         Self(Arc::new(Mutex::new(State { begin: now, now, sleepers: BTreeMap::new(), numbers: 0 })))
     }
 
-    /// What time it is.
+    /// The current virtual time.
     pub fn now(&self) -> Instant {
         self.lock().now
     }
 
-    /// Returns when this much has passed. It takes no time.
+    /// Returns when this much virtual time has passed. It takes no real time.
     pub async fn sleep(&self, time: Duration) {
         let (until, number) = {
             let mut state = self.lock();
@@ -69,7 +69,7 @@ impl Time {
         self.lock().sleepers.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// It is so late; time never goes back.
+    /// Sets the time. It never goes back.
     pub(super) fn pass(&self, now: Instant) {
         let mut state = self.lock();
         let now = state.now.max(now);

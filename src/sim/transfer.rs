@@ -1,4 +1,4 @@
-//! One file through a handler.
+//! The transfer of one file through a handler.
 
 use std::{
     fmt,
@@ -21,13 +21,13 @@ use crate::{
 };
 
 const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 2070);
-/// Of a packet, in each direction, unless something else is said.
+/// The default latency of a packet, in each direction.
 const LATENCY: Duration = Duration::from_micros(500);
 
 /// Gets a file from a handler in virtual time: `sim::get(&handler, "pxelinux.0").loss(0.05).await`.
 ///
-/// The whole of a server answers, over a network that does to packets what the [`Simulation`] says. The handler may be
-/// any that can be cloned; one that cannot goes into an [`Arc`](std::sync::Arc).
+/// A whole server answers, over a network with the faults of the [`Simulation`]. The handler can be of any type that
+/// can be cloned. Put other handlers into an [`Arc`](std::sync::Arc).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -45,7 +45,7 @@ pub fn get(handler: &(impl Handler + Clone), name: &str) -> Simulation {
     Simulation::new(handler.clone(), name, None).option("tsize", "0")
 }
 
-/// Puts a file through a handler in virtual time. As [`get`], in the other direction.
+/// Puts a file through a handler in virtual time, like [`get`] in the other direction.
 ///
 /// ```
 /// use tuffet::{handlers::Memory, sim};
@@ -63,15 +63,15 @@ pub fn put(handler: &(impl Handler + Clone), name: &str, data: impl Into<Bytes>)
     Simulation::new(handler.clone(), name, Some(data)).option("tsize", &size)
 }
 
-/// A transfer that is about to begin. It begins when it is awaited; its future stays on its thread (`!Send`).
+/// A transfer that begins when it is awaited. Its future stays on its thread (`!Send`).
 ///
-/// Time stands still while the handler waits for something real, a file or another thread, and passes while it waits for a
-/// [`Time`]. So a handler that waits for nothing real takes the same steps each time, and a handler that never
-/// answers keeps the simulation waiting for ever.
+/// Virtual time stops while the handler waits for something real, such as a file or another thread. It passes while the
+/// handler waits for a [`Time`]. So a handler that waits for nothing real takes the same steps each time, and a handler
+/// that never answers keeps the simulation waiting for ever.
 ///
 /// # Errors
-/// As a [client](crate::Error) sees them: [`Error::Peer`] with the ERROR of the server, [`Error::TimedOut`],
-/// [`Error::Refused`] where client and server do not agree on the options.
+/// As for a [client](crate::Error): [`Error::Peer`] with the ERROR of the server, [`Error::TimedOut`],
+/// [`Error::Refused`] if client and server do not agree on the options.
 #[must_use = "nothing happens before it is awaited"]
 pub struct Simulation {
     builder: Builder,
@@ -82,19 +82,19 @@ pub struct Simulation {
     seed: u64,
 }
 
-/// A transfer that has ended well, and what it took.
+/// The report on a successful transfer.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// The bytes that the client has got; nothing after an upload.
+    /// The bytes that the client received; empty after an upload.
     pub data: Bytes,
-    /// What the server has recorded of it.
+    /// The server's record of the transfer.
     pub record: Record,
-    /// From the request until both sides had nothing left to do, in virtual time.
+    /// The virtual time from the request until both sides had nothing left to do.
     pub elapsed: Duration,
-    /// Packets that both sides have sent.
+    /// How many packets both sides have sent.
     pub sent: usize,
-    /// Those of them that were lost.
+    /// How many of them were lost.
     pub lost: usize,
 }
 
@@ -111,50 +111,50 @@ impl Simulation {
         }
     }
 
-    /// The probability of each packet to be lost. Defaults to 0.
+    /// The probability that a packet is lost. Defaults to 0.
     pub fn loss(mut self, probability: f64) -> Self {
         self.weather.loss = probability;
         self
     }
 
-    /// The probability of each packet to arrive twice. Defaults to 0.
+    /// The probability that a packet arrives twice. Defaults to 0.
     pub fn duplicates(mut self, probability: f64) -> Self {
         self.weather.duplicate = probability;
         self
     }
 
-    /// The probability of each packet to be overtaken by later ones. Defaults to 0.
+    /// The probability that later packets overtake a packet. Defaults to 0.
     pub fn reordering(mut self, probability: f64) -> Self {
         self.weather.reorder = probability;
         self
     }
 
-    /// The time that each packet takes: half a round trip. Defaults to 0.5 ms.
+    /// The latency of each packet: half a round trip. Defaults to 0.5 ms.
     pub fn latency(mut self, latency: Duration) -> Self {
         self.weather.latency = latency;
         self
     }
 
-    /// What goes wrong is drawn from this. Defaults to 0; the same seed has the same go wrong.
+    /// The seed of all faults. Defaults to 0. The same seed gives the same faults.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// An option to ask for besides tsize, as `.option("blksize", "1468")`. Defaults to none: blocks of 512 bytes, each
-    /// of them acknowledged (RFC 1350).
+    /// Asks for an option besides tsize, as `.option("blksize", "1468")`. Defaults to none: blocks of 512 bytes, each
+    /// with its ACK (RFC 1350).
     pub fn option(mut self, name: &str, value: &str) -> Self {
         self.request.options.push(name, value);
         self
     }
 
-    /// The clock of the simulation, if the handler has one to wait by.
+    /// The clock of the simulation, if the handler sleeps by it.
     pub fn time(mut self, time: Time) -> Self {
         self.time = time;
         self
     }
 
-    /// Settings of the server, as `.server(|builder| builder.single_port(true))`.
+    /// Changes settings of the server, as `.server(|builder| builder.single_port(true))`.
     pub fn server(mut self, set: impl FnOnce(Builder) -> Builder) -> Self {
         self.builder = set(self.builder);
         self
@@ -182,7 +182,7 @@ impl fmt::Debug for Simulation {
     }
 }
 
-/// A server, a client, and what lies between them.
+/// A server, a client, and the network between them.
 struct Network {
     server: Server,
     records: Receiver<Record>,
@@ -254,7 +254,7 @@ impl Network {
     fn report(&mut self) -> Result<Report, Error> {
         let outcome = self.client.outcome.take().unwrap_or(Outcome::TimedOut);
         Error::check(&outcome)?;
-        // A copy of the request that came late has a record of its own, later.
+        // A late copy of the request has a record of its own, later.
         let record = self.records.try_recv().map_err(|_| Error::TimedOut)?;
         Ok(Report {
             data: std::mem::take(&mut self.client.got).into(),
@@ -266,11 +266,11 @@ impl Network {
     }
 }
 
-/// A client of this crate, with a file in memory. It keeps the [contract](crate::transfer#the-drivers-contract) of those who
-/// drive transfers.
+/// A client of this crate, with a file in memory. It keeps the [contract](crate::transfer#the-drivers-contract) for
+/// drivers of transfers.
 struct Client {
     transfer: Transfer,
-    /// To be sent.
+    /// The file to send.
     data: Option<Bytes>,
     got: Vec<u8>,
     server: SocketAddr,
@@ -287,7 +287,7 @@ impl Client {
     }
 
     fn hear(&mut self, now: Instant, datagram: &Datagram) {
-        // RFC 1350 section 4: the first answer counts.
+        // RFC 1350 section 4: the first answer sets the TID.
         if self.outcome.is_some() || *self.tid.get_or_insert(datagram.from) != datagram.from {
             return;
         }
@@ -296,7 +296,7 @@ impl Client {
         }
     }
 
-    /// Takes steps until the transfer waits for a packet or is over.
+    /// Takes steps until the transfer waits for a packet or has ended.
     fn resume(&mut self, now: Instant, mut event: Event) {
         loop {
             event = match self.transfer.resume(now, event) {

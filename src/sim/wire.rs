@@ -5,31 +5,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What the network does to packets, in probabilities and times.
+/// The faults and delays of a network, in probabilities and times.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
     /// A packet does not arrive.
     pub loss: f64,
     /// A packet arrives twice, the second time up to four latencies later.
     pub duplicate: f64,
-    /// A packet that is late for this reason is overtaken by others, up to four latencies' worth of them.
+    /// Later packets overtake a packet, which is up to four latencies late.
     pub reorder: f64,
     /// The time that a packet takes.
     pub latency: Duration,
-    /// What is added to the latency at most. It delays and keeps the order.
+    /// The most that is added to the latency. It delays packets and keeps their order.
     pub jitter: Duration,
 }
 
-/// What happens to one packet that was picked out.
+/// A fault of one chosen packet.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
-    /// It does not arrive.
+    /// The packet does not arrive.
     Lose,
-    /// A second copy, this much after the first.
+    /// A second copy arrives, this much after the first.
     Double(Duration),
 }
 
-/// What was sent and has not arrived: datagrams, or whatever stands for them.
+/// The packets that were sent and have not arrived: datagrams, or other values in their place.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -45,35 +45,35 @@ pub enum Fault {
 pub struct Wire<Datagram = Vec<u8>> {
     weather: Weather,
     random: fastrand::Rng,
-    /// The fault of the packet with this index; the first that is sent has index 0.
+    /// The fault of the packet with this index. The first packet has index 0.
     fault: Option<(usize, Fault)>,
     on_the_way: BTreeMap<(Instant, usize), Datagram>,
     last_arrival: Option<Instant>,
     arrivals: usize,
-    /// Packets that were sent.
+    /// The packets that were sent.
     pub sent: usize,
-    /// Those of them that were lost.
+    /// The packets that were lost.
     pub lost: usize,
-    /// Those that arrive twice.
+    /// The packets that arrive twice.
     pub doubled: usize,
-    /// Those that others may overtake.
+    /// The packets that others may overtake.
     pub overtaken: usize,
 }
 
 impl Weather {
-    /// Nothing goes wrong.
+    /// A network without faults.
     pub const fn fine(latency: Duration) -> Self {
         Self { loss: 0.0, duplicate: 0.0, reorder: 0.0, latency, jitter: Duration::ZERO }
     }
 
-    /// Packets are lost, and nothing else goes wrong.
+    /// A network that loses packets, and has no other faults.
     pub const fn lossy(latency: Duration, loss: f64) -> Self {
         Self { loss, ..Self::fine(latency) }
     }
 }
 
 impl<Datagram: Clone> Wire<Datagram> {
-    /// A wire in this weather. What goes wrong is drawn from the seed.
+    /// A wire with these faults, which are drawn from the seed.
     pub fn new(weather: Weather, seed: u64) -> Self {
         Self {
             weather,
@@ -89,23 +89,23 @@ impl<Datagram: Clone> Wire<Datagram> {
         }
     }
 
-    /// Something happens to the packet with this index besides; the first has index 0.
+    /// Adds a fault for the packet with this index. The first packet has index 0.
     #[must_use]
     pub fn with_fault(self, index: usize, fault: Fault) -> Self {
         Self { fault: Some((index, fault)), ..self }
     }
 
-    /// Everything that went wrong so far.
+    /// How many faults there were so far.
     pub fn incidents(&self) -> usize {
         self.lost + self.doubled + self.overtaken
     }
 
-    /// The weather changes, for packets that are sent from now on.
+    /// Changes the faults for the packets that are sent from now on.
     pub fn set_weather(&mut self, weather: Weather) {
         self.weather = weather;
     }
 
-    /// Takes a datagram and returns how many copies of it will arrive.
+    /// Sends a datagram, and returns how many copies of it will arrive.
     pub fn send(&mut self, now: Instant, datagram: Datagram) -> usize {
         let fault = self.fault.filter(|(index, _)| *index == self.sent).map(|(_, fault)| fault);
         self.sent += 1;
@@ -132,7 +132,7 @@ impl<Datagram: Clone> Wire<Datagram> {
         self.on_the_way.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// The packet that [`next_at`](Self::next_at) announced.
+    /// The packet whose arrival [`next_at`](Self::next_at) announced.
     pub fn receive(&mut self) -> Option<Datagram> {
         self.on_the_way.pop_first().map(|(_, datagram)| datagram)
     }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr};
 #[cfg(all(feature = "rules", target_os = "linux"))]
 use crate::rules::Neighbours;
 
-/// Machines that are remembered, when the kernel has forgotten them.
+/// How many machines are remembered after the kernel has forgotten them.
 #[cfg(all(feature = "rules", target_os = "linux"))]
 const MOST: usize = 4096;
 
@@ -17,7 +17,7 @@ pub(super) struct Cards {
 }
 
 impl Cards {
-    /// Looks at the table of the kernel.
+    /// Reads the kernel's table.
     pub(super) fn refresh(&mut self) {
         #[cfg(all(feature = "rules", target_os = "linux"))]
         {
@@ -29,7 +29,7 @@ impl Cards {
         }
     }
 
-    /// Those of these machines.
+    /// The MAC addresses of these machines.
     pub(super) fn of(&self, machines: impl IntoIterator<Item = IpAddr>) -> HashMap<IpAddr, &str> {
         machines.into_iter().filter_map(|ip| Some((ip, self.known.get(&ip)?.as_str()))).collect()
     }

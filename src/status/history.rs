@@ -1,4 +1,4 @@
-//! The transfers that have ended, as far as they are remembered.
+//! The last ended transfers.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,11 +8,11 @@ use std::{
 
 use crate::stats::Record;
 
-/// A room of machines.
+/// The most machines: a room of them.
 const MACHINES: usize = 128;
-/// A boot takes ten to forty transfers.
+/// The most transfers of one machine: a boot takes ten to forty.
 const EACH: usize = 64;
-/// Bytes of all records together.
+/// The most bytes of all records together.
 const ALL: usize = 2 << 20;
 
 #[derive(Debug, Default)]
@@ -34,17 +34,17 @@ struct Entry {
 
 impl History {
     pub(super) fn insert(&self, record: &Record) {
-        // Records are short whatever was sent.
+        // Records are short, whatever the client sent.
         let json = serde_json::to_string(record).unwrap_or_default().into();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(record.peer.ip().to_canonical(), json);
     }
 
-    /// Those that it remembers.
+    /// The machines in the history.
     pub(super) fn machines(&self) -> Vec<IpAddr> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).machines.keys().copied().collect()
     }
 
-    /// The number of the last record, and those with a greater one than this, in their order.
+    /// The number of the last record, and the records after this number, in order.
     pub(super) fn since(&self, number: u64) -> (u64, Vec<Arc<str>>) {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let new = |entry: &&Entry| entry.number > number;

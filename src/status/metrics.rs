@@ -1,4 +1,4 @@
-//! Prometheus' text.
+//! The metrics, in the text format of Prometheus.
 
 use std::time::SystemTime;
 
@@ -10,17 +10,17 @@ use crate::{
     stats::{Counter, Protocol, Record},
 };
 
-/// From a small file on the spot to an image over a slow link, in seconds.
+/// The bounds of durations, in seconds: from a small file on the same link to an image over a slow one.
 const DURATIONS: &[f64] = &[0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0];
-/// From a serial line to what loopback gives, in bytes per second.
+/// The bounds of rates, in bytes per second: from a serial line to loopback.
 const RATES: &[f64] = &[1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 1e9];
 
-/// What counters cannot tell: seen at the end of each transfer.
+/// Metrics beyond the counters, taken at the end of each transfer.
 #[derive(Debug)]
 pub(super) struct Histograms {
     duration: HistogramVec,
     rate: HistogramVec,
-    /// Of the transfers, those over HTTP.
+    /// The transfers over HTTP.
     http: IntCounterVec,
     http_bytes: IntCounterVec,
 }
@@ -124,7 +124,7 @@ pub(super) fn text(handle: &Handle, seen: &Seen) -> Result<String> {
     }
     for (name, value) in &counters.own {
         let help = handle.own_counters().iter().find(|own| own.name() == *name).map_or("", Counter::help);
-        // A name that Prometheus does not take, or that the server has itself, must not hide all the rest.
+        // A name that Prometheus rejects, or that the server uses itself, must not hide all other metrics.
         if let Err(error) = page.counter(&format!("tuffet_{name}_total"), help, &[], &[(&[], *value)]) {
             log::debug!("status: no metric for the counter {name}: {error}");
         }

@@ -1,15 +1,15 @@
-//! What a server does, over HTTP: a page for people, [metrics](https://prometheus.io/docs/instrumenting/exposition_formats/)
-//! for Prometheus, and the same as JSON.
+//! The state of a server over HTTP: a page for people,
+//! [metrics](https://prometheus.io/docs/instrumenting/exposition_formats/) for Prometheus, and JSON.
 //!
-//! | path | what it has |
+//! | path | content |
 //! |---|---|
-//! | `/` | the page: what runs, and the history of each machine |
-//! | `/metrics` | [`Counters`](crate::stats::Counters), and histograms of how long transfers took and how fast they were |
-//! | `/api/transfers` | the transfers that run and those that have ended, as JSON; see [`Status`] |
-//! | `/api/server` | what changes slowly: where it listens, the rates of the last hour, MAC addresses |
+//! | `/` | the page: running transfers, and the history of each machine |
+//! | `/metrics` | [`Counters`](crate::stats::Counters), and histograms of the durations and rates of transfers |
+//! | `/api/transfers` | the running and the ended transfers, as JSON; see [`Status`] |
+//! | `/api/server` | slowly changing facts: listening addresses, the rates of the last hour, MAC addresses |
 //!
-//! It runs on a thread of its own, and looks at the server when it is asked to. Nothing can be changed over it. It asks
-//! for no password: who can reach its address can read the names of files and the addresses of machines.
+//! It runs on a thread of its own, and reads the server's state for each request. It can change nothing. It has no
+//! password: everybody who can reach its address can read the names of files and the addresses of machines.
 
 mod cards;
 mod history;
@@ -34,7 +34,7 @@ use site::{About, Site};
 
 /// The status server, bound and not yet serving.
 ///
-/// What has ended is remembered for 128 machines and 64 transfers of each, within 2 MiB.
+/// It remembers ended transfers of 128 machines, 64 for each, within 2 MiB.
 ///
 /// ```
 /// use tuffet::{Server, status::Status};
@@ -56,10 +56,10 @@ use site::{About, Site};
 ///  "next": 7, "recent": []}
 /// ```
 ///
-/// Times are in milliseconds since 1970. `counters` are [`Counters`](crate::stats::Counters), `unanswered` has
-/// [`Unanswered`](crate::stats::Unanswered) clients, and `recent` has
-/// [`Record`]s in the order of their ends; with `?since=7`, what was `next` in the answer before,
-/// only those that have ended since. `running` has 256 transfers at most, the oldest.
+/// Times are in milliseconds since 1970. `counters` are [`Counters`](crate::stats::Counters), and `unanswered` has
+/// [`Unanswered`](crate::stats::Unanswered) clients. `recent` has [`Record`]s in the order of their ends. With
+/// `?since=7`, where 7 was `next` in the last answer, it has only later ones. `running` has the oldest 256 transfers at
+/// most.
 ///
 /// `/api/server` answers with another:
 ///
@@ -68,8 +68,8 @@ use site::{About, Site};
 ///  "now": 1795230061000, "every": 5, "rates": [0, 1048576], "cards": {"10.0.0.7": "52:54:00:12:34:56"}}
 /// ```
 ///
-/// `rates` are in bytes per second, one for each `every` seconds of the last hour, the last one last. `cards` are the MAC
-/// addresses of the machines that are remembered, as far as the kernel knows them (Linux, with the feature `rules`).
+/// `rates` are in bytes per second, one for each `every` seconds of the last hour, the newest last. `cards` are the MAC
+/// addresses of the machines in the history, as far as the kernel knows them (Linux, with the feature `rules`).
 #[derive(Debug)]
 pub struct Status {
     listener: TcpListener,
@@ -78,7 +78,7 @@ pub struct Status {
     seen: Arc<Seen>,
 }
 
-/// The status server at work; it ends when this is dropped.
+/// The running status server. It ends when this is dropped.
 #[derive(Debug)]
 #[must_use = "it serves until this is dropped"]
 pub struct Serving {
@@ -86,7 +86,7 @@ pub struct Serving {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the transfers leave behind.
+/// What ended transfers leave behind.
 #[derive(Debug)]
 struct Seen {
     started: SystemTime,
@@ -95,10 +95,10 @@ struct Seen {
 }
 
 impl Status {
-    /// Binds the address, which should be one of this machine only unless others are meant to see.
+    /// Binds the address. Use one of this machine only, unless others should see the page.
     ///
     /// # Errors
-    /// [`Error::Bind`] with the address that could not be had.
+    /// [`Error::Bind`] if the address cannot be bound.
     pub fn bind(address: SocketAddr) -> Result<Self, Error> {
         let bound = TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (addr, listener) = bound.map_err(|error| Error::Bind(address, error))?;
@@ -106,26 +106,26 @@ impl Status {
         Ok(Self { listener, addr, about: About::default(), seen: Arc::new(seen) })
     }
 
-    /// Where it is.
+    /// The address of the status server.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Says what is served, for the head of the page.
+    /// Sets the description of the served files, for the head of the page.
     #[must_use]
     pub fn describe(mut self, served: impl Into<String>) -> Self {
         self.about.served = served.into();
         self
     }
 
-    /// Says where the server listens, for the head of the page.
+    /// Sets the listening addresses of the server, for the head of the page.
     #[must_use]
     pub fn listening(mut self, addrs: &[SocketAddr]) -> Self {
         self.about.listening = addrs.to_vec();
         self
     }
 
-    /// What is to be told of the end of each transfer.
+    /// The hook for the end of each transfer.
     pub(crate) fn observer(&self) -> impl Fn(&Record) + Send + Sync + 'static {
         let seen = self.seen.clone();
         move |record| {
@@ -137,14 +137,14 @@ impl Status {
     /// Begins to serve, on a thread of its own.
     ///
     /// # Errors
-    /// [`Error::Io`] if the thread cannot be started, or the socket cannot be waited for.
+    /// [`Error::Io`] if the thread cannot be started, or the socket cannot be polled.
     pub fn serve(self, handle: Handle) -> Result<Serving, Error> {
         let listener = Async::new(self.listener)?;
         let site = Site::new(handle, self.about, self.seen, self.addr.ip().to_canonical().is_loopback());
         let (over, is_over) = channel::bounded(1);
         let serve = move || {
             smol::block_on(smol::future::or(serve::serve(listener, site), async {
-                // It is never sent to; it fails when the other end is dropped.
+                // Nothing is ever sent. It fails when the other end is dropped.
                 let _ = is_over.recv().await;
             }))
         };

@@ -1,22 +1,22 @@
-//! How fast all transfers together were, over the last hour.
+//! The rate of all transfers together, over the last hour.
 
 use std::collections::VecDeque;
 
 /// Seconds between two samples.
 pub(super) const EVERY: u64 = 5;
-/// An hour of them.
+/// The number of samples in an hour.
 const MOST: usize = 720;
 
 /// Bytes per second, the oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
     all: VecDeque<u64>,
-    /// Bytes at the last sample, if there was one.
+    /// The total at the last sample, if there was one.
     bytes: Option<u64>,
 }
 
 impl Rates {
-    /// So many bytes have been transferred since the server began. To be told every [`EVERY`] seconds.
+    /// Takes the bytes transferred since the server began. Call it every [`EVERY`] seconds.
     pub(super) fn sample(&mut self, bytes: u64) {
         let before = self.bytes.replace(bytes).unwrap_or(0);
         if self.all.len() == MOST {

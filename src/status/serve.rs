@@ -1,5 +1,5 @@
-//! Each connection carries one request. Who connects and says nothing, or asks and reads nothing, keeps nobody waiting:
-//! when there are too many of either, the one that has been there for longest gives way.
+//! Each connection carries one request. A client that sends no request, or reads no answer, blocks no other client:
+//! when there are too many such connections, the oldest one is closed.
 
 use std::{cell::OnceCell, convert::Infallible, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
@@ -14,17 +14,17 @@ use smol_hyper::rt::FuturesIo;
 use super::site::Site;
 use crate::http1::{self, Busy, Connections};
 
-/// Connections at once. Each takes a descriptor and some 10 KiB.
+/// The most connections at once. Each takes a descriptor and some 10 KiB.
 const CONNECTIONS: usize = 64;
-/// Of them, those that are being answered. Each may hold an answer with the whole history.
+/// The most connections with a running answer. Each may hold an answer with the whole history.
 const ANSWERS: usize = 8;
-/// How long an answer waits for the end of another, before the oldest gives way.
+/// How long an answer waits for the end of another, before the oldest connection is closed.
 const GRACE: Duration = Duration::from_millis(250);
-/// For all of a request and its answer.
+/// The time limit for a request and its answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// For the head of the request.
+/// The time limit for the head of a request.
 const HEAD: Duration = Duration::from_secs(2);
-/// What a request may be long, in bytes; hyper takes no less.
+/// The most bytes of a request's head; hyper takes no less.
 const LONGEST: usize = 8192;
 
 pub(super) async fn serve(listener: Async<TcpListener>, site: Site) {
@@ -38,7 +38,7 @@ pub(super) async fn serve(listener: Async<TcpListener>, site: Site) {
     executor.run(or(accept, site.watch())).await
 }
 
-/// The places of those that are being answered, as one connection sees them.
+/// The places of running answers, as one connection sees them.
 struct Places {
     answers: Arc<Semaphore>,
     connections: Rc<Connections>,
@@ -60,12 +60,12 @@ impl Places {
 }
 
 async fn converse(stream: Async<std::net::TcpStream>, site: Rc<Site>, places: Places) {
-    // From the moment that the request is there to the end of the connection.
+    // The place is held from the request to the end of the connection.
     let place = OnceCell::new();
     let service = service_fn(|request| {
         let (site, places, place) = (&site, &places, &place);
         async move {
-            // There is one request in a connection.
+            // Each connection has one request.
             let _ = place.set(places.enter().await);
             Ok::<_, Infallible>(site.answer(&request))
         }

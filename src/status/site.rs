@@ -1,4 +1,4 @@
-//! What is answered to each request.
+//! The answer to each request.
 
 use std::{
     cell::RefCell,
@@ -24,9 +24,9 @@ use super::{
 };
 use crate::Handle;
 
-/// Transfers in one answer of the API.
+/// The most transfers in one answer of the API.
 const RUNNING: usize = 256;
-/// The parts of the page.
+/// The files of the page.
 const PAGE: &[(&str, &str, &str)] = &[
     ("/", HTML, include_str!("page/page.html")),
     ("/page.css", CSS, include_str!("page/page.css")),
@@ -37,7 +37,7 @@ const PAGE: &[(&str, &str, &str)] = &[
     ("/running.js", SCRIPT, include_str!("page/running.js")),
     ("/summary.js", SCRIPT, include_str!("page/summary.js")),
 ];
-/// Nothing but this site's own files, so that a name that got into the page as markup could still do nothing.
+/// Only this site's own files are allowed, so that a file name that became markup could still do nothing.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; script-src 'self'; style-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -50,13 +50,13 @@ pub(super) struct Site {
     handle: Handle,
     about: About,
     seen: Arc<Seen>,
-    /// Whether it is for this machine only.
+    /// Whether the page is for this machine only.
     private: bool,
     rates: RefCell<Rates>,
     cards: RefCell<Cards>,
 }
 
-/// What the server says of itself.
+/// What the server says about itself.
 #[derive(Debug, Default)]
 pub(super) struct About {
     pub(super) served: String,
@@ -70,7 +70,7 @@ impl Site {
         Self { handle, about, seen, private, rates: RefCell::default(), cards: RefCell::default() }
     }
 
-    /// Keeps what is asked for later.
+    /// Samples what later answers need.
     pub(super) async fn watch(&self) {
         loop {
             let counters = self.handle.counters();
@@ -147,7 +147,7 @@ impl Site {
     }
 
     fn transfers(&self, since: u64) -> String {
-        // In this order: who ends in between is in both, and not in none.
+        // In this order, a transfer that ends in between is in both lists instead of in none.
         let running = self.handle.transfers();
         let (next, recent) = self.seen.history.since(since);
         let server = serde_json::json!({
@@ -159,7 +159,7 @@ impl Site {
         let unanswered = json(&self.handle.unanswered());
         let now = millis(SystemTime::now());
         let (total, shown) = (running.len(), json(&&running[..running.len().min(RUNNING)]));
-        // The records are JSON since they were made.
+        // The records were stored as JSON.
         let recent = recent.join(",");
         format!(
             r#"{{"server":{server},"now":{now},"counters":{counters},"unanswered":{unanswered},"running_total":{total},"running":{shown},"next":{next},"recent":[{recent}]}}"#
@@ -167,7 +167,8 @@ impl Site {
     }
 }
 
-/// A page of elsewhere whose name was made to lead here could read it: its requests carry that name.
+/// A page of another site whose name was made to resolve to this machine could read the answers. Its requests carry
+/// that name.
 fn is_of_this_machine<B>(request: &Request<B>) -> bool {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
     let name = match host.rsplit_once(':') {
@@ -187,7 +188,7 @@ fn no(status: StatusCode, why: &'static str) -> Answer {
 }
 
 fn json(value: &impl serde::Serialize) -> String {
-    // Nothing in it can fail.
+    // Serialization of these values cannot fail.
     serde_json::to_string(value).unwrap_or_else(|_| "null".into())
 }
 

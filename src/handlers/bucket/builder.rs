@@ -62,14 +62,14 @@ impl BucketBuilder {
 
     common_settings!();
 
-    /// How long an object in the cache is served without asking whether it has changed. Defaults to 1 s, and is never
-    /// less.
+    /// How long a cached object is served without asking whether it has changed. Defaults to 1 s, which is also the
+    /// minimum.
     pub fn fresh(mut self, time: Duration) -> Self {
         self.fresh = time;
         self
     }
 
-    /// Takes uploads. Defaults to no.
+    /// Allows uploads. Defaults to no.
     pub fn uploads(mut self, yes: bool) -> Self {
         self.uploads = yes;
         self
@@ -81,16 +81,17 @@ impl BucketBuilder {
         self
     }
 
-    /// How many bytes all uploads together may hold in memory. One that needs more is refused. Defaults to 256 MiB.
+    /// How many bytes all uploads together may hold in memory. An upload that needs more is refused. Defaults to 256
+    /// MiB.
     pub fn upload_memory(mut self, bytes: usize) -> Self {
         self.budget = bytes;
         self
     }
 
-    /// The handler. The settings in the environment are read here; nothing is sent yet.
+    /// Builds the handler. It reads the settings in the environment, and sends nothing yet.
     ///
     /// # Errors
-    /// [`Error::Config`] if the URL or the prefix is none, or the environment makes no sense.
+    /// [`Error::Config`] if the URL or the prefix is invalid, or the environment makes no sense.
     pub fn build(self) -> Result<Bucket, Error> {
         let Self { from, common, fresh, uploads, overwrite, budget } = self;
         let (from, Common { rules, connect_timeout, tls }) = (from?, common);

@@ -1,4 +1,4 @@
-//! An object store as an upstream: what is asked of it, and what its answers mean.
+//! An object store as an upstream: the requests to the store, and the meaning of its answers.
 
 use std::{error, fmt, sync::Arc, time::Duration};
 
@@ -14,19 +14,19 @@ use crate::{
     handlers::shared::{Answer, Facts, Failure, Part, Upstream},
 };
 
-/// What a store says of an error may be a page of XML.
+/// The longest text of a store's error that is passed on. It may be a page of XML.
 const LONGEST_TEXT: usize = 300;
 
 pub(super) struct Objects {
     pub(super) store: Arc<dyn ObjectStore>,
-    /// How long an object is not asked about again.
+    /// How long an object is used without asking again.
     pub(super) fresh: Duration,
 }
 
 /// The key of an object.
 #[derive(Clone)]
 pub(super) struct Key {
-    /// The bucket, for people.
+    /// The bucket, as it appears in logs.
     pub(super) root: String,
     pub(super) path: Path,
 }
@@ -67,7 +67,7 @@ impl Upstream for Objects {
         let end = end.unwrap_or(known.size);
         let options = GetOptions { range: Some(GetRange::Bounded(first..end)), ..if_same(known) };
         match self.store.get_opts(&key.path, options).await {
-            // A store may know nothing of conditions.
+            // Some stores ignore conditions.
             Ok(object) if !is_same(known, &object.meta) || object.range != (first..end) => Err(changed()),
             Ok(object) => Ok(Part { body: object.into_stream(), first, end: Some(end) }),
             Err(Error::Precondition { .. }) => Err(changed()),
@@ -103,7 +103,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// Asks for the first names below this prefix.
+/// Lists the first names below this prefix.
 pub(super) async fn listed(store: &dyn ObjectStore, prefix: &Path) -> Result<String, Refusal> {
     match store.list(Some(prefix)).next().await {
         Some(Ok(_)) => Ok("can be listed".into()),
@@ -112,7 +112,7 @@ pub(super) async fn listed(store: &dyn ObjectStore, prefix: &Path) -> Result<Str
     }
 }
 
-/// What a store's error means to who reads.
+/// What a store's error means for a client that reads.
 pub(super) fn failure(error: Error) -> Failure {
     let refusal = match &error {
         Error::NotFound { .. } | Error::InvalidPath { .. } => Refusal::not_found(),
@@ -163,7 +163,7 @@ fn etag(object: &ObjectMeta) -> Option<&str> {
     object.e_tag.as_deref().filter(|etag| !etag.starts_with("W/"))
 }
 
-/// A store that says no date is given the first one there is.
+/// A store without dates reports the earliest one.
 fn has_date(object: &ObjectMeta) -> bool {
     object.last_modified.timestamp() > 0
 }

@@ -7,10 +7,10 @@ use object_store::{PutPayload, PutPayloadMut};
 
 use crate::Refusal;
 
-/// Memory is taken and counted in pieces of this size.
+/// Memory is allocated and counted in pieces of this size, in bytes.
 const PIECE: usize = 32 << 10;
 
-/// Bytes of an upload that wait to be put.
+/// The bytes of an upload that are not put yet.
 pub(super) struct Part {
     bytes: PutPayloadMut,
     share: Share,
@@ -40,7 +40,7 @@ impl Part {
         Ok(())
     }
 
-    /// The bytes; their share of the memory is to be dropped with them.
+    /// The bytes, and their share of the memory. Drop the two together.
     pub(super) fn freeze(self) -> (PutPayload, Share) {
         (self.bytes.freeze(), self.share)
     }

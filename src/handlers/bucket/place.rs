@@ -15,7 +15,7 @@ use url::Url;
 
 use crate::Error;
 
-/// What is written is tried again so often, within 3 s. What is read has tries of its own, see `shared`.
+/// How often a write is tried again, within 3 s. Reads have tries of their own, see `shared`.
 const RETRIES: usize = 5;
 
 /// A bucket, and a prefix in it.
@@ -33,23 +33,23 @@ enum Kind {
     Azure,
 }
 
-/// How it is reached.
+/// The settings of the connections to the store.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
     pub(super) tls: rustls::ClientConfig,
 }
 
-/// The same store twice.
+/// Two clients of the same store.
 pub(super) struct Stores {
     pub(super) reads: Arc<dyn ObjectStore>,
-    /// Tries again by itself.
+    /// This client retries by itself.
     pub(super) writes: Arc<dyn ObjectStore>,
 }
 
 impl Place {
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
-        // What is before an @ may be a secret.
+        // The text before an @ may be a secret.
         let shown = text.rsplit_once('@').map_or(text.to_owned(), |(_, rest)| format!("...@{rest}"));
         let no = |why: &str| Error::Config(format!("{shown:?} is not a place in an object store: {why}"));
         let url = Url::parse(text).map_err(|error| no(&error.to_string()))?;
@@ -87,7 +87,7 @@ impl Place {
         }
     }
 
-    /// The store, with its settings from the environment. Nothing is sent yet.
+    /// The store, with its settings from the environment. It sends nothing yet.
     pub(super) fn connect(&self, settings: &Settings) -> Result<Stores, String> {
         let client = |idle| client(settings, idle).map(HttpClient::new).map_err(|error| error.to_string());
         let connector = Connector { client: client(8)?, fresh: client(0)? };
@@ -127,7 +127,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// HTTP/1.1 alone: there a body that is not read holds its own connection and no others.
+/// HTTP/1.1 only: there a body that is not read blocks its own connection and no others.
 fn client(settings: &Settings, idle: usize) -> reqwest::Result<Client> {
     Client::builder()
         .user_agent(concat!("tuffet/", env!("CARGO_PKG_VERSION")))
@@ -141,11 +141,12 @@ fn client(settings: &Settings, idle: usize) -> reqwest::Result<Client> {
         .build()
 }
 
-/// Gives the store our client, whatever options it has for one of its own: with ring, and the system's certificates.
+/// Makes the store use this crate's HTTP client, with ring and the system's certificates, whatever the store's own
+/// client options are.
 #[derive(Clone, Debug)]
 struct Connector {
     client: HttpClient,
-    /// Each of its requests has a connection of its own.
+    /// Opens a new connection for each request.
     fresh: HttpClient,
 }
 
@@ -155,7 +156,7 @@ impl HttpConnector for Connector {
     }
 }
 
-/// What `async_trait` makes of the trait's `async fn`.
+/// The type that `async_trait` makes of the trait's `async fn`.
 type Called<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'a>>;
 
 impl HttpService for Connector {

@@ -1,4 +1,4 @@
-//! An object that is there when it is whole, and not before.
+//! Uploads. An object exists only when it is whole.
 
 use std::{
     mem,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{Refusal, Source};
 
-/// How long parts may take to go when they are given up, and how long the end of the server waits for that.
+/// How long parts may continue after an abort, and how long the server waits for that at its end.
 const LONGEST_ABORT: Duration = Duration::from_secs(5);
 
 pub(super) struct Uploads<'a> {
@@ -33,7 +33,7 @@ pub(super) struct Uploads<'a> {
 }
 
 impl Uploads<'_> {
-    /// Takes all of `data`. Nothing is asked of `data` before all that can be known beforehand is right.
+    /// Takes all of `data`. It checks all that can be checked before it polls `data`.
     pub(super) async fn take(&self, key: &Key, mut data: Source) -> Result<(), Refusal> {
         self.check(&key.path).await?;
         let (mut part, mut parts) = (self.empty(), None);
@@ -58,7 +58,7 @@ impl Uploads<'_> {
         parts.complete().await
     }
 
-    /// That there is no object of this name yet, if that matters.
+    /// Checks that there is no object of this name yet, unless uploads may replace objects.
     async fn check(&self, path: &Path) -> Result<(), Refusal> {
         if self.overwrite {
             return Ok(());
@@ -80,7 +80,7 @@ impl Uploads<'_> {
             };
             let done = put(if overwrite { PutMode::Overwrite } else { PutMode::Create }).await;
             match done {
-                // The operator says that this store has no conditions; it was looked up before.
+                // The operator says that this store has no conditional puts. The name was looked up before.
                 Err(object_store::Error::NotImplemented { .. }) if !overwrite => put(PutMode::Overwrite).await,
                 done => done,
             }
@@ -102,11 +102,11 @@ impl Uploads<'_> {
     }
 }
 
-/// What is put, with its share of the memory. It is a task, for its checksum takes milliseconds in which other transfers
-/// would wait, and ends when this is dropped.
+/// The running puts, with their shares of the memory. Each put is a task, because its checksum takes milliseconds in
+/// which other transfers would wait. The tasks end when this is dropped.
 type Puts = JoinSet<object_store::Result<Share>>;
 
-/// Waits until all has been taken.
+/// Waits until the store has taken all puts.
 async fn arrived(puts: &mut Puts) -> Result<(), Refusal> {
     while let Some(put) = puts.join_next().await {
         put.map_err(object_store::Error::from).and_then(|put| put).map_err(refused)?;
@@ -114,18 +114,18 @@ async fn arrived(puts: &mut Puts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// An object in parts. They are given up when this is dropped before all of it is there.
+/// An object in parts. A drop before all of it is there aborts the upload.
 struct Parts {
     upload: Option<Upload>,
     key: Key,
-    /// The part on its way, of which there is one at most.
+    /// The running put of a part. There is at most one.
     coming: Puts,
     aborts: Arc<Aborts>,
 }
 
-/// The store's word for it.
+/// The multipart upload at the store.
 enum Upload {
-    /// Asked for. When the client leaves now, it will be there all the same.
+    /// Requested. If the client leaves now, the store creates the upload nevertheless.
     Coming(JoinHandle<object_store::Result<Box<dyn MultipartUpload>>>),
     There(Box<dyn MultipartUpload>),
 }
@@ -150,8 +150,8 @@ impl Parts {
         Ok(())
     }
 
-    /// Makes an object of the parts. When this is dropped in the middle, nobody knows whether the store did it; to give
-    /// up the parts of an object that is there already does no harm.
+    /// Makes an object of the parts. If this is dropped in the middle, nobody knows whether the store did it. To abort
+    /// the parts of a complete object does no harm.
     async fn complete(mut self) -> Result<(), Refusal> {
         if let Some(Upload::There(upload)) = &mut self.upload {
             upload.complete().await.map_err(refused)?;
@@ -167,7 +167,7 @@ impl Upload {
             Self::There(mut upload) => upload.abort().await,
             Self::Coming(coming) => match coming.await? {
                 Ok(mut upload) => upload.abort().await,
-                // Then there is nothing.
+                // Then there is nothing to abort.
                 Err(_) => Ok(()),
             },
         }
@@ -179,7 +179,7 @@ impl Drop for Parts {
         let (Some(upload), Ok(runtime)) = (self.upload.take(), Handle::try_current()) else { return };
         let (running, key, mut coming) = (self.aborts.begin(), self.key.clone(), mem::take(&mut self.coming));
         runtime.spawn(async move {
-            // A part that arrives after the others were given up would stay, so it may end first.
+            // A part that arrives after the abort would stay, so the put may finish first.
             let ended = async { while coming.join_next().await.is_some() {} };
             let late = async { _ = Timer::after(LONGEST_ABORT / 2).await };
             future::or(ended, late).await;
@@ -197,7 +197,7 @@ impl Drop for Parts {
     }
 }
 
-/// What a store's error means to who writes: that a bucket is not there is not the client's business.
+/// What a store's error means for a client that writes. A missing bucket is no concern of the client.
 fn refused(error: object_store::Error) -> Refusal {
     let refusal = match error {
         object_store::Error::Precondition { .. } => return Refusal::exists(),
@@ -209,7 +209,7 @@ fn refused(error: object_store::Error) -> Refusal {
     }
 }
 
-/// Uploads that are being given up.
+/// Uploads that are being aborted.
 #[derive(Default)]
 pub(super) struct Aborts {
     running: Mutex<usize>,
@@ -224,7 +224,7 @@ impl Aborts {
         Running(self.clone())
     }
 
-    /// Waits until there is none, or for too long.
+    /// Waits until all aborts have ended, or for too long.
     pub(super) fn wait(&self) {
         let running = self.running();
         drop(self.ended.wait_timeout_while(running, LONGEST_ABORT, |running| *running > 0));

@@ -1,7 +1,7 @@
 //! Access lists (POSIX ACLs) of files that are replaced.
 //!
-//! Where a file has one, the group's bits of its mode are the mask of the list. A new file of that mode and no list would
-//! give its group what was meant for others.
+//! If a file has an access list, the group bits of its mode are the mask of the list. A new file with that mode and no
+//! list would give its group rights that were meant for others.
 
 use std::{
     ffi::OsStr,
@@ -17,19 +17,19 @@ use rustix::{
 };
 
 const NAME: &str = "system.posix_acl_access";
-/// A list of some thousand entries; a longer one is not taken over.
+/// The longest list that is kept, in bytes: some thousand entries.
 const LONGEST: usize = 16 << 10;
 const GROUP: u32 = 0o070;
 
-/// What a file has beside its mode.
+/// The access list of a file.
 pub(super) enum List {
     None,
     Some(Vec<u8>),
-    /// It could not be read.
+    /// The list could not be read.
     Unknown,
 }
 
-/// Of the file of this name, which need not be readable.
+/// The list of the file of this name, which need not be readable.
 pub(super) fn of(dir: &Dir, name: &OsStr) -> List {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let read = || {
@@ -50,7 +50,8 @@ pub(super) fn of(dir: &Dir, name: &OsStr) -> List {
 }
 
 impl List {
-    /// The file gets this list, and loses one that it has of its directory. Returns the mode that it may have then.
+    /// Gives the file this list, and removes a list that it has from its directory. Returns the mode that the file may
+    /// have then.
     pub(super) fn give_to(&self, file: &File, mode: u32) -> u32 {
         let given = match self {
             Self::None => match fremovexattr(file.as_fd(), NAME) {
@@ -58,7 +59,7 @@ impl List {
                 removed => removed,
             },
             Self::Some(list) => fsetxattr(file.as_fd(), NAME, list, XattrFlags::empty()),
-            // Without /proc there are none that could be seen, and the mode is what there is.
+            // Without /proc no list can be read, and there is only the mode.
             Self::Unknown => return mode,
         };
         match given.map_err(io::Error::from) {

@@ -1,4 +1,4 @@
-//! Names whose upper and lower case nobody knows.
+//! Names with unknown upper and lower case.
 
 use std::{
     collections::VecDeque,
@@ -19,31 +19,32 @@ use super::{
     place::Place,
 };
 
-/// Names that are kept at most, of all directories together: some 25 MB.
+/// The most names that are kept, of all directories together: some 25 MB.
 const MOST: usize = 200_000;
 
-/// The names of the directories that were looked through last. A directory is read once for as long as it does not change.
+/// The names of the directories that were searched last. A directory is read again only after it has changed.
 #[derive(Default)]
 pub(super) struct Cases {
     listings: Arc<Mutex<VecDeque<Arc<Listing>>>>,
-    /// One at a time, so that many who look for the same do not read it all at once.
+    /// One search at a time, so that many requests for one directory do not all read it at once.
     turn: smol::lock::Mutex<()>,
 }
 
 struct Listing {
     version: Version,
-    /// Nothing has changed in the directory since, unless its version has.
+    /// Whether the list holds all names as long as the directory has this version.
     is_settled: bool,
-    /// When reading it began.
+    /// The time when the read began.
     at: Instant,
-    /// In order of the hashes of their letters in one case: names of machines begin alike, and are slow to compare.
+    /// In the order of the hashes of the lower-case names: names of machines begin alike, and are slow to compare.
     names: Vec<(u64, Box<OsStr>)>,
     hasher: RandomState,
 }
 
 impl Cases {
-    /// The file of this name but for the case of its letters (of ASCII), if there is one. A name that is right is
-    /// preferred at each step, then the first by its bytes. What was read after a request was received is new enough for it.
+    /// The file with this name in any case of its letters (of ASCII), if there is one. In each directory an exact name
+    /// comes first, then the first match by its bytes. A list that was read after the request was received is recent
+    /// enough.
     pub(super) async fn find(&self, place: Arc<Place>, path: PathBuf, received: Option<Instant>) -> Option<PathBuf> {
         let _turn = self.turn.lock().await;
         let listings = self.listings.clone();
@@ -66,7 +67,7 @@ fn find(place: &Place, path: &Path, list: impl Fn(&Dir) -> Option<Arc<Listing>>)
     Some(found)
 }
 
-/// Of a directory as it is now. It waits for the disk.
+/// The names in a directory as it is now. It waits for the disk.
 fn listing(known: &Mutex<VecDeque<Arc<Listing>>>, dir: &Dir, received: Option<Instant>) -> io::Result<Arc<Listing>> {
     let (at, version) = (Instant::now(), version(dir)?);
     let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -158,7 +159,7 @@ mod tests {
         }
     }
 
-    /// The clock is the file system's, so the directory is made old.
+    /// The file system's clock cannot be set, so the test makes the directory old.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_directory_is_read_again_when_it_has_changed_and_not_before() {
@@ -186,7 +187,7 @@ mod tests {
         fs::write(boot.join("NEW"), "").unwrap();
         assert!(look("new"));
         assert_eq!(reads.get(), 2);
-        // What has just changed may change again within a tick of its clock.
+        // A directory that has just changed may change again within a tick of the clock.
         fs::remove_file(boot.join("NEW")).unwrap();
         fs::write(boot.join("Other"), "").unwrap();
         assert!(!look("new") && look("other"));

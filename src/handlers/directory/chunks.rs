@@ -1,4 +1,4 @@
-//! The chunks of a file that were read last, for the readers that come behind.
+//! The last chunks that were read of a file, for the readers behind.
 
 use std::{
     collections::VecDeque,
@@ -7,16 +7,16 @@ use std::{
 
 use bytes::Bytes;
 
-/// Bytes kept of one file, at most.
+/// The most bytes that are kept of one file.
 const MOST: usize = 256 << 10;
 
-/// Machines that boot from one file at the same time go through it side by side: what one of them has read, the others
-/// find here, so that it is read once, and lies in memory, and in the caches of the processor, once.
+/// Machines that boot from one file at the same time read it side by side. A chunk that one of them has read is found
+/// here by the others, so it is read once, and lies once in memory and in the caches of the processor.
 #[derive(Debug, Default)]
 pub(super) struct Chunks(Mutex<VecDeque<(u64, Bytes)>>);
 
 impl Chunks {
-    /// What is here from this place on: whole windows, or all to the end of the file, which is `size` bytes long.
+    /// The kept bytes from this position on: whole windows, or all to the end of the file, which is `size` bytes long.
     pub(super) fn find(&self, at: u64, window: usize, size: u64) -> Option<Bytes> {
         self.list().iter().rev().find_map(|(start, chunk)| {
             let skip = usize::try_from(at.checked_sub(*start)?).ok()?;
@@ -28,7 +28,7 @@ impl Chunks {
         })
     }
 
-    /// Keeps a chunk that was read at this place, as one of so many.
+    /// Keeps the chunk that was read at this position, and at most `count` chunks.
     pub(super) fn keep(&self, at: u64, chunk: &Bytes, count: usize) {
         let mut list = self.list();
         if list.iter().any(|(start, kept)| *start == at && kept.len() >= chunk.len()) {

@@ -1,4 +1,4 @@
-//! What "permission denied" means: who may not do what, and to which file.
+//! The cause of a "permission denied": which right the user lacks, and on which file.
 
 use std::path::Path;
 
@@ -9,11 +9,12 @@ use super::place::or_itself;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Read,
-    /// To make a file there, or replace it.
+    /// Create or replace a file.
     Write,
 }
 
-/// The first reason on the way to the file that the modes have; if there is none, it is something else that says no.
+/// The first cause on the way to the file that the modes explain. If there is none, something other than a mode denies
+/// access.
 #[cfg(unix)]
 pub(super) fn explain(place: &Place, path: &Path, wish: Wish, user: &str) -> String {
     use rustix::fs::Access;
@@ -34,7 +35,7 @@ pub(super) fn explain(place: &Place, path: &Path, wish: Wish, user: &str) -> Str
     }
 }
 
-/// Of directories within each other, the last that is there.
+/// The deepest of these nested directories that exists.
 #[cfg(unix)]
 fn deepest<'a>(place: &Place, ways: &[&'a Path]) -> &'a Path {
     let there = ways.iter().rev().find(|way| place.dir.is_dir(or_itself(way)));

@@ -1,4 +1,4 @@
-//! A file, read as far as it is wanted.
+//! Reads of a file, no farther than the transfer needs.
 
 use std::{fs::File, sync::Arc};
 
@@ -12,13 +12,14 @@ use crate::{
     source::{Source, Start},
 };
 
-/// What all readers together may have read ahead, as long as they are few: the more, the smaller the chunk of each.
+/// How many bytes all readers together may read ahead while they are few. With more readers, each one's chunk is
+/// smaller.
 const AHEAD: usize = 1 << 20;
 /// The largest chunk of a TFTP transfer.
 pub(super) const LARGEST: usize = 32 << 10;
 
-/// `window` is the smallest chunk that makes sense, in whole blocks, and `largest` about the largest. Each reader has a
-/// clone of `readers`.
+/// The source of a download. `window` is the smallest useful chunk, in whole blocks, and `largest` about the largest.
+/// Each reader has a clone of `readers`.
 pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, (window, largest): (usize, usize)) -> Source {
     if let Some(made) = &opened.made {
         return made::source(opened.clone(), made);
@@ -49,7 +50,7 @@ pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, (window, largest): (
             at += bytes.len() as u64;
             sent.add(&bytes);
             if at == size {
-                // Before the last chunk: after it there may be nothing left to fail.
+                // Check before the last chunk, because after it the transfer may have ended.
                 opened.check_unchanged(&sent).await?;
                 if settled && bytes.len() as u64 == size {
                     opened.keep(&bytes);
@@ -66,7 +67,7 @@ pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, (window, largest): (
     }
 }
 
-/// Whole windows: a block that spans two chunks would have to be copied.
+/// A chunk is whole windows: a block that spans two chunks would have to be copied.
 fn chunk_size((window, largest): (usize, usize), readers: usize) -> usize {
     window * ((AHEAD / readers).min(largest) / window).max(1)
 }
@@ -86,7 +87,8 @@ async fn read(opened: &Arc<Opened>, at: u64, most: usize) -> Result<Bytes, Refus
     .await
 }
 
-/// What the page cache has, which costs no thread. Any trouble is left to who can wait for the disk.
+/// Reads from the page cache, which needs no other thread. After any failure the caller reads with a wait for the disk,
+/// which reports the error.
 #[cfg(target_os = "linux")]
 pub(super) fn read_cached(file: &File, at: u64, chunk: &mut [u8]) -> Option<usize> {
     use rustix::io::{ReadWriteFlags, preadv2};
@@ -108,7 +110,7 @@ pub(super) fn read_waiting(file: &File, at: u64, chunk: &mut [u8]) -> std::io::R
 #[cfg(not(unix))]
 pub(super) fn read_waiting(mut file: &File, at: u64, chunk: &mut [u8]) -> std::io::Result<()> {
     use std::io::{Read, Seek, SeekFrom};
-    // Nobody else uses the position: only systems that tell a file's identity share it.
+    // No other reader uses the position: files are shared only on systems that tell a file's identity.
     file.seek(SeekFrom::Start(at))?;
     file.read_exact(chunk)
 }

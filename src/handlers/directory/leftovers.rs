@@ -1,4 +1,4 @@
-//! What servers that were killed have left of uploads.
+//! Files of uploads that killed servers left behind.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,13 +9,13 @@ use cap_std::fs::{Dir, File, OpenOptions};
 
 use super::partial;
 
-/// An upload that goes on writes more often than that.
+/// A running upload writes more often than this.
 const OLD: Duration = Duration::from_secs(600);
-/// Names that are looked at: a tree that is larger is not gone through to its end.
+/// The most names that are examined. In a larger tree the search stops early.
 const MOST: usize = 1_000_000;
 
-/// Removes the files beneath that have the name of an upload on its way, that this user owns, that nobody has written to for
-/// ten minutes, and that no server holds. Returns how many there were.
+/// Removes the files below this directory that have the name of a running upload, belong to this user, were last
+/// written to more than ten minutes ago, and are not locked by a server. Returns how many there were.
 pub(super) fn remove(root: &Dir) -> usize {
     let (mut removed, mut seen) = (0, 0);
     let mut directories = vec![PathBuf::from(".")];
@@ -29,7 +29,7 @@ pub(super) fn remove(root: &Dir) -> usize {
             }
             let Ok(kind) = entry.file_type() else { continue };
             let name = entry.file_name();
-            // No link is followed.
+            // Links are not followed.
             if kind.is_dir() {
                 directories.push(path.join(name));
             } else if kind.is_file() && partial::is_hidden_name(&name) && is_left(&dir, Path::new(&name)) {
@@ -42,7 +42,7 @@ pub(super) fn remove(root: &Dir) -> usize {
 
 fn is_left(dir: &Dir, name: &Path) -> bool {
     let mut options = OpenOptions::new();
-    // Locks of NFS are for who writes.
+    // NFS locks only files that are open for writing.
     options.write(true);
     let Ok(file) = dir.open_with(name, &options) else { return false };
     let Ok(found) = file.metadata() else { return false };
@@ -50,7 +50,8 @@ fn is_left(dir: &Dir, name: &Path) -> bool {
     found.is_file() && age.is_some_and(|age| age > OLD) && is_ours(&found) && !is_held(&file)
 }
 
-/// How far two times are from each other. A machine without a clock of its own begins in 1970, with files of the future.
+/// The distance between two times. A machine without a battery-backed clock starts in 1970, where its files are in the
+/// future.
 fn apart(one: SystemTime, other: SystemTime) -> Duration {
     one.duration_since(other).unwrap_or_else(|error| error.duration())
 }
@@ -65,7 +66,7 @@ fn is_ours(_: &cap_std::fs::Metadata) -> bool {
     true
 }
 
-/// Whether an upload goes on.
+/// Whether an upload to this file is running.
 #[cfg(unix)]
 fn is_held(file: &File) -> bool {
     partial::hold(file).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)

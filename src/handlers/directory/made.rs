@@ -1,5 +1,5 @@
-//! Files that the system makes up when they are read, as those of /proc and /sys: of these it tells no size, or a wrong
-//! one.
+//! Files that the kernel generates when they are read, as those of /proc and /sys. It reports no size of them, or a
+//! wrong one.
 
 use std::{fs::File, io, sync::Arc};
 
@@ -9,25 +9,24 @@ use smol::unblock;
 use super::open::{Opened, Version};
 use crate::{Gen, error::Refusal, source::Source};
 
-/// What is read before anything is said, so that the size of what is small is known.
+/// How many bytes are read before the transfer begins, so that the size of a small file is known.
 const AHEAD: usize = 64 << 10;
-/// The size that systems tell of most files that they make up, whatever is in them.
+/// The size that systems report of most generated files, whatever they contain.
 const PAGE: u64 = 4096;
-/// Larger files of /sys have the size that is told.
+/// Larger files of /sys have the reported size.
 const LARGEST: u64 = AHEAD as u64;
 
-/// The beginning of what was made up.
+/// The beginning of a generated file.
 #[derive(Debug)]
 pub(super) struct Made {
     beginning: Bytes,
     is_all: bool,
 }
 
-/// Whether there is another size in it than was told, which takes reading it. It is only done where such files are known
-/// to be.
+/// Reads the beginning of a file whose size may differ from the reported one. Other files are not read.
 pub(super) async fn find(file: File, version: &Version) -> io::Result<(File, Option<Made>)> {
     let size = version.size;
-    // What is on no device has the major number 0.
+    // A file system without a device has the major number 0.
     let has_no_device = || version.identity.0 >> 32 == 0 && version.identity != (0, 0);
     let may_be = match size {
         0 => !is_empty(&file),
@@ -48,7 +47,8 @@ pub(super) async fn find(file: File, version: &Version) -> io::Result<(File, Opt
     .await
 }
 
-/// Whether it is of /sys, which gives some users less of a file than it tells, such as 64 bytes of what a PCI device has.
+/// Whether the file is in /sys, which gives some users less of a file than it reports, such as 64 bytes of a PCI
+/// device's configuration.
 #[cfg(target_os = "linux")]
 fn is_in_sys(file: &File) -> bool {
     /// See statfs(2).
@@ -61,7 +61,7 @@ fn is_in_sys(_: &File) -> bool {
     false
 }
 
-/// Whether the page cache says so.
+/// Whether the page cache has no byte of the file.
 #[cfg(target_os = "linux")]
 fn is_empty(file: &File) -> bool {
     use rustix::io::{ReadWriteFlags, preadv2};
@@ -74,7 +74,7 @@ fn is_empty(_: &File) -> bool {
     false
 }
 
-/// All that there is: of unknown size, if it goes on after the beginning.
+/// The whole file. Its size is unknown if it continues after the beginning.
 pub(super) fn source(opened: Arc<Opened>, made: &Made) -> Source {
     let Made { beginning, is_all } = made;
     if *is_all {
@@ -102,7 +102,7 @@ pub(super) fn source(opened: Arc<Opened>, made: &Made) -> Source {
     }))
 }
 
-/// As much as there is, up to all of the buffer: such files give a part at a time.
+/// Fills the buffer as far as the file goes: a read of such a file returns only a part.
 fn fill(file: &File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {

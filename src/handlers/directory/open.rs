@@ -1,4 +1,4 @@
-//! Opening a file: at once if all that it takes is in memory, else where it may wait for the disk.
+//! Opens a file: at once if everything for it is in memory, and otherwise on a thread that may wait for the disk.
 
 use std::{
     collections::HashMap,
@@ -25,16 +25,15 @@ use super::{
 };
 use crate::{error::Refusal, source::Plain};
 
-/// Up to this many, files that nobody reads any more may stay in the table.
+/// From this many files on, files without a reader are removed from the table.
 const FEW: usize = 64;
 
-/// A file that was modified this long ago will not be modified again without a change of its version: the time of a
-/// file moves in steps, of 2 s at most.
+/// A file that was modified this long ago gets a new version with its next modification: the time of a file moves in
+/// steps, of 2 s at most.
 const SETTLED: Duration = Duration::from_secs(3);
-/// The same where times are told in parts of a second: then they move with the clock of the system, in steps of 10 ms at
-/// most.
+/// The same for times with parts of a second: they move with the clock of the system, in steps of 10 ms at most.
 const SETTLED_FINE: Duration = Duration::from_millis(50);
-/// Bytes at the end of a file by which one that has grown is told from another.
+/// How many bytes at the end of a file show whether it has only grown.
 const TAIL: u64 = 16;
 
 /// A regular file, open for reading by any number of transfers.
@@ -42,45 +41,45 @@ const TAIL: u64 = 16;
 pub(super) struct Opened {
     pub(super) file: File,
     pub(super) version: Version,
-    /// Its path, for people.
+    /// Its path, as it appears in logs.
     pub(super) origin: Arc<str>,
-    /// All of it, if one read brought all and no other content has this version.
+    /// The whole content, if one read returned all of it and no other content has this version.
     whole: OnceLock<Bytes>,
-    /// What was read of it last.
+    /// The last chunks that were read.
     pub(super) chunks: Chunks,
-    /// What the system makes up when it is read, whose size it does not tell.
+    /// The beginning, if the kernel generates the file and reports a wrong size.
     pub(super) made: Option<Made>,
-    /// Its last bytes, where they were in memory.
+    /// The last bytes, if they were in memory.
     tail: Option<Vec<u8>>,
 }
 
-/// What tells one state of a file from another.
+/// Tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Version {
     pub(super) size: u64,
-    /// Seconds and nanoseconds.
+    /// The time of modification, in seconds and nanoseconds.
     modified: (i64, u32),
-    /// The same of its inode, which nobody can set back; zeros where it is not known.
+    /// The same for its inode, which nobody can set back; zeros if unknown.
     changed: (i64, u32),
-    /// Device and inode; zeros where there are none, and then nothing is shared.
+    /// The device and the inode; zeros if unknown, and then the file is not shared.
     pub(super) identity: (u64, u64),
     is_file: bool,
 }
 
-/// By their names as text, which is hashed faster than what is a path.
+/// The key is the name as text, because a path is hashed more slowly.
 type Known = HashMap<OsString, (Instant, Weak<Opened>), foldhash::quality::RandomState>;
 
-/// The files that are being read. A room of machines that boots from one file takes one descriptor.
+/// The open files. A room of machines that boots from one file needs one descriptor.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    /// With the time before each was last opened.
+    /// Each file has a time before it was last opened.
     known: Mutex<Known>,
     /// Each reader has a clone.
     pub(super) readers: Arc<()>,
 }
 
 impl Files {
-    /// The file of a request that came at this time, if that is known.
+    /// Opens a file for a request that was received at this time, if it is known.
     pub(super) async fn open(
         &self,
         place: &Arc<Place>,
@@ -114,15 +113,15 @@ impl Files {
         Ok(if opened.made.is_some() { Arc::new(opened) } else { self.share(path, now, opened) })
     }
 
-    /// A file that was opened after the request had come is what opening it once more would give. A storm of requests
-    /// costs one opening for each batch of them.
+    /// A file that was opened after the request was received is as good as one opened now. So a storm of requests opens
+    /// the file once for each batch.
     fn opened_since(&self, path: &Path, received: Option<Instant>) -> Option<Arc<Opened>> {
         let known = self.known();
         let (at, opened) = known.get(path.as_os_str())?;
         opened.upgrade().filter(|_| received.is_some_and(|received| received <= *at))
     }
 
-    /// The same file in the same state, if it is open already.
+    /// The open file of the same name, if it is in the same state.
     fn share(&self, path: PathBuf, at: Instant, opened: Opened) -> Arc<Opened> {
         if opened.version.identity == (0, 0) {
             return Arc::new(opened);
@@ -143,8 +142,8 @@ impl Files {
 }
 
 impl Opened {
-    /// A file that was written to while it was read is neither the old one nor the new one, unless it only has grown: then
-    /// what was sent, and where it ended, is as before.
+    /// Fails if the file was written to while it was read, because the bytes may be of neither the old file nor the new
+    /// one. A file that has only grown is good: its old bytes are unchanged, and were sent up to the old end.
     pub(super) async fn check_unchanged(self: &Arc<Self>, sent: &Trace) -> Result<(), Refusal> {
         let now = version(&self.file)?;
         if self.is_same(now) {
@@ -160,7 +159,7 @@ impl Opened {
         Err(changed())
     }
 
-    /// A file that is renamed over is sent to its end, though that changes its inode.
+    /// When another file is renamed over this one, the inode changes, but the old content is sent to its end.
     fn is_same(&self, now: Version) -> bool {
         now == (Version { changed: now.changed, ..self.version })
     }
@@ -169,17 +168,18 @@ impl Opened {
         now.size > self.version.size && self.tail.is_some() && tail(&self.file, self.version.size) == self.tail
     }
 
-    /// All of it, if it is small and another one has read it.
+    /// The whole content, if the file is small and another transfer has read it.
     pub(super) fn whole(&self) -> Option<Bytes> {
         self.whole.get().cloned()
     }
 
-    /// Keeps all of it, checked, for those who read the same version. Like a chunk, it must be of a settled file.
+    /// Keeps the whole content, which was checked, for readers of the same version. As with a chunk, the file must be
+    /// settled.
     pub(super) fn keep(&self, whole: &Bytes) {
         self.whole.get_or_init(|| whole.clone());
     }
 
-    /// Keeps a part of it for those who read the same version, and will check it, if there are any.
+    /// Keeps a chunk for other readers of the same version, if there are any. They check it themselves.
     pub(super) fn keep_chunk(self: &Arc<Self>, at: u64, chunk: &Bytes) {
         let readers = Arc::strong_count(self);
         if readers > 1 {
@@ -204,7 +204,7 @@ fn changed() -> Refusal {
 }
 
 impl Version {
-    /// When it was written to, if that can be said.
+    /// The time of modification, if it can be expressed.
     pub(super) fn modified(&self) -> Option<SystemTime> {
         let (seconds, nanoseconds) = self.modified;
         let since = Duration::new(seconds.unsigned_abs(), 0);
@@ -216,12 +216,12 @@ impl Version {
         second?.checked_add(Duration::from_nanos(nanoseconds.into()))
     }
 
-    /// Whether what is read from now on is all of this version, or the file will have another.
+    /// Whether any later change gives the file a new version, so that all that is read now belongs to this one.
     pub(super) fn is_settled(&self) -> bool {
         self.is_older_than(SETTLED)
     }
 
-    /// The same for a directory, whose time nobody sets back unseen: its inode tells.
+    /// The same for a directory. Its time cannot be set back without a trace in its inode.
     pub(super) fn is_settled_directory(&self) -> bool {
         self.identity != (0, 0) && self.is_older_than(if self.modified.1 == 0 { SETTLED } else { SETTLED_FINE })
     }
@@ -233,15 +233,15 @@ impl Version {
     }
 }
 
-/// The last bytes of a file that is so long, if they need no wait for the disk: those of a file that grows do not.
+/// The last bytes of a file of this size, if they can be read without a wait for the disk, as with a growing file.
 fn tail(file: &File, size: u64) -> Option<Vec<u8>> {
     let at = size.saturating_sub(TAIL);
     let mut tail = vec![0; (size - at) as usize];
     (read_cached(file, at, &mut tail)? == tail.len()).then_some(tail)
 }
 
-/// Opens what can be opened without a wait for the disk, or is known not to be there. Any other trouble is left to who
-/// can wait, and tell what it is.
+/// Opens a file without a wait for the disk, or reports that it does not exist. After any other failure the caller
+/// opens it with a wait, which reports the error.
 #[cfg(target_os = "linux")]
 fn open_cached(root: &Dir, path: &Path) -> Option<io::Result<File>> {
     use rustix::{
@@ -271,7 +271,7 @@ fn open_waiting(root: &Dir, path: &Path) -> io::Result<File> {
     Ok(root.open_with(path, &options)?.into_std())
 }
 
-/// From what is in memory: of a file on a network, what this machine last heard of it.
+/// Reads the version from memory. For a network file system this is the last state that this machine knows.
 #[cfg(target_os = "linux")]
 pub(super) fn version(file: impl std::os::fd::AsFd) -> io::Result<Version> {
     use rustix::{
@@ -280,7 +280,7 @@ pub(super) fn version(file: impl std::os::fd::AsFd) -> io::Result<Version> {
     };
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let found = match statx(&file, c"", flags, StatxFlags::BASIC_STATS) {
-        // Profiles of containers that are older than the call forbid it, and kernels have not had it for ever.
+        // Old profiles of containers forbid this call, and old kernels lack it.
         Err(Errno::NOSYS | Errno::PERM) => return plain_version(file),
         found => found?,
     };

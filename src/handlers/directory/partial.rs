@@ -1,7 +1,7 @@
-//! The file of an upload on its way: without a name where the file system can do that, else under a hidden one.
+//! The file of a running upload. It has no name where the file system can do that, and otherwise a hidden one.
 //!
-//! What has no name is gone with the server, however that ends. A file that has one is held by a lock, by which the next
-//! server tells it from what one that was killed has left: see `leftovers`.
+//! A file without a name disappears with the server, however the server ends. A file with a name is locked. By the
+//! lock, the next server tells it from a file that a killed server left behind: see `leftovers`.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -20,30 +20,30 @@ use super::{refuse_upload, versions};
 use crate::error::Refusal;
 
 const PREFIX: &str = ".tuffet-";
-/// Hexadecimal digits behind it.
+/// The number of hexadecimal digits after the prefix.
 const DIGITS: usize = 16;
 
-/// Whether this is the name of an upload on its way.
+/// Whether this is the name of a running upload.
 pub(super) fn is_partial(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    // Some file systems do not tell upper case from lower.
+    // Some file systems ignore case.
     name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX.as_bytes()))
 }
 
-/// Whether a server has made up this name.
+/// Whether this name has the form that a server makes for an upload.
 pub(super) fn is_hidden_name(name: &OsStr) -> bool {
     let digits = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
     digits.is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 pub(super) struct Partial {
-    /// Where it is, and will be.
+    /// The directory of the file.
     dir: Arc<Dir>,
     name: OsString,
     file: Arc<File>,
-    /// The name that it has meanwhile. It is removed when this is dropped.
+    /// The temporary name. It is removed when this is dropped.
     hidden: Option<String>,
-    /// The mode that a new file gets.
+    /// The mode of a new file.
     mode: u32,
 }
 
@@ -69,20 +69,20 @@ impl Partial {
             hidden,
             mode: umask.map_or(made, |umask| 0o666 & !umask),
         };
-        // Nobody else reads what may become a secret.
+        // Other users must not read a possible secret.
         set_mode(&partial.file, 0o600)?;
         #[cfg(unix)]
         hold(&partial.file).unwrap_or_else(|error| log::debug!("cannot lock the file of an upload: {error}"));
         Ok(partial)
     }
 
-    /// To be written to, by any thread: this stays with the transfer, so that its end is the end of it.
+    /// The file, to be written by any thread. The transfer keeps `self`, so its end is also the end of the file.
     pub(super) fn bytes(&self) -> Arc<File> {
         self.file.clone()
     }
 
-    /// Makes the bytes safe and gives the file its name. `keep`: versions of what is replaced. Returns whether there was a
-    /// file of this name.
+    /// Syncs the bytes and gives the file its name. `keep` is how many replaced versions are kept. Returns whether
+    /// there was a file of this name.
     pub(super) fn commit(mut self, overwrite: bool, keep: usize) -> Result<bool, Refusal> {
         let there = if overwrite { self.dir.symlink_metadata(&self.name).ok() } else { None };
         let replaces = there.is_some();
@@ -101,23 +101,23 @@ impl Partial {
                 None => link(&self.file, &self.dir, &self.name)?,
             }
         }
-        // The bytes are safe and have their name. Without a journal, that the file has a name is not: its inode says so.
+        // The bytes are safe and have their name. Without a journal the name is not safe yet: the inode counts it.
         self.file.sync_all()?;
         sync(&self.dir);
         Ok(replaces)
     }
 
-    /// Takes over mode, access list and owner of the file that it replaces, or gets what a new file has.
+    /// Takes the mode, the access list and the owner of the file that it replaces, or the mode of a new file.
     #[cfg(unix)]
     fn take_after(&self, replaced: Option<cap_std::fs::Metadata>) -> io::Result<()> {
         use cap_std::fs::MetadataExt;
         let Some(replaced) = replaced else { return set_mode(&self.file, self.mode) };
-        // Who is not root can give it to one of his groups, at most.
+        // A user other than root can only set one of its own groups.
         let to_group = || std::os::unix::fs::fchown(&*self.file, None, Some(replaced.gid()));
         let given =
             std::os::unix::fs::fchown(&*self.file, Some(replaced.uid()), Some(replaced.gid())).or_else(|_| to_group());
         given.unwrap_or_else(|error| log::debug!("cannot keep the owner of a file that is replaced: {error}"));
-        // As the kernel has it for who writes to a file: what another sent does not run with the rights of its owner.
+        // As the kernel does on a write: content from another user must not run with the owner's rights.
         let mode = replaced.mode() & 0o7777 & !0o4000;
         let mode = if mode & 0o010 != 0 { mode & !0o2000 } else { mode };
         #[cfg(target_os = "linux")]
@@ -130,7 +130,7 @@ impl Partial {
         set_mode(&self.file, self.mode)
     }
 
-    /// The hidden name; the file gets one if it has none, because only a name can replace another.
+    /// The hidden name. A file without one gets one, because only a named file can replace another.
     fn hide(&mut self) -> io::Result<&str> {
         if self.hidden.is_none() {
             let (name, ()) = with_new_name(|name| link(&self.file, &self.dir, OsStr::new(name)))?;
@@ -141,16 +141,16 @@ impl Partial {
 }
 
 impl Drop for Partial {
-    /// On the thread of the transfer: it is quick, and a server that ends at once leaves nothing behind.
+    /// Runs on the thread of the transfer: it is quick, and a server that ends at once leaves nothing behind.
     fn drop(&mut self) {
         if let Some(hidden) = &self.hidden {
-            // After a commit there is no such name any more.
+            // After a commit this name no longer exists.
             _ = self.dir.remove_file(hidden);
         }
     }
 }
 
-/// What is in a directory stays there when the power fails. Not every file system can do that.
+/// Makes the entries of a directory survive a power failure. Not every file system can do that.
 pub(super) fn sync(dir: &Dir) {
     #[cfg(unix)]
     if let Err(error) = dir.open(".").and_then(|dir| dir.sync_all()) {
@@ -160,7 +160,7 @@ pub(super) fn sync(dir: &Dir) {
     let _ = dir;
 }
 
-/// Says that an upload goes on, for as long as the file is open. It fails if another one says so.
+/// Locks the file as a running upload, for as long as it is open. It fails if another process has the lock.
 #[cfg(unix)]
 pub(super) fn hold(file: impl std::os::fd::AsFd) -> io::Result<()> {
     Ok(rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?)
@@ -176,7 +176,7 @@ fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     let set = |mode| file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
     // A sandbox may forbid the bits above.
     match set(mode).or_else(|_| set(mode & 0o777)) {
-        // FAT and its like have one mode for all files.
+        // FAT and similar file systems have one mode for all files.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         done => done,
     }
@@ -211,7 +211,7 @@ fn with_new_name<T>(mut make: impl FnMut(&str) -> io::Result<T>) -> io::Result<(
     }
 }
 
-/// `None` where the file system cannot, and where there would be no way to give it a name later.
+/// `None` if the file system has no files without a name, or if the file could not get a name later.
 #[cfg(target_os = "linux")]
 fn create_nameless(dir: &Dir) -> Option<File> {
     use rustix::fs::{Mode, OFlags, openat};
@@ -225,11 +225,11 @@ fn create_nameless(_: &Dir) -> Option<File> {
     None
 }
 
-/// Gives a file that has no name a new one.
+/// Gives a name to a file without one.
 #[cfg(target_os = "linux")]
 fn link(file: &File, dir: &Dir, name: &OsStr) -> io::Result<()> {
     use rustix::fs::{AtFlags, CWD, linkat};
-    // To do it without /proc takes a capability.
+    // Without /proc, this needs a capability.
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
     Ok(linkat(CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)?)
 }
@@ -239,18 +239,18 @@ fn link(_: &File, _: &Dir, _: &OsStr) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Renames, but not over a file that is there.
+/// Renames, but does not replace a file.
 fn rename_new(dir: &Dir, from: &str, to: &OsStr) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         use rustix::{fs, io::Errno};
         match fs::renameat_with(dir, from, dir, to, fs::RenameFlags::NOREPLACE) {
-            // Not all file systems can, and not all kernels.
+            // Not all file systems and kernels support this.
             Err(Errno::INVAL | Errno::NOSYS) => {}
             done => return Ok(done?),
         }
     }
-    // The other name goes when the partial file is dropped.
+    // The other name is removed when the partial file is dropped.
     dir.hard_link(from, dir, to)
 }
 

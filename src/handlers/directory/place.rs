@@ -1,4 +1,4 @@
-//! The root at one moment, and where the links in it lead.
+//! The root at one moment, and the targets of the links in it.
 
 use std::{
     fs, io,
@@ -10,29 +10,30 @@ use cap_std::{ambient_authority, fs::Dir};
 
 use crate::name;
 
-/// As many links as systems follow, and parts of a path that are not there.
+/// How many links and missing parts of a path are followed: the number of links that systems follow too.
 const MOST_LOOKS: usize = 80;
 
 #[derive(Clone)]
 pub(super) struct Place {
     pub(super) dir: Arc<Dir>,
     pub(super) path: Arc<Path>,
-    /// The same without links, when it was opened.
+    /// The same path without links, at the time when it was opened.
     pub(super) real: Arc<Path>,
     /// Further directories that links may lead to.
     pub(super) also: Arc<[PathBuf]>,
 }
 
 impl Place {
-    /// A path beneath the root in full, for people: a byte that is not UTF-8 is `\xff`, as in the names of requests.
+    /// The full path of a file below the root, as text. A byte that is not UTF-8 is `\xff`, as in the names of
+    /// requests.
     pub(super) fn text(&self, path: &Path) -> String {
         name::text(self.path.join(path).as_os_str().as_encoded_bytes())
     }
 
-    /// Does something with a path beneath the root. Where a link is absolute, or leads out of the root, the path is what
-    /// the links make of it, if that lies in the root after all, or in a directory that is allowed besides.
+    /// Calls `act` with a path below the root. If a link is absolute, or leads out of the root, the path is the target
+    /// of the links, if that lies in the root after all, or in one of the other allowed directories.
     ///
-    /// Whatever a link is changed to meanwhile: what is done is done beneath one of these directories.
+    /// If a link is changed meanwhile, `act` still stays below one of these directories.
     pub(super) fn beneath<T>(&self, path: &Path, act: impl Fn(&Dir, &Path) -> io::Result<T>) -> io::Result<T> {
         match act(&self.dir, path) {
             Err(error) if leads_out(&error) => {
@@ -54,13 +55,13 @@ impl Place {
         }
     }
 
-    /// The same for what is written: only the root itself is.
+    /// The same for writes, which are allowed only in the root itself.
     pub(super) fn beneath_root<T>(&self, path: &Path, act: impl Fn(&Dir, &Path) -> io::Result<T>) -> io::Result<T> {
         Self { also: Arc::default(), ..self.clone() }.beneath(path, act)
     }
 
-    /// What a name is that begins with the path of the root, as clients have it whose DHCP server names the file as it is
-    /// on the disk.
+    /// The rest of a name that begins with the path of the root. Clients send such names if their DHCP server gives the
+    /// path of the file on the disk.
     pub(super) fn without_root(&self, path: &Path) -> Option<PathBuf> {
         [&self.path, &self.real].into_iter().find_map(|root| {
             let root: PathBuf = root.components().filter(|part| matches!(part, Component::Normal(_))).collect();
@@ -70,7 +71,7 @@ impl Place {
     }
 }
 
-/// The error of whoever follows links no further than the root.
+/// Whether the error means that a link leads out of the root.
 pub(super) fn leads_out(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }
@@ -85,7 +86,8 @@ fn goes_round(_: &io::Error) -> bool {
     false
 }
 
-/// Links that are absolute begin at the top, where a user may not come through to whom the root is open.
+/// The error for absolute links. They begin at `/`, and a user who may use the root may not be allowed through all
+/// directories above it.
 fn closed(why: &io::Error) -> io::Error {
     let what = format!("a link begins above the root, which is closed to this user: {why}");
     io::Error::new(io::ErrorKind::PermissionDenied, what)
@@ -100,8 +102,8 @@ pub(super) fn or_itself(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
-/// The path without any link, also of what is not there, and of what a link leads to that is not there. It takes so many
-/// looks, whatever the links are like.
+/// The path without any link. It also works for a missing file, and for a link to a missing file. It makes at most this
+/// many looks, whatever the links are.
 fn real(path: &Path, looks: &mut usize) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && *looks > 0 => {

@@ -1,4 +1,4 @@
-//! Which uploads there may be, and where they go.
+//! Which uploads are allowed, and where their files go.
 
 use std::{fs::File, path::PathBuf};
 
@@ -13,16 +13,16 @@ use crate::{
 pub(super) struct Policy {
     pub(super) overwrite: bool,
     pub(super) mkdir: bool,
-    /// Bytes of one upload.
+    /// The most bytes of one upload.
     pub(super) most: u64,
-    /// Bytes that must stay free.
+    /// The bytes that must stay free.
     pub(super) min_free: u64,
-    /// Names that are allowed; none is all.
+    /// The patterns of allowed names; none allows all.
     names: Vec<Pattern>,
     pub(super) per_client: bool,
-    /// How many replaced files are kept of each name.
+    /// How many replaced files are kept for each name.
     pub(super) keep: usize,
-    /// The bits that modes of new files and directories are without, if that is not left to the system.
+    /// The bits that are cleared from the modes of new files and directories, if not the system's umask.
     pub(super) umask: Option<u32>,
 }
 
@@ -62,12 +62,12 @@ impl Policy {
         }
     }
 
-    /// Where the file of this name goes, seen from the root.
+    /// The path of the upload's file, relative to the root.
     pub(super) fn path(&self, request: &Request, path: PathBuf) -> PathBuf {
         if self.per_client { own_directory(request).join(path) } else { path }
     }
 
-    /// Whether so many bytes more, where this file is, leave enough space.
+    /// Checks that there is enough space after so many bytes more, on the disk of this file.
     pub(super) fn check_space(&self, file: &File, bytes: u64) -> Result<(), Refusal> {
         if self.min_free == 0 || free(file)?.saturating_sub(bytes) >= self.min_free {
             return Ok(());
@@ -76,10 +76,10 @@ impl Policy {
     }
 }
 
-/// The directory of this client: its address.
+/// The client's directory, named after its address.
 pub(super) fn own_directory(request: &Request) -> PathBuf {
     let address = request.peer().ip().to_canonical().to_string();
-    // A colon is no part of a name everywhere.
+    // Windows allows no colon in a name.
     if cfg!(windows) { address.replace(':', "-") } else { address }.into()
 }
 
@@ -89,7 +89,7 @@ fn free(file: &File) -> std::io::Result<u64> {
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// Not known.
+/// The free space is unknown.
 #[cfg(not(unix))]
 fn free(_: &File) -> std::io::Result<u64> {
     Ok(u64::MAX)

@@ -1,4 +1,4 @@
-//! The root: the directory that is at its path now, which need not be the one of a while ago.
+//! The root: the directory that is at its path now, which may be another one than before.
 
 use std::{
     fmt, fs, io,
@@ -15,13 +15,13 @@ use smol::unblock;
 
 use super::place::Place;
 
-/// Device and inode; zeros where there are none, and then no other directory is ever noticed.
+/// The device and the inode; zeros if unknown, and then another directory is never noticed.
 type Identity = (u64, u64);
 
-/// What is done when another directory has come that a sandbox keeps from this process.
+/// The hook for a new directory at the path that the sandbox keeps out of reach.
 type Hook = Box<dyn Fn(&Path) + Send + Sync>;
 
-/// The error of that.
+/// The error for such a directory.
 #[derive(Debug)]
 struct OutOfReach;
 
@@ -34,25 +34,25 @@ impl fmt::Display for OutOfReach {
 }
 
 pub(super) struct Root {
-    /// Absolute, as far as the system can tell.
+    /// The path, absolute if the system can tell.
     path: Arc<Path>,
     seen: Mutex<Seen>,
     pub(super) out_of_reach: OnceLock<Hook>,
-    /// Whether it was said that the path cannot be looked at.
+    /// Whether the log already says that the path cannot be looked at.
     is_blind: AtomicBool,
-    /// Whether uploads go there.
+    /// Whether uploads go to this root.
     pub(super) is_written: AtomicBool,
 }
 
 struct Seen {
-    /// As long as it is open, no other directory has its inode.
+    /// While it is open, no other directory can get its inode.
     dir: Arc<Dir>,
     /// Its path without links.
     real: Arc<Path>,
     identity: Identity,
-    /// Whether it came in the place of another one.
+    /// Whether it replaced another directory.
     is_other: bool,
-    /// When somebody began to look at the path last.
+    /// The start of the last look at the path.
     at: Instant,
 }
 
@@ -68,8 +68,8 @@ impl Root {
         Ok(Self { path, seen, out_of_reach, is_blind, is_written })
     }
 
-    /// The directory that is there now, for a request that came at this time, if that is known: a storm of requests costs
-    /// one look for each batch of them.
+    /// The directory that is there now, for a request that was received at this time, if it is known. A storm of
+    /// requests needs one look for each batch.
     pub(super) async fn now(
         self: &Arc<Self>,
         also: &Arc<[PathBuf]>,
@@ -89,7 +89,7 @@ impl Root {
         Ok(self.seen().dir.clone())
     }
 
-    /// Whether this is the error of a process that is about to begin anew.
+    /// Whether this error means that a new process will take over.
     pub(super) fn has_ended_by(&self, error: &io::Error) -> bool {
         error.get_ref().is_some_and(|cause| cause.is::<OutOfReach>()) && self.out_of_reach.get().is_some()
     }
@@ -103,7 +103,7 @@ impl Root {
         unblock(move || root.look(now)).await
     }
 
-    /// Whether the directory is the one of before, if this is what it is.
+    /// Whether the directory is still the same, given the identity that is now at the path.
     fn is_still(&self, identity: Identity, now: Instant) -> bool {
         let mut seen = self.seen();
         let is_still = seen.identity == identity;
@@ -113,11 +113,11 @@ impl Root {
         is_still
     }
 
-    /// Looks at the path, which may take the time of a disk.
+    /// Looks at the path, which may wait for the disk.
     pub(super) fn look(&self, now: Instant) -> io::Result<()> {
         let identity = match fs::metadata(&self.path) {
             Ok(found) => path_identity(&found),
-            // What was opened may be out of sight for the user that the server became.
+            // The path may be out of reach for the user that the server has changed to.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 if !self.is_blind.swap(true, Relaxed) {
                     log::warn!(
@@ -141,8 +141,8 @@ impl Root {
         Ok(())
     }
 
-    /// Looks again at what came in the place of another one, when it turns out that something in it is denied: it may have
-    /// been looked at before it was given its owner and mode.
+    /// Checks a directory that replaced another one, after access to something in it was denied: the last look may have
+    /// come before the directory got its owner and mode.
     pub(super) async fn check_reach(self: &Arc<Self>) -> io::Result<()> {
         let dir = Some(self.seen()).filter(|seen| seen.is_other).map(|seen| seen.dir.clone());
         let (Some(dir), root) = (dir, self.clone()) else { return Ok(()) };
@@ -153,7 +153,7 @@ impl Root {
         .await
     }
 
-    /// Says so to who can do something about it.
+    /// Calls the hook, and returns the error.
     fn is_out_of_reach(&self) -> io::Error {
         if let Some(out_of_reach) = self.out_of_reach.get() {
             out_of_reach(&self.path);
@@ -170,7 +170,7 @@ fn real(path: &Path) -> Arc<Path> {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).into()
 }
 
-/// What is at the path, if that can be told without a wait for a disk.
+/// The identity of the directory at the path, if no wait for the disk is needed.
 #[cfg(target_os = "linux")]
 fn cached_identity(path: &Path) -> Option<Identity> {
     use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat2};
@@ -206,8 +206,8 @@ fn path_identity(_: &fs::Metadata) -> Identity {
     (0, 0)
 }
 
-/// Whether its mode would allow what the system does not: then it is a sandbox that says no. To one of mounts, what it does
-/// not know is read-only.
+/// Whether a sandbox denies access: the mode of the directory allows what the system denies. In a sandbox made of
+/// mounts, an unknown directory is read-only.
 #[cfg(unix)]
 fn is_kept_from_us(dir: &Dir, is_written: bool) -> bool {
     use rustix::{
@@ -218,7 +218,7 @@ fn is_kept_from_us(dir: &Dir, is_written: bool) -> bool {
     let may = |access| accessat(dir, ".", access | Access::EXEC_OK, AtFlags::empty()).is_ok();
     #[cfg(target_os = "linux")]
     if is_written {
-        // A file without a name.
+        // Try a file without a name.
         match fails(OFlags::TMPFILE | OFlags::WRONLY) {
             Some(Errno::ROFS) => return true,
             Some(Errno::ACCESS) if may(Access::WRITE_OK) => return true,

@@ -1,44 +1,44 @@
-//! What the bytes were that were sent, as far as it takes to tell them from others.
+//! A checksum of the sent bytes, to tell them from others.
 
 use std::{fs::File, io};
 
 use super::download::read_waiting;
 
-/// Of a file that has been left alone, one word in eight: a word of 64 bytes.
+/// In a settled file, one word in eight counts: a word for each 64 bytes.
 const SPARSE: u64 = 64;
 const EACH: u64 = 8;
-/// Bytes that are read again at once.
+/// How many bytes one read fetches for the second check.
 const PIECE: usize = 128 << 10;
 
-/// Two sums over the words of a file: over all of them, if the file was just written to, so that it may well grow, and
-/// else over one in eight, because each transfer pays for it. It is no defence against anybody: who may write to the file
-/// may write what he likes.
+/// Two sums over the words of a file. If the file was just written to, so that it may well grow, all words count.
+/// Otherwise one in eight counts, because each transfer pays for it. This is no defence against an attacker: a user
+/// with the right to write to the file can write anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Trace {
     step: u64,
-    /// Where it began.
+    /// The position where it began.
     from: u64,
-    /// How far it has come.
+    /// The position that it has reached.
     at: u64,
-    /// The bytes of a word that is not complete.
+    /// The bytes of an incomplete word.
     word: u64,
     sums: (u64, u64),
 }
 
 impl Trace {
-    /// `from`: where in the file the first bytes are.
+    /// `from`: the position of the first bytes in the file.
     pub(super) fn new(is_settled: bool, from: u64) -> Self {
         Self { step: if is_settled { SPARSE } else { EACH }, from, at: from, word: 0, sums: (0, 0) }
     }
 
-    /// One of the same kind, of nothing.
+    /// A new trace of the same kind, without bytes.
     pub(super) fn again(&self) -> Self {
         Self { at: self.from, word: 0, sums: (0, 0), ..*self }
     }
 
-    /// Goes on with these bytes.
+    /// Adds these bytes.
     pub(super) fn add(&mut self, mut bytes: &[u8]) {
-        // What is cut by the chunks, byte by byte.
+        // The rest of a word or a gap that the last chunk cut goes first.
         while self.within() != 0 && !bytes.is_empty() {
             bytes = self.add_some(bytes);
         }
@@ -58,12 +58,12 @@ impl Trace {
         }
     }
 
-    /// How far behind the beginning of a word, or of the bytes that are left out.
+    /// The distance from the beginning of the current step, which is a word and the bytes that are left out after it.
     fn within(&self) -> u64 {
         self.at % self.step
     }
 
-    /// One byte of a word, or all up to the next word.
+    /// Adds one byte of a word, or skips all bytes up to the next word.
     fn add_some<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let within = self.within();
         if within >= 8 {
@@ -80,7 +80,7 @@ impl Trace {
         &bytes[1..]
     }
 
-    /// Of a file of this many bytes, read now. It waits for the disk.
+    /// The trace of a file of this size, read now. It waits for the disk.
     pub(super) fn of_file(mut self, file: &File, size: u64) -> io::Result<Self> {
         let mut piece = vec![0; PIECE];
         while self.at < size {

@@ -1,4 +1,4 @@
-//! A file that is there when it is whole, and not before.
+//! Uploads. A file appears only when it is whole.
 
 use std::{
     ffi::OsStr,
@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{error::Refusal, handler::Request, source::Source};
 
-/// Takes all of `data`, moving some `chunk` bytes to the disk at a time. Nothing is asked of `data` before all that can
-/// be known beforehand is right.
+/// Takes all of `data`, and writes about `chunk` bytes to the disk at a time. It checks all that can be checked before
+/// it polls `data`.
 pub(super) async fn receive(
     (place, user): (Arc<Place>, Arc<str>),
     request: &Request,
@@ -38,7 +38,7 @@ pub(super) async fn receive(
     let shorter = place.without_root(&name);
     let (asked, whose) = (policy.clone(), request.clone());
     let partial = unblock(move || {
-        // Where there is such a directory, the name is meant as it is.
+        // If there is such a directory, the name is taken literally.
         let is_there = |name: &Path| place.dir.is_dir(name.parent().unwrap_or(name));
         let name = shorter.filter(|_| !is_there(&name)).unwrap_or(name);
         asked.check_name(&name.to_string_lossy())?;
@@ -51,7 +51,7 @@ pub(super) async fn receive(
         let bytes = bytes?;
         room = room.checked_sub(bytes.len() as u64).ok_or_else(too_big)?;
         buffer.extend_from_slice(&bytes);
-        // One trip to another thread for many blocks.
+        // Many blocks share one trip to another thread.
         if buffer.len() >= chunk {
             let (bytes, policy) = (partial.bytes(), policy.clone());
             buffer = unblock(move || append(&bytes, buffer, &policy)).await?;
@@ -89,7 +89,7 @@ fn create(place: &Place, path: &Path, policy: &Policy, size: u64, user: &str) ->
     Ok(partial)
 }
 
-/// Writes these bytes and gives the buffer back.
+/// Writes these bytes and returns the buffer.
 fn append(mut file: &File, mut buffer: Vec<u8>, policy: &Policy) -> Result<Vec<u8>, Refusal> {
     policy.check_space(file, buffer.len() as u64)?;
     file.write_all(&buffer)?;
@@ -117,7 +117,7 @@ fn make_all(root: &Dir, path: &Path, policy: &Policy) -> io::Result<()> {
     ways.into_iter().try_for_each(|way| make(root, way, policy))
 }
 
-/// Makes one directory, so that it is there for good, if it is not there.
+/// Makes one directory, if it does not exist, and syncs it.
 fn make(root: &Dir, path: &Path, policy: &Policy) -> io::Result<()> {
     match make_with_mode(root, path, policy.umask) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
@@ -136,8 +136,8 @@ fn make_with_mode(root: &Dir, path: &Path, umask: Option<u32>) -> io::Result<()>
     root.create_dir_with(path, builder.mode(wanted))?;
     let made = root.metadata(path)?.mode() & 0o7777;
     if umask.is_some() && made & 0o777 != wanted {
-        // The umask of the process was stricter. What the directory has of its parent stays: the bit by which files get
-        // its group. A sandbox may forbid to set that one.
+        // The umask of the process was stricter. A setgid bit from the parent stays: by it new files get the
+        // directory's group. A sandbox may forbid to set that bit.
         let set = root.set_permissions(path, PermissionsExt::from_mode(made & 0o7000 | wanted));
         set.unwrap_or_else(|error| log::debug!("a new directory has mode {made:o} and not {wanted:o}: {error}"));
     }
@@ -149,7 +149,7 @@ fn make_with_mode(root: &Dir, path: &Path, _: Option<u32>) -> io::Result<()> {
     root.create_dir(path)
 }
 
-/// Whether there may be a new file of this name.
+/// Checks that a new file may have this name.
 fn check_free(dir: &Dir, name: &OsStr, policy: &Policy, why: impl Fn(io::Error) -> Refusal) -> Result<(), Refusal> {
     if policy.keep > 0 {
         versions::check_name(dir, name).map_err(&why)?;

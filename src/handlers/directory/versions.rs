@@ -1,5 +1,5 @@
-//! What an upload replaces, kept beside it: `name.~1~`, `name.~2~` and so on, the newest with the highest number, as
-//! `cp --backup=numbered` has it.
+//! Replaced files, which are kept beside the new one: `name.~1~`, `name.~2~` and so on, the newest with the highest
+//! number, as `cp --backup=numbered` does.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -16,9 +16,10 @@ pub(super) fn is_version(name: &OsStr) -> bool {
     split(name.as_encoded_bytes()).is_some()
 }
 
-/// Whether the file that is replaced next can be kept: the name of a version is longer. An error says why not.
+/// Checks that the next replaced file can be kept, because the name of a version is longer than the name. The error
+/// says why not.
 pub(super) fn check_name(dir: &Dir, name: &OsStr) -> io::Result<()> {
-    // The system says whether it is too long before it says whether it is there.
+    // The system checks the length of a name before it looks for the file.
     match dir.symlink_metadata(version(name, next(&numbers(dir, name)?))) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         found => found.map(|_| ()),
@@ -29,28 +30,28 @@ fn next(numbers: &[u64]) -> u64 {
     numbers.last().map_or(1, |last| last.saturating_add(1))
 }
 
-/// Replaces the file of this name by `replace`, keeps what it was, and removes all but the `most` newest of its kind.
-/// The name is never without a file, where the file system has hard links.
+/// Replaces the file of this name by `replace`, keeps the old file, and removes all but the `most` newest versions.
+/// Where the file system has hard links, the name always has a file.
 pub(super) fn keep(dir: &Dir, name: &OsStr, most: usize, replace: impl Fn() -> io::Result<()>) -> io::Result<()> {
-    // Of two uploads at once, one is what the other replaces.
+    // Of two simultaneous uploads, the second keeps the file of the first.
     static ONE_BY_ONE: Mutex<()> = Mutex::new(());
     let _one_by_one = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut numbers = numbers(dir, name)?;
     let next = next(&numbers);
     let kept = version(name, next);
     let undo: &dyn Fn() -> io::Result<()> = match numbers.last().map(|last| version(name, *last)) {
-        // Left by a server that was killed, or was not let do the rest.
+        // A server that was killed, or failed, left this version.
         Some(last) if is_same(dir, name, &last) => &|| Ok(()),
         _ => match dir.hard_link(name, dir, &kept) {
             Ok(()) => {
                 numbers.push(next);
                 &|| dir.remove_file(&kept)
             }
-            // There is nothing to be replaced.
+            // There is no file to replace.
             Err(error) if error.kind() == io::ErrorKind::NotFound => &|| Ok(()),
             // Another server keeps versions here.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
-            // No hard links here, or none to a file of another user.
+            // The file system has no hard links, or allows none to a file of another user.
             Err(_) => {
                 dir.rename(name, dir, &kept)?;
                 numbers.push(next);
@@ -72,7 +73,7 @@ pub(super) fn keep(dir: &Dir, name: &OsStr, most: usize, replace: impl Fn() -> i
     Ok(())
 }
 
-/// Whether these are two names of one file.
+/// Whether these two names are of one file.
 #[cfg(unix)]
 fn is_same(dir: &Dir, one: &OsStr, other: &OsStr) -> bool {
     use cap_std::fs::MetadataExt;
@@ -85,7 +86,7 @@ fn is_same(_: &Dir, _: &OsStr, _: &OsStr) -> bool {
     false
 }
 
-/// The numbers of the versions that are there, in order.
+/// The numbers of the existing versions, in order.
 fn numbers(dir: &Dir, name: &OsStr) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in dir.entries()? {
@@ -128,7 +129,7 @@ mod tests {
         assert_eq!(numbers(&dir, OsStr::new("a")).unwrap(), [0; 0]);
     }
 
-    /// As by a server that is killed before it has replaced the file.
+    /// Like a server that is killed before it has replaced the file.
     #[cfg(unix)]
     #[test]
     fn what_is_kept_already_is_kept_once() {

@@ -5,10 +5,10 @@ use reqwest::{
 
 use crate::Refusal;
 
-/// The same response if its body is the file, and else what the peer is told.
+/// The same response if its body is the file, or else the refusal for the peer.
 ///
-/// A `Content-Encoding` belongs to the file: no encoding was asked for, so it tells what is stored, as mirrors have it
-/// for each `.gz`. The peer gets the bytes that are stored, as from any other source.
+/// A `Content-Encoding` belongs to the file: the request asked for no encoding, so the header describes the stored
+/// bytes, as on mirrors for each `.gz`. The peer gets the stored bytes, as from any other source.
 pub(super) fn file(response: Response) -> Result<Response, Refusal> {
     let status = response.status();
     let refusal = match status {
@@ -21,7 +21,7 @@ pub(super) fn file(response: Response) -> Result<Response, Refusal> {
     Err(refusal.because(format_args!("answered {status}")))
 }
 
-/// How many bytes will come, if the server said so.
+/// The length of the body in bytes, if the server told it.
 pub(super) fn size(response: &Response) -> Option<u64> {
     response.content_length()
 }
@@ -30,13 +30,14 @@ pub(super) fn gives_ranges(response: &Response) -> bool {
     response.headers().get(ACCEPT_RANGES).is_some_and(|unit| unit == "bytes")
 }
 
-/// Where a 206 that begins at this position ends, if it is of a file of this size.
+/// The end of a 206 that begins at this position, if it is part of a file of this size.
 pub(super) fn end_of_part(response: &Response, position: u64, size: Option<u64>) -> Option<u64> {
     let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
     let (range, total) = range.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let end = last.parse::<u64>().ok()?.checked_add(1)?;
-    // Of a file of unknown size only the whole rest will do: where a part ends, the file would seem to.
+    // If the size of the file is unknown, only the whole rest is accepted: otherwise the file would seem to end with
+    // the part.
     let is_of_file = match size {
         Some(size) => (total == "*" || total.parse() == Ok(size)) && end <= size,
         None => total == "*" || total.parse() == Ok(end),
@@ -49,7 +50,7 @@ pub(super) fn is_passing(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 
-/// Whether a redirect adds nothing but a slash, as servers do for a directory. Followed, it would give a listing.
+/// Whether a redirect only adds a slash, as servers do for a directory. The target would be a listing.
 pub(super) fn is_directory(from: &Url, to: &Url) -> bool {
     to.path().strip_suffix('/') == Some(from.path())
 }
@@ -59,14 +60,14 @@ fn leads_to_directory(response: &Response) -> bool {
     response.status().is_redirection() && to.is_some_and(|to| is_directory(response.url(), &to))
 }
 
-/// Refuses a body that is compressed for its way (RFC 9112 section 7). Nobody offered to undo that, and its bytes are not
-/// those of the file.
+/// Refuses a body with a transfer coding such as gzip (RFC 9112 section 7). Nothing here decodes it, and its bytes are
+/// not those of the file.
 pub(super) fn is_decoded(response: &Response) -> Result<(), Refusal> {
     let lines = response.headers().get_all(TRANSFER_ENCODING).into_iter();
     let codings = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     let known = |coding: &&[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
     let mut codings = codings.filter(|coding| !known(coding));
-    // The last one is undone by the HTTP library.
+    // The HTTP library decodes the last coding.
     let is_plain =
         codings.next().is_none_or(|first| first.eq_ignore_ascii_case(b"chunked")) && codings.next().is_none();
     if is_plain {

@@ -5,11 +5,11 @@ use reqwest::{RequestBuilder, Url};
 
 use crate::Error;
 
-/// All but RFC 3986's unreserved characters and the slash. `url`'s own path setters take tabs and line ends out of a
-/// segment *after* they have looked for dots, so that ".\t." would climb.
+/// All characters but RFC 3986's unreserved ones and the slash. `url`'s own path setters remove tabs and line ends from
+/// a segment *after* the check for dots, so ".\t." would lead upward.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// The directory that everything is read from. Its URL has no credentials in it, and ends with a slash.
+/// The directory of all files. Its URL has no credentials, and ends with a slash.
 #[derive(Clone)]
 pub(super) struct Base {
     url: Url,
@@ -65,7 +65,7 @@ impl fmt::Display for Base {
     }
 }
 
-/// A URL, perhaps a broken one, without what may be a password.
+/// A URL, perhaps an invalid one, without a possible password.
 pub(super) fn redacted(url: &str) -> String {
     match url.rsplit_once('@') {
         Some((_, host)) => format!("...@{host}"),

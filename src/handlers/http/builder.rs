@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) const PRODUCT: &str = concat!("tuffet/", env!("CARGO_PKG_VERSION"));
 
-/// Headers that the handler sends itself, or that belong to the connection.
+/// Headers that the handler itself sends, or that belong to the connection.
 const OWN: [HeaderName; 12] = [
     header::ACCEPT_ENCODING,
     header::CONNECTION,
@@ -68,7 +68,7 @@ impl HttpBuilder {
 
     common_settings!();
 
-    /// How many redirects are followed, wherever they lead, but never from https to http. Defaults to 5.
+    /// How many redirects are followed, to any host, but never from https to http. Defaults to 5.
     pub fn redirects(mut self, most: usize) -> Self {
         self.redirects = most;
         self
@@ -80,10 +80,11 @@ impl HttpBuilder {
         self
     }
 
-    /// Sends this header with each request, wherever redirects lead; `Authorization` and `Cookie` stay with the host.
+    /// Sends this header with each request, to any host that redirects lead to. `Authorization` and `Cookie` go only to
+    /// the first host.
     ///
     /// # Errors
-    /// [`Error::Config`] if this is no header, or one of those that the handler sends itself, such as `Range`.
+    /// [`Error::Config`] if the header is invalid, or is one that the handler itself sends, such as `Range`.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, Error> {
         let no = |why| Error::Config(format!("{name:?} is not a header to send: {why}"));
         let parsed = HeaderName::try_from(name).map_err(|_| no("that is not a name"))?;
@@ -95,18 +96,19 @@ impl HttpBuilder {
         Ok(self)
     }
 
-    /// Tells the upstream who asks: `X-Forwarded-For`, `X-TFTP-IP`, `X-TFTP-Port` and `X-TFTP-File` (the name as it was
-    /// sent). What it answers then is for that client alone, unless its `Cache-Control` says `public`. Defaults to no.
+    /// Tells the upstream about the client: `X-Forwarded-For`, `X-TFTP-IP`, `X-TFTP-Port` and `X-TFTP-File` (the
+    /// filename of the request). The answer is then for that client alone, unless its `Cache-Control` says `public`.
+    /// Defaults to no.
     pub fn identify(mut self, yes: bool) -> Self {
         self.identify = yes;
         self
     }
 
-    /// The handler. The certificates of the system are loaded here; nothing is sent yet.
+    /// Builds the handler. It loads the certificates of the system, and sends nothing yet.
     ///
     /// # Errors
-    /// [`Error::Config`] if the URL is none of `http` or `https`, or has a query or a fragment, or if no client for it can
-    /// be made.
+    /// [`Error::Config`] if the URL is not of `http` or `https`, or has a query or a fragment, or if no HTTP client can
+    /// be made for it.
     pub fn build(self) -> Result<Http, Error> {
         let Self { base, common, redirects, direct, headers, identify } = self;
         let (base, Common { rules, connect_timeout, tls }) = (base?, common);

@@ -1,4 +1,4 @@
-//! What an answer says about who else may have it, and for how long (RFC 9111).
+//! Whether an answer may be shared, and for how long (RFC 9111).
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap, VARY};
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Sharing {
-    /// `private`, `no-store`, or different for those who ask differently: as it is for us, who have one way to ask but for
-    /// what tells the upstream of the client.
+    /// `private`, `no-store`, or a `Vary` on a header that differs between requests. Requests from here differ only in
+    /// the headers that describe the client.
     pub(super) forbidden: bool,
-    /// `public`: for all, even if the upstream was told who asked.
+    /// `public`: for all clients, even if the upstream knows the client.
     pub(super) public: bool,
-    /// How long it need not be asked for again.
+    /// How long the answer is used without asking again.
     pub(super) fresh: Duration,
 }
 
 impl Sharing {
-    /// `asked`: what the upstream was told of the client.
+    /// `asked`: the headers that describe the client.
     pub(super) fn of(headers: &HeaderMap, asked: &HeaderMap) -> Self {
         let differs = |field: &str| field == "*" || asked.contains_key(field);
         let mut sharing = Self { forbidden: values(headers, VARY.as_str()).any(differs), ..Self::default() };

@@ -1,5 +1,5 @@
-//! TLS with ring, which builds with nothing but a C compiler. It is handed over with the configuration: a provider
-//! installed for the whole process would be the embedder's decision, not ours.
+//! TLS with ring, which builds with nothing but a C compiler. Each client gets it with its configuration: to install a
+//! provider for the whole process is up to the embedding program.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use rustls_platform_verifier::Verifier;
 
 use crate::Error;
 
-/// Trusts what the system trusts. If the system has no certificates, as in a minimal container, http goes on to work
-/// and https trusts nobody; `needed` makes that a warning.
+/// Trusts the certificates of the system. If the system has none, as in a minimal container, http still works and https
+/// trusts no server; `needed` makes that a warning.
 pub(in crate::handlers) fn system(needed: bool) -> ClientConfig {
     let provider = provider();
     match Verifier::new(provider.clone()) {
@@ -27,7 +27,7 @@ pub(in crate::handlers) fn system(needed: bool) -> ClientConfig {
     }
 }
 
-/// Trusts what the system trusts, and these.
+/// Trusts the certificates of the system, and these.
 pub(in crate::handlers) fn with_roots(pem: &[u8]) -> Result<ClientConfig, Error> {
     let no = |why: &dyn std::fmt::Display| Error::Config(format!("the root certificates cannot be used: {why}"));
     let roots = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|error| no(&error))?;
@@ -40,7 +40,7 @@ pub(in crate::handlers) fn with_roots(pem: &[u8]) -> Result<ClientConfig, Error>
 }
 
 fn config(provider: Arc<CryptoProvider>, verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {
-    // "Dangerous" is any verifier that rustls did not write.
+    // rustls calls each verifier "dangerous" that is not its own.
     builder(provider).dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
 }
 

@@ -1,4 +1,4 @@
-//! The server behind this one: one pool of connections, and the words for what goes wrong with it.
+//! The HTTP server behind the handler: its pool of connections, and the refusals for its failures.
 
 use std::{
     fmt,
@@ -21,12 +21,12 @@ use crate::{
     handlers::shared::{self, Answer, Facts, Failure, Part},
 };
 
-// An idle connection keeps its buffers, so a burst of transfers should not leave many behind; a boot's requests, which
-// follow each other within seconds, should find one.
+// An idle connection keeps its buffers, so a burst of transfers should not leave many of them. The requests of a boot
+// follow each other within seconds, and should find one.
 const IDLE_CONNECTIONS: usize = 8;
 const IDLE_TIME: Duration = Duration::from_secs(15);
 
-/// What is needed to reach it.
+/// The settings of the connections to the upstream.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) base: Base,
@@ -39,18 +39,18 @@ pub(super) struct Settings {
 
 pub(super) struct Upstream {
     client: Client,
-    /// Each of its requests has a connection of its own.
+    /// Opens a new connection for each request.
     fresh: Client,
     base: Base,
     /// How many redirects were followed.
     redirected: Arc<AtomicUsize>,
 }
 
-/// What is asked for, as often as it takes.
+/// What to ask for, as often as necessary.
 #[derive(Clone)]
 pub(super) struct Ask {
     pub(super) url: Url,
-    /// Who asks, if the upstream is told.
+    /// The headers that describe the client, if the upstream is told.
     pub(super) headers: HeaderMap,
 }
 
@@ -70,7 +70,7 @@ impl Upstream {
         Ok(Self { client, fresh, base: settings.base.clone(), redirected })
     }
 
-    /// The head of the answer, whatever it is.
+    /// The head of the answer, with any status.
     async fn get(&self, ask: &Ask, conditions: HeaderMap) -> Result<Response, Failure> {
         let redirected = self.redirected.load(Relaxed);
         let send = |client: &Client| {
@@ -81,21 +81,21 @@ impl Upstream {
             // The upstream may have closed an idle connection while the request was on its way. A GET can be sent again
             // (RFC 9110 section 9.2.2), once, and not on another idle connection: that may be as old.
             Err(error) if error.is_request() && !error.is_connect() => send(&self.fresh).await,
-            // What a server may say on a connection that it closes for its age (RFC 9110 section 15.5.9).
+            // A server may answer so on a connection that it closes because of its age (RFC 9110 section 15.5.9).
             Ok(response) if response.status() == StatusCode::REQUEST_TIMEOUT => send(&self.fresh).await,
             answer => answer,
         };
         answer.map_err(|error| match () {
-            // It has answered, and leads nowhere: that says nothing of other files.
+            // The upstream has answered, with an invalid redirect. That says nothing about other files.
             () if error.is_redirect() || error.is_builder() => Failure::Final(failed(error)),
-            // Who redirects is there, whatever becomes of the server that it leads to.
+            // An upstream that redirects is alive, even if the target of the redirect is not.
             () if error.is_connect() && self.redirected.load(Relaxed) == redirected => Failure::Outage(failed(error)),
             () => Failure::Passing(failed(error)),
         })
     }
 }
 
-/// What the base itself answers, in a few words. Redirects are told, not followed.
+/// The answer of the base itself, in a few words. Redirects are reported, not followed.
 pub(super) async fn ask_base(settings: &Settings) -> Result<String, Refusal> {
     let client = builder(settings).redirect(Policy::none()).build();
     let client = client.map_err(|error| Refusal::upstream().because(causes(&error)))?;
@@ -104,7 +104,7 @@ pub(super) async fn ask_base(settings: &Settings) -> Result<String, Refusal> {
     let (status, location) = (response.status(), response.headers().get(LOCATION));
     let to = location.and_then(|to| response.url().join(to.to_str().ok()?).ok());
     match to.filter(|_| status.is_redirection()) {
-        // 501 is for the HEAD, which some do not know.
+        // 501 answers the HEAD, which some servers lack.
         _ if answer::is_passing(status) && status != StatusCode::NOT_IMPLEMENTED => Err(self::status(&response)),
         Some(to) => Ok(format!("answered {status} to {to}")),
         None => Ok(format!("answered {status}")),
@@ -112,11 +112,12 @@ pub(super) async fn ask_base(settings: &Settings) -> Result<String, Refusal> {
 }
 
 pub(super) fn builder(settings: &Settings) -> ClientBuilder {
-    // reqwest's own read_timeout runs on while nobody polls the body, so a client that pauses would lose it.
+    // reqwest's own read_timeout continues while nobody polls the body, so a client that pauses would lose its
+    // transfer.
     let builder = Client::builder()
         .default_headers(settings.headers.clone())
         .referer(false)
-        // Another feature may bring HTTP/2, where bodies that are not read would share one connection.
+        // Another feature may enable HTTP/2, where unread bodies would share one connection.
         .http1_only()
         .connect_timeout(settings.connect_timeout)
         .pool_idle_timeout(IDLE_TIME)
@@ -138,7 +139,7 @@ impl shared::Upstream for Upstream {
         if answer::is_passing(response.status()) {
             return Err(Failure::Passing(status(&response)));
         }
-        // What the upstream was told of who asks may be why it answered so.
+        // The answer may depend on the headers that describe the client.
         let may_share = !sharing.forbidden && (sharing.public || ask.headers.is_empty());
         Ok(match answer::file(response) {
             Err(refusal) => Answer::Refused { refusal, may_share },
@@ -225,7 +226,7 @@ fn failed(error: reqwest::Error) -> Refusal {
     Refusal::upstream().because(causes(&error.without_url()))
 }
 
-/// An error with all its causes: reqwest's own words leave out the one that matters.
+/// An error with all its causes, because reqwest's own text leaves out the one that matters.
 pub(super) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

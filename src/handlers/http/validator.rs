@@ -4,12 +4,12 @@ use reqwest::header::{
 
 use crate::Source;
 
-/// What tells one state of a file from another (RFC 9110 section 8.8), to the byte: a weak ETag alone does not.
+/// Tells one state of a file from another (RFC 9110 section 8.8), to the byte, which a weak ETag alone does not.
 #[derive(Clone, Debug)]
 pub(super) struct Validator {
     etag: Option<HeaderValue>,
     modified: Option<HeaderValue>,
-    /// Some servers have one date for a file and what they make of it.
+    /// Some servers give a file and its encoded form the same date.
     encoding: Option<HeaderValue>,
 }
 
@@ -24,14 +24,14 @@ impl Validator {
         validator.strongest().is_some().then_some(validator)
     }
 
-    /// Whether an answer with these headers is of the same file, byte for byte.
+    /// Whether an answer with these headers belongs to the same state of the file.
     pub(super) fn is_of(&self, headers: &HeaderMap) -> bool {
         self.is_same(&Self::new(headers))
     }
 
-    /// Whether this one, which is newer, is of the same file.
+    /// Whether this newer validator belongs to the same state of the file.
     pub(super) fn is_same(&self, newer: &Self) -> bool {
-        // A part may leave out what the first answer said (RFC 9110 section 15.3.7).
+        // A partial answer may leave out headers of the first one (RFC 9110 section 15.3.7).
         let other_encoding = newer.encoding.is_some() && newer.encoding != self.encoding;
         match (&self.etag, &newer.etag) {
             _ if other_encoding => false,
@@ -41,7 +41,7 @@ impl Validator {
         }
     }
 
-    /// Asks for these bytes of the file, or for all from there on, if it is still the same.
+    /// The headers that ask for these bytes of the file, or for all from the first one on, if it is still the same.
     pub(super) fn part(&self, first: u64, end: Option<u64>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if (first, end) != (0, None) {
@@ -53,14 +53,14 @@ impl Validator {
         headers
     }
 
-    /// Asks for the file if it is not the same any more.
+    /// The headers that ask for the file if it has changed.
     pub(super) fn if_changed(&self) -> HeaderMap {
         let etag = self.etag.iter().map(|etag| (IF_NONE_MATCH, etag.clone()));
         let modified = self.modified.iter().map(|date| (IF_MODIFIED_SINCE, date.clone()));
         etag.chain(modified).collect()
     }
 
-    /// Says the same of this source.
+    /// Gives the source the same validator.
     pub(super) fn label(&self, source: Source) -> Source {
         let text =
             |value: &Option<HeaderValue>| value.as_ref().and_then(|value| value.to_str().ok()).map(str::to_owned);

@@ -1,4 +1,4 @@
-//! Words to a web server: what was recorded, by POST.
+//! Reports of records to a web server, by POST.
 
 use std::{fmt, time::Duration};
 
@@ -20,10 +20,10 @@ use super::{
 };
 use crate::Error;
 
-/// How long an answer may take, connection included.
+/// The time limit for an answer, connection included.
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// A URL that is told by POST what was recorded, in JSON.
+/// A URL that gets records by POST, in JSON.
 ///
 /// ```
 /// use tuffet::stats::Webhook;
@@ -38,18 +38,18 @@ pub struct Webhook {
     url: Url,
 }
 
-/// Why a [`Webhook`] did not take what it was told.
+/// Why a [`Webhook`] did not take a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NotTaken {
-    /// Whether it may take it later: no answer, or one of 408, 429 and 500 to 599.
+    /// Whether a later try may succeed: no answer, or a status of 408, 429 or 500 to 599.
     pub is_passing: bool,
     why: String,
 }
 
 impl Webhook {
-    /// This `http` or `https` URL. A user and a password in it are sent as basic authentication, and stand in no log.
-    /// Redirects are not followed. The proxies of the environment are used.
+    /// A webhook at this `http` or `https` URL. A user and a password in it are sent as basic authentication, and never
+    /// appear in logs. Redirects are not followed. The proxies of the environment are used.
     ///
     /// # Errors
     /// [`Error::Config`] if this is not such a URL.
@@ -57,10 +57,10 @@ impl Webhook {
         Self::new(url, |is_https| Ok(tls::system(is_https)))
     }
 
-    /// As [`url`](Self::url), trusting the certificates of this PEM file too.
+    /// As [`url`](Self::url), and also trusts the certificates of this PEM file.
     ///
     /// # Errors
-    /// Also if there is no certificate in it, or one that cannot be used.
+    /// Also if the file has no certificate, or one that cannot be used.
     pub fn with_certificates(url: &str, pem: &[u8]) -> Result<Self, Error> {
         Self::new(url, |_| tls::with_roots(pem))
     }
@@ -71,7 +71,7 @@ impl Webhook {
         let (path, query) = whole.split_once('?').map_or((whole, None), |(path, query)| (path, Some(query)));
         let base = Base::parse(path)?;
         let mut url = Url::parse(whole).map_err(|error| no(&error))?;
-        // They go by a header of their own.
+        // User and password go into a header of their own.
         if url.set_username("").is_err() || url.set_password(None).is_err() {
             return Err(no(&"it has no host"));
         }
@@ -88,16 +88,16 @@ impl Webhook {
         Ok(Self { client: client.map_err(|error| no(&causes(&error)))?, base, url })
     }
 
-    /// Tells it this, once. The event is its header `X-Tuffet-Event`. It waits 20 s for an answer.
+    /// Sends this record, once, with the event in the header `X-Tuffet-Event`. It waits 20 s for an answer.
     ///
     /// # Errors
-    /// If it does not answer with a status of 200 to 299.
+    /// If the answer is not a status of 200 to 299, or does not come.
     pub async fn post(&self, event: &'static str, json: String) -> Result<(), NotTaken> {
         let silent = async {
             Timer::after(ANSWER).await;
             Err(NotTaken { is_passing: true, why: format!("no answer for {ANSWER:?}") })
         };
-        // reqwest lives in a tokio context.
+        // reqwest needs a tokio context.
         future::or(Compat::new(self.send(event, json)), silent).await
     }
 
@@ -114,7 +114,7 @@ impl Webhook {
     }
 }
 
-/// Without user and query: both may be secrets.
+/// Shows the URL without user and query: both may be secrets.
 impl fmt::Display for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut url = self.url.clone();

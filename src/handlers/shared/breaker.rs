@@ -5,14 +5,14 @@ use std::{
 
 use crate::Refusal;
 
-/// This many connections in a row that could not be made, and the upstream counts as dead.
+/// After this many failed connections in a row the upstream counts as dead.
 const MOST: u32 = 3;
-/// How long it is left alone then. After that one request tries it, and the others still wait for how that ends.
+/// How long a dead upstream is not asked. After that one request tries it, and the others are refused until it succeeds.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Refuses what would fail: a room of machines should not wait for the timeout of an upstream one after the other. Only
-/// connections count. An upstream that answers, however badly, may do so for one file, and one client must not keep the
-/// others from the rest.
+/// Refuses requests that would fail: a room of machines should not wait for the timeout of a dead upstream one after
+/// the other. Only connections count. A bad answer may concern only one file, and one client must not keep the others
+/// from the rest.
 #[derive(Default)]
 pub(super) struct Breaker(Mutex<State>);
 

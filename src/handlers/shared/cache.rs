@@ -1,4 +1,4 @@
-//! Segments of files. What few or none of the readers are on the way to is given up first.
+//! Segments of files. The cache first drops the segments that few or no readers still need.
 
 use std::{
     cmp::Reverse,
@@ -8,19 +8,19 @@ use std::{
 
 use crate::Bytes;
 
-/// How much of a file is kept or given up at once. A transfer may hold two of them beyond the budget.
+/// The size of a segment, which is kept or dropped as a whole. A transfer may hold two of them beyond the budget.
 pub(super) const SEGMENT: usize = 32 << 10;
 
-/// This much of a file is kept while somebody reads it, for those who come.
+/// The first bytes of a file up to here are kept while it has a reader, for readers that begin later.
 pub(super) const BEGINNING: u64 = 8 * SEGMENT as u64;
 
-/// What a segment costs beside its bytes, about: its entries here and the allocations.
+/// What a segment costs besides its bytes, about: its entries here and the allocations.
 const OVERHEAD: usize = 256;
 
-/// Of so many the least useful one is given up. To look for the least useful of all would cost more than it gains.
+/// How many segments are compared to find the one to drop. To compare all of them would cost more than it gains.
 const SAMPLE: usize = 16;
 
-/// What so many readers or more are on the way to is of the same use.
+/// From this many readers behind it on, a segment counts as equally useful.
 const MANY: usize = 4;
 
 pub(super) struct Cache {
@@ -28,16 +28,16 @@ pub(super) struct Cache {
     state: Mutex<State>,
 }
 
-/// An object, and a position in it.
+/// An object's number, and a position in it.
 type Place = (u64, u64);
 
 struct State {
     used: usize,
     clock: u64,
     segments: BTreeMap<Place, Segment>,
-    /// The same in no order, to draw from.
+    /// The same places in no order, for random draws.
     places: Vec<Place>,
-    /// Where the readers are; with a number, for there may be many in one place.
+    /// The positions of the readers, with the reader's number, because several may be in one place.
     readers: BTreeSet<(Place, u64)>,
     random: fastrand::Rng,
 }
@@ -45,16 +45,16 @@ struct State {
 struct Segment {
     bytes: Bytes,
     used_at: u64,
-    /// Where it is among the places.
+    /// Its index in `places`.
     index: usize,
 }
 
-/// The less, the sooner it is given up.
+/// How useful a segment is. The least useful one is dropped first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Use {
-    /// How many are on the way to it, no farther away than the cache could ever span; [`MANY`] at most.
+    /// How many readers are before it, no farther away than the cache could ever span; at most [`MANY`].
     readers: usize,
-    /// How far the next one of all has to go.
+    /// How far the nearest of all readers before it has to go.
     distance: Reverse<u64>,
     used_at: u64,
 }
@@ -69,12 +69,12 @@ impl Cache {
         self.budget
     }
 
-    /// Bytes that it holds.
+    /// The bytes that the cache holds.
     pub(super) fn used(&self) -> usize {
         self.state().used
     }
 
-    /// What there is of this object from this position on: the rest of a segment.
+    /// The cached bytes of this object from this position on: the rest of a segment.
     pub(super) fn find(&self, object: u64, position: u64) -> Option<Bytes> {
         let mut state = self.state();
         state.clock += 1;
@@ -99,8 +99,8 @@ impl Cache {
         }
     }
 
-    /// Whether to bring a segment to this place would push out what readers are on the way to: of the same object,
-    /// unless it is `near`, or of another one if several would use this one.
+    /// Whether a new segment at this place would push out one that readers still need: a segment of the same object,
+    /// unless it is `near`, or one of another object if several readers would use the new one.
     pub(super) fn crowds_out(&self, place: Place, near: u64) -> bool {
         let mut state = self.state();
         if state.used + SEGMENT + OVERHEAD <= self.budget {
@@ -114,13 +114,13 @@ impl Cache {
             }
     }
 
-    /// Where the next segment of an object begins behind this position.
+    /// The position of the object's next cached segment after this position.
     pub(super) fn next_after(&self, object: u64, position: u64) -> Option<u64> {
         let state = self.state();
         state.segments.range((object, position + 1)..=(object, u64::MAX)).next().map(|(place, _)| place.1)
     }
 
-    /// Where the first gap of an object is.
+    /// The position of the object's first gap.
     pub(super) fn first_gap(&self, object: u64) -> u64 {
         let state = self.state();
         let segments = state.segments.range((object, 0)..=(object, u64::MAX));
@@ -130,7 +130,7 @@ impl Cache {
         )
     }
 
-    /// Notes that a reader is at this position; `None` is for one who comes or leaves.
+    /// Moves a reader. `from` is `None` for a new reader, and `to` for one that leaves.
     pub(super) fn moved(&self, object: u64, reader: u64, from: Option<u64>, to: Option<u64>) {
         let mut state = self.state();
         if let Some(from) = from {
@@ -141,7 +141,7 @@ impl Cache {
         }
     }
 
-    /// Gives up all of an object.
+    /// Drops all segments of an object.
     pub(super) fn forget(&self, object: u64) {
         let mut state = self.state();
         let places: Vec<_> = state.segments.range((object, 0)..=(object, u64::MAX)).map(|(place, _)| *place).collect();
@@ -156,7 +156,8 @@ impl Cache {
 }
 
 impl State {
-    /// Of some, of the newest, and of the first of its object: that is where its last readers are.
+    /// The least useful of a random sample, the newest segment, and the first one of its object, where the last readers
+    /// are.
     fn least_useful(&mut self, newest: Place, budget: usize) -> Option<Place> {
         let most = self.places.len();
         let drawn = (0..SAMPLE.min(most)).map(|n| if most <= SAMPLE { n } else { self.random.usize(..most) });
@@ -172,7 +173,7 @@ impl State {
         Use { used_at: segment.map_or(0, |segment| segment.used_at), ..self.use_at(place, end, budget) }
     }
 
-    /// Of what is now brought to this place.
+    /// The use of a segment that is now brought to this place.
     fn use_at(&self, (object, position): Place, end: u64, budget: usize) -> Use {
         let is_read = || self.readers.range(((object, 0), 0)..((object, u64::MAX), 0)).next().is_some();
         if position < BEGINNING && budget as u64 > 4 * BEGINNING && is_read() {

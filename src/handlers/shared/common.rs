@@ -1,4 +1,4 @@
-//! What can be set for all upstreams alike.
+//! The settings that all upstreams share.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use smol::Timer;
 use super::gateway::Rules;
 use crate::Refusal;
 
-/// How many bytes are kept if nothing else is said: so few that a router has them to spare, and enough for machines
-/// that boot together to share a fetch.
+/// The default size of the cache, in bytes: small enough for a router, and enough for machines that boot together to
+/// share a fetch.
 pub(in crate::handlers) const CACHE: usize = 2 << 20;
 pub(in crate::handlers) const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(20);
 pub(in crate::handlers) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,7 +19,7 @@ pub(in crate::handlers) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5)
 pub(in crate::handlers) struct Common {
     pub(in crate::handlers) rules: Rules,
     pub(in crate::handlers) connect_timeout: Duration,
-    /// If the system's certificates are not all that is trusted.
+    /// If more than the system's certificates are trusted.
     pub(in crate::handlers) tls: Option<rustls::ClientConfig>,
 }
 
@@ -35,48 +35,47 @@ impl Default for Rules {
     }
 }
 
-/// The methods of a builder that has a [`Common`] in its field `common`.
+/// The setters of a builder that has a [`Common`] in its field `common`.
 macro_rules! common_settings {
     () => {
-        /// How many bytes of files are kept to be shared. With less than 32 KiB nothing is, and each RRQ is a GET of its
-        /// own. Defaults to 2 MiB, which a router has to spare; more of them cost the upstream less where many transfers
-        /// of one file begin within seconds, until all of it fits.
+        /// How many bytes of files are kept to be shared. With less than 32 KiB nothing is shared, and each RRQ makes
+        /// its own GET. Defaults to 2 MiB, which a router can spare. A larger cache costs the upstream less if many
+        /// transfers of one file begin within seconds, until the whole file fits.
         pub fn cache(mut self, bytes: usize) -> Self {
             self.common.rules.cache = bytes;
             self
         }
 
-        /// How long it is remembered that there is no file of a name. Boot loaders ask for many that are not there.
-        /// Defaults to 5 s.
+        /// How long a missing file is remembered. Boot loaders ask for many names that do not exist. Defaults to 5 s.
         pub fn remember_misses(mut self, time: Duration) -> Self {
             self.common.rules.misses = time;
             self
         }
 
-        /// Serves what was had before when the upstream does not answer or answers 500 to 599, as far as it is still in
-        /// the cache. Defaults to no.
+        /// Serves the cached answer, as far as the cache still has it, if the upstream does not answer or answers 500
+        /// to 599. Defaults to no.
         pub fn stale_if_error(mut self, yes: bool) -> Self {
             self.common.rules.stale_if_error = yes;
             self
         }
 
-        /// How long the upstream may be silent: before the head of its answer, and between any two pieces of the body.
-        /// Time in which the client takes nothing does not count. Defaults to 20 s.
+        /// How long the upstream may be silent: before the head of its answer, and between two pieces of the body. Time
+        /// in which the client takes no data does not count. Defaults to 20 s.
         pub fn upstream_timeout(mut self, limit: Duration) -> Self {
             self.common.rules.upstream_timeout = limit;
             self
         }
 
-        /// How long a connection may take to be made, name resolution and TLS included. Defaults to 5 s.
+        /// The time limit for a new connection, name resolution and TLS included. Defaults to 5 s.
         pub fn connect_timeout(mut self, limit: Duration) -> Self {
             self.common.connect_timeout = limit;
             self
         }
 
-        /// Trusts the certificates of this PEM file, too. Defaults to those of the system.
+        /// Also trusts the certificates of this PEM file. By default only those of the system are trusted.
         ///
         /// # Errors
-        /// [`Error::Config`] if there is no certificate in it, or one that cannot be used.
+        /// [`Error::Config`] if the file has no certificate, or one that cannot be used.
         pub fn root_certificates(mut self, pem: &[u8]) -> Result<Self, Error> {
             self.common.tls = Some($crate::handlers::http::tls::with_roots(pem)?);
             Ok(self)
@@ -85,7 +84,7 @@ macro_rules! common_settings {
 }
 pub(in crate::handlers) use common_settings;
 
-/// What comes of this question to an upstream, in a tokio context, within this time.
+/// The result of this question to an upstream, in a tokio context, within this time.
 pub(in crate::handlers) async fn answered(
     limit: Duration,
     question: impl Future<Output = Result<String, Refusal>>,

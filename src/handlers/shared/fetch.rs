@@ -1,4 +1,4 @@
-//! A file as it comes, from wherever the connection broke the last time.
+//! A fetch of one file, which resumes where the last connection broke.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,15 +12,15 @@ use super::{
 };
 use crate::{Bytes, Refusal};
 
-/// Tries without a byte of progress before it is given up, which is after half a minute: no client waits for longer.
+/// Tries without a byte of progress before the fetch fails, after half a minute: no client waits for longer.
 const TRIES: u32 = 10;
-/// What is asked for at once of a part of a file while there are few fetches.
+/// The size of the pieces of a file while there are few fetches.
 const LARGE_PIECE: u64 = 256 << 10;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long a segment that has begun waits for its rest, so that a slow upstream still gives a steady stream.
+/// How long a partial segment waits for its rest, so that a slow upstream still gives a steady stream.
 const TRICKLE: Duration = Duration::from_millis(100);
 
 pub(super) struct Fetch<U: Upstream> {
@@ -28,33 +28,33 @@ pub(super) struct Fetch<U: Upstream> {
     ask: U::Ask,
     validator: Option<U::Validator>,
     size: Option<u64>,
-    /// Where the next byte is in the file.
+    /// The position of the next byte in the file.
     position: u64,
-    /// Whether the file is asked for in pieces, however few the fetches are, and where nothing more is wanted.
+    /// Whether the file is requested in pieces even if there are few fetches, and the position where they end.
     in_pieces: bool,
     until: u64,
     /// None before the first answer, and after a break.
     body: Option<U::Body>,
-    /// Where this answer ends, if not with the file.
+    /// The position where this answer ends, if it is not the end of the file.
     end: Option<u64>,
-    /// Bytes of this answer that were had before.
+    /// How many bytes of this answer are known already and are skipped.
     skip: u64,
-    /// What came and did not fit into the segment before.
+    /// Bytes that have arrived and did not fit into the last segment.
     rest: Bytes,
     failures: u32,
-    /// How it ended.
+    /// The result, once the fetch has ended.
     over: Option<Result<(), Refusal>>,
 }
 
 impl<U: Upstream> Fetch<U> {
-    /// The body of this answer, which is the whole file.
+    /// A fetch from the body of this answer, which is the whole file.
     pub(super) fn of(origin: Arc<Origin<U>>, ask: U::Ask, facts: Facts<U>, body: U::Body) -> Self {
         let mut fetch = Self::new(origin, ask, facts.validator, facts.size, 0);
         fetch.body = Some(body);
         fetch
     }
 
-    /// The same file from a later position, in pieces.
+    /// A fetch of the same file from a later position, in pieces.
     pub(super) fn from(origin: Arc<Origin<U>>, ask: U::Ask, validator: U::Validator, size: u64, position: u64) -> Self {
         let mut fetch = Self::new(origin, ask, Some(validator), Some(size), position);
         fetch.in_pieces = true;
@@ -74,12 +74,12 @@ impl<U: Upstream> Fetch<U> {
         Self { origin, ask, validator, size, position, in_pieces, until, body, end, skip, rest, failures, over }
     }
 
-    /// No piece that is asked for from now on goes beyond this position.
+    /// Ends all further pieces at this position.
     pub(super) fn until(&mut self, position: u64) {
         self.until = position;
     }
 
-    /// What comes next, of any length. The future can be dropped, and nothing is lost.
+    /// The next bytes, of any length. The future can be dropped without a loss.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Refusal> {
         while self.over.is_none() {
             match self.try_chunk().await {
@@ -108,7 +108,7 @@ impl<U: Upstream> Fetch<U> {
         }
     }
 
-    /// The next bytes, at most so many, in memory of their own: chunks are slices of a large buffer of the connection.
+    /// The next bytes, at most so many, copied, because chunks are slices of a large buffer of the connection.
     pub(super) async fn segment(&mut self, most: usize) -> Result<Option<Bytes>, Refusal> {
         if self.rest.is_empty() {
             let Some(chunk) = self.chunk().await? else { return Ok(None) };
@@ -128,7 +128,7 @@ impl<U: Upstream> Fetch<U> {
             };
             match future::or(self.chunk(), late).await {
                 Ok(Some(chunk)) => self.rest = chunk,
-                // A failure comes again, when what was before it has been given.
+                // A failure is returned again, after the bytes before it.
                 Ok(None) | Err(_) => break,
             }
         }
@@ -162,7 +162,7 @@ impl<U: Upstream> Fetch<U> {
         }
     }
 
-    /// Asks for the rest of the file; for all of it, from a server that cannot give less.
+    /// Asks for the rest of the file, or for all of it if the server gives no ranges.
     async fn ask(&mut self) -> Result<U::Body, Failure> {
         if self.failures > 0 {
             Timer::after(pause(self.failures)).await;

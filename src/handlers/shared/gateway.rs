@@ -1,4 +1,4 @@
-//! From a request to a source: what is known already, what has to be asked, and who may share the answer.
+//! From a request to a source: which answers are known, which must be asked for, and which may be shared.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,17 +14,17 @@ use super::{
 };
 use crate::{Bytes, Co, ErrorCode, Gen, Refusal, Source, source::Start};
 
-/// An answer is used again for this long whatever it says: those who ask within it asked at the same time.
+/// Every answer is used again for this long: requests within this time count as simultaneous.
 const SAME_TIME: Duration = Duration::from_secs(1);
 
-/// How long it is remembered that a name's answers may not be shared.
+/// How long a name's answers are remembered as not shareable.
 const ALONE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy)]
 pub(in crate::handlers) struct Rules {
-    /// Bytes of the cache; nothing is shared if it cannot hold a segment.
+    /// The size of the cache, in bytes. Nothing is shared if it cannot hold a segment.
     pub(in crate::handlers) cache: usize,
-    /// How long it is remembered that there is no such file.
+    /// How long a missing file is remembered.
     pub(in crate::handlers) misses: Duration,
     pub(in crate::handlers) stale_if_error: bool,
     /// How long the upstream may be silent.
@@ -45,18 +45,18 @@ impl<U: Upstream> Gateway<U> {
         Self { origin, cache, names: Names::default(), rules }
     }
 
-    /// Bytes in the cache.
+    /// The bytes in the cache.
     pub(in crate::handlers) fn cached(&self) -> usize {
         self.cache.used()
     }
 
-    /// Asks anew for what has been changed.
+    /// Forgets the answer for a file that was changed.
     #[cfg(feature = "object-store")]
     pub(in crate::handlers) fn forget(&self, ask: &U::Ask) {
         self.names.forget(&ask.to_string());
     }
 
-    /// The file, in a tokio context.
+    /// Opens the file, in a tokio context.
     pub(in crate::handlers) async fn open(&self, ask: U::Ask) -> Result<Source, Refusal> {
         let turn = match self.names.name(&ask.to_string()).known().await {
             Ok(Known::Object(object)) => return Ok(shared(object.reader())),
@@ -65,7 +65,8 @@ impl<U: Upstream> Gateway<U> {
             Err(turn) => Some(turn),
         };
         let stale = turn.as_ref().and_then(|turn| turn.stale.as_ref());
-        // The body is wanted if its beginning is not there, but in a crowd it would be left for pieces of it.
+        // Ask for the whole body if the beginning is not cached. With many fetches, pieces would replace that body
+        // anyway.
         let known = stale.filter(|object| object.has_beginning() || self.origin.piece().is_some());
         let answer = self.origin.open(&ask, known.map(|object| object.validator())).await;
         match (turn, answer) {
@@ -116,7 +117,7 @@ impl<U: Upstream> Gateway<U> {
         Err(refusal)
     }
 
-    /// No answer, or one that is no answer.
+    /// Handles a missing or unusable answer.
     fn failed(&self, turn: Turn<U>, is_personal: bool, refusal: Refusal) -> Result<Source, Refusal> {
         match turn.stale.clone().filter(|_| self.rules.stale_if_error) {
             Some(object) => {
@@ -124,7 +125,7 @@ impl<U: Upstream> Gateway<U> {
                 turn.found(Known::Object(object.clone()), SAME_TIME);
                 Ok(shared(object.reader()))
             }
-            // Who waits asks for itself.
+            // The waiting requests ask for themselves.
             None if is_personal => Err(refusal),
             None => {
                 turn.refused(refusal.clone());
@@ -133,7 +134,7 @@ impl<U: Upstream> Gateway<U> {
         }
     }
 
-    /// A body for one transfer, as it comes.
+    /// A body for one transfer alone, as it arrives.
     fn stream(&self, ask: U::Ask, facts: Facts<U>, body: U::Body) -> Source {
         let (size, validator) = (facts.size, facts.validator.clone());
         let in_pieces = facts.gives_ranges && self.origin.piece().is_some();
@@ -143,7 +144,7 @@ impl<U: Upstream> Gateway<U> {
             }
             _ => Fetch::of(self.origin.clone(), ask, facts, body),
         };
-        // As in a handler's `read`, everything that touches a body does it in a tokio context, the drop included.
+        // As in a handler's `read`, all uses of a body happen in a tokio context, the drop included.
         let source = Source::from(Gen::new(|co| Compat::new(chunks(co, fetch))));
         let source = match size {
             Some(size) => source.with_size(size),
@@ -163,7 +164,7 @@ async fn chunks<U: Upstream>(co: Co<Bytes>, mut fetch: Fetch<U>) -> Result<(), R
     Ok(())
 }
 
-/// A body that others may read too.
+/// A body that is shared with other readers.
 fn shared<U: Upstream>(reader: Reader<U>) -> Source {
     let (size, object, start) = (reader.size(), reader.object(), Start::default());
     let first = start.clone();

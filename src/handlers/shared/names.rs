@@ -1,4 +1,4 @@
-//! What is known of each name, and for how long. Those who ask for the same name at the same time ask once.
+//! The known answer for each name, and how long it is fresh. Simultaneous requests for one name ask the upstream once.
 
 use std::{
     collections::HashMap,
@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use super::{Upstream, object::Object};
 use crate::Refusal;
 
-/// Names beyond this many push out those that nobody uses.
+/// The most names. Further names push out unused ones.
 const MOST: usize = 1024;
-/// Fresh for longer than this is fresh for this long: some ten years can be added to any time.
+/// The longest freshness: some ten years can be added to any time without an overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 pub(super) struct Names<U: Upstream>(Mutex<HashMap<String, Arc<Name<U>>>>);
@@ -25,9 +25,9 @@ pub(super) struct Name<U: Upstream> {
 
 struct State<U: Upstream> {
     asking: bool,
-    /// How often it was asked for.
+    /// How many times the upstream was asked.
     asked: u64,
-    /// What those are told who waited for this asking.
+    /// The refusal for the requests that waited for the question with this number.
     failed: Option<(u64, Refusal)>,
     known: Option<Known<U>>,
     until: Option<Instant>,
@@ -36,14 +36,14 @@ struct State<U: Upstream> {
 pub(super) enum Known<U: Upstream> {
     Object(Arc<Object<U>>),
     Refused(Refusal),
-    /// Its answers may not be shared, so each transfer asks for itself.
+    /// The answers may not be shared, so each transfer asks for itself.
     Alone,
 }
 
-/// The duty to ask for all who wait. If it is dropped, another one of them has it.
+/// The duty to ask for all waiting requests. If it is dropped, another of them gets it.
 pub(super) struct Turn<U: Upstream> {
     name: Arc<Name<U>>,
-    /// What is there, but has to be asked about.
+    /// The cached object, which may have changed.
     pub(super) stale: Option<Arc<Object<U>>>,
 }
 
@@ -58,7 +58,7 @@ impl<U: Upstream> Names<U> {
             names.retain(|_, name| Arc::strong_count(name) > 1 || name.is_fresh(now) || name.owners() > 0);
         }
         if names.len() >= MOST {
-            // Clients make up names, so what is known to be missing goes before a file, and a file that is read stays.
+            // Clients make up names, so missing names are dropped before files, and a file with readers stays.
             let unused = names.iter().filter(|(_, name)| Arc::strong_count(name) == 1);
             let unread = unused.map(|(text, name)| (name.owners(), text)).filter(|(owners, _)| *owners <= 1);
             if let Some(text) = unread.min().map(|(_, text)| text.clone()) {
@@ -71,14 +71,14 @@ impl<U: Upstream> Names<U> {
 
 #[cfg(feature = "object-store")]
 impl<U: Upstream> Names<U> {
-    /// Knows nothing of this name any more.
+    /// Forgets the answer for this name.
     pub(super) fn forget(&self, name: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }
 
 impl<U: Upstream> Name<U> {
-    /// What is known, or the duty to find out.
+    /// The known answer, or the duty to ask.
     pub(super) async fn known(self: &Arc<Self>) -> Result<Known<U>, Turn<U>> {
         let mut waited = None;
         loop {
@@ -109,7 +109,7 @@ impl<U: Upstream> Name<U> {
         self.state().is_fresh(now)
     }
 
-    /// Of the file that has this name: this name, and those who read it. 0 if there is no file.
+    /// The owners of this name's file: this name, and its readers. 0 if there is no file.
     fn owners(&self) -> usize {
         match &self.state().known {
             Some(Known::Object(object)) => Arc::strong_count(object),
@@ -129,7 +129,7 @@ impl<U: Upstream> State<U> {
 }
 
 impl<U: Upstream> Known<U> {
-    /// What has to be fetched from its beginning is as well asked for anew.
+    /// Whether a reader can begin with it. If all of the file must be fetched, it may as well be asked for anew.
     fn can_begin(&self) -> bool {
         !matches!(self, Self::Object(object) if !object.has_beginning())
     }
@@ -140,14 +140,14 @@ impl<U: Upstream> Known<U> {
 }
 
 impl<U: Upstream> Turn<U> {
-    /// Tells all who wait.
+    /// Gives the answer to all waiting requests, and to later ones while it is fresh.
     pub(super) fn found(self, known: Known<U>, fresh: Duration) {
         let mut state = self.name.state();
         state.until = Instant::now().checked_add(fresh.min(LONGEST));
         state.known = Some(known);
     }
 
-    /// Tells those who wait now, and nobody who asks later.
+    /// Gives the refusal to the requests that wait now, and to no later ones.
     pub(super) fn refused(self, refusal: Refusal) {
         let mut state = self.name.state();
         state.failed = Some((state.asked, refusal));

@@ -1,8 +1,9 @@
-//! One state of one file, read by any number of transfers.
+//! One state of one file, with any number of readers.
 //!
-//! What they need is fetched by tasks of its own, beside the thread that the upstream needs anyway, so that no transfer
-//! waits for another one's client. A fetch gets what some reader wants, a segment ahead and no more. Readers behind it
-//! find the segments in the cache; for those who find them gone another fetch begins where they are.
+//! Tasks of their own fetch the bytes for the readers, on the thread that the upstream needs anyway, so that no
+//! transfer waits for the client of another. A fetch gets the bytes that some reader wants, and one segment ahead.
+//! Readers behind it find the segments in the cache. For readers that find them gone, another fetch begins at their
+//! position.
 
 use std::{
     collections::VecDeque,
@@ -22,23 +23,24 @@ use super::{
 };
 use crate::{Bytes, Refusal, atomic::AtomicU64};
 
-/// A reader waits for a fetch that is no farther behind than this, and does not begin another.
+/// A reader waits for a fetch that is at most this far behind it, instead of beginning another.
 const NEAR: u64 = 8 * SEGMENT as u64;
 
-/// How far a fetch goes beyond what its foremost reader has.
+/// How far a fetch goes beyond its foremost reader.
 const LOOK_AHEAD: u64 = SEGMENT as u64;
 
-/// A fetch waits for readers behind it that could not use the cache otherwise: this long for each segment, which the
-/// clients of its foremost readers do not even notice, ...
+/// A fetch waits for readers behind it that could not use the cache otherwise. It waits this long for each segment,
+/// which the clients of its foremost readers do not notice, ...
 const PAUSE: Duration = Duration::from_secs(1);
-/// ... and in all so long for each other reader there is, and no longer than this.
+/// ... and in all this long at most, and no longer than [`PAUSE`] for each other reader.
 const PAUSES: Duration = Duration::from_secs(10);
-/// Those who come when the middle of a file is kept no more wait for others who come, for so long at most.
+/// If readers arrive when the middle of a file is no longer cached, their fetch waits this long at most for more
+/// readers.
 const GATHERING: Duration = Duration::from_secs(5);
-/// How often it looks whether they have got on.
+/// How often the fetch checks whether the readers have advanced.
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// A fetch that nobody wanted anything of for so long is given up, if it has all or there is another.
+/// A fetch that no reader has needed for this long ends, if it has the whole file or there is another fetch.
 const LEFT_BEHIND: Duration = Duration::from_secs(2);
 
 pub(super) struct Object<U: Upstream> {
@@ -46,14 +48,14 @@ pub(super) struct Object<U: Upstream> {
     ask: U::Ask,
     validator: U::Validator,
     size: u64,
-    /// Whether it is known that parts of it can be had, and it is worth it.
+    /// Whether the upstream gives ranges, and the file is large enough to use them.
     gives_pieces: bool,
     origin: Arc<Origin<U>>,
     cache: Arc<Cache>,
     state: Mutex<State>,
-    /// A segment came, or a fetch ended.
+    /// Notified when a segment arrives or a fetch ends.
     arrived: Notify,
-    /// A reader has got on.
+    /// Notified when a reader advances.
     wanted: Notify,
 }
 
@@ -61,20 +63,20 @@ pub(super) struct Object<U: Upstream> {
 struct State {
     readers: usize,
     fetches: Vec<Running>,
-    /// Readers and fetches so far, for their numbers.
+    /// How many readers and fetches have begun, for their numbers.
     begun: u64,
     failed: Option<Refusal>,
 }
 
 struct Running {
     id: u64,
-    /// Where its next segment begins.
+    /// The position of its next segment.
     position: u64,
-    /// How far it is to go.
+    /// The position that it has to reach.
     goal: u64,
-    /// Of those of its readers who have least of it left.
+    /// How much longer its readers may wait for others: the least of their values.
     patience: Duration,
-    /// Its last segments. Whatever becomes of them in the cache, the foremost reader finds them here.
+    /// Its last segments. The foremost reader finds them here even if the cache has dropped them.
     last: VecDeque<(u64, Bytes)>,
     task: AbortHandle,
 }
@@ -108,14 +110,14 @@ impl<U: Upstream> Object<U> {
         &self.validator
     }
 
-    /// Whether a reader can begin with what is there, or is on its way, or can be had without asking for all.
+    /// Whether a reader can begin with cached bytes, with bytes that a fetch brings, or with a range.
     pub(super) fn has_beginning(&self) -> bool {
         let lacks_ranges = self.origin.lacks_ranges();
         if self.gives_pieces && !lacks_ranges {
             return true;
         }
         let state = self.state();
-        // What is missing in the middle costs all of the file, so it may as well come from its beginning.
+        // Without ranges, a gap in the middle costs the whole file, so the fetch may as well begin at the start.
         let gap = if lacks_ranges { self.cache.first_gap(self.id) } else { u64::MAX };
         let is_filled = || gap >= self.size || state.fetches.iter().any(|fetch| fetch.position <= gap);
         let had = |fetch: &Running| fetch.last.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
@@ -123,7 +125,7 @@ impl<U: Upstream> Object<U> {
         self.size == 0 || state.fetches.iter().any(comes) || (self.cache.find(self.id, 0).is_some() && is_filled())
     }
 
-    /// Whether no more of it can be had.
+    /// Whether a fetch has failed, so that no more bytes will come.
     pub(super) fn has_failed(&self) -> bool {
         self.state().failed.is_some()
     }
@@ -136,7 +138,7 @@ impl<U: Upstream> Object<U> {
         Reader { object: self.clone(), id: state.begun, position: 0, patience: PAUSES }
     }
 
-    /// Takes the body of an answer that has all of it, if its beginning is not there yet.
+    /// Takes the body of an answer with the whole file, if its beginning is not cached yet.
     pub(super) fn adopt(self: &Arc<Self>, facts: Facts<U>, body: U::Body) {
         let in_pieces = self.gives_pieces && self.origin.piece().is_some();
         let is_wanted = match self.origin.lacks_ranges() {
@@ -149,7 +151,7 @@ impl<U: Upstream> Object<U> {
         }
     }
 
-    /// What is there from this position on. If there is nothing, it is on its way when this has returned.
+    /// The cached bytes from this position on. If there are none, a fetch brings them after this call.
     fn find(self: &Arc<Self>, position: u64, patience: Duration) -> Result<Option<Bytes>, Refusal> {
         let mut state = self.state();
         let last = state.fetches.iter().flat_map(|fetch| &fetch.last);
@@ -161,7 +163,7 @@ impl<U: Upstream> Object<U> {
         if let Some(refusal) = &state.failed {
             return Err(refusal.clone());
         }
-        // Another fetch would begin with all that this one has to pass.
+        // Without ranges, another fetch would have to pass all the bytes that this one passes.
         let near = if self.origin.lacks_ranges() { u64::MAX } else { NEAR };
         let near = position.saturating_sub(near)..=position;
         let behind = state.fetches.iter_mut().filter(|fetch| near.contains(&fetch.position));
@@ -180,7 +182,7 @@ impl<U: Upstream> Object<U> {
         Ok(None)
     }
 
-    /// The reader who is the first to get here will soon want more.
+    /// Extends the fetch for the first reader that gets here, because it will soon want more.
     fn look_ahead(&self, state: &mut State, position: u64) {
         let goal = position + LOOK_AHEAD;
         let leading = state.fetches.iter_mut().find(|fetch| (position..goal).contains(&fetch.position));
@@ -198,14 +200,14 @@ impl<U: Upstream> Object<U> {
         state.fetches.push(Running { id, position, goal, patience, last: VecDeque::new(), task });
     }
 
-    /// Where this fetch is to go on, if it is.
+    /// The position where this fetch has to continue, if it has to.
     fn demand(&self, id: u64) -> Option<u64> {
         let mut state = self.state();
         let fetch = state.fetch(id).filter(|fetch| fetch.position < fetch.goal.min(self.size))?;
         Some(fetch.position)
     }
 
-    /// Waits for others, before a fetch that began then brings what is at this position.
+    /// Waits for other readers, before a fetch that began at this time brings the segment at this position.
     async fn wait(&self, id: u64, position: u64, began: Instant) {
         let patience = self.state().fetch(id).map_or(Duration::ZERO, |fetch| fetch.patience);
         let until = Instant::now() + PAUSE.min(patience.saturating_sub(PAUSES.saturating_sub(self.worth())));
@@ -214,13 +216,13 @@ impl<U: Upstream> Object<U> {
         }
     }
 
-    /// How long a reader may wait for so many others.
+    /// How long a reader may wait for the other readers of the object.
     fn worth(&self) -> Duration {
         let others = self.state().readers.saturating_sub(1);
         PAUSES.min(PAUSE.saturating_mul(u32::try_from(others).unwrap_or(u32::MAX)))
     }
 
-    /// Whether others, who come as late as those at this beginning of a file, should get on together with them.
+    /// Whether to wait for other late readers at the beginning of a file, so that they continue together.
     fn gathers(&self, position: u64, began: Instant) -> bool {
         position < 2 * BEGINNING
             && self.size > self.cache.budget() as u64
@@ -228,18 +230,18 @@ impl<U: Upstream> Object<U> {
             && self.state().fetches.iter().any(|fetch| fetch.position > 2 * BEGINNING)
     }
 
-    /// Whether this would push out of the cache what readers are on the way to.
+    /// Whether a segment at this position would push out one that readers still need.
     fn crowds_out(&self, position: u64) -> bool {
         self.cache.crowds_out((self.id, position), NEAR)
     }
 
-    /// Takes what a fetch brought. Whether it goes on.
+    /// Stores the segment of a fetch. Returns whether the fetch continues.
     fn put(&self, id: u64, bytes: Result<Option<Bytes>, Refusal>) -> bool {
         let mut state = self.state();
         let Some(fetch) = state.fetch(id) else { return false };
         let bytes = match bytes {
             Ok(Some(bytes)) => bytes,
-            // It is not asked for more than there is.
+            // A fetch is never asked for bytes after the end.
             Ok(None) => return false,
             Err(refusal) => {
                 state.failed = Some(refusal);
@@ -260,7 +262,7 @@ impl<U: Upstream> Object<U> {
         true
     }
 
-    /// Whether nobody would miss this fetch: it has all, or others do what is done.
+    /// Whether the fetch is not needed: it has the whole file, or there are other fetches.
     fn is_spare(&self, id: u64) -> bool {
         let mut state = self.state();
         state.fetches.len() > 1 || state.fetch(id).is_none_or(|fetch| fetch.position == self.size)
@@ -283,7 +285,7 @@ impl<U: Upstream> Drop for Object<U> {
     }
 }
 
-/// The task of a fetch. It ends with a failure, with the last reader, or when nobody needs it any more.
+/// The task of a fetch. It ends with a failure, with the last reader, or when no reader needs it any more.
 async fn run<U: Upstream>(turn: Turn<U>, mut fetch: Fetch<U>) {
     let object = &turn.object;
     let began = Instant::now();
@@ -324,13 +326,13 @@ async fn is_before(deadline: Instant, wanted: impl Future<Output = ()>) -> bool 
     .await
 }
 
-/// What is left of a segment from this position on.
+/// The rest of a segment from this position on.
 fn rest(start: u64, bytes: &Bytes, position: u64) -> Option<Bytes> {
     let had = usize::try_from(position.checked_sub(start)?).ok()?;
     (had < bytes.len()).then(|| bytes.slice(had..))
 }
 
-/// A fetch's place among those of its object, for as long as it runs, however that ends.
+/// The entry of a fetch in its object. Its drop removes the entry, however the task ends.
 struct Turn<U: Upstream> {
     object: Arc<Object<U>>,
     id: u64,
@@ -343,7 +345,7 @@ impl<U: Upstream> Drop for Turn<U> {
     }
 }
 
-/// One transfer's way through the file.
+/// The position of one transfer in the file.
 pub(super) struct Reader<U: Upstream> {
     object: Arc<Object<U>>,
     id: u64,
@@ -377,7 +379,7 @@ impl<U: Upstream> Reader<U> {
         self.object.clone()
     }
 
-    /// Leaves out what is before.
+    /// Skips the bytes before this position.
     pub(super) fn begin_at(&mut self, first: u64) {
         self.object.cache.moved(self.object.id, self.id, Some(self.position), Some(first));
         self.position = first;

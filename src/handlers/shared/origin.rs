@@ -1,4 +1,4 @@
-//! An upstream with what is known of how it fares.
+//! An upstream with its state: failures, running fetches, and whether it gives ranges.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -11,21 +11,21 @@ use smol::Timer;
 use super::{Answer, Failure, Part, Upstream, breaker::Breaker};
 use crate::{Bytes, Refusal};
 
-/// With more fetches than this at once, each asks for a piece at a time. An answer that waits for its reader holds a
+/// With more fetches than this at once, each asks for one piece at a time. An answer that waits for its reader holds a
 /// connection and its buffers, up to about 1 MiB.
 const FEW: usize = 8;
 pub(super) const PIECE: u64 = 128 << 10;
-/// With more than this, for a small one.
+/// With more fetches than this, the pieces are small.
 const MANY: usize = 128;
 const SMALL_PIECE: u64 = 32 << 10;
 
 pub(super) struct Origin<U> {
     upstream: U,
-    /// How long it may be silent.
+    /// How long the upstream may be silent.
     timeout: Duration,
     breaker: Breaker,
     fetches: AtomicUsize,
-    /// Whether all of a file came the last time that a part was asked for.
+    /// Whether the upstream sent the whole file when it was last asked for a part.
     lacks_ranges: AtomicBool,
 }
 
@@ -35,7 +35,7 @@ impl<U: Upstream> Origin<U> {
         Self { upstream, timeout, breaker, fetches, lacks_ranges }
     }
 
-    /// The answer for a transfer that begins; refused at once while the upstream is known to be dead.
+    /// The answer for a new transfer. It is refused at once while the upstream is known to be dead.
     pub(super) async fn open(&self, ask: &U::Ask, known: Option<&U::Validator>) -> Result<Answer<U>, Refusal> {
         self.breaker.check().map_err(|refusal| located(ask, refusal))?;
         let answer = self.reported(self.upstream.open(ask, known)).await;
@@ -56,7 +56,7 @@ impl<U: Upstream> Origin<U> {
         Ok(part)
     }
 
-    /// Whether each part of a file costs all of it.
+    /// Whether each part of a file costs the whole file.
     pub(super) fn lacks_ranges(&self) -> bool {
         self.lacks_ranges.load(Relaxed)
     }
@@ -74,7 +74,7 @@ impl<U: Upstream> Origin<U> {
         self.fetches.fetch_sub(1, Relaxed);
     }
 
-    /// How much is to be asked for at once, if there are many fetches.
+    /// The size of the pieces to ask for, if there are many fetches.
     pub(super) fn piece(&self) -> Option<u64> {
         match self.fetches.load(Relaxed) {
             fetches if fetches > MANY => Some(SMALL_PIECE),
@@ -89,7 +89,8 @@ impl<U: Upstream> Origin<U> {
         answer
     }
 
-    /// What this future gives, unless the upstream is silent for too long. The clock runs only while it is waited for.
+    /// The result of this future, unless the upstream is silent for too long. Only time in which the future is polled
+    /// counts.
     async fn within<T, E>(
         &self,
         answer: impl Future<Output = Result<T, E>>,
@@ -104,7 +105,7 @@ impl<U: Upstream> Origin<U> {
     }
 }
 
-/// The refusal with the file in front of its detail.
+/// The refusal with the file's name in front of its detail.
 pub(super) fn located(ask: &impl std::fmt::Display, refusal: Refusal) -> Refusal {
     match refusal.detail().map(str::to_owned) {
         Some(detail) => refusal.because(format_args!("{ask}: {detail}")),

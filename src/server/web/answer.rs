@@ -1,4 +1,4 @@
-//! From a request to its answer.
+//! From a request over HTTP to its answer.
 
 use std::{net::SocketAddr, rc::Rc, time::SystemTime};
 
@@ -31,7 +31,7 @@ use crate::{
     transfer::Outcome,
 };
 
-/// Headers that decide what is answered, for the record.
+/// The headers that affect the answer, for the record.
 const DECIDING: [header::HeaderName; 7] = [
     header::RANGE,
     header::IF_RANGE,
@@ -142,7 +142,7 @@ async fn read(
     Ok(labelled(answer, transfer, &validators, size))
 }
 
-/// The source, with its size if that can be had.
+/// Opens the source, and finds its size if possible.
 async fn open(transfer: &Transfer) -> Result<Source, Refusal> {
     let request = transfer.request.as_ref().map_err(Clone::clone)?;
     let handler = transfer.terms.handler.as_ref();
@@ -159,7 +159,7 @@ fn part(validators: &Validators, request: &Request<Incoming>, size: Option<u64>)
     let headers = request.headers();
     let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
     match (range, size) {
-        // It is defined for GET alone (RFC 9110 section 14.2).
+        // A range is defined only for GET (RFC 9110 section 14.2).
         (Some(range), Some(size)) if request.method() == Method::GET && validators.allows_part(headers) => {
             Part::new(range, size)
         }
@@ -186,7 +186,7 @@ fn whole_or_part(part: Part, source: Source, transfer: &Rc<Transfer>, state: &Rc
     answer
 }
 
-/// Says what the file is. No header is ever empty: EDK2 does not survive that.
+/// Adds the headers that describe the file. No header is ever empty, because EDK2 crashes on one.
 fn labelled(
     mut answer: Response<Reply>,
     transfer: &Transfer,
@@ -220,7 +220,7 @@ pub(super) fn with_status(status: StatusCode, reply: Reply) -> Response<Reply> {
     answer
 }
 
-/// Of ASCII that is made here.
+/// A header value of ASCII text that the server makes itself.
 pub(super) fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("it is made of ASCII that can be seen")
 }

@@ -1,4 +1,4 @@
-//! The body of an answer: a file or a part of it, made while it goes out; or a line of text.
+//! The body of an answer: a file or a part of it, read while it is sent, or a line of text.
 
 #[cfg(target_os = "linux")]
 use std::{future::Future, io, os::unix::fs::FileExt, sync::Arc};
@@ -42,9 +42,9 @@ pub(super) enum Reply {
 
 pub(super) struct File {
     source: Source,
-    /// Bytes of the source that come before.
+    /// How many bytes of the source are skipped.
     skip: u64,
-    /// Bytes that are to go out, if that is known.
+    /// How many bytes are still to be sent, if known.
     left: Option<u64>,
     transfer: Rc<Transfer>,
     state: Rc<State>,
@@ -63,7 +63,7 @@ struct Sent {
 }
 
 impl Reply {
-    /// Of this source, `length` bytes from the byte `first` on.
+    /// The body from this source: `length` bytes from the byte `first` on.
     pub(super) fn file(
         mut source: Source,
         (first, length): (u64, Option<u64>),

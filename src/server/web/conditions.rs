@@ -1,4 +1,5 @@
-//! Conditional requests (RFC 9110 section 13): whether the client has the file already, or has a part of another one.
+//! Conditional requests (RFC 9110 section 13): whether the client has the file already, or a part of another state of
+//! it.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,19 +7,19 @@ use hyper::header::{self, HeaderMap, HeaderName};
 
 use crate::source::Source;
 
-/// A file that was modified a moment ago may be modified again within the same step of its clock. Then its tag does not
-/// tell one from the other.
+/// A file that was modified a moment ago may be modified again within the same step of the clock. Then both states have
+/// the same tag.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// What tells one state of a file from another.
+/// Tells one state of a file from another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Validators {
     pub(super) etag: Option<String>,
-    /// In whole seconds, as HTTP has it, and not in the future.
+    /// The time of modification, in whole seconds as in HTTP, and not in the future.
     pub(super) modified: Option<SystemTime>,
 }
 
-/// What becomes of a request.
+/// The result of the conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Go,
@@ -39,7 +40,7 @@ impl Validators {
         Self { etag: source.etag().map(str::to_owned).or_else(made), modified: modified.and_then(to_seconds) }
     }
 
-    /// In the order of RFC 9110 section 13.2.2.
+    /// Checks the conditions in the order of RFC 9110 section 13.2.2.
     pub(super) fn check(&self, headers: &HeaderMap) -> Verdict {
         let date = |name| text(headers, name).and_then(|text| httpdate::parse_http_date(text).ok());
         if let Some(tags) = all(headers, header::IF_MATCH) {
@@ -61,7 +62,7 @@ impl Validators {
         if is_known { Verdict::NotModified } else { Verdict::Go }
     }
 
-    /// Whether a part is of the file that the client has the rest of.
+    /// Whether the client's other parts belong to the same state of the file.
     pub(super) fn allows_part(&self, headers: &HeaderMap) -> bool {
         let Some(condition) = text(headers, header::IF_RANGE) else { return !headers.contains_key(header::IF_RANGE) };
         match httpdate::parse_http_date(condition) {
@@ -71,7 +72,7 @@ impl Validators {
     }
 
     fn is_in(&self, tags: &str, is_same: fn(&str, &str) -> bool) -> bool {
-        // Who asks with `*` asks whether there is a file at all.
+        // `*` asks whether there is a file at all.
         tags.trim() == "*" || self.etag.as_deref().is_some_and(|etag| listed(tags).any(|tag| is_same(etag, tag)))
     }
 }
@@ -85,13 +86,13 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-/// The values of all lines of this name, as one.
+/// The values of all header lines of this name, joined.
 fn all(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     (!values.is_empty()).then(|| values.join(","))
 }
 
-/// The entity tags of a list. A comma may be in one.
+/// The entity tags of a list. A tag may contain a comma.
 fn listed(mut list: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         list = list.trim_start_matches([' ', '\t', ',']);

@@ -1,4 +1,4 @@
-//! One connection, with the requests that it carries one after the other.
+//! One connection, and its requests one after the other.
 
 use std::{
     cell::{Cell, RefCell},
@@ -22,35 +22,35 @@ use crate::{
     transfer::Outcome,
 };
 
-/// For the head of a request, from the end of the answer before, and no longer than the server's patience. Firmware unpacks
-/// between two files.
+/// The time limit for the head of a request, from the end of the last answer. It is no longer than the server's
+/// patience. Firmware unpacks between two files.
 const HEAD: Duration = Duration::from_secs(30);
-/// Bytes that hyper keeps in each direction, which bounds the head of a request too.
+/// The size of hyper's buffer for each direction, which also bounds the head of a request.
 const BUFFER: usize = 16 << 10;
-/// Fewer bytes than these within the server's patience are no progress: a client that takes one now and then would hold its
-/// place for ever.
+/// Fewer bytes than these within the server's patience are no progress. Otherwise a client that takes one byte now and
+/// then would hold its place for ever.
 const PROGRESS: u64 = 4096;
-/// What is read of an upload that was refused, and for how long, so that the client sees why: a socket that is closed with
-/// something unread in it takes the answer along.
+/// How many bytes of a refused upload are read, and for how long, so that the client sees the answer: a socket that is
+/// closed with unread bytes drops the answer.
 const UNREAD: (u64, Duration) = (1 << 20, Duration::from_secs(2));
 
-/// What the parts of a connection know of each other.
+/// The state that the parts of a connection share.
 pub(super) struct State {
     busy: Busy,
     current: RefCell<Option<Rc<Transfer>>>,
-    /// Bytes written since the transfer began, the head included.
+    /// The bytes written since the transfer began, the head included.
     written: Cell<u64>,
-    /// Since when the client is waited for, and what it has moved since.
+    /// When the server began to wait for the client, and how many bytes the client has moved since.
     client: Cell<Option<Instant>>,
     moved: Cell<u64>,
-    /// Since when the handler or its source is waited for.
+    /// When the server began to wait for the handler or its source.
     source: Cell<Option<Instant>>,
     /// What goes out without being read.
     #[cfg(target_os = "linux")]
     pub(super) promises: super::promise::Promises,
     /// Whether the body of a request was left unread.
     pub(super) unread: Cell<bool>,
-    /// Whether the answer has no other end than that of the connection.
+    /// Whether only the end of the connection ends the answer.
     pub(super) undelimited: Cell<bool>,
 }
 
@@ -81,7 +81,7 @@ impl State {
         self.current.replace(Some(transfer));
     }
 
-    /// So many bytes went out.
+    /// Counts written bytes.
     pub(super) fn wrote(&self, bytes: u64) {
         self.written.set(self.written.get() + bytes);
         self.client_moved(bytes);
@@ -111,7 +111,7 @@ impl State {
         self.source.set(None);
     }
 
-    /// All that was written has gone to the system.
+    /// All written bytes have gone to the kernel.
     pub(super) fn flushed(&self) {
         let is_over = self.current.borrow().as_ref().is_some_and(|transfer| transfer.is_given(self.written.get()));
         if is_over {
@@ -122,7 +122,7 @@ impl State {
         }
     }
 
-    /// The connection is over.
+    /// Ends the transfer with the connection.
     fn cut(&self, why: Outcome) {
         let current = self.current.take();
         self.busy.set(false);
@@ -131,7 +131,7 @@ impl State {
         }
     }
 
-    /// Waits until the transfer has made no progress for as long as patience lasts.
+    /// Waits until the transfer has made no progress for the server's patience.
     async fn stalled(&self) -> Outcome {
         loop {
             let patience = self.current.borrow().as_ref().map(|transfer| transfer.patience());
@@ -160,7 +160,7 @@ pub(super) async fn converse(
 ) {
     let (stream, state) = (Rc::new(stream), State::new(busy));
     let Ok(local) = stream.get_ref().local_addr() else { return };
-    // What is small should not wait for an answer to what was before.
+    // Small packets should not wait for the ACK of earlier ones.
     let _ = stream.get_ref().set_nodelay(true);
     let ends = answer::Ends { peer, local };
     let head = HEAD.min(site.shared.current.terms().settings.timing.patience);
@@ -187,7 +187,7 @@ pub(super) async fn converse(
         }
         Ok(()) => Transfer::left_alone(),
     };
-    // What a slow reader has not taken is not kept for it, and half of a file must not pass for the whole.
+    // Drop the bytes that a slow reader has not taken, and do not let half a file pass for the whole.
     if matches!(why, Outcome::TimedOut | Outcome::Failed(_)) || failed && state.undelimited.get() {
         let _ = socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
     }
@@ -220,10 +220,10 @@ async fn read_rest(stream: &Async<TcpStream>) {
     let _ = read().await;
 }
 
-/// Waits for the user's side, for so long; `None` if that is over.
+/// The result of work on the user's side within this time, or `None`.
 pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
-    // Most need no timer.
+    // Most work ends at once and needs no timer.
     if let Some(done) = poll_fn(|cx| Poll::Ready(Some(work.as_mut().poll(cx)))).await.and_then(ready) {
         return Some(done);
     }

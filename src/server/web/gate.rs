@@ -1,4 +1,4 @@
-//! Who is answered: the limits of a shard, for clients of HTTP.
+//! The limits of a shard, for clients of HTTP.
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,14 +19,14 @@ pub(super) struct Gate {
     shared: Arc<Shared>,
     tally: Arc<Tally>,
     admission: RefCell<Admission>,
-    /// Transfers of each client address.
+    /// The number of transfers for each client address.
     clients: RefCell<HashMap<IpAddr, usize>>,
     running: Cell<usize>,
-    /// Transfers that there are descriptors for.
+    /// How many transfers the file descriptors allow.
     most: usize,
 }
 
-/// A place among the transfers, until it is dropped.
+/// A transfer's place under the limits, until this is dropped.
 pub(super) struct Place {
     gate: Rc<Gate>,
     client: IpAddr,
@@ -50,7 +50,7 @@ impl Gate {
         admits
     }
 
-    /// A request has come, which may begin a transfer.
+    /// Admits a request, which may begin a transfer.
     pub(super) fn enter(self: &Rc<Self>, terms: &Terms, peer: SocketAddr) -> Result<Place, Dropped> {
         self.tally.requests.add(1);
         let client = peer.ip().to_canonical();
@@ -62,7 +62,7 @@ impl Gate {
     }
 
     fn look_at(&self, policy: &Policy, client: IpAddr) -> Result<(), Dropped> {
-        // A reload may have changed it since the client has connected.
+        // A reload may have changed the policy since the client connected.
         if !policy.admit(client) {
             return Err(Dropped::Denied);
         }

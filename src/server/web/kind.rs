@@ -1,6 +1,7 @@
-//! What a file is, by its name. Firmware goes by it: EDK2 starts `application/efi`, and makes a disk of the two for images.
+//! The content type of a file, by its name. Firmware depends on it: EDK2 starts `application/efi`, and makes a RAM disk
+//! of the two types for images.
 
-/// By the end of a name, in lower case.
+/// The types by the ending of the name, in lower case.
 const KINDS: &[(&str, &[&str])] = &[
     ("application/efi", &["efi"]),
     ("application/vnd.efi-iso", &["iso"]),
@@ -27,7 +28,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("image/svg+xml", &["svg"]),
 ];
 
-/// Bytes of which nothing is known.
+/// The type of all other files.
 const BYTES: &str = "application/octet-stream";
 
 pub(super) fn of(path: &str) -> &'static str {

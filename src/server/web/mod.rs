@@ -1,6 +1,6 @@
 //! The files of the server over HTTP/1.1 (RFC 9110, RFC 9112): the same handler, limits, records and hooks.
 //!
-//! It runs on a thread of its own, beside those of the shards, and has its own count of transfers as each of them has.
+//! It runs on a thread of its own, beside those of the shards, and counts its transfers separately, as each shard does.
 
 mod answer;
 mod body;
@@ -27,7 +27,7 @@ use std::{
 use super::{Shared, around::Around};
 use crate::{error::Error, socket};
 
-/// Where HTTP clients may connect: bound, and not yet served.
+/// The bound addresses for HTTP clients, before they are served.
 #[derive(Debug, Default)]
 pub(super) struct Doors {
     listeners: Vec<TcpListener>,
@@ -50,7 +50,7 @@ impl Doors {
         &self.addrs
     }
 
-    /// Serves on a thread of its own until the server stops, if there is anything to listen on.
+    /// Serves on a thread of its own until the server stops, if there is an address to listen on.
     pub(super) fn open(self, shared: Arc<Shared>, around: Around) -> io::Result<Option<JoinHandle<Result<(), Error>>>> {
         if self.listeners.is_empty() {
             return Ok(None);

@@ -29,7 +29,7 @@ pub(super) async fn write(
     state: &Rc<State>,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Silent> {
-    // A client that is still waiting for a 100 sends nothing more when it hears no.
+    // A client that waits for a 100 sends no body after a refusal.
     let sends_anyway = !request.headers().contains_key(header::EXPECT);
     let told = Rc::<Told>::default();
     let taken = take(transfer, state, request, &told).await;
@@ -42,7 +42,7 @@ pub(super) async fn write(
             transfer.set_status(status.as_u16());
             Ok(with_status(status, Reply::Empty))
         }
-        // Nobody is there to hear of it.
+        // The client has gone, so no answer is sent.
         Err(_) if told.gone.get() => Err(Silent),
         Err(refusal) => {
             state.unread.set(!told.ended.get() && sends_anyway);
@@ -51,7 +51,7 @@ pub(super) async fn write(
     }
 }
 
-/// Returns whether there was no such file before.
+/// Takes the upload. Returns whether the file is new.
 async fn take(
     transfer: &Rc<Transfer>,
     state: &Rc<State>,
@@ -60,7 +60,7 @@ async fn take(
 ) -> Result<bool, Refusal> {
     let ours = transfer.request.as_ref().map_err(Clone::clone)?;
     if request.headers().contains_key(header::CONTENT_RANGE) {
-        // RFC 9110 section 14.5: the rest of the file would be lost.
+        // RFC 9110 section 14.5: otherwise the rest of the file would be lost.
         return Err(Refusal::bad_request().because("a part of a file is no upload"));
     }
     let body = request.into_body();
@@ -77,7 +77,7 @@ async fn take(
         if told.gone.get() {
             return Poll::Ready(Err(Refusal::internal()));
         }
-        // Either the client is waited for, or the sink.
+        // The server waits either for the client or for the handler.
         if polled.is_pending() && !told.asks.get() {
             state.wait_for_source();
         } else {
@@ -89,21 +89,21 @@ async fn take(
     Ok(!ours.has_replaced())
 }
 
-/// What the body and who takes it tell the answer.
+/// What the body and the handler report to the answer.
 #[derive(Default)]
 struct Told {
-    /// The sink waits for the client.
+    /// The handler waits for bytes of the client.
     asks: Cell<bool>,
-    /// There is no more.
+    /// The body has ended.
     ended: Cell<bool>,
-    /// The client has left in the middle.
+    /// The client left before the end.
     gone: Cell<bool>,
 }
 
-/// The bytes of an upload. It is accepted when the first of them are asked for: then hyper answers `Expect: 100-continue`.
+/// The bytes of an upload. The first poll accepts it: then hyper answers `Expect: 100-continue`.
 struct Data {
     body: Incoming,
-    /// Bytes that may still come.
+    /// How many bytes may still come.
     left: u64,
     transfer: Rc<Transfer>,
     state: Rc<State>,
@@ -126,11 +126,11 @@ impl Stream for Data {
                 return Poll::Ready(None);
             };
             let Ok(frame) = frame else {
-                // The handler is dropped before it could take this for the end of the file.
+                // The handler is dropped, so it cannot take this for the end of the file.
                 self.told.gone.set(true);
                 return Poll::Pending;
             };
-            // Trailers say nothing here.
+            // Trailers are ignored.
             let Ok(chunk) = frame.into_data() else { continue };
             self.state.client_moved(chunk.len() as u64);
             let Some(left) = self.left.checked_sub(chunk.len() as u64) else {

@@ -1,19 +1,19 @@
-//! The part of a file that is asked for (RFC 9110 section 14).
+//! The requested part of a file (RFC 9110 section 14).
 
-/// What a `Range` comes to.
+/// The meaning of a `Range`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// All of it: none was asked for, or several, or in a unit that is not known.
+    /// The whole file: there is no range, or there are several, or its unit is unknown.
     Whole,
-    /// From this byte on, so many.
+    /// This many bytes (second value), from this byte on (first value).
     Of(u64, u64),
-    /// Nothing of the file is in it.
+    /// No byte of the file is in the range.
     Nothing,
 }
 
 impl Part {
-    /// `size`: of the file. A range that is malformed is answered as one with nothing in it, and the beginning of an empty
-    /// file is all of it, as nginx does.
+    /// `size` is that of the file. A malformed range counts as one without a byte of the file. The beginning of an
+    /// empty file is the whole file, as in nginx.
     pub(super) fn new(range: &str, size: u64) -> Self {
         let Some((unit, set)) = range.split_once('=') else { return Self::Whole };
         if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -47,7 +47,7 @@ impl Part {
     }
 }
 
-/// One that is too large for a number is as good as the largest.
+/// A number; one that is too large counts as the largest.
 fn number(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))

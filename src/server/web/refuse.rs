@@ -1,11 +1,11 @@
-//! What a client is told that does not get what it asked for. The texts are fixed; a path of the server is in none.
+//! The answers to refused requests. Their texts are fixed, and contain no path of the server.
 
 use hyper::{Response, StatusCode, header};
 
 use super::{answer::header_value, body::Reply, transfer::Transfer};
 use crate::error::{ErrorCode, Refusal};
 
-/// There is no answer, on purpose: the connection is closed.
+/// No answer, on purpose: the connection is closed.
 #[derive(Debug)]
 pub(super) struct Silent;
 
@@ -17,7 +17,7 @@ impl std::fmt::Display for Silent {
 
 impl std::error::Error for Silent {}
 
-/// The status that HTTP has for a refusal.
+/// The HTTP status of a refusal.
 fn status(refusal: &Refusal) -> StatusCode {
     match refusal.code() {
         _ if refusal.is_busy() || *refusal == Refusal::stopping() => StatusCode::SERVICE_UNAVAILABLE,
@@ -34,7 +34,7 @@ fn status(refusal: &Refusal) -> StatusCode {
     }
 }
 
-/// The answer of a transfer that is refused, which ends by that.
+/// The answer of a refused transfer, which ends with it.
 pub(super) fn refuse(transfer: &Transfer, refusal: Refusal, is_head: bool) -> Result<Response<Reply>, Silent> {
     let told = refusal.packet().is_some() || refusal.is_busy();
     let (status, text) = (status(&refusal), refusal.message());
@@ -45,7 +45,7 @@ pub(super) fn refuse(transfer: &Transfer, refusal: Refusal, is_head: bool) -> Re
     Ok(say(Some(transfer), status, text, is_head))
 }
 
-/// A status with a line that says why. A HEAD gets no line.
+/// An answer with this status and a line with the reason. The answer to a HEAD has no line.
 pub(super) fn say(transfer: Option<&Transfer>, status: StatusCode, text: &str, is_head: bool) -> Response<Reply> {
     if let Some(transfer) = transfer {
         transfer.set_status(status.as_u16());
@@ -58,7 +58,7 @@ pub(super) fn say(transfer: Option<&Transfer>, status: StatusCode, text: &str, i
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CONTENT_LENGTH, length.into());
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        // iPXE waits for so many seconds and asks again.
+        // iPXE waits for this many seconds and asks again.
         headers.insert(header::RETRY_AFTER, header_value("1"));
     }
     response

@@ -1,4 +1,4 @@
-//! The thread: it accepts connections, and lets them end when the server stops.
+//! The HTTP thread: it accepts connections, and lets them end when the server stops.
 
 use std::{
     cell::Cell,
@@ -21,17 +21,17 @@ use super::{
 };
 use crate::{error::Error, http1::Connections, transfer::FOR_EVER};
 
-/// Connections at once, where the system has descriptors for them: a quarter of all, for each may have a file open, and
-/// others need some too.
+/// The most connections, if the system has enough descriptors: a quarter of them at most, because each connection may
+/// have a file open, and other parts need descriptors too.
 const MOST: usize = 16384;
-/// How often a server that stops looks whether all are gone.
+/// How often a stopping server checks whether all connections have ended.
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// What all connections have in common.
+/// What all connections share.
 pub(super) struct Site {
     pub(super) shared: Arc<Shared>,
     pub(super) gate: Rc<Gate>,
-    /// Whether what runs still is cut off.
+    /// Whether the running transfers are cut off.
     pub(super) is_over: Cell<bool>,
 }
 
@@ -43,11 +43,11 @@ pub(super) fn run(listeners: Vec<TcpListener>, shared: Arc<Shared>) -> Result<()
 
 async fn serve(listeners: Vec<Async<TcpListener>>, shared: Arc<Shared>) {
     let most = most();
-    // The other connections are room for those who are told to come again.
+    // The other connections are room for clients that get a 503.
     let gate = Gate::new(shared.clone(), most - most / 4);
     let site = Rc::new(Site { gate, shared: shared.clone(), is_over: Cell::new(false) });
     let (executor, connections) = (LocalExecutor::new(), Connections::new(most));
-    // Nothing is ever sent; it ends when the server stops.
+    // Nothing is ever sent. The channel closes when the server stops.
     let (stop, stopping) = channel::bounded::<()>(1);
     let beat = shared.pulse.join();
     poll_fn(|cx| {
@@ -73,7 +73,7 @@ async fn serve(listeners: Vec<Async<TcpListener>>, shared: Arc<Shared>) {
         accepting = Box::pin(or(accepting, connections.accept(listener, &executor, converse)));
     }
     executor.run(or(reached(Phase::Draining), accepting)).await;
-    // Whoever connects from now on finds nobody.
+    // From now on new connections are refused.
     drop(listeners);
     drop(stop);
     let drain = shared.current.terms().settings.drain.min(FOR_EVER);

@@ -1,4 +1,4 @@
-//! One request with its answer, from its arrival to its record.
+//! One request and its answer, from its arrival to its record.
 
 use std::{
     cell::{Cell, RefCell},
@@ -26,7 +26,7 @@ use crate::{
 pub(super) struct Transfer {
     site: Rc<Site>,
     _place: Place,
-    /// Until it has ended.
+    /// The registration of the transfer, until it has ended.
     live: RefCell<Option<Registered>>,
     pub(super) trace: Trace,
     pub(super) terms: Arc<Terms>,
@@ -37,13 +37,13 @@ pub(super) struct Transfer {
     direction: Direction,
     started: SystemTime,
     began: Instant,
-    /// Headers that decide what is answered.
+    /// The headers that affect the answer.
     asked: Options,
     origin: RefCell<Option<Arc<str>>>,
     status: Cell<Option<u16>>,
-    /// How it ends, when all of the answer is with the system.
+    /// The outcome, once the whole answer has gone to the kernel.
     outcome: RefCell<Option<Outcome>>,
-    /// Bytes of the file that were moved so far.
+    /// How many bytes of the file were moved so far.
     bytes: Cell<u64>,
 }
 
@@ -57,7 +57,7 @@ impl Transfer {
         let (began, started) = (Instant::now(), SystemTime::now());
         let trace = Trace::new(ends.peer, &name, direction);
         let filename = shown::name(&name);
-        // Every client of HTTP is told the size.
+        // Over HTTP, every client is told the size.
         let options = [("tsize", "0")].into_iter().collect();
         let packet = packet::Request { filename: name, mode: Mode::Octet, options };
         let request = Request::new(ends.peer, ends.local, packet);
@@ -105,43 +105,43 @@ impl Transfer {
         self.status.set(Some(status));
     }
 
-    /// So many more bytes of the file.
+    /// Counts bytes of the file.
     pub(super) fn moved(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() + bytes as u64);
         self.live.borrow().iter().for_each(|live| live.set_bytes(self.bytes.get()));
     }
 
-    /// Nothing more is to come: this is how it ends when that is with the system.
+    /// Sets the outcome for when all written bytes have gone to the kernel.
     pub(super) fn give(&self, outcome: Outcome) {
         self.outcome.borrow_mut().get_or_insert(outcome);
     }
 
-    /// It says no, or cannot go on.
+    /// Ends with a refusal or a failure.
     pub(super) fn refuse(&self, refusal: Refusal) {
         let is_failure = refusal.code() == ErrorCode::NOT_DEFINED && refusal.packet().is_some();
         self.give(if is_failure { Outcome::Failed(refusal) } else { Outcome::Refused(refusal) });
     }
 
-    /// Whether all of it is among so many bytes that were written.
+    /// Whether the whole answer is among so many written bytes.
     pub(super) fn is_given(&self, written: u64) -> bool {
         let of_file = if self.direction == Direction::Read { self.bytes.get() } else { 0 };
         written > of_file && self.outcome.borrow().is_some()
     }
 
-    /// The outcome of one whose client has closed the connection.
+    /// The outcome if the client has closed the connection.
     pub(super) fn left_alone() -> Outcome {
         Outcome::Aborted { code: ErrorCode::NOT_DEFINED, message: "the client closed the connection".into() }
     }
 
-    /// All of it is with the system.
+    /// Ends the transfer: its whole answer has gone to the kernel.
     pub(super) fn finish(&self) {
         if let Some(outcome) = self.outcome.take() {
             self.end(outcome, self.bytes.get());
         }
     }
 
-    /// Its connection is over before that, unless it had failed already, for this reason. `written`: bytes that the system
-    /// has taken.
+    /// Ends the transfer because its connection ended first, for this reason, unless it had failed already. `written`:
+    /// the bytes that the kernel has taken.
     pub(super) fn cut(&self, why: Outcome, written: u64) {
         let had = self.outcome.take().filter(|had| matches!(had, Outcome::Refused(_) | Outcome::Failed(_)));
         let most = if self.direction == Direction::Read { written } else { u64::MAX };
@@ -180,7 +180,7 @@ impl Transfer {
 }
 
 impl Drop for Transfer {
-    /// The connection was cut off.
+    /// Records that the connection was cut off.
     fn drop(&mut self) {
         self.cut(if self.site.is_over.get() { Outcome::Stopped } else { Self::left_alone() }, u64::MAX);
     }

@@ -1,4 +1,4 @@
-//! A connection's stream, as hyper sees it: told how it gets on.
+//! A connection's stream for hyper, which reports its progress.
 
 use std::{
     io::{self, IoSlice},
@@ -59,7 +59,7 @@ impl Write for Wire {
         self.wrote(Pin::new(&mut &*self.stream).poll_write_vectored(cx, slices))
     }
 
-    /// Chunks go to the system as they are, not by a copy in hyper's buffer.
+    /// Chunks go to the kernel directly, without a copy in hyper's buffer.
     fn is_write_vectored(&self) -> bool {
         true
     }
