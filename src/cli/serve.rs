@@ -22,7 +22,7 @@ use super::{
     Result,
     args::Serve,
     bars::{self, MultiProgress},
-    config, container,
+    config, container, dhcp,
     format::Format,
     limits, line,
     logging::{self, Transfers},
@@ -54,6 +54,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let questions = opened.questions();
     let builder = sockets.into_iter().fold(builder(args, Some(&transfers)), Builder::socket).handler(handler);
     let (status, builder) = args.status.watch(builder)?;
+    let (boots, builder) = args.dhcp.watch(args, &opened, builder)?;
     let server = told.watch(builder).bind().map_err(|error| explain(&error, args))?;
     restart.end(server.handle());
     let directories = opened.directories();
@@ -78,6 +79,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     }
     questions.ask();
     let _status = status::serve(status, &server, &served)?;
+    let _boots = dhcp::serve(boots, &server, args)?;
     service::ready();
     service::watch(server.handle())?;
     show_while_running(server, screen)?;

@@ -112,6 +112,33 @@ pub mod config {
     }
 }
 
+pub mod dhcp {
+    use clap::Args;
+    use tuffet::{Builder, Server};
+
+    use super::super::{Result, args::Serve, sources::Opened};
+
+    #[derive(Args, Debug)]
+    pub struct Dhcp {}
+
+    #[derive(Clone, Default)]
+    pub struct Live;
+
+    pub struct Sockets;
+
+    impl Dhcp {
+        pub fn watch(&self, _: &Serve, _: &Opened, builder: Builder) -> Result<(Option<Sockets>, Builder)> {
+            Ok((None, builder))
+        }
+
+        pub fn settle(_: &Serve, _: &Live) {}
+    }
+
+    pub fn serve(sockets: Option<Sockets>, _: &Server, _: &Serve) -> Result<Option<Sockets>> {
+        Ok(sockets)
+    }
+}
+
 pub mod rules {
     use clap::Args;
     use tuffet::Handler;

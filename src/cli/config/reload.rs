@@ -10,6 +10,7 @@ use super::{
     super::{
         Result,
         args::{Arguments, Command, Serve},
+        more::More,
         sandbox::Plan,
         serve,
         sources::Opened,
@@ -58,7 +59,11 @@ impl Reload {
 
     fn try_reload(&mut self, path: &std::path::Path) -> Result<Option<Box<Serve>>> {
         let (arguments, matches) = merged(path, words())??;
-        let Command::Serve(args) = arguments.command else { return Ok(None) };
+        let args = match arguments.command {
+            Command::Serve(args) => args,
+            Command::More(More::Boot(boot)) => Box::new(boot.serve),
+            _ => return Ok(None),
+        };
         let opened = self.opened.again();
         let handler = serve::handler(&args, &opened)?;
         self.server.reload(serve::builder(&args, None).handler(handler))?;
@@ -81,9 +86,9 @@ fn words() -> Vec<std::ffi::OsString> {
 }
 
 fn fixed(matches: &ArgMatches) -> Vec<(String, Vec<String>)> {
-    let Some(matches) = matches.subcommand_matches("serve") else { return Vec::new() };
+    let Some((command, matches)) = matches.subcommand() else { return Vec::new() };
     let program = Arguments::command();
-    let options = program.find_subcommand("serve").into_iter().flat_map(clap::Command::get_arguments);
+    let options = program.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
     let fixed = options.filter(|option| option.get_help_heading().is_some_and(|heading| FIXED.contains(&heading)));
     let value = |option: &clap::Arg| {
         let values = matches.get_raw(option.get_id().as_str()).into_iter().flatten();

@@ -1,0 +1,212 @@
+//! ProxyDHCP of `tuffet serve`: on which interfaces, and which machine boots what.
+
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    str::FromStr,
+};
+
+use clap::{ArgAction, Args};
+use log::{info, warn};
+use tuffet::{
+    Builder, Error, Server,
+    dhcp::{Interface, Proxy, Rule, Serving, Sockets},
+};
+
+pub use tuffet::dhcp::Live;
+
+use super::{Result, args::Serve, sources::Opened, values};
+
+/// What firmware asks, whatever it is told.
+const TFTP: u16 = 69;
+
+#[derive(Args, Debug)]
+pub struct Dhcp {
+    /// Tell machines their boot file, beside the network's own DHCP server: ProxyDHCP (Linux)
+    #[arg(long, env = "TUFFET_DHCP", action = ArgAction::SetTrue, value_parser = values::switch)]
+    #[arg(help_heading = "Network")]
+    pub dhcp: bool,
+
+    /// Do that on this interface, any number of times [default: those that it listens on]
+    #[arg(long, value_name = "NAME", env = "TUFFET_DHCP_INTERFACE", value_delimiter = ',')]
+    #[arg(help_heading = "Network")]
+    pub dhcp_interface: Vec<String>,
+
+    /// Tell these machines this file or URL: `arch=x64,mac=52:54:00=>FILE`, any number of times; the first counts
+    #[arg(long, value_name = "RULE", env = "TUFFET_DHCP_BOOT", value_delimiter = '\n')]
+    #[arg(help_heading = "Names")]
+    pub dhcp_boot: Vec<Boot>,
+
+    /// Those of the configuration file, which come behind them.
+    #[arg(skip)]
+    pub tables: Vec<Rule>,
+}
+
+/// A rule of the command line.
+#[derive(Clone, Debug)]
+pub struct Boot(Rule);
+
+/// `arch=x64,uuid=01234567-89ab-cdef-0123-456789abcdef,mac=52:54:00,ipxe=false=>FILE`, of which any part may be left out,
+/// and be there several times; without FILE there is no answer.
+impl FromStr for Boot {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (machines, file) = text.split_once("=>").ok_or("not MACHINES=>FILE, such as arch=x64=>grubx64.efi")?;
+        let rule = Rule::new(format!("--dhcp-boot '{text}'"), file.trim());
+        let conditions = machines.split(',').map(str::trim).filter(|condition| !condition.is_empty());
+        let rule = conditions.into_iter().try_fold(rule, |rule, condition| {
+            let (key, value) = condition.split_once('=').ok_or_else(|| format!("{condition:?} is not KEY=VALUE"))?;
+            condition_of(rule, key.trim(), value.trim())
+        });
+        rule.map(Self)
+    }
+}
+
+/// A condition of a rule, on the command line and in the configuration file.
+pub fn condition_of(rule: Rule, key: &str, value: &str) -> std::result::Result<Rule, String> {
+    let wrong = |why: &str| format!("{value:?} is {why}");
+    match key {
+        "arch" => value.parse().map(|arches| rule.arch(arches)).map_err(|why: String| wrong(&why)),
+        "uuid" => value.parse().map(|uuid| rule.uuid(uuid)).map_err(wrong),
+        "mac" => value.parse().map(|mac| rule.mac(mac)).map_err(wrong),
+        "ipxe" => value.parse().map(|ipxe| rule.ipxe(ipxe)).map_err(|_| wrong("neither true nor false")),
+        _ => Err(format!("{key}: there is no such key; it is arch, uuid, mac or ipxe")),
+    }
+}
+
+impl Dhcp {
+    /// Binds its ports, if it is wanted, and has its counters be among those of the server.
+    pub fn watch(&self, args: &Serve, opened: &Opened, builder: Builder) -> Result<(Option<Sockets>, Builder)> {
+        if !self.dhcp {
+            return Ok((None, builder));
+        }
+        let sockets = Sockets::bind(chosen(args)?, opened.boots.clone()).map_err(|error| explain(&error))?;
+        let builder = sockets.watch(builder);
+        Ok((Some(sockets), builder))
+    }
+
+    /// What it tells machines from now on.
+    pub fn settle(args: &Serve, live: &Live) {
+        live.change(|proxy| settings(proxy, args));
+    }
+}
+
+/// What the options say of the answers.
+pub fn settings(proxy: Proxy, args: &Serve) -> Proxy {
+    let dhcp = &args.dhcp;
+    let rules = dhcp.dhcp_boot.iter().map(|boot| boot.0.clone()).chain(dhcp.tables.iter().cloned());
+    proxy.rules(rules.collect()).tftp(port(args)).http(http(args))
+}
+
+/// Where the same files are served over HTTP: nowhere yet.
+fn http(_: &Serve) -> Option<SocketAddrV4> {
+    None
+}
+
+/// The port of TFTP that machines are told.
+fn port(args: &Serve) -> u16 {
+    let ports: Vec<u16> = args.listen.iter().flat_map(|listen| &listen.0).map(SocketAddr::port).collect();
+    if ports.contains(&TFTP) { TFTP } else { ports.first().copied().unwrap_or(TFTP) }
+}
+
+/// Begins to answer.
+pub fn serve(sockets: Option<Sockets>, server: &Server, args: &Serve) -> Result<Option<Serving>> {
+    let Some(sockets) = sockets else { return Ok(None) };
+    let names: Vec<&str> = sockets.interfaces().collect();
+    info!("dhcp: boot files are told on {}; addresses are for the network's DHCP server to give", names.join(", "));
+    if port(args) != TFTP {
+        warn!("dhcp: firmware asks port {TFTP}, which is not listened on");
+    }
+    Ok(Some(sockets.serve(server.handle())?))
+}
+
+/// Those that are named, or those that the server listens on.
+pub fn chosen(args: &Serve) -> Result<Vec<Interface>> {
+    let all = tuffet::dhcp::interfaces().map_err(|error| format!("--dhcp: {error}"))?;
+    let named =
+        args.dhcp.dhcp_interface.iter().chain(args.interface.iter().filter(|_| args.dhcp.dhcp_interface.is_empty()));
+    let mut named = named.peekable();
+    let mut found = Vec::new();
+    if named.peek().is_some() {
+        for name in named {
+            let known = all.iter().find(|interface| interface.name == *name);
+            let none = || format!("--dhcp: no interface {name} is up and has an IPv4 address; `ip address` lists them");
+            found.push(known.cloned().ok_or_else(none)?);
+        }
+    } else {
+        found = all;
+    }
+    let mut found = listening(found, args);
+    found.dedup();
+    if found.is_empty() {
+        let why = "the server listens at no IPv4 address of a network; --listen and --dhcp-interface say where";
+        return Err(format!("--dhcp: {why}").into());
+    }
+    Ok(found)
+}
+
+/// Of these interfaces those that are listened on, with the addresses that machines may be told: all, if all are.
+fn listening(all: Vec<Interface>, args: &Serve) -> Vec<Interface> {
+    let listen: Vec<IpAddr> = args.listen.iter().flat_map(|listen| &listen.0).map(SocketAddr::ip).collect();
+    let everywhere = listen.is_empty() || listen.contains(&Ipv4Addr::UNSPECIFIED.into());
+    let all = all.into_iter().map(|mut interface| {
+        interface.addresses.retain(|address| everywhere || listen.contains(&IpAddr::V4(*address)));
+        interface
+    });
+    // An address may come and go where all are listened on.
+    let told = |interface: Interface| Interface {
+        addresses: if everywhere { Vec::new() } else { interface.addresses },
+        ..interface
+    };
+    all.filter(|interface| !interface.addresses.is_empty()).map(told).collect()
+}
+
+fn explain(error: &Error) -> String {
+    let Error::Bind(address, cause) = error else { return error.to_string() };
+    let port = address.port();
+    let fix = match cause.kind() {
+        ErrorKind::PermissionDenied => "it needs root or `setcap cap_net_bind_service=+ep tuffet`".to_owned(),
+        ErrorKind::AddrInUse => format!(
+            "a DHCP server of this machine has it, which can name boot files itself; `ss -lunp sport = :{port}` says which"
+        ),
+        _ => return format!("--dhcp: {error}"),
+    };
+    format!("--dhcp: cannot bind port {port}: {cause}; {fix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use tuffet::dhcp::Machine;
+
+    use super::*;
+
+    #[test]
+    fn rules_of_the_command_line() {
+        let proxy = |texts: &[&str]| {
+            let rules = texts.iter().map(|text| text.parse::<Boot>().unwrap().0);
+            Proxy::default().rules(rules.collect())
+        };
+        let machine = |arch: &str, mac: &str| Machine::new(arch.parse().unwrap()).mac(mac.parse().unwrap());
+        let proxy =
+            proxy(&["mac=52:54:01=>", "arch=x64, arch=arm64,mac=52:54:00 => a b.efi", "ipxe=true=>menu", "=>other"]);
+        let file = |machine| proxy.choose(&machine).map(|chosen| chosen.file);
+        assert_eq!(file(machine("x64", "52:54:00:00:00:01")).unwrap(), "a b.efi");
+        assert_eq!(file(machine("arm64", "52:54:00:00:00:01")).unwrap(), "a b.efi");
+        assert_eq!(file(machine("bios", "52:54:00:00:00:01")).unwrap(), "other");
+        assert_eq!(file(machine("bios", "52:54:00:00:00:01").with_ipxe()).unwrap(), "menu");
+        assert!(file(machine("x64", "52:54:01:00:00:01")).unwrap_err().contains("gives it no answer"));
+        for (bad, why) in [
+            ("x", "not MACHINES=>FILE"),
+            ("x64=>y", "is not KEY=VALUE"),
+            ("arch=amiga=>y", "not an architecture"),
+            ("uuid=1=>y", "not a UUID"),
+            ("mac=5=>y", "not the beginning of a MAC"),
+            ("ipxe=maybe=>y", "neither true nor false"),
+            ("os=linux=>y", "there is no such key"),
+        ] {
+            let error = bad.parse::<Boot>().unwrap_err();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+}
