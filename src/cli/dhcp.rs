@@ -1,8 +1,8 @@
 //! ProxyDHCP of `tuffet serve`: on which interfaces, and which machine boots what.
 
 use std::{
-    io::ErrorKind,
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    io::{self, ErrorKind, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
     str::FromStr,
 };
 
@@ -15,7 +15,9 @@ use tuffet::{
 
 pub use tuffet::dhcp::Live;
 
-use super::{Result, args::Serve, sources::Opened, values};
+mod report;
+
+use super::{Result, args::Serve, format::Format, sources::Opened, values};
 
 /// What firmware asks, whatever it is told.
 const TFTP: u16 = 69;
@@ -40,6 +42,10 @@ pub struct Dhcp {
     /// Those of the configuration file, which come behind them.
     #[arg(skip)]
     pub tables: Vec<Rule>,
+
+    /// A server with nothing to boot is of no use.
+    #[arg(skip)]
+    pub needed: bool,
 }
 
 /// A rule of the command line.
@@ -104,10 +110,55 @@ fn http(_: &Serve) -> Option<SocketAddrV4> {
     None
 }
 
+/// The address that machines are told, as far as it is known without asking one.
+pub fn server(args: &Serve) -> Ipv4Addr {
+    let listened = args.listen.iter().flat_map(|listen| &listen.0).find_map(|address| match address.ip() {
+        IpAddr::V4(ip) if !ip.is_unspecified() => Some(ip),
+        _ => None,
+    });
+    listened.or_else(|| outgoing(args)).unwrap_or(Ipv4Addr::UNSPECIFIED)
+}
+
+/// An address of an interface that machines are answered on: that by which others are reached, or the first.
+fn outgoing(args: &Serve) -> Option<Ipv4Addr> {
+    let names: Vec<String> = chosen(args).ok()?.into_iter().map(|interface| interface.name).collect();
+    let all = tuffet::dhcp::interfaces().ok()?.into_iter().filter(|interface| names.contains(&interface.name));
+    let addresses: Vec<Ipv4Addr> = all.flat_map(|interface| interface.addresses).collect();
+    // Nothing is sent.
+    let reach = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    };
+    let used = reach().ok().map(|address| address.ip());
+    addresses.iter().find(|address| used == Some(IpAddr::V4(**address))).or(addresses.first()).copied()
+}
+
 /// The port of TFTP that machines are told.
 fn port(args: &Serve) -> u16 {
     let ports: Vec<u16> = args.listen.iter().flat_map(|listen| &listen.0).map(SocketAddr::port).collect();
     if ports.contains(&TFTP) { TFTP } else { ports.first().copied().unwrap_or(TFTP) }
+}
+
+/// Looks what there is to boot, and says what each kind of machine will get.
+///
+/// It is as the user and within the sandbox that the server has by now, so that it sees no more than that will.
+///
+/// # Errors
+/// If there is nothing, and something is needed.
+pub fn look(sockets: Option<&Sockets>, server: &Server, served: &str, args: &Serve) -> Result<()> {
+    let Some(sockets) = sockets else { return Ok(()) };
+    let proxy = sockets.look(&server.handle());
+    if proxy.is_empty() && args.dhcp.needed {
+        return Err(report::nothing(served).into());
+    }
+    let report = report::report(&proxy, served, self::server(args));
+    if args.log_format.log_format != Format::Text {
+        report.lines().for_each(|line| info!("dhcp: {}", line.trim_start()));
+    } else if !args.output.quiet {
+        _ = write!(io::stderr(), "{report}");
+    }
+    Ok(())
 }
 
 /// Begins to answer.

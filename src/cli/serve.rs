@@ -72,6 +72,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
         config.reload().map_or(drain, |args| args.drain.into())
     };
     signals::obey(server.handle(), drain, reload)?;
+    dhcp::look(boots.as_ref(), &server, &served, args)?;
     announce(&server, &served, user.as_deref(), args, notes);
     look(&directories);
     if args.upload {

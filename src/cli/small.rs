@@ -134,6 +134,10 @@ pub mod dhcp {
         pub fn settle(_: &Serve, _: &Live) {}
     }
 
+    pub fn look(_: Option<&Sockets>, _: &Server, _: &str, _: &Serve) -> Result<()> {
+        Ok(())
+    }
+
     pub fn serve(sockets: Option<Sockets>, _: &Server, _: &Serve) -> Result<Option<Sockets>> {
         Ok(sockets)
     }

@@ -29,7 +29,7 @@ pub struct Family {
     pub http: &'static [u16],
     /// The boot files that are looked for, the best first: those that lead to a menu of their own.
     pub files: &'static [&'static str],
-    /// iPXE, as its builds and packages name it.
+    /// iPXE, as its builds and packages name it: first the one that drives any card, by the firmware's own driver.
     pub ipxe: &'static [&'static str],
 }
 
@@ -58,10 +58,10 @@ macro_rules! ipxe {
     ($short:literal $(, $more:literal)*) => {
         &[
             $($more,)*
-            concat!("ipxe-", $short, ".efi"),
             concat!("snponly-", $short, ".efi"),
-            concat!($short, "-efi/ipxe.efi"),
+            concat!("ipxe-", $short, ".efi"),
             concat!($short, "-efi/snponly.efi"),
+            concat!($short, "-efi/ipxe.efi"),
         ]
     };
 }
@@ -90,7 +90,7 @@ pub(super) static FAMILIES: [Family; 7] = [
         pxe: &[7, 9],
         http: &[16, 17],
         files: efi!("x64", "X64", "amd64", "x86_64", "syslinux.efi", "efi64/syslinux.efi", "bootmgfw.efi"),
-        ipxe: ipxe!("x86_64", "ipxe.efi", "snponly.efi", "ipxe/ipxe.efi", "ipxe/snponly.efi"),
+        ipxe: ipxe!("x86_64", "snponly.efi", "ipxe.efi", "ipxe/snponly.efi", "ipxe/ipxe.efi"),
     },
     Family {
         key: "ia32",
@@ -135,6 +135,11 @@ pub(super) static FAMILIES: [Family; 7] = [
 ];
 
 impl Family {
+    /// Whether its firmware is UEFI.
+    pub fn is_efi(&self) -> bool {
+        self.key != "bios"
+    }
+
     /// All families that are known.
     pub fn all() -> impl Iterator<Item = &'static Self> {
         FAMILIES.iter()

@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use smol::LocalExecutor;
 
-use super::{
-    Family, Machine,
-    arch::{self, SCRIPTS},
-};
+use super::{Family, Machine, arch::SCRIPTS};
 use crate::{
     handler::{Handler, Request},
     packet::{self, Mode, Options},
@@ -84,9 +81,10 @@ impl Menu {
     }
 }
 
-/// Whether that is a file that an iPXE of any family goes on with, and so had better have by HTTP.
-pub(super) fn is_script(file: &str) -> bool {
-    file.ends_with(".ipxe") || !arch::FAMILIES.iter().any(|family| family.files.contains(&file))
+/// Whether a file asks for more by TFTP, from where it came from, such as PXELINUX for its configuration.
+pub(super) fn goes_on_by_tftp(file: &str) -> bool {
+    let last = |file: &str| file.rsplit('/').next().map(str::to_owned);
+    Family::all().any(|family| family.files.iter().any(|known| last(known) == last(file)))
 }
 
 async fn is_there(handler: &dyn Handler, name: &str) -> bool {

@@ -26,8 +26,6 @@ mod packet;
 mod proxy;
 mod rule;
 mod serve;
-#[cfg(test)]
-mod tests;
 
 pub use arch::{Arch, Arches, Family};
 pub use menu::Menu;

@@ -9,7 +9,7 @@ use dhcproto::{
     },
 };
 
-use super::Arch;
+use super::{Arch, Family};
 use crate::rules::Mac;
 
 /// The fields in front of the options, with the magic cookie (RFC 2131 section 2).
@@ -180,7 +180,7 @@ impl Ask {
     fn vendor(&self, kind: MessageType) -> Option<Vec<u8>> {
         let machine = &self.machine;
         let item = self.boot_item.as_ref().filter(|_| kind == MessageType::Ack);
-        let takes_at_once = !machine.http && (machine.ipxe || machine.arch.family().is_none_or(|of| of.key == "bios"));
+        let takes_at_once = !machine.http && (machine.ipxe || !machine.arch.family().is_some_and(Family::is_efi));
         let mut vendor = Vec::new();
         if takes_at_once {
             vendor.extend([DISCOVERY_CONTROL, 1, USE_BOOT_FILE]);

@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     Machine, Menu, Rule,
-    menu::is_script,
+    menu::goes_on_by_tftp,
     packet::{Ask, Tell},
 };
 
@@ -169,8 +169,7 @@ impl Proxy {
             url("http", ip, http.port(), 80)
         });
         match http {
-            // PXELINUX and GRUB have the rest by TFTP, from where they came from.
-            Some(http) if machine.http || is_script(file) => Ok(format!("{http}{path}")),
+            Some(http) if machine.http || !goes_on_by_tftp(file) => Ok(format!("{http}{path}")),
             None if machine.http => Err("it boots by HTTP, which is not served".into()),
             _ => Ok(format!("{}{path}", url("tftp", local, self.tftp, TFTP_PORT))),
         }

@@ -151,6 +151,12 @@ impl Sockets {
         builder.counter(&self.answers).counter(&self.nothing)
     }
 
+    /// Looks which boot files this server has. Blocks until it knows.
+    pub fn look(&self, handle: &Handle) -> Proxy {
+        smol::block_on(look(&self.live, handle));
+        self.live.proxy()
+    }
+
     /// Begins to answer, on a thread of its own: with the files of this server.
     ///
     /// # Errors
@@ -212,8 +218,7 @@ impl Desk {
     }
 
     async fn look(&self) {
-        let menu = Menu::find(&*self.handle.terms().handler).await;
-        self.live.change(|proxy| proxy.menu(menu));
+        look(&self.live, &self.handle).await;
         self.looked.set(Some(Instant::now()));
     }
 
@@ -283,6 +288,11 @@ impl Desk {
         self.second.set((began, answered.saturating_add(1)));
         answered < RATE
     }
+}
+
+async fn look(live: &Live, handle: &Handle) {
+    let menu = Menu::find(&*handle.terms().handler).await;
+    live.change(|proxy| proxy.menu(menu));
 }
 
 impl Socket {

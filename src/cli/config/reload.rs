@@ -61,7 +61,7 @@ impl Reload {
         let (arguments, matches) = merged(path, words())??;
         let args = match arguments.command {
             Command::Serve(args) => args,
-            Command::More(More::Boot(boot)) => Box::new(boot.serve),
+            Command::More(More::Boot(boot)) => Box::new(boot.into_serve()?),
             _ => return Ok(None),
         };
         let opened = self.opened.again();
