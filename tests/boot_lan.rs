@@ -177,7 +177,8 @@ fn a_bios_with_ipxe_reaches_the_kernel_by_a_script() {
     script(menus.path());
     let lan = Lan::new(&[path(menus.path()), path(&tree)]);
     let log = lan.boots(&NET);
-    assert!(log.contains("/boot.ipxe: it is in the sources"), "{log}");
+    assert!(log.contains("(BIOS, iPXE) may boot http://192.0.2.1/boot.ipxe"), "{log}");
+    assert!(log.lines().any(|line| line.contains(KERNEL) && line.contains(" over HTTP 200 ")), "{log}");
 }
 
 /// GRUB of Debian asks the DHCP server, unless it is told another when it is made.
@@ -212,6 +213,23 @@ fn efi_reaches_the_kernel_by_pxe_and_ipxe() {
     let log = lan.boots(&[&EFI[..], &PLAIN_NET].concat());
     assert!(log.contains("(EFI x64) is sent to snponly.efi"), "{log}");
     assert!(log.contains("(EFI x64, iPXE) may boot"), "{log}");
+}
+
+#[test]
+#[ignore = "needs root, qemu-system-x86, ovmf, ipxe, dnsmasq-base, debian-installer-12-netboot-amd64 and iproute2"]
+fn efi_reaches_the_kernel_by_http_boot() {
+    if !in_lan("efi_reaches_the_kernel_by_http_boot") {
+        return;
+    }
+    let (menus, tree) = (menus(), tree());
+    script(menus.path());
+    let lan = Lan::new(&[path(menus.path()), "/usr/lib/ipxe", path(&tree)]);
+    // Without PXE, which EDK2 would try before.
+    let no_pxe = ["IPv4", "IPv6"].map(|family| format!("name=opt/org.tianocore/{family}PXESupport,string=n"));
+    let no_pxe = no_pxe.iter().flat_map(|setting| ["-fw_cfg", setting]).collect();
+    let log = lan.boots(&[EFI.to_vec(), PLAIN_NET.to_vec(), no_pxe].concat());
+    assert!(log.contains("(EFI x64, HTTP boot) may boot http://192.0.2.1/snponly.efi"), "{log}");
+    assert!(log.contains("(EFI x64, iPXE) may boot http://192.0.2.1/boot.ipxe"), "{log}");
 }
 
 #[test]

@@ -87,6 +87,45 @@ fn each_architecture_has_its_boot_file() {
     }
 }
 
+/// What the clients of `tests/boot_lan.rs` really send: EDK2 of November 2022, and iPXE of January 2019.
+#[test]
+fn captured_questions() {
+    let proxy = http(proxy(&["pxelinux.0", "bootnetx64.efi", "snponly.efi", "boot.ipxe"]));
+    let (nobody, machine) = (NOBODY, "192.0.2.111:4011".parse().unwrap());
+    let discovery = (Door::Dhcp, nobody, EVERYBODY, MessageType::Offer);
+    let script = "http://192.0.2.1:8080/boot.ipxe";
+    for (question, (door, from, to, kind), shown, file) in [
+        (&include_bytes!("dhcp/captured/ipxe_bios.bin")[..], discovery, "BIOS, iPXE", script),
+        (include_bytes!("dhcp/captured/ipxe_efi.bin"), discovery, "EFI x64, iPXE", script),
+        (include_bytes!("dhcp/captured/edk2_pxe.bin"), discovery, "EFI x64", "snponly.efi"),
+        (
+            include_bytes!("dhcp/captured/edk2_pxe_4011.bin"),
+            (Door::Pxe, machine, machine, MessageType::Ack),
+            "EFI x64",
+            "snponly.efi",
+        ),
+        (
+            include_bytes!("dhcp/captured/edk2_http.bin"),
+            discovery,
+            "EFI x64, HTTP boot",
+            "http://192.0.2.1:8080/snponly.efi",
+        ),
+    ] {
+        let answer = proxy.answer(question, Arrival { door, from, local: SERVER }).unwrap();
+        let read = Read::of(&answer.bytes);
+        assert_eq!((answer.to, read.kind, read.file.as_str()), (to, kind, file), "{shown}");
+        assert_eq!(answer.offer.machine.to_string(), format!("52-54-00-12-34-56 ({shown})"));
+        // Its transaction, its flags and its hardware address.
+        assert_eq!((&answer.bytes[4..8], &answer.bytes[10..12]), (&question[4..8], &question[10..12]));
+        assert_eq!(answer.bytes[28..44], question[28..44]);
+        // And whatever is cut from it.
+        (0..question.len()).for_each(|length| any::answers(&question[..length]));
+    }
+    // The request for the address, which is the DHCP server's to answer.
+    let request = include_bytes!("dhcp/captured/edk2_pxe_request.bin");
+    assert!(proxy.answer(request, Arrival { door: Door::Dhcp, from: nobody, local: SERVER }).is_err());
+}
+
 #[test]
 fn the_class_says_the_architecture_where_no_option_does() {
     let class = |class: &str| Question::new(DISCOVER).option(60, class.as_bytes());

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Result, args::Serve, dhcp, serve, values::Listen};
+use super::{Result, args::Serve, dhcp, http::Http, serve, values::Listen};
 
-/// Of the status page.
+/// Of the files over HTTP, and of the status page.
+const HTTP: u16 = 80;
 const STATUS: u16 = 9069;
 
 const EXAMPLES: &str = "\
@@ -15,8 +16,8 @@ Examples:
   tuffet boot http://deb.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/
   tuffet boot ./tftpboot --dhcp-boot 'arch=x64=>grub/grubx64.efi'
 
-It is `tuffet serve --dhcp --status` on this machine's address in its network, and takes the options of `tuffet serve`.
-The network's own DHCP server goes on to give addresses, and need not be changed. It needs root, for ports 67 and 69.";
+It is `tuffet serve --dhcp --http --status` on this machine's address in its network, and takes the options of `tuffet serve`.
+The network's own DHCP server goes on to give addresses, and need not be changed. It needs root, for ports 67, 69 and 80.";
 
 /// Boot machines from a directory or a web server, in a network whose DHCP server knows nothing of it (Linux)
 #[derive(Args, Debug)]
@@ -40,6 +41,9 @@ impl Boot {
         let server = dhcp::server(&args);
         if args.listen.is_empty() {
             args.listen = vec![Listen(vec![(server, 69).into()])];
+        }
+        if args.http.http.is_empty() {
+            args.http.http = vec![Http(vec![(server, HTTP).into()])];
         }
         args.status.status.get_or_insert_with(|| (server, STATUS).into());
         Ok(args)

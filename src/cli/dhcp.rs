@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     str::FromStr,
 };
 
@@ -71,12 +71,12 @@ impl FromStr for Boot {
 
 /// A condition of a rule, on the command line and in the configuration file.
 pub fn condition_of(rule: Rule, key: &str, value: &str) -> std::result::Result<Rule, String> {
-    let wrong = |why: &str| format!("{value:?} is {why}");
+    let wrong = |why: Error| format!("{value:?} is {why}");
     match key {
-        "arch" => value.parse().map(|arches| rule.arch(arches)).map_err(|why: String| wrong(&why)),
+        "arch" => value.parse().map(|arches| rule.arch(arches)).map_err(wrong),
         "uuid" => value.parse().map(|uuid| rule.uuid(uuid)).map_err(wrong),
         "mac" => value.parse().map(|mac| rule.mac(mac)).map_err(wrong),
-        "ipxe" => value.parse().map(|ipxe| rule.ipxe(ipxe)).map_err(|_| wrong("neither true nor false")),
+        "ipxe" => value.parse().map(|ipxe| rule.ipxe(ipxe)).map_err(|_| format!("{value:?} is neither true nor false")),
         _ => Err(format!("{key}: there is no such key; it is arch, uuid, mac or ipxe")),
     }
 }
@@ -87,27 +87,42 @@ impl Dhcp {
         if !self.dhcp {
             return Ok((None, builder));
         }
+        Self::settle(args, &opened.boots);
         let sockets = Sockets::bind(chosen(args)?, opened.boots.clone()).map_err(|error| explain(&error))?;
         let builder = sockets.watch(builder);
         Ok((Some(sockets), builder))
     }
 
-    /// What it tells machines from now on.
+    /// Which machine boots what from now on.
     pub fn settle(args: &Serve, live: &Live) {
-        live.change(|proxy| settings(proxy, args));
+        live.change(|proxy| proxy.rules(args.dhcp.rules()));
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        self.dhcp_boot.iter().map(|boot| boot.0.clone()).chain(self.tables.iter().cloned()).collect()
     }
 }
 
-/// What the options say of the answers.
-pub fn settings(proxy: Proxy, args: &Serve) -> Proxy {
-    let dhcp = &args.dhcp;
-    let rules = dhcp.dhcp_boot.iter().map(|boot| boot.0.clone()).chain(dhcp.tables.iter().cloned());
-    proxy.rules(rules.collect()).tftp(port(args)).http(http(args))
+/// What the options say, without a server.
+pub fn settings(args: &Serve) -> Proxy {
+    let tftp: Vec<SocketAddr> = args.listen.iter().flat_map(|listen| &listen.0).copied().collect();
+    let http: Vec<SocketAddr> = args.http.http.iter().flat_map(|http| &http.0).copied().collect();
+    places(Proxy::default().rules(args.dhcp.rules()), &tftp, &http)
 }
 
-/// Where the same files are served over HTTP: nowhere yet.
-fn http(_: &Serve) -> Option<SocketAddrV4> {
-    None
+/// Where machines are told to fetch from, of these addresses for TFTP and for HTTP.
+fn places(proxy: Proxy, tftp: &[SocketAddr], http: &[SocketAddr]) -> Proxy {
+    let http = http.iter().find_map(|address| match address {
+        SocketAddr::V4(address) => Some(*address).filter(|address| !address.ip().is_loopback()),
+        SocketAddr::V6(_) => None,
+    });
+    proxy.tftp(port(tftp)).http(http)
+}
+
+/// The port of TFTP that machines are told.
+fn port(addresses: &[SocketAddr]) -> u16 {
+    let is_usual = addresses.iter().any(|address| address.port() == TFTP);
+    addresses.first().filter(|_| !is_usual).map_or(TFTP, SocketAddr::port)
 }
 
 /// The address that machines are told, as far as it is known without asking one.
@@ -134,12 +149,6 @@ fn outgoing(args: &Serve) -> Option<Ipv4Addr> {
     addresses.iter().find(|address| used == Some(IpAddr::V4(**address))).or(addresses.first()).copied()
 }
 
-/// The port of TFTP that machines are told.
-fn port(args: &Serve) -> u16 {
-    let ports: Vec<u16> = args.listen.iter().flat_map(|listen| &listen.0).map(SocketAddr::port).collect();
-    if ports.contains(&TFTP) { TFTP } else { ports.first().copied().unwrap_or(TFTP) }
-}
-
 /// Looks what there is to boot, and says what each kind of machine will get.
 ///
 /// It is as the user and within the sandbox that the server has by now, so that it sees no more than that will.
@@ -148,6 +157,7 @@ fn port(args: &Serve) -> u16 {
 /// If there is nothing, and something is needed.
 pub fn look(sockets: Option<&Sockets>, server: &Server, served: &str, args: &Serve) -> Result<()> {
     let Some(sockets) = sockets else { return Ok(()) };
+    sockets.live().change(|proxy| places(proxy, server.addrs(), server.http_addrs()));
     let proxy = sockets.look(&server.handle());
     if proxy.is_empty() && args.dhcp.needed {
         return Err(report::nothing(served).into());
@@ -162,11 +172,11 @@ pub fn look(sockets: Option<&Sockets>, server: &Server, served: &str, args: &Ser
 }
 
 /// Begins to answer.
-pub fn serve(sockets: Option<Sockets>, server: &Server, args: &Serve) -> Result<Option<Serving>> {
+pub fn serve(sockets: Option<Sockets>, server: &Server) -> Result<Option<Serving>> {
     let Some(sockets) = sockets else { return Ok(None) };
     let names: Vec<&str> = sockets.interfaces().collect();
     info!("dhcp: boot files are told on {}; addresses are for the network's DHCP server to give", names.join(", "));
-    if port(args) != TFTP {
+    if port(server.addrs()) != TFTP {
         warn!("dhcp: firmware asks port {TFTP}, which is not listened on");
     }
     Ok(Some(sockets.serve(server.handle())?))

@@ -12,7 +12,7 @@ use std::{
 use clap::{ArgAction, Args};
 use tuffet::{
     Handler, Refusal, Request,
-    dhcp::{Machine, Menu, Proxy, Uuid},
+    dhcp::{Machine, Menu, Uuid},
     handlers::{Chain, Ruled, Search},
     options::{self, Direction, Limits},
     packet::{self, Mode, Options},
@@ -189,7 +189,7 @@ fn boot(args: &Explain, mac: Mac, mut report: Report) -> Result<Report> {
     if let Some(user) = entrance.enter()? {
         report.say("user", user);
     }
-    let proxy = dhcp::settings(Proxy::default(), &args.serve).menu(smol::block_on(Menu::find(&*handler)));
+    let proxy = dhcp::settings(&args.serve).menu(smol::block_on(Menu::find(&*handler)));
     report.say("machine", machine);
     for rule in proxy.each_rule() {
         let why = rule.check(&machine).map_or_else(|why| format!("no: {why}"), |()| "yes".into());

@@ -80,7 +80,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     }
     questions.ask();
     let _status = status::serve(status, &server, &served)?;
-    let _boots = dhcp::serve(boots, &server, args)?;
+    let _boots = dhcp::serve(boots, &server)?;
     service::ready();
     service::watch(server.handle())?;
     show_while_running(server, screen)?;

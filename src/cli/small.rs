@@ -130,15 +130,13 @@ pub mod dhcp {
         pub fn watch(&self, _: &Serve, _: &Opened, builder: Builder) -> Result<(Option<Sockets>, Builder)> {
             Ok((None, builder))
         }
-
-        pub fn settle(_: &Serve, _: &Live) {}
     }
 
     pub fn look(_: Option<&Sockets>, _: &Server, _: &str, _: &Serve) -> Result<()> {
         Ok(())
     }
 
-    pub fn serve(sockets: Option<Sockets>, _: &Server, _: &Serve) -> Result<Option<Sockets>> {
+    pub fn serve(sockets: Option<Sockets>, _: &Server) -> Result<Option<Sockets>> {
         Ok(sockets)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::error::Error;
+
 /// What a machine says it is, in option 93 (RFC 4578 section 2.1). The numbers are those of IANA's list "Processor
 /// Architecture Types".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -183,7 +185,7 @@ impl fmt::Display for Arch {
 
 /// `x64`, `http-x64` for the same by HTTP boot, or a number.
 impl FromStr for Arch {
-    type Err = String;
+    type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Ok(number) = text.parse() {
@@ -197,17 +199,18 @@ impl FromStr for Arch {
 
 /// `x64`, or a number.
 impl FromStr for Arches {
-    type Err = String;
+    type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(|number| Self::One(Arch(number))).or_else(|_| find(text).map(Self::Family))
     }
 }
 
-fn find(key: &str) -> Result<&'static Family, String> {
+fn find(key: &str) -> Result<&'static Family, Error> {
     let known = || FAMILIES.iter().map(|family| family.key).collect::<Vec<_>>().join(", ");
     let found = FAMILIES.iter().find(|family| family.key == key);
-    found.ok_or_else(|| format!("not an architecture: it is one of {}, or a number of option 93", known()))
+    let wrong = || format!("not an architecture: it is one of {}, or a number of option 93", known());
+    found.ok_or_else(|| Error::Config(wrong()))
 }
 
 /// Whether this is iPXE by its name: iPXE itself has no use for it.

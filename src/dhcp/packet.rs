@@ -10,7 +10,7 @@ use dhcproto::{
 };
 
 use super::{Arch, Family};
-use crate::rules::Mac;
+use crate::{error::Error, rules::Mac};
 
 /// The fields in front of the options, with the magic cookie (RFC 2131 section 2).
 const HEADER: usize = 240;
@@ -328,17 +328,17 @@ impl fmt::Debug for Uuid {
 }
 
 impl FromStr for Uuid {
-    type Err = &'static str;
+    type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WRONG: &str = "not a UUID, such as 01234567-89ab-cdef-0123-456789abcdef";
+        let wrong = || Error::Config("not a UUID, such as 01234567-89ab-cdef-0123-456789abcdef".into());
         let groups: Vec<&str> = text.split('-').collect();
         let is_uuid = groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]);
         let digits = groups.concat();
         if !is_uuid || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(WRONG);
+            return Err(wrong());
         }
-        let bytes = u128::from_str_radix(&digits, 16).map_err(|_| WRONG)?;
+        let bytes = u128::from_str_radix(&digits, 16).map_err(|_| wrong())?;
         Ok(Self(bytes.to_be_bytes()).turned())
     }
 }

@@ -146,6 +146,11 @@ impl Sockets {
         self.doors.iter().filter(|socket| socket.door == Door::Dhcp).map(|socket| socket.interface.name.as_str())
     }
 
+    /// What will answer.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
     /// Has its counters among those of the server that will be built.
     pub fn watch(&self, builder: Builder) -> Builder {
         builder.counter(&self.answers).counter(&self.nothing)

@@ -10,6 +10,7 @@ use super::{
     super::{
         Result,
         args::{Arguments, Command, Serve},
+        dhcp::Dhcp,
         more::More,
         sandbox::Plan,
         serve,
@@ -67,6 +68,7 @@ impl Reload {
         let opened = self.opened.again();
         let handler = serve::handler(&args, &opened)?;
         self.server.reload(serve::builder(&args, None).handler(handler))?;
+        Dhcp::settle(&args, &opened.boots);
         opened.questions().ask();
         self.opened = opened;
         for lacking in self.plan.lacks(&Plan::new(&args)) {
