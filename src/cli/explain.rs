@@ -44,7 +44,6 @@ pub struct Explain {
     pub client: Client,
 
     /// The file's name, as the client sends it: any bytes; with --dhcp, what the client is: bios, x64, arm64 ...
-    #[arg(value_name = "NAME|ARCH")]
     pub name: OsString,
 
     /// What the client asks for
