@@ -1,6 +1,7 @@
 //! ProxyDHCP of `tuffet serve`: on which interfaces, and which machine boots what.
 
 use std::{
+    fmt::Display,
     io::{self, ErrorKind, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     str::FromStr,
@@ -71,14 +72,17 @@ impl FromStr for Boot {
 
 /// A condition of a rule, on the command line and in the configuration file.
 pub fn condition_of(rule: Rule, key: &str, value: &str) -> std::result::Result<Rule, String> {
-    let wrong = |why: Error| format!("{value:?} is {why}");
     match key {
-        "arch" => value.parse().map(|arches| rule.arch(arches)).map_err(wrong),
-        "uuid" => value.parse().map(|uuid| rule.uuid(uuid)).map_err(wrong),
-        "mac" => value.parse().map(|mac| rule.mac(mac)).map_err(wrong),
+        "arch" => parse(value).map(|arches| rule.arch(arches)),
+        "uuid" => parse(value).map(|uuid| rule.uuid(uuid)),
+        "mac" => parse(value).map(|mac| rule.mac(mac)),
         "ipxe" => value.parse().map(|ipxe| rule.ipxe(ipxe)).map_err(|_| format!("{value:?} is neither true nor false")),
         _ => Err(format!("{key}: there is no such key; it is arch, uuid, mac or ipxe")),
     }
+}
+
+fn parse<T: FromStr<Err: Display>>(value: &str) -> std::result::Result<T, String> {
+    value.parse().map_err(|why| format!("{value:?} is {why}"))
 }
 
 impl Dhcp {

@@ -12,7 +12,7 @@ use std::{
 use clap::{ArgAction, Args};
 use tuffet::{
     Handler, Refusal, Request,
-    dhcp::{Machine, Menu, Uuid},
+    dhcp::{self as proxy, Menu},
     handlers::{Chain, Ruled, Search},
     options::{self, Direction, Limits},
     packet::{self, Mode, Options},
@@ -181,23 +181,23 @@ fn report(args: &Explain) -> Result<Report> {
 /// What a machine would be told to boot.
 fn boot(args: &Explain, mac: Mac, mut report: Report) -> Result<Report> {
     let name = args.name.to_string_lossy();
-    let mut machine = Machine::new(name.parse().map_err(|why| format!("{name}: {why}"))?).mac(mac);
+    let mut machine = proxy::Machine::new(name.parse().map_err(|why| format!("{name}: {why}"))?).mac(mac);
     machine.uuid = args.uuid;
     let entrance = sandbox::Entrance::for_a_look(&args.serve)?;
     let handler = serve::handler(&args.serve, &Opened::as_user(entrance.user()))?;
     if let Some(user) = entrance.enter()? {
         report.say("user", user);
     }
-    let proxy = dhcp::settings(&args.serve).menu(smol::block_on(Menu::find(&*handler)));
+    let offers = dhcp::settings(&args.serve).menu(smol::block_on(Menu::find(&*handler)));
     report.say("machine", machine);
-    for rule in proxy.each_rule() {
+    for rule in offers.each_rule() {
         let why = rule.check(&machine).map_or_else(|why| format!("no: {why}"), |()| "yes".into());
         report.say("rule", format_args!("{}: {why}", rule.title()));
     }
     let server = dhcp::server(&args.serve);
-    let told = |machine: &Machine| {
-        let chosen = proxy.choose(machine)?;
-        Ok::<_, String>((proxy.place(&chosen.file, machine, server)?, chosen.why))
+    let told = |machine: &proxy::Machine| {
+        let chosen = offers.choose(machine)?;
+        Ok::<_, String>((offers.place(&chosen.file, machine, server)?, chosen.why))
     };
     match told(&machine) {
         Ok((file, why)) => {

@@ -29,7 +29,7 @@ mod serve;
 
 pub use arch::{Arch, Arches, Family};
 pub use menu::Menu;
-pub use packet::{Machine, Uuid};
+pub use packet::Machine;
 pub use proxy::{Answer, Arrival, Chosen, Door, Offer, Proxy, Silence};
 pub use rule::Rule;
 pub use serve::{Interface, Live, Serving, Sockets, interfaces};

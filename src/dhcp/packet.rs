@@ -1,6 +1,6 @@
 //! The packets: what a client says, and what it is told. The fields and options are read and written by `dhcproto`.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{fmt, net::Ipv4Addr};
 
 use dhcproto::{
     Decodable, Encodable, Encoder,
@@ -10,7 +10,7 @@ use dhcproto::{
 };
 
 use super::{Arch, Family};
-use crate::{error::Error, rules::Mac};
+use crate::rules::{Mac, Uuid};
 
 /// The fields in front of the options, with the magic cookie (RFC 2131 section 2).
 const HEADER: usize = 240;
@@ -51,13 +51,6 @@ pub struct Machine {
     /// It is iPXE already (option 175, or 77).
     pub ipxe: bool,
 }
-
-/// The UUID of a machine, in the bytes of option 97 (RFC 4578 section 2.3).
-///
-/// Firmware sends the first three groups with their last byte first, as they are in the mainboard's tables; they are shown
-/// and read in the usual order, as `dmidecode` has them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Uuid(pub [u8; 16]);
 
 /// What a client asks for.
 #[derive(Debug)]
@@ -119,7 +112,7 @@ impl Ask {
         let machine = Machine {
             mac: mac(&message),
             // Its first byte is the type, of which there is one.
-            uuid: id.as_deref().and_then(|id| id.strip_prefix(&[0])?.try_into().ok()).map(Uuid),
+            uuid: id.as_deref().and_then(|id| id.strip_prefix(&[0])?.try_into().ok()).map(|bytes| turned(Uuid(bytes))),
             arch: arch(opts).or_else(|| arch_of(class)).unwrap_or(Arch::BIOS),
             http,
             ipxe: is_ipxe(opts),
@@ -295,50 +288,16 @@ impl fmt::Display for Machine {
     }
 }
 
-impl Uuid {
-    /// Whether they are the same, in either order of the first three groups: some firmware sends them as they are written.
-    pub(super) fn is(self, other: Self) -> bool {
-        self == other || self.turned() == other
+/// A UUID of option 97 (RFC 4578 section 2.3): firmware sends the first three groups with their last byte first, as they are
+/// in the mainboard's tables, and everybody writes them the other way.
+fn turned(Uuid(mut bytes): Uuid) -> Uuid {
+    for group in [0..4, 4..6, 6..8] {
+        bytes[group].reverse();
     }
-
-    fn turned(mut self) -> Self {
-        for group in [0..4, 4..6, 6..8] {
-            self.0[group].reverse();
-        }
-        self
-    }
+    Uuid(bytes)
 }
 
-impl fmt::Display for Uuid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, byte) in self.turned().0.iter().enumerate() {
-            if [4, 6, 8, 10].contains(&n) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Uuid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for Uuid {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || Error::Config("not a UUID, such as 01234567-89ab-cdef-0123-456789abcdef".into());
-        let groups: Vec<&str> = text.split('-').collect();
-        let is_uuid = groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]);
-        let digits = groups.concat();
-        if !is_uuid || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(wrong());
-        }
-        let bytes = u128::from_str_radix(&digits, 16).map_err(|_| wrong())?;
-        Ok(Self(bytes.to_be_bytes()).turned())
-    }
+/// Whether they are the same, in either order of the first three groups: some firmware sends them as they are written.
+pub(super) fn are_same(one: Uuid, other: Uuid) -> bool {
+    one == other || turned(one) == other
 }

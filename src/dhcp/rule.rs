@@ -1,7 +1,7 @@
 //! Which file is for which machine, where the operator says so.
 
-use super::{Arches, Machine, Uuid};
-use crate::rules::{Mac, MacPrefix};
+use super::{Arches, Machine, packet::are_same};
+use crate::rules::{Mac, MacPrefix, Uuid};
 
 /// A boot file, and the machines that it is for: those that meet all of its conditions. Without conditions it is for all.
 ///
@@ -79,7 +79,9 @@ impl Rule {
         if !self.macs.is_empty() && !machine.mac.is_some_and(is) {
             return Err("another MAC address");
         }
-        if !self.uuids.is_empty() && !machine.uuid.is_some_and(|uuid| self.uuids.iter().any(|known| known.is(uuid))) {
+        if !self.uuids.is_empty()
+            && !machine.uuid.is_some_and(|uuid| self.uuids.iter().any(|known| are_same(*known, uuid)))
+        {
             return Err("another UUID");
         }
         match (self.ipxe, machine.ipxe) {
