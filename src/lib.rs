@@ -50,6 +50,7 @@
 //! | `directory` | [`handlers::Directory`] | through `cli` |
 //! | `http` | [`handlers::Http`], with reqwest and rustls | through `full` |
 //! | `object-store` | [`handlers::Bucket`]: S3, Google Cloud Storage, Azure | no |
+//! | `dhcp` | [`dhcp`]: ProxyDHCP, which tells machines their boot files (Linux) | through `full` |
 //! | `rules` | [`rules`] and [`handlers::Ruled`] | through `full` |
 //! | `templates` | targets of rules that are [template files](rules#template-files) | through `full` |
 //! | `serde` | what [`stats`] tells can be serialized | through `status` |
@@ -66,6 +67,7 @@
 // The pages of a smaller build name what it is without.
 #![cfg_attr(
     not(all(
+        feature = "dhcp",
         feature = "directory",
         feature = "http",
         feature = "object-store",
@@ -81,6 +83,8 @@
 mod atomic;
 #[cfg(feature = "net")]
 mod client;
+#[cfg(feature = "dhcp")]
+pub mod dhcp;
 #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the loops with sockets use it"))]
 mod driver;
 pub mod endpoint;

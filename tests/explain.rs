@@ -63,3 +63,70 @@ fn a_wrong_command_line_of_any_bytes_is_told_in_one_line() {
     wrong(tuffet(&[]).arg(bytes));
     wrong(tuffet(&["explain", "10.0.0.5", "name", "--zzz"]).arg(bytes));
 }
+
+/// What `--dhcp` would tell a machine, with this configuration file.
+#[cfg(feature = "full")]
+fn boots(machine: &[&str], root: &Path, config: &str) -> (bool, String) {
+    let file = root.join("tuffet.toml");
+    fs::write(&file, config).unwrap();
+    let args =
+        [&["explain", "--dhcp", "--listen", "192.0.2.1"], machine, &[path(root), "--config", path(&file)]].concat();
+    let output = tuffet(&args).output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.success(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[cfg(feature = "full")]
+#[test]
+fn what_a_machine_would_be_told_to_boot_and_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    for name in ["pxelinux.0", "undionly.kpxe", "boot.ipxe", "lab.efi"] {
+        fs::write(root.join(name), "...").unwrap();
+    }
+    let config = "[[boot]]\ntitle = 'the lab'\narch = ['x64', '6']\nmac = '52:54:00'\nfile = 'lab.efi'\n
+        [[boot]]\nuuid = '00112233-4455-6677-8899-aabbccddeeff'\nfile = ''\n";
+    let mac = "52:54:00:12:34:56";
+    let (told, said) = boots(&[mac, "x64"], root, config);
+    let expected = "tuffet.toml:1 (the lab): yes\n";
+    assert!(told && said.contains("machine  52-54-00-12-34-56 (EFI x64)\n") && said.contains(expected), "{said}");
+    assert!(said.contains("answer   lab.efi: ") && said.contains("ipxe     tftp://192.0.2.1/lab.efi: "), "{said}");
+    let (told, said) = boots(&[mac, "bios"], root, config);
+    assert!(told && said.contains("no: another architecture\n"), "{said}");
+    assert!(said.contains("answer   undionly.kpxe: it is in the sources\n"), "{said}");
+    assert!(said.contains("ipxe     tftp://192.0.2.1/boot.ipxe: it is in the sources\n"), "{said}");
+    // No answer, because nothing is there, and because a rule says so.
+    let (told, said) = boots(&["00:0a:f7:00:00:01", "arm64"], root, config);
+    assert!(!told && said.contains("answer   none: none of the files for it is there: shimaa64.efi, "), "{said}");
+    let uuid = ["--uuid", "00112233-4455-6677-8899-aabbccddeeff"];
+    let (told, said) = boots(&[&["00:0a:f7:00:00:01", "bios"], &uuid[..]].concat(), root, config);
+    assert!(!told && said.contains("gives it no answer\n"), "{said}");
+    let wrong = tuffet(&["explain", mac, "amiga"]).output().unwrap();
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && said.contains("amiga: not an architecture: it is one of bios, x64"), "{said}");
+}
+
+#[cfg(feature = "full")]
+#[test]
+fn a_table_of_boot_files_that_makes_no_sense_is_told_with_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tuffet.toml");
+    for (text, why) in [
+        ("[[boot]]\narch = 'x64'\n", "1:1: boot: file is missing"),
+        ("[[boot]]\nfile = 'x'\narch = 'amiga'\n", "3:8: arch: \"amiga\" is not an architecture"),
+        ("[[boot]]\nfile = 'x'\nmac = []\n", "3:7: mac: a list of nothing"),
+        ("[[boot]]\nfile = 'x'\nuuid = '12'\n", "3:8: uuid: \"12\" is not a UUID"),
+        ("[[boot]]\nfile = 'x'\nipxe = 'yes'\n", "3:8: ipxe: it is true or false"),
+        ("[[boot]]\nfile = 'x'\narhc = 'x64'\n", "3:1: arhc: there is no such key; did you mean arch?"),
+        ("boot = 'x'\n", "1:8: boot: a boot file begins with [[boot]]"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let output = tuffet(&["check-config", path(&file)]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(why), "{text}: {said}");
+    }
+    let rules = "sources = ['.']\ndhcp = true\ndhcp-interface = ['eth0']\n[[boot]]\nfile = 'x'\nmac = ['52:54:00', '52:54:01']\n";
+    fs::write(&file, rules).unwrap();
+    let output = tuffet(&["check-config", path(&file)]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

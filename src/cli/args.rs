@@ -132,6 +132,9 @@ pub struct Serve {
     pub access: super::access::Access,
 
     #[command(flatten)]
+    pub dhcp: super::dhcp::Dhcp,
+
+    #[command(flatten)]
     pub names: super::rules::Names,
 
     #[command(flatten)]

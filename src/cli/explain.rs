@@ -12,13 +12,14 @@ use std::{
 use clap::{ArgAction, Args};
 use tuffet::{
     Handler, Refusal, Request,
+    dhcp::{self as proxy, Menu},
     handlers::{Chain, Ruled, Search},
     options::{self, Direction, Limits},
     packet::{self, Mode, Options},
     rules::{Candidate, Mac, Machine, Rules, Uuid},
 };
 
-use super::{Result, args::Serve, remote::bytes, rules, sandbox, serve, sources::Opened, values};
+use super::{Result, args::Serve, dhcp, remote::bytes, rules, sandbox, serve, sources::Opened, values};
 
 /// What UEFI firmware on Ethernet asks for.
 const USUAL: &str = "tsize=0,blksize=1468,windowsize=4";
@@ -27,19 +28,22 @@ const EXAMPLES: &str = "\
 Examples:
   tuffet explain 10.0.0.5 pxelinux.0 ./tftpboot
   tuffet explain 10.0.0.5 '\\Boot\\BCD' ./tftpboot --ignore-case
+  tuffet explain --dhcp 52:54:00:12:34:56 x64 ./tftpboot
   tuffet explain 10.0.0.5 x64/linux --map '^x64/(.*)=>http://mirror/$1' --options blksize=1468,tsize=0
 
-It takes the options of `tuffet serve`. It exits with 0 if the file would be served, and with 1 if not.";
+With a MAC address and an architecture (bios, x64, http-x64, arm64 ..., or a number of option 93), it says what the machine
+would be told to boot by --dhcp. It takes the options of `tuffet serve`. It exits with 0 if there would be a file, and with
+1 if not.";
 
 /// Say what would become of a request, and why, without a server or a client
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, mut_args = |arg| arg.hide_env(true))]
 pub struct Explain {
-    /// The client's address
-    #[arg(value_parser = address)]
-    pub client: IpAddr,
+    /// The client's address, or its MAC address with --dhcp
+    #[arg(value_parser = client)]
+    pub client: Client,
 
-    /// The file's name, as the client sends it: any bytes
+    /// The file's name, as the client sends it: any bytes; with --dhcp, what the client is: bios, x64, arm64 ...
     pub name: OsString,
 
     /// What the client asks for
@@ -78,8 +82,17 @@ pub struct Explain {
     pub serve: Serve,
 }
 
-fn address(text: &str) -> std::result::Result<IpAddr, &'static str> {
-    text.parse().map_err(|_| "not an address, such as 10.0.0.5")
+/// Who asks: for a file, or what to boot.
+#[derive(Clone, Copy, Debug)]
+pub enum Client {
+    Address(IpAddr),
+    Card(Mac),
+}
+
+fn client(text: &str) -> std::result::Result<Client, &'static str> {
+    let card = || text.parse().map(Client::Card);
+    let client = text.parse().map(Client::Address).or_else(|_| card());
+    client.map_err(|_| "not an address, such as 10.0.0.5, nor a MAC address, such as 52:54:00:12:34:56")
 }
 
 fn option(text: &str) -> std::result::Result<(String, String), &'static str> {
@@ -113,6 +126,10 @@ impl Report {
 
 fn report(args: &Explain) -> Result<Report> {
     let mut report = Report::default();
+    let address = match args.client {
+        Client::Card(mac) => return boot(args, mac, report),
+        Client::Address(address) => address,
+    };
     let entrance = sandbox::Entrance::for_a_look(&args.serve)?;
     let opened = Opened::as_user(entrance.user());
     let sources = serve::open(&args.serve, &opened)?;
@@ -122,19 +139,20 @@ fn report(args: &Explain) -> Result<Report> {
         report.say("user", user);
     }
     let direction = if args.write { Direction::Write } else { Direction::Read };
-    if !args.serve.access.admits(args.client) {
+    if !args.serve.access.admits(address) {
         report.say("answer", "none: --allow and --deny do not admit this client");
         return Ok(report);
     }
     let name = args.name.as_encoded_bytes();
-    let request = match request(args, name) {
+    let asked = |name: &[u8]| request(args, address, name);
+    let request = match asked(name) {
         Ok(request) => request,
         Err(refusal) => {
             report.say("name", format_args!("{:?} is refused: {refusal}", args.name));
             return Ok(report);
         }
     };
-    report.say("request", format_args!("{direction} of {:?} by {}", args.name, args.client));
+    report.say("request", format_args!("{direction} of {:?} by {address}", args.name));
     report.say("name", request.shown());
     let ruled = Ruled::new(rules.clone(), Chain::default());
     let machine = args.machine().or(ruled.machine(&request));
@@ -156,6 +174,42 @@ fn report(args: &Explain) -> Result<Report> {
             report.say("answer", if oack.is_empty() { "no options".into() } else { format!("OACK {oack}") });
             report.served = true;
         }
+    }
+    Ok(report)
+}
+
+/// What a machine would be told to boot.
+fn boot(args: &Explain, mac: Mac, mut report: Report) -> Result<Report> {
+    let name = args.name.to_string_lossy();
+    let mut machine = proxy::Machine::new(name.parse().map_err(|why| format!("{name}: {why}"))?).mac(mac);
+    machine.uuid = args.uuid;
+    let entrance = sandbox::Entrance::for_a_look(&args.serve)?;
+    let handler = serve::handler(&args.serve, &Opened::as_user(entrance.user()))?;
+    if let Some(user) = entrance.enter()? {
+        report.say("user", user);
+    }
+    let offers = dhcp::settings(&args.serve).menu(smol::block_on(Menu::find(&*handler)));
+    report.say("machine", machine);
+    for rule in offers.each_rule() {
+        let why = rule.check(&machine).map_or_else(|why| format!("no: {why}"), |()| "yes".into());
+        report.say("rule", format_args!("{}: {why}", rule.title()));
+    }
+    let server = dhcp::server(&args.serve);
+    let told = |machine: &proxy::Machine| {
+        let chosen = offers.choose(machine)?;
+        Ok::<_, String>((offers.place(&chosen.file, machine, server)?, chosen.why))
+    };
+    match told(&machine) {
+        Ok((file, why)) => {
+            report.say("answer", format_args!("{file}: {why}"));
+            report.served = true;
+        }
+        Err(why) => report.say("answer", format_args!("none: {why}")),
+    }
+    // What iPXE is told, if that is in its card or is what it gets.
+    match told(&machine.with_ipxe()) {
+        Ok((file, why)) => report.say("ipxe", format_args!("{file}: {why}")),
+        Err(why) => report.say("ipxe", format_args!("none: {why}")),
     }
     Ok(report)
 }
@@ -208,14 +262,14 @@ fn tell(known: &Machine, told: &Machine, report: &mut Report) {
     tell("arch", known.arch.clone(), told.arch.clone());
 }
 
-fn request(args: &Explain, name: &[u8]) -> std::result::Result<Request, Refusal> {
+fn request(args: &Explain, client: IpAddr, name: &[u8]) -> std::result::Result<Request, Refusal> {
     let mode = if args.netascii { Mode::Netascii } else { Mode::Octet };
     let options: Options = args.options.iter().filter(|(name, _)| !name.is_empty()).cloned().collect();
     let packet = packet::Request { filename: name.to_vec(), mode, options };
     let listen = args.serve.listen.first().and_then(|listen| listen.0.first().copied());
     let local = listen.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 69)));
     // The port of a client that is not there.
-    Request::new((args.client, 1024).into(), local, packet)
+    Request::new((client, 1024).into(), local, packet)
 }
 
 /// The size of the first that is there, if it is known.

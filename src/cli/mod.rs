@@ -9,10 +9,14 @@ mod args;
 #[cfg(feature = "full")]
 mod bars;
 #[cfg(feature = "full")]
+mod boot;
+#[cfg(feature = "full")]
 mod config;
 mod container;
 #[cfg(feature = "full")]
 mod demo;
+#[cfg(feature = "full")]
+mod dhcp;
 #[cfg(feature = "full")]
 mod explain;
 mod floods;
@@ -67,7 +71,7 @@ use small::sandbox;
 #[cfg(not(feature = "http"))]
 use small::upstreams;
 #[cfg(not(feature = "full"))]
-use small::{access, bars, config, rules, status};
+use small::{access, bars, config, dhcp, rules, status};
 #[cfg(not(all(feature = "full", unix)))]
 use small::{service, tell};
 

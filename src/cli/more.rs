@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::{
-    Result, config,
+    Result, boot, config,
     demo::{self, Demo},
     explain,
     manual::{self, Completions, Man},
@@ -14,6 +14,7 @@ use super::{
 
 #[derive(Debug, Subcommand)]
 pub enum More {
+    Boot(Box<boot::Boot>),
     Demo(Demo),
     Explain(Box<explain::Explain>),
     CheckConfig(config::CheckConfig),
@@ -25,20 +26,23 @@ pub enum More {
 impl More {
     pub fn is_quiet(&self) -> bool {
         match self {
+            // It has a log for that.
+            Self::Boot(_) => true,
             Self::Explain(args) => args.serve.output.quiet,
             Self::Probe(args) => args.output.quiet,
             Self::CheckConfig(_) | Self::Completions(_) | Self::Demo(_) | Self::Man(_) => false,
         }
     }
 
-    pub fn run(&self) -> Result<ExitCode> {
+    pub fn run(self) -> Result<ExitCode> {
         match self {
-            Self::Demo(args) => demo::run(args),
-            Self::Explain(args) => explain::run(args),
-            Self::CheckConfig(args) => config::check(args),
-            Self::Probe(args) => probe::run(args),
-            Self::Completions(args) => manual::completions(args),
-            Self::Man(args) => manual::man(args),
+            Self::Boot(args) => boot::run(*args),
+            Self::Demo(args) => demo::run(&args),
+            Self::Explain(args) => explain::run(&args),
+            Self::CheckConfig(args) => config::check(&args),
+            Self::Probe(args) => probe::run(&args),
+            Self::Completions(args) => manual::completions(&args),
+            Self::Man(args) => manual::man(&args),
         }
     }
 }

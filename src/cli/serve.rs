@@ -22,7 +22,7 @@ use super::{
     Result,
     args::Serve,
     bars::{self, MultiProgress},
-    config, container,
+    config, container, dhcp,
     format::Format,
     limits, line,
     logging::{self, Transfers},
@@ -54,6 +54,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let questions = opened.questions();
     let builder = sockets.into_iter().fold(builder(args, Some(&transfers)), Builder::socket).handler(handler);
     let (status, builder) = args.status.watch(builder)?;
+    let (boots, builder) = args.dhcp.watch(args, &opened, builder)?;
     let server = told.watch(builder).bind().map_err(|error| explain(&error, args))?;
     restart.end(server.handle());
     let directories = opened.directories();
@@ -71,6 +72,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
         config.reload().map_or(drain, |args| args.drain.into())
     };
     signals::obey(server.handle(), drain, reload)?;
+    dhcp::look(boots.as_ref(), &server, &served, args)?;
     announce(&server, &served, user.as_deref(), args, notes);
     look(&directories);
     if args.upload {
@@ -78,6 +80,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     }
     questions.ask();
     let _status = status::serve(status, &server, &served)?;
+    let _boots = dhcp::serve(boots, &server)?;
     service::ready();
     service::watch(server.handle())?;
     show_while_running(server, screen)?;

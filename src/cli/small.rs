@@ -112,6 +112,35 @@ pub mod config {
     }
 }
 
+pub mod dhcp {
+    use clap::Args;
+    use tuffet::{Builder, Server};
+
+    use super::super::{Result, args::Serve, sources::Opened};
+
+    #[derive(Args, Debug)]
+    pub struct Dhcp {}
+
+    #[derive(Clone, Default)]
+    pub struct Live;
+
+    pub struct Sockets;
+
+    impl Dhcp {
+        pub fn watch(&self, _: &Serve, _: &Opened, builder: Builder) -> Result<(Option<Sockets>, Builder)> {
+            Ok((None, builder))
+        }
+    }
+
+    pub fn look(_: Option<&Sockets>, _: &Server, _: &str, _: &Serve) -> Result<()> {
+        Ok(())
+    }
+
+    pub fn serve(sockets: Option<Sockets>, _: &Server) -> Result<Option<Sockets>> {
+        Ok(sockets)
+    }
+}
+
 pub mod rules {
     use clap::Args;
     use tuffet::Handler;

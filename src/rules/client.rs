@@ -49,8 +49,15 @@ impl Clients {
     pub fn contains(&self, ip: IpAddr, mac: Option<Mac>) -> bool {
         match self {
             Self::Network(network) => network.contains(&ip.to_canonical()),
-            Self::Card(prefix) => mac.is_some_and(|mac| mac.0.starts_with(&prefix.0)),
+            Self::Card(prefix) => mac.is_some_and(|mac| prefix.contains(mac)),
         }
+    }
+}
+
+impl MacPrefix {
+    /// Whether the address begins so.
+    pub fn contains(&self, mac: Mac) -> bool {
+        mac.0.starts_with(&self.0)
     }
 }
 

@@ -143,6 +143,12 @@ impl Handle {
         Ok(())
     }
 
+    /// What requests are answered by at this moment.
+    #[cfg(feature = "dhcp")]
+    pub(crate) fn terms(&self) -> Arc<settings::Terms> {
+        self.0.current.terms()
+    }
+
     /// The running transfers, oldest first.
     pub fn transfers(&self) -> Vec<Snapshot> {
         self.0.registry.snapshots()

@@ -149,6 +149,12 @@ impl Port {
         }
     }
 
+    /// Has it send to all machines of a network at once, too.
+    #[cfg(feature = "dhcp")]
+    pub(crate) fn allow_broadcast(&self) -> io::Result<()> {
+        SockRef::from(&self.socket).set_broadcast(true)
+    }
+
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.waiting()?.poll_writable(cx)
     }

@@ -10,7 +10,7 @@ use toml::{
 
 use super::{
     super::{Result, args::Arguments, rules::Planned},
-    rule,
+    boot, rule,
 };
 
 /// What is in a file.
@@ -19,6 +19,7 @@ pub struct File {
     /// Identifiers of options, and their values.
     settings: Vec<(String, Vec<String>)>,
     pub rules: Vec<Planned>,
+    pub boots: Vec<tuffet::dhcp::Rule>,
     pub errors: Vec<Wrong>,
 }
 
@@ -60,9 +61,10 @@ impl File {
             let name: &str = key.get_ref();
             match options.find(name) {
                 _ if name == "rule" => file.rules = rule::read_all(&mut reader, value),
+                _ if name == "boot" => file.boots = boot::read_all(&mut reader, value),
                 Some(option) => file.settings.extend(reader.setting(name, option, value)),
                 None => {
-                    let names = options.0.iter().filter_map(|option| key_of(option)).chain(["rule"]);
+                    let names = options.0.iter().filter_map(|option| key_of(option)).chain(["rule", "boot"]);
                     reader.unknown(key.span().start, name, names);
                 }
             }

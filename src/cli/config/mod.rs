@@ -2,8 +2,10 @@
 //!
 //! Each of its keys is the long name of an option of `tuffet serve` (and `sources` its arguments), and becomes the default
 //! of that option: so what is on the command line or in the environment counts more, each value is read by the option's own
-//! parser, and an option that is new is a key without any doing. The tables `[[rule]]` are all that is here besides.
+//! parser, and an option that is new is a key without any doing. The tables `[[rule]]` and `[[boot]]` are all that is
+//! here besides.
 
+mod boot;
 mod file;
 mod reload;
 mod rule;
@@ -113,9 +115,24 @@ pub fn arguments() -> Result<(Arguments, ArgMatches)> {
 }
 
 fn path(arguments: &Arguments) -> Option<&Path> {
-    match &arguments.command {
-        Command::Serve(serve) => serve.config.file(),
-        Command::More(More::Explain(explain)) => explain.serve.config.file(),
+    serve_of(&arguments.command)?.config.file()
+}
+
+/// What a command has of `tuffet serve`.
+fn serve_of(command: &Command) -> Option<&Serve> {
+    match command {
+        Command::Serve(serve) => Some(serve),
+        Command::More(More::Boot(boot)) => Some(&boot.serve),
+        Command::More(More::Explain(explain)) => Some(&explain.serve),
+        _ => None,
+    }
+}
+
+fn serve_mut(command: &mut Command) -> Option<&mut Serve> {
+    match command {
+        Command::Serve(serve) => Some(serve),
+        Command::More(More::Boot(boot)) => Some(&mut boot.serve),
+        Command::More(More::Explain(explain)) => Some(&mut explain.serve),
         _ => None,
     }
 }
@@ -131,14 +148,15 @@ fn merged(path: &Path, words: Vec<OsString>) -> Result<std::result::Result<(Argu
         }
     }
     let defaults = |command: clap::Command| file.defaults(command);
-    let command = Arguments::command().mut_subcommand("serve", defaults).mut_subcommand("explain", defaults);
+    let command = ["serve", "boot", "explain"]
+        .iter()
+        .fold(Arguments::command(), |command, name| command.mut_subcommand(name, defaults));
     let matches = line::environment(command).try_get_matches_from(words);
     let arguments = matches.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
     Ok(arguments.map(|(mut arguments, matches)| {
-        match &mut arguments.command {
-            Command::Serve(serve) => serve.names.rules = file.rules,
-            Command::More(More::Explain(explain)) => explain.serve.names.rules = file.rules,
-            _ => {}
+        if let Some(serve) = serve_mut(&mut arguments.command) {
+            serve.names.rules = file.rules;
+            serve.dhcp.tables = file.boots;
         }
         (arguments, matches)
     }))

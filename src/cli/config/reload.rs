@@ -10,6 +10,8 @@ use super::{
     super::{
         Result,
         args::{Arguments, Command, Serve},
+        dhcp::Dhcp,
+        more::More,
         sandbox::Plan,
         serve,
         sources::Opened,
@@ -58,10 +60,15 @@ impl Reload {
 
     fn try_reload(&mut self, path: &std::path::Path) -> Result<Option<Box<Serve>>> {
         let (arguments, matches) = merged(path, words())??;
-        let Command::Serve(args) = arguments.command else { return Ok(None) };
+        let args = match arguments.command {
+            Command::Serve(args) => args,
+            Command::More(More::Boot(boot)) => Box::new(boot.into_serve()?),
+            _ => return Ok(None),
+        };
         let opened = self.opened.again();
         let handler = serve::handler(&args, &opened)?;
         self.server.reload(serve::builder(&args, None).handler(handler))?;
+        Dhcp::settle(&args, &opened.boots);
         opened.questions().ask();
         self.opened = opened;
         for lacking in self.plan.lacks(&Plan::new(&args)) {
@@ -81,9 +88,9 @@ fn words() -> Vec<std::ffi::OsString> {
 }
 
 fn fixed(matches: &ArgMatches) -> Vec<(String, Vec<String>)> {
-    let Some(matches) = matches.subcommand_matches("serve") else { return Vec::new() };
+    let Some((command, matches)) = matches.subcommand() else { return Vec::new() };
     let program = Arguments::command();
-    let options = program.find_subcommand("serve").into_iter().flat_map(clap::Command::get_arguments);
+    let options = program.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
     let fixed = options.filter(|option| option.get_help_heading().is_some_and(|heading| FIXED.contains(&heading)));
     let value = |option: &clap::Arg| {
         let values = matches.get_raw(option.get_id().as_str()).into_iter().flatten();

@@ -108,7 +108,7 @@ fn read(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Planned> {
 }
 
 /// Where it stands, and how it is called.
-fn title(reader: &Reader<'_>, table: &DeTable<'_>, at: usize) -> String {
+pub(super) fn title(reader: &Reader<'_>, table: &DeTable<'_>, at: usize) -> String {
     let place = reader.line(at);
     let title = table.iter().find(|(key, _)| *key.get_ref() == "title");
     match title.and_then(|(_, title)| title.get_ref().as_str()) {
@@ -121,19 +121,19 @@ fn said<T>(result: Result<T, Error>) -> Result<T, String> {
     result.map_err(|error| error.to_string())
 }
 
-fn text<'v>(value: &'v Value<'_>) -> Result<&'v str, String> {
+pub(super) fn text<'v>(value: &'v Value<'_>) -> Result<&'v str, String> {
     value.get_ref().as_str().ok_or_else(|| format!("it is a string, and no {}", value.get_ref().type_str()))
 }
 
 /// One string, or a list of them.
-fn texts<'v>(value: &'v Value<'_>) -> Result<Vec<&'v str>, String> {
+pub(super) fn texts<'v>(value: &'v Value<'_>) -> Result<Vec<&'v str>, String> {
     match value.get_ref() {
         DeValue::Array(values) => values.iter().map(text).collect(),
         _ => text(value).map(|one| vec![one]),
     }
 }
 
-fn truth(value: &Value<'_>) -> Result<bool, String> {
+pub(super) fn truth(value: &Value<'_>) -> Result<bool, String> {
     value.get_ref().as_bool().ok_or_else(|| "it is true or false".into())
 }
 

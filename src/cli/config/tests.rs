@@ -138,18 +138,33 @@ fn the_example_is_right() {
     let text = include_str!("../../../examples/tuffet.toml");
     assert_eq!(errors(text), Vec::<String>::new());
     let file = File::parse("f", text);
-    assert_eq!(file.rules.len(), 6);
-    // What its comments say of rules is right as well.
-    let shown = text.lines().filter_map(|line| line.strip_prefix("#   ")).filter(|line| line.contains(" = "));
-    let shown: Vec<&str> = shown.map(|line| line.split("  ").next().unwrap()).collect();
-    assert_eq!(shown.len(), 16);
-    for setting in shown {
+    assert_eq!((file.rules.len(), file.boots.len()), (6, 1));
+    // What its comments say of rules and boot files is right as well.
+    let (rules, boots) = text.split_once("# Boot files").unwrap();
+    let settings = |text: &'static str| {
+        let shown = text.lines().filter_map(|line| line.strip_prefix("#   ")).filter(|line| line.contains(" = "));
+        shown.map(|line| line.split("  ").next().unwrap()).collect::<Vec<_>>()
+    };
+    let (rules, boots) = (settings(rules), settings(boots));
+    assert_eq!((rules.len(), boots.len()), (16, 6));
+    for setting in rules {
         let found = errors(&format!("[[rule]]\n{setting}"));
         assert!(
             found.iter().all(|error| error.contains("no group 1") || error.contains("SITE: ")),
             "{setting}: {found:?}"
         );
     }
+    for setting in boots {
+        let file = if setting.starts_with("file") { "" } else { "file = 'x'\n" };
+        assert_eq!(errors(&format!("[[boot]]\n{file}{setting}")), Vec::<String>::new(), "{setting}");
+    }
+}
+
+#[test]
+fn the_page_on_boot_files_is_right() {
+    let page = include_str!("../../../docs/dhcp.md");
+    let (_, rest) = page.split_once("```toml\n").unwrap();
+    assert_eq!(errors(rest.split_once("```").unwrap().0), Vec::<String>::new());
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub struct Opened {
     /// What whoever learns of machines tells the rules.
     #[cfg(feature = "full")]
     pub machines: tuffet::rules::Machines,
+    /// What machines are told to boot.
+    pub boots: super::super::dhcp::Live,
     before: HashMap<String, Arc<dyn Handler>>,
     now: RefCell<HashMap<String, Arc<dyn Handler>>>,
     /// To those that were not open before.
@@ -68,6 +70,7 @@ impl Opened {
         Self {
             memory: self.memory.clone(),
             machines: self.machines.clone(),
+            boots: self.boots.clone(),
             before: self.now.borrow().clone(),
             user: self.user.clone(),
             restart: self.restart.clone(),

@@ -1,0 +1,59 @@
+//! `tuffet boot`: all that a room of machines needs to boot, with one command.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{Result, args::Serve, dhcp, http::Http, serve, values::Listen};
+
+/// Of the files over HTTP, and of the status page.
+const HTTP: u16 = 80;
+const STATUS: u16 = 9069;
+
+const EXAMPLES: &str = "\
+Examples:
+  tuffet boot ./tftpboot
+  tuffet boot http://deb.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/
+  tuffet boot ./tftpboot --dhcp-boot 'arch=x64=>grub/grubx64.efi'
+
+It is `tuffet serve --dhcp --http --status` on this machine's address in its network, and takes the options of `tuffet serve`.
+The network's own DHCP server goes on to give addresses, and need not be changed. It needs root, for ports 67, 69 and 80.";
+
+/// Boot machines from a directory or a web server, in a network whose DHCP server knows nothing of it (Linux)
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES, mut_args = |arg| arg.hide_env(true))]
+pub struct Boot {
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+impl Boot {
+    /// What it is as `tuffet serve`.
+    ///
+    /// # Errors
+    /// If this machine is in no network.
+    pub fn into_serve(self) -> Result<Serve> {
+        let mut args = self.serve;
+        args.dhcp.dhcp = true;
+        args.dhcp.needed = true;
+        // That says why there is none.
+        dhcp::chosen(&args)?;
+        let server = dhcp::server(&args);
+        if args.listen.is_empty() {
+            args.listen = vec![Listen(vec![(server, 69).into()])];
+        }
+        if args.http.http.is_empty() {
+            args.http.http = vec![Http(vec![(server, HTTP).into()])];
+        }
+        args.status.status.get_or_insert_with(|| (server, STATUS).into());
+        Ok(args)
+    }
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// If there is nothing to boot, or it cannot be served.
+pub fn run(boot: Boot) -> Result<ExitCode> {
+    serve::run(&boot.into_serve()?, &[])
+}

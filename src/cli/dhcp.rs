@@ -1,0 +1,277 @@
+//! ProxyDHCP of `tuffet serve`: on which interfaces, and which machine boots what.
+
+use std::{
+    fmt::Display,
+    io::{self, ErrorKind, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    str::FromStr,
+};
+
+use clap::{ArgAction, Args};
+use log::{info, warn};
+use tuffet::{
+    Builder, Error, Server,
+    dhcp::{Interface, Proxy, Rule, Serving, Sockets},
+};
+
+pub use tuffet::dhcp::Live;
+
+mod report;
+
+use super::{Result, args::Serve, format::Format, sources::Opened, values};
+
+/// What firmware asks, whatever it is told.
+const TFTP: u16 = 69;
+
+#[derive(Args, Debug)]
+pub struct Dhcp {
+    /// Tell machines their boot file, beside the network's own DHCP server: ProxyDHCP (Linux)
+    #[arg(long, env = "TUFFET_DHCP", action = ArgAction::SetTrue, value_parser = values::switch)]
+    #[arg(help_heading = "Network")]
+    pub dhcp: bool,
+
+    /// Do that on this interface, any number of times [default: those that it listens on]
+    #[arg(long, value_name = "NAME", env = "TUFFET_DHCP_INTERFACE", value_delimiter = ',')]
+    #[arg(help_heading = "Network")]
+    pub dhcp_interface: Vec<String>,
+
+    /// Tell these machines this file or URL: `arch=x64,mac=52:54:00=>FILE`, any number of times; the first counts
+    #[arg(long, value_name = "RULE", env = "TUFFET_DHCP_BOOT", value_delimiter = '\n')]
+    #[arg(help_heading = "Names")]
+    pub dhcp_boot: Vec<Boot>,
+
+    /// Those of the configuration file, which come behind them.
+    #[arg(skip)]
+    pub tables: Vec<Rule>,
+
+    /// A server with nothing to boot is of no use.
+    #[arg(skip)]
+    pub needed: bool,
+}
+
+/// A rule of the command line.
+#[derive(Clone, Debug)]
+pub struct Boot(Rule);
+
+/// `arch=x64,uuid=01234567-89ab-cdef-0123-456789abcdef,mac=52:54:00,ipxe=false=>FILE`, of which any part may be left out,
+/// and be there several times; without FILE there is no answer.
+impl FromStr for Boot {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (machines, file) = text.split_once("=>").ok_or("not MACHINES=>FILE, such as arch=x64=>grubx64.efi")?;
+        let rule = Rule::new(format!("--dhcp-boot '{text}'"), file.trim());
+        let conditions = machines.split(',').map(str::trim).filter(|condition| !condition.is_empty());
+        let rule = conditions.into_iter().try_fold(rule, |rule, condition| {
+            let (key, value) = condition.split_once('=').ok_or_else(|| format!("{condition:?} is not KEY=VALUE"))?;
+            condition_of(rule, key.trim(), value.trim())
+        });
+        rule.map(Self)
+    }
+}
+
+/// A condition of a rule, on the command line and in the configuration file.
+pub fn condition_of(rule: Rule, key: &str, value: &str) -> std::result::Result<Rule, String> {
+    match key {
+        "arch" => parse(value).map(|arches| rule.arch(arches)),
+        "uuid" => parse(value).map(|uuid| rule.uuid(uuid)),
+        "mac" => parse(value).map(|mac| rule.mac(mac)),
+        "ipxe" => value.parse().map(|ipxe| rule.ipxe(ipxe)).map_err(|_| format!("{value:?} is neither true nor false")),
+        _ => Err(format!("{key}: there is no such key; it is arch, uuid, mac or ipxe")),
+    }
+}
+
+fn parse<T: FromStr<Err: Display>>(value: &str) -> std::result::Result<T, String> {
+    value.parse().map_err(|why| format!("{value:?} is {why}"))
+}
+
+impl Dhcp {
+    /// Binds its ports, if it is wanted, and has its counters be among those of the server.
+    pub fn watch(&self, args: &Serve, opened: &Opened, builder: Builder) -> Result<(Option<Sockets>, Builder)> {
+        if !self.dhcp {
+            return Ok((None, builder));
+        }
+        Self::settle(args, &opened.boots);
+        let sockets = Sockets::bind(chosen(args)?, opened.boots.clone()).map_err(|error| explain(&error))?;
+        let builder = sockets.watch(builder);
+        Ok((Some(sockets), builder))
+    }
+
+    /// Which machine boots what from now on.
+    pub fn settle(args: &Serve, live: &Live) {
+        live.change(|proxy| proxy.rules(args.dhcp.rules()));
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        self.dhcp_boot.iter().map(|boot| boot.0.clone()).chain(self.tables.iter().cloned()).collect()
+    }
+}
+
+/// What the options say, without a server.
+pub fn settings(args: &Serve) -> Proxy {
+    let tftp: Vec<SocketAddr> = args.listen.iter().flat_map(|listen| &listen.0).copied().collect();
+    let http: Vec<SocketAddr> = args.http.http.iter().flat_map(|http| &http.0).copied().collect();
+    places(Proxy::default().rules(args.dhcp.rules()), &tftp, &http)
+}
+
+/// Where machines are told to fetch from, of these addresses for TFTP and for HTTP.
+fn places(proxy: Proxy, tftp: &[SocketAddr], http: &[SocketAddr]) -> Proxy {
+    let http = http.iter().find_map(|address| match address {
+        SocketAddr::V4(address) => Some(*address).filter(|address| !address.ip().is_loopback()),
+        SocketAddr::V6(_) => None,
+    });
+    proxy.tftp(port(tftp)).http(http)
+}
+
+/// The port of TFTP that machines are told.
+fn port(addresses: &[SocketAddr]) -> u16 {
+    let is_usual = addresses.iter().any(|address| address.port() == TFTP);
+    addresses.first().filter(|_| !is_usual).map_or(TFTP, SocketAddr::port)
+}
+
+/// The address that machines are told, as far as it is known without asking one.
+pub fn server(args: &Serve) -> Ipv4Addr {
+    let listened = args.listen.iter().flat_map(|listen| &listen.0).find_map(|address| match address.ip() {
+        IpAddr::V4(ip) if !ip.is_unspecified() => Some(ip),
+        _ => None,
+    });
+    listened.or_else(|| outgoing(args)).unwrap_or(Ipv4Addr::UNSPECIFIED)
+}
+
+/// An address of an interface that machines are answered on: that by which others are reached, or the first.
+fn outgoing(args: &Serve) -> Option<Ipv4Addr> {
+    let names: Vec<String> = chosen(args).ok()?.into_iter().map(|interface| interface.name).collect();
+    let all = tuffet::dhcp::interfaces().ok()?.into_iter().filter(|interface| names.contains(&interface.name));
+    let addresses: Vec<Ipv4Addr> = all.flat_map(|interface| interface.addresses).collect();
+    // Nothing is sent.
+    let reach = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    };
+    let used = reach().ok().map(|address| address.ip());
+    addresses.iter().find(|address| used == Some(IpAddr::V4(**address))).or(addresses.first()).copied()
+}
+
+/// Looks what there is to boot, and says what each kind of machine will get.
+///
+/// It is as the user and within the sandbox that the server has by now, so that it sees no more than that will.
+///
+/// # Errors
+/// If there is nothing, and something is needed.
+pub fn look(sockets: Option<&Sockets>, server: &Server, served: &str, args: &Serve) -> Result<()> {
+    let Some(sockets) = sockets else { return Ok(()) };
+    sockets.live().change(|proxy| places(proxy, server.addrs(), server.http_addrs()));
+    let proxy = sockets.look(&server.handle());
+    if proxy.is_empty() && args.dhcp.needed {
+        return Err(report::nothing(served).into());
+    }
+    let report = report::report(&proxy, served, self::server(args));
+    if args.log_format.log_format != Format::Text {
+        report.lines().for_each(|line| info!("dhcp: {}", line.trim_start()));
+    } else if !args.output.quiet {
+        _ = write!(io::stderr(), "{report}");
+    }
+    Ok(())
+}
+
+/// Begins to answer.
+pub fn serve(sockets: Option<Sockets>, server: &Server) -> Result<Option<Serving>> {
+    let Some(sockets) = sockets else { return Ok(None) };
+    let names: Vec<&str> = sockets.interfaces().collect();
+    info!("dhcp: boot files are told on {}; addresses are for the network's DHCP server to give", names.join(", "));
+    if port(server.addrs()) != TFTP {
+        warn!("dhcp: firmware asks port {TFTP}, which is not listened on");
+    }
+    Ok(Some(sockets.serve(server.handle())?))
+}
+
+/// Those that are named, or those that the server listens on.
+pub fn chosen(args: &Serve) -> Result<Vec<Interface>> {
+    let all = tuffet::dhcp::interfaces().map_err(|error| format!("--dhcp: {error}"))?;
+    let named =
+        args.dhcp.dhcp_interface.iter().chain(args.interface.iter().filter(|_| args.dhcp.dhcp_interface.is_empty()));
+    let mut named = named.peekable();
+    let mut found = Vec::new();
+    if named.peek().is_some() {
+        for name in named {
+            let known = all.iter().find(|interface| interface.name == *name);
+            let none = || format!("--dhcp: no interface {name} is up and has an IPv4 address; `ip address` lists them");
+            found.push(known.cloned().ok_or_else(none)?);
+        }
+    } else {
+        found = all;
+    }
+    let mut found = listening(found, args);
+    found.dedup();
+    if found.is_empty() {
+        let why = "the server listens at no IPv4 address of a network; --listen and --dhcp-interface say where";
+        return Err(format!("--dhcp: {why}").into());
+    }
+    Ok(found)
+}
+
+/// Of these interfaces those that are listened on, with the addresses that machines may be told: all, if all are.
+fn listening(all: Vec<Interface>, args: &Serve) -> Vec<Interface> {
+    let listen: Vec<IpAddr> = args.listen.iter().flat_map(|listen| &listen.0).map(SocketAddr::ip).collect();
+    let everywhere = listen.is_empty() || listen.contains(&Ipv4Addr::UNSPECIFIED.into());
+    let all = all.into_iter().map(|mut interface| {
+        interface.addresses.retain(|address| everywhere || listen.contains(&IpAddr::V4(*address)));
+        interface
+    });
+    // An address may come and go where all are listened on.
+    let told = |interface: Interface| Interface {
+        addresses: if everywhere { Vec::new() } else { interface.addresses },
+        ..interface
+    };
+    all.filter(|interface| !interface.addresses.is_empty()).map(told).collect()
+}
+
+fn explain(error: &Error) -> String {
+    let Error::Bind(address, cause) = error else { return error.to_string() };
+    let port = address.port();
+    let fix = match cause.kind() {
+        ErrorKind::PermissionDenied => "it needs root or `setcap cap_net_bind_service=+ep tuffet`".to_owned(),
+        ErrorKind::AddrInUse => format!(
+            "a DHCP server of this machine has it, which can name boot files itself; `ss -lunp sport = :{port}` says which"
+        ),
+        _ => return format!("--dhcp: {error}"),
+    };
+    format!("--dhcp: cannot bind port {port}: {cause}; {fix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use tuffet::dhcp::Machine;
+
+    use super::*;
+
+    #[test]
+    fn rules_of_the_command_line() {
+        let proxy = |texts: &[&str]| {
+            let rules = texts.iter().map(|text| text.parse::<Boot>().unwrap().0);
+            Proxy::default().rules(rules.collect())
+        };
+        let machine = |arch: &str, mac: &str| Machine::new(arch.parse().unwrap()).mac(mac.parse().unwrap());
+        let proxy =
+            proxy(&["mac=52:54:01=>", "arch=x64, arch=arm64,mac=52:54:00 => a b.efi", "ipxe=true=>menu", "=>other"]);
+        let file = |machine| proxy.choose(&machine).map(|chosen| chosen.file);
+        assert_eq!(file(machine("x64", "52:54:00:00:00:01")).unwrap(), "a b.efi");
+        assert_eq!(file(machine("arm64", "52:54:00:00:00:01")).unwrap(), "a b.efi");
+        assert_eq!(file(machine("bios", "52:54:00:00:00:01")).unwrap(), "other");
+        assert_eq!(file(machine("bios", "52:54:00:00:00:01").with_ipxe()).unwrap(), "menu");
+        assert!(file(machine("x64", "52:54:01:00:00:01")).unwrap_err().contains("gives it no answer"));
+        for (bad, why) in [
+            ("x", "not MACHINES=>FILE"),
+            ("x64=>y", "is not KEY=VALUE"),
+            ("arch=amiga=>y", "not an architecture"),
+            ("uuid=1=>y", "not a UUID"),
+            ("mac=5=>y", "not the beginning of a MAC"),
+            ("ipxe=maybe=>y", "neither true nor false"),
+            ("os=linux=>y", "there is no such key"),
+        ] {
+            let error = bad.parse::<Boot>().unwrap_err();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What there is to boot, for people.
+
+use std::net::Ipv4Addr;
+
+use tuffet::dhcp::{Arch, Chosen, Family, Machine, Proxy};
+
+/// Parts of names of GRUB, and of shim, which loads it.
+const GRUB: [&str; 4] = ["grub", "shim", "bootnet", "/core.efi"];
+
+/// Why nothing can be booted from this.
+pub fn nothing(served: &str) -> String {
+    let names: Vec<&str> = Family::all().filter_map(|family| family.files.first().copied()).take(2).collect();
+    let names = names.join(", ");
+    format!(
+        "there is nothing to boot in {served}: no {names} or any other usual name; --dhcp-boot '=>FILE' names a file of it"
+    )
+}
+
+/// What each kind of machine will do.
+pub fn report(proxy: &Proxy, served: &str, server: Ipv4Addr) -> String {
+    let mut text = format!("found in {served}; machines on the network of {server} that boot from it get\n");
+    let mut say = |who: &str, what: &str| text += &format!("    {who:<15} {what}\n");
+    let (mut others, mut uses_grub) = (Vec::new(), false);
+    for family in Family::all() {
+        let firmware = Machine::new(Arch(family.pxe[0]));
+        let by_http = Machine::new(Arch(family.http[0]));
+        let place = |machine: &Machine| {
+            let Chosen { file, .. } = proxy.choose(machine).ok()?;
+            proxy.place(&file, machine, server).ok()
+        };
+        match place(&firmware) {
+            Some(file) => {
+                uses_grub |= family.is_efi() && GRUB.iter().any(|part| file.contains(part));
+                let also = place(&by_http).map(|url| format!(", or by HTTP boot {url}")).unwrap_or_default();
+                say(family.title, &format!("{file}{also}"));
+                if let Some(then) = place(&firmware.with_ipxe()).filter(|_| is_ipxe(proxy, &firmware)) {
+                    say("  iPXE on it", &then);
+                }
+            }
+            None => others.push(family.title),
+        }
+    }
+    if uses_grub {
+        say("", "where that is GRUB without Red Hat's patch, it asks the DHCP server for the rest: see docs/dhcp.md");
+    }
+    if !others.is_empty() {
+        say("nothing", &others.join(", "));
+    }
+    text
+}
+
+/// Whether a machine is told of iPXE, and so asks again.
+fn is_ipxe(proxy: &Proxy, machine: &Machine) -> bool {
+    let file = |machine: &Machine| proxy.choose(machine).map(|chosen| chosen.file).ok();
+    file(machine) != file(&machine.with_ipxe())
+}

@@ -1,0 +1,267 @@
+//! What machines are there, and what each of them boots.
+
+use std::{fmt, str::FromStr};
+
+use crate::error::Error;
+
+/// What a machine says it is, in option 93 (RFC 4578 section 2.1). The numbers are those of IANA's list "Processor
+/// Architecture Types".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Arch(pub u16);
+
+/// Architectures, as a condition names them: `x64` is all of that family, `16` is that number alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arches {
+    /// All numbers of a family.
+    Family(&'static Family),
+    /// One number.
+    One(Arch),
+}
+
+/// Machines that boot the same files.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Family {
+    /// How it is named in rules and on the command line.
+    pub key: &'static str,
+    /// How it is named for people.
+    pub title: &'static str,
+    /// Its numbers where it boots by PXE. 9 was to be EFI byte code, and some firmware of x64 says it.
+    pub pxe: &'static [u16],
+    /// Its numbers where it boots by HTTP.
+    pub http: &'static [u16],
+    /// The boot files that are looked for, the best first: those that lead to a menu of their own.
+    pub files: &'static [&'static str],
+    /// iPXE, as its builds and packages name it: first the one that drives any card, by the firmware's own driver.
+    pub ipxe: &'static [&'static str],
+}
+
+/// What iPXE goes on with, the best first.
+pub(super) const SCRIPTS: &[&str] = &["boot.ipxe", "autoexec.ipxe", "menu.ipxe", "default.ipxe", "ipxe/boot.ipxe"];
+
+/// shim comes first: it loads a GRUB that it finds beside it, with Secure Boot and without.
+macro_rules! efi {
+    ($short:literal, $upper:literal, $distribution:literal, $grub:literal $(, $more:literal)*) => {
+        &[
+            concat!("shim", $short, ".efi"),
+            concat!("bootnet", $short, ".efi"),
+            concat!("debian-installer/", $distribution, "/bootnet", $short, ".efi"),
+            concat!("boot", $short, ".efi"),
+            concat!($distribution, "/boot", $short, ".efi"),
+            concat!("EFI/BOOT/BOOT", $upper, ".EFI"),
+            concat!("grubnet", $short, ".efi"),
+            concat!("grub", $short, ".efi"),
+            concat!("boot/grub/", $grub, "-efi/core.efi"),
+            $($more),*
+        ]
+    };
+}
+
+macro_rules! ipxe {
+    ($short:literal $(, $more:literal)*) => {
+        &[
+            $($more,)*
+            concat!("snponly-", $short, ".efi"),
+            concat!("ipxe-", $short, ".efi"),
+            concat!($short, "-efi/snponly.efi"),
+            concat!($short, "-efi/ipxe.efi"),
+        ]
+    };
+}
+
+/// All of them.
+pub(super) static FAMILIES: [Family; 7] = [
+    Family {
+        key: "bios",
+        title: "BIOS",
+        pxe: &[0],
+        http: &[20],
+        files: &[
+            "pxelinux.0",
+            "lpxelinux.0",
+            "debian-installer/amd64/pxelinux.0",
+            "debian-installer/i386/pxelinux.0",
+            "amd64/pxelinux.0",
+            "boot/grub/i386-pc/core.0",
+            "boot/pxeboot",
+        ],
+        ipxe: &["undionly.kpxe", "undionly.kkpxe", "ipxe.kpxe", "ipxe.pxe", "ipxe/undionly.kpxe"],
+    },
+    Family {
+        key: "x64",
+        title: "EFI x64",
+        pxe: &[7, 9],
+        http: &[16, 17],
+        files: efi!("x64", "X64", "amd64", "x86_64", "syslinux.efi", "efi64/syslinux.efi", "bootmgfw.efi"),
+        ipxe: ipxe!("x86_64", "snponly.efi", "ipxe.efi", "ipxe/snponly.efi", "ipxe/ipxe.efi"),
+    },
+    Family {
+        key: "ia32",
+        title: "EFI ia32",
+        pxe: &[6],
+        http: &[15],
+        files: efi!("ia32", "IA32", "i386", "i386", "efi32/syslinux.efi"),
+        ipxe: ipxe!("i386"),
+    },
+    Family {
+        key: "arm64",
+        title: "EFI arm64",
+        pxe: &[11],
+        http: &[19],
+        files: efi!("aa64", "AA64", "arm64", "arm64"),
+        ipxe: ipxe!("arm64"),
+    },
+    Family {
+        key: "arm",
+        title: "EFI arm",
+        pxe: &[10],
+        http: &[18],
+        files: efi!("arm", "ARM", "armhf", "arm"),
+        ipxe: ipxe!("arm32"),
+    },
+    Family {
+        key: "riscv64",
+        title: "EFI riscv64",
+        pxe: &[27],
+        http: &[28],
+        files: efi!("riscv64", "RISCV64", "riscv64", "riscv64"),
+        ipxe: ipxe!("riscv64"),
+    },
+    Family {
+        key: "loongarch64",
+        title: "EFI loongarch64",
+        pxe: &[39],
+        http: &[40],
+        files: efi!("loongarch64", "LOONGARCH64", "loong64", "loongarch64"),
+        ipxe: ipxe!("loong64"),
+    },
+];
+
+impl Family {
+    /// Whether its firmware is UEFI.
+    pub fn is_efi(&self) -> bool {
+        self.key != "bios"
+    }
+
+    /// All families that are known.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        FAMILIES.iter()
+    }
+}
+
+impl Arch {
+    /// The old BIOS, which is also who says nothing.
+    pub const BIOS: Self = Self(0);
+
+    /// Its family, if its boot files are known.
+    pub fn family(self) -> Option<&'static Family> {
+        FAMILIES.iter().find(|family| family.pxe.contains(&self.0) || family.http.contains(&self.0))
+    }
+
+    /// Whether that is a machine that boots by HTTP.
+    pub fn is_http(self) -> bool {
+        self.family().is_some_and(|family| family.http.contains(&self.0))
+    }
+}
+
+impl Arches {
+    /// Whether this is one of them.
+    pub fn contains(&self, arch: Arch) -> bool {
+        match self {
+            Self::Family(family) => arch.family() == Some(family),
+            Self::One(one) => *one == arch,
+        }
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.family() {
+            Some(family) if self.is_http() => write!(f, "{}, HTTP boot", family.title),
+            Some(family) => f.write_str(family.title),
+            None => write!(f, "architecture {}", self.0),
+        }
+    }
+}
+
+/// `x64`, `http-x64` for the same by HTTP boot, or a number.
+impl FromStr for Arch {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(number) = text.parse() {
+            return Ok(Self(number));
+        }
+        let (key, by_http) = text.strip_prefix("http-").map_or((text, false), |key| (key, true));
+        let family = find(key)?;
+        Ok(Self(if by_http { family.http[0] } else { family.pxe[0] }))
+    }
+}
+
+/// `x64`, or a number.
+impl FromStr for Arches {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(|number| Self::One(Arch(number))).or_else(|_| find(text).map(Self::Family))
+    }
+}
+
+fn find(key: &str) -> Result<&'static Family, Error> {
+    let known = || FAMILIES.iter().map(|family| family.key).collect::<Vec<_>>().join(", ");
+    let found = FAMILIES.iter().find(|family| family.key == key);
+    let wrong = || format!("not an architecture: it is one of {}, or a number of option 93", known());
+    found.ok_or_else(|| Error::Config(wrong()))
+}
+
+/// Whether this is iPXE by its name: iPXE itself has no use for it.
+pub(super) fn is_ipxe(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let is_script = name.ends_with(".ipxe");
+    !is_script
+        && (["ipxe", "snponly", "undionly"].iter().any(|start| name.starts_with(start)) || name.ends_with("kpxe"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_is_of_one_family() {
+        let mut all: Vec<u16> =
+            FAMILIES.iter().flat_map(|family| family.pxe.iter().chain(family.http)).copied().collect();
+        let numbers = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), numbers);
+        for family in &FAMILIES {
+            assert_eq!(family.key.parse::<Arch>().unwrap().family(), Some(family));
+            assert!(format!("http-{}", family.key).parse::<Arch>().unwrap().is_http());
+            assert!(family.ipxe.iter().all(|file| is_ipxe(file)), "{:?}", family.ipxe);
+            assert!(!family.files.iter().any(|file| is_ipxe(file)), "{:?}", family.files);
+        }
+        assert!(!SCRIPTS.iter().any(|script| is_ipxe(script)));
+    }
+
+    #[test]
+    fn architectures_by_name_and_number() {
+        for (text, number, shown) in [
+            ("bios", 0, "BIOS"),
+            ("x64", 7, "EFI x64"),
+            ("9", 9, "EFI x64"),
+            ("http-x64", 16, "EFI x64, HTTP boot"),
+            ("arm64", 11, "EFI arm64"),
+            ("27", 27, "EFI riscv64"),
+            ("14", 14, "architecture 14"),
+        ] {
+            let arch: Arch = text.parse().unwrap();
+            assert_eq!((arch.0, arch.to_string().as_str()), (number, shown), "{text}");
+        }
+        let x64: Arches = "x64".parse().unwrap();
+        assert!([7, 9, 16].iter().all(|number| x64.contains(Arch(*number))) && !x64.contains(Arch(6)));
+        let one: Arches = "16".parse().unwrap();
+        assert!(one.contains(Arch(16)) && !one.contains(Arch(7)));
+        for bad in ["", "amiga", "65536", "http-", "-1"] {
+            assert!(bad.parse::<Arch>().is_err() && bad.parse::<Arches>().is_err(), "{bad}");
+        }
+    }
+}

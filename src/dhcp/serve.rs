@@ -1,0 +1,316 @@
+//! The sockets: ports 67 and 4011 of each interface, and a thread that answers what comes to them.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::{pending, poll_fn},
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    rc::Rc,
+    sync::{Arc, PoisonError, RwLock},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use smol::{LocalExecutor, Timer, channel};
+
+use super::{Answer, Arrival, Door, Menu, Proxy, Silence};
+use crate::{
+    endpoint::Envelope,
+    error::Error,
+    server::{Builder, Handle, Outgoing},
+    socket::{Binding, Inbox, Port, Role, Share},
+    stats::Counter,
+};
+
+/// The ports (RFC 2131 section 4.1, PXE 2.1 section 2.2.4).
+const DOORS: [(Door, u16); 2] = [(Door::Dhcp, 67), (Door::Pxe, 4011)];
+/// Answers a second, and so lines of the log: a large room that is switched on asks less, and asks again.
+const RATE: u32 = 1000;
+/// How long the sources are taken to have what they had.
+const FRESH: Duration = Duration::from_secs(10);
+/// A pause after an error of a socket, such as that of an interface that is down.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A network interface, and its IPv4 addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its addresses. [`Sockets`] tell clients no others; if there are none, that which a datagram came to.
+    pub addresses: Vec<Ipv4Addr>,
+}
+
+/// The interfaces that are up, can broadcast and have an IPv4 address: those on which machines may boot.
+///
+/// # Errors
+/// What the system says; other systems than Linux are [`Unsupported`](io::ErrorKind::Unsupported).
+pub fn interfaces() -> io::Result<Vec<Interface>> {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::net::if_::InterfaceFlags as Flags;
+
+        let mut all: Vec<Interface> = Vec::new();
+        for found in nix::ifaddrs::getifaddrs()? {
+            let flags = found.flags;
+            let address =
+                found.address.as_ref().and_then(|address| address.as_sockaddr_in()).map(|address| address.ip());
+            let is_lan = flags.contains(Flags::IFF_UP | Flags::IFF_BROADCAST) && !flags.contains(Flags::IFF_LOOPBACK);
+            let Some(address) = address.filter(|_| is_lan) else { continue };
+            // An address with a label of its own is of the interface before the colon.
+            let name = found.interface_name.split(':').next().unwrap_or_default().to_owned();
+            match all.iter_mut().find(|known| known.name == name) {
+                Some(known) => known.addresses.push(address),
+                None => all.push(Interface { name, addresses: vec![address] }),
+            }
+        }
+        Ok(all)
+    }
+    #[cfg(not(target_os = "linux"))]
+    Err(io::Error::new(io::ErrorKind::Unsupported, "ProxyDHCP is for Linux: sockets are bound to interfaces there"))
+}
+
+/// What answers now. A reload may exchange the rules, and the sources are looked at again now and then.
+#[derive(Clone, Debug, Default)]
+pub struct Live(Arc<RwLock<Proxy>>);
+
+impl Live {
+    /// What answers at this moment.
+    pub fn proxy(&self) -> Proxy {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes what answers from now on.
+    pub fn change(&self, change: impl FnOnce(Proxy) -> Proxy) {
+        let mut proxy = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *proxy = change(std::mem::take(&mut *proxy));
+    }
+}
+
+/// Bound, and not served yet.
+#[derive(Debug)]
+pub struct Sockets {
+    doors: Vec<Socket>,
+    live: Live,
+    answers: Counter,
+    nothing: Counter,
+}
+
+#[derive(Debug)]
+struct Socket {
+    port: Port,
+    door: Door,
+    interface: Interface,
+}
+
+/// At work; it ends when this is dropped.
+#[derive(Debug)]
+#[must_use = "it serves until this is dropped"]
+pub struct Serving {
+    over: Option<channel::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sockets {
+    /// Binds the ports on these interfaces, and no others. They are below 1024 and so need a privilege, which may be given
+    /// up then.
+    ///
+    /// # Errors
+    /// [`Error::Bind`] with the address that could not be had.
+    pub fn bind(interfaces: Vec<Interface>, live: Live) -> Result<Self, Error> {
+        let mut doors = Vec::new();
+        for interface in interfaces {
+            for (door, port) in DOORS {
+                let address: SocketAddr = (Ipv4Addr::UNSPECIFIED, port).into();
+                let role = Role { listens: true, serves: false, interface: Some(&interface.name), batched: true };
+                let port = Port::bind(Binding { address, share: Share::No, role });
+                let port = port.and_then(|port| port.allow_broadcast().map(|()| port));
+                let port = port.map_err(|error| Error::Bind(address, error))?;
+                doors.push(Socket { port, door, interface: interface.clone() });
+            }
+        }
+        Ok(Self {
+            doors,
+            live,
+            answers: Counter::new("dhcp_answers", "Answers of ProxyDHCP with a boot file."),
+            nothing: Counter::new(
+                "dhcp_nothing",
+                "Questions to ProxyDHCP of machines for which there was no boot file.",
+            ),
+        })
+    }
+
+    /// The interfaces.
+    pub fn interfaces(&self) -> impl Iterator<Item = &str> {
+        self.doors.iter().filter(|socket| socket.door == Door::Dhcp).map(|socket| socket.interface.name.as_str())
+    }
+
+    /// What will answer.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Has its counters among those of the server that will be built.
+    pub fn watch(&self, builder: Builder) -> Builder {
+        builder.counter(&self.answers).counter(&self.nothing)
+    }
+
+    /// Looks which boot files this server has. Blocks until it knows.
+    pub fn look(&self, handle: &Handle) -> Proxy {
+        smol::block_on(look(&self.live, handle));
+        self.live.proxy()
+    }
+
+    /// Begins to answer, on a thread of its own: with the files of this server.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the thread cannot be started.
+    pub fn serve(self, handle: Handle) -> Result<Serving, Error> {
+        let (over, is_over) = channel::bounded(1);
+        let serve = move || {
+            let desk = Desk::new(self.live, handle, self.answers, self.nothing);
+            smol::block_on(smol::future::or(desk.serve(self.doors), async {
+                // It is never sent to; it fails when the other end is dropped.
+                let _ = is_over.recv().await;
+            }))
+        };
+        let thread = thread::Builder::new().name("tuffet-dhcp".into()).spawn(serve)?;
+        Ok(Serving { over: Some(over), thread: Some(thread) })
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.over = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the ProxyDHCP server panicked");
+        }
+    }
+}
+
+/// Where all sockets' datagrams are answered.
+struct Desk {
+    live: Live,
+    handle: Handle,
+    answers: Counter,
+    nothing: Counter,
+    inbox: RefCell<Inbox>,
+    /// When the sources were looked at, unless that goes on.
+    looked: Cell<Option<Instant>>,
+    /// The second that is counted, and what was answered in it.
+    second: Cell<(Instant, u32)>,
+}
+
+impl Desk {
+    fn new(live: Live, handle: Handle, answers: Counter, nothing: Counter) -> Rc<Self> {
+        let (inbox, second) = (Inbox::new().into(), (Instant::now(), 0).into());
+        Rc::new(Self { live, handle, answers, nothing, inbox, looked: Cell::new(None), second })
+    }
+
+    async fn serve(self: Rc<Self>, doors: Vec<Socket>) {
+        let executor = Rc::new(LocalExecutor::new());
+        let serve = async {
+            // What comes in the meantime waits in its socket.
+            self.look().await;
+            for socket in doors {
+                let (desk, looks) = (self.clone(), executor.clone());
+                executor.spawn(async move { desk.attend(&socket, &looks).await }).detach();
+            }
+            pending::<()>().await;
+        };
+        executor.run(serve).await;
+    }
+
+    async fn look(&self) {
+        look(&self.live, &self.handle).await;
+        self.looked.set(Some(Instant::now()));
+    }
+
+    async fn attend(self: &Rc<Self>, socket: &Socket, looks: &LocalExecutor<'static>) {
+        let mut queue = VecDeque::new();
+        loop {
+            let received = poll_fn(|cx| socket.port.poll_receive(cx, &mut self.inbox.borrow_mut())).await;
+            if let Err(error) = received {
+                log::debug!("dhcp: {} of {}: {error}", socket.port.local(), socket.interface.name);
+                Timer::after(PAUSE).await;
+                continue;
+            }
+            let proxy = self.live.proxy();
+            let mut is_asked = false;
+            for (envelope, datagram) in self.inbox.borrow().datagrams() {
+                is_asked |= self.answer(&proxy, socket, envelope, datagram, &mut queue);
+            }
+            socket.port.send(&mut queue);
+            if is_asked && self.looked.get().is_some_and(|looked| looked.elapsed() > FRESH) {
+                self.looked.set(None);
+                let desk = self.clone();
+                looks.spawn(async move { desk.look().await }).detach();
+            }
+        }
+    }
+
+    /// Whether it was of a machine that wants to boot.
+    fn answer(
+        &self,
+        proxy: &Proxy,
+        socket: &Socket,
+        envelope: Envelope,
+        datagram: &[u8],
+        queue: &mut VecDeque<Outgoing>,
+    ) -> bool {
+        let Some(arrival) = socket.arrival(envelope) else { return false };
+        let name = &socket.interface.name;
+        match proxy.answer(datagram, arrival) {
+            Ok(_) | Err(Silence::Nothing(..)) if !self.has_time() => true,
+            Ok(Answer { bytes, to, offer }) => {
+                self.answers.add(1);
+                log::info!("dhcp: {offer}, by {name}");
+                // A packet is longer than what an outgoing header holds.
+                let (header, payload) =
+                    bytes.split_first_chunk().map_or(([0; 4], &[][..]), |(head, rest)| (*head, rest));
+                let from = Some(IpAddr::V4(arrival.local));
+                queue.push_back(Outgoing { to: to.into(), from, header, payload: Bytes::copy_from_slice(payload) });
+                true
+            }
+            Err(silence @ Silence::Nothing(..)) => {
+                self.nothing.add(1);
+                log::info!("dhcp: {silence}, by {name}");
+                true
+            }
+            Err(silence @ Silence::NotMine(_)) => {
+                log::trace!("dhcp: {} is not answered, by {name}: {silence}", arrival.from);
+                false
+            }
+        }
+    }
+
+    fn has_time(&self) -> bool {
+        let (began, answered) = self.second.get();
+        let now = Instant::now();
+        let (began, answered) =
+            if now.duration_since(began) >= Duration::from_secs(1) { (now, 0) } else { (began, answered) };
+        self.second.set((began, answered.saturating_add(1)));
+        answered < RATE
+    }
+}
+
+async fn look(live: &Live, handle: &Handle) {
+    let menu = Menu::find(&*handle.terms().handler).await;
+    live.change(|proxy| proxy.menu(menu));
+}
+
+impl Socket {
+    /// Nothing if it is not of IPv4's, or the interface has no address.
+    fn arrival(&self, envelope: Envelope) -> Option<Arrival> {
+        let SocketAddr::V4(from) = envelope.peer else { return None };
+        let told = envelope.local.and_then(|ip| match ip {
+            IpAddr::V4(ip) => Some(ip).filter(|ip| !ip.is_unspecified() && !ip.is_broadcast()),
+            IpAddr::V6(_) => None,
+        });
+        let addresses = &self.interface.addresses;
+        let told = told.filter(|told| addresses.is_empty() || addresses.contains(told));
+        let local = told.or(addresses.first().copied())?;
+        Some(Arrival { door: self.door, from, local })
+    }
+}

@@ -1,0 +1,281 @@
+//! `tuffet boot` and real machines: in a network where dnsmasq leases addresses and tells no file, they reach Debian's
+//! kernel.
+//!
+//!     apt install qemu-system-x86 ipxe-qemu ipxe ovmf grub-efi-amd64-bin grub-common dnsmasq-base iproute2 busybox
+//!         debian-installer-12-netboot-amd64
+//!     cargo test --test boot_lan -- --ignored --test-threads 1
+#![cfg(all(target_os = "linux", feature = "full"))]
+
+mod stock;
+
+use std::{
+    env, fs,
+    net::{TcpStream, UdpSocket},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use stock::{Daemon, finish, limited};
+
+/// The network: a switch, which is this machine too, a router, and a plug for a machine.
+const LAN: &str = "
+    ip netns add router
+    ip link add lan type bridge; ip address add 192.0.2.1/24 brd + dev lan; ip link set lan up
+    ip link add port type veth peer name r0 netns router; ip link set port master lan up
+    ip -n router address add 192.0.2.254/24 brd + dev r0; ip -n router link set lo up; ip -n router link set r0 up
+    ip tuntap add plug mode tap; ip link set plug master lan up";
+
+/// It leases addresses, and knows nothing of boot files.
+const DNSMASQ: &str = "dnsmasq --no-daemon --port=0 --interface=r0 --bind-interfaces --conf-file=/dev/null --user=root \
+    --leasefile-ro --dhcp-range=192.0.2.100,192.0.2.150,5m";
+
+/// A machine without a disk: its kernel has no root, and it switches itself off.
+const APPEND: &str = "console=ttyS0 panic=-1";
+
+/// Where the kernel is in Debian's tree.
+const KERNEL: &str = "debian-installer/amd64/linux";
+
+/// Runs this test again in a network of its own. Returns whether this is there already, with all that it needs.
+fn in_lan(test: &str) -> bool {
+    const THERE: &str = "TUFFET_TEST_HAS_LAN";
+    if env::var_os(THERE).is_some() {
+        return true;
+    }
+    for program in ["qemu-system-x86_64", "dnsmasq", "unshare", "ip"] {
+        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
+        if !found.is_ok_and(|found| found.success()) {
+            println!("skipped: {program} is not installed");
+            return false;
+        }
+    }
+    let script = format!(
+        "mount -t sysfs none /sys; mount -t tmpfs none /run; ip link set lo up
+        {LAN}
+        exec \"$0\" --ignored --exact {test} --nocapture"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "sh", "-ec", &script]).arg(env::current_exe().unwrap()).env(THERE, "yes");
+    assert!(command.status().expect("unshare").success());
+    false
+}
+
+/// Debian's tree.
+fn tree() -> PathBuf {
+    let output = Command::new("dpkg").args(["-L", "debian-installer-12-netboot-amd64"]).output().expect("dpkg");
+    let files = String::from_utf8(output.stdout).unwrap();
+    let root = files.lines().find_map(|file| file.strip_suffix(KERNEL).filter(|root| root.ends_with("/text/")));
+    root.expect("debian-installer-12-netboot-amd64 is installed").into()
+}
+
+/// What is other than in Debian's tree: menus that wait for nobody.
+fn menus() -> tempfile::TempDir {
+    let here = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| {
+        let file = here.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    };
+    write("pxelinux.cfg/default", format!("default linux\nlabel linux\nkernel {KERNEL}\nappend {APPEND}\n"));
+    write("debian-installer/amd64/grub/grub.cfg", format!("linux (tftp,192.0.2.1)/{KERNEL} {APPEND}\nboot\n"));
+    here
+}
+
+/// What iPXE does there.
+fn script(here: &Path) {
+    fs::write(here.join("boot.ipxe"), format!("#!ipxe\nkernel {KERNEL} {APPEND}\nboot\n")).unwrap();
+}
+
+/// `tuffet boot`, the router, and what they said.
+struct Lan {
+    tuffet: Child,
+    log: PathBuf,
+    _dnsmasq: Daemon,
+    here: tempfile::TempDir,
+}
+
+impl Lan {
+    /// It serves what these arguments say.
+    fn new(args: &[&str]) -> Self {
+        let here = tempfile::tempdir().unwrap();
+        let dnsmasq = format!("exec ip netns exec router {DNSMASQ}");
+        let dnsmasq = Daemon::start(Command::new("sh").args(["-c", &dnsmasq]).stderr(Stdio::null()));
+        let log = here.path().join("log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
+        command.arg("boot").args(args).stdin(Stdio::null()).stdout(Stdio::null());
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TUFFET_")) {
+            command.env_remove(name);
+        }
+        let tuffet = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+        let lan = Self { tuffet, log, _dnsmasq: dnsmasq, here };
+        let began = Instant::now();
+        while !lan.log().contains("dhcp: boot files are told on lan") {
+            assert!(began.elapsed() < Duration::from_secs(60), "{}", lan.log());
+            thread::sleep(Duration::from_millis(50));
+        }
+        lan
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Switches a machine on, and waits until its kernel has switched it off. Returns what it showed.
+    fn boots(&self, machine: &[&str]) -> String {
+        let serial = self.here.path().join("serial");
+        let mut command = limited("qemu-system-x86_64");
+        command
+            .args(["-display", "none", "-no-reboot", "-m", "512", "-serial"])
+            .arg(format!("file:{}", serial.display()));
+        command.args(["-netdev", "tap,id=net,ifname=plug,script=no,downscript=no"]).args(machine);
+        let output = finish(command);
+        let shown = String::from_utf8_lossy(&fs::read(serial).unwrap_or_default()).into_owned();
+        let log = self.log();
+        assert!(shown.contains("Linux version "), "{}\n{shown}\n{log}", stock::said(&output));
+        assert!(log.contains(&format!("{KERNEL} complete")), "{log}");
+        assert!(!log.contains("panicked"), "{log}");
+        log
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        _ = self.tuffet.kill();
+        _ = self.tuffet.wait();
+    }
+}
+
+const NET: [&str; 2] = ["-device", "virtio-net-pci,netdev=net"];
+/// Without iPXE: what boots is EDK2's own.
+const PLAIN_NET: [&str; 2] = ["-device", "virtio-net-pci,netdev=net,romfile="];
+const EFI: [&str; 4] = ["-machine", "q35", "-bios", "/usr/share/ovmf/OVMF.fd"];
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+#[ignore = "needs root, qemu-system-x86, ipxe-qemu, dnsmasq-base, debian-installer-12-netboot-amd64 and iproute2"]
+fn a_bios_with_ipxe_reaches_the_kernel_by_pxelinux() {
+    if !in_lan("a_bios_with_ipxe_reaches_the_kernel_by_pxelinux") {
+        return;
+    }
+    let (menus, tree) = (menus(), tree());
+    let lan = Lan::new(&[path(menus.path()), path(&tree)]);
+    let log = lan.boots(&NET);
+    assert!(log.contains("(BIOS, iPXE) may boot tftp://192.0.2.1/pxelinux.0"), "{log}");
+}
+
+#[test]
+#[ignore = "needs root, qemu-system-x86, ipxe-qemu, dnsmasq-base, debian-installer-12-netboot-amd64 and iproute2"]
+fn a_bios_with_ipxe_reaches_the_kernel_by_a_script() {
+    if !in_lan("a_bios_with_ipxe_reaches_the_kernel_by_a_script") {
+        return;
+    }
+    let (menus, tree) = (menus(), tree());
+    script(menus.path());
+    let lan = Lan::new(&[path(menus.path()), path(&tree)]);
+    let log = lan.boots(&NET);
+    assert!(log.contains("(BIOS, iPXE) may boot http://192.0.2.1/boot.ipxe"), "{log}");
+    assert!(log.lines().any(|line| line.contains(KERNEL) && line.contains(" over HTTP 200 ")), "{log}");
+}
+
+/// GRUB of Debian asks the DHCP server, unless it is told another when it is made.
+#[test]
+#[ignore = "needs root, qemu-system-x86, ovmf, grub-efi-amd64-bin, dnsmasq-base, debian-installer-12-netboot-amd64 and iproute2"]
+fn efi_reaches_the_kernel_by_pxe_and_grub() {
+    if !in_lan("efi_reaches_the_kernel_by_pxe_and_grub") {
+        return;
+    }
+    let (menus, tree) = (menus(), tree());
+    let mut make = limited("grub-mkimage");
+    make.args(["-O", "x86_64-efi", "-p", "(tftp,192.0.2.1)/debian-installer/amd64/grub", "-o"]);
+    make.arg(menus.path().join("shimx64.efi")).args(["efinet", "tftp", "net", "normal", "linux", "configfile"]);
+    let output = finish(make);
+    assert!(output.status.success(), "{}", stock::said(&output));
+    let lan = Lan::new(&[path(menus.path()), path(&tree)]);
+    let log = lan.boots(&[&EFI[..], &PLAIN_NET].concat());
+    assert!(log.contains("(EFI x64) may boot shimx64.efi"), "{log}");
+    // It asked the one that it had chosen, too.
+    assert!(log.contains("(EFI x64) is sent to shimx64.efi"), "{log}");
+}
+
+#[test]
+#[ignore = "needs root, qemu-system-x86, ovmf, ipxe, dnsmasq-base, debian-installer-12-netboot-amd64 and iproute2"]
+fn efi_reaches_the_kernel_by_pxe_and_ipxe() {
+    if !in_lan("efi_reaches_the_kernel_by_pxe_and_ipxe") {
+        return;
+    }
+    let (menus, tree) = (menus(), tree());
+    script(menus.path());
+    let lan = Lan::new(&[path(menus.path()), "/usr/lib/ipxe", path(&tree)]);
+    let log = lan.boots(&[&EFI[..], &PLAIN_NET].concat());
+    assert!(log.contains("(EFI x64) is sent to snponly.efi"), "{log}");
+    assert!(log.contains("(EFI x64, iPXE) may boot"), "{log}");
+}
+
+#[test]
+#[ignore = "needs root, qemu-system-x86, ovmf, ipxe, dnsmasq-base, debian-installer-12-netboot-amd64 and iproute2"]
+fn efi_reaches_the_kernel_by_http_boot() {
+    if !in_lan("efi_reaches_the_kernel_by_http_boot") {
+        return;
+    }
+    let (menus, tree) = (menus(), tree());
+    script(menus.path());
+    let lan = Lan::new(&[path(menus.path()), "/usr/lib/ipxe", path(&tree)]);
+    // Without PXE, which EDK2 would try before.
+    let no_pxe = ["IPv4", "IPv6"].map(|family| format!("name=opt/org.tianocore/{family}PXESupport,string=n"));
+    let no_pxe = no_pxe.iter().flat_map(|setting| ["-fw_cfg", setting]).collect();
+    let log = lan.boots(&[EFI.to_vec(), PLAIN_NET.to_vec(), no_pxe].concat());
+    assert!(log.contains("(EFI x64, HTTP boot) may boot http://192.0.2.1/snponly.efi"), "{log}");
+    assert!(log.contains("(EFI x64, iPXE) may boot http://192.0.2.1/boot.ipxe"), "{log}");
+}
+
+#[test]
+#[ignore = "needs root, qemu-system-x86, ipxe-qemu, dnsmasq-base, debian-installer-12-netboot-amd64 and iproute2"]
+fn from_a_web_server_with_one_command() {
+    if !in_lan("from_a_web_server_with_one_command") {
+        return;
+    }
+    let (menus, tree) = (menus(), tree());
+    let address = "127.0.0.1:8099";
+    let _daemon = Daemon::start(Command::new("busybox").args(["httpd", "-f", "-p", address, "-h"]).arg(&tree));
+    let began = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        assert!(began.elapsed() < Duration::from_secs(20), "httpd does not listen");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let lan = Lan::new(&[path(menus.path()), &format!("http://{address}/")]);
+    lan.boots(&NET);
+}
+
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn a_source_with_nothing_to_boot_is_refused_in_one_line() {
+    if !in_lan("a_source_with_nothing_to_boot_is_refused_in_one_line") {
+        return;
+    }
+    let here = tempfile::tempdir().unwrap();
+    fs::write(here.path().join("switch.cfg"), "hostname switch\n").unwrap();
+    let boot = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
+        finish({
+            command.arg("boot").arg(here.path()).args(args);
+            command
+        })
+    };
+    let output = boot(&[]);
+    let said = stock::said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    // Who looked is said before.
+    let lines: Vec<&str> = said.lines().filter(|line| !line.contains(" sandbox: ")).collect();
+    assert!(matches!(lines[..], [line] if line.starts_with("tuffet: there is nothing to boot in ")), "{said}");
+    // Where a DHCP server has the port, it says so in one line.
+    let taken = UdpSocket::bind("0.0.0.0:67").unwrap();
+    let output = boot(&["--dhcp-boot", "=>switch.cfg", "--quiet"]);
+    let said = stock::said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.lines().count() == 1 && said.contains("a DHCP server of this machine has it"), "{said}");
+    drop(taken);
+}

@@ -1,0 +1,391 @@
+//! ProxyDHCP: who is answered, with what, and where it goes. No network is needed for that.
+#![cfg(feature = "dhcp")]
+
+#[path = "dhcp/any.rs"]
+mod any;
+#[path = "dhcp/client.rs"]
+mod client;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use client::{DISCOVER, INFORM, MAC, Question, REQUEST, Read, XID};
+use dhcproto::v4::{DhcpOption, MessageType, OptionCode};
+use tuffet::{
+    Refusal, Request,
+    dhcp::{Answer, Arrival, Door, Machine, Menu, Proxy, Rule, Silence},
+    read,
+};
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const NOBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
+const EVERYBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, 68);
+
+/// The sources have these files.
+fn menu(files: &'static [&'static str]) -> Menu {
+    smol::block_on(Menu::find(&read(async move |request: Request| {
+        files.contains(&request.path()).then_some("...").ok_or(Refusal::not_found())
+    })))
+}
+
+fn proxy(files: &'static [&'static str]) -> Proxy {
+    Proxy::default().menu(menu(files))
+}
+
+fn http(proxy: Proxy) -> Proxy {
+    proxy.http(Some(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8080)))
+}
+
+fn ask(proxy: &Proxy, door: Door, from: SocketAddrV4, question: &Question) -> Result<Answer, Silence> {
+    proxy.answer(&question.bytes(), Arrival { door, from, local: SERVER })
+}
+
+/// The answer to who has no address yet.
+#[track_caller]
+fn offer(proxy: &Proxy, question: &Question) -> Read {
+    let answer = ask(proxy, Door::Dhcp, NOBODY, question).unwrap();
+    assert_eq!(answer.to, EVERYBODY);
+    let read = Read::of(&answer.bytes);
+    assert_eq!((read.kind, read.server, read.message.xid()), (MessageType::Offer, SERVER, XID));
+    assert_eq!(read.message.chaddr(), MAC);
+    assert!(read.message.flags().broadcast());
+    read
+}
+
+const ALL: &[&str] =
+    &["pxelinux.0", "bootnetx64.efi", "bootia32.efi", "grubaa64.efi", "bootarm.efi", "grubriscv64.efi"];
+
+#[test]
+fn each_architecture_has_its_boot_file() {
+    let proxy = http(proxy(ALL));
+    for (arch, file) in [
+        (0, "pxelinux.0"),
+        (6, "bootia32.efi"),
+        (7, "bootnetx64.efi"),
+        (9, "bootnetx64.efi"),
+        (10, "bootarm.efi"),
+        (11, "grubaa64.efi"),
+        (27, "grubriscv64.efi"),
+    ] {
+        let read = offer(&proxy, &Question::pxe(DISCOVER, arch));
+        assert_eq!((read.file.as_str(), read.class()), (file, &b"PXEClient"[..]), "{arch}");
+        let Some(DhcpOption::ClientMachineIdentifier(id)) =
+            read.message.opts().get(OptionCode::ClientMachineIdentifier)
+        else {
+            panic!("{read:?}");
+        };
+        assert_eq!(id[1..], (0..16).collect::<Vec<u8>>());
+        // PXE 2.1: take the file of this offer. EFI does not want to know.
+        assert_eq!(read.vendor(), (arch == 0).then_some(&[6, 1, 8, 255][..]), "{arch}");
+        assert_eq!(read.message.sname(), Some(&b"192.0.2.1\0"[..]));
+    }
+    for (arch, file) in [(15, "bootia32.efi"), (16, "bootnetx64.efi"), (18, "bootarm.efi"), (19, "grubaa64.efi")] {
+        let class = format!("HTTPClient:Arch:{arch:05}:UNDI:003001");
+        let question = Question::new(DISCOVER).option(60, class.as_bytes()).option(93, &u16::to_be_bytes(arch));
+        let read = offer(&proxy, &question);
+        assert_eq!((read.file.as_str(), read.class()), (&*format!("http://192.0.2.1:8080/{file}"), &b"HTTPClient"[..]));
+        assert_eq!(read.vendor(), None);
+    }
+}
+
+/// What the clients of `tests/boot_lan.rs` really send: EDK2 of November 2022, and iPXE of January 2019.
+#[test]
+fn captured_questions() {
+    let proxy = http(proxy(&["pxelinux.0", "bootnetx64.efi", "snponly.efi", "boot.ipxe"]));
+    let (nobody, machine) = (NOBODY, "192.0.2.111:4011".parse().unwrap());
+    let discovery = (Door::Dhcp, nobody, EVERYBODY, MessageType::Offer);
+    let script = "http://192.0.2.1:8080/boot.ipxe";
+    for (question, (door, from, to, kind), shown, file) in [
+        (&include_bytes!("dhcp/captured/ipxe_bios.bin")[..], discovery, "BIOS, iPXE", script),
+        (include_bytes!("dhcp/captured/ipxe_efi.bin"), discovery, "EFI x64, iPXE", script),
+        (include_bytes!("dhcp/captured/edk2_pxe.bin"), discovery, "EFI x64", "snponly.efi"),
+        (
+            include_bytes!("dhcp/captured/edk2_pxe_4011.bin"),
+            (Door::Pxe, machine, machine, MessageType::Ack),
+            "EFI x64",
+            "snponly.efi",
+        ),
+        (
+            include_bytes!("dhcp/captured/edk2_http.bin"),
+            discovery,
+            "EFI x64, HTTP boot",
+            "http://192.0.2.1:8080/snponly.efi",
+        ),
+    ] {
+        let answer = proxy.answer(question, Arrival { door, from, local: SERVER }).unwrap();
+        let read = Read::of(&answer.bytes);
+        assert_eq!((answer.to, read.kind, read.file.as_str()), (to, kind, file), "{shown}");
+        assert_eq!(answer.offer.machine.to_string(), format!("52-54-00-12-34-56 ({shown})"));
+        // Its transaction, its flags and its hardware address.
+        assert_eq!((&answer.bytes[4..8], &answer.bytes[10..12]), (&question[4..8], &question[10..12]));
+        assert_eq!(answer.bytes[28..44], question[28..44]);
+        // And whatever is cut from it.
+        (0..question.len()).for_each(|length| any::answers(&question[..length]));
+    }
+    // The request for the address, which is the DHCP server's to answer.
+    let request = include_bytes!("dhcp/captured/edk2_pxe_request.bin");
+    assert!(proxy.answer(request, Arrival { door: Door::Dhcp, from: nobody, local: SERVER }).is_err());
+}
+
+#[test]
+fn the_class_says_the_architecture_where_no_option_does() {
+    let class = |class: &str| Question::new(DISCOVER).option(60, class.as_bytes());
+    assert_eq!(offer(&proxy(ALL), &class("PXEClient:Arch:00007:UNDI:003016")).file, "bootnetx64.efi");
+    assert_eq!(offer(&proxy(ALL), &class("PXEClient")).file, "pxelinux.0");
+}
+
+#[test]
+fn ipxe_goes_on_with_its_script() {
+    let files = &["undionly.kpxe", "ipxe.efi", "pxelinux.0", "bootx64.efi", "boot.ipxe"];
+    let plain = proxy(files);
+    // The script is what they are for.
+    assert_eq!(offer(&plain, &Question::pxe(DISCOVER, 0)).file, "undionly.kpxe");
+    assert_eq!(offer(&plain, &Question::pxe(DISCOVER, 7)).file, "ipxe.efi");
+    for class in [&b"iPXE"[..], b"\x04iPXE"] {
+        for arch in [0, 7] {
+            let question = Question::pxe(DISCOVER, arch).option(77, class);
+            let read = offer(&plain, &question);
+            assert_eq!((read.file.as_str(), read.vendor()), ("tftp://192.0.2.1/boot.ipxe", Some(&[6, 1, 8, 255][..])));
+            assert_eq!(offer(&http(plain.clone()), &question).file, "http://192.0.2.1:8080/boot.ipxe");
+            assert_eq!(offer(&plain.clone().tftp(6969), &question).file, "tftp://192.0.2.1:6969/boot.ipxe");
+        }
+    }
+    let named = Question::pxe(DISCOVER, 0).option(175, &[0xb1, 1, 1, 0xeb, 3, 1, 0, 0]);
+    assert_eq!(offer(&plain, &named).file, "tftp://192.0.2.1/boot.ipxe");
+    let other = Question::pxe(DISCOVER, 0).option(77, b"GRUB");
+    assert_eq!(offer(&plain, &other).file, "undionly.kpxe");
+}
+
+#[test]
+fn without_a_script_ipxe_boots_as_the_firmware_would() {
+    let proxy = http(proxy(&["undionly.kpxe", "pxelinux.0"]));
+    let question = Question::pxe(DISCOVER, 0);
+    assert_eq!(offer(&proxy, &question).file, "pxelinux.0");
+    // From where PXELINUX has its configuration too.
+    assert_eq!(offer(&proxy, &question.clone().option(77, b"iPXE")).file, "tftp://192.0.2.1/pxelinux.0");
+    // And it is never told to load itself.
+    let alone = self::proxy(&["undionly.kpxe"]);
+    assert_eq!(offer(&alone, &question).file, "undionly.kpxe");
+    let silence = ask(&alone, Door::Dhcp, NOBODY, &question.option(77, b"iPXE")).unwrap_err();
+    assert!(silence.to_string().contains("no script for iPXE"), "{silence}");
+}
+
+#[test]
+fn the_request_at_4011_is_acknowledged() {
+    let proxy = proxy(ALL);
+    let machine = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 77), 4011);
+    for kind in [REQUEST, INFORM] {
+        let question = Question::pxe(kind, 7).ciaddr([192, 0, 2, 77]);
+        let answer = ask(&proxy, Door::Pxe, machine, &question).unwrap();
+        let read = Read::of(&answer.bytes);
+        assert_eq!((answer.to, read.kind), (machine, MessageType::Ack));
+        assert_eq!((read.file.as_str(), read.message.ciaddr()), ("bootnetx64.efi", *machine.ip()));
+        assert_eq!(read.vendor(), None);
+        // What it has chosen from a menu comes back.
+        let chosen = question.option(43, &[71, 4, 0, 1, 0, 0, 255]);
+        let read = Read::of(&ask(&proxy, Door::Pxe, machine, &chosen).unwrap().bytes);
+        assert_eq!(read.vendor(), Some(&[71, 4, 0, 1, 0, 0, 255][..]));
+    }
+    // From who has no address yet.
+    let answer = ask(&proxy, Door::Pxe, NOBODY, &Question::pxe(REQUEST, 7)).unwrap();
+    assert_eq!(answer.to, EVERYBODY);
+    assert!(ask(&proxy, Door::Pxe, machine, &Question::pxe(DISCOVER, 7)).is_err());
+}
+
+#[test]
+fn answers_go_where_rfc_2131_has_them() {
+    let proxy = proxy(ALL);
+    let to = |from: [u8; 4], question: Question| {
+        ask(&proxy, Door::Dhcp, SocketAddrV4::new(from.into(), 67), &question).map(|answer| answer.to.to_string())
+    };
+    let question = Question::pxe(DISCOVER, 0);
+    assert_eq!(to([0; 4], question.clone()).unwrap(), "255.255.255.255:68");
+    assert_eq!(to([192, 0, 2, 7], question.clone().ciaddr([192, 0, 2, 7])).unwrap(), "192.0.2.7:68");
+    // By the relay that it came by, whatever the client's address is.
+    let relayed = question.clone().giaddr([198, 51, 100, 1]).ciaddr([198, 51, 100, 7]);
+    assert_eq!(to([203, 0, 113, 9], relayed).unwrap(), "198.51.100.1:67");
+    for nonsense in [[255; 4], [127, 0, 0, 1], [224, 0, 0, 1]] {
+        assert!(to([203, 0, 113, 9], question.clone().giaddr(nonsense)).is_err());
+    }
+}
+
+#[test]
+fn a_relay_gets_its_option_back() {
+    let relay = [1, 3, b'p', b'o', b'1', 2, 2, 0, 9];
+    let question = Question::pxe(DISCOVER, 0).giaddr([198, 51, 100, 1]).option(82, &relay);
+    let answer =
+        ask(&proxy(ALL), Door::Dhcp, SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 1), 67), &question).unwrap();
+    // RFC 3046 section 2.1: it is the last.
+    let end = answer.bytes.iter().rposition(|byte| *byte == 255).unwrap();
+    assert_eq!(answer.bytes[end - relay.len() - 2..end], [&[82, relay.len() as u8], &relay[..]].concat());
+    assert_eq!(Read::of(&answer.bytes).message.giaddr(), Ipv4Addr::new(198, 51, 100, 1));
+}
+
+#[test]
+fn nobody_else_is_answered() {
+    let proxy = http(proxy(ALL));
+    let not_mine = |door, question: &Question| {
+        let silence = ask(&proxy, door, NOBODY, question).unwrap_err();
+        assert!(matches!(silence, Silence::NotMine(_)), "{silence}");
+    };
+    let plain = Question::new(DISCOVER);
+    not_mine(Door::Dhcp, &plain);
+    for class in ["MSFT 5.0", "udhcp 1.35.0", "android-dhcp-14", "U-Boot.armv8", "PXE", "HTTP", "xPXEClient"] {
+        not_mine(Door::Dhcp, &plain.clone().option(60, class.as_bytes()));
+    }
+    // Whatever else than a discovery comes to 67 is for the server that leases addresses.
+    for kind in [0, 2, REQUEST, 4, 5, 6, 7, INFORM, 9, 255] {
+        not_mine(Door::Dhcp, &Question::pxe(kind, 7));
+    }
+    // An answer of another server.
+    let mut reply = Question::pxe(DISCOVER, 7);
+    reply.header[0] = 2;
+    not_mine(Door::Dhcp, &reply);
+    // BOOTP.
+    let mut bootp = Question::pxe(DISCOVER, 7);
+    bootp.options.drain(..3);
+    not_mine(Door::Dhcp, &bootp);
+}
+
+#[test]
+fn two_on_one_net_do_not_answer_each_other() {
+    let (one, other) = (proxy(ALL), proxy(ALL));
+    let question = Question::pxe(DISCOVER, 0);
+    let answers = [&one, &other].map(|proxy| ask(proxy, Door::Dhcp, NOBODY, &question).unwrap());
+    assert_eq!(answers[0], answers[1], "the client takes either");
+    for answer in answers {
+        for door in [Door::Dhcp, Door::Pxe] {
+            let from = SocketAddrV4::new(SERVER, 67);
+            assert!(other.answer(&answer.bytes, Arrival { door, from, local: SERVER }).is_err());
+        }
+    }
+}
+
+#[test]
+fn who_boots_by_http_needs_http() {
+    let question = Question::new(DISCOVER).option(60, b"HTTPClient:Arch:00016:UNDI:003001").option(93, &[0, 16]);
+    let silence = ask(&proxy(ALL), Door::Dhcp, NOBODY, &question).unwrap_err();
+    assert!(matches!(&silence, Silence::Nothing(machine, _) if machine.http), "{silence}");
+    let elsewhere = proxy(ALL).http(Some("203.0.113.5:80".parse().unwrap()));
+    assert_eq!(offer(&elsewhere, &question).file, "http://203.0.113.5/bootnetx64.efi");
+}
+
+#[test]
+fn rules_know_architecture_uuid_and_mac() {
+    let uuid = "03020100-0504-0706-0809-0a0b0c0d0e0f";
+    let rules = || {
+        vec![
+            Rule::new("by uuid", "uuid.efi").uuid(uuid.parse().unwrap()).arch("x64".parse().unwrap()),
+            Rule::new("by mac", "dir/a b.0").mac("52:54:00".parse().unwrap()).arch("bios".parse().unwrap()),
+            Rule::new("no answer", "").arch("arm64".parse().unwrap()),
+            Rule::new("ipxe", "ipxe.efi").arch("11".parse().unwrap()),
+        ]
+    };
+    let proxy = proxy(ALL).rules(rules());
+    assert_eq!(offer(&proxy, &Question::pxe(DISCOVER, 7)).file, "uuid.efi");
+    assert_eq!(offer(&proxy, &Question::pxe(DISCOVER, 0)).file, "dir/a b.0");
+    // In a URL it is percent-encoded.
+    let ipxe = offer(&proxy, &Question::pxe(DISCOVER, 0).option(77, b"iPXE"));
+    assert_eq!(ipxe.file, "tftp://192.0.2.1/dir/a%20b.0");
+    assert_eq!(offer(&proxy, &Question::pxe(DISCOVER, 6)).file, "bootia32.efi", "the sources have the rest");
+    let silence = ask(&proxy, Door::Dhcp, NOBODY, &Question::pxe(DISCOVER, 11)).unwrap_err();
+    assert!(silence.to_string().ends_with("no answer gives it no answer"), "{silence}");
+    // Either order of the UUID's first groups is the same machine.
+    let turned = Rule::new("turned", "turned.efi").uuid("00010203-0405-0607-0809-0a0b0c0d0e0f".parse().unwrap());
+    assert_eq!(offer(&self::proxy(&[]).rules(vec![turned]), &Question::pxe(DISCOVER, 7)).file, "turned.efi");
+}
+
+#[test]
+fn names_of_any_length_are_told_or_not_at_all() {
+    let told = |length: usize| {
+        let proxy = Proxy::default().rules(vec![Rule::new("", "x".repeat(length))]);
+        ask(&proxy, Door::Dhcp, NOBODY, &Question::pxe(DISCOVER, 0)).map(|answer| Read::of(&answer.bytes).file.len())
+    };
+    for length in [1, 126, 127, 128, 253, 254] {
+        assert_eq!(told(length), Ok(length));
+    }
+    assert!(told(255).is_err() && told(1000).is_err());
+}
+
+#[test]
+fn options_that_are_odd_hide_none_behind_them() {
+    let proxy = proxy(ALL);
+    let odd: [(u8, &[u8]); 8] = [
+        (12, b"\xff\xfe"),    // A host name that is no text.
+        (94, &[1]),           // The network interface, cut.
+        (119, &[0xc0, 0xc0]), // A name that leads to itself.
+        (121, &[33, 1]),      // A route longer than an address.
+        (81, &[]),            // A name without a name.
+        (1, &[255]),          // A quarter of a mask.
+        (57, &[5]),           // Half of a size.
+        (80, &[0]),           // A flag with a value.
+    ];
+    for (code, value) in odd {
+        let question = Question::new(DISCOVER).option(code, value).option(60, b"PXEClient").option(93, &[0, 7]);
+        assert_eq!(offer(&proxy, &question).file, "bootnetx64.efi", "{code}");
+    }
+    // Of several architectures, the first; in pieces, as RFC 3396 has it; with pads between; and without an end.
+    let mut question = Question::new(DISCOVER).option(60, b"PXECl").option(60, b"ient").option(93, &[0, 7, 0, 0]);
+    question.options.extend([0, 0]);
+    assert_eq!(offer(&proxy, &question).file, "bootnetx64.efi");
+    let bytes = question.bytes();
+    let arrival = Arrival { door: Door::Dhcp, from: NOBODY, local: SERVER };
+    assert!(proxy.answer(&bytes[..bytes.len() - 1], arrival).is_ok());
+    // A length of the hardware address that nothing has room for.
+    question.header[2] = 200;
+    assert!(ask(&proxy, Door::Dhcp, NOBODY, &question).is_ok_and(|answer| answer.offer.machine.mac.is_none()));
+}
+
+#[test]
+fn cut_and_flipped_questions_have_an_answer_or_none() {
+    let questions: Vec<Vec<u8>> = [0, 7, 11, 16]
+        .into_iter()
+        .flat_map(|arch| {
+            let question = Question::pxe(DISCOVER, arch).option(77, b"iPXE").option(43, &[71, 4, 0, 0, 0, 0, 255]);
+            let http = Question::new(DISCOVER).option(60, b"HTTPClient").option(93, &arch.to_be_bytes());
+            [
+                question.clone(),
+                Question::pxe(REQUEST, arch).giaddr([10, 0, 0, 1]).option(82, &[1, 1, 1]),
+                http,
+                question,
+            ]
+        })
+        .map(|question| question.bytes())
+        .collect();
+    for question in &questions {
+        (0..question.len()).for_each(|length| any::answers(&question[..length]));
+    }
+    for seed in 0..40_000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut bytes = questions[random.usize(..questions.len())].clone();
+        for _ in 0..random.usize(1..8) {
+            let at = match random.bool() {
+                true => random.usize(..bytes.len()),
+                false => random.usize(236..bytes.len()),
+            };
+            bytes[at] = random.u8(..);
+        }
+        bytes.truncate(random.usize(200..=bytes.len() + 300).min(bytes.len()));
+        any::answers(&bytes);
+    }
+    for seed in 0..20_000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let length = random.usize(..600);
+        let mut bytes: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
+        if length > 246 {
+            bytes[236..246].copy_from_slice(&[99, 130, 83, 99, 53, 1, 1, 60, 9, b'P']);
+        }
+        any::answers(&bytes);
+    }
+}
+
+#[test]
+fn what_a_machine_gets_is_told_with_the_reason() {
+    let proxy = proxy(ALL);
+    let machine = Machine::new("x64".parse().unwrap()).mac("52:54:00:12:34:56".parse().unwrap());
+    let answer = ask(&proxy, Door::Dhcp, NOBODY, &Question::pxe(DISCOVER, 7)).unwrap();
+    let expected = "52-54-00-12-34-56 (EFI x64) may boot bootnetx64.efi: it is in the sources";
+    assert_eq!((answer.offer.to_string().as_str(), answer.offer.machine.mac), (expected, machine.mac));
+    let nothing = ask(&self::proxy(&[]), Door::Dhcp, NOBODY, &Question::pxe(DISCOVER, 11)).unwrap_err();
+    let expected = "52-54-00-12-34-56 (EFI arm64) gets no answer: none of the files for it is there: shimaa64.efi, ";
+    assert!(nothing.to_string().starts_with(expected), "{nothing}");
+}
