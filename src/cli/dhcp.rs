@@ -93,6 +93,7 @@ impl Dhcp {
         }
         Self::settle(args, &opened.boots);
         let sockets = Sockets::bind(chosen(args)?, opened.boots.clone()).map_err(|error| explain(&error))?;
+        let sockets = sockets.teach(&opened.machines);
         let builder = sockets.watch(builder);
         Ok((Some(sockets), builder))
     }

@@ -127,7 +127,8 @@ pub mod dhcp {
     pub struct Sockets;
 
     impl Dhcp {
-        pub fn watch(&self, _: &Serve, _: &Opened, builder: Builder) -> Result<(Option<Sockets>, Builder)> {
+        pub fn watch(&self, _: &Serve, opened: &Opened, builder: Builder) -> Result<(Option<Sockets>, Builder)> {
+            let Live = opened.boots;
             Ok((None, builder))
         }
     }

@@ -15,10 +15,11 @@ use std::{
 use bytes::Bytes;
 use smol::{LocalExecutor, Timer, channel};
 
-use super::{Answer, Arrival, Door, Menu, Proxy, Silence};
+use super::{Answer, Arrival, Door, Machine, Menu, Proxy, Silence};
 use crate::{
     endpoint::Envelope,
     error::Error,
+    rules::{self, Machines},
     server::{Builder, Handle, Outgoing},
     socket::{Binding, Inbox, Port, Role, Share},
     stats::Counter,
@@ -93,6 +94,7 @@ impl Live {
 pub struct Sockets {
     doors: Vec<Socket>,
     live: Live,
+    machines: Machines,
     answers: Counter,
     nothing: Counter,
 }
@@ -133,6 +135,7 @@ impl Sockets {
         Ok(Self {
             doors,
             live,
+            machines: Machines::default(),
             answers: Counter::new("dhcp_answers", "Answers of ProxyDHCP with a boot file."),
             nothing: Counter::new(
                 "dhcp_nothing",
@@ -144,6 +147,14 @@ impl Sockets {
     /// The interfaces.
     pub fn interfaces(&self) -> impl Iterator<Item = &str> {
         self.doors.iter().filter(|socket| socket.door == Door::Dhcp).map(|socket| socket.interface.name.as_str())
+    }
+
+    /// Has these know which UUID and architecture a machine has, by its MAC address, when it asks what to boot: rules can go
+    /// by that when it asks for files.
+    #[must_use]
+    pub fn teach(mut self, machines: &Machines) -> Self {
+        self.machines = machines.clone();
+        self
     }
 
     /// What will answer.
@@ -169,7 +180,7 @@ impl Sockets {
     pub fn serve(self, handle: Handle) -> Result<Serving, Error> {
         let (over, is_over) = channel::bounded(1);
         let serve = move || {
-            let desk = Desk::new(self.live, handle, self.answers, self.nothing);
+            let desk = Desk::new(self.live, handle, self.machines, self.answers, self.nothing);
             smol::block_on(smol::future::or(desk.serve(self.doors), async {
                 // It is never sent to; it fails when the other end is dropped.
                 let _ = is_over.recv().await;
@@ -193,6 +204,7 @@ impl Drop for Serving {
 struct Desk {
     live: Live,
     handle: Handle,
+    machines: Machines,
     answers: Counter,
     nothing: Counter,
     inbox: RefCell<Inbox>,
@@ -203,9 +215,9 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(live: Live, handle: Handle, answers: Counter, nothing: Counter) -> Rc<Self> {
+    fn new(live: Live, handle: Handle, machines: Machines, answers: Counter, nothing: Counter) -> Rc<Self> {
         let (inbox, second) = (Inbox::new().into(), (Instant::now(), 0).into());
-        Rc::new(Self { live, handle, answers, nothing, inbox, looked: Cell::new(None), second })
+        Rc::new(Self { live, handle, machines, answers, nothing, inbox, looked: Cell::new(None), second })
     }
 
     async fn serve(self: Rc<Self>, doors: Vec<Socket>) {
@@ -265,6 +277,7 @@ impl Desk {
             Ok(_) | Err(Silence::Nothing(..)) if !self.has_time() => true,
             Ok(Answer { bytes, to, offer }) => {
                 self.answers.add(1);
+                self.learn(&offer.machine);
                 log::info!("dhcp: {offer}, by {name}");
                 // A packet is longer than what an outgoing header holds.
                 let (header, payload) =
@@ -283,6 +296,13 @@ impl Desk {
                 false
             }
         }
+    }
+
+    fn learn(&self, machine: &Machine) {
+        let mut known = rules::Machine::default();
+        (known.mac, known.uuid) = (machine.mac, machine.uuid);
+        known.arch = machine.arch.family().map(|family| family.key.into());
+        self.machines.learn(None, known);
     }
 
     fn has_time(&self) -> bool {
