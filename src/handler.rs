@@ -488,32 +488,4 @@ macro_rules! pointer {
 pointer!([<H: Handler + ?Sized>] Arc<H> [] Box<dyn Handler>);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_need_not_be_utf8() {
-        let packet =
-            packet::Request { filename: b"/a\\caf\xe9".into(), mode: Mode::Octet, options: Options::default() };
-        let address = SocketAddr::from(([127, 0, 0, 1], 69));
-        let request = Request::new(address, address, packet).unwrap();
-        assert_eq!((request.path(), &*request.text()), ("a/caf\u{fffd}", r"a/caf\xe9"));
-        assert_eq!(request.path_bytes(), b"a/caf\xe9");
-    }
-
-    #[test]
-    fn other_names_are_made_comparable_too() {
-        let packet = packet::Request { filename: b"/C:/x".into(), mode: Mode::Octet, options: Options::default() };
-        let address = SocketAddr::from(([127, 0, 0, 1], 69));
-        let request = Request::new(address, address, packet).unwrap();
-        assert_eq!(request.path(), "C:/x", "only what stands first is a drive");
-        assert_eq!(request.with_path(request.path()).unwrap().path(), "C:/x");
-        let other = request.with_path("/a//./b").unwrap().with_query("q").ignoring_case(true);
-        assert_eq!(
-            (other.path(), other.path_bytes().as_slice(), other.filename()),
-            ("a/b", &b"a/b"[..], &b"/C:/x"[..])
-        );
-        assert_eq!((other.query(), other.ignores_case(), request.query()), (Some("q"), true, None));
-        assert_eq!(request.with_path("../x"), Err(Refusal::denied()));
-    }
-}
+mod tests;
