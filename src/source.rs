@@ -234,7 +234,10 @@ impl<C: Chunks> Source<C> {
     }
 
     /// Lets the chunks begin anywhere.
-    #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "handlers with sockets use it"))]
+    #[cfg_attr(
+        not(any(feature = "directory", feature = "http")),
+        allow(dead_code, reason = "only handlers whose chunks can begin anywhere use it")
+    )]
     pub(crate) fn with_start(mut self, start: Start) -> Self {
         self.start = Some(start);
         self
@@ -395,7 +398,10 @@ impl<C: Chunks> Source<C> {
 }
 
 impl Start {
-    #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "handlers with sockets use it"))]
+    #[cfg_attr(
+        not(any(feature = "directory", feature = "http")),
+        allow(dead_code, reason = "only handlers whose chunks can begin anywhere use it")
+    )]
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
