@@ -1,4 +1,4 @@
-//! The commands that the small program is without.
+//! The commands that the small program lacks.
 
 use std::process::ExitCode;
 
