@@ -1,7 +1,7 @@
 //! The costs of the pure core, without any system call.
 //!
 //! Run: cargo bench --bench core            (all of it)
-//!      cargo bench --bench core -- window  (what has this in its name)
+//!      cargo bench --bench core -- window  (benchmarks with this in their name)
 
 use std::time::{Duration, Instant};
 

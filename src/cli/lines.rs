@@ -61,7 +61,7 @@ struct Queue {
 
 enum Item {
     Line(Vec<u8>),
-    /// So many lines found no room.
+    /// The number of lines that found no room.
     Lost(u64),
     Reopen,
 }

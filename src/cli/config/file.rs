@@ -74,7 +74,7 @@ impl File {
         file
     }
 
-    /// The command, with what is set here as the defaults of its options.
+    /// The command, with the file's values as the defaults of its options.
     pub fn defaults(&self, command: Command) -> Command {
         self.settings
             .iter()
