@@ -82,7 +82,7 @@ pub struct Explain {
     pub serve: Serve,
 }
 
-/// Who asks: for a file, or what to boot.
+/// The client: one that requests a file, or a machine that asks for a boot file.
 #[derive(Clone, Copy, Debug)]
 pub enum Client {
     Address(IpAddr),

@@ -320,7 +320,7 @@ impl Handler for Directory {
             };
             let opened = self.within_reach(opened).await?;
             let origin = opened.origin.clone();
-            // What was just written to may be written to again: that is found out by reading it.
+            // A file that was just written to may be written to again, and only reading it shows that.
             let plain = request.protocol() == Protocol::Http && opened.made.is_none() && opened.version.is_settled();
             let plain = plain.then(|| opened.clone());
             let source = download::source(opened, self.files.readers.clone(), chunk_sizes(request));

@@ -118,7 +118,7 @@ fn path(arguments: &Arguments) -> Option<&Path> {
     serve_of(&arguments.command)?.config.file()
 }
 
-/// What a command has of `tuffet serve`.
+/// The options of `tuffet serve` that a command has.
 fn serve_of(command: &Command) -> Option<&Serve> {
     match command {
         Command::Serve(serve) => Some(serve),

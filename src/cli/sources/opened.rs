@@ -19,7 +19,7 @@ pub struct Opened {
     /// The table of machines, which the rules use.
     #[cfg(feature = "full")]
     pub machines: tuffet::rules::Machines,
-    /// What machines are told to boot.
+    /// The boot files of machines.
     pub boots: super::super::dhcp::Live,
     before: HashMap<String, Arc<dyn Handler>>,
     now: RefCell<HashMap<String, Arc<dyn Handler>>>,
