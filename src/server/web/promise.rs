@@ -1,7 +1,7 @@
 //! Bytes of a file that the kernel sends, without a copy in the memory of this process.
 //!
-//! hyper carries chunks of memory. A promise is a chunk of the right length with meaningless bytes. The wire recognizes it
-//! by its address, and makes the kernel send the bytes of the file instead. No other code reads the bytes of a chunk.
+//! hyper carries chunks of memory. A promise is a chunk of the right length with meaningless bytes. The wire recognizes
+//! it by its address, and makes the kernel send the bytes of the file instead. No other code reads the bytes of a chunk.
 
 use std::{
     cell::RefCell,
