@@ -1,7 +1,7 @@
-//! What the pure core costs, without any system call.
+//! The costs of the pure core, without any system call.
 //!
 //! Run: cargo bench --bench core            (all of it)
-//!      cargo bench --bench core -- window  (what has this in its name)
+//!      cargo bench --bench core -- window  (benchmarks with this in their name)
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,14 @@ use tuffet::{
 };
 
 const BLKSIZE: usize = 1468;
-/// Blocks that one run of a transfer moves, so that its beginning does not count.
+/// How many blocks one run moves, so that the start of the transfer has no weight.
 const BLOCKS: usize = 4096;
 
 fn main() {
     divan::main();
 }
 
-/// As EDK2 asks.
+/// The request of EDK2.
 fn request() -> Request {
     let options = [("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")];
     Request { filename: b"images/bootx64.efi".to_vec(), mode: Mode::Octet, options: options.into_iter().collect() }
@@ -64,7 +64,7 @@ mod wire {
         bencher.bench(|| black_box(&oack).encode());
     }
 
-    /// What the server makes of a block instead of encoding it: a header, and one more hold on the chunk.
+    /// The server's form of a block, without encoding it: a header, and one more reference to the chunk.
     #[divan::bench]
     fn gather_data(bencher: Bencher) {
         let chunk = Bytes::from(vec![0; BLKSIZE]);
@@ -113,7 +113,7 @@ mod coroutine {
         Transfer::send(Options::new(), Agreed::plain(Mode::Octet), Timing::default())
     }
 
-    /// Created, run for a file of one block, dropped.
+    /// A transfer created, run for a file of one block, and dropped.
     #[divan::bench]
     fn whole_small_transfer(bencher: Bencher) {
         let (agreed, now) = (Agreed::plain(Mode::Octet), Instant::now());
@@ -127,14 +127,14 @@ mod coroutine {
         });
     }
 
-    /// Per block: all the resumes that send it, take its chunk and hear its ACK.
+    /// Per block: all the resumes that send it, take its chunk and process its ACK.
     #[divan::bench(args = [1, 16])]
     fn send_window(bencher: Bencher, windowsize: u16) {
         let (agreed, chunk) = (agreed(windowsize), Bytes::from(vec![0; BLKSIZE * usize::from(windowsize)]));
         bencher.counter(ItemsCount::new(BLOCKS)).bench_local(|| send(agreed, &chunk));
     }
 
-    /// Per block: all the resumes that take it, hand it on and acknowledge it.
+    /// Per block: all the resumes that receive it, pass it on and acknowledge it.
     #[divan::bench(args = [1, 16])]
     fn receive_window(bencher: Bencher, windowsize: u16) {
         let (agreed, payload) = (agreed(windowsize), Bytes::from(vec![0; BLKSIZE]));

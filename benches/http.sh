@@ -3,9 +3,9 @@
 #
 #     cargo build --release && benches/http.sh [MIB] [ROUNDS] [TUFFET]
 #
-# Both are asked in turns, by curl over loopback, for one file that is in the page cache. What counts is the processor time
-# (user and system) of the server's processes, from /proc, so a busy machine makes it slower and hardly another figure.
-# nginx has one worker and `sendfile on`, as distributions set it up.
+# curl asks both in turns over loopback for one file in the page cache. The figure is the processor time (user and
+# system) of the server's processes, from /proc, so a busy machine slows the run and hardly changes the figure. nginx
+# has one worker and `sendfile on`, as distributions configure it.
 set -eu
 
 mib=${1:-256} rounds=${2:-8} tuffet=${3:-target/release/tuffet}
@@ -32,7 +32,7 @@ nginx=$!
 server=$!
 pids="$nginx $server"
 
-# In ticks, of 10 ms.
+# In ticks of 10 ms.
 spent() { sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'; }
 fetch() { curl -sSf -o /dev/null "http://127.0.0.1:$1/file"; }
 for port in 8091 8092; do

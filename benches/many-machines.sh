@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Two servers with one address behind a router that spreads its clients (ECMP), before one store: the figures of
-# docs/many-machines.md. Needs root, iproute2, procps, curl and s3s-fs; makes network namespaces of its own and removes
-# them again.
+# docs/many-machines.md. Needs root, iproute2, procps, curl and s3s-fs. It makes network namespaces of its own and
+# removes them again.
 #
 #   benches/many-machines.sh [TUFFET]     a tuffet with the feature object-store
 set -uo pipefail
@@ -19,7 +19,7 @@ cleanup() {
 trap cleanup EXIT
 at() { ip netns exec "$@"; }
 
-# A link between two namespaces: its name at either end is that of the other end.
+# A link between two namespaces: the name of each end is that of the other namespace.
 link() {
     ip link add "$2" netns "$1" type veth peer name "$1" netns "$2"
     at "$1" ip address add "$3/24" dev "$2" && at "$2" ip address add "$4/24" dev "$1"
@@ -39,7 +39,7 @@ network() {
     done
 }
 
-# How the router spreads: 0 by the addresses, 1 by the addresses and the ports. Then: over whom.
+# How the router spreads clients: 0 by the addresses, 1 by the addresses and the ports. Then the servers to use.
 spread() {
     at $router sysctl -q net.ipv4.fib_multipath_hash_policy="$1"
     local hops=()
@@ -47,7 +47,7 @@ spread() {
     at $router ip route replace $vip "${hops[@]}"
 }
 
-# The server of this number, with these options, on a core of its own if there are as many.
+# The server with this number and these options, on a core of its own if there are enough.
 serve() {
     local n=$1
     shift
@@ -66,7 +66,7 @@ stop() {
     done
 }
 
-# One client of this number: its outcome, its seconds.
+# The client with this number. Prints its outcome and its seconds.
 get() {
     local begin=$EPOCHREALTIME code
     at $client curl -sS --interface 10.9.0.$((20 + $1 % 40)) --tftp-blksize 1428 --max-time 60 \
@@ -76,7 +76,7 @@ get() {
     rm -f "$work/out-$1"
     awk -v code="$code" -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { printf "%s %.1f\n", code, b - a }' >"$work/result-$1"
 }
-# So many of them at once.
+# So many clients at once.
 clients() {
     rm -f "$work"/result-*
     local gets=()
@@ -88,7 +88,7 @@ results() {
         { count[$1]++; if (!($1 in low) || $2 < low[$1]) low[$1] = $2; if ($2 > high[$1]) high[$1] = $2 }
         END { for (code in count) printf "  %3d clients: curl says %s, after %.1f to %.1f s\n", count[code], code, low[code], high[code] }'
 }
-# The processor's time of a server, in hundredths of a second.
+# The processor time of a server, in hundredths of a second.
 busy() { awk '{ print $14 + $15 }' /proc/${pid[$1]}/stat; }
 received() { at tuffet-"$1" cat /sys/class/net/$router/statistics/rx_bytes; }
 

@@ -3,7 +3,7 @@
 //!     cargo run --example blocking --no-default-features
 //!     curl -s tftp://127.0.0.1:6969/table
 //!
-//! It serves one client after the other, which is all that a bootloader test or a rescue tool needs.
+//! It serves one client after the other, which is enough for a bootloader test or a rescue tool.
 
 use std::{
     io,
@@ -72,7 +72,7 @@ fn receive(socket: &UdpSocket, deadline: Instant) -> io::Result<Event> {
                 }
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
-            // The client is gone; the transfer finds out by its silence.
+            // The client is gone. The transfer will time out.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
             Err(error) => return Err(error),
         }

@@ -1,21 +1,21 @@
-//! Each machine its own GRUB configuration, made on the fly.
+//! A GRUB configuration for each machine, made on demand.
 //!
 //!     cargo run --example grub --features net
 //!     curl -s tftp://127.0.0.1:6969/grub/grub.cfg-01-52-54-00-12-34-56
 //!
 //! GRUB asks for `grub.cfg-01-` and its MAC address first, then for `grub.cfg-` and its IP address in hex, then for
-//! `grub.cfg`. Only the first is answered here; the others get "file not found" at once, and GRUB goes on.
+//! `grub.cfg`. This example answers only the first; the others get "file not found" at once, and GRUB continues.
 //!
-//! GRUB takes a file for empty whose size it is not told (`tsize`). A generator need not know its size: the server reads
-//! a small one to its end before it answers.
+//! GRUB treats a file of unknown size (`tsize`) as empty. A generator need not know its size: the server reads a small
+//! one to its end before it answers.
 
 use tuffet::{Error, Gen, Handler, Request, Server, read};
 
-/// What this lab knows of its machines.
+/// The machines of this lab.
 const MACHINES: &[(&str, &str, &str)] =
     &[("52-54-00-12-34-56", "web1", "bookworm"), ("52-54-00-12-34-57", "db1", "trixie")];
 
-/// A configuration for each machine that is known, by the name that GRUB asks for.
+/// A configuration for each known machine, under the name that GRUB asks for.
 pub fn configurations() -> impl Handler {
     read(async |request: Request| {
         let mac = request.path().strip_prefix("grub/grub.cfg-01-")?;

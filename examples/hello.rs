@@ -1,4 +1,4 @@
-//! Three lines of bytes, made when they are asked for.
+//! Three lines of bytes, made on demand.
 //!
 //!     cargo run --example hello --features net
 //!     curl -s tftp://127.0.0.1:6969/you

@@ -1,9 +1,9 @@
-//! Every RRQ becomes a GET of a base URL and the path; those who ask for the same file share one.
+//! Each RRQ becomes a GET of a base URL and the path. Clients that ask for the same file share one GET.
 //!
 //!     cargo run --release --example http_proxy -- http://deb.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/
 //!     curl -s tftp://127.0.0.1:6969/pxelinux.0 | wc -c
 //!
-//! Without a URL it starts a little upstream of its own, so that it can be tried with no network.
+//! Without a URL it starts a small upstream of its own, so it runs without a network.
 
 use tuffet::{Error, Server, handlers::Http};
 
@@ -15,7 +15,7 @@ fn main() -> Result<(), Error> {
     server.run()
 }
 
-/// An HTTP server that has one file, `hello`, and a word for whoever asks for another.
+/// An HTTP server with one file, `hello`, and an error text for other names.
 fn little_upstream() -> std::io::Result<String> {
     use std::{
         io::{BufRead, BufReader, Write},

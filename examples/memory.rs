@@ -1,11 +1,11 @@
-//! A store in memory: what is put can be got.
+//! A store in memory: uploaded files can be read.
 //!
 //!     cargo run --example memory --features net
 //!     echo "hostname lab" | curl -s -T - tftp://127.0.0.1:6969/switch.cfg
 //!     curl -s tftp://127.0.0.1:6969/switch.cfg
 //!
-//! A name that is taken is refused with ERROR 6, one that is not there with ERROR 1, and a file is not there before
-//! its upload is complete.
+//! An existing name is refused with ERROR 6, and a missing one with ERROR 1. A file appears only when its upload is
+//! complete.
 
 use tuffet::{Error, Server, handlers::Memory};
 

@@ -17,13 +17,13 @@ use tokio::{
 };
 use tuffet::{Bytes, Handler, Refusal, Request, Server, Source, read};
 
-/// What each machine has got last.
+/// The last file that each machine has got.
 type Machines = Arc<Mutex<BTreeMap<IpAddr, String>>>;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mirror = std::env::args().nth(1).unwrap_or("http://127.0.0.1:8000/".into());
-    // reqwest is built without a provider of cryptography here.
+    // This build of reqwest has no cryptography provider of its own.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let machines = Machines::default();
     let web = tokio::spawn(list(TcpListener::bind("127.0.0.1:6980").await?, machines.clone()));
@@ -52,7 +52,7 @@ fn motd() -> impl Handler {
     })
 }
 
-/// A handler that awaits reqwest, and notes who has got what.
+/// A handler that awaits reqwest, and notes which machine has got which file.
 fn from(mirror: String, machines: Machines) -> impl Handler {
     let client = reqwest::Client::new();
     read(async move |request: Request| {
@@ -81,7 +81,7 @@ fn from(mirror: String, machines: Machines) -> impl Handler {
     })
 }
 
-/// The other half of the service, which is axum's in a larger one.
+/// The other half of the service, for which a larger program would use axum.
 async fn list(listener: TcpListener, machines: Machines) {
     while let Ok((mut stream, _)) = listener.accept().await {
         let machines = machines.clone();

@@ -20,7 +20,7 @@ Instead of the server within this program:
   --pid PID           the server's process, to tell its CPU time (with children that have ended) and peak memory
 ";
 
-/// What is to be done, within bounds.
+/// The arguments, within bounds.
 pub struct Arguments {
     pub clients: usize,
     pub transfers: usize,
@@ -58,7 +58,7 @@ impl Arguments {
         while let Some(name) = words.next() {
             match name.as_str() {
                 "--help" | "-h" => return Ok(None),
-                // Cargo says so to every benchmark.
+                // Cargo passes this to every benchmark.
                 "--bench" => continue,
                 "--plain" => {
                     arguments.batched = false;

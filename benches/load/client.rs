@@ -13,24 +13,24 @@ use tuffet::{
 
 use crate::arguments::Arguments;
 
-/// The kernel doubles it, and may grant less.
+/// The size of the receive buffer. The kernel doubles it, and may grant less.
 const BUFFER: usize = 1 << 20;
 
 pub struct Client<'a> {
     pub socket: UdpSocket,
-    /// Where packets go: the server's port until it has answered, then its TID.
+    /// The destination of packets: the server's port until it has answered, then its TID.
     peer: SocketAddr,
     answered: bool,
     transfer: Transfer,
     expected: &'a [u8],
-    /// Bytes that came, and were what they should be.
+    /// How many bytes have arrived intact.
     received: usize,
     intact: bool,
     pub deadline: Instant,
     pub began: Instant,
 }
 
-/// How a transfer ended.
+/// The result of a transfer.
 pub struct End {
     pub outcome: Outcome,
     pub intact: bool,
@@ -57,12 +57,12 @@ impl<'a> Client<'a> {
         Ok(Self { socket, peer, answered, transfer, expected, received, intact, deadline: now, began: now })
     }
 
-    /// Goes on until there is nothing to do but wait, or all is done.
+    /// Continues until the client must wait, or has ended.
     pub fn resume(&mut self, now: Instant, mut event: Event) -> Option<End> {
         loop {
             event = match self.transfer.resume(now, event) {
                 Step::Send(packet) => {
-                    // What cannot be sent is lost, as on any wire.
+                    // A packet that cannot be sent counts as lost.
                     let _ = self.socket.send_to(&packet.encode(), self.peer);
                     Event::Go
                 }
@@ -105,7 +105,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// What the n-th client asks for.
+/// The request of the n-th client.
 fn request(arguments: &Arguments, n: usize) -> Request {
     let mut options = Options::new();
     let slow_before = |n: usize| (n * arguments.slow).div_ceil(arguments.clients);

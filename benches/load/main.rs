@@ -3,8 +3,9 @@
 //! Run: cargo bench --bench load -- --clients 64 --blksize 1468
 //!      cargo bench --bench load -- --help
 //!
-//! The clients are the pure core's (`Transfer::get`) on one thread, with a socket each. Every byte that arrives is
-//! compared with what should. Trust ratios of runs on one machine at one time, and CPU per block more than wall time.
+//! The clients are those of the pure core (`Transfer::get`) on one thread, with a socket each. Every byte that arrives
+//! is compared with the expected one. Trust ratios of runs on one machine at one time, and CPU per block more than wall
+//! time.
 
 #[cfg(target_os = "linux")]
 mod arguments;

@@ -1,4 +1,4 @@
-//! The loop of all clients, and what came of it.
+//! The loop of all clients, and its report.
 
 use std::{
     fmt, io,
@@ -17,7 +17,7 @@ use crate::{
     client::{Client, End},
 };
 
-/// How often the deadlines are looked through.
+/// How often the deadlines are checked.
 const TICK: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub struct Report {
     failures: usize,
     /// The first failure.
     why: Option<String>,
-    /// How long each complete transfer took.
+    /// The duration of each complete transfer.
     took: Vec<Duration>,
     elapsed: Duration,
 }
@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments, server: SocketAddr, expected: &[u8]) -> io::Re
         let mut now = Instant::now();
         for event in &events {
             let slot = event.data.u64() as usize;
-            // A window is taken at once; in lock-step there is never more than one.
+            // A whole window is taken at once; in lock-step there is never more than one packet.
             for _ in 0..arguments.windowsize {
                 let Some(client) = &mut clients[slot] else { break };
                 let Some(event) = client.receive(&mut buffer) else { break };

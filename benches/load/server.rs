@@ -1,4 +1,4 @@
-//! The server that is loaded: a thread of this program, or some process.
+//! The server under load: a thread of this program, or another process.
 
 use std::{
     fmt::Write,
@@ -14,15 +14,15 @@ use crate::arguments::Arguments;
 
 pub struct Server {
     pub address: SocketAddr,
-    /// What is in the file.
+    /// The content of the file.
     pub content: Bytes,
     kind: Kind,
 }
 
 enum Kind {
-    /// The thread gives the CPU time that it took.
+    /// The thread returns the CPU time that it took.
     Within(Handle, JoinHandle<Result<Duration, Error>>),
-    /// A process and the CPU time that it had taken before.
+    /// A process, and the CPU time that it had taken before.
     Process(u32, Duration),
     Unknown,
 }
@@ -44,7 +44,7 @@ impl Server {
         let server = tuffet::Server::builder()
             .listen("127.0.0.1:0")
             .batched(arguments.batched)
-            // Thousands of clients have one address here.
+            // All of the thousands of clients have one address.
             .max_transfers_per_client(usize::MAX)
             .max_requests_per_client(0)
             .handler(tuffet::read(move |_: Request| std::future::ready(file.clone())))
@@ -58,7 +58,7 @@ impl Server {
         Ok(Self { address, content, kind: Kind::Within(handle, thread) })
     }
 
-    /// What it took to serve so many blocks.
+    /// The costs of serving so many blocks.
     pub fn stop(self, blocks: u64) -> Result<String, Error> {
         let (cpu, memory) = match self.kind {
             Kind::Within(handle, thread) => {
@@ -82,19 +82,19 @@ fn of_this_thread() -> io::Result<Duration> {
     Ok(Duration::from_nanos(field(&text, 0)?))
 }
 
-/// User and system time of all threads, also of those that have ended, and of children that have ended: some servers
-/// fork for each transfer. It comes in ticks, which is fine enough for a second of work.
+/// The user and system time of all threads, ended ones included, and of ended children, because some servers fork for
+/// each transfer. Its unit is the tick, which is precise enough for a second of work.
 fn of_process(pid: u32) -> io::Result<Duration> {
-    /// `USER_HZ`, which is 100 on every architecture that Rust has.
+    /// `USER_HZ`, which is 100 on every architecture of Rust.
     const TICK: Duration = Duration::from_millis(10);
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name of the program may hold spaces and ends at the last parenthesis; the state follows.
+    // The program's name may contain spaces, and ends at the last parenthesis. The state follows.
     let text = text.rsplit(')').next().unwrap_or_default();
     let ticks: u64 = (11..=14).map(|n| field(text, n)).sum::<io::Result<u64>>()?;
     Ok(TICK * ticks as u32)
 }
 
-/// In KiB, of the process alone.
+/// The peak memory in KiB, of this process alone.
 fn peak_memory(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     text.lines().find_map(|line| field(line.strip_prefix("VmHWM:")?, 0).ok())

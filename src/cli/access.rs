@@ -1,4 +1,4 @@
-//! Who is answered.
+//! The clients that the server answers.
 
 use std::net::IpAddr;
 
@@ -41,7 +41,7 @@ fn admits(allow: &[IpNet], deny: &[IpNet], client: IpAddr) -> bool {
 fn network(text: &str) -> Result<IpNet, &'static str> {
     let one = || text.parse().map(|ip: IpAddr| ip.to_canonical().into());
     let network = text.parse().or_else(|_| one()).ok();
-    // Clients are compared by their IPv4 addresses: a network of mapped ones would be of nobody.
+    // Clients are compared by their IPv4 addresses, so a network of mapped addresses would match no client.
     let network = network.filter(|network: &IpNet| network.addr().to_canonical() == network.addr());
     network.ok_or("not a network or an address, such as 10.0.0.0/8 or ::1")
 }

@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! Every option has an environment variable too, as containers like it: `--max-upload` is `TUFFET_MAX_UPLOAD`.
+//! Every option has an environment variable too, which suits containers: `--max-upload` is `TUFFET_MAX_UPLOAD`.
 
 use std::{ops::RangeInclusive, path::PathBuf};
 
@@ -30,7 +30,7 @@ use super::{
     values::{self, Listen, Size},
 };
 
-/// More than any machine has cores.
+/// More than the cores of any machine.
 const MOST_THREADS: usize = 4096;
 
 const ENVIRONMENT: &str = "Every option can be set in the environment: --blksize is TUFFET_BLKSIZE.";
@@ -331,7 +331,7 @@ pub struct Output {
 }
 
 impl Asking {
-    /// What a URL says of it.
+    /// Sets the mode of a URL.
     pub fn set_mode(&mut self, mode: Option<Mode>) {
         self.netascii = mode.map_or(self.netascii, |mode| mode == Mode::Netascii);
     }

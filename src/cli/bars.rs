@@ -10,25 +10,25 @@ pub use indicatif::{BinaryBytes, MultiProgress, ProgressBar};
 use indicatif::{ProgressDrawTarget, ProgressStyle};
 use tuffet::{Handle, options::Direction, stats::Snapshot};
 
-/// More than a screen of bars says nothing to anyone.
+/// The most bars: more than a screen of them would help nobody.
 const MOST: usize = 20;
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Columns of a title.
+/// The width of a title, in columns.
 const TITLE: usize = 32;
-/// Columns of a name that stay, however long the client's address is.
+/// The columns that remain for the name, however long the client's address is.
 const NAME: usize = 12;
 
 const SIZE_KNOWN: &str = "{prefix:32} {wide_bar} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta:>4}";
 const SIZE_UNKNOWN: &str = "{prefix:32} {wide_msg} {bytes:>10} {bytes_per_sec:>12}";
 
-/// The place of all bars; hidden if nobody watches.
+/// The place of all bars; hidden if standard error is no terminal.
 pub fn screen(quiet: bool) -> MultiProgress {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     MultiProgress::with_draw_target(target)
 }
 
-/// The bar of one transfer, for a [`screen`]: without one it is not drawn, so that it leaves no line behind.
+/// The bar of one transfer, for a [`screen`]. Without a screen it is not drawn, so it leaves no line behind.
 pub fn bar(name: &str, size: Option<u64>) -> ProgressBar {
     titled(end(name, TITLE), size)
 }
@@ -71,7 +71,7 @@ pub fn watch(screen: MultiProgress, server: &Handle, over: &Receiver<()>) {
 struct Running {
     screen: MultiProgress,
     bars: BTreeMap<u64, ProgressBar>,
-    /// Says how many more there are.
+    /// Shows how many more transfers run.
     more: Option<ProgressBar>,
 }
 

@@ -1,12 +1,11 @@
-//! Whether clients can reach the ports of transfers: a container that is reached by one published port cannot have
-//! others.
+//! Whether clients can reach the ports of transfers: a container with one published port can use no other ports.
 
 use std::path::Path;
 
-/// Marks that engines leave inside, and Kubernetes' directory.
+/// Files that container engines leave inside, and the directory of Kubernetes.
 const MARKS: [&str; 3] = [".dockerenv", "run/.containerenv", "var/run/secrets/kubernetes.io"];
 
-/// What to say at the start.
+/// The hint for the start of the server.
 pub fn hint(single_port: bool) -> Option<&'static str> {
     let hidden = !single_port && is_behind_a_translator(Path::new("/"));
     hidden.then_some(
@@ -15,12 +14,13 @@ pub fn hint(single_port: bool) -> Option<&'static str> {
     )
 }
 
-/// A container whose interfaces are all made up; with the host's network it would have a real one.
+/// Whether all interfaces of this container are virtual. With the host's network there would be a real one.
 fn is_behind_a_translator(root: &Path) -> bool {
     MARKS.iter().any(|mark| root.join(mark).exists()) && !has_device(root)
 }
 
-/// A card, be it that of a virtual machine, has a device behind it; loopback, veth and bridges have none.
+/// Whether an interface has a device, as a network card has, also that of a virtual machine. Loopback, veth and bridges
+/// have none.
 fn has_device(root: &Path) -> bool {
     let interfaces = root.join("sys/class/net").read_dir().into_iter().flatten();
     interfaces.flatten().any(|interface| interface.path().join("device").exists())

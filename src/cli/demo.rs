@@ -37,7 +37,7 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
         _ = writeln!(out, "    curl -O tftp://{}/{name}", args.listen);
     }
     drop(out);
-    // Threads that run already keep what the sandbox takes.
+    // A sandbox cannot bind the threads that already run.
     let words = ["tuffet", "serve", &url, "--listen", &args.listen, "--status", "127.0.0.1:0", "--no-sandbox"];
     match Arguments::try_parse_from(words)?.command {
         Command::Serve(serve) => serve::run(&serve, &[]),
@@ -45,7 +45,7 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
     }
 }
 
-/// Files that are nowhere: a generator makes their bytes.
+/// A handler without stored files: a generator makes the bytes.
 fn tree() -> impl Handler {
     read(async |request: Request| {
         let name = request.path();

@@ -21,7 +21,7 @@ use tuffet::{
 
 use super::{Result, args::Serve, dhcp, remote::bytes, rules, sandbox, serve, sources::Opened, values};
 
-/// What UEFI firmware on Ethernet asks for.
+/// The options that UEFI firmware on Ethernet asks for.
 const USUAL: &str = "tsize=0,blksize=1468,windowsize=4";
 
 const EXAMPLES: &str = "\
@@ -82,7 +82,7 @@ pub struct Explain {
     pub serve: Serve,
 }
 
-/// Who asks: for a file, or what to boot.
+/// The client: one that requests a file, or a machine that asks for a boot file.
 #[derive(Clone, Copy, Debug)]
 pub enum Client {
     Address(IpAddr),
@@ -103,7 +103,7 @@ fn option(text: &str) -> std::result::Result<(String, String), &'static str> {
     Ok((name.into(), value.into()))
 }
 
-/// Exits with 0 if it would be served.
+/// Exits with 0 if the request would be served.
 pub fn run(args: &Explain) -> Result<ExitCode> {
     let report = report(args)?;
     if !args.serve.output.quiet {
@@ -134,7 +134,7 @@ fn report(args: &Explain) -> Result<Report> {
     let opened = Opened::as_user(entrance.user());
     let sources = serve::open(&args.serve, &opened)?;
     let rules = rules::rules(&args.serve, &opened)?;
-    // What the server could not read then cannot be read now.
+    // Look up files as the user that the server becomes.
     if let Some(user) = entrance.enter()? {
         report.say("user", user);
     }
@@ -161,7 +161,7 @@ fn report(args: &Explain) -> Result<Report> {
     }
     let answered = |request: &Request, report: &mut Report| answer(args, request, (&rules, &machine), &sources, report);
     let mut answer = answered(&request, &mut report);
-    // As the server does.
+    // Retry without DHCP's end mark, as the server does.
     let goes_on = direction == Direction::Read && answer.as_ref().is_err_and(|refusal| !refusal.ends_search());
     if let Some(other) = request.without_end_mark().filter(|_| goes_on) {
         report.say("name", format_args!("{}, without the 0xff that ends DHCP's options", other.shown()));
@@ -178,7 +178,7 @@ fn report(args: &Explain) -> Result<Report> {
     Ok(report)
 }
 
-/// What a machine would be told to boot.
+/// The boot file that a machine would get.
 fn boot(args: &Explain, mac: Mac, mut report: Report) -> Result<Report> {
     let name = args.name.to_string_lossy();
     let mut machine = proxy::Machine::new(name.parse().map_err(|why| format!("{name}: {why}"))?).mac(mac);
@@ -206,7 +206,7 @@ fn boot(args: &Explain, mac: Mac, mut report: Report) -> Result<Report> {
         }
         Err(why) => report.say("answer", format_args!("none: {why}")),
     }
-    // What iPXE is told, if that is in its card or is what it gets.
+    // The answer to iPXE, which the network card may have or which the machine may boot.
     match told(&machine.with_ipxe()) {
         Ok((file, why)) => report.say("ipxe", format_args!("{file}: {why}")),
         Err(why) => report.say("ipxe", format_args!("none: {why}")),
@@ -214,7 +214,7 @@ fn boot(args: &Explain, mac: Mac, mut report: Report) -> Result<Report> {
     Ok(report)
 }
 
-/// What is granted to a request, if it is not refused.
+/// The granted options and the file, if the request is not refused.
 fn answer(
     args: &Explain,
     request: &Request,
@@ -240,7 +240,7 @@ fn answer(
 }
 
 impl Explain {
-    /// What was said of the machine.
+    /// The facts about the machine from the command line.
     fn machine(&self) -> Machine {
         let mut machine = Machine::default();
         (machine.mac, machine.uuid) = (self.mac, self.uuid);
@@ -249,7 +249,7 @@ impl Explain {
     }
 }
 
-/// What is known of the machine, and what is only said in the name.
+/// Reports the facts about the machine, and those that only the name shows.
 fn tell(known: &Machine, told: &Machine, report: &mut Report) {
     let mut tell = |what: &str, known: Option<String>, told: Option<String>| match (known, told) {
         (Some(known), _) => report.say(what, known),
@@ -268,11 +268,11 @@ fn request(args: &Explain, client: IpAddr, name: &[u8]) -> std::result::Result<R
     let packet = packet::Request { filename: name.to_vec(), mode, options };
     let listen = args.serve.listen.first().and_then(|listen| listen.0.first().copied());
     let local = listen.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 69)));
-    // The port of a client that is not there.
+    // The client has no port; any number will do.
     Request::new((client, 1024).into(), local, packet)
 }
 
-/// The size of the first that is there, if it is known.
+/// The size of the first file that exists, if it is known.
 fn find(
     candidates: &[Candidate],
     sources: &[Box<dyn Handler>],
@@ -304,11 +304,11 @@ fn find(
     Err(search.over().unwrap_or_else(|| Refusal::not_found().because("no target of the rule can be filled in")))
 }
 
-/// What is there, as far as it is known.
+/// A file, as far as it is known.
 struct Found {
     size: Option<u64>,
     origin: Option<String>,
-    /// What a template file becomes for this machine.
+    /// The rendered text of a template file for this machine.
     text: Option<String>,
 }
 
@@ -328,10 +328,10 @@ fn look(source: &dyn Handler, candidate: &Candidate, direction: Direction) -> st
 
 fn limits(args: &Serve) -> Limits {
     let mut limits = Limits::default();
-    // A single port has 4 at most, so that forged ACKs bring little.
+    // A single port has a windowsize of 4 at most, so that forged ACKs gain little.
     let most = if args.single_port { 4 } else { limits.windowsize };
     limits.windowsize = args.windowsize.unwrap_or(most);
-    // What Ethernet takes in one piece with IPv4; the server looks at the interface.
+    // The largest block without IP fragments on Ethernet and IPv4; the server uses the MTU of the interface.
     limits.blksize = args.blksize.unwrap_or(1468);
     limits
 }

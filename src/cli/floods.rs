@@ -1,5 +1,6 @@
-//! Which transfers have a line of their own in the log. A room of machines asks for hundreds of files that are not there,
-//! and each of them has one; but a client in a loop, or a flood of forged requests, is summed up.
+//! Decides which transfers have a line of their own in the log. A room of machines asks for hundreds of missing files,
+//! and each of these requests has a line. But the requests of a client in a loop, or of a flood with forged addresses,
+//! are summed up.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,14 +13,14 @@ use tuffet::{
     transfer::{Outcome, Outcome::Refused},
 };
 
-/// Lines of one client: at once, and in a second. A boot has ten to twenty misses.
+/// The lines of one client: at once, and per second. A boot has ten to twenty misses.
 const EACH: (f64, f64) = (50.0, 1.0);
-/// Lines of all clients.
+/// The lines of all clients.
 const ALL: (f64, f64) = (1000.0, 20.0);
-/// Clients that are told apart.
+/// How many clients are counted separately.
 const CLIENTS: usize = 1024;
 
-/// Decides, and remembers what has no line.
+/// Admits lines, and counts the transfers without a line.
 #[derive(Default)]
 pub struct Floods {
     all: Bucket,
@@ -27,12 +28,12 @@ pub struct Floods {
     held: BTreeMap<String, Held>,
 }
 
-/// What has no line of its own, of one kind.
+/// The transfers without a line, of one kind.
 struct Held {
     count: u64,
-    /// How many of each client, as far as they are told apart.
+    /// The count for each client that is counted separately.
     clients: HashMap<IpAddr, u64>,
-    /// The name that was asked for last.
+    /// The name in the last request.
     path: String,
 }
 
@@ -43,7 +44,7 @@ struct Bucket {
 }
 
 impl Floods {
-    /// Whether this one has a line.
+    /// Whether this transfer has a line.
     pub fn admit(&mut self, record: &Record, now: Instant) -> bool {
         let Some(kind) = kind(record) else { return true };
         let client = record.peer.ip().to_canonical();
@@ -67,7 +68,7 @@ impl Floods {
         false
     }
 
-    /// A line for each kind of what had none since the last call.
+    /// A line for each kind of transfers without a line since the last call.
     pub fn sum_up(&mut self) -> Vec<String> {
         std::mem::take(&mut self.held).into_iter().map(|(kind, held)| held.line(&kind)).collect()
     }
@@ -110,7 +111,7 @@ impl Bucket {
     }
 }
 
-/// What floods are made of: requests that are refused, and those that nobody answers for.
+/// The kind of a transfer that may belong to a flood: a refused request, or one whose client never answered.
 fn kind(record: &Record) -> Option<String> {
     match &record.outcome {
         Refused(refusal) => Some(format!("refused: ERROR {} {}", refusal.code(), refusal.message())),

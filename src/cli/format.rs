@@ -1,4 +1,4 @@
-//! What log lines look like.
+//! The format of log lines.
 
 use std::{
     io::{self, Write},
@@ -14,9 +14,9 @@ use tuffet::stats::{self, nearest_rfc3339};
 
 use super::journal::Target;
 
-/// Where the library tells of each transfer.
+/// The log target of the library's line for each transfer.
 pub const TRANSFERS: &str = "tuffet::transfers";
-/// Where the program does.
+/// The log target of the program's own line for it.
 pub const RECORDS: &str = "tuffet::records";
 
 #[derive(Args, Debug)]
@@ -35,22 +35,22 @@ pub enum Format {
 }
 
 impl Format {
-    /// A line of standard error.
+    /// Writes a line to standard error.
     pub fn write(self, out: &mut impl Write, record: &Record, target: Target) -> io::Result<()> {
         target.begin(out, record.level())?;
         match self {
-            // They are JSON already.
+            // The records are JSON already.
             #[cfg(feature = "full")]
             Self::Json if record.target() == RECORDS => writeln!(out, "{}", record.args()),
             _ => out.write_all(self.message(record.level(), &record.args().to_string(), target).as_bytes()),
         }
     }
 
-    /// A line that is about no transfer, behind what the target wants at its beginning.
+    /// A line that is not about a transfer, after the target's prefix.
     fn message(self, level: Level, text: &str, target: Target) -> String {
         let (now, level) = (SystemTime::now(), level.as_str().to_lowercase());
         match self {
-            // The journal has times and levels of its own.
+            // The journal adds times and levels itself.
             Self::Text if target == Target::Journal => format!("{text}\n"),
             Self::Text => format!("{} {level:5} {text}\n", format_rfc3339_seconds(nearest_rfc3339(now))),
             #[cfg(feature = "full")]
@@ -61,15 +61,15 @@ impl Format {
         }
     }
 
-    /// A warning, where no logger is to write it.
+    /// A warning for a place without a logger.
     pub fn note(self, text: &str, target: Target) -> String {
         let mut begin = Vec::new();
-        // Nothing fails to be written to memory.
+        // A write to memory cannot fail.
         _ = target.begin(&mut begin, Level::Warn);
         String::from_utf8_lossy(&begin).into_owned() + &self.message(Level::Warn, text, target)
     }
 
-    /// A transfer, as it is told on standard error.
+    /// The line of a transfer for standard error.
     pub fn record(self, record: &stats::Record) -> String {
         match self {
             Self::Text => record.to_string(),
@@ -78,7 +78,7 @@ impl Format {
         }
     }
 
-    /// A line of the log file.
+    /// The line of a transfer for the log file.
     pub fn line(self, record: &stats::Record) -> String {
         match self {
             Self::Text => format!("{} {record}\n", format_rfc3339_millis(nearest_rfc3339(SystemTime::now()))),
@@ -88,7 +88,7 @@ impl Format {
     }
 }
 
-/// What is not about a transfer.
+/// A JSON line that is not about a transfer.
 #[cfg(feature = "full")]
 #[derive(Serialize)]
 struct Line<'a> {
@@ -99,7 +99,7 @@ struct Line<'a> {
 
 #[cfg(feature = "full")]
 fn json(value: &impl Serialize) -> String {
-    // It has no keys but texts, and nothing that can fail.
+    // All keys are texts, and no value can fail.
     serde_json::to_string(value).unwrap_or_default()
 }
 

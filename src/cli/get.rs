@@ -19,7 +19,7 @@ use super::{
     url::Place,
 };
 
-/// What may wait for a slow disk.
+/// The size of the buffer before a slow disk.
 const BUFFER: usize = 1 << 18;
 
 /// Fetches a file.
@@ -43,7 +43,7 @@ pub fn run(args: Get) -> Result<ExitCode> {
     let why = "the name has no last part; say with FILE where to write it: tuffet get HOST NAME FILE";
     let path = path.unwrap_or_else(|| line::wrong(why));
     let target = Target::new(&path, &name).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    // A bar would be drawn into the text.
+    // A bar would be drawn into the text on the terminal.
     output.quiet |= path == Path::new("-") && io::stdout().is_terminal();
     remote::run(&server, &asking, &output, async move |client, screen| {
         let bar = screen.add(bars::bar(&name, None));
@@ -87,11 +87,11 @@ fn last_component(name: &str) -> Option<&str> {
     name.rsplit(['/', '\\']).next().filter(|last| !["", ".", ".."].contains(last))
 }
 
-/// Where the bytes go. Nothing half-written is left behind: they go into a temporary file beside the target, which takes
-/// its name when all have come.
+/// The destination of the bytes. A failed transfer leaves nothing behind: the bytes go into a temporary file beside the
+/// target, which gets the target's name at the end.
 struct Target {
     writer: Box<dyn Write + Send>,
-    /// The temporary file, which is removed when this is dropped, and its name to be.
+    /// The temporary file, which is removed when this is dropped, and its final name.
     rename: Option<(TempPath, PathBuf)>,
 }
 
@@ -105,12 +105,12 @@ impl Target {
                 Some(name) => Self::temporary(path.join(name)),
                 None => Err(io::ErrorKind::IsADirectory.into()),
             },
-            // A device or a pipe is not to be replaced.
+            // A device or a pipe must not be replaced.
             Ok(found) if !found.is_file() => {
                 let file = File::options().write(true).open(path)?;
                 Ok(Self { writer: Box::new(file), rename: None })
             }
-            // A symbolic link stays, and what it leads to is replaced.
+            // A symbolic link stays, and its target is replaced.
             Ok(_) => Self::temporary(path.canonicalize()?),
             Err(_) => Self::temporary(path.to_owned()),
         }
@@ -118,7 +118,7 @@ impl Target {
 
     fn temporary(path: PathBuf) -> io::Result<Self> {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Made here, it has the mode of any new file, and errors without a name that tells nobody anything.
+        // `open` gives the file the mode of any new file, and the errors do not name the temporary file.
         let open = |path: &Path| File::options().write(true).create_new(true).open(path);
         let file = tempfile::Builder::new().prefix(".tuffet-").make_in(directory, open)?;
         let (file, temporary) = file.into_parts();

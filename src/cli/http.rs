@@ -1,4 +1,4 @@
-//! The files over HTTP as well.
+//! The options for serving the same files over HTTP.
 
 use std::{
     io::{ErrorKind, Write},
@@ -11,7 +11,7 @@ use tuffet::Builder;
 
 use super::{serve::another, values};
 
-/// The port that is proposed where another cannot be had.
+/// The port that is proposed if another is not available.
 const PORT: u16 = 8080;
 
 #[derive(Args, Debug)]
@@ -21,7 +21,7 @@ pub struct HttpArgs {
     pub http: Vec<Http>,
 }
 
-/// Addresses for HTTP. A port alone is for all addresses of both families, as far as the system has them.
+/// Addresses for HTTP. A port alone means all addresses of IPv4 and IPv6, as far as the system has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http(pub Vec<SocketAddr>);
 
@@ -30,7 +30,7 @@ impl FromStr for Http {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match values::alone(text) {
-            // Not the port of TFTP, which `Listen` takes where there is none.
+            // `Listen` would default to the port of TFTP.
             Some(_) => text.parse::<values::Listen>().map(|all| Self(all.0)),
             None => values::address(text, "192.0.2.1:8080 or :8080").map(|address| Self(vec![address])),
         }
@@ -42,7 +42,7 @@ impl HttpArgs {
         self.http.iter().flat_map(|http| super::serve::available(&http.0)).fold(builder, Builder::http)
     }
 
-    /// Why this address cannot be had and what to do, if it is one of these and not one for TFTP.
+    /// Why this address cannot be bound and what to do, if it is an address for HTTP and not one for TFTP.
     pub fn explain(&self, address: SocketAddr, cause: &std::io::Error) -> Option<String> {
         let bind = |address: SocketAddr| TcpListener::bind(address).map(drop);
         if !self.http.iter().any(|http| http.0.contains(&address)) || bind(address).is_ok() {
@@ -66,7 +66,7 @@ impl HttpArgs {
     }
 }
 
-/// For scripts, which read what port 0 became.
+/// Prints the addresses for scripts, which read the actual port for port 0.
 pub fn tell(out: &mut impl Write, addrs: &[SocketAddr]) {
     for address in addrs {
         _ = writeln!(out, "listening on http://{address}/");

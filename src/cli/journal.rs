@@ -1,9 +1,9 @@
-//! Where log lines go: to a person at a terminal or in a file, or to the journal of systemd.
+//! The destination of log lines: a person at a terminal, a file, or the journal of systemd.
 //!
 //! The journal reads standard error and takes a number in front of a line for its priority (sd-daemon(3)), so
-//! `journalctl -p warning` works. That needs no connection of its own that could be refused or full, works in a sandbox
-//! without a file system, and with every manager that reads standard error so. The journal has times of its own, and
-//! these lines have none.
+//! `journalctl -p warning` works. That needs no connection of its own that could be refused or full. It works in a
+//! sandbox without a file system, and with every manager that reads standard error in this way. The journal adds times
+//! itself, so these lines have none.
 
 use std::io::{self, Write};
 
@@ -36,7 +36,7 @@ impl LogTarget {
 }
 
 impl Target {
-    /// What a line of this level begins with, besides what is said.
+    /// Writes the prefix of a line of this level.
     pub fn begin(self, out: &mut impl Write, level: Level) -> io::Result<()> {
         match self {
             Self::Stderr => Ok(()),
@@ -45,7 +45,7 @@ impl Target {
     }
 }
 
-/// As syslog(3) numbers them.
+/// The number of a level in syslog(3).
 fn priority(level: Level) -> u8 {
     match level {
         Level::Error => 3,
@@ -55,7 +55,7 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// Whether standard error is the stream that the journal named: it may be another one by now.
+/// Whether standard error is still the stream that the journal named.
 #[cfg(unix)]
 fn is_journal() -> bool {
     use std::os::{fd::AsFd, unix::fs::MetadataExt};

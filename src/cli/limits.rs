@@ -1,4 +1,4 @@
-//! How much a client may ask for, and what the system must give.
+//! Limits for clients, and the resources that the system must provide.
 
 use std::{io, sync::Mutex, thread};
 
@@ -30,27 +30,27 @@ impl Limits {
     }
 }
 
-/// Has the system allow this process as many open files as it may allow itself: transfers have one each, and many systems
-/// begin with 1024 of a million. That is for programs that use `select`, of which this is none, and it starts no others.
+/// Raises the soft limit of open files to the hard one: each transfer has a file, and many systems begin with 1024 of a
+/// million. The low limit protects programs that use `select`; this is none of them, and starts none.
 pub fn raise_open_files() {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-        // Some systems have a ceiling that they do not tell. The limit is then what it was.
+        // Some systems have a hidden ceiling. Then the limit stays as it was.
         if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
             log::debug!("no more than {current:?} open files: the system refuses {maximum:?}");
         }
     }
 }
 
-/// Threads besides those that serve: signals, the service manager, bars, the status page, HTTP, timers, a web client,
+/// The number of further threads: signals, the service manager, bars, the status page, HTTP, timers, a web client,
 /// disks.
 const BESIDES: usize = 9;
 
-/// Whether so many threads that serve can be had, and those that go with them: a library below may panic where it gets
-/// none. They are all gone when this returns.
+/// Whether the system allows so many shards and the further threads: a library below may panic if it gets no thread.
+/// All test threads have ended when this returns.
 pub fn threads(shards: usize) -> Result<(), String> {
     let (hold, held) = std::sync::mpsc::channel::<()>();
     let held = Mutex::new(held);
@@ -58,7 +58,7 @@ pub fn threads(shards: usize) -> Result<(), String> {
         let wait = || drop(held.lock().map(|held| held.recv()));
         let begun =
             (0..shards + BESIDES).try_for_each(|_| thread::Builder::new().spawn_scoped(threads, wait).map(drop));
-        // All of them go on from here.
+        // This lets all test threads end.
         drop(hold);
         begun.map_err(|error| no_thread(&error))
     })

@@ -1,4 +1,4 @@
-//! The command line and the environment: read, and what is wrong with them said in one line.
+//! The command line and the environment: read, with errors in one line.
 
 use std::{
     env,
@@ -13,23 +13,23 @@ use clap::{
 
 use super::args::Arguments;
 
-/// What all variables begin with.
+/// The prefix of all variables.
 const PREFIX: &str = "TUFFET_";
-/// What Kubernetes sets in every container where a service is called `tuffet`.
+/// The variables that Kubernetes sets in every container if a service is called `tuffet`.
 const OF_KUBERNETES: [&str; 2] = ["TUFFET_PORT", "TUFFET_SERVICE_"];
-/// The code of a wrong command line.
+/// The exit code for a wrong command line.
 const WRONG: i32 = 2;
 
-/// The program's options, with what the environment sets of them.
+/// The program's options, with the values from the environment.
 pub fn command() -> Command {
     environment(Arguments::command())
 }
 
-/// Adds what the environment sets where clap alone would read it otherwise.
+/// Adds the values from the environment that clap would read differently.
 pub fn environment(program: Command) -> Command {
     let names: Vec<String> = program.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     names.into_iter().fold(program, |program, name| {
-        // `-1` is a wrong value, and no option.
+        // `-1` is a wrong value and not an option.
         program.mut_subcommand(name, |command| {
             command.mut_args(|arg| {
                 let is_option = arg.get_long().is_some() && arg.get_action().takes_values();
@@ -39,12 +39,11 @@ pub fn environment(program: Command) -> Command {
     })
 }
 
-/// Of a variable, arguments are separated by commas, as lists of options are. On the command line a comma is a part of
-/// a name.
+/// In a variable, commas separate arguments, as in options with lists. On the command line a comma is part of a name.
 fn sources(arg: Arg) -> Arg {
     let is_list = arg.is_positional() && matches!(arg.get_action(), clap::ArgAction::Append);
     let Some(set) = arg.get_env().filter(|_| is_list).and_then(env::var_os) else { return arg };
-    // The parser keeps them for as long as the program runs.
+    // The parser keeps the values for as long as the program runs.
     let set: &OsStr = Box::leak(set.into_boxed_os_str());
     let list: Vec<&OsStr> = match set.to_str() {
         Some(set) => set.split(',').map(str::trim).filter(|one| !one.is_empty()).map(OsStr::new).collect(),
@@ -54,13 +53,13 @@ fn sources(arg: Arg) -> Arg {
     if list.is_empty() { arg } else { arg.default_values(list) }
 }
 
-/// What the command line and the environment say. If that is wrong, the program ends.
+/// The command line and the environment. If they are wrong, the program ends.
 pub fn read() -> (Arguments, ArgMatches) {
     let read = command().try_get_matches().and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
     read.unwrap_or_else(|error| end(&error))
 }
 
-/// Prints help where that was asked for, and otherwise what is wrong in one line, and ends the program.
+/// Prints the help if it was asked for, or otherwise the error in one line, and ends the program.
 pub fn end(error: &clap::Error) -> ! {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         error.exit();
@@ -69,13 +68,13 @@ pub fn end(error: &clap::Error) -> ! {
     wrong(&explain(error, &words))
 }
 
-/// Ends the program as [`end`] does, for what the parser cannot see.
+/// Ends the program as [`end`] does, for errors that the parser cannot see.
 pub fn wrong(message: &str) -> ! {
     eprintln!("tuffet: {message}");
     std::process::exit(WRONG)
 }
 
-/// What is wrong, and what would be right.
+/// The error, and a correct form.
 fn explain(error: &clap::Error, words: &[String]) -> String {
     let said = |kind| error.get(kind).map(ToString::to_string).filter(|text| !text.is_empty());
     let command = words.first().filter(|word| !word.starts_with('-'));
@@ -125,7 +124,7 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
     }
 }
 
-/// What stands here for an option that other servers and clients have.
+/// The option of this program for one that other servers and clients have.
 fn elsewhere(arg: &str, command: Option<&String>) -> Option<&'static str> {
     match (command?.as_str(), arg) {
         ("serve" | "explain", "--port" | "-p" | "--address" | "--host" | "--bind") => {
@@ -150,11 +149,11 @@ fn bare(arg: &str) -> &str {
     inner.unwrap_or(arg.split([' ', '=']).next().unwrap_or(arg))
 }
 
-/// Where a value stands: on the command line, or in the environment.
+/// The place of a value: the command line, or the environment.
 fn place(arg: &str, value: &str, words: &[String]) -> String {
     let name = bare(arg);
     let variable = format!("{PREFIX}{}", name.trim_start_matches('-').to_uppercase().replace('-', "_"));
-    // The same value may stand in another option: an option counts by its name, an argument by itself.
+    // Another option may have the same value, so an option is recognized by its name, and an argument by its value.
     let is_typed = words.iter().any(|word| match name.strip_prefix("--") {
         Some(long) => word.split('=').next() == Some(name) || word.starts_with(&format!("-{}", &long[..1])),
         None => word == value,
@@ -165,7 +164,7 @@ fn place(arg: &str, value: &str, words: &[String]) -> String {
     }
 }
 
-/// Variables that nothing reads: a slip of the pen is silent otherwise.
+/// Unknown variables, which would otherwise hide a typing error.
 pub fn unknown_variables() -> Vec<String> {
     let set = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     set.filter(|name| name.starts_with(PREFIX)).filter_map(|name| unknown_variable(&name)).collect()
@@ -185,8 +184,8 @@ fn unknown_variable(name: &str) -> Option<String> {
     Some(format!("nothing reads the variable {name}; {meant}"))
 }
 
-/// Options that are set and do nothing, for what they need is not: those of uploads without uploads, and those of web
-/// servers without one.
+/// Options without effect, because their condition is missing: options of uploads without uploads, and of web servers
+/// without one.
 pub fn without_effect(matches: &ArgMatches, takes_uploads: bool, has_web: bool) -> Vec<String> {
     let Some(matches) = matches.subcommand_matches("serve") else { return Vec::new() };
     let program = Arguments::command();
@@ -196,7 +195,8 @@ pub fn without_effect(matches: &ArgMatches, takes_uploads: bool, has_web: bool) 
         let (.., needed) = needs.iter().find(|(of, there, _)| option.get_help_heading() == Some(of) && !there)?;
         let values: Vec<_> = matches.get_raw(option.get_id().as_str())?.collect();
         let defaults: Vec<_> = option.get_default_values().iter().map(|value| value.as_os_str()).collect();
-        // The configuration file and the environment set defaults too, so what differs from those of the program is set.
+        // The configuration file and the environment set defaults too, so an option is set if it differs from the
+        // program's own default.
         let off = ["false".into(), "0".into(), OsString::new()];
         let is_set = values != defaults && !off.iter().any(|off| values == [off.as_os_str()]);
         is_set.then(|| format!("--{} does nothing without {needed}", option.get_long().unwrap_or_default()))

@@ -1,5 +1,5 @@
-//! Lines on their way to what may be slow: a terminal, a pipe that nobody reads, a full disk. Who logs never waits for
-//! it: a thread of their own writes them, from a queue that is bounded.
+//! Log lines on their way to a slow destination: a terminal, a pipe without a reader, a full disk. Logging never waits
+//! for it: a thread of its own writes the lines, from a bounded queue.
 
 use std::{
     collections::VecDeque,
@@ -12,36 +12,36 @@ use std::{
 
 use tuffet::stats::Counter;
 
-/// Bytes of lines that wait, at most.
+/// The most bytes of waiting lines.
 const MOST: usize = 1 << 20;
-/// Bytes that are written at once, if so many wait.
+/// The most bytes in one write.
 const BATCH: usize = 32 << 10;
-/// How long the end of the program waits for lines to be taken, counted from the last that was.
+/// How long the end of the program waits without progress for lines to be written.
 const STUCK: Duration = Duration::from_secs(1);
 
-/// Where lines go. One call of `write` writes whole lines, if it can.
+/// The destination of lines. One call of `write` writes whole lines, if it can.
 pub trait Sink: Write + Send {
-    /// Begins anew, with the file that has the name now.
+    /// Opens the file that has the name now.
     fn reopen(&mut self) {}
 
-    /// A line that says this of the lines themselves.
+    /// A line with a message about the lines themselves.
     fn note(&self, text: &str) -> String;
 
-    /// It takes nothing any more, or takes lines again of which so many are lost. Defaults to nothing: what cannot be
-    /// written to standard error can be told nowhere.
+    /// Reports that it takes no more lines, or that it takes lines again and so many are lost. By default it does
+    /// nothing, because an error of standard error can be reported nowhere.
     fn tell(&self, state: Result<u64, &io::Error>) {
         _ = state;
     }
 }
 
-/// Clones write to the same place.
+/// Clones write to the same destination.
 #[derive(Clone)]
 pub struct Lines(Arc<Shared>);
 
 struct Shared {
     name: &'static str,
     queue: Mutex<Queue>,
-    /// Something waits, or the last that waited is written.
+    /// A line waits, or the last waiting line is written.
     changed: Condvar,
     sink: Mutex<Writer>,
     lost: Counter,
@@ -51,37 +51,37 @@ struct Shared {
 struct Queue {
     waiting: VecDeque<Item>,
     bytes: usize,
-    /// Whether there is a thread that writes; without one, who logs writes.
+    /// Whether a thread writes. Without one, the logging thread writes.
     has_thread: bool,
     /// Whether the thread is writing.
     is_busy: bool,
-    /// When something was last written.
+    /// The time of the last write.
     moved: Option<Instant>,
 }
 
 enum Item {
     Line(Vec<u8>),
-    /// So many lines found no room.
+    /// The number of lines that found no room.
     Lost(u64),
     Reopen,
 }
 
 struct Writer {
     sink: Box<dyn Sink>,
-    /// Lines that could not be written, since the last that could.
+    /// The lines that could not be written, since the last that could.
     lost: u64,
-    /// Whether what was written last is a part of a line.
+    /// Whether the last write ended within a line.
     is_torn: bool,
 }
 
 impl Lines {
-    /// `lost` counts lines that were not written.
+    /// `lost` counts the lines that were not written.
     pub fn new(name: &'static str, sink: impl Sink + 'static, lost: &Counter) -> Self {
         let sink = Mutex::new(Writer { sink: Box::new(sink), lost: 0, is_torn: false });
         Self(Arc::new(Shared { name, queue: Mutex::default(), changed: Condvar::new(), sink, lost: lost.clone() }))
     }
 
-    /// Has a thread of their own write them from now on.
+    /// Starts a thread that writes from now on.
     pub fn begin(&self) -> io::Result<()> {
         let shared = self.0.clone();
         lock(&self.0.queue).has_thread = true;
@@ -111,7 +111,7 @@ impl Lines {
         self.0.changed.notify_all();
     }
 
-    /// Has what comes from now on go to the file that has the name now.
+    /// Makes later lines go to the file that has the name now.
     pub fn reopen(&self) {
         let mut queue = lock(&self.0.queue);
         if !queue.has_thread {
@@ -122,7 +122,7 @@ impl Lines {
         self.0.changed.notify_all();
     }
 
-    /// Waits until all is written, or nothing is taken any more.
+    /// Waits until all lines are written, or no more lines are taken.
     pub fn flush(&self) {
         let mut queue = lock(&self.0.queue);
         let begin = Instant::now();
@@ -136,7 +136,7 @@ impl Lines {
     }
 }
 
-/// Each write is one line or several.
+/// Each write is one or several lines.
 impl Write for Lines {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         self.push(lines.to_vec());
@@ -149,7 +149,7 @@ impl Write for Lines {
 }
 
 impl Shared {
-    /// The thread.
+    /// Runs on the writing thread.
     fn write_all(&self) {
         loop {
             let items = self.take();
@@ -173,7 +173,7 @@ impl Shared {
         }
     }
 
-    /// What waits, or as much as should be written at once.
+    /// The waiting lines, up to the size of one write.
     fn take(&self) -> Vec<Item> {
         let mut queue = lock(&self.queue);
         while queue.waiting.is_empty() {
@@ -219,7 +219,7 @@ impl Shared {
     }
 }
 
-/// How much was written, and what came in between.
+/// How many bytes were written, and the error that stopped it.
 fn write_some(sink: &mut impl Write, text: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < text.len() {
@@ -227,7 +227,7 @@ fn write_some(sink: &mut impl Write, text: &[u8]) -> (usize, io::Result<()>) {
             Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
             Ok(count) => written += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Whoever opened it has made it so that it does not wait.
+            // Another process has made this file description non-blocking.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(10)),
             Err(error) => return (written, Err(error)),
         }
@@ -254,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes a line when it is allowed one.
+    /// Takes a line only when it is allowed one.
     struct Slow {
         allowed: Receiver<usize>,
         asked: SyncSender<()>,
@@ -313,7 +313,7 @@ mod tests {
         lines.begin().unwrap();
         lines.push(b"first\n".to_vec());
         is_asked.recv().unwrap();
-        // The thread waits from here on; this one does not.
+        // From here on the writing thread waits, but this one does not.
         let line = vec![b'x'; 1023].into_iter().chain([b'\n']).collect::<Vec<_>>();
         (0..2 * MOST / 1024).for_each(|_| lines.push(line.clone()));
         assert_eq!(lost.value(), (MOST / 1024) as u64);
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn a_disk_that_is_full_costs_lines_and_no_more() {
         let Rig { mut lines, allow, taken, lost, .. } = slow();
-        // Half a line, and no room for the rest.
+        // Room for half a line, and none for the rest.
         [3, 0].into_iter().for_each(|room| allow.send(room).unwrap());
         lines.push(b"one\ntwo\n".to_vec());
         assert_eq!((text(&taken).as_str(), lost.value()), ("one", 2));

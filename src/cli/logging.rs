@@ -20,40 +20,40 @@ use super::{
     lines::{Lines, Sink},
 };
 
-/// Standard error, if it is logged to.
+/// Standard error, if the log goes there.
 static STDERR: OnceLock<Lines> = OnceLock::new();
 
-/// Logs to standard error from now on, in the gaps of these bars.
+/// Logs to standard error from now on, above these bars.
 pub fn start(level: LevelFilter, format: Format, target: Target, bars: MultiProgress) {
     let lines = Lines::new("log", AboveBars { bars, format, target }, lost());
     let logger = env_logger::Builder::new()
-        // At debug and trace, the libraries below would drown what is ours.
+        // At debug and trace, other libraries would drown the program's own lines.
         .filter_level(level.min(LevelFilter::Warn))
         .filter_module("tuffet", level)
-        // The program tells of them itself.
+        // The program logs the transfers itself.
         .filter_module(TRANSFERS, LevelFilter::Off)
         .format(move |out, record| format.write(out, record, target))
         .target(env_logger::Target::Pipe(Box::new(lines.clone())))
         .build();
     log::set_max_level(logger.filter());
-    // It fails only where there is a logger already.
+    // This fails only if there is a logger already.
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         _ = STDERR.set(lines);
     }
 }
 
-/// Lines that nobody will ever read, of all logs: for the metrics.
+/// Counts the lost lines of all logs, for the metrics.
 pub fn lost() -> &'static Counter {
     static LOST: OnceLock<Counter> = OnceLock::new();
     LOST.get_or_init(|| Counter::new("log_lines_lost", "Lines of the log that could not be written."))
 }
 
-/// Has threads write all lines from now on, so that nobody who logs waits. When this is dropped, all is written, unless
-/// nobody takes it.
+/// Starts the threads that write all lines from now on, so that logging never waits. A drop of the result writes all
+/// lines, unless the destination takes none.
 pub fn begin(transfers: Arc<Transfers>) -> io::Result<Writing> {
     let file = transfers.file.as_ref();
     STDERR.get().into_iter().chain(file).try_for_each(Lines::begin)?;
-    // The thread of a shard that panics would wait for standard error otherwise.
+    // Otherwise the panicking thread of a shard would wait for standard error.
     panic::set_hook(Box::new(|panic| log::error!("{}", panic.to_string().escape_debug())));
     Ok(Writing(transfers))
 }
@@ -77,7 +77,7 @@ struct AboveBars {
 impl Write for AboveBars {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         let above = catch_unwind(AssertUnwindSafe(|| self.bars.suspend(|| io::stderr().write(lines))));
-        // The bars panic where their terminal has gone. A line may come twice then, and none is lost.
+        // The bars panic if their terminal has gone. Then a line may come twice, and none is lost.
         above.unwrap_or_else(|_| io::stderr().write(lines))
     }
 
@@ -92,7 +92,7 @@ impl Sink for AboveBars {
     }
 }
 
-/// Tells of each transfer, on standard error and, if that is wanted, in a file.
+/// Logs each transfer, on standard error and, if wanted, in a file.
 pub struct Transfers {
     format: Format,
     floods: Mutex<Floods>,
@@ -119,7 +119,7 @@ impl Transfers {
         }
     }
 
-    /// Tells of those that had no line of their own.
+    /// Logs a summary of the transfers without a line.
     pub fn sum_up(&self) {
         for line in self.floods.lock().unwrap_or_else(PoisonError::into_inner).sum_up() {
             log::warn!("{line}");
@@ -129,8 +129,8 @@ impl Transfers {
         }
     }
 
-    /// Goes on in the file that has the name now, for `logrotate` and its like have given the old one another. If there
-    /// cannot be a new one it goes on in the old.
+    /// Continues in the file that has the name now, after `logrotate` has renamed the old one. If no new file can be
+    /// made, it continues in the old one.
     pub fn reopen(&self) {
         self.file.iter().for_each(Lines::reopen);
     }

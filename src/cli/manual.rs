@@ -1,4 +1,4 @@
-//! `tuffet completions` and `tuffet man`: both are made of the definitions that the parser works by, so they are right.
+//! `tuffet completions` and `tuffet man`: both come from the definitions of the parser, so they are always correct.
 
 use std::{
     fs,
@@ -67,7 +67,7 @@ fn page(command: &Command) -> io::Result<String> {
     let title = format!(".TH {} 1 \"\" \"tuffet {}\" TFTP", name(command).to_uppercase(), env!("CARGO_PKG_VERSION"));
     let mut page = String::new();
     for line in String::from_utf8_lossy(&rendered).lines() {
-        // It would be taken for a macro, which nothing may precede.
+        // Leave out blank lines, which count as macros, and repeated breaks.
         if line.is_empty() || (line == ".br" && page.ends_with(".br\n")) {
             continue;
         }
@@ -75,7 +75,7 @@ fn page(command: &Command) -> io::Result<String> {
         page += "\n";
     }
     if let Some(notes) = command.get_after_help() {
-        // As it stands: the examples are a table.
+        // Without filling: the examples are a table.
         page += ".SH NOTES\n.nf\n";
         for line in notes.to_string().lines() {
             page += &format!("\\&{}\n", line.replace('\\', "\\e").replace('-', "\\-"));
@@ -92,7 +92,7 @@ fn name(command: &Command) -> &str {
 
 fn print(text: &[u8]) -> Result<ExitCode> {
     match io::stdout().write_all(text) {
-        // Whoever reads it has seen enough.
+        // The reader has closed the pipe.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
     }

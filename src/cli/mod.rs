@@ -1,7 +1,7 @@
-//! The program: its command line, and what it does with the library.
+//! The program: its command line, and its use of the library.
 //!
-//! It exits with 0 if all went well, 1 if something failed or would not be served, 2 if the command line is wrong, 3 if
-//! `probe` saw something odd, 75 if `serve` has to be started anew, and 130 if a signal ended a transfer of the client.
+//! It exits with 0 on success, 1 if something failed or would not be served, 2 if the command line is wrong, 3 if
+//! `probe` found a fault, 75 if `serve` must be started again, and 130 if a signal ended a transfer of the client.
 
 #[cfg(feature = "full")]
 mod access;
@@ -75,10 +75,10 @@ use small::{access, bars, config, dhcp, rules, status};
 #[cfg(not(all(feature = "full", unix)))]
 use small::{service, tell};
 
-/// A failure is one line for a person, so that is all it is.
+/// A failure is one line for a person, so the error needs no type.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Does what the command line says.
+/// Runs the command of the command line.
 pub fn main() -> ExitCode {
     if let Some(code) = tell::helper() {
         return code;
@@ -93,7 +93,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command, matches: &ArgMatches) -> Result<ExitCode> {
     let unknown = line::unknown_variables();
     let is_quiet = match &command {
-        // It has a log for that.
+        // `serve` has a log for that.
         Command::Serve(_) => true,
         Command::Get(args) => args.output.quiet,
         Command::Put(args) => args.output.quiet,

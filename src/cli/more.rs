@@ -1,4 +1,4 @@
-//! The commands that the small program is without.
+//! The commands that the small program lacks.
 
 use std::process::ExitCode;
 
@@ -26,7 +26,7 @@ pub enum More {
 impl More {
     pub fn is_quiet(&self) -> bool {
         match self {
-            // It has a log for that.
+            // `serve` has a log for that.
             Self::Boot(_) => true,
             Self::Explain(args) => args.serve.output.quiet,
             Self::Probe(args) => args.output.quiet,

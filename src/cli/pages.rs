@@ -1,4 +1,4 @@
-//! What README and the pages of docs say can be typed and followed.
+//! Tests that the commands in README and docs are valid, and that the links lead somewhere.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use clap::Parser as _;
 
 use super::args::Arguments;
 
-/// The words of a line of a shell, quotes taken off, up to a comment, a pipe or an `&`.
+/// The words of a shell line, without quotes, up to a comment, a pipe or an `&`.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut quote) = (vec![String::new()], None);
     for c in line.chars() {
@@ -40,7 +40,7 @@ fn every_command_that_the_pages_name_is_one() {
         let page = page.replace("\\\n", " ");
         for line in page.split("```sh\n").skip(1).flat_map(|rest| rest.split("```").next().unwrap().lines()) {
             let words = words(line);
-            // `tuffet` alone, behind its environment, or as cargo runs it.
+            // `tuffet` alone, after its environment, or run by cargo.
             let is_cargo = words.starts_with(&["cargo".into(), "run".into()]);
             let before = |word: &&String| if is_cargo { *word != "--" } else { word.contains('=') };
             let ours: Vec<_> = words.iter().skip_while(before).collect();

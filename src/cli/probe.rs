@@ -25,9 +25,9 @@ use super::{
     values::{self, Remote},
 };
 
-/// It came, and something was odd.
+/// The exit code if the file arrived, and the server has a fault.
 const ODD: u8 = 3;
-/// Blocks and ACKs that are shown at the beginning, and before something happens.
+/// How many blocks and ACKs are shown at the beginning, and before an event.
 const FIRST: usize = 6;
 const BEFORE: usize = 2;
 
@@ -167,14 +167,14 @@ impl Probe {
     }
 }
 
-/// The steps, with long runs of blocks left out.
+/// The shown steps, without long runs of blocks.
 struct Screen {
     quiet: bool,
     all: bool,
     shown: usize,
     left_out: usize,
     held: VecDeque<String>,
-    /// The highest number so far, each way.
+    /// The highest number so far, in each direction.
     numbers: [Option<u16>; 2],
     peer: Option<SocketAddr>,
 }
@@ -204,14 +204,14 @@ impl Screen {
             _ => None,
         };
         let highest = &mut self.numbers[*way as usize];
-        // Numbers roll over, so the nearer half of them is old.
+        // Numbers roll over, so a number counts as old if it is nearer behind than ahead.
         let repeated = number.zip(*highest).is_some_and(|(number, highest)| number.wrapping_sub(highest) as i16 <= 0);
         if repeated {
             line += " again";
         } else {
             *highest = number.or(*highest);
         }
-        // As are requests that nobody answers.
+        // Repeated requests without an answer are left out as well.
         let asks_again = matches!(packet, Packet::Rrq(_)) && self.shown > 0 && self.peer.is_none();
         let plain = (asks_again || (number.is_some() && !repeated)) && fate.is_empty();
         if plain && !self.all && self.shown >= FIRST {
@@ -240,12 +240,12 @@ impl Screen {
 
     fn print(&self, line: &str) {
         if !self.quiet {
-            // Whoever reads it has seen enough.
+            // The reader may have closed the pipe.
             _ = writeln!(io::stdout(), "{line}");
         }
     }
 
-    /// Says how it ended. Returns the code to exit with.
+    /// Prints the result. Returns the exit code.
     fn judge(mut self, report: &Report, args: &Probe) -> u8 {
         self.flush();
         let is_fine = report.ending.is_success() && report.warnings.is_empty();
@@ -276,7 +276,7 @@ impl Screen {
     }
 }
 
-/// What is no fault, and good to know.
+/// Notes that are worth knowing and no faults.
 fn notes(report: &Report, args: &Probe) -> Vec<String> {
     let mut notes = Vec::new();
     if report.first_answer.is_none() {

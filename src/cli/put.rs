@@ -18,7 +18,7 @@ use super::{
     url::Place,
 };
 
-/// What is read ahead, and what is handed over at once.
+/// The size of the read-ahead buffer and of each chunk.
 const BUFFER: usize = 1 << 18;
 const CHUNK: usize = 1 << 16;
 
@@ -31,7 +31,7 @@ pub fn run(args: Put) -> Result<ExitCode> {
         (Place::File(_), Some(_)) => line::wrong("the URL has the name: tuffet put URL FILE"),
         (Place::File(url), None) => {
             asking.set_mode(url.mode);
-            // A directory of the server's.
+            // The URL names a directory of the server.
             let is_whole = !url.name.is_empty() && !url.name.ends_with('/');
             (url.server, if is_whole { Some(url.name) } else { last().map(|last| url.name + &last) })
         }
@@ -61,7 +61,7 @@ fn open(path: &Path) -> io::Result<(Reader, Option<u64>)> {
     if found.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    // The files of /proc have a size of 0, and bytes all the same.
+    // The files of /proc have a size of 0, but they have bytes.
     Ok((Box::new(file), Some(found.len()).filter(|&size| size > 0 && found.is_file())))
 }
 

@@ -1,4 +1,4 @@
-//! What `get` and `put` have in common: a server, and how the transfer with it ended.
+//! The common part of `get` and `put`: the server, and the result of the transfer.
 
 use std::{io::ErrorKind, process::ExitCode};
 
@@ -15,10 +15,10 @@ use super::{
     values::Remote,
 };
 
-/// As a shell says it of a program that Ctrl-C has ended.
+/// The exit code of a shell for a program that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
 
-/// Runs one transfer, and says how it ended.
+/// Runs one transfer, and prints its result.
 pub fn run(
     server: &Remote,
     asking: &Asking,
@@ -34,12 +34,12 @@ pub fn run(
         }
         Ok(ExitCode::SUCCESS)
     };
-    // What is dropped cleans up behind itself.
+    // The dropped transfer cleans up behind itself.
     let interrupted = async {
         signals::ending().await;
         Ok(ExitCode::from(INTERRUPTED))
     };
-    // The signals first: they should be heard before anything is sent.
+    // The signals come first: they must be handled before anything is sent.
     smol::block_on(future::or(interrupted, transfer))
 }
 
@@ -63,7 +63,7 @@ fn explain(error: Error, server: &Remote) -> String {
     match error {
         Error::Peer { code, message } => format!("{server} says: ERROR {code} {}", message.escape_debug()),
         Error::TimedOut => format!("{server} does not answer; is it a TFTP server, and does a firewall let it answer?"),
-        // The detail says what failed on this side; without one it was the server's packets.
+        // The detail names a failure on this side. Without one, the server's packets were wrong.
         Error::Refused(refusal) => match refusal.detail() {
             Some(detail) => detail.to_owned(),
             None => format!("the transfer with {server} failed: {}", refusal.message()),
@@ -89,7 +89,7 @@ fn summary(record: &Record) -> String {
     format!("{}: {bytes} in {seconds:.3} s, {rate}/s{doubt}", record.path)
 }
 
-/// A number of them, for people.
+/// A number of bytes, with a unit.
 pub fn bytes(number: u64) -> String {
     if number == 1 { "1 byte".into() } else { format!("{number} bytes") }
 }

@@ -1,4 +1,4 @@
-//! The end of a server that can only serve on when it is started anew.
+//! The end of a server that must be started again to continue.
 
 use std::{
     path::Path,
@@ -12,11 +12,11 @@ use std::{
 use log::error;
 use tuffet::Handle;
 
-/// What the program exits with then: EX_TEMPFAIL of sysexits(3), a failure that goes away. A service manager that restarts
-/// what fails starts it anew.
+/// The exit code for this: EX_TEMPFAIL of sysexits(3), a temporary failure. A service manager that restarts failed
+/// services starts the server again.
 pub const CODE: u8 = 75;
 
-/// Whether that is needed, as all who may find it out share it.
+/// Whether a restart is needed. All parts that may find it out share this.
 #[derive(Clone, Default)]
 pub struct Restart(Arc<State>);
 
@@ -27,12 +27,12 @@ struct State {
 }
 
 impl Restart {
-    /// Ends this server when it is needed.
+    /// Ends this server as soon as a restart is needed.
     pub fn end(&self, server: Handle) {
         _ = self.0.server.set(server);
     }
 
-    /// Another directory is in the place of this one, and the sandbox was made for the one before.
+    /// Notes that another directory has replaced this one, and that the sandbox was made for the old one.
     pub fn need_for(&self, directory: &Path) {
         if !self.0.is_needed.swap(true, Relaxed) {
             error!(
@@ -46,7 +46,7 @@ impl Restart {
         }
     }
 
-    /// What the program ends with.
+    /// The exit code of the program.
     pub fn code(&self) -> ExitCode {
         if self.0.is_needed.load(Relaxed) { ExitCode::from(CODE) } else { ExitCode::SUCCESS }
     }

@@ -1,4 +1,4 @@
-//! `--map` and what becomes of it.
+//! `--map`, and the rules that it makes.
 
 use std::{ffi::OsString, str::FromStr};
 
@@ -24,7 +24,7 @@ pub struct Names {
     #[arg(help_heading = "Names")]
     pub maps: Vec<Planned>,
 
-    /// Those of the configuration file, which come behind them.
+    /// The rules of the configuration file, which come after those of `--map`.
     #[arg(skip)]
     pub rules: Vec<Planned>,
 
@@ -51,7 +51,7 @@ impl Names {
         self.maps.iter().chain(&self.rules)
     }
 
-    /// Where their files are, as far as a URL says which web server it is.
+    /// The sources of its files, as far as a URL names the web server.
     pub fn sources(&self) -> impl Iterator<Item = Source> {
         let urls = |planned: &Planned| {
             let targets: Vec<_> = planned.targets.iter().map(|target| planned.rule.fill(target)).collect();
@@ -62,8 +62,8 @@ impl Names {
     }
 }
 
-/// `10.0.0.0/8,52:54:00 ^x64/(.*)=>http://mirror/$1=>x64/default`: for whom, which names, and what they are, tried in
-/// their order.
+/// `10.0.0.0/8,52:54:00 ^x64/(.*)=>http://mirror/$1=>x64/default`: the clients, the names, and the targets, tried in
+/// order.
 impl FromStr for Planned {
     type Err = String;
 
@@ -85,7 +85,7 @@ impl FromStr for Planned {
 }
 
 impl Planned {
-    /// All that is wrong with it, but for what its sources have to say.
+    /// All errors of the rule, except those of its sources.
     pub fn check(&self) -> std::result::Result<(), String> {
         let rule = self.rule(|_| Ok(tuffet::handlers::Memory::new()));
         let checked = rule.and_then(|rule| Rules::new(vec![rule]));
@@ -114,7 +114,7 @@ impl Planned {
     }
 }
 
-/// Passwords of web servers do not belong into logs.
+/// The title of a rule, without the passwords of web servers, because logs show it.
 fn title(pattern: &str, targets: &[String]) -> String {
     let shown = targets.iter().map(|target| match (is_url(target), target.rsplit_once('@')) {
         (true, Some((_, host))) => format!("=>...@{host}"),
@@ -123,7 +123,7 @@ fn title(pattern: &str, targets: &[String]) -> String {
     format!("--map '{pattern}{}'", shown.collect::<String>())
 }
 
-/// `10.0.0.0/8,52:54:00`; `None` if it is something else, such as the beginning of a regular expression.
+/// `10.0.0.0/8,52:54:00`; `None` for another text, such as the beginning of a regular expression.
 fn clients(text: &str) -> Option<Vec<Clients>> {
     text.split(',').map(|client| client.parse().ok()).collect()
 }

@@ -1,6 +1,8 @@
-//! What the server gives up when its sockets are bound: root, capabilities, and all files and ports but its own.
+//! The privileges that the server gives up when its sockets are bound: root, capabilities, and all files and ports but
+//! its own.
 //!
-//! It happens in one place, before there is a second thread, and says in one line what the system could do of it.
+//! This happens in one place, before there is a second thread. One line in the log says which measures the system
+//! supports.
 
 mod capabilities;
 mod landlock;
@@ -38,26 +40,26 @@ pub struct Sandbox {
     pub no_sandbox: bool,
 }
 
-/// What the server needs, and so may keep.
+/// The privileges that the server needs, and so keeps.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Who to become, as `--user` has it.
+    /// The user of `--user`.
     pub user: Option<String>,
     pub is_off: bool,
     pub landlock: bool,
-    /// What is served, and whether it takes uploads.
+    /// The served directories, and whether they take uploads.
     pub directories: Vec<(PathBuf, Use)>,
-    /// Files that are read later, or directories with all that is in them.
+    /// Files that are read later, or directories with all their files.
     pub readable: Vec<PathBuf>,
-    /// Directories that links may lead to.
+    /// The directories that links may lead to.
     pub also: Vec<PathBuf>,
-    /// Files that are opened anew and appended to later, or made anew.
+    /// Files that are later opened again and appended to, or made anew.
     pub logs: Vec<PathBuf>,
-    /// TCP ports of others that are connected to, and whether they are found by name.
+    /// The TCP ports of other servers to connect to.
     pub connects: Vec<u16>,
 }
 
-/// Whether there is the user that `--user` names; whoever checks a file need not be able to become it.
+/// Checks that the user of `--user` exists. A user who checks a file need not be able to become it.
 pub fn check_user(args: &Serve) -> Result<()> {
     let named = args.sandbox.user.as_deref().map(|user| (user, Identity::named(user)));
     match named {
@@ -71,7 +73,7 @@ pub enum Use {
     Read,
     /// Uploads.
     Write,
-    /// Uploads that make directories.
+    /// Uploads that also make directories.
     WriteDirectories,
 }
 
@@ -102,7 +104,7 @@ impl Plan {
         }
     }
 
-    /// What another plan needs and this one has not, for people.
+    /// What another plan needs beyond this one, for the log.
     pub fn lacks(&self, other: &Self) -> Vec<String> {
         if self.is_off || !self.landlock {
             return Vec::new();
@@ -120,14 +122,14 @@ fn webhook(args: &Serve) -> Option<&str> {
     args.telling.webhook.as_deref()
 }
 
-/// What is read again at a reload. The directory, because an editor may put another file in its place.
+/// The files that a reload reads again. Their directories, because an editor may replace a file.
 fn reread(args: &Serve) -> Vec<PathBuf> {
-    // Without a file there is nothing to reload.
+    // Without a configuration file there is nothing to reload.
     let (config, certificates) = (args.config.config.clone(), args.web.ca.clone());
     config.map_or_else(Vec::new, |config| [config].into_iter().chain(certificates).collect())
 }
 
-/// Where systems have the certificates that they trust: they are read again when a reload brings another web server.
+/// The directories of the system's certificates. They are read again when a reload brings another web server.
 fn roots(args: &Serve, sources: &[Source]) -> Vec<PathBuf> {
     const ROOTS: [&str; 5] = [
         "/etc/ssl",
@@ -143,7 +145,7 @@ fn roots(args: &Serve, sources: &[Source]) -> Vec<PathBuf> {
     named.map(PathBuf::from).chain(ROOTS.map(PathBuf::from)).collect()
 }
 
-/// The plan, and who it makes of the server.
+/// The plan, and the user that the server becomes.
 pub struct Entrance {
     plan: Plan,
     choice: user::Choice,
@@ -151,37 +153,37 @@ pub struct Entrance {
 
 impl Entrance {
     /// # Errors
-    /// If the user cannot be changed as it was asked.
+    /// If the user cannot be changed as requested.
     pub fn new(args: &Serve) -> Result<Self> {
         let plan = Plan::new(args);
         let choice = user::choose(&plan)?;
         Ok(Self { plan, choice })
     }
 
-    /// The same for a look from inside that leaves everything outside as it is.
+    /// The same for `explain`, which leaves everything outside of the process as it is.
     pub fn for_a_look(args: &Serve) -> Result<Self> {
         let mut entrance = Self::new(args)?;
         entrance.plan.logs.clear();
         Ok(entrance)
     }
 
-    /// Who the server will be, for those who read why it may not read a file.
+    /// The future user of the server, for the log's lines about unreadable files.
     pub fn user(&self) -> Option<String> {
         let name = self.choice.identity.name();
-        // Others have no choice.
+        // Without that right, --user would not help.
         Some(if capabilities::may_change_user() { format!("{name} (see --user)") } else { name.into() })
     }
 
-    /// Who the server will be, for a helper that [becomes the same](become_these); `None` if it stays who it is, with all
-    /// that it may do.
+    /// The future user of the server, for a helper that [becomes the same](become_these). `None` if the server keeps
+    /// its user and all its rights.
     pub fn ids(&self) -> Option<String> {
         (!self.plan.is_off || self.plan.user.is_some()).then(|| self.choice.identity.ids())
     }
 
-    /// Gives up what the plan does not name. There is no way back. Returns who this is from now on.
+    /// Gives up all privileges that the plan does not name. There is no way back. Returns the new user.
     ///
     /// # Errors
-    /// If the user cannot be changed as it was asked, or could not read what is to be served.
+    /// If the user cannot be changed as requested, or could not read the served directories.
     pub fn enter(self) -> Result<Option<String>> {
         let Self { plan, choice } = self;
         let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
@@ -197,14 +199,14 @@ impl Entrance {
             info!("no sandbox: user {identity}, and all that it may do");
         } else {
             check_access(&plan, &identity)?;
-            // Opened as long as that is allowed.
+            // Open the paths of the rules while that is still allowed.
             let rules = plan.landlock.then(|| landlock::Rules::new(&plan, &identity)).transpose()?;
             for log in &plan.logs {
                 identity.own(log);
             }
             let done = restrict(&identity, rules)?;
             let why = choice.why.map(|why| format!(", because {why}")).unwrap_or_default();
-            // Root without capabilities still owns most files: then landlock has to keep it from them.
+            // Root without capabilities still owns most files, so only landlock can protect them.
             let level = if identity.is_root() && !done.confined { Level::Warn } else { Level::Info };
             let landlock = done.landlock;
             log::log!(level, "sandbox: user {identity}{why}; no capabilities, no new privileges, {landlock}");
@@ -225,7 +227,8 @@ impl Entrance {
     }
 }
 
-/// Becomes who has these [ids](Entrance::ids), without capabilities and new privileges; nobody else if there are none.
+/// Becomes the user with these [ids](Entrance::ids), without capabilities and new privileges. Without ids nothing
+/// changes.
 pub fn become_these(ids: &str) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
@@ -233,7 +236,7 @@ pub fn become_these(ids: &str) -> Result<()> {
     restrict(&Identity::of_ids(ids)?, None).map(drop)
 }
 
-/// For this thread, and those that it starts.
+/// Restricts this thread, and the threads that it starts.
 fn restrict(identity: &Identity, rules: Option<landlock::Rules>) -> Result<landlock::Done> {
     capabilities::drop_bounding();
     identity.assume()?;
@@ -243,12 +246,12 @@ fn restrict(identity: &Identity, rules: Option<landlock::Rules>) -> Result<landl
     rules.map_or_else(|| Ok(landlock::Done::none("landlock refused by --no-landlock")), landlock::Rules::enforce)
 }
 
-/// Says now what would be an ERROR for each client.
+/// Reports at the start what would be an ERROR for each client.
 fn check_access(plan: &Plan, identity: &Identity) -> Result<()> {
     for (path, kind) in &plan.directories {
         let Ok(directory) = fs::metadata(path) else { continue };
         let (path, name) = (path.display(), identity);
-        // Who stays who he is has opened it already: an access list may allow what the mode does not.
+        // A user that does not change has opened it already: an access list may allow more than the mode.
         if !identity.may(&directory, user::SEARCH) && *identity != Identity::current()? {
             return Err(format!(
                 "cannot serve {path} as user {name}: chmod o+rx it, or name another user: --user root"
@@ -262,7 +265,7 @@ fn check_access(plan: &Plan, identity: &Identity) -> Result<()> {
     Ok(())
 }
 
-/// The ports of these servers, of those that settings name, of where they may redirect to, and of the proxies of the
+/// The ports of these servers, of servers in the settings, of possible redirects, and of the proxies in the
 /// environment.
 fn connects<'a>(urls: impl Iterator<Item = &'a str>, of_settings: &[String]) -> Vec<u16> {
     let mut ports: Vec<u16> = urls.filter_map(port).collect();
@@ -274,7 +277,7 @@ fn connects<'a>(urls: impl Iterator<Item = &'a str>, of_settings: &[String]) -> 
         let value = std::env::var(name).or_else(|_| std::env::var(name.to_uppercase()));
         ports.extend(value.ok().and_then(|url| port(&url)));
     }
-    // A resolver is asked by TCP when its answer is long.
+    // A resolver is asked over TCP if its answer is long.
     ports.extend([80, 443, 53]);
     ports.sort_unstable();
     ports.dedup();

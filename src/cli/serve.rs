@@ -31,12 +31,12 @@ use super::{
     status, uploads,
 };
 
-/// How often the log sums up what was too much for it.
+/// How often the log sums up floods.
 const SUM: Duration = Duration::from_secs(10);
 
 /// Serves until a signal ends it.
 ///
-/// The notes are about the command line, and were known before there was a log.
+/// The notes are about the command line, and come from before the log began.
 pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let sockets = service::sockets()?;
     let screen = bars::screen(args.output.quiet);
@@ -46,7 +46,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let entrance = sandbox::Entrance::new(args)?;
     let opened = Opened::as_user(entrance.user());
     let handler = handler(args, &opened)?;
-    // A helper that is outside of the sandbox is started before it.
+    // A helper outside of the sandbox must start before the sandbox.
     let told = args.telling.open(args, &entrance)?;
     let transfers = Arc::new(Transfers::new(format, args.log_file.as_deref()).map_err(|error| no_log(&error, args))?);
     let restart = opened.restart.clone();
@@ -58,11 +58,11 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let server = told.watch(builder).bind().map_err(|error| explain(&error, args))?;
     restart.end(server.handle());
     let directories = opened.directories();
-    // It reads the file, which may be root's.
+    // This reads the file, which root may own.
     let mut config = config::Reload::new(args, opened, server.handle());
-    // When all is bound and opened, and before there is a second thread.
+    // After everything is bound and opened, and before there is a second thread.
     let user = entrance.enter()?;
-    // As the user that the server is by now: its limits count.
+    // As the new user of the server, because its limits count.
     limits::threads(args.shards)?;
     let _writing = logging::begin(transfers.clone())?;
     let _telling = told.begin()?;
@@ -87,7 +87,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     Ok(restart.code())
 }
 
-/// Looks whether they are the same as before, and says what is wrong with them.
+/// Looks for replaced directories, and logs errors.
 pub fn look(directories: &[Directory]) {
     for directory in directories {
         if let Err(error) = directory.look() {
@@ -96,7 +96,7 @@ pub fn look(directories: &[Directory]) {
     }
 }
 
-/// What killed servers have left, in a thread of its own: a tree may be large.
+/// Removes the files that killed servers left, in a thread of its own, because a tree may be large.
 fn remove_leftovers(directories: Vec<Directory>) -> io::Result<()> {
     let remove = move || {
         let removed: usize = directories.iter().map(Directory::remove_leftovers).sum();
@@ -112,19 +112,19 @@ fn no_log(error: &io::Error, args: &Serve) -> String {
     format!("cannot write the log {}: {error}; --log-file needs a writable file", path.display())
 }
 
-/// What answers.
+/// The handler of the server.
 pub fn handler(args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
     rules::apply(args, opened, Chain::new(open(args, opened)?))
 }
 
-/// What web servers and buckets know of it, they decide themselves.
+/// Warns that web servers and buckets decide about case themselves.
 fn warn_of_case(args: &Serve) {
     if args.names.ignores_case() && sources::all(args).iter().any(|source| source.url().is_some()) {
         warn!("--ignore-case has no effect on URLs: a web server or a bucket is asked for the name as it came");
     }
 }
 
-/// What is served, each by itself.
+/// The handler of each source.
 pub fn open(args: &Serve, opened: &Opened) -> Result<Vec<Box<dyn Handler>>> {
     sources::check_uploads(args)?;
     uploads::check_own_files(args)?;
@@ -132,7 +132,7 @@ pub fn open(args: &Serve, opened: &Opened) -> Result<Vec<Box<dyn Handler>>> {
     args.sources.iter().map(|source| source.open(args, opened)).collect()
 }
 
-/// The settings of the server, and where the records go.
+/// The settings of the server, and the destinations of its records.
 pub fn builder(args: &Serve, transfers: Option<&Arc<Transfers>>) -> Builder {
     let mut builder = Server::builder()
         .single_port(args.single_port)
@@ -170,7 +170,7 @@ pub fn builder(args: &Serve, transfers: Option<&Arc<Transfers>>) -> Builder {
     builder
 }
 
-/// All addresses of both families are those of one, where the system has only one.
+/// The addresses of all families that the system has.
 pub fn available(listen: &[SocketAddr]) -> Vec<SocketAddr> {
     let addresses = listen.iter().copied();
     let found: Vec<_> = addresses.filter(|address| UdpSocket::bind((address.ip(), 0)).is_ok()).collect();
@@ -202,24 +202,24 @@ fn explain(error: &Error, args: &Serve) -> String {
     format!("cannot bind {address}: {cause}; {fix}")
 }
 
-/// An address like this one, with a port that is free: this one or the next that is.
+/// An address like this one, with the next free port from `first` on.
 pub fn another(taken: SocketAddr, first: u16, bind: impl Fn(SocketAddr) -> io::Result<()>) -> String {
     let free = (first..=u16::MAX).map(|port| SocketAddr::new(taken.ip(), port)).find(|address| bind(*address).is_ok());
     let port = free.map_or(first, |address| address.port());
     if taken.ip().is_unspecified() { format!(":{port}") } else { SocketAddr::new(taken.ip(), port).to_string() }
 }
 
-/// What is set and does nothing.
+/// The options that are set and have no effect.
 pub fn without_effect(args: &Serve, matches: &ArgMatches) -> Vec<String> {
     let asks_others = sources::all(args).iter().any(|source| source.url().is_some());
     line::without_effect(matches, args.upload || sources::takes_uploads(args), asks_others)
 }
 
-/// Standard output has the addresses and nothing else, so that a script can read what port 0 became; the rest is for
-/// people, on standard error.
+/// Prints the addresses alone on standard output, so that a script can read the actual port for port 0. All the rest
+/// goes to standard error, for people.
 fn announce(server: &Server, served: &str, user: Option<&str>, args: &Serve, notes: &[String]) {
     let mut out = io::stdout().lock();
-    // A script reads it also where people are told nothing.
+    // Scripts read the addresses even with --quiet.
     let is_told = !args.output.quiet || !out.is_terminal();
     for address in server.addrs().iter().filter(|_| is_told) {
         // A closed pipe is no reason not to serve.
@@ -249,7 +249,7 @@ fn banner(server: &Server, served: &str, user: Option<&str>, args: &Serve) -> St
     let uploads = if sources::takes_uploads(args) { "uploads allowed" } else { "read only" };
     let user = user.map(|user| format!(" as user {user}")).unwrap_or_default();
     let mut text = format!("serving {served}{user} ({uploads})\n");
-    // Most clients know nothing but IPv4.
+    // Most clients know only IPv4.
     let name = args.sources.iter().find_map(example).unwrap_or_else(|| "NAME".into());
     if let Some((ip, port)) = place(server.addrs()) {
         text += "fetch from it with\n";
@@ -263,15 +263,15 @@ fn banner(server: &Server, served: &str, user: Option<&str>, args: &Serve) -> St
     text
 }
 
-/// Where others may reach one of these.
+/// An address and port by which others may reach the server.
 fn place(addrs: &[SocketAddr]) -> Option<(IpAddr, u16)> {
     let address = addrs.iter().find(|address| address.is_ipv4()).or(addrs.first())?;
     Some((reachable(address.ip()), address.port()))
 }
 
-/// An address of this machine that others may reach.
+/// An address of this machine by which others may reach it.
 fn reachable(ip: IpAddr) -> IpAddr {
-    // Connecting a UDP socket sends nothing; the addresses are those of documentation.
+    // Connecting a UDP socket sends no packet; the addresses are reserved for documentation.
     let (other, loopback): (IpAddr, IpAddr) = match ip {
         ip if !ip.is_unspecified() => return ip,
         IpAddr::V4(_) => (Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::LOCALHOST.into()),
@@ -285,7 +285,7 @@ fn reachable(ip: IpAddr) -> IpAddr {
     outgoing().map_or(loopback, |address| address.ip())
 }
 
-/// The name of a file that can be fetched and typed, by the user that the server is now.
+/// The name of a file that the server's present user can read and a person can type.
 fn example(source: &Source) -> Option<String> {
     let path = source.directory()?;
     let is_plain = |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c));

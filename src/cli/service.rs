@@ -1,6 +1,6 @@
-//! The service manager: sockets from it, and words to it, as sd_listen_fds(3) and sd_notify(3) have them.
+//! The service manager: its sockets, and messages to it, as in sd_listen_fds(3) and sd_notify(3).
 //!
-//! Without one, nothing here does anything.
+//! Without a service manager this does nothing.
 
 use std::{
     env, io,
@@ -17,15 +17,15 @@ use tuffet::{Handle, stats::Counters};
 
 use super::{bars::BinaryBytes, signals};
 
-/// Longest time between two looks at what is to be said.
+/// The longest time between two status messages.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// What it takes to leave after the drain.
+/// How long the end takes after the drain.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// From then on, that is what is shown of the state.
+/// Whether the server is stopping; then the status says only that.
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
-/// The sockets that were handed over. To be called before there are threads, and once.
+/// The sockets from the service manager. Call it once, before there are threads.
 pub fn sockets() -> super::Result<Vec<UdpSocket>> {
     let mut handed = ListenFd::from_env();
     let explain = |error| format!("cannot serve on what was handed over: {error}; ListenDatagram= makes UDP sockets");
@@ -33,7 +33,7 @@ pub fn sockets() -> super::Result<Vec<UdpSocket>> {
     Ok(sockets.collect::<io::Result<_>>().map_err(explain)?)
 }
 
-/// What `systemctl status` shows of the transfers.
+/// The text about the transfers for `systemctl status`.
 fn status(counters: &Counters) -> String {
     let both = [&counters.reads, &counters.writes];
     let ended: u64 = both.iter().map(|outcomes| outcomes.total()).sum();
@@ -43,12 +43,12 @@ fn status(counters: &Counters) -> String {
     format!("{} {transfers} running; {arrived} of {ended} arrived, {bytes}", counters.running)
 }
 
-/// The sockets are bound: what comes from now on waits there.
+/// Reports that the sockets are bound: from now on requests wait there.
 pub fn ready() {
     say(&[NotifyState::Ready]);
 }
 
-/// Reloads, between the words that frame it.
+/// Runs a reload, between the messages for its begin and its end.
 pub fn reload(work: impl FnOnce()) {
     let mut words = vec![NotifyState::Reloading];
     words.extend(NotifyState::monotonic_usec_now());
@@ -57,7 +57,7 @@ pub fn reload(work: impl FnOnce()) {
     ready();
 }
 
-/// No more requests; the transfers that run may take this time.
+/// Reports that no more requests are taken, and that running transfers may take this time.
 pub fn stopping(running: usize, drain: Duration) {
     STOPPING.store(true, Relaxed);
     let time = u32::try_from(drain.saturating_add(GOODBYE).as_micros()).unwrap_or(u32::MAX);
@@ -65,14 +65,14 @@ pub fn stopping(running: usize, drain: Duration) {
     say(&[NotifyState::Stopping, NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(time)]);
 }
 
-/// Tells of the transfers, and feeds the watchdog for as long as the server goes round: a timer alone would feed it
-/// while a handler blocks everything.
+/// Reports the transfers, and feeds the watchdog as long as the server's loops run: a timer alone would feed it while a
+/// handler blocks everything.
 pub fn watch(server: Handle) -> io::Result<()> {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(());
     }
     let watchdog = sd_notify::watchdog_enabled();
-    // A pause and the time for an answer, and that again if one word is lost.
+    // A pause and the time for an answer, twice, in case one message is lost.
     let pause = watchdog.map_or(INTERVAL, |limit| (limit / 4).min(INTERVAL));
     let tell = move || {
         let mut last = String::new();

@@ -34,8 +34,8 @@ pub fn obey(
     let had_terminal = io::stderr().is_terminal();
     let mut endings = 0;
     let mut obey = move |signal| {
-        // An upload or a log became larger than this process may make a file (ulimit -f). Now its writer hears of it, where
-        // the system would end the process.
+        // An upload or a log grew beyond the process's limit for files (ulimit -f). With this handler the writer gets
+        // an error; by default the system would end the process.
         #[cfg(unix)]
         if signal == Signal::Xfsz {
             return;
@@ -76,16 +76,16 @@ fn stop(server: &Handle, drain: Duration) {
     server.stop();
 }
 
-/// Transfers, and what they have done.
+/// A number of transfers, with its verb.
 pub fn have(transfers: usize) -> String {
     if transfers == 1 { "1 transfer has".into() } else { format!("{transfers} transfers have") }
 }
 
-/// Waits for a signal that asks for the end.
+/// Waits for a signal that ends the program.
 pub async fn ending() {
     match Signals::new(ENDING) {
         Ok(mut signals) => _ = signals.next().await,
-        // Then a signal ends the program in the system's way.
+        // Then a signal ends the program in the system's own way.
         Err(_) => pending().await,
     }
 }

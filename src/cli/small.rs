@@ -1,4 +1,5 @@
-//! What stands where the small program, or a system, has no such thing: options that are none, and work that is nothing.
+//! Stubs for parts that the small program, or a system, lacks: options that do not exist, and functions that do
+//! nothing.
 #![allow(dead_code, reason = "a system may lack a part of it alone")]
 
 pub mod access {
@@ -20,7 +21,7 @@ pub mod bars {
 
     use tuffet::Handle;
 
-    /// Bytes, for people.
+    /// A number of bytes, with a unit.
     pub struct BinaryBytes(pub u64);
 
     #[derive(Clone)]

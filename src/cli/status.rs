@@ -22,7 +22,7 @@ pub struct StatusArgs {
 }
 
 impl StatusArgs {
-    /// Binds it, if it is wanted, and has it see what the server will do.
+    /// Binds the status server, if it is wanted, and shows it the transfers.
     pub fn watch(&self, builder: Builder) -> Result<(Option<Status>, Builder)> {
         let Some(address) = self.status else { return Ok((None, builder)) };
         let status = Status::bind(address).map_err(explain)?;
@@ -31,7 +31,7 @@ impl StatusArgs {
     }
 }
 
-/// Begins to serve it.
+/// Begins to serve the page.
 pub fn serve(status: Option<Status>, server: &Server, served: &str) -> Result<Option<Serving>> {
     let Some(status) = status else { return Ok(None) };
     info!("status at http://{}/", status.addr());

@@ -1,4 +1,4 @@
-//! What the directories take, and where their links lead.
+//! Options for uploads into directories, and for the targets of links.
 
 use std::{
     fs, io,
@@ -44,14 +44,14 @@ pub struct Uploads {
     pub also: Vec<PathBuf>,
 }
 
-/// As umask(1) takes it.
+/// A mask as umask(1) takes it.
 fn octal(text: &str) -> Result<u32, &'static str> {
     let mask = u32::from_str_radix(text, 8).ok().filter(|mask| *mask <= 0o777);
     mask.ok_or("not a mask of permissions in octal digits, such as 027")
 }
 
 impl Uploads {
-    /// Whether it says what only directories can do.
+    /// Whether there is an option that only directories support.
     pub fn are_of_directories(&self) -> bool {
         self.upload_per_client || self.keep_versions > 0 || self.names().next().is_some()
     }
@@ -66,7 +66,7 @@ impl Uploads {
     }
 }
 
-/// Why links cannot lead to directories that they may lead to: `--also DIRECTORY: why`.
+/// The reasons why links cannot lead to allowed directories: `--also DIRECTORY: why`.
 pub fn wrong_also(args: &Serve) -> impl Iterator<Item = String> {
     args.uploads.also().filter_map(|directory| {
         let error = match fs::metadata(directory) {
@@ -78,15 +78,15 @@ pub fn wrong_also(args: &Serve) -> impl Iterator<Item = String> {
     })
 }
 
-/// Says which directories links cannot lead to, though they may.
+/// Warns about allowed directories that links cannot lead to.
 pub fn look_at_also(args: &Serve) {
     for why in wrong_also(args) {
-        // What the sandbox lets through is settled at the start.
+        // The sandbox is fixed at the start.
         warn!("{why}; links that lead there are refused until there is one and the server is started anew");
     }
 }
 
-/// Whether clients could replace what the server itself writes or reads.
+/// Whether clients could replace files that the server itself writes or reads.
 ///
 /// # Errors
 /// The file, and the directory that it is in.
@@ -119,7 +119,7 @@ fn own_files(args: &Serve) -> impl Iterator<Item = (&'static str, &Path)> {
     [log, config, certificates].into_iter().flatten()
 }
 
-/// Whether the file, its name, or what a link of that name leads to, is in the directory or below it.
+/// Whether the file, its name, or the target of a link of that name is in the directory or below it.
 fn is_below(file: &Path, directory: &Path) -> bool {
     let Ok(directory) = fs::canonicalize(directory) else { return false };
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

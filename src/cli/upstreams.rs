@@ -1,4 +1,5 @@
-//! The servers behind this one, asked once at the start: one that is wrong or down is told of before a machine needs it.
+//! Asks the servers behind this one once at the start, so that the log shows a wrong or dead one before a machine needs
+//! it.
 
 use std::thread;
 
@@ -7,7 +8,7 @@ use log::{info, warn};
 use smol::LocalExecutor;
 use tuffet::Refusal;
 
-/// Servers by their names, and what they answer when this is awaited.
+/// The names of the servers, and their answers as futures.
 #[derive(Default)]
 pub struct Questions(Vec<(String, Boxed<Result<String, Refusal>>)>);
 
@@ -16,7 +17,7 @@ impl Questions {
         self.0.push((name, Box::pin(answer)));
     }
 
-    /// Asks all of them at once, beside everything else, and logs what comes of it. Whatever that is, it is served.
+    /// Asks all of them at once, in the background, and logs the results. The server serves in any case.
     pub fn ask(self) {
         if self.0.is_empty() {
             return;

@@ -7,14 +7,14 @@ use tuffet::packet::Mode;
 
 use super::values::Remote;
 
-/// A server, or a file of one.
+/// A server, or a file on one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     Server(Remote),
     File(Url),
 }
 
-/// A file of a server, and the mode to ask for it by, if the URL says one.
+/// A file on a server, and its transfer mode, if the URL has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     pub server: Remote,
@@ -34,7 +34,7 @@ impl FromStr for Place {
     }
 }
 
-/// Of what follows `tftp://`.
+/// Parses the text after `tftp://`.
 impl FromStr for Url {
     type Err = String;
 

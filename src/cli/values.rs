@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-/// A time that can be added to any other: a hundred years.
+/// The longest time, which can be added to any other: a hundred years.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 /// The port of RFC 1350.
 const PORT: u16 = 69;
 
-/// Where to listen; a port alone stands for all addresses of both families.
+/// Addresses to listen on. A port alone means all addresses of both families.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen(pub Vec<SocketAddr>);
 
@@ -46,7 +46,7 @@ pub fn address(text: &str, example: &str) -> Result<SocketAddr, String> {
     let colon = match text.parse::<u16>() {
         Ok(_) => format!("; a port alone is :{text}"),
         Err(_) if text.starts_with("localhost") => "; this machine alone is 127.0.0.1 or ::1".into(),
-        // Not a number, and no punctuation of an address or a name.
+        // A word of letters and digits is neither an address nor a host name with a port.
         Err(_) if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric()) => {
             "; a network interface is --interface".into()
         }
@@ -70,7 +70,7 @@ impl FromStr for Remote {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // More than one colon and no brackets: an IPv6 address without a port.
+        // An IPv6 address without a port has more than one colon and no brackets.
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if host.ends_with(']') || !host.contains(':') => (host, self::port(port)?),
             _ => (text, PORT),
@@ -99,7 +99,7 @@ fn unbracketed(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// A header's name and value, as `curl -H` takes them.
+/// A header's name and value, in the form of `curl -H`.
 #[cfg(feature = "http")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header(pub String, pub String);
@@ -114,7 +114,7 @@ impl FromStr for Header {
     }
 }
 
-/// A number of bytes, as `64M`: of 1024, as `dd` and most servers have it.
+/// A number of bytes, such as `64M`, with units of 1024 as in `dd` and most servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
 
@@ -149,7 +149,7 @@ where
     }
 }
 
-/// Whether a flag is set, by its variable: containers set empty ones for what is not wanted.
+/// Whether a flag is set by its variable. Containers set empty variables for flags that are off.
 pub fn switch(text: &str) -> Result<bool, &'static str> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" | "t" | "y" => Ok(true),
@@ -158,7 +158,7 @@ pub fn switch(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// `500ms`, `1m 30s`; a number alone is seconds, as in the RFCs and other servers.
+/// A time such as `500ms` or `1m 30s`. A number alone is in seconds, as in the RFCs and other servers.
 pub fn duration(text: &str) -> Result<humantime::Duration, String> {
     let is_number = text.ends_with(|last: char| last.is_ascii_digit());
     let text = if is_number { format!("{text}s") } else { text.to_owned() };
@@ -170,7 +170,7 @@ pub fn duration(text: &str) -> Result<humantime::Duration, String> {
     }
 }
 
-/// `50000-50099`, or one port alone.
+/// A range of ports such as `50000-50099`, or one port alone.
 pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, &'static str> {
     let (low, high) = text.split_once('-').unwrap_or((text, text));
     match (low.trim().parse(), high.trim().parse()) {
@@ -253,7 +253,7 @@ mod tests {
         for (text, on) in [("true", true), ("1", true), ("Yes", true), ("", false), ("0", false), ("OFF", false)] {
             assert_eq!(switch(text), Ok(on), "{text}");
         }
-        // What an operator writes to forbid uploads must not allow them.
+        // A word that an operator writes to forbid uploads must not allow them.
         for text in ["disabled", "never", "none", "maybe"] {
             assert!(switch(text).is_err(), "{text}");
         }

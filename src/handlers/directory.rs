@@ -62,11 +62,11 @@ mod versions;
 /// server is killed in that time, [`remove_leftovers`](Self::remove_leftovers) removes what is left.
 ///
 /// If the process has a limit on the size of files (RLIMIT_FSIZE), a larger upload makes the system end the process by
-/// SIGXFSZ, unless that signal is handled or ignored, as the program `tuffet` does. Then the upload is refused.
+/// SIGXFSZ, unless that signal is handled or ignored, as in the program `tuffet`: then the upload is refused.
 ///
 /// A new file has mode 0644 less the umask, or the mode that [`umask`](Self::umask) gives. A file that replaces another
-/// keeps its mode and, on Linux, its access list (POSIX ACL), and its owner and group as far as the server may set
-/// them.
+/// gets the mode of the old one and, on Linux, its access list (POSIX ACL), and its owner and group as far as the
+/// server may set them.
 ///
 /// ```no_run
 /// use tuffet::handlers::Directory;
@@ -320,7 +320,7 @@ impl Handler for Directory {
             };
             let opened = self.within_reach(opened).await?;
             let origin = opened.origin.clone();
-            // What was just written to may be written to again: that is found out by reading it.
+            // A file that was just written to may be written to again, and only reading it shows that.
             let plain = request.protocol() == Protocol::Http && opened.made.is_none() && opened.version.is_settled();
             let plain = plain.then(|| opened.clone());
             let source = download::source(opened, self.files.readers.clone(), chunk_sizes(request));

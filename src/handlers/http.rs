@@ -62,8 +62,8 @@ use crate::{Error, Refusal, Request, Source, handler::Answer};
 /// A request that gets no answer on a kept connection is sent once more, on a new one.
 ///
 /// After three connections in a row that failed (refused, no such host, no TLS, timeout) the handler does not ask the
-/// upstream for 2 s, and refuses new transfers that need it at once. Bad answers and missing answers do not count,
-/// because they may concern only one file.
+/// upstream for 2 s, and refuses new transfers that need it without a wait. Bad answers and missing answers do not
+/// count, because they may concern only one file.
 ///
 /// # Bounded
 /// Beside the cache, a transfer holds at most two segments of 32 KiB. All readers that are near each other share one

@@ -55,7 +55,7 @@ impl Clients {
 }
 
 impl MacPrefix {
-    /// Whether the address begins so.
+    /// Whether the address has this prefix.
     pub fn contains(&self, mac: Mac) -> bool {
         mac.0.starts_with(&self.0)
     }

@@ -225,7 +225,7 @@ mod tests {
         }
     }
 
-    /// Whatever a client asks for, nothing panics, and what is found stands there.
+    /// No requested name causes a panic, and each found fact is part of the name.
     #[test]
     fn any_name_is_looked_at() {
         let pieces =

@@ -73,7 +73,7 @@ pub(super) async fn render(source: Source, request: &Request, context: &Context)
 fn rendered(text: &str, context: Context) -> Result<Vec<u8>, (usize, String)> {
     let environment = environment();
     let mut out = Bounded(Vec::new());
-    // The name stands in no message: whoever reads them knows it.
+    // Messages need no file name: the log shows it anyway.
     let result = environment
         .template_from_named_str("", text)
         .and_then(|template| template.render_captured_to(Value::from((*context.0).clone()), &mut out).map(drop));
@@ -91,7 +91,7 @@ fn rendered(text: &str, context: Context) -> Result<Vec<u8>, (usize, String)> {
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_fuel(Some(FUEL));
-    // What is written wrongly is told, and what is not known is not printed as if it were.
+    // Mistakes in a template are errors, and an unknown value is never printed.
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     environment.set_formatter(|out, state, value| match value.is_none() {
         true => Err(minijinja::Error::new(ErrorKind::UndefinedError, "it is not known of this machine")),
@@ -103,7 +103,7 @@ fn environment() -> Environment<'static> {
     });
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
-    // The marks are those of Jinja.
+    // The delimiters are those of Jinja.
     environment.set_syntax(syntax.unwrap_or_default());
     for (name, spelling) in SPELLINGS {
         environment.add_filter(name, move |text: String| {

@@ -177,7 +177,7 @@ impl Rule {
     /// | `:hexraw:upper` | `525400ABCDEF` | `C0A8025B`, as PXELINUX asks |
     /// | `:upper`, `:lower` | `52-54-00-AB-CD-EF` | |
     ///
-    /// `${uuid:guid}` has the bytes of its first three groups in reverse order.
+    /// `${uuid:guid}` has the bytes of each of its first three groups reversed.
     ///
     /// Call it again for further targets: the first file that exists is served. A target with an unknown variable is
     /// skipped. An upload goes to the first target whose source takes writes.

@@ -111,7 +111,7 @@ fn conditions_are_all_met() {
     assert!(cards.matches(&request("x"), Direction::Read, Some(Mac([0x52, 0x54, 0, 1, 2, 3])), "x").is_ok());
 }
 
-/// In a name anybody may say anything: it fills targets in, and meets no condition.
+/// A client may send any name, so facts in names fill in targets, but meet no condition.
 #[test]
 fn what_a_name_says_is_no_proof_of_a_machine() {
     let rules = rules([

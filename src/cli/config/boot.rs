@@ -1,4 +1,4 @@
-//! The tables `[[boot]]`: which machine boots what.
+//! The tables `[[boot]]`: the boot files of machines.
 
 use toml::de::DeValue;
 use tuffet::dhcp::Rule;
@@ -11,7 +11,7 @@ use super::{
 
 const KEYS: [&str; 6] = ["title", "file", "arch", "uuid", "mac", "ipxe"];
 
-/// Those that make sense; what does not is noted.
+/// The valid rules. Errors in the others are noted.
 pub fn read_all(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<Rule> {
     let DeValue::Array(tables) = value.get_ref() else {
         reader.wrong(value.span().start, "boot: a boot file begins with [[boot]]");

@@ -1,4 +1,4 @@
-//! One file: read, and checked as far as it can be without serving.
+//! The configuration file: read, and checked as far as possible without serving.
 
 use std::{fmt, fs, path::Path};
 
@@ -13,17 +13,17 @@ use super::{
     boot, rule,
 };
 
-/// What is in a file.
+/// The content of a file.
 #[derive(Debug, Default)]
 pub struct File {
-    /// Identifiers of options, and their values.
+    /// The identifiers of options, and their values.
     settings: Vec<(String, Vec<String>)>,
     pub rules: Vec<Planned>,
     pub boots: Vec<tuffet::dhcp::Rule>,
     pub errors: Vec<Wrong>,
 }
 
-/// What is wrong, and where.
+/// An error in a file, and its place.
 #[derive(Debug)]
 pub struct Wrong {
     path: String,
@@ -32,7 +32,7 @@ pub struct Wrong {
     text: String,
 }
 
-/// What reads a file, and notes what is wrong with it.
+/// Reads a file, and notes the errors in it.
 pub struct Reader<'a> {
     path: &'a str,
     text: &'a str,
@@ -74,7 +74,7 @@ impl File {
         file
     }
 
-    /// The command, with what is set here as the defaults of its options.
+    /// The command, with the file's values as the defaults of its options.
     pub fn defaults(&self, command: Command) -> Command {
         self.settings
             .iter()
@@ -91,7 +91,7 @@ impl Options<'_> {
     }
 }
 
-/// By what an option is known in a file: its long name, or that of its place.
+/// The key of an option in a file: its long name, or the name of its position.
 fn key_of(option: &Arg) -> Option<&str> {
     let key = option.get_long().or(option.is_positional().then(|| option.get_id().as_str()));
     key.filter(|key| !["config", "help", "version"].contains(key))
@@ -113,7 +113,7 @@ impl Reader<'_> {
         self.text.get(..at).unwrap_or(self.text)
     }
 
-    /// There is no such key; there may be one that was meant.
+    /// Notes an unknown key, and proposes a similar one.
     pub fn unknown<'n>(&mut self, at: usize, name: &str, names: impl Iterator<Item = &'n str>) {
         let likeness = |known: &str| strsim::jaro_winkler(&name.to_lowercase().replace('_', "-"), known);
         let meant = names.map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
@@ -126,7 +126,7 @@ impl Reader<'_> {
         );
     }
 
-    /// What an option is set to, if all of it makes sense.
+    /// The value of an option, if it is valid.
     fn setting(&mut self, name: &str, option: &Arg, value: &Value<'_>) -> Option<(String, Vec<String>)> {
         let errors = self.errors.len();
         let values = match (option.get_action(), value.get_ref()) {
@@ -155,7 +155,7 @@ impl Reader<'_> {
         (self.errors.len() == errors).then(|| (option.get_id().to_string(), values))
     }
 
-    /// A value as it would stand on the command line.
+    /// A value as it would be written on the command line.
     fn text(&mut self, name: &str, value: &Value<'_>) -> Option<String> {
         match value.get_ref() {
             DeValue::String(text) => Some(text.to_string()),
@@ -177,12 +177,12 @@ impl Reader<'_> {
     }
 }
 
-/// How often a flag may be given.
+/// Whether this is a valid count of a flag.
 fn is_count(value: &DeValue<'_>) -> bool {
     value.as_integer().is_some_and(|number| u8::from_str_radix(number.as_str(), number.radix()).is_ok())
 }
 
-/// What the option's parser says of a value.
+/// The error of the option's own parser for a value.
 fn try_value(option: &Arg, value: &str) -> std::result::Result<(), String> {
     let alone = option.clone().env(Resettable::Reset).requires(Resettable::Reset).conflicts_with(Resettable::Reset);
     let words = match alone.get_long() {

@@ -1,9 +1,8 @@
 //! The configuration file.
 //!
-//! Each of its keys is the long name of an option of `tuffet serve` (and `sources` its arguments), and becomes the default
-//! of that option: so what is on the command line or in the environment counts more, each value is read by the option's own
-//! parser, and an option that is new is a key without any doing. The tables `[[rule]]` and `[[boot]]` are all that is
-//! here besides.
+//! Each key is the long name of an option of `tuffet serve` (and `sources` its arguments), and sets the default of that
+//! option. So the command line and the environment override the file, the option's own parser reads each value, and a
+//! new option is a key without further code. Only the tables `[[rule]]` and `[[boot]]` are read here.
 
 mod boot;
 mod file;
@@ -50,8 +49,8 @@ pub struct CheckConfig {
     pub file: PathBuf,
 }
 
-/// Prints all errors, one on each line, or that there is none; exits with 0 then. Besides what is in the file, it opens
-/// all that the file has served, as `tuffet serve` would.
+/// Prints all errors, one on each line, or `ok`, with the exit code 0. It also opens all sources of the file, as
+/// `tuffet serve` would.
 pub fn check(args: &CheckConfig) -> Result<ExitCode> {
     let (path, file) = (args.file.display(), File::read(&args.file)?);
     let mut errors: Vec<String> = file.errors.iter().map(ToString::to_string).collect();
@@ -70,7 +69,7 @@ pub fn check(args: &CheckConfig) -> Result<ExitCode> {
     Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Why what is to be served cannot be, or not by this user, each once.
+/// The errors of sources that cannot be opened, or not by this user, each once.
 fn unopened(args: &Serve) -> Vec<String> {
     let opened = Opened::default();
     let sources = sources::all(args);
@@ -97,7 +96,7 @@ fn unopened(args: &Serve) -> Vec<String> {
     errors
 }
 
-/// Whether there is the network interface to listen by, as far as Linux tells.
+/// Whether the network interface of the options exists, as far as Linux tells.
 fn interface(args: &Serve) -> Result<()> {
     match &args.interface {
         Some(name) if cfg!(target_os = "linux") && !Path::new("/sys/class/net").join(name).exists() => {
@@ -107,7 +106,8 @@ fn interface(args: &Serve) -> Result<()> {
     }
 }
 
-/// The command line, with what the configuration file adds, if there is one. A wrong command line ends the program.
+/// The command line, with the defaults from the configuration file, if there is one. A wrong command line ends the
+/// program.
 pub fn arguments() -> Result<(Arguments, ArgMatches)> {
     let (arguments, matches) = line::read();
     let Some(path) = path(&arguments) else { return Ok((arguments, matches)) };
@@ -118,7 +118,7 @@ fn path(arguments: &Arguments) -> Option<&Path> {
     serve_of(&arguments.command)?.config.file()
 }
 
-/// What a command has of `tuffet serve`.
+/// The options of `tuffet serve` that a command has.
 fn serve_of(command: &Command) -> Option<&Serve> {
     match command {
         Command::Serve(serve) => Some(serve),

@@ -1,4 +1,4 @@
-//! The file, read again while the server runs.
+//! Reads the file again while the server runs.
 
 use std::path::PathBuf;
 
@@ -19,16 +19,16 @@ use super::{
     merged,
 };
 
-/// What is under these headings of the help is bound, opened or given up when the server begins.
+/// The options under these headings of the help take effect only when the server begins.
 const FIXED: [&str; 4] = ["Network", "Output", "Safety", "Configuration"];
 
 pub struct Reload {
     path: Option<PathBuf>,
     opened: Opened,
     server: Handle,
-    /// Those of the last reload.
+    /// The options of the last reload.
     args: Option<Box<Serve>>,
-    /// The fixed options with their values when the server began.
+    /// The fixed options with their values at the start of the server.
     fixed: Vec<(String, Vec<String>)>,
     plan: Plan,
 }
@@ -41,9 +41,8 @@ impl Reload {
         Self { path, opened, server, args: None, fixed, plan: Plan::new(args) }
     }
 
-    /// Looks whether the directories are the same as before, and serves new requests as the file says now, if there is
-    /// one. If there is anything wrong with it, all stays as it is. Returns what is in force from then on, if there is a
-    /// file that says so.
+    /// Looks for replaced directories, and applies the configuration file, if there is one, to new requests. If the
+    /// file has an error, nothing changes. Returns the options that hold from then on, if they come from a file.
     pub fn reload(&mut self) -> Option<&Serve> {
         serve::look(&self.opened.directories());
         if let Some(path) = self.path.clone() {

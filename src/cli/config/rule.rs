@@ -13,8 +13,8 @@ use super::{
     file::{Reader, Value},
 };
 
-/// What becomes of a rule by the value of a key.
 type Name<'i> = toml::Spanned<std::borrow::Cow<'i, str>>;
+/// Adds the value of a key to the rule.
 type Key = fn(&mut Planned, &Value<'_>) -> Result<Rule, String>;
 
 const KEYS: [(&str, Key); 16] = [
@@ -74,7 +74,7 @@ const KEYS: [(&str, Key); 16] = [
     ("go-on", |planned, value| Ok(planned.rule.clone().go_on(truth(value)?))),
 ];
 
-/// Those that make sense; what does not is noted.
+/// The valid rules. Errors in the others are noted.
 pub fn read_all(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<Planned> {
     let DeValue::Array(tables) = value.get_ref() else {
         reader.wrong(value.span().start, "rule: a rule begins with [[rule]]");
@@ -107,7 +107,7 @@ fn read(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Planned> {
     (reader.errors.len() == errors).then_some(planned)
 }
 
-/// Where it stands, and how it is called.
+/// The place of the rule in the file, and its title.
 pub(super) fn title(reader: &Reader<'_>, table: &DeTable<'_>, at: usize) -> String {
     let place = reader.line(at);
     let title = table.iter().find(|(key, _)| *key.get_ref() == "title");

@@ -42,7 +42,7 @@ fn settings_are_defaults() {
     assert_eq!(args.uploads.upload_names, ["x"]);
 }
 
-/// Each option can stand in a file, and none of them is forgotten.
+/// Each option can be set in a file, and none of them is forgotten.
 #[test]
 fn every_option_is_a_key() {
     let program = Arguments::command();
@@ -139,7 +139,7 @@ fn the_example_is_right() {
     assert_eq!(errors(text), Vec::<String>::new());
     let file = File::parse("f", text);
     assert_eq!((file.rules.len(), file.boots.len()), (6, 1));
-    // What its comments say of rules and boot files is right as well.
+    // The keys in the comments of rules and boot files are valid as well.
     let (rules, boots) = text.split_once("# Boot files").unwrap();
     let settings = |text: &'static str| {
         let shown = text.lines().filter_map(|line| line.strip_prefix("#   ")).filter(|line| line.contains(" = "));
@@ -174,7 +174,7 @@ fn the_page_on_rules_is_right() {
     assert_eq!(errors(rest.split_once("```").unwrap().0), Vec::<String>::new());
 }
 
-/// Each flag and key that a hint names is one that this program takes.
+/// Each flag and key that a hint names is one of this program.
 #[test]
 fn the_advice_of_hints_can_be_followed() {
     use tuffet::hint::Hint;

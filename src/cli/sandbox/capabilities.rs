@@ -5,11 +5,11 @@ use rustix::{
     thread::{self, CapabilitySet, CapabilitySets},
 };
 
-/// No program that this process might ever run gets one. Without CAP_SETPCAP that cannot be said, and is not needed:
-/// there are no new privileges anyway.
+/// Removes all capabilities from the bounding set, so that no program of this process can ever get one. This needs
+/// CAP_SETPCAP; without it, `no_new_privs` has the same effect.
 pub fn drop_bounding() {
     for number in 0..64 {
-        // It ends where the kernel knows no more.
+        // The kernel knows no further capabilities.
         if thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)).is_err() {
             break;
         }
@@ -17,12 +17,12 @@ pub fn drop_bounding() {
 }
 
 pub fn drop_all() -> io::Result<()> {
-    // Old kernels have no ambient ones.
+    // Old kernels have no ambient set.
     _ = thread::clear_ambient_capability_set();
     let none = CapabilitySet::empty();
     let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
     match thread::set_capabilities(None, none) {
-        // A service manager may forbid the call to who has none to give up.
+        // A service manager may forbid this call to a process without capabilities.
         Err(_)
             if thread::capabilities(None).is_ok_and(|sets| sets.effective.is_empty() && sets.permitted.is_empty()) =>
         {

@@ -1,4 +1,4 @@
-//! Landlock: the kernel leaves the server its files and ports, and no others, whatever a defect in it might do.
+//! Landlock: the kernel allows the server its own files and ports only, whatever a defect in it might do.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,10 @@ use super::{
     user::{self, Identity},
 };
 
-/// What is known here. A kernel that knows less does what it can.
+/// The newest known version. An older kernel does what it can.
 const KNOWN: ABI = ABI::V6;
 
-/// What the C library looks into when it resolves a name. Some are links to where a service keeps them.
+/// The files that the C library reads when it resolves a name. Some are links to the file of a service.
 const RESOLVER: [&str; 10] = [
     "/etc/resolv.conf",
     "/etc/hosts",
@@ -28,19 +28,19 @@ const RESOLVER: [&str; 10] = [
     "/run/NetworkManager",
     "/run/resolvconf",
 ];
-/// Where glibc has the modules that `nsswitch.conf` names.
+/// The directories of glibc's modules that `nsswitch.conf` names.
 const MODULES: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
-/// Where the MTU of an interface is found.
+/// The directories with the MTU of each interface.
 const INTERFACES: [&str; 2] = ["/sys/class/net", "/sys/devices/virtual/net"];
 
 /// Rules that are not in force yet.
 pub struct Rules(RulesetCreated);
 
-/// How far it went.
+/// The result of the confinement.
 pub struct Done {
-    /// For people.
+    /// A text for the log.
     pub landlock: &'static str,
-    /// Whether files at least are out of reach.
+    /// Whether at least other files are out of reach.
     pub confined: bool,
 }
 
@@ -79,7 +79,7 @@ impl Rules {
         Ok(Self(rules))
     }
 
-    /// Puts them in force.
+    /// Puts the rules in force.
     pub fn enforce(self) -> Result<Done> {
         let status = self.0.restrict_self()?;
         Ok(match (status.ruleset, status.landlock) {
@@ -110,7 +110,7 @@ impl Done {
 
 fn ruleset() -> std::result::Result<RulesetCreated, RulesetError> {
     let mut scopes: BitFlags<Scope> = Scope::Signal.into();
-    // Some service managers are told by such a socket that the server is ready.
+    // Some service managers have such a socket for readiness messages.
     if std::env::var_os("NOTIFY_SOCKET").is_none_or(|name| !name.as_encoded_bytes().starts_with(b"@")) {
         scopes |= Scope::AbstractUnixSocket;
     }
@@ -130,8 +130,8 @@ fn writes(kind: Use) -> BitFlags<AccessFs> {
     }
 }
 
-/// Where a directory is that takes the place of this one, be it made anew, mounted over it, or what a link to it leads to
-/// later: a rule is for the directory of now, and for what is below. So these rules are for its parent.
+/// Rules for the parent of a directory. A rule holds for the present directory and all below it, but the directory may
+/// be made anew, be mounted over, or be a link that changes. The parent also covers its replacement.
 fn around(path: &Path, kind: Use, identity: &Identity) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let paths = [std::path::absolute(path), path.canonicalize()];
@@ -144,15 +144,15 @@ fn around(path: &Path, kind: Use, identity: &Identity) -> Vec<(PathBuf, BitFlags
     parents.filter_map(rule).collect()
 }
 
-/// What is not opened of the parent of a directory, and why, for people.
+/// Why the parent of a directory stays closed, for the log.
 enum Closed {
     Nothing,
     Writes(&'static str),
     All(&'static str),
 }
 
-/// Where the parent is this user's own, such as a home, or where he is root, there is too much else in it that he may read;
-/// where he may make files, too much that he may write.
+/// If the parent belongs to this user, such as a home, or if the user is root, the user could read too much else in it.
+/// If the user may create files in it, the user could write too much.
 fn closed(parent: &Path, kind: Use, identity: &Identity) -> Option<Closed> {
     let found = parent.metadata().ok()?;
     Some(match () {
@@ -166,7 +166,7 @@ fn closed(parent: &Path, kind: Use, identity: &Identity) -> Option<Closed> {
     })
 }
 
-/// Why a directory that takes the place of this one by its name cannot be served by this process, if that is so.
+/// Why this process cannot serve a directory that replaces this one by its name, if so.
 pub fn is_bound(path: &Path, kind: Use, identity: &Identity) -> Option<&'static str> {
     match closed(std::path::absolute(path).ok()?.parent()?, kind, identity)? {
         Closed::All(why) | Closed::Writes(why) => Some(why),
@@ -174,12 +174,12 @@ pub fn is_bound(path: &Path, kind: Use, identity: &Identity) -> Option<&'static 
     }
 }
 
-/// Where a file may be made anew.
+/// The directory in which a file may be made anew.
 pub fn directory_of(file: &Path) -> &Path {
     file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
 
-/// Where the links in the directory of the interfaces lead.
+/// The targets of the links in the directory of the interfaces.
 fn interfaces() -> Vec<std::path::PathBuf> {
     let entries = Path::new(INTERFACES[0]).read_dir().into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.path().canonicalize().ok()).collect()
@@ -201,7 +201,7 @@ mod tests {
         result.is_err_and(|error| error.kind() == PermissionDenied)
     }
 
-    /// In a thread of its own, which is all that the rules bind.
+    /// Runs in a thread of its own, because the rules bind only that thread.
     #[test]
     fn what_is_not_ours_cannot_be_opened() {
         let temp = tempfile::tempdir().unwrap();
@@ -248,7 +248,7 @@ mod tests {
             assert!(is_denied(fs::remove_file(path("read/file"))) && is_denied(fs::create_dir(path("write/sub"))));
             assert!(is_denied(symlink("/etc", path("write/link"))));
             assert!(is_denied(std::process::Command::new("/bin/true").status()));
-            // Transfers are served from ports that are drawn anew.
+            // Later transfers use new random ports.
             std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
             if done.landlock.ends_with("signals") {
                 TcpStream::connect(allowed.local_addr().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! What the server cannot read of what it is to serve, said before a client asks for it.
+//! Reports which served files the server cannot read, before a client asks for them.
 
 use std::{
     collections::VecDeque,
@@ -11,11 +11,11 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::user::Identity;
 
-/// Names that are looked at, from the top: enough for what people make by hand.
+/// The most names that are examined, from the top: enough for a tree that people make by hand.
 const MOST: usize = 2000;
 
-/// Warns of the first file or directory that this user may not read, and of how many more there are. To be asked as that
-/// user.
+/// Warns about the first file or directory that this user may not read, with the number of further ones. Call it as
+/// that user.
 pub fn check(root: &Path, identity: &Identity) {
     let denied = denied(root);
     if let Some(first) = denied.first() {
@@ -29,7 +29,7 @@ pub fn check(root: &Path, identity: &Identity) {
     }
 }
 
-/// In the order of their depth.
+/// The unreadable paths, by depth.
 fn denied(root: &Path) -> Vec<PathBuf> {
     let (mut denied, mut seen) = (Vec::new(), 0);
     let mut directories = VecDeque::from([root.to_owned()]);
@@ -41,7 +41,7 @@ fn denied(root: &Path) -> Vec<PathBuf> {
             }
             let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
             let wanted = match () {
-                // Clients have no need of its names.
+                // Clients need not list the names in a directory.
                 () if kind.is_dir() => Access::EXEC_OK,
                 () if kind.is_file() => Access::READ_OK,
                 () => continue,

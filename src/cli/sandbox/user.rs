@@ -1,8 +1,8 @@
-//! Who the server becomes.
+//! The user that the server becomes.
 //!
-//! Started as root it becomes the owner of the first directory, with the primary group of that user and no other, so that
-//! it can read what is there, and uploads belong to who owns the place. If that is root, it becomes `nobody`. If `nobody` could not read it, or not write where
-//! uploads go, it stays root, without any capability.
+//! Started as root, it becomes the owner of the first directory, with the primary group of that user and no other. So
+//! it can read the files there, and uploads belong to that owner. If the owner is root, it becomes `nobody`. If
+//! `nobody` could not read the directory, or not write where uploads go, it stays root, without any capability.
 
 use std::{
     ffi::CString,
@@ -17,12 +17,12 @@ use rustix::fs::OFlags;
 
 use super::{Plan, Result, Use, capabilities};
 
-/// What is wanted of a directory, as in its mode.
+/// The rights on a directory, as in its mode.
 pub const SEARCH: u32 = 1;
 pub const WRITE: u32 = 2;
 pub const READ: u32 = 4;
 
-/// What `nobody` is everywhere on Linux, listed or not. To look it up would cost memory for good.
+/// The number of `nobody` on every Linux, listed or not. A look-up would cost memory for good.
 const NOBODY: u32 = 65534;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,11 +36,11 @@ pub struct Identity {
 #[derive(Debug)]
 pub struct Choice {
     pub identity: Identity,
-    /// Why it is nobody better, for people.
+    /// Why it is not a less privileged user, for the log.
     pub why: Option<String>,
 }
 
-/// Who to be from now on.
+/// Chooses the user for the rest of the process.
 pub fn choose(plan: &Plan) -> Result<Choice> {
     let current = Identity::current()?;
     let choice = |identity| Ok(Choice { identity, why: None });
@@ -86,7 +86,7 @@ impl Identity {
         Ok(Self { name, uid, gid, groups: unistd::getgroups()? })
     }
 
-    /// `USER[:GROUP]`, by names or numbers.
+    /// A user from `USER[:GROUP]`, by names or numbers.
     pub fn named(wish: &str) -> std::result::Result<Self, String> {
         let (user, group) = wish.split_once(':').map_or((wish, None), |(user, group)| (user, Some(group)));
         let found = match user.parse() {
@@ -121,12 +121,12 @@ impl Identity {
         Self { name: "nobody".into(), ..Self::unlisted(NOBODY, Gid::from_raw(NOBODY)) }
     }
 
-    /// Without further groups: those of a person who happens to own a directory are none of the server's business.
+    /// A user without further groups: the server needs no groups of a person who happens to own a directory.
     fn of(user: User) -> Self {
         Self { name: user.name, uid: user.uid, gid: user.gid, groups: vec![user.gid] }
     }
 
-    /// As a login has it, for who was named.
+    /// A named user, with all groups as after a login.
     fn with_groups(user: User) -> Result<Self> {
         let groups = unistd::getgrouplist(&CString::new(user.name.as_str())?, user.gid)?;
         Ok(Self { groups, ..Self::of(user) })
@@ -136,7 +136,7 @@ impl Identity {
         Self { name: uid.to_string(), uid: Uid::from_raw(uid), gid, groups: vec![gid] }
     }
 
-    /// In numbers: the user, the group, and all groups.
+    /// The numbers of the user, the group, and all groups.
     pub fn ids(&self) -> String {
         let groups = self.groups.iter().map(|group| format!(":{group}"));
         format!("{}:{}{}", self.uid, self.gid, groups.collect::<String>())
@@ -147,7 +147,7 @@ impl Identity {
         let [uid, gid, groups @ ..] = &numbers[..] else { return Err(format!("{ids} is no user").into()) };
         let groups = groups.iter().copied().map(Gid::from_raw).collect();
         let same = |current: Self| (current.uid.as_raw(), current.gid.as_raw()) == (*uid, *gid);
-        // Then nothing is to be assumed, which takes a right.
+        // If nothing changes, no privilege is needed.
         match Self::current() {
             Ok(current) if same(current.clone()) => Ok(current),
             _ => Ok(Self { groups, ..Self::unlisted(*uid, Gid::from_raw(*gid)) }),
@@ -166,7 +166,7 @@ impl Identity {
         self.uid.is_root()
     }
 
-    /// Whether the mode of a directory allows this, without capabilities. Access lists are not looked at.
+    /// Whether the mode of a directory allows this, without capabilities. Access lists are not read.
     pub fn may(&self, directory: &Metadata, wanted: u32) -> bool {
         let group = Gid::from_raw(directory.gid());
         let shift = match () {
@@ -177,7 +177,7 @@ impl Identity {
         directory.mode() >> shift & wanted == wanted
     }
 
-    /// Whether the namespace of users that this process lives in has this one.
+    /// Whether the user namespace of this process has this user.
     fn is_mapped(&self) -> bool {
         let has = |file: &str, id: u32| {
             let Ok(map) = fs::read_to_string(file) else { return true };
@@ -191,8 +191,8 @@ impl Identity {
         may_set_groups && has("/proc/self/uid_map", self.uid.as_raw()) && has("/proc/self/gid_map", self.gid.as_raw())
     }
 
-    /// Gives this user a file of root's, so that it can be opened anew; but none that has other names, for then it may
-    /// be something else.
+    /// Gives this user a file that belongs to root, so that it can be opened again. A file with several names is left
+    /// alone, because it may be something else.
     pub fn own(&self, path: &Path) {
         let own = || {
             let file = File::options().append(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path)?;
@@ -207,13 +207,13 @@ impl Identity {
         }
     }
 
-    /// Becomes this user, for good.
+    /// Changes to this user, without a way back.
     pub fn assume(&self) -> Result<()> {
         if *self == Self::current()? {
             return Ok(());
         }
         let set = || {
-            // The groups as long as that is allowed, the user last.
+            // The groups come first, while that is allowed, and the user last.
             unistd::setgroups(&self.groups)?;
             unistd::setresgid(self.gid, self.gid, self.gid)?;
             unistd::setresuid(self.uid, self.uid, self.uid)

@@ -1,4 +1,4 @@
-//! Buckets of object stores, whose settings are in the environment.
+//! Buckets of object stores, with settings from the environment.
 
 use std::{ffi::OsStr, path::PathBuf};
 
@@ -8,7 +8,7 @@ use super::{Kind, Opened, Result, Serve, Uploads};
 
 pub struct Bucket;
 
-/// Other names of the same.
+/// Other schemes for the same stores.
 const ALIASES: [&str; 5] = ["s3a", "azure", "adl", "abfs", "abfss"];
 
 impl Kind for Bucket {
@@ -42,12 +42,12 @@ impl Kind for Bucket {
         Uploads::Allowed
     }
 
-    /// Whatever server it is, it is asked by HTTPS.
+    /// Any server is asked over HTTPS.
     fn url<'a>(&self, _: &'a OsStr) -> Option<&'a str> {
         Some("https://")
     }
 
-    /// Tokens in files, and endpoints.
+    /// Files with tokens, and endpoints.
     fn settings(&self) -> (Vec<PathBuf>, Vec<String>) {
         let is_setting = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix));
         let (mut files, mut urls) = (Vec::new(), Vec::new());

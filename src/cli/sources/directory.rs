@@ -43,7 +43,7 @@ impl Kind for Directory {
             .also(uploads.also());
         let directory = opened.user.iter().cloned().fold(directory, handlers::Directory::user);
         let directory = uploads.umask.into_iter().fold(directory, handlers::Directory::umask);
-        // None must not take `--overwrite` back.
+        // Zero versions must not undo `--overwrite`.
         let directory = match uploads.keep_versions {
             0 => directory,
             most => directory.keep_versions(most),

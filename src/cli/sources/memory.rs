@@ -1,4 +1,4 @@
-//! `memory:`, files that are put there and go with the server.
+//! `memory:`, uploaded files that disappear with the server.
 
 use std::ffi::OsStr;
 

@@ -1,5 +1,5 @@
-//! What can be served. A kind of source is a file here and a line in [`KINDS`]: it knows how its sources are written, opens
-//! them, and says what they take and what they need of the system.
+//! The sources of files. A kind of source is a file here and a line in [`KINDS`]. It parses its sources, opens them,
+//! and says which uploads they take and what they need from the system.
 
 mod bucket;
 mod directory;
@@ -24,36 +24,36 @@ const KINDS: [&dyn Kind; 4] = [&memory::Memory, &web::Web, &bucket::Bucket, &dir
 
 /// A kind of source. The text of a source is what the user wrote.
 trait Kind: Sync {
-    /// What people call one.
+    /// The common word for a source of this kind.
     fn name(&self) -> &'static str;
 
-    /// The schemes of its URLs, as people are told of them.
+    /// The schemes of its URLs, as messages show them.
     fn schemes(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Whether a source is of this kind. Defaults to those of its schemes.
+    /// Whether a source is of this kind. By default the scheme decides.
     fn is(&self, _text: &OsStr, scheme: Option<&str>) -> bool {
         scheme.is_some_and(|scheme| self.schemes().contains(&scheme))
     }
 
     fn open(&self, text: &OsStr, args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>>;
 
-    /// Whether it takes uploads.
+    /// Whether a source of this kind takes uploads.
     fn takes_uploads(&self) -> Uploads;
 
-    /// The directory that its files are in, if they are files of this machine: such a source knows all options of uploads,
-    /// and finds names in either case.
+    /// The directory of its files, if they are on this machine. Such a source supports all upload options, and finds
+    /// names in either case.
     fn directory<'a>(&self, _text: &'a OsStr) -> Option<&'a Path> {
         None
     }
 
-    /// The URL of the server that it asks, if it asks one.
+    /// The URL of the server behind it, if there is one.
     fn url<'a>(&self, _text: &'a OsStr) -> Option<&'a str> {
         None
     }
 
-    /// What its settings in the environment name: files that it reads now and then, and URLs that it asks.
+    /// The files that it reads now and then, and the URLs that it asks, according to its settings in the environment.
     #[cfg_attr(not(feature = "full"), allow(dead_code, reason = "the sandbox asks"))]
     fn settings(&self) -> (Vec<PathBuf>, Vec<String>) {
         Default::default()
@@ -80,7 +80,7 @@ impl Source {
         self.kind.open(&self.text, args, opened)
     }
 
-    /// Whether it takes uploads by these options.
+    /// Whether it takes uploads with these options.
     pub fn takes_uploads(&self, args: &Serve) -> bool {
         match self.kind.takes_uploads() {
             Uploads::Never => false,
@@ -128,17 +128,17 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Whatever files may come from.
+/// All sources of files.
 pub fn all(args: &Serve) -> Vec<Source> {
     args.sources.iter().cloned().chain(args.names.sources()).collect()
 }
 
-/// Whether clients may upload something.
+/// Whether clients may upload files.
 pub fn takes_uploads(args: &Serve) -> bool {
     all(args).iter().any(|source| source.takes_uploads(args))
 }
 
-/// Whether the options of uploads make sense for what is served.
+/// Checks that the sources support the options of uploads.
 pub fn check_uploads(args: &Serve) -> Result<()> {
     let sources = all(args);
     if args.upload && !takes_uploads(args) {
@@ -158,7 +158,7 @@ pub fn check_uploads(args: &Serve) -> Result<()> {
     }
 }
 
-/// What the settings of all kinds in the environment name: files, and URLs.
+/// The files and URLs that the settings of all kinds in the environment name.
 #[cfg_attr(not(feature = "full"), allow(dead_code, reason = "the sandbox asks"))]
 pub fn settings() -> (Vec<PathBuf>, Vec<String>) {
     let (files, urls): (Vec<_>, Vec<_>) = KINDS.iter().map(|kind| kind.settings()).unzip();
@@ -174,7 +174,7 @@ fn any_of(words: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// Why a source of a kind that this program is without cannot be served.
+/// Why this program lacks a kind of source.
 #[cfg(not(all(feature = "http", feature = "object-store")))]
 fn not_built<T>(text: &OsStr, what: &str, feature: &str) -> Result<T> {
     let text = Path::new(text).display();

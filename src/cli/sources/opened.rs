@@ -1,5 +1,5 @@
-//! What is open, and what of it outlives a reload: the files in memory, and the caches of web servers that are wanted after
-//! it as well.
+//! The open sources, and what survives a reload: the files in memory, and the caches of the web servers that are still
+//! used.
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
@@ -16,17 +16,17 @@ use super::{
 #[derive(Default)]
 pub struct Opened {
     pub(super) memory: Memory,
-    /// What whoever learns of machines tells the rules.
+    /// The table of machines, which the rules use.
     #[cfg(feature = "full")]
     pub machines: tuffet::rules::Machines,
-    /// What machines are told to boot.
+    /// The boot files of machines.
     pub boots: super::super::dhcp::Live,
     before: HashMap<String, Arc<dyn Handler>>,
     now: RefCell<HashMap<String, Arc<dyn Handler>>>,
-    /// To those that were not open before.
+    /// The questions to servers that were not open before.
     questions: RefCell<Questions>,
     pub(super) directories: RefCell<Vec<Directory>>,
-    /// Who the server is, or will be, for people.
+    /// The present or future user of the server, for the log.
     pub(super) user: Option<Arc<str>>,
     pub restart: Restart,
 }
@@ -36,7 +36,7 @@ impl Opened {
         Self { user: user.map(Into::into), ..Self::default() }
     }
 
-    /// The source with this key, which a reload keeps as it is for as long as it has the key.
+    /// The source with this key. A reload keeps it as it is while the key stays the same.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "what needs no asking is opened anew"))]
     pub(super) fn keep<H: Handler>(
         &self,
@@ -49,7 +49,7 @@ impl Opened {
         Ok(Box::new(handler))
     }
 
-    /// Remembers what a server behind this one is to be asked.
+    /// Adds a question to a server behind this one.
     #[cfg(feature = "http")]
     pub(super) fn ask(
         &self,
@@ -59,12 +59,12 @@ impl Opened {
         self.questions.borrow_mut().push(name, answer);
     }
 
-    /// The questions that nobody has asked yet.
+    /// The questions that were not asked yet.
     pub fn questions(&self) -> Questions {
         self.questions.take()
     }
 
-    /// For a reload: what is open now may be used again.
+    /// For a reload: the sources that are open now may be used again.
     #[cfg(feature = "full")]
     pub fn again(&self) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl Opened {
         }
     }
 
-    /// All directories that are served.
+    /// All served directories.
     pub fn directories(&self) -> Vec<Directory> {
         self.directories.borrow().clone()
     }

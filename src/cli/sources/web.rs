@@ -44,15 +44,15 @@ impl Kind for Web {
     }
 }
 
-/// What tells sources apart that are open: what was written, and how they are asked. With the certificates as they are now:
-/// those of the same name may be others.
+/// The key of an open source: its text, and the settings of its requests, with the present content of the certificates,
+/// because a file of the same name may have changed.
 #[cfg(feature = "http")]
 pub fn key(text: &OsStr, args: &Serve) -> String {
     let certificates = args.web.ca.as_ref().map(std::fs::read_to_string);
     format!("{text:?} {:?} {:?}", args.web, certificates.and_then(|text| text.ok()))
 }
 
-/// The settings that all who ask by HTTP have in common, and the question whether the server is there.
+/// The settings that all HTTP requests share, and the question whether the server is up.
 #[cfg(feature = "http")]
 macro_rules! set_up {
     ($builder:expr, $args:expr, $opened:expr) => {{

@@ -1,22 +1,23 @@
-//! What a transfer ended as, for those who want to hear of some.
+//! The event of an ended transfer, for the webhook.
 
 use clap::ValueEnum;
 use tuffet::{options::Direction, stats::Record};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Event {
-    /// A file arrived here.
+    /// The server received a file.
     Upload,
-    /// A file arrived at a client.
+    /// A client received a file.
     Complete,
-    /// It broke off on the way: aborted, timed out, or something failed.
+    /// A transfer broke off: aborted, timed out, or failed.
     Failed,
-    /// It was refused before it began; boot loaders ask for many files that are not there.
+    /// A request was refused. Boot loaders ask for many missing files.
     Refused,
 }
 
 impl Event {
-    /// `None` for what is nothing to be told of: a client wanted the size alone, began anew, or the server was stopped.
+    /// `None` if there is nothing to report: the client only asked for the size, or began again, or the server was
+    /// stopped.
     pub fn of(record: &Record) -> Option<Self> {
         let name = record.outcome.name();
         match (name, record.direction) {

@@ -1,10 +1,10 @@
 //! `--on-upload`.
 //!
-//! The server may run no program from within its sandbox. So before it enters it, it starts itself once more as a helper,
-//! that runs this one command and nothing else: it gets a line of JSON for each upload by a pipe, and answers with a line
-//! when the command has ended. Whatever a defect of the server might do, it can choose no program and no words of the
-//! command line. The helper is the same user without capabilities, but has no landlock, as nobody knows what files the
-//! command needs. It ends with the server.
+//! The server may run no program from within its sandbox. So before it enters the sandbox, it starts itself once more
+//! as a helper that runs this one command and nothing else. The helper gets a line of JSON for each upload by a pipe,
+//! and answers with a line when the command has ended. Whatever a defect of the server might do, it can choose neither
+//! a program nor the words of the command line. The helper is the same user without capabilities, but has no landlock,
+//! because nobody knows which files the command needs. It ends with the server.
 
 use std::{
     collections::BTreeMap,
@@ -28,27 +28,27 @@ use crate::cli::sandbox;
 
 /// The first argument of the helper.
 const HELPER: &str = "tuffet-on-upload";
-/// What the variables of the command begin with.
+/// The prefix of the command's variables.
 const PREFIX: &str = "TFTP_";
-/// Of what the service manager tells the server, the command knows nothing.
+/// The service manager's variables for the server, which the command does not get.
 const OF_SERVICE: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
-/// Of what the command says on standard error, so much of the end is logged.
+/// How much of the end of the command's standard error is logged, in characters.
 const SAID: usize = 300;
-/// How often it is looked whether the command has ended.
+/// How often the helper checks whether the command has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A command, as it was written and in its words.
+/// A command, as the user wrote it and split into words.
 #[derive(Clone, Debug)]
 pub struct Words(Vec<String>);
 
-/// Splits a command as a shell does; nothing in it is expanded.
+/// Splits a command as a shell does, without expansion.
 pub fn words(text: &str) -> std::result::Result<Words, String> {
     let words = shlex::split(text).ok_or("a quotation mark has no other")?;
     if words.is_empty() { Err("the command is empty".into()) } else { Ok(Words(words)) }
 }
 
-/// Where the program of a command is.
+/// The path of a command's program.
 pub fn program(words: &Words) -> Result<PathBuf> {
     let name = &words.0[0];
     let is_program = |path: &Path| path.metadata().is_ok_and(|found| found.is_file());
@@ -76,14 +76,14 @@ struct Helper {
 }
 
 impl Hook {
-    /// Starts the helper; the ids are those that it takes.
+    /// Starts the helper, which changes to the user with these ids.
     pub fn start(words: &Words, limit: Duration, ids: Option<String>) -> Result<Self> {
         let program = program(words)?;
         let mut command = Command::new(env::current_exe()?);
         command.arg(HELPER).arg(ids.unwrap_or_default()).arg(limit.as_millis().to_string()).arg(program);
         command.args(&words.0[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
         OF_SERVICE.iter().for_each(|name| _ = command.env_remove(name));
-        // Ctrl-C is for the server, which ends when all is told.
+        // Ctrl-C is for the server, which ends when all uploads are reported.
         let mut process = command.process_group(0).spawn()?;
         let (Some(asks), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
             return Err("--on-upload: no pipe".into());
@@ -116,7 +116,7 @@ impl Hook {
 }
 
 impl Helper {
-    /// What went wrong, if something did.
+    /// Returns the error, if the command failed.
     fn run(&mut self, json: &str) -> io::Result<Option<String>> {
         writeln!(self.asks, "{json}")?;
         let mut answer = String::new();
@@ -127,7 +127,7 @@ impl Helper {
     }
 }
 
-/// Is the helper, if this process was started as one.
+/// Runs as the helper, if this process was started as one.
 pub fn helper() -> Option<ExitCode> {
     let mut args = env::args_os().skip(1);
     if args.next()? != HELPER {
@@ -161,7 +161,7 @@ fn run(words: &[OsString], limit: Duration, json: &str) -> std::result::Result<(
     command.args(args).envs(variables(json)).process_group(0);
     let started = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = started.map_err(|error| format!("cannot run {shown}: {error}"))?;
-    // A pipe holds more than a record, so this waits for nobody; and the command need not read it.
+    // A pipe has room for more than a record, so this never waits; and the command need not read it.
     if let Some(mut stdin) = child.stdin.take() {
         _ = writeln!(stdin, "{json}");
     }
@@ -172,7 +172,7 @@ fn run(words: &[OsString], limit: Duration, json: &str) -> std::result::Result<(
             Ok(Some(status)) => break Some(status),
             Ok(None) if begun.elapsed() < limit => thread::sleep(LOOK),
             _ => {
-                // With all that it has started.
+                // Kill the command with all processes that it started.
                 let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
                 group.map(|group| kill_process_group(group, Signal::KILL));
                 _ = child.wait();
@@ -180,7 +180,7 @@ fn run(words: &[OsString], limit: Duration, json: &str) -> std::result::Result<(
             }
         }
     };
-    // What it has left in the background may keep the pipe.
+    // Background processes of the command may keep the pipe open.
     let said = said.and_then(|said| said.recv_timeout(Duration::from_secs(1)).ok()).unwrap_or_default();
     let said = if said.is_empty() { said } else { format!(": {said}") };
     match status {
@@ -194,7 +194,7 @@ fn run(words: &[OsString], limit: Duration, json: &str) -> std::result::Result<(
     }
 }
 
-/// The end of what it says.
+/// The end of the command's standard error.
 fn last_words(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -209,7 +209,7 @@ fn last_words(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     receiver
 }
 
-/// `TFTP_PATH`, `TFTP_CLIENT` and so on: one for each field of the record that has a value.
+/// The variables `TFTP_PATH`, `TFTP_CLIENT` and so on: one for each field of the record that has a value.
 fn variables(json: &str) -> BTreeMap<String, String> {
     let Ok(Value::Object(fields)) = serde_json::from_str(json) else { return BTreeMap::new() };
     let text = |value: Value| match value {

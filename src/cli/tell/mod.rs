@@ -1,6 +1,6 @@
-//! A word when something arrived or ended: to a command, and to a web server.
+//! Reports of ended transfers: to a command, and to a web server.
 //!
-//! A transfer waits for neither: its record goes into a bounded queue, and a thread of its own tells of it.
+//! A transfer waits for neither: its record goes into a bounded queue, and a thread of its own reports it.
 
 mod event;
 mod hook;
@@ -15,7 +15,7 @@ use super::{Result, args::Serve, sandbox::Entrance, values};
 pub use event::Event;
 pub use hook::{helper, program};
 
-/// Records that wait for each of the two. One is less than 8 KiB.
+/// The most waiting records for each of the two. A record has less than 8 KiB.
 const QUEUE: usize = 1000;
 
 #[derive(Args, Debug)]
@@ -46,7 +46,7 @@ pub struct Telling {
     pub webhook_on: Vec<Event>,
 }
 
-/// Those who are told.
+/// The command and the web server that get reports.
 #[derive(Default)]
 pub struct Told {
     hook: Option<hook::Hook>,
@@ -54,7 +54,7 @@ pub struct Told {
 }
 
 impl Telling {
-    /// Starts what has to be started before the sandbox, and finds what would keep it from working.
+    /// Starts the helper before the sandbox, and checks for errors that would keep it from working.
     pub fn open(&self, args: &Serve, entrance: &Entrance) -> Result<Told> {
         let start = |words| hook::Hook::start(words, self.on_upload_timeout.into(), entrance.ids());
         let open = |url| webhook::Hooked::open(url, args.web.ca.as_deref(), self.webhook_on.clone());
@@ -64,14 +64,14 @@ impl Telling {
         })
     }
 
-    /// What is wrong with it that can be known without serving.
+    /// Checks the options as far as possible without serving.
     pub fn check(&self) -> Result<()> {
         self.on_upload.as_ref().map_or(Ok(()), |words| program(words).map(drop))
     }
 }
 
 impl Told {
-    /// Has them hear of transfers.
+    /// Connects the queues to the server's transfers.
     pub fn watch(&self, mut builder: Builder) -> Builder {
         if let Some(hook) = &self.hook {
             let (queue, is_upload) = (hook.queue.clone(), |record: &Record| Event::of(record) == Some(Event::Upload));
@@ -94,7 +94,7 @@ impl Told {
         builder
     }
 
-    /// Begins to tell. When what this returns is dropped, the last of it is told, for some seconds at most.
+    /// Begins to report. A drop of the result reports the waiting records, for some seconds at most.
     pub fn begin(self) -> Result<Ending> {
         let Self { hook, webhook } = self;
         Ok(Ending {
@@ -122,8 +122,8 @@ impl Drop for Ending {
     }
 }
 
-/// As the log has it.
+/// The record in JSON, as in the log.
 fn json(record: &Record) -> String {
-    // It has no keys but texts, and nothing that can fail.
+    // All keys are texts, and no value can fail.
     serde_json::to_string(record).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What waits to be told: bounded, and nobody who puts something there waits.
+//! A bounded queue of reports. Adding to it never waits.
 
 use std::{
     collections::VecDeque,
@@ -8,10 +8,10 @@ use std::{
 
 use tuffet::stats::Counter;
 
-/// Once the server has ended, what still waits is told for so long.
+/// How long the waiting reports may take after the server has ended.
 pub const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Clones are the same queue.
+/// Clones share the queue.
 #[derive(Clone)]
 pub struct Queue<T>(Arc<(Mutex<State<T>>, Condvar)>);
 
@@ -19,20 +19,20 @@ struct State<T> {
     waiting: VecDeque<T>,
     most: usize,
     lost: Counter,
-    /// When it is over, once that is known.
+    /// The time limit, once the end has begun.
     deadline: Option<Instant>,
-    /// Whether whoever takes has gone.
+    /// Whether the receiver has gone.
     has_ended: bool,
 }
 
 impl<T> Queue<T> {
-    /// So many wait at most; what is lost is counted.
+    /// A queue of at most this many. Lost reports are counted.
     pub fn new(most: usize, lost: Counter) -> Self {
         let state = State { waiting: VecDeque::new(), most, lost, deadline: None, has_ended: false };
         Self(Arc::new((Mutex::new(state), Condvar::new())))
     }
 
-    /// Adds one. Where there is no room, the oldest is lost.
+    /// Adds one. If the queue is full, the oldest is lost.
     pub fn push(&self, one: T) {
         let mut state = self.state();
         if state.has_ended {
@@ -46,7 +46,7 @@ impl<T> Queue<T> {
         self.0.1.notify_all();
     }
 
-    /// The oldest, as soon as there is one; `None` when it is over.
+    /// Takes the oldest, as soon as there is one; `None` at the end.
     pub fn take(&self) -> Option<T> {
         let mut state = self.state();
         loop {
@@ -59,7 +59,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Waits for so long, but no longer than it all may take; whether it is not over yet.
+    /// Waits for this time, but not beyond the time limit. Returns whether the limit is not reached.
     pub fn pause(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         let mut state = self.state();
@@ -74,12 +74,12 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Counts one that could not be told.
+    /// Counts a report that failed.
     pub fn lose(&self) {
         self.state().lost.add(1);
     }
 
-    /// Whoever takes has gone: what waits is lost, and what comes.
+    /// Notes that the receiver has gone: waiting and later reports are lost.
     pub fn end(&self) {
         let mut state = self.state();
         state.has_ended = true;
@@ -89,8 +89,8 @@ impl<T> Queue<T> {
         self.0.1.notify_all();
     }
 
-    /// Nothing will be added. Waits until all is taken and told, but no longer than [`GOODBYE`]. Returns how many were
-    /// lost in all.
+    /// Closes the queue. Waits until all reports are taken and done, but no longer than [`GOODBYE`]. Returns how many
+    /// were lost in all.
     pub fn close(&self) -> u64 {
         let deadline = Instant::now() + GOODBYE;
         let mut state = self.state();

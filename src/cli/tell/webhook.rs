@@ -9,7 +9,7 @@ use crate::cli::sources;
 
 /// Pauses between the tries for one record: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// With these pauses, about four minutes.
+/// The most tries for one record: about four minutes with these pauses.
 const TRIES: u32 = 12;
 
 pub struct Hooked {
@@ -19,7 +19,7 @@ pub struct Hooked {
     pub lost: Counter,
 }
 
-/// Whether this is a URL that can be told.
+/// Checks that this is a URL for a webhook.
 pub fn check(text: &str) -> std::result::Result<String, String> {
     Webhook::url(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
@@ -48,7 +48,7 @@ impl Hooked {
         Ok(queue)
     }
 
-    /// Whether it was taken.
+    /// Whether the web server took the record.
     fn deliver(&self, event: Event, json: &str) -> bool {
         let Self { webhook, .. } = self;
         let mut pause = PAUSES.0;
@@ -66,7 +66,7 @@ impl Hooked {
                 log::error!("webhook {webhook} did not take a record: {why}");
                 return false;
             }
-            // Once is enough for an outage.
+            // One warning is enough for an outage.
             let level = if tried == 1 { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "webhook {webhook}: {why}; it is told again in {pause:?}");
             if !self.queue.pause(pause) {

@@ -67,7 +67,7 @@ impl Policy {
         if self.per_client { own_directory(request).join(path) } else { path }
     }
 
-    /// Checks that there is enough space after so many bytes more, on the disk of this file.
+    /// Checks that this many further bytes leave enough space on the disk of this file.
     pub(super) fn check_space(&self, file: &File, bytes: u64) -> Result<(), Refusal> {
         if self.min_free == 0 || free(file)?.saturating_sub(bytes) >= self.min_free {
             return Ok(());

@@ -7,7 +7,8 @@ use crate::Refusal;
 
 /// After this many failed connections in a row the upstream counts as dead.
 const MOST: u32 = 3;
-/// How long a dead upstream is not asked. After that one request tries it, and the others are refused until it succeeds.
+/// How long a dead upstream is not asked. After that one request tries it, and the others are refused until it
+/// succeeds.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Refuses requests that would fail: a room of machines should not wait for the timeout of a dead upstream one after

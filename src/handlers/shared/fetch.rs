@@ -108,7 +108,7 @@ impl<U: Upstream> Fetch<U> {
         }
     }
 
-    /// The next bytes, at most so many, copied, because chunks are slices of a large buffer of the connection.
+    /// The next bytes, at most this many, copied, because chunks are slices of a large buffer of the connection.
     pub(super) async fn segment(&mut self, most: usize) -> Result<Option<Bytes>, Refusal> {
         if self.rest.is_empty() {
             let Some(chunk) = self.chunk().await? else { return Ok(None) };

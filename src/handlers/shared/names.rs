@@ -129,7 +129,7 @@ impl<U: Upstream> State<U> {
 }
 
 impl<U: Upstream> Known<U> {
-    /// Whether a reader can begin with it. If all of the file must be fetched, it may as well be asked for anew.
+    /// Whether a reader can begin with it. If the whole file must be fetched, it is better to ask again.
     fn can_begin(&self) -> bool {
         !matches!(self, Self::Object(object) if !object.has_beginning())
     }

@@ -27,10 +27,10 @@ use crate::{
     transfer::{Event, Outcome, Want},
 };
 
-/// Parts that are shorter are read, and go out with the head.
+/// A shorter part is read, and sent together with the head.
 #[cfg(target_os = "linux")]
 const WORTH: u64 = 32 << 10;
-/// Bytes that are read at once where the disk has to be waited for.
+/// The size of a read that waits for the disk, in bytes.
 #[cfg(target_os = "linux")]
 const READ: usize = 64 << 10;
 
@@ -48,17 +48,17 @@ pub(super) struct File {
     left: Option<u64>,
     transfer: Rc<Transfer>,
     state: Rc<State>,
-    /// A file that can be sent without being read.
+    /// A file that the kernel can send.
     #[cfg(target_os = "linux")]
     plain: Option<Sent>,
 }
 
-/// How far it has come.
+/// The state of a file that the kernel sends.
 #[cfg(target_os = "linux")]
 struct Sent {
     plain: Arc<dyn Plain>,
     at: u64,
-    /// What is not in memory yet, on its way from the disk.
+    /// The running read of a part that is not in the page cache.
     reading: Option<Task<io::Result<Bytes>>>,
 }
 
@@ -166,7 +166,7 @@ impl File {
         }
     }
 
-    /// What is in the page cache goes out as it is there; what is not is read by a thread that may wait for the disk.
+    /// The kernel sends the parts in the page cache. A thread that may wait for the disk reads the other parts.
     #[cfg(target_os = "linux")]
     fn poll_plain(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Refusal>> {
         let (Some(sent), Some(left)) = (&mut self.plain, &mut self.left) else {
@@ -203,7 +203,7 @@ impl File {
             }
         };
         if length as u64 == *left {
-            // Before the last of it: after that there is nothing left to fail.
+            // Check before the last chunk, because after it the transfer may have ended.
             if let Err(refusal) = sent.plain.check() {
                 return Poll::Ready(Err(self.fail(refusal)));
             }

@@ -45,7 +45,7 @@ pub(super) struct State {
     moved: Cell<u64>,
     /// When the server began to wait for the handler or its source.
     source: Cell<Option<Instant>>,
-    /// What goes out without being read.
+    /// The parts of files that the kernel sends.
     #[cfg(target_os = "linux")]
     pub(super) promises: super::promise::Promises,
     /// Whether the body of a request was left unread.

@@ -1,7 +1,7 @@
-//! Bytes of a file that go out without ever being in the memory of this process.
+//! Bytes of a file that the kernel sends, without a copy in the memory of this process.
 //!
-//! hyper carries chunks of memory. A promise is a chunk of the right length whose bytes mean nothing: the wire knows it by
-//! its address, and has the system send those of the file in its place. Nothing else looks into a chunk.
+//! hyper carries chunks of memory. A promise is a chunk of the right length with meaningless bytes. The wire recognizes
+//! it by its address, and makes the kernel send the bytes of the file instead. No other code reads the bytes of a chunk.
 
 use std::{
     cell::RefCell,
@@ -25,7 +25,7 @@ use crate::{Bytes, source::Plain};
 /// The longest promise, in bytes.
 pub(super) const LONGEST: usize = 256 << 10;
 
-/// Those that hyper has, in their order.
+/// The promises that hyper holds, in order.
 #[derive(Default)]
 pub(super) struct Promises(RefCell<VecDeque<Promise>>);
 
@@ -36,14 +36,14 @@ struct Promise {
 }
 
 impl Promises {
-    /// A chunk that stands for so many bytes of the file from there on.
+    /// A chunk that stands for this many bytes of the file, from the position `at` on.
     pub(super) fn add(&self, plain: Arc<dyn Plain>, at: u64, length: usize) -> Bytes {
         let length = length.min(LONGEST);
         self.0.borrow_mut().push_back(Promise { plain, at, left: length });
         blank().slice(..length)
     }
 
-    /// Sends some of what these slices begin with, if that is a promise, and else says how many of them are none.
+    /// Sends a part of the first slice, if it is a promise. Otherwise returns how many slices come before a promise.
     pub(super) fn poll_send(
         &self,
         stream: &Async<TcpStream>,
@@ -63,7 +63,7 @@ impl Promises {
         let Some(promise) = promises.front_mut() else { return Poll::Ready(Err(io::ErrorKind::InvalidData.into())) };
         loop {
             match sendfile(stream, promise.plain.file(), Some(&mut promise.at), promise.left) {
-                // It is shorter than it was.
+                // The file has become shorter.
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(sent) => {
                     promise.left -= sent;
@@ -80,13 +80,13 @@ impl Promises {
     }
 }
 
-/// Memory that nobody looks into, so that the system need not have any for it.
+/// Memory that is never read, so the kernel need not provide pages for it.
 fn blank() -> &'static Bytes {
     static BLANK: OnceLock<Bytes> = OnceLock::new();
     BLANK.get_or_init(|| vec![0; LONGEST].into())
 }
 
-/// Whether this part of a file can be sent without a wait for the disk, as far as its ends can tell.
+/// Whether this part of a file can be sent without a wait for the disk, judged by its first and last byte.
 pub(super) fn is_cached(file: &File, at: u64, length: usize) -> bool {
     let has = |at| preadv2(file, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT) == Ok(1);
     length > 0 && has(at) && has(at + length as u64 - 1)

@@ -122,7 +122,7 @@ impl Transfer {
         self.give(if is_failure { Outcome::Failed(refusal) } else { Outcome::Refused(refusal) });
     }
 
-    /// Whether the whole answer is among so many written bytes.
+    /// Whether this many written bytes include the whole answer.
     pub(super) fn is_given(&self, written: u64) -> bool {
         let of_file = if self.direction == Direction::Read { self.bytes.get() } else { 0 };
         written > of_file && self.outcome.borrow().is_some()
