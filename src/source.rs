@@ -2,6 +2,8 @@
 
 mod into;
 mod io;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,
