@@ -22,7 +22,7 @@ const NAME: usize = 12;
 const SIZE_KNOWN: &str = "{prefix:32} {wide_bar} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta:>4}";
 const SIZE_UNKNOWN: &str = "{prefix:32} {wide_msg} {bytes:>10} {bytes_per_sec:>12}";
 
-/// The place of all bars; hidden if standard error is no terminal.
+/// The place of all bars. They are hidden with `quiet`, or if standard error is no terminal.
 pub fn screen(quiet: bool) -> MultiProgress {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     MultiProgress::with_draw_target(target)
