@@ -2,8 +2,6 @@
 
 mod into;
 mod io;
-#[cfg(test)]
-mod tests;
 
 use std::{
     fmt,
