@@ -1,7 +1,8 @@
 //! Bytes of a file that the kernel sends, without a copy in the memory of this process.
 //!
 //! hyper carries chunks of memory. A promise is a chunk of the right length with meaningless bytes. The wire recognizes
-//! it by its address, and makes the kernel send the bytes of the file instead. No other code reads the bytes of a chunk.
+//! it by its address, and makes the kernel send the bytes of the file instead. This holds as long as hyper hands on the
+//! memory that it was given. If hyper ever copies a promise, the connection fails before the copy is sent.
 
 use std::{
     cell::RefCell,
@@ -44,6 +45,7 @@ impl Promises {
     }
 
     /// Sends a part of the first slice, if it is a promise. Otherwise returns how many slices come before a promise.
+    /// hyper queues fewer slices than it writes at once, so the first promise is among them.
     pub(super) fn poll_send(
         &self,
         stream: &Async<TcpStream>,
@@ -52,15 +54,20 @@ impl Promises {
     ) -> Result<usize, Poll<io::Result<usize>>> {
         let is_promise = |slice: &IoSlice<'_>| !slice.is_empty() && blank().as_ptr_range().contains(&slice.as_ptr());
         match slices.iter().position(is_promise) {
-            Some(first) if slices[..first].iter().all(|slice| slice.is_empty()) => Err(self.poll_first(stream, cx)),
+            Some(first) if slices[..first].iter().all(|slice| slice.is_empty()) => {
+                Err(self.poll_first(stream, cx, slices[first].len()))
+            }
             Some(first) => Ok(first),
-            None => Ok(slices.len()),
+            None if self.0.borrow().is_empty() => Ok(slices.len()),
+            None => Err(Poll::Ready(Err(copied()))),
         }
     }
 
-    fn poll_first(&self, stream: &Async<TcpStream>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// `length`: of the slice that stands for it.
+    fn poll_first(&self, stream: &Async<TcpStream>, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
         let mut promises = self.0.borrow_mut();
-        let Some(promise) = promises.front_mut() else { return Poll::Ready(Err(io::ErrorKind::InvalidData.into())) };
+        let promise = promises.front_mut().filter(|promise| promise.left == length);
+        let Some(promise) = promise else { return Poll::Ready(Err(copied())) };
         loop {
             match sendfile(stream, promise.plain.file(), Some(&mut promise.at), promise.left) {
                 // The file has become shorter.
@@ -80,6 +87,10 @@ impl Promises {
     }
 }
 
+fn copied() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the bytes of a file were asked for by a copy of their place")
+}
+
 /// Memory that is never read, so the kernel need not provide pages for it.
 fn blank() -> &'static Bytes {
     static BLANK: OnceLock<Bytes> = OnceLock::new();
@@ -90,4 +101,55 @@ fn blank() -> &'static Bytes {
 pub(super) fn is_cached(file: &File, at: u64, length: usize) -> bool {
     let has = |at| preadv2(file, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT) == Ok(1);
     length > 0 && has(at) && has(at + length as u64 - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, net::TcpListener};
+
+    use futures_lite::future::{block_on, poll_fn};
+
+    use super::*;
+    use crate::error::Refusal;
+
+    impl Plain for File {
+        fn file(&self) -> &File {
+            self
+        }
+
+        fn check(&self) -> Result<(), Refusal> {
+            Ok(())
+        }
+    }
+
+    fn send(promises: &Promises, stream: &Async<TcpStream>, slices: &[&[u8]]) -> io::Result<Result<usize, usize>> {
+        let slices: Vec<_> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
+        block_on(poll_fn(|cx| match promises.poll_send(stream, cx, &slices) {
+            Ok(before) => Poll::Ready(Ok(Ok(before))),
+            Err(Poll::Ready(sent)) => Poll::Ready(sent.map(Err)),
+            Err(Poll::Pending) => Poll::Pending,
+        }))
+    }
+
+    #[test]
+    fn a_promise_becomes_the_bytes_of_the_file_and_a_copy_of_it_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("file"), "0123456789").unwrap();
+        let file: Arc<dyn Plain> = Arc::new(File::open(place.path().join("file")).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = Async::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap()).unwrap();
+        let (mut other, _) = listener.accept().unwrap();
+
+        let promises = Promises::default();
+        assert_eq!(send(&promises, &stream, &[b"head"]).unwrap(), Ok(1));
+        let chunk = promises.add(file, 3, 5);
+        assert_eq!(send(&promises, &stream, &[b"head", &chunk]).unwrap(), Ok(1), "what comes before goes first");
+        assert!(send(&promises, &stream, &[&chunk.to_vec()]).is_err(), "a copy");
+        assert!(send(&promises, &stream, &[&chunk[..4]]).is_err(), "another length");
+        assert_eq!(send(&promises, &stream, &[&chunk]).unwrap(), Err(5));
+        let mut sent = [0; 5];
+        other.read_exact(&mut sent).unwrap();
+        assert_eq!(&sent, b"34567");
+        assert_eq!(send(&promises, &stream, &[b"head"]).unwrap(), Ok(1));
+    }
 }
