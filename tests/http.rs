@@ -364,7 +364,7 @@ fn a_drop_closes_the_connection() {
 
 #[test]
 fn a_client_that_takes_nothing_stalls_the_upstream() {
-    const SIZE: usize = 64 << 20;
+    const SIZE: usize = 128 << 20;
     let written = Arc::new(AtomicUsize::new(0));
     let upstream = Upstream::new({
         let written = written.clone();
@@ -386,10 +386,10 @@ fn a_client_that_takes_nothing_stalls_the_upstream() {
         seen = written.load(SeqCst);
         thread::sleep(Duration::from_millis(300));
     }
-    // Most of it is in the kernel, in the buffers of the two sockets: 10 MiB at most, as Linux is set up.
+    // Most of it is in the kernel, in the buffers of the two sockets: 36 MiB at most, as Linux is set up.
     let ahead = seen - taken;
     println!("{ahead} bytes ahead");
-    assert!(ahead < 16 << 20, "{ahead} bytes ahead");
+    assert!(ahead < 48 << 20, "{ahead} bytes ahead");
     while let Some(chunk) = next(&mut source) {
         taken += chunk.unwrap().len();
     }

@@ -50,7 +50,7 @@ impl Histograms {
     pub(super) fn observe(&self, record: &Record) {
         if record.protocol == Protocol::Http {
             let direction = &record.direction.to_string();
-            self.http.with_label_values(&[direction, record.outcome.name()]).inc();
+            self.http.with_label_values::<&str>(&[direction, record.outcome.name()]).inc();
             self.http_bytes.with_label_values(&[direction]).inc_by(record.bytes);
         }
         if !record.outcome.is_success() {
