@@ -1,5 +1,5 @@
-//! A hall of machines that boot at once, and attackers among them, in virtual time: the whole server, with its handlers,
-//! limits and counters.
+//! A hall of machines that boot at once, with attackers among them, in virtual time. The tests run the whole server,
+//! with its handlers, limits and counters.
 //!
 //! `CROWD=100000 cargo test --release --test crowd -- --include-ignored --nocapture` is the long run.
 #![cfg(feature = "sim")]
@@ -61,7 +61,7 @@ fn machines_that_are_reset_boot_from_the_same_ports() {
 #[test]
 fn every_machine_boots_in_a_storm_of_forged_requests() {
     for single_port in [false, true] {
-        // A table that the storm fills in a quarter of a second.
+        // The storm fills this table of transfers in a quarter of a second.
         let builder = move || Builder::default().single_port(single_port).max_transfers(5000);
         let mut hall = Hall::new(builder, machines() / 10, 7);
         hall.attacks = vec![storm(Forged::Requests)];
@@ -89,7 +89,7 @@ fn every_machine_boots_while_somebody_guesses_their_acks() {
     hall.assert_counters_add_up();
 }
 
-/// All of it at once, and another server takes over in the middle.
+/// All faults and attacks happen at once, and another server takes over in the middle.
 #[test]
 fn every_machine_boots_on_the_worst_of_days() {
     let mut hall = Hall::new(Builder::default, machines(), 10);

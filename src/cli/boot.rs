@@ -1,4 +1,4 @@
-//! `tuffet boot`: all that a room of machines needs to boot, with one command.
+//! `tuffet boot`: one command that boots a room of machines.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{Result, args::Serve, dhcp, http::Http, serve, values::Listen};
 
-/// Of the files over HTTP, and of the status page.
+/// The ports of the files over HTTP, and of the status page.
 const HTTP: u16 = 80;
 const STATUS: u16 = 9069;
 
@@ -28,7 +28,7 @@ pub struct Boot {
 }
 
 impl Boot {
-    /// What it is as `tuffet serve`.
+    /// The arguments of `tuffet serve` for the same server.
     ///
     /// # Errors
     /// If this machine is in no network.
@@ -36,7 +36,7 @@ impl Boot {
         let mut args = self.serve;
         args.dhcp.dhcp = true;
         args.dhcp.needed = true;
-        // That says why there is none.
+        // The error of `chosen` says why there is no network.
         dhcp::chosen(&args)?;
         let server = dhcp::server(&args);
         if args.listen.is_empty() {
@@ -50,10 +50,10 @@ impl Boot {
     }
 }
 
-/// Serves until a signal ends it.
+/// Serves until a signal ends the server.
 ///
 /// # Errors
-/// If there is nothing to boot, or it cannot be served.
+/// If the sources have no boot file, or the server cannot start.
 pub fn run(boot: Boot) -> Result<ExitCode> {
     serve::run(&boot.into_serve()?, &[])
 }

@@ -1,4 +1,4 @@
-//! `tuffet demo`.
+//! `tuffet demo`: a web server with a boot tree, and a TFTP server that has only its URL.
 
 use std::{io::Write, net::Ipv4Addr, process::ExitCode};
 
@@ -30,14 +30,14 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
     let url = format!("http://{}/", mirror.http_addrs()[0]);
     let _mirror = mirror.spawn()?;
     let mut out = std::io::stdout().lock();
-    // A closed pipe is no reason not to serve.
+    // The server also runs if standard output is a closed pipe.
     _ = writeln!(out, "a web server has a boot tree, made while it is fetched: {url}");
     _ = writeln!(out, "this TFTP server has its URL and keeps no file; fetch from it in another terminal:");
     for name in [MENU].into_iter().chain(FILES.map(|(name, _)| name)) {
         _ = writeln!(out, "    curl -O tftp://{}/{name}", args.listen);
     }
     drop(out);
-    // A sandbox cannot bind the threads that already run.
+    // A sandbox cannot confine threads that already run.
     let words = ["tuffet", "serve", &url, "--listen", &args.listen, "--status", "127.0.0.1:0", "--no-sandbox"];
     match Arguments::try_parse_from(words)?.command {
         Command::Serve(serve) => serve::run(&serve, &[]),

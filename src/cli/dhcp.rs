@@ -1,4 +1,4 @@
-//! ProxyDHCP of `tuffet serve`: on which interfaces, and which machine boots what.
+//! ProxyDHCP of `tuffet serve`: its interfaces, and the boot files of machines.
 
 use std::{
     fmt::Display,
@@ -20,7 +20,7 @@ mod report;
 
 use super::{Result, args::Serve, format::Format, sources::Opened, values};
 
-/// What firmware asks, whatever it is told.
+/// The port to which firmware sends its requests, whatever port the answer names.
 const TFTP: u16 = 69;
 
 #[derive(Args, Debug)]
@@ -40,11 +40,11 @@ pub struct Dhcp {
     #[arg(help_heading = "Names")]
     pub dhcp_boot: Vec<Boot>,
 
-    /// Those of the configuration file, which come behind them.
+    /// The rules of the configuration file. They follow the rules of the command line.
     #[arg(skip)]
     pub tables: Vec<Rule>,
 
-    /// A server with nothing to boot is of no use.
+    /// Whether the server must not start without a boot file.
     #[arg(skip)]
     pub needed: bool,
 }
@@ -53,8 +53,8 @@ pub struct Dhcp {
 #[derive(Clone, Debug)]
 pub struct Boot(Rule);
 
-/// `arch=x64,uuid=01234567-89ab-cdef-0123-456789abcdef,mac=52:54:00,ipxe=false=>FILE`, of which any part may be left out,
-/// and be there several times; without FILE there is no answer.
+/// Parses `arch=x64,uuid=01234567-89ab-cdef-0123-456789abcdef,mac=52:54:00,ipxe=false=>FILE`. A condition may be
+/// missing, and may appear several times. Without FILE the machine gets no answer.
 impl FromStr for Boot {
     type Err = String;
 
@@ -70,7 +70,7 @@ impl FromStr for Boot {
     }
 }
 
-/// A condition of a rule, on the command line and in the configuration file.
+/// Adds a condition of the command line or of the configuration file to a rule.
 pub fn condition_of(rule: Rule, key: &str, value: &str) -> std::result::Result<Rule, String> {
     match key {
         "arch" => parse(value).map(|arches| rule.arch(arches)),
@@ -86,7 +86,7 @@ fn parse<T: FromStr<Err: Display>>(value: &str) -> std::result::Result<T, String
 }
 
 impl Dhcp {
-    /// Binds its ports, if it is wanted, and has its counters be among those of the server.
+    /// Binds the ports of ProxyDHCP, if `--dhcp` is given, and adds its counters to those of the server.
     pub fn watch(&self, args: &Serve, opened: &Opened, builder: Builder) -> Result<(Option<Sockets>, Builder)> {
         if !self.dhcp {
             return Ok((None, builder));
@@ -98,7 +98,7 @@ impl Dhcp {
         Ok((Some(sockets), builder))
     }
 
-    /// Which machine boots what from now on.
+    /// Sets the rules for all later packets.
     pub fn settle(args: &Serve, live: &Live) {
         live.change(|proxy| proxy.rules(args.dhcp.rules()));
     }
@@ -108,14 +108,14 @@ impl Dhcp {
     }
 }
 
-/// What the options say, without a server.
+/// The proxy of these options, without a server.
 pub fn settings(args: &Serve) -> Proxy {
     let tftp: Vec<SocketAddr> = args.listen.iter().flat_map(|listen| &listen.0).copied().collect();
     let http: Vec<SocketAddr> = args.http.http.iter().flat_map(|http| &http.0).copied().collect();
     places(Proxy::default().rules(args.dhcp.rules()), &tftp, &http)
 }
 
-/// Where machines are told to fetch from, of these addresses for TFTP and for HTTP.
+/// Sets the TFTP port and the HTTP address that machines get, out of the addresses of the server.
 fn places(proxy: Proxy, tftp: &[SocketAddr], http: &[SocketAddr]) -> Proxy {
     let http = http.iter().find_map(|address| match address {
         SocketAddr::V4(address) => Some(*address).filter(|address| !address.ip().is_loopback()),
@@ -124,13 +124,13 @@ fn places(proxy: Proxy, tftp: &[SocketAddr], http: &[SocketAddr]) -> Proxy {
     proxy.tftp(port(tftp)).http(http)
 }
 
-/// The port of TFTP that machines are told.
+/// The TFTP port that machines get.
 fn port(addresses: &[SocketAddr]) -> u16 {
     let is_usual = addresses.iter().any(|address| address.port() == TFTP);
     addresses.first().filter(|_| !is_usual).map_or(TFTP, SocketAddr::port)
 }
 
-/// The address that machines are told, as far as it is known without asking one.
+/// The server address that machines get, as far as it is known before a machine asks.
 pub fn server(args: &Serve) -> Ipv4Addr {
     let listened = args.listen.iter().flat_map(|listen| &listen.0).find_map(|address| match address.ip() {
         IpAddr::V4(ip) if !ip.is_unspecified() => Some(ip),
@@ -139,12 +139,13 @@ pub fn server(args: &Serve) -> Ipv4Addr {
     listened.or_else(|| outgoing(args)).unwrap_or(Ipv4Addr::UNSPECIFIED)
 }
 
-/// An address of an interface that machines are answered on: that by which others are reached, or the first.
+/// An address of the interfaces on which ProxyDHCP answers: the source address of outgoing traffic, or the first
+/// address.
 fn outgoing(args: &Serve) -> Option<Ipv4Addr> {
     let names: Vec<String> = chosen(args).ok()?.into_iter().map(|interface| interface.name).collect();
     let all = tuffet::dhcp::interfaces().ok()?.into_iter().filter(|interface| names.contains(&interface.name));
     let addresses: Vec<Ipv4Addr> = all.flat_map(|interface| interface.addresses).collect();
-    // Nothing is sent.
+    // `connect` on a UDP socket sends nothing.
     let reach = || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
@@ -154,12 +155,12 @@ fn outgoing(args: &Serve) -> Option<Ipv4Addr> {
     addresses.iter().find(|address| used == Some(IpAddr::V4(**address))).or(addresses.first()).copied()
 }
 
-/// Looks what there is to boot, and says what each kind of machine will get.
+/// Looks for boot files in the sources, and reports what each kind of machine will get.
 ///
-/// It is as the user and within the sandbox that the server has by now, so that it sees no more than that will.
+/// The search has the user and the sandbox of the server, so it finds only files that the server can serve.
 ///
 /// # Errors
-/// If there is nothing, and something is needed.
+/// If the sources have no boot file, and the command needs one.
 pub fn look(sockets: Option<&Sockets>, server: &Server, served: &str, args: &Serve) -> Result<()> {
     let Some(sockets) = sockets else { return Ok(()) };
     sockets.live().change(|proxy| places(proxy, server.addrs(), server.http_addrs()));
@@ -176,7 +177,7 @@ pub fn look(sockets: Option<&Sockets>, server: &Server, served: &str, args: &Ser
     Ok(())
 }
 
-/// Begins to answer.
+/// Starts the thread that answers.
 pub fn serve(sockets: Option<Sockets>, server: &Server) -> Result<Option<Serving>> {
     let Some(sockets) = sockets else { return Ok(None) };
     let names: Vec<&str> = sockets.interfaces().collect();
@@ -187,7 +188,7 @@ pub fn serve(sockets: Option<Sockets>, server: &Server) -> Result<Option<Serving
     Ok(Some(sockets.serve(server.handle())?))
 }
 
-/// Those that are named, or those that the server listens on.
+/// The interfaces that the options name, or else the interfaces on which the server listens.
 pub fn chosen(args: &Serve) -> Result<Vec<Interface>> {
     let all = tuffet::dhcp::interfaces().map_err(|error| format!("--dhcp: {error}"))?;
     let named =
@@ -212,7 +213,8 @@ pub fn chosen(args: &Serve) -> Result<Vec<Interface>> {
     Ok(found)
 }
 
-/// Of these interfaces those that are listened on, with the addresses that machines may be told: all, if all are.
+/// The interfaces on which the server listens, with the addresses that machines may get. If the server listens on all
+/// addresses, machines may get any of them, and the list of each interface is empty.
 fn listening(all: Vec<Interface>, args: &Serve) -> Vec<Interface> {
     let listen: Vec<IpAddr> = args.listen.iter().flat_map(|listen| &listen.0).map(SocketAddr::ip).collect();
     let everywhere = listen.is_empty() || listen.contains(&Ipv4Addr::UNSPECIFIED.into());
@@ -220,7 +222,7 @@ fn listening(all: Vec<Interface>, args: &Serve) -> Vec<Interface> {
         interface.addresses.retain(|address| everywhere || listen.contains(&IpAddr::V4(*address)));
         interface
     });
-    // An address may come and go where all are listened on.
+    // If the server listens on all addresses, an address may come and go.
     let told = |interface: Interface| Interface {
         addresses: if everywhere { Vec::new() } else { interface.addresses },
         ..interface

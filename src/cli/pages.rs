@@ -1,4 +1,4 @@
-//! Tests that the commands in README and docs are valid, and that the links lead somewhere.
+//! Tests that the commands in README and docs are valid, and that their links have targets.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// README and the pages of docs, by their paths.
+/// The README and the pages of docs, with their paths.
 fn pages() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
@@ -40,7 +40,7 @@ fn every_command_that_the_pages_name_is_one() {
         let page = page.replace("\\\n", " ");
         for line in page.split("```sh\n").skip(1).flat_map(|rest| rest.split("```").next().unwrap().lines()) {
             let words = words(line);
-            // `tuffet` alone, after its environment, or run by cargo.
+            // The command begins with `tuffet`, after its environment, or with the `--` of `cargo run`.
             let is_cargo = words.starts_with(&["cargo".into(), "run".into()]);
             let before = |word: &&String| if is_cargo { *word != "--" } else { word.contains('=') };
             let ours: Vec<_> = words.iter().skip_while(before).collect();
@@ -57,7 +57,7 @@ fn every_command_that_the_pages_name_is_one() {
     assert!(count > 10, "{count} commands");
 }
 
-/// Links between the pages, to files and to headings.
+/// Checks the links of the pages to files and to headings.
 #[test]
 fn every_link_of_the_pages_leads_somewhere() {
     let anchor = |heading: &str| -> String {

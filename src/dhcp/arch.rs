@@ -1,15 +1,15 @@
-//! What machines are there, and what each of them boots.
+//! The architectures of machines, and the usual boot files of each.
 
 use std::{fmt, str::FromStr};
 
 use crate::error::Error;
 
-/// What a machine says it is, in option 93 (RFC 4578 section 2.1). The numbers are those of IANA's list "Processor
-/// Architecture Types".
+/// The architecture that a machine sends in option 93 (RFC 4578 section 2.1). The numbers are those of IANA's list
+/// "Processor Architecture Types".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Arch(pub u16);
 
-/// Architectures, as a condition names them: `x64` is all of that family, `16` is that number alone.
+/// The architectures of a condition: `x64` means all numbers of that family, and `16` means only that number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arches {
     /// All numbers of a family.
@@ -18,27 +18,28 @@ pub enum Arches {
     One(Arch),
 }
 
-/// Machines that boot the same files.
+/// A family of machines that boot the same files.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Family {
-    /// How it is named in rules and on the command line.
+    /// The name of the family in rules and on the command line.
     pub key: &'static str,
-    /// How it is named for people.
+    /// The name of the family for people.
     pub title: &'static str,
-    /// Its numbers where it boots by PXE. 9 was to be EFI byte code, and some firmware of x64 says it.
+    /// The numbers of machines that boot by PXE. 9 stands for EFI byte code, but some x64 firmware sends it.
     pub pxe: &'static [u16],
-    /// Its numbers where it boots by HTTP.
+    /// The numbers of machines that boot by HTTP.
     pub http: &'static [u16],
-    /// The boot files that are looked for, the best first: those that lead to a menu of their own.
+    /// The boot files that the server looks for, best first: the files that lead to a menu of their own.
     pub files: &'static [&'static str],
-    /// iPXE, as its builds and packages name it: first the one that drives any card, by the firmware's own driver.
+    /// The file names of iPXE in its builds and packages. The build that uses the firmware's own driver, and so drives
+    /// any card, comes first.
     pub ipxe: &'static [&'static str],
 }
 
-/// What iPXE goes on with, the best first.
+/// The scripts that iPXE runs, best first.
 pub(super) const SCRIPTS: &[&str] = &["boot.ipxe", "autoexec.ipxe", "menu.ipxe", "default.ipxe", "ipxe/boot.ipxe"];
 
-/// shim comes first: it loads a GRUB that it finds beside it, with Secure Boot and without.
+/// shim comes first: it loads the GRUB beside it, with and without Secure Boot.
 macro_rules! efi {
     ($short:literal, $upper:literal, $distribution:literal, $grub:literal $(, $more:literal)*) => {
         &[
@@ -68,7 +69,7 @@ macro_rules! ipxe {
     };
 }
 
-/// All of them.
+/// All known families.
 pub(super) static FAMILIES: [Family; 7] = [
     Family {
         key: "bios",
@@ -137,34 +138,34 @@ pub(super) static FAMILIES: [Family; 7] = [
 ];
 
 impl Family {
-    /// Whether its firmware is UEFI.
+    /// Whether the firmware of these machines is UEFI.
     pub fn is_efi(&self) -> bool {
         self.key != "bios"
     }
 
-    /// All families that are known.
+    /// All known families.
     pub fn all() -> impl Iterator<Item = &'static Self> {
         FAMILIES.iter()
     }
 }
 
 impl Arch {
-    /// The old BIOS, which is also who says nothing.
+    /// BIOS. A machine that sends no architecture counts as BIOS too.
     pub const BIOS: Self = Self(0);
 
-    /// Its family, if its boot files are known.
+    /// The family of this architecture, if its boot files are known.
     pub fn family(self) -> Option<&'static Family> {
         FAMILIES.iter().find(|family| family.pxe.contains(&self.0) || family.http.contains(&self.0))
     }
 
-    /// Whether that is a machine that boots by HTTP.
+    /// Whether machines of this architecture boot by HTTP.
     pub fn is_http(self) -> bool {
         self.family().is_some_and(|family| family.http.contains(&self.0))
     }
 }
 
 impl Arches {
-    /// Whether this is one of them.
+    /// Whether this architecture is one of them.
     pub fn contains(&self, arch: Arch) -> bool {
         match self {
             Self::Family(family) => arch.family() == Some(family),
@@ -183,7 +184,7 @@ impl fmt::Display for Arch {
     }
 }
 
-/// `x64`, `http-x64` for the same by HTTP boot, or a number.
+/// Parses `x64`, `http-x64` for the same family by HTTP boot, or a number.
 impl FromStr for Arch {
     type Err = Error;
 
@@ -197,7 +198,7 @@ impl FromStr for Arch {
     }
 }
 
-/// `x64`, or a number.
+/// Parses `x64`, or a number.
 impl FromStr for Arches {
     type Err = Error;
 
@@ -213,7 +214,7 @@ fn find(key: &str) -> Result<&'static Family, Error> {
     found.ok_or_else(|| Error::Config(wrong()))
 }
 
-/// Whether this is iPXE by its name: iPXE itself has no use for it.
+/// Whether the name of the file is one of iPXE. A machine that already runs iPXE has no use for such a file.
 pub(super) fn is_ipxe(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file);
     let is_script = name.ends_with(".ipxe");

@@ -1,4 +1,4 @@
-//! What there is to boot: which of the usual boot files the sources have.
+//! The menu: which of the usual boot files the sources have.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
@@ -10,25 +10,25 @@ use crate::{
     packet::{self, Mode, Options},
 };
 
-/// The boot files that are there, by family.
+/// The usual boot files that the sources have, by family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Menu {
-    /// What iPXE goes on with.
+    /// The script that iPXE runs.
     script: Option<&'static str>,
     families: BTreeMap<&'static str, Found>,
 }
 
-/// For one family.
+/// The boot files of one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Found {
-    /// The first of its boot files.
+    /// The first file of [`Family::files`] that the sources have.
     file: Option<&'static str>,
-    /// The first that is iPXE.
+    /// The first file of [`Family::ipxe`] that the sources have.
     ipxe: Option<&'static str>,
 }
 
 impl Menu {
-    /// Asks this handler for each of the usual names. It opens files, and reads nothing of them.
+    /// Asks this handler for each of the usual names. The handler opens the files, and nothing is read from them.
     pub async fn find(handler: &dyn Handler) -> Self {
         let executor = LocalExecutor::new();
         let first = |names: &'static [&'static str]| {
@@ -56,12 +56,12 @@ impl Menu {
             .await
     }
 
-    /// Whether there is nothing that any machine could boot.
+    /// Whether the menu has no file for any machine.
     pub fn is_empty(&self) -> bool {
         self.script.is_none() && self.families.values().all(|found| *found == Found::default())
     }
 
-    /// The file for a machine, or why there is none, for people.
+    /// The boot file of a machine, or the reason why there is none, for people.
     pub(super) fn choose(&self, machine: &Machine) -> Result<&'static str, String> {
         let family = machine.arch.family().ok_or_else(|| format!("no boot file of {} is known", machine.arch))?;
         let found = self.families.get(family.key).copied().unwrap_or_default();
@@ -69,7 +69,7 @@ impl Menu {
             let none = || format!("there is no script for iPXE ({}), and nothing else for it", SCRIPTS.join(", "));
             return self.script.or(found.file).ok_or_else(none);
         }
-        // With a script there, iPXE is what is wanted.
+        // An operator who provides a script wants iPXE.
         let file = match self.script {
             Some(_) => found.ipxe.or(found.file),
             None => found.file.or(found.ipxe),
@@ -81,7 +81,7 @@ impl Menu {
     }
 }
 
-/// Whether a file asks for more by TFTP, from where it came from, such as PXELINUX for its configuration.
+/// Whether a boot file fetches more files by TFTP from its own server, as PXELINUX fetches its configuration.
 pub(super) fn goes_on_by_tftp(file: &str) -> bool {
     let last = |file: &str| file.rsplit('/').next().map(str::to_owned);
     Family::all().any(|family| family.files.iter().any(|known| last(known) == last(file)))
@@ -89,7 +89,7 @@ pub(super) fn goes_on_by_tftp(file: &str) -> bool {
 
 async fn is_there(handler: &dyn Handler, name: &str) -> bool {
     let packet = packet::Request { filename: name.into(), mode: Mode::Octet, options: Options::default() };
-    // A client has no address yet when it is told of its file.
+    // A client has no address yet when the server tells it the boot file.
     let (peer, local) = ((Ipv4Addr::UNSPECIFIED, 68).into(), (Ipv4Addr::UNSPECIFIED, 69).into());
     match Request::new(peer, local, Arc::new(packet)) {
         Ok(request) => handler.read(&request).await.is_ok(),

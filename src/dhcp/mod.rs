@@ -1,11 +1,11 @@
-//! ProxyDHCP: it tells machines that boot where their boot file is, beside the DHCP server that gives them an address.
+//! ProxyDHCP: it tells booting machines their boot file, beside the DHCP server that leases them an address.
 //!
-//! PXE 2.1 section 2.2.3 lets two servers answer a DHCPDISCOVER: one leases an address, the other names a boot file and
-//! leases nothing. This is the other, for networks whose DHCP server cannot be told of boot files. It answers those who
-//! say that they are a `PXEClient` or an `HTTPClient` (option 60), and nobody else; it never offers an address.
+//! PXE 2.1 section 2.2.3 lets two servers answer a DHCPDISCOVER: one server leases an address, and the other one names
+//! a boot file and leases nothing. This module is the second server, for networks whose DHCP server cannot name boot
+//! files. It answers only clients whose option 60 begins with `PXEClient` or `HTTPClient`. It never offers an address.
 //!
-//! The deciding half is pure: a [`Proxy`] makes an [`Answer`] of a datagram and of where it [arrived](Arrival), with no
-//! socket and no clock. [`Sockets`] carry it out.
+//! The decisions are pure: a [`Proxy`] makes an [`Answer`] from a datagram and its [`Arrival`], with no socket and no
+//! clock. [`Sockets`] receive the datagrams and send the answers.
 //!
 //! ```
 //! use tuffet::dhcp::{Machine, Menu, Proxy};

@@ -1,4 +1,4 @@
-//! The packets: what a client says, and what it is told. The fields and options are read and written by `dhcproto`.
+//! The packets: the request of a client, and the answer to it. `dhcproto` reads and writes the fields and options.
 
 use std::{fmt, net::Ipv4Addr};
 
@@ -12,14 +12,14 @@ use dhcproto::{
 use super::{Arch, Family};
 use crate::rules::{Mac, Uuid};
 
-/// The fields in front of the options, with the magic cookie (RFC 2131 section 2).
+/// The length of the fields before the options, with the magic cookie (RFC 2131 section 2).
 const HEADER: usize = 240;
-/// A BOOTP message has no less, and some clients and relays drop what is shorter (RFC 1542 section 2.1).
+/// The least length of a BOOTP message (RFC 1542 section 2.1). Some clients and relays drop shorter packets.
 const LEAST: usize = 300;
-/// Room of `sname` and `file`, with the NUL at the end.
+/// The lengths of the fields `sname` and `file`, with the NUL at the end.
 const SNAME: usize = 64;
 const FILE: usize = 128;
-/// What one option can hold.
+/// The largest length of one option.
 const OPTION: usize = 255;
 
 const PAD: u8 = 0;
@@ -27,45 +27,45 @@ const END: u8 = 255;
 const VENDOR: u8 = 43;
 const RELAY: u8 = 82;
 const IPXE: u8 = 175;
-/// Inside of option 43, PXE 2.1 table 2-1: what a client does about boot servers, and which of their items it asks for.
+/// Tags inside of option 43 (PXE 2.1 table 2-1): how a client discovers boot servers, and which boot item it requests.
 const DISCOVERY_CONTROL: u8 = 6;
 const BOOT_ITEM: u8 = 71;
-/// No discovery of boot servers: take the file that is named here.
+/// A value of the discovery control: the client discovers no boot servers, and takes the boot file of this packet.
 const USE_BOOT_FILE: u8 = 8;
 
-/// Options that are read, and how long they are at least. All others stay unread: what is wrong with them would hide those
-/// behind them.
+/// The options that the server reads, with the least length of each. The server skips all other options, because an
+/// error in one of them would hide the options after it.
 const READ: [(u8, usize); 7] = [(53, 1), (54, 4), (60, 9), (77, 1), (93, 2), (97, 1), (IPXE, 0)];
 
 /// A machine that wants to boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// The address of its card, if it is Ethernet.
+    /// The MAC address of its network card, if the card is an Ethernet card.
     pub mac: Option<Mac>,
     /// The UUID of its mainboard (option 97).
     pub uuid: Option<Uuid>,
-    /// What it is (option 93).
+    /// The architecture of the machine (option 93).
     pub arch: Arch,
-    /// It boots by HTTP, and takes URLs alone.
+    /// Whether the machine boots by HTTP, and so takes only URLs.
     pub http: bool,
-    /// It is iPXE already (option 175, or 77).
+    /// Whether the machine already runs iPXE (option 175 or 77).
     pub ipxe: bool,
 }
 
-/// What a client asks for.
+/// The packet of a client that wants to boot.
 #[derive(Debug)]
 pub(super) struct Ask {
     message: Message,
     pub(super) kind: MessageType,
     pub(super) machine: Machine,
-    /// Option 97 as it came.
+    /// The value of option 97, unchanged.
     id: Option<Vec<u8>>,
-    /// Option 82 as it came, which goes back as it is (RFC 3046 section 2.2).
+    /// The value of option 82. The answer contains it unchanged (RFC 3046 section 2.2).
     relay: Option<Vec<u8>>,
     boot_item: Option<Vec<u8>>,
 }
 
-/// What a client is told.
+/// The content of an answer.
 pub(super) struct Tell<'a> {
     pub(super) kind: MessageType,
     pub(super) server: Ipv4Addr,
@@ -74,7 +74,7 @@ pub(super) struct Tell<'a> {
 
 impl Ask {
     /// # Errors
-    /// What is wrong with it, for people.
+    /// The reason why the packet gets no answer, for people.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
         let (header, options) = bytes.split_at_checked(HEADER).ok_or("it is too short")?;
         if header[HEADER - MAGIC.len()..] != MAGIC {
@@ -111,7 +111,7 @@ impl Ask {
         };
         let machine = Machine {
             mac: mac(&message),
-            // Its first byte is the type, of which there is one.
+            // The first byte of option 97 is the type, and 0 is the only type.
             uuid: id.as_deref().and_then(|id| id.strip_prefix(&[0])?.try_into().ok()).map(|bytes| turned(Uuid(bytes))),
             arch: arch(opts).or_else(|| arch_of(class)).unwrap_or(Arch::BIOS),
             http,
@@ -132,10 +132,11 @@ impl Ask {
         self.message.ciaddr()
     }
 
-    /// The answer to it. What does not fit into a packet is an error.
+    /// The answer to this packet. An answer that does not fit into a packet is an error.
     pub(super) fn answer(&self, tell: &Tell<'_>) -> Result<Vec<u8>, &'static str> {
         let Tell { kind, server, file } = *tell;
-        // In an option the NUL is counted: some clients read it as a string of C, and end where they should not.
+        // The length of the option includes the NUL. Some clients read the option as a C string, and would miss its
+        // end.
         let name = [file.as_bytes(), &[0]].concat();
         if name.len() > OPTION {
             return Err("the name of its file is longer than 254 bytes");
@@ -168,8 +169,9 @@ impl Ask {
         encode(&message, &options).map_err(|_| "it cannot be encoded")
     }
 
-    /// Option 43. BIOS and iPXE are told to take the file at once. EFI is told nothing, asks at port 4011 then, and has the
-    /// file from there: there is firmware that does not know how to do without (tianocore's `PxeBcDhcp4.c` takes both).
+    /// Option 43. It tells BIOS and iPXE to take the boot file at once. EFI gets no such order, so it asks at port
+    /// 4011, and gets the boot file from there. Some EFI firmware cannot do without that request (tianocore's
+    /// `PxeBcDhcp4.c` handles both).
     fn vendor(&self, kind: MessageType) -> Option<Vec<u8>> {
         let machine = &self.machine;
         let item = self.boot_item.as_ref().filter(|_| kind == MessageType::Ack);
@@ -189,7 +191,8 @@ impl Ask {
     }
 }
 
-/// In this order: `dhcproto` has none for the options of a message, and some clients look no further than the first few.
+/// Encodes the options in this order. `dhcproto` keeps no order for the options of a message, and some clients read
+/// only the first few options.
 fn encode(message: &Message, options: &[DhcpOption]) -> Result<Vec<u8>, dhcproto::error::EncodeError> {
     let mut bytes = Vec::with_capacity(LEAST);
     let mut encoder = Encoder::new(&mut bytes);
@@ -199,14 +202,14 @@ fn encode(message: &Message, options: &[DhcpOption]) -> Result<Vec<u8>, dhcproto
     Ok(bytes)
 }
 
-/// Options with their values, those of one code put together (RFC 3396), in the order of their codes' first. What is behind
-/// the end is nothing.
+/// The options with their values, in the order in which each code first appears. Values of the same code are
+/// concatenated (RFC 3396). Bytes after the end option are ignored.
 fn split(bytes: &[u8]) -> Result<Vec<(u8, Vec<u8>)>, &'static str> {
     let mut options: Vec<(u8, Vec<u8>)> = Vec::new();
     let mut rest = bytes;
     loop {
         match *rest {
-            // Some clients forget the end.
+            // Some clients omit the end option.
             [] | [END, ..] => return Ok(options),
             [PAD, ref more @ ..] => rest = more,
             [code, length, ref more @ ..] => {
@@ -223,27 +226,28 @@ fn split(bytes: &[u8]) -> Result<Vec<(u8, Vec<u8>)>, &'static str> {
 }
 
 fn mac(message: &Message) -> Option<Mac> {
-    // A longer one would panic.
+    // `chaddr` would panic with a longer address.
     let is_ethernet = message.htype() == HType::Eth && message.hlen() == 6;
     is_ethernet.then(|| message.chaddr().try_into().ok()).flatten().map(Mac)
 }
 
 fn arch(opts: &DhcpOptions) -> Option<Arch> {
     match opts.get(OptionCode::ClientSystemArchitecture) {
-        // Of several, the first is the one that it runs.
+        // If there are several architectures, the machine runs the first one.
         Some(DhcpOption::ClientSystemArchitecture(arch)) => Some(Arch(Architecture::into(*arch))),
         _ => None,
     }
 }
 
-/// `PXEClient:Arch:00007:UNDI:003016` says it too (PXE 2.1 section 2.2.2).
+/// The architecture in option 60, such as `PXEClient:Arch:00007:UNDI:003016` (PXE 2.1 section 2.2.2).
 fn arch_of(class: &[u8]) -> Option<Arch> {
     let class = std::str::from_utf8(class).ok()?;
     let (_, rest) = class.split_once(":Arch:")?;
     rest.split(':').next()?.parse().ok().map(Arch)
 }
 
-/// iPXE sends its own option 175 and says its name as the user class, with the length in front (RFC 3004) or without.
+/// Whether the client is iPXE. iPXE sends its own option 175, and its name as the user class (option 77), with the
+/// length before the name (RFC 3004) or without.
 fn is_ipxe(opts: &DhcpOptions) -> bool {
     let is_named = match opts.get(OptionCode::UserClass) {
         Some(DhcpOption::UserClass(class)) => class == b"iPXE" || class.strip_prefix(&[4]) == Some(b"iPXE"),
@@ -253,24 +257,24 @@ fn is_ipxe(opts: &DhcpOptions) -> bool {
 }
 
 impl Machine {
-    /// Firmware of this architecture, of which nothing else is known.
+    /// A machine with firmware of this architecture. Its MAC address and its UUID are unknown.
     pub fn new(arch: Arch) -> Self {
         Self { mac: None, uuid: None, arch, http: arch.is_http(), ipxe: false }
     }
 
-    /// With this card.
+    /// Sets the MAC address of the network card.
     #[must_use]
     pub fn mac(self, mac: Mac) -> Self {
         Self { mac: Some(mac), ..self }
     }
 
-    /// With this mainboard.
+    /// Sets the UUID of the mainboard.
     #[must_use]
     pub fn uuid(self, uuid: Uuid) -> Self {
         Self { uuid: Some(uuid), ..self }
     }
 
-    /// When iPXE has begun on it: that takes URLs, but boots as PXE does.
+    /// The machine after iPXE has started on it. iPXE takes URLs, but boots by PXE.
     #[must_use]
     pub fn with_ipxe(self) -> Self {
         Self { ipxe: true, http: false, ..self }
@@ -288,8 +292,8 @@ impl fmt::Display for Machine {
     }
 }
 
-/// A UUID of option 97 (RFC 4578 section 2.3): firmware sends the first three groups with their last byte first, as they are
-/// in the mainboard's tables, and everybody writes them the other way.
+/// Reverses the bytes of each of the first three groups of a UUID. Firmware sends these groups in option 97 with the
+/// last byte first (RFC 4578 section 2.3), as the mainboard's tables have them. People write the first byte first.
 fn turned(Uuid(mut bytes): Uuid) -> Uuid {
     for group in [0..4, 4..6, 6..8] {
         bytes[group].reverse();
@@ -297,7 +301,8 @@ fn turned(Uuid(mut bytes): Uuid) -> Uuid {
     Uuid(bytes)
 }
 
-/// Whether they are the same, in either order of the first three groups: some firmware sends them as they are written.
+/// Whether the UUIDs are equal, with either byte order of the first three groups. Some firmware sends these groups as
+/// people write them.
 pub(super) fn are_same(one: Uuid, other: Uuid) -> bool {
     one == other || turned(one) == other
 }

@@ -1,4 +1,4 @@
-//! What becomes of a datagram: an answer, or silence and why. No socket, no clock.
+//! The decision about a datagram: an answer, or silence with a reason. No socket, no clock.
 
 use std::{
     fmt,
@@ -14,16 +14,16 @@ use super::{
     packet::{Ask, Tell},
 };
 
-/// Where clients and relays wait for answers (RFC 2131 section 4.1).
+/// The ports at which clients and relays receive answers (RFC 2131 section 4.1).
 const CLIENT_PORT: u16 = 68;
 const SERVER_PORT: u16 = 67;
-/// Where boot clients ask, if they do not say otherwise.
+/// The port to which boot clients send TFTP requests by default.
 const TFTP_PORT: u16 = 69;
 
-/// What stays as it is in a path.
+/// The characters that are percent-encoded in the path of a URL.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Says which machine boots what, and tells it.
+/// Chooses the boot file of a machine, and makes the answer to its packet.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     rules: Vec<Rule>,
@@ -32,65 +32,66 @@ pub struct Proxy {
     http: Option<SocketAddrV4>,
 }
 
-/// The port that a datagram came to.
+/// The port that received a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
-    /// 67, where a client looks for all who may have something for it.
+    /// Port 67, to which a client broadcasts its DHCPDISCOVER.
     Dhcp,
-    /// 4011, where it asks the one that it has chosen (PXE 2.1 section 2.2.4).
+    /// Port 4011, at which a client asks the boot server that it has chosen (PXE 2.1 section 2.2.4).
     Pxe,
 }
 
-/// How a datagram came.
+/// The port, the sender and the interface of a datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// The port.
+    /// The port that received the datagram.
     pub door: Door,
-    /// Who sent it.
+    /// The sender of the datagram.
     pub from: SocketAddrV4,
-    /// The address of the interface that it came by: that of the server, as clients see it.
+    /// The address of the interface that received the datagram. Clients know the server by this address.
     pub local: Ipv4Addr,
 }
 
-/// What is to be sent.
+/// The answer to a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The packet.
     pub bytes: Vec<u8>,
-    /// Where it goes. `255.255.255.255` goes to the interface that the datagram came by.
+    /// The destination of the packet. A packet to `255.255.255.255` leaves by the interface that received the datagram.
     pub to: SocketAddrV4,
-    /// What it says.
+    /// The machine and the boot file of the answer.
     pub offer: Offer,
 }
 
-/// A machine and its file, as logs have it.
+/// A machine and its boot file, as the log shows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// To whom.
+    /// The machine that gets the answer.
     pub machine: Machine,
-    /// The file as it is told: a name or a URL.
+    /// The boot file in the answer: a name or a URL.
     pub file: String,
-    /// Why this one.
+    /// The reason for this boot file.
     pub why: String,
-    /// Whether it answers the machine's own question at port 4011.
+    /// Whether the answer is a DHCPACK, for a packet to port 4011.
     pub acknowledges: bool,
 }
 
-/// A file of the sources for a machine, and why it is this one.
+/// The boot file of a machine, and the reason for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// The name, or a URL where a rule has one.
+    /// The name of a file of the sources, or the URL of a rule.
     pub file: String,
-    /// For people.
+    /// The reason for this boot file, for people.
     pub why: String,
 }
 
-/// Why there is no answer.
+/// The reason why a datagram gets no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Silence {
-    /// It is none of this server's business: another client, another kind of message, or no DHCP at all.
+    /// The datagram is not for this server: it is from another kind of client, has another message type, or is no DHCP
+    /// packet.
     NotMine(&'static str),
-    /// A machine that wants to boot, for which there is nothing, and why.
+    /// The machine wants to boot, but gets no boot file, with the reason.
     Nothing(Machine, String),
 }
 
@@ -101,44 +102,45 @@ impl Default for Proxy {
 }
 
 impl Proxy {
-    /// Rules, of which the first that is for a machine counts. Defaults to none.
+    /// Sets the rules. The first rule that matches a machine applies. Defaults to none.
     #[must_use]
     pub fn rules(mut self, rules: Vec<Rule>) -> Self {
         self.rules = rules;
         self
     }
 
-    /// What there is for machines that no rule is for. Defaults to nothing.
+    /// Sets the menu, which applies to machines that no rule matches. Defaults to an empty menu.
     #[must_use]
     pub fn menu(mut self, menu: Menu) -> Self {
         self.menu = menu;
         self
     }
 
-    /// The port that TFTP is served on. Defaults to 69; firmware knows no other.
+    /// Sets the port of the TFTP server. Defaults to 69, the only port that firmware knows.
     #[must_use]
     pub fn tftp(mut self, port: u16) -> Self {
         self.tftp = port;
         self
     }
 
-    /// Where the same files are served over HTTP: iPXE is told of scripts there, and clients that boot by HTTP get an
-    /// answer at all. `0.0.0.0` is the address that a client asked. Defaults to nowhere.
+    /// Sets the address at which the same files are served over HTTP. iPXE then gets the URLs of scripts there. Clients
+    /// that boot by HTTP get an answer only with such an address. `0.0.0.0` stands for the address that the client
+    /// asked. Defaults to none.
     #[must_use]
     pub fn http(mut self, address: Option<SocketAddrV4>) -> Self {
         self.http = address;
         self
     }
 
-    /// Whether there are rules, or files that some machine can boot.
+    /// Whether there are no rules, and no files that any machine can boot.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty() && self.menu.is_empty()
     }
 
-    /// The file for a machine.
+    /// The boot file of a machine.
     ///
     /// # Errors
-    /// Why there is none, for people.
+    /// The reason why the machine gets no boot file, for people.
     pub fn choose(&self, machine: &Machine) -> Result<Chosen, String> {
         match self.rules.iter().find(|rule| rule.check(machine).is_ok()) {
             Some(rule) if rule.file().is_empty() => Err(format!("{} gives it no answer", rule.title())),
@@ -150,15 +152,15 @@ impl Proxy {
         }
     }
 
-    /// The rules in their order, for who wants to know why they are for a machine, or not.
+    /// The rules in their order. [`Rule::check`] says why a rule does not match a machine.
     pub fn each_rule(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter()
     }
 
-    /// A file as a machine is told of it by a server with this address.
+    /// The name or the URL of a file in the answer that a server with this address sends to a machine.
     ///
     /// # Errors
-    /// Why it cannot have it, for people.
+    /// The reason why the machine cannot fetch the file, for people.
     pub fn place(&self, file: &str, machine: &Machine, local: Ipv4Addr) -> Result<String, String> {
         if file.contains("://") || !(machine.http || machine.ipxe) {
             return Ok(file.into());
@@ -175,16 +177,16 @@ impl Proxy {
         }
     }
 
-    /// What a datagram is answered.
+    /// The answer to a datagram.
     ///
     /// # Errors
-    /// Why it is not.
+    /// The reason why the datagram gets no answer.
     pub fn answer(&self, datagram: &[u8], arrival: Arrival) -> Result<Answer, Silence> {
         let Arrival { door, from, local } = arrival;
         let ask = Ask::decode(datagram).map_err(Silence::NotMine)?;
         let kind = match (door, ask.kind) {
             (Door::Dhcp, MessageType::Discover) => MessageType::Offer,
-            // A request that comes here is for the server that leases the address.
+            // A DHCPREQUEST at this port is for the server that leases the address.
             (Door::Dhcp, _) => return Err(Silence::NotMine("it looks for nobody")),
             (Door::Pxe, MessageType::Request | MessageType::Inform) => MessageType::Ack,
             (Door::Pxe, _) => return Err(Silence::NotMine("it is no request")),
@@ -204,14 +206,14 @@ impl Proxy {
     }
 }
 
-/// RFC 2131 section 4.1: by the relay that it came by; to the address that the client has; or to all. Nothing else is
-/// possible, as the client has no address yet, and gets none from here.
+/// The destination of an answer (RFC 2131 section 4.1): the relay (giaddr), the address that the client has (ciaddr),
+/// or a broadcast. No other destination is possible: a client without an address gets none from this server.
 fn destination(ask: &Ask, door: Door, from: SocketAddrV4) -> SocketAddrV4 {
     if !ask.giaddr().is_unspecified() {
         return SocketAddrV4::new(ask.giaddr(), SERVER_PORT);
     }
     match door {
-        // It listens where it asks from.
+        // The client listens at the port from which it sent its packet.
         Door::Pxe if is_of_one(*from.ip()) && from.port() != 0 => from,
         _ if is_of_one(ask.ciaddr()) => SocketAddrV4::new(ask.ciaddr(), CLIENT_PORT),
         _ => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),

@@ -1,9 +1,9 @@
-//! Which file is for which machine, where the operator says so.
+//! The operator's rules: which machine gets which boot file.
 
 use super::{Arches, Machine, packet::are_same};
 use crate::rules::{Mac, MacPrefix, Uuid};
 
-/// A boot file, and the machines that it is for: those that meet all of its conditions. Without conditions it is for all.
+/// A boot file for the machines that meet all conditions of the rule. A rule without conditions matches all machines.
 ///
 /// ```
 /// use tuffet::dhcp::{Machine, Proxy, Rule};
@@ -25,43 +25,43 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// A rule for all machines. The title is for people. The file is a name of this server, or a URL; an empty one means
-    /// that the machine gets no answer.
+    /// A rule for all machines. The title is for people. The file is a name on this server, or a URL. If the file is
+    /// empty, the machine gets no answer.
     pub fn new(title: impl Into<String>, file: impl Into<String>) -> Self {
         let (title, file) = (title.into(), file.into());
         Self { title, file, arches: Vec::new(), uuids: Vec::new(), macs: Vec::new(), ipxe: None }
     }
 
-    /// For machines of these architectures; may be called again for more.
+    /// Limits the rule to machines of these architectures. Another call adds more of them.
     #[must_use]
     pub fn arch(mut self, arches: Arches) -> Self {
         self.arches.push(arches);
         self
     }
 
-    /// For the machine with this UUID; may be called again for more.
+    /// Limits the rule to the machine with this UUID. Another call adds another machine.
     #[must_use]
     pub fn uuid(mut self, uuid: Uuid) -> Self {
         self.uuids.push(uuid);
         self
     }
 
-    /// For machines whose card has such an address; may be called again for more.
+    /// Limits the rule to machines whose MAC address has this prefix. Another call adds another prefix.
     #[must_use]
     pub fn mac(mut self, mac: MacPrefix) -> Self {
         self.macs.push(mac);
         self
     }
 
-    /// For iPXE alone, or for firmware alone. Defaults to both; but a rule whose file is iPXE is never for iPXE, which
-    /// would load itself again and again.
+    /// Limits the rule to iPXE (`true`) or to firmware (`false`). Defaults to both. But by default a rule whose file is
+    /// iPXE does not match iPXE, which would load itself again and again.
     #[must_use]
     pub fn ipxe(mut self, ipxe: bool) -> Self {
         self.ipxe = Some(ipxe);
         self
     }
 
-    /// What it is called.
+    /// The title of the rule.
     pub fn title(&self) -> &str {
         &self.title
     }
@@ -70,7 +70,7 @@ impl Rule {
         &self.file
     }
 
-    /// Why it is not for this machine, for people.
+    /// Whether the rule matches this machine, or the reason why it does not, for people.
     pub fn check(&self, machine: &Machine) -> Result<(), &'static str> {
         let is = |mac: Mac| self.macs.iter().any(|prefix| prefix.contains(mac));
         if !self.arches.is_empty() && !self.arches.iter().any(|arches| arches.contains(machine.arch)) {

@@ -1,4 +1,4 @@
-//! The sockets: ports 67 and 4011 of each interface, and a thread that answers what comes to them.
+//! The sockets: ports 67 and 4011 of each interface, and a thread that answers their datagrams.
 
 use std::{
     cell::{Cell, RefCell},
@@ -25,28 +25,30 @@ use crate::{
     stats::Counter,
 };
 
-/// The ports (RFC 2131 section 4.1, PXE 2.1 section 2.2.4).
+/// The ports of the server (RFC 2131 section 4.1, PXE 2.1 section 2.2.4).
 const DOORS: [(Door, u16); 2] = [(Door::Dhcp, 67), (Door::Pxe, 4011)];
-/// Answers a second, and so lines of the log: a large room that is switched on asks less, and asks again.
+/// The largest number of answers a second, and so of lines in the log. A large room of machines that is switched on
+/// sends fewer requests, and each machine repeats its request.
 const RATE: u32 = 1000;
-/// How long the sources are taken to have what they had.
+/// How long the menu is used before the server looks at the sources again.
 const FRESH: Duration = Duration::from_secs(10);
-/// A pause after an error of a socket, such as that of an interface that is down.
+/// The pause after an error of a socket, for instance while its interface is down.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// A network interface, and its IPv4 addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its name.
+    /// The name of the interface.
     pub name: String,
-    /// Its addresses. [`Sockets`] tell clients no others; if there are none, that which a datagram came to.
+    /// The addresses of the interface. [`Sockets`] send clients no other server address. If there are none, they send
+    /// the address at which the client's datagram arrived.
     pub addresses: Vec<Ipv4Addr>,
 }
 
-/// The interfaces that are up, can broadcast and have an IPv4 address: those on which machines may boot.
+/// The interfaces on which machines may boot: interfaces that are up, can broadcast and have an IPv4 address.
 ///
 /// # Errors
-/// What the system says; other systems than Linux are [`Unsupported`](io::ErrorKind::Unsupported).
+/// The error of the system. On systems other than Linux it is [`Unsupported`](io::ErrorKind::Unsupported).
 pub fn interfaces() -> io::Result<Vec<Interface>> {
     #[cfg(target_os = "linux")]
     {
@@ -59,7 +61,7 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
                 found.address.as_ref().and_then(|address| address.as_sockaddr_in()).map(|address| address.ip());
             let is_lan = flags.contains(Flags::IFF_UP | Flags::IFF_BROADCAST) && !flags.contains(Flags::IFF_LOOPBACK);
             let Some(address) = address.filter(|_| is_lan) else { continue };
-            // An address with a label of its own is of the interface before the colon.
+            // An address with a label (`eth0:1`) belongs to the interface before the colon.
             let name = found.interface_name.split(':').next().unwrap_or_default().to_owned();
             match all.iter_mut().find(|known| known.name == name) {
                 Some(known) => known.addresses.push(address),
@@ -72,24 +74,24 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "ProxyDHCP is for Linux: sockets are bound to interfaces there"))
 }
 
-/// What answers now. A reload may exchange the rules, and the sources are looked at again now and then.
+/// The current [`Proxy`]. A reload may replace its rules, and the server looks at the sources again now and then.
 #[derive(Clone, Debug, Default)]
 pub struct Live(Arc<RwLock<Proxy>>);
 
 impl Live {
-    /// What answers at this moment.
+    /// A copy of the current proxy.
     pub fn proxy(&self) -> Proxy {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes what answers from now on.
+    /// Changes the proxy for all later packets.
     pub fn change(&self, change: impl FnOnce(Proxy) -> Proxy) {
         let mut proxy = self.0.write().unwrap_or_else(PoisonError::into_inner);
         *proxy = change(std::mem::take(&mut *proxy));
     }
 }
 
-/// Bound, and not served yet.
+/// The bound sockets of a server that does not answer yet.
 #[derive(Debug)]
 pub struct Sockets {
     doors: Vec<Socket>,
@@ -106,7 +108,7 @@ struct Socket {
     interface: Interface,
 }
 
-/// At work; it ends when this is dropped.
+/// A server that answers. It ends when this value is dropped.
 #[derive(Debug)]
 #[must_use = "it serves until this is dropped"]
 pub struct Serving {
@@ -115,11 +117,11 @@ pub struct Serving {
 }
 
 impl Sockets {
-    /// Binds the ports on these interfaces, and no others. They are below 1024 and so need a privilege, which may be given
-    /// up then.
+    /// Binds the ports on these interfaces, and on no others. Port 67 is below 1024 and so needs a privilege, which the
+    /// process may give up afterwards.
     ///
     /// # Errors
-    /// [`Error::Bind`] with the address that could not be had.
+    /// [`Error::Bind`] with the address that could not be bound.
     pub fn bind(interfaces: Vec<Interface>, live: Live) -> Result<Self, Error> {
         let mut doors = Vec::new();
         for interface in interfaces {
@@ -144,36 +146,36 @@ impl Sockets {
         })
     }
 
-    /// The interfaces.
+    /// The names of the interfaces.
     pub fn interfaces(&self) -> impl Iterator<Item = &str> {
         self.doors.iter().filter(|socket| socket.door == Door::Dhcp).map(|socket| socket.interface.name.as_str())
     }
 
-    /// Has these know which UUID and architecture a machine has, by its MAC address, when it asks what to boot: rules can go
-    /// by that when it asks for files.
+    /// Records the UUID and the architecture of each machine in this table, by its MAC address, when the machine asks
+    /// for its boot file. Rules can use them when the machine requests files.
     #[must_use]
     pub fn teach(mut self, machines: &Machines) -> Self {
         self.machines = machines.clone();
         self
     }
 
-    /// What will answer.
+    /// The proxy that will answer.
     pub fn live(&self) -> &Live {
         &self.live
     }
 
-    /// Has its counters among those of the server that will be built.
+    /// Adds the counters of ProxyDHCP to the server of this builder.
     pub fn watch(&self, builder: Builder) -> Builder {
         builder.counter(&self.answers).counter(&self.nothing)
     }
 
-    /// Looks which boot files this server has. Blocks until it knows.
+    /// Looks for the boot files of this server. Blocks until the search is complete.
     pub fn look(&self, handle: &Handle) -> Proxy {
         smol::block_on(look(&self.live, handle));
         self.live.proxy()
     }
 
-    /// Begins to answer, on a thread of its own: with the files of this server.
+    /// Starts a thread that answers with the boot files of this server.
     ///
     /// # Errors
     /// [`Error::Io`] if the thread cannot be started.
@@ -182,7 +184,7 @@ impl Sockets {
         let serve = move || {
             let desk = Desk::new(self.live, handle, self.machines, self.answers, self.nothing);
             smol::block_on(smol::future::or(desk.serve(self.doors), async {
-                // It is never sent to; it fails when the other end is dropped.
+                // Nothing is ever sent. `recv` fails when the sender is dropped.
                 let _ = is_over.recv().await;
             }))
         };
@@ -200,7 +202,7 @@ impl Drop for Serving {
     }
 }
 
-/// Where all sockets' datagrams are answered.
+/// Answers the datagrams of all sockets.
 struct Desk {
     live: Live,
     handle: Handle,
@@ -208,9 +210,9 @@ struct Desk {
     answers: Counter,
     nothing: Counter,
     inbox: RefCell<Inbox>,
-    /// When the sources were looked at, unless that goes on.
+    /// When the last search of the sources ended. `None` during a search.
     looked: Cell<Option<Instant>>,
-    /// The second that is counted, and what was answered in it.
+    /// The beginning of the current second, and the number of answers since then.
     second: Cell<(Instant, u32)>,
 }
 
@@ -223,7 +225,7 @@ impl Desk {
     async fn serve(self: Rc<Self>, doors: Vec<Socket>) {
         let executor = Rc::new(LocalExecutor::new());
         let serve = async {
-            // What comes in the meantime waits in its socket.
+            // Datagrams that arrive in the meantime wait in their sockets.
             self.look().await;
             for socket in doors {
                 let (desk, looks) = (self.clone(), executor.clone());
@@ -262,7 +264,7 @@ impl Desk {
         }
     }
 
-    /// Whether it was of a machine that wants to boot.
+    /// Answers a datagram. Returns whether a machine that wants to boot sent it.
     fn answer(
         &self,
         proxy: &Proxy,
@@ -279,7 +281,7 @@ impl Desk {
                 self.answers.add(1);
                 self.learn(&offer.machine);
                 log::info!("dhcp: {offer}, by {name}");
-                // A packet is longer than what an outgoing header holds.
+                // The packet is longer than the header of an `Outgoing`, so the payload has the rest.
                 let (header, payload) =
                     bytes.split_first_chunk().map_or(([0; 4], &[][..]), |(head, rest)| (*head, rest));
                 let from = Some(IpAddr::V4(arrival.local));
@@ -321,7 +323,7 @@ async fn look(live: &Live, handle: &Handle) {
 }
 
 impl Socket {
-    /// Nothing if it is not of IPv4's, or the interface has no address.
+    /// The arrival of a datagram. `None` if its sender has no IPv4 address, or the interface has none.
     fn arrival(&self, envelope: Envelope) -> Option<Arrival> {
         let SocketAddr::V4(from) = envelope.peer else { return None };
         let told = envelope.local.and_then(|ip| match ip {

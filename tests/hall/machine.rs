@@ -10,22 +10,22 @@ const CLIENTS: [Habits; 6] =
 pub(super) struct Machine {
     pub(super) habits: Habits,
     pub(super) client: Option<BootClient>,
-    /// The address and port of what it does now.
+    /// The address and port of the machine's current transfer.
     pub(super) addr: SocketAddr,
-    /// The port of the server's that it talks to, once it has answered.
+    /// The server's port of the current transfer, once the server has answered.
     pub(super) peer: Option<SocketAddr>,
-    /// As `peer`, of its last transfer.
+    /// The server's port of the previous transfer.
     pub(super) before: Option<SocketAddr>,
     pub(super) step: usize,
-    /// Times that it was woken for, so that only the last one counts.
+    /// The number of the last alarm. Earlier alarms do not wake the machine.
     pub(super) alarms: u64,
     pub(super) at: Option<Instant>,
     pub(super) hash: DefaultHasher,
     pub(super) hashes: Vec<u64>,
     pub(super) tries: u32,
-    /// When an attacker last sent something in its name.
+    /// When an attacker last forged a datagram of this machine.
     pub(super) forged: Option<Instant>,
-    /// When it last heard the server.
+    /// When the machine last received a packet of the server.
     pub(super) heard: Option<Instant>,
 }
 

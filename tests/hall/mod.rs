@@ -1,4 +1,4 @@
-//! Machines, attackers, and the network between them and a server.
+//! Machines and attackers, a server, and the network between them.
 
 mod machine;
 
@@ -24,15 +24,15 @@ use tuffet::{
 
 use machine::Machine;
 
-/// The files that a machine fetches one after the other; others are not there.
+/// The files that a machine fetches, one after the other. The server has no other files.
 const FILES: [(&str, usize); 3] = [("pxelinux.0", 42_000), ("pxelinux.cfg/default", 700), ("initrd", 90_112)];
 const MISSES: [&str; 3] = ["pxelinux.cfg/01-52-54-00-00-00-00", "pxelinux.cfg/C0000207", "pxelinux.cfg/C000020"];
 const LATENCY: Duration = Duration::from_micros(300);
-/// How long a machine repeats itself to a port that is silent before it asks for the file again. The models of most
+/// How long a machine repeats its packets to a silent port before it requests the file again. The models of most
 /// clients do not give up.
 const SILENCE: Duration = Duration::from_secs(120);
 
-/// So many forged datagrams a second, from the beginning for this time.
+/// Forged datagrams, at this rate, from the beginning and for this time.
 #[derive(Clone, Copy)]
 pub struct Attack {
     pub forged: Forged,
@@ -42,27 +42,27 @@ pub struct Attack {
 
 #[derive(Clone, Copy)]
 pub enum Forged {
-    /// Requests of machines that do not exist.
+    /// Requests in the name of machines that do not exist.
     Requests,
-    /// ACKs of machines that boot, to the ports of transfers, of which the attacker knows all: it guesses the machine's
-    /// port and block.
+    /// ACKs in the name of booting machines, to the ports of transfers. The attacker knows all ports of the server, and
+    /// guesses the port and the block of the machine's transfer.
     Acks,
 }
 
-/// Everything there is.
+/// The whole simulation: a server, machines, attackers and a network.
 pub struct Hall {
     pub server: Server,
-    /// Probabilities: of each datagram to be lost or doubled, of each machine to be reset while it boots.
+    /// Probabilities: that a datagram is lost, that it is doubled, and that a machine is reset while it boots.
     pub loss: f64,
     pub duplicates: f64,
     pub resets: f64,
-    /// How often the server is reloaded.
+    /// The number of reloads of the server.
     pub reloads: u32,
     pub attacks: Vec<Attack>,
     pub stop_after: Option<Duration>,
-    /// Whether another server takes the place of the one that was stopped, once that has let its transfers end.
+    /// Whether another server replaces the stopped server, once its transfers have ended.
     pub restarts: bool,
-    /// The ports of that server.
+    /// The ports of the stopped server.
     earlier: Vec<SocketAddr>,
     time: Time,
     begin: Instant,
@@ -72,7 +72,8 @@ pub struct Hall {
     events: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     number: u64,
     random: fastrand::Rng,
-    /// Datagrams that the server has got and sent, and transfers that have ended, as the hall has seen it.
+    /// The datagrams that the server has received and sent, and the transfers that have ended, as the hall has counted
+    /// them.
     got: u64,
     said: u64,
     ended: Arc<AtomicU64>,
@@ -102,7 +103,7 @@ fn handler(time: Time) -> impl Handler {
         let found = files.iter().find(|(name, _)| *name == request.path()).map(|(_, bytes)| bytes.clone());
         let time = time.clone();
         async move {
-            // As a disk or an upstream that takes its time.
+            // A disk or an upstream takes this time.
             time.sleep(Duration::from_micros(200)).await;
             found.map(Source::from).ok_or(Refusal::not_found())
         }
@@ -149,7 +150,7 @@ impl Hall {
         }
     }
 
-    /// Until nobody has anything left to do.
+    /// Runs until no machine, attacker or server has work left.
     pub fn run(&mut self) {
         for n in 0..self.machines.len() {
             let at = self.begin + self.up_to(Duration::from_secs(2));
@@ -208,7 +209,7 @@ impl Hall {
     fn happen(&mut self, now: Instant, event: Event) {
         match event {
             Event::ToServer(from, to, bytes) => {
-                // What goes to a port of the server before is lost.
+                // A datagram to a port of the earlier server is lost.
                 self.got += u64::from(self.server.addrs().contains(&to));
                 self.server.hear(from, to, &bytes);
             }
@@ -217,7 +218,7 @@ impl Hall {
             Event::Wake(n, alarm) if self.machines[n].alarms == alarm => {
                 let machine = &mut self.machines[n];
                 let Some(client) = &mut machine.client else { return };
-                // Such as the port of a server that was stopped, if nobody else answers there.
+                // The silent port may be one of a stopped server, at which no other server answers.
                 if machine.peer.is_some() && machine.heard.is_some_and(|at| now - at > SILENCE) {
                     return self.over(now, n, &Ending::GaveUp);
                 }
@@ -228,7 +229,7 @@ impl Hall {
             Event::Reset(n) => {
                 let machine = &mut self.machines[n];
                 if machine.client.is_some() {
-                    // It begins anew, with the same port.
+                    // The machine begins again, from the same port.
                     (machine.step, machine.hashes, machine.client) = (0, Vec::new(), None);
                     self.post(now + Duration::from_millis(500), Event::Begin(n));
                 }
@@ -274,7 +275,7 @@ impl Hall {
         }
     }
 
-    /// What the server has sent goes on its way.
+    /// Puts the datagrams that the server has sent on the network.
     fn carry(&mut self, now: Instant) {
         for datagram in self.server.sent() {
             self.said += 1;
@@ -309,7 +310,7 @@ impl Hall {
         let machine = &mut self.machines[n];
         machine.client = None;
         machine.step += 1;
-        // lpxelinux has one port for all; the others take the next.
+        // lpxelinux uses one port for all transfers. The other clients take the next port.
         if machine.step < MISSES.len() + 2 + FILES.len() && self.random.bool() {
             let before = machine.addr;
             machine.addr.set_port(before.port() % 60_000 + 1100);
@@ -323,19 +324,20 @@ impl Hall {
         let machine = &mut self.machines[n];
         let packet = Packet::decode(bytes).expect("a packet");
         let Some(client) = &mut machine.client else { return };
-        // A client talks to the port of its first answer, and no other (RFC 1350 section 4).
+        // A client talks only to the port of its first answer (RFC 1350 section 4).
         let is_answer = matches!(packet, Packet::Oack(_) | Packet::Data { block: 1, .. } | Packet::Error { .. });
-        // What is still on its way from the port of its last transfer is none.
+        // A late packet from the port of its previous transfer is no answer.
         if machine.peer.map_or(!is_answer || machine.before == Some(from), |peer| peer != from) {
             return;
         }
         if let Packet::Error { code, .. } = &packet {
             let name = machine.habits.name;
-            // A server that has come after another may have got a port of that one, whose transfers it does not know. And
-            // who has no transfer when somebody forges an ACK of his is told so, maybe while his next request travels.
+            // A new server may have got a port of the earlier server, whose transfers it does not know. And if an
+            // attacker forges an ACK of a machine that has no transfer, the server tells that machine so, perhaps while
+            // its next request travels.
             let is_forged = machine.forged.is_some_and(|at| now - at < 8 * LATENCY);
-            // And who has heard nothing for longer than ended transfers are remembered, since an attacker's guess was
-            // right, is told to begin anew.
+            // If an attacker's guess was right, the machine may hear nothing for longer than the server remembers ended
+            // transfers. The server then tells the machine to begin again.
             let is_forgotten = machine.heard.is_some_and(|at| now - at > Duration::from_secs(90));
             let is_excused = self.earlier.contains(&from) || is_forged || is_forgotten;
             assert!(
@@ -393,7 +395,7 @@ impl Hall {
             _ => !wants_file && ending.is_success(),
         };
         if !has_got_on {
-            // It tries again after a while, as machines do.
+            // The machine tries again after a while, as real machines do.
             machine.client = None;
             return self.post(now + Duration::from_secs(1), Event::Begin(n));
         }
@@ -408,7 +410,7 @@ impl Hall {
         let copies =
             if self.random.f64() < self.loss { 0 } else { 1 + usize::from(self.random.f64() < self.duplicates) };
         if copies == 2 {
-            // Not so late that a client which has begun its next transfer takes it for the answer to that.
+            // The copy is not so late that a client which has begun its next transfer takes it for an answer.
             let at = now + LATENCY + self.up_to(LATENCY);
             match &event {
                 Event::ToServer(from, to, bytes) => self.post(at, Event::ToServer(*from, *to, bytes.clone())),

@@ -1,13 +1,13 @@
-//! What there is to boot, for people.
+//! The report on boot files, for people.
 
 use std::net::Ipv4Addr;
 
 use tuffet::dhcp::{Arch, Chosen, Family, Machine, Proxy};
 
-/// Parts of names of GRUB, and of shim, which loads it.
+/// Parts of the file names of GRUB, and of shim, which loads GRUB.
 const GRUB: [&str; 4] = ["grub", "shim", "bootnet", "/core.efi"];
 
-/// Why nothing can be booted from this.
+/// The reason why no machine can boot from these sources.
 pub fn nothing(served: &str) -> String {
     let names: Vec<&str> = Family::all().filter_map(|family| family.files.first().copied()).take(2).collect();
     let names = names.join(", ");
@@ -16,7 +16,7 @@ pub fn nothing(served: &str) -> String {
     )
 }
 
-/// What each kind of machine will do.
+/// The boot file of each kind of machine.
 pub fn report(proxy: &Proxy, served: &str, server: Ipv4Addr) -> String {
     let mut text = format!("found in {served}; machines on the network of {server} that boot from it get\n");
     let mut say = |who: &str, what: &str| text += &format!("    {who:<15} {what}\n");
@@ -49,7 +49,7 @@ pub fn report(proxy: &Proxy, served: &str, server: Ipv4Addr) -> String {
     text
 }
 
-/// Whether a machine is told of iPXE, and so asks again.
+/// Whether the machine gets iPXE, which asks again and gets another file.
 fn is_ipxe(proxy: &Proxy, machine: &Machine) -> bool {
     let file = |machine: &Machine| proxy.choose(machine).map(|chosen| chosen.file).ok();
     file(machine) != file(&machine.with_ipxe())

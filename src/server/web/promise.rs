@@ -1,8 +1,8 @@
 //! Bytes of a file that the kernel sends, without a copy in the memory of this process.
 //!
 //! hyper carries chunks of memory. A promise is a chunk of the right length with meaningless bytes. The wire recognizes
-//! it by its address, and makes the kernel send the bytes of the file instead. This holds as long as hyper hands on the
-//! memory that it was given. If hyper ever copies a promise, the connection fails before the copy is sent.
+//! it by its address, and makes the kernel send the bytes of the file instead. This works because hyper passes the same
+//! memory on. If hyper ever copies a promise, the connection fails before the copy is sent.
 
 use std::{
     cell::RefCell,
@@ -63,7 +63,7 @@ impl Promises {
         }
     }
 
-    /// `length`: of the slice that stands for it.
+    /// Sends a part of the first promise. `length` is the length of the slice that stands for it.
     fn poll_first(&self, stream: &Async<TcpStream>, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
         let mut promises = self.0.borrow_mut();
         let promise = promises.front_mut().filter(|promise| promise.left == length);
