@@ -19,7 +19,7 @@ Examples:
 It is `tuffet serve --dhcp --http --status` on this machine's address in its network, and takes the options of `tuffet serve`.
 The network's own DHCP server goes on to give addresses, and need not be changed. It needs root, for ports 67, 69 and 80.";
 
-/// Boot machines from a directory or a web server, in a network whose DHCP server knows nothing of it (Linux)
+/// Boot the machines of a network without a change to its DHCP server (Linux)
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, mut_args = |arg| arg.hide_env(true))]
 pub struct Boot {

@@ -16,7 +16,7 @@ const FILES: [(&str, u64); 2] = [("vmlinuz", 8 << 20), ("initrd.img", 32 << 20)]
 const MENU: &str = "boot.ipxe";
 const SCRIPT: &str = "#!ipxe\nkernel vmlinuz\ninitrd initrd.img\nboot\n";
 
-/// Try it on this machine alone: a web server with a boot tree, and a TFTP server that has nothing but its URL
+/// Try it on this machine alone: a web server, and a TFTP server that has only its URL
 #[derive(Args, Debug)]
 pub struct Demo {
     /// Where the TFTP server listens
