@@ -31,7 +31,13 @@ fn path(path: &Path) -> &str {
 fn help_and_version() {
     let version = run(&["--version"]);
     assert_eq!(text(&version.stdout), format!("tuffet {}\n", env!("CARGO_PKG_VERSION")));
-    for args in [&["--help"][..], &["serve", "--help"], &["get", "--help"], &["put", "--help"]] {
+    let commands: &[&str] = match cfg!(feature = "full") {
+        true => &["", "serve", "get", "put", "boot", "demo", "explain", "check-config", "completions", "man"],
+        false => &["", "serve", "get", "put"],
+    };
+    for command in commands {
+        let args = [*command, "--help"];
+        let args = if command.is_empty() { &args[1..] } else { &args };
         let help = run(args);
         assert!(help.status.success());
         let help = text(&help.stdout);
@@ -466,7 +472,7 @@ fn a_probe_says_what_the_server_did() {
 #[test]
 fn a_demonstration_needs_nothing_but_this_machine() {
     let mut printed = Vec::new();
-    let server = Server::start_by(&["demo", "--listen", "127.0.0.1:0"], &mut printed);
+    let server = Server::start_by(&["demo", "127.0.0.1:0"], &mut printed);
     assert!(printed.iter().any(|line| line.contains("http://127.0.0.1:")), "{printed:?}");
     let place = tempfile::tempdir().unwrap();
     let image = place.path().join("vmlinuz");

@@ -46,8 +46,8 @@ Examples:
 
 A TARGET has $1 or ${name} for groups of the REGEX, and ${path}, ${client}, ${server}, ${mac}, ${uuid}, ${serial} and
 ${arch}, also as ${mac:hexraw} or ${client:hexraw:upper}; of several, as in A=>B=>C, the first that is there is served.
-One that ends with .j2 is a template file, made anew for each request. CLIENTS are networks, addresses and MAC addresses or their beginnings, with
-commas. `tuffet explain` tells what becomes of a request.
+One that ends with .j2 is a template file, made anew for each request. CLIENTS are networks, addresses and MAC addresses
+or their beginnings, with commas. `tuffet explain` tells what becomes of a request.
 
 Sizes are written 512K, 64M, 2G (of 1024); times 500ms, 5s, 1m, and a number alone is seconds.
 Every option can be set in the environment: --max-upload is TUFFET_MAX_UPLOAD. SOURCEs are TUFFET_SOURCE, with commas.

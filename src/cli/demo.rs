@@ -1,14 +1,18 @@
 //! `tuffet demo`: a web server with a boot tree, and a TFTP server that has only its URL.
 
-use std::{io::Write, net::Ipv4Addr, process::ExitCode};
+use std::{
+    io::Write,
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    process::ExitCode,
+};
 
-use clap::{Args, Parser};
+use clap::{Args, CommandFactory, FromArgMatches, builder::Resettable};
 use tuffet::{Gen, Handler, Refusal, Request, Server, Source, read};
 
 use super::{
     Result,
     args::{Arguments, Command},
-    serve,
+    serve, values,
 };
 
 /// The files of the web server, and their sizes.
@@ -20,8 +24,12 @@ const SCRIPT: &str = "#!ipxe\nkernel vmlinuz\ninitrd initrd.img\nboot\n";
 #[derive(Args, Debug)]
 pub struct Demo {
     /// Where the TFTP server listens
-    #[arg(long, value_name = "ADDR:PORT", env = "TUFFET_LISTEN", default_value = "127.0.0.1:6969")]
-    listen: String,
+    #[arg(value_name = "ADDR:PORT", default_value = "127.0.0.1:6969", value_parser = listen)]
+    listen: SocketAddr,
+}
+
+fn listen(text: &str) -> std::result::Result<SocketAddr, String> {
+    values::address(text, "127.0.0.1:6969")
 }
 
 pub fn run(args: &Demo) -> Result<ExitCode> {
@@ -29,17 +37,23 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
     let mirror = Server::builder().listen(door).http(door).handler(tree()).bind()?;
     let url = format!("http://{}/", mirror.http_addrs()[0]);
     let _mirror = mirror.spawn()?;
-    let mut out = std::io::stdout().lock();
-    // The server also runs if standard output is a closed pipe.
-    _ = writeln!(out, "a web server has a boot tree, made while it is fetched: {url}");
-    _ = writeln!(out, "this TFTP server has its URL and keeps no file; fetch from it in another terminal:");
-    for name in [MENU].into_iter().chain(FILES.map(|(name, _)| name)) {
-        _ = writeln!(out, "    curl -O tftp://{}/{name}", args.listen);
+    // If the address is taken, the server says so.
+    if UdpSocket::bind(args.listen).is_ok() {
+        let mut out = std::io::stdout().lock();
+        // The server also runs if standard output is a closed pipe.
+        _ = writeln!(out, "a web server has a boot tree, made while it is fetched: {url}");
+        _ = writeln!(out, "this TFTP server has its URL and keeps no file; fetch from it in another terminal:");
+        for name in [MENU].into_iter().chain(FILES.map(|(name, _)| name)) {
+            _ = writeln!(out, "    curl -O tftp://{}/{name}", args.listen);
+        }
     }
-    drop(out);
     // A sandbox cannot confine threads that already run.
-    let words = ["tuffet", "serve", &url, "--listen", &args.listen, "--status", "127.0.0.1:0", "--no-sandbox"];
-    match Arguments::try_parse_from(words)?.command {
+    let listen = args.listen.to_string();
+    let words = ["tuffet", "serve", &url, "--listen", &listen, "--status", "127.0.0.1:0", "--no-sandbox"];
+    // The environment's settings are for servers.
+    let command =
+        Arguments::command().mut_subcommand("serve", |serve| serve.mut_args(|arg| arg.env(Resettable::Reset)));
+    match Arguments::from_arg_matches(&command.try_get_matches_from(words)?)?.command {
         Command::Serve(serve) => serve::run(&serve, &[]),
         _ => unreachable!("the words are of `serve`"),
     }

@@ -35,7 +35,7 @@ pub struct Dhcp {
     #[arg(help_heading = "Network")]
     pub dhcp_interface: Vec<String>,
 
-    /// Tell these machines this file or URL: `arch=x64,mac=52:54:00=>FILE`, any number of times; the first counts
+    /// Name their file or URL: `arch=x64,mac=52:54:00=>FILE`; the first that fits counts
     #[arg(long, value_name = "RULE", env = "TUFFET_DHCP_BOOT", value_delimiter = '\n')]
     #[arg(help_heading = "Names")]
     pub dhcp_boot: Vec<Boot>,

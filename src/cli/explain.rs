@@ -31,9 +31,9 @@ Examples:
   tuffet explain --dhcp 52:54:00:12:34:56 x64 ./tftpboot
   tuffet explain 10.0.0.5 x64/linux --map '^x64/(.*)=>http://mirror/$1' --options blksize=1468,tsize=0
 
-With a MAC address and an architecture (bios, x64, http-x64, arm64 ..., or a number of option 93), it says what the machine
-would be told to boot by --dhcp. It takes the options of `tuffet serve`. It exits with 0 if there would be a file, and with
-1 if not.";
+With a MAC address and an architecture (bios, x64, http-x64, arm64 ..., or a number of option 93), it says what --dhcp
+would tell the machine to boot. It takes the options of `tuffet serve`. It exits with 0 if there would be a file, and
+with 1 if not.";
 
 /// Say what would become of a request, and why, without a server or a client
 #[derive(Args, Debug)]

@@ -36,7 +36,7 @@
 //! A client that requests a template by its own name gets the source of the template, unless a rule refuses that. A
 //! client that may upload templates can read every value that the rule has.
 //!
-//! The size of the result is known, for `tsize`. A template may have 256 KiB and its result 1 MiB, and the work of
+//! The size of the result is known, for `tsize`. A template may have 64 KiB and its result 1 MiB, and the work of
 //! rendering is bounded. If a template fails, the peer gets [`Refusal::internal`] (ERROR 0), no other target is tried,
 //! and the log has the file and the line.
 //!

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, Write},
     sync::Arc,
+    thread,
 };
 
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig};
@@ -16,7 +17,10 @@ use super::{
 use crate::{Refusal, Request, Source};
 
 /// The longest template, in bytes.
-const TEMPLATE: usize = 256 << 10;
+const TEMPLATE: usize = 64 << 10;
+/// The stack for a template, in bytes, and more for each byte of it. minijinja bounds the depth of brackets, but a chain of
+/// operators, filters or `elif` costs it stack as well: 920 bytes for each byte of the worst chain without optimization.
+const STACK: (usize, usize) = (2 << 20, 1280);
 /// The longest result, in bytes.
 const RENDERED: usize = 1 << 20;
 /// The most instructions of minijinja, which documents 64 bytes at most for each: 12.8 MB, and some milliseconds.
@@ -63,9 +67,19 @@ pub(super) async fn render(source: Source, request: &Request, context: &Context)
     let text = String::from_utf8(bytes).map_err(|_| no("", &"it is not UTF-8"))?;
     let context = context.clone();
     // This may take milliseconds, which would delay other transfers.
-    let rendered = smol::unblock(move || rendered(&text, context)).await;
+    let rendered = smol::unblock(move || with_stack(&text, context)).await;
     let bytes = rendered.map_err(|(line, why)| no(&format!(":{line}"), &why))?;
     Ok(Source::from(bytes).with_origin(origin.clone()))
+}
+
+/// As [`rendered`], on a stack that is large enough.
+fn with_stack(text: &str, context: Context) -> Result<Vec<u8>, (usize, String)> {
+    let stack = STACK.0 + STACK.1 * text.len();
+    thread::scope(|scope| {
+        let work = thread::Builder::new().name("tuffet-template".into()).stack_size(stack);
+        let work = work.spawn_scoped(scope, || rendered(text, context)).map_err(|error| (1, error.to_string()))?;
+        work.join().unwrap_or_else(|_| Err((1, "the renderer panicked".into())))
+    })
 }
 
 /// # Errors
@@ -213,8 +227,34 @@ mod tests {
             assert!(refusal.detail().unwrap().contains(why), "{template}: {refusal}");
         }
         let too_long = get(vec![b' '; TEMPLATE + 1], "x").unwrap_err();
-        assert!(too_long.detail().unwrap().contains("262144 bytes at most"), "{too_long}");
+        assert!(too_long.detail().unwrap().contains("65536 bytes at most"), "{too_long}");
         assert!(get(&b"\xff"[..], "x").unwrap_err().detail().unwrap().contains("not UTF-8"));
+    }
+
+    /// Each of them is as long as a template may be, and most are good.
+    #[test]
+    fn a_long_chain_takes_no_more_stack_than_there_is() {
+        let chain = |before: &str, link: &str, after: &str| {
+            let count = (TEMPLATE - before.len() - after.len()) / link.len();
+            [before, &link.repeat(count), after].concat()
+        };
+        for (before, link, after) in [
+            ("{{ ", "-", "1 }}"),
+            ("{{ ", "not ", "1 }}"),
+            ("{{ 1", "+1", " }}"),
+            ("{{ path", ".a", " }}"),
+            ("{{ path", "|e", " }}"),
+            ("{{ path", "[0]", " }}"),
+            ("{{ ", "(", "1 }}"),
+            ("{% if a %}", "{% elif mac == \"52-54-00-12-34-56\" %}", "{% endif %}"),
+            ("", "{% if path %}", ""),
+        ] {
+            let template = chain(before, link, after);
+            match get(template, "x") {
+                Ok((text, _)) => assert!(text.len() < 100, "{link}"),
+                Err(refusal) => assert_eq!(refusal.code(), ErrorCode::NOT_DEFINED, "{link}"),
+            }
+        }
     }
 
     #[test]

@@ -9,17 +9,19 @@
 use std::{
     collections::BTreeMap,
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
-    sync::mpsc,
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    process::{Pid, Signal, kill_process_group},
+};
 use serde_json::Value;
 use tuffet::stats::Counter;
 
@@ -158,6 +160,8 @@ fn run(words: &[OsString], limit: Duration, json: &str) -> std::result::Result<(
     let (program, args) = words.split_first().ok_or("no command")?;
     let shown = Path::new(program).display();
     let mut command = Command::new(program);
+    let of_records = |name: &OsStr| name.to_string_lossy().starts_with(PREFIX);
+    env::vars_os().filter(|(name, _)| of_records(name)).for_each(|(name, _)| _ = command.env_remove(name));
     command.args(args).envs(variables(json)).process_group(0);
     let started = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = started.map_err(|error| format!("cannot run {shown}: {error}"))?;
@@ -165,14 +169,15 @@ fn run(words: &[OsString], limit: Duration, json: &str) -> std::result::Result<(
     if let Some(mut stdin) = child.stdin.take() {
         _ = writeln!(stdin, "{json}");
     }
-    let said = child.stderr.take().map(last_words);
+    let mut said = LastWords::of(child.stderr.take());
     let begun = Instant::now();
     let status = loop {
+        said.read();
         match child.try_wait() {
             Ok(Some(status)) => break Some(status),
             Ok(None) if begun.elapsed() < limit => thread::sleep(LOOK),
             _ => {
-                // Kill the command with all processes that it started.
+                // Kill the command with its process group.
                 let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
                 group.map(|group| kill_process_group(group, Signal::KILL));
                 _ = child.wait();
@@ -180,9 +185,7 @@ fn run(words: &[OsString], limit: Duration, json: &str) -> std::result::Result<(
             }
         }
     };
-    // Background processes of the command may keep the pipe open.
-    let said = said.and_then(|said| said.recv_timeout(Duration::from_secs(1)).ok()).unwrap_or_default();
-    let said = if said.is_empty() { said } else { format!(": {said}") };
+    let said = said.end();
     match status {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(match (status.code(), status.signal()) {
@@ -194,19 +197,34 @@ fn run(words: &[OsString], limit: Duration, json: &str) -> std::result::Result<(
     }
 }
 
-/// The end of the command's standard error.
-fn last_words(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let (mut last, mut buffer) = (Vec::new(), [0; 4096]);
-        while let Ok(read @ 1..) = from.read(&mut buffer) {
-            last.extend_from_slice(&buffer[..read]);
-            let surplus = last.len().saturating_sub(SAID);
-            last.drain(..surplus);
+/// The end of the command's standard error. Nothing waits for its pipe, which background processes may keep open.
+struct LastWords {
+    pipe: Option<ChildStderr>,
+    last: Vec<u8>,
+}
+
+impl LastWords {
+    fn of(pipe: Option<ChildStderr>) -> Self {
+        let pipe = pipe.filter(|pipe| fcntl_setfl(pipe, OFlags::NONBLOCK).is_ok());
+        Self { pipe, last: Vec::new() }
+    }
+
+    /// Takes what is in the pipe.
+    fn read(&mut self) {
+        let (Some(pipe), mut buffer) = (&mut self.pipe, [0; 4096]) else { return };
+        while let Ok(read @ 1..) = pipe.read(&mut buffer) {
+            self.last.extend_from_slice(&buffer[..read]);
+            let surplus = self.last.len().saturating_sub(SAID);
+            self.last.drain(..surplus);
         }
-        _ = sender.send(String::from_utf8_lossy(&last).trim().escape_debug().to_string());
-    });
-    receiver
+    }
+
+    /// `: ` and the text, if there is any.
+    fn end(mut self) -> String {
+        self.read();
+        let said = String::from_utf8_lossy(&self.last).trim().escape_debug().to_string();
+        if said.is_empty() { said } else { format!(": {said}") }
+    }
 }
 
 /// The variables `TFTP_PATH`, `TFTP_CLIENT` and so on: one for each field of the record that has a value.

@@ -7,6 +7,8 @@ mod hook;
 mod queue;
 mod webhook;
 
+use std::time::Instant;
+
 use clap::Args;
 use humantime::Duration;
 use tuffet::{Builder, stats::Record};
@@ -20,8 +22,7 @@ const QUEUE: usize = 1000;
 
 #[derive(Args, Debug)]
 pub struct Telling {
-    /// Run this command after each upload, without a shell; TFTP_PATH, TFTP_CLIENT and others tell of it, and JSON on its
-    /// standard input
+    /// Run this command after each upload; it gets TFTP_PATH, TFTP_CLIENT and others
     #[arg(long, value_name = "COMMAND", env = "TUFFET_ON_UPLOAD", value_parser = hook::words, help_heading = "Output")]
     pub on_upload: Option<hook::Words>,
 
@@ -34,7 +35,7 @@ pub struct Telling {
     #[arg(long, value_name = "URL", env = "TUFFET_WEBHOOK", value_parser = webhook::check, help_heading = "Output")]
     pub webhook: Option<String>,
 
-    /// Of which transfers: `upload`, `complete` (reads), `failed` and `refused`, with commas
+    /// Report `upload`, `complete` (reads), `failed`, `refused` [default: upload,failed]
     #[arg(
         long,
         value_name = "EVENTS",
@@ -42,7 +43,7 @@ pub struct Telling {
         default_value = "upload,failed",
         value_delimiter = ','
     )]
-    #[arg(hide_possible_values = true, help_heading = "Output")]
+    #[arg(hide_possible_values = true, hide_default_value = true, help_heading = "Output")]
     pub webhook_on: Vec<Event>,
 }
 
@@ -112,6 +113,9 @@ pub struct Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
+        let deadline = Instant::now() + queue::GOODBYE;
+        self.hook.iter().for_each(|hook| hook.close_by(deadline));
+        self.webhook.iter().for_each(|webhook| webhook.close_by(deadline));
         let lost = [
             ("--on-upload", self.hook.as_ref().map_or(0, queue::Queue::close)),
             ("--webhook", self.webhook.as_ref().map_or(0, queue::Queue::close)),

@@ -89,12 +89,17 @@ impl<T> Queue<T> {
         self.0.1.notify_all();
     }
 
+    /// Sets the end of the wait of [`close`](Self::close), so that several queues can wait at the same time.
+    pub fn close_by(&self, deadline: Instant) {
+        self.state().deadline = Some(deadline);
+        self.0.1.notify_all();
+    }
+
     /// Closes the queue. Waits until all reports are taken and done, but no longer than [`GOODBYE`]. Returns how many
     /// were lost in all.
     pub fn close(&self) -> u64 {
-        let deadline = Instant::now() + GOODBYE;
         let mut state = self.state();
-        state.deadline = Some(deadline);
+        let deadline = *state.deadline.get_or_insert_with(|| Instant::now() + GOODBYE);
         self.0.1.notify_all();
         while !state.has_ended {
             let left = deadline.saturating_duration_since(Instant::now());
