@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    net::Shutdown,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -65,6 +66,24 @@ fn a_transfer_that_runs_is_seen() {
     go.try_send(()).unwrap();
     assert_eq!(connection.read_exactly(5).unwrap(), b"67890");
     assert_eq!(server.record().bytes, 10);
+}
+
+/// As `nc -N` and some clients of HTTP/1.0 do.
+#[test]
+fn a_client_that_closes_its_sending_side_gets_its_answer() {
+    let (handler, go) = gated();
+    let server = serve(handler);
+    for version in ["1.0", "1.1"] {
+        let mut connection = Connection::to(&server);
+        connection.send(format!("GET /x HTTP/{version}\r\n\r\n"));
+        connection.socket().shutdown(Shutdown::Write).unwrap();
+        connection.read_head().unwrap();
+        assert_eq!(connection.read_exactly(5).unwrap(), b"12345");
+        go.try_send(()).unwrap();
+        assert_eq!(connection.read_exactly(5).unwrap(), b"67890");
+        assert!(connection.is_closed(), "there is no next request");
+        assert_eq!(server.record().outcome.name(), "complete");
+    }
 }
 
 #[test]

@@ -167,7 +167,8 @@ pub(super) async fn converse(
     let service = service_fn(|request| answer::answer(site.clone(), state.clone(), ends, request));
     let wire = Wire::new(stream.clone(), state.clone());
     let result = {
-        let mut connection = pin!(http1::protocol(head, BUFFER).serve_connection(wire, service));
+        // A client may close its sending side after its request, and still wait for the answer.
+        let mut connection = pin!(http1::protocol(head, BUFFER).half_close(true).serve_connection(wire, service));
         let (mut stop, mut told) = (pin!(stopping.recv()), false);
         let talk = poll_fn(|cx| {
             if !told && stop.as_mut().poll(cx).is_ready() {
