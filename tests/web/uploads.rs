@@ -1,6 +1,11 @@
 //! Uploads by PUT.
 
-use std::{fs, io::Write, sync::Arc};
+use std::{
+    fs,
+    io::Write,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tuffet::{
     Refusal, Source,
@@ -130,4 +135,32 @@ fn half_of_an_upload_is_none() {
     let record = server.record();
     assert_eq!(record.outcome.name(), "aborted", "{record}");
     assert!(memory.get("half").is_none());
+}
+
+/// Its bytes are all there, so nothing is lost by it.
+#[test]
+fn an_upload_whose_client_waits_for_no_answer_is_complete() {
+    let memory = Memory::new();
+    let store = memory.clone();
+    let (taken, has_all) = std::sync::mpsc::channel();
+    let (go, gate) = smol::channel::unbounded::<()>();
+    let taken = Mutex::new(taken);
+    let server = serve(write(async move |request: tuffet::Request, data: Source| {
+        let bytes = data.collect(1 << 20).await?;
+        taken.lock().unwrap().send(()).unwrap();
+        let _ = gate.recv().await;
+        store.insert(request.path(), bytes)
+    }));
+    for (path, ends_by_reset) in [("closed", false), ("reset", true)] {
+        let mut connection = Connection::to(&server);
+        connection.send(format!("PUT /{path} HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345"));
+        has_all.recv_timeout(LONG).unwrap();
+        let no_time = Some(Duration::ZERO).filter(|_| ends_by_reset);
+        socket2::SockRef::from(connection.socket()).set_linger(no_time).unwrap();
+        drop(connection);
+        go.try_send(()).unwrap();
+        let record = server.record();
+        assert_eq!((record.outcome.name(), record.bytes), ("complete", 5), "{path}: {record}");
+        assert_eq!(memory.get(path).as_deref(), Some(&b"12345"[..]));
+    }
 }
