@@ -131,6 +131,19 @@ fn a_stop_lets_transfers_end_and_closes_what_is_idle() {
 }
 
 #[test]
+fn a_stop_waits_for_no_head() {
+    let mut server = serve_with(read(async |_| "x"), |builder| builder.drain(Duration::from_secs(3600)));
+    let (mut nothing, mut half) = (Connection::to(&server), Connection::to(&server));
+    half.send("GET /x HTTP/1.1\r\nX: ");
+    let mut second = Connection::to(&server);
+    assert_eq!(second.get("/x", &[]).text(), "x");
+    second.send("GET /x HTTP/1.1\r\nX: ");
+    server.stop();
+    assert!(nothing.is_closed() && half.is_closed() && second.is_closed());
+    server.join();
+}
+
+#[test]
 fn an_abort_cuts_transfers_off() {
     let (handler, _go) = gated();
     let mut server = serve(handler);
