@@ -122,6 +122,14 @@ impl State {
         }
     }
 
+    /// Why a connection ended that the other side did not close.
+    fn failure(&self) -> Option<Refusal> {
+        #[cfg(target_os = "linux")]
+        return self.promises.failure();
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
     /// Ends the transfer with the connection.
     fn cut(&self, why: Outcome) {
         let current = self.current.take();
@@ -184,7 +192,7 @@ pub(super) async fn converse(
         Err(Broken::Stalled(outcome)) => outcome,
         Err(Broken::Connection(error)) => {
             log::debug!("{peer}: {error}");
-            Transfer::left_alone()
+            state.failure().map_or_else(Transfer::left_alone, Outcome::Failed)
         }
         Ok(()) => Transfer::left_alone(),
     };
