@@ -83,6 +83,21 @@ fn what_is_refused_has_its_status() {
     assert_eq!(Connection::to(&server).put("/new", b"x", &[]).status, 403, "nothing takes any");
 }
 
+#[test]
+fn malformed_chunks_are_refused() {
+    let memory = Memory::new();
+    let server = serve(memory.clone());
+    for body in ["3\r\n123\r\nx\r\n", "3\r\n12345", "x"] {
+        let mut connection = Connection::to(&server);
+        connection.send(format!("PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
+        assert_eq!(connection.answer().status, 400, "{body:?}");
+        assert!(connection.is_closed(), "{body:?}");
+        let record = server.record();
+        assert_eq!((record.outcome.name(), record.status), ("refused", Some(400)), "{body:?}");
+    }
+    assert!(memory.get("x").is_none());
+}
+
 /// A client that waits for a 100 need not send what nobody wants.
 #[test]
 fn an_upload_is_accepted_when_its_bytes_are_wanted() {

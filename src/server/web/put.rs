@@ -2,7 +2,9 @@
 
 use std::{
     cell::Cell,
+    error::Error,
     future::poll_fn,
+    io,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
@@ -77,6 +79,9 @@ async fn take(
         if told.gone.get() {
             return Poll::Ready(Err(Refusal::internal()));
         }
+        if told.is_malformed.get() {
+            return Poll::Ready(Err(Refusal::bad_request().because("the chunks of the upload are malformed")));
+        }
         // The server waits either for the client or for the handler.
         if polled.is_pending() && !told.asks.get() {
             state.wait_for_source();
@@ -98,6 +103,8 @@ struct Told {
     ended: Cell<bool>,
     /// The client left before the end.
     gone: Cell<bool>,
+    /// The client sent what is no chunk.
+    is_malformed: Cell<bool>,
 }
 
 /// The bytes of an upload. The first poll accepts it: then hyper answers `Expect: 100-continue`.
@@ -125,10 +132,14 @@ impl Stream for Data {
                 self.state.client_is_done();
                 return Poll::Ready(None);
             };
-            let Ok(frame) = frame else {
+            let frame = match frame {
+                Ok(frame) => frame,
                 // The handler is dropped, so it cannot take this for the end of the file.
-                self.told.gone.set(true);
-                return Poll::Pending;
+                Err(error) => {
+                    let why = if is_malformed(&error) { &self.told.is_malformed } else { &self.told.gone };
+                    why.set(true);
+                    return Poll::Pending;
+                }
             };
             // Trailers are ignored.
             let Ok(chunk) = frame.into_data() else { continue };
@@ -141,4 +152,10 @@ impl Stream for Data {
             return Poll::Ready(Some(Ok(chunk)));
         }
     }
+}
+
+/// Whether the client sent what is no chunk (RFC 9112 section 7.1). Otherwise the connection has ended.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }
