@@ -98,6 +98,36 @@ fn malformed_chunks_are_refused() {
     assert!(memory.get("x").is_none());
 }
 
+#[test]
+fn an_upload_has_a_length_or_chunks() {
+    let memory = Memory::new();
+    let server = serve(memory.clone());
+    for (lines, body, status) in [("", "", 411), ("Transfer-Encoding: gzip, chunked", "0\r\n\r\n", 501)] {
+        let mut connection = Connection::to(&server);
+        let end = if lines.is_empty() { "\r\n" } else { "\r\n\r\n" };
+        connection.send(format!("PUT /x HTTP/1.1\r\n{lines}{end}{body}"));
+        assert_eq!(connection.answer().status, status, "{lines} {body:?}");
+        assert!(connection.is_closed(), "{lines} {body:?}");
+        let record = server.record();
+        assert_eq!((record.outcome.name(), record.status), ("refused", Some(status)), "{lines} {body:?}");
+    }
+    assert!(memory.get("x").is_none());
+}
+
+/// RFC 9112 section 6.3: the length is ignored, and the connection closed.
+#[test]
+fn an_upload_with_a_length_and_chunks_is_the_last_request() {
+    for lines in ["Content-Length: 3\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 3"]
+    {
+        let server = serve(Memory::new());
+        let mut connection = Connection::to(&server);
+        connection.send(format!("PUT /x HTTP/1.1\r\n{lines}\r\n\r\n5\r\n12345\r\n0\r\n\r\n"));
+        assert_eq!(connection.answer().status, 201, "{lines}");
+        assert!(connection.is_closed());
+        assert_eq!(server.record().bytes, 5);
+    }
+}
+
 /// A client that waits for a 100 need not send what nobody wants.
 #[test]
 fn an_upload_is_accepted_when_its_bytes_are_wanted() {

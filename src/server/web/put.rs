@@ -14,14 +14,14 @@ use futures_lite::{Stream, ready};
 use hyper::{
     Request, Response, StatusCode,
     body::{Body, Incoming},
-    header,
+    header::{self, HeaderMap},
 };
 
 use super::{
-    answer::with_status,
+    answer::{header_value, with_status},
     body::Reply,
     connection::State,
-    refuse::{Silent, refuse},
+    refuse::{Silent, refuse, turn_down},
     transfer::Transfer,
 };
 use crate::{Bytes, driver::feed::caught, error::Refusal, source::Source, transfer::Outcome};
@@ -33,6 +33,12 @@ pub(super) async fn write(
 ) -> Result<Response<Reply>, Silent> {
     // A client that waits for a 100 sends no body after a refusal.
     let sends_anyway = !request.headers().contains_key(header::EXPECT);
+    if let Some((status, text)) = objection(request.headers()) {
+        state.unread.set(sends_anyway);
+        let mut no = turn_down(transfer, status, text, false);
+        no.headers_mut().insert(header::CONNECTION, header_value("close"));
+        return Ok(no);
+    }
     let told = Rc::<Told>::default();
     let taken = take(transfer, state, request, &told).await;
     state.source_is_there();
@@ -50,6 +56,21 @@ pub(super) async fn write(
             state.unread.set(!told.ended.get() && sends_anyway);
             refuse(transfer, refusal, false)
         }
+    }
+}
+
+/// The status and the text for an upload that the handler is not asked about.
+fn objection(headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        // RFC 9112 section 6.3: this would be an empty file.
+        (None, _) if !headers.contains_key(header::CONTENT_LENGTH) => {
+            Some((StatusCode::LENGTH_REQUIRED, "Length required"))
+        }
+        (None, _) => None,
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => None,
+        // RFC 9112 section 6.1.
+        _ => Some((StatusCode::NOT_IMPLEMENTED, "Transfer coding not implemented")),
     }
 }
 
