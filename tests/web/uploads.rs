@@ -128,6 +128,43 @@ fn an_upload_with_a_length_and_chunks_is_the_last_request() {
     }
 }
 
+#[test]
+fn an_upload_keeps_to_its_conditions() {
+    let place = tempfile::tempdir().unwrap();
+    let server = serve(Directory::new(place.path()).unwrap().uploads(true).overwrite(true));
+    super::put(place.path(), "there", b"old");
+    let tag = Connection::to(&server).head("/there").header("etag").unwrap().to_owned();
+    assert_eq!(server.record().outcome.name(), "probe");
+    let (is, is_not) = (format!("If-Match: {tag}"), format!("If-None-Match: {tag}"));
+    let unmodified = format!("If-Unmodified-Since: {}", super::MODIFIED);
+    let long_ago = "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT";
+    for (path, line, status) in [
+        ("/there", "If-None-Match: *", 412),
+        ("/there", is_not.as_str(), 412),
+        ("/there", "If-Match: \"other\"", 412),
+        ("/there", long_ago, 412),
+        ("/none", "If-Match: *", 412),
+        ("/there", "If-None-Match: \"other\"", 204),
+        ("/there", is.as_str(), 204),
+        ("/there", unmodified.as_str(), 204),
+        ("/there", "If-Match: *", 204),
+        ("/new", "If-None-Match: *", 201),
+    ] {
+        super::put(place.path(), "there", b"old");
+        let answer = Connection::to(&server).put(path, b"new", &[line]);
+        assert_eq!(answer.status, status, "{path} {line}");
+        let record = server.record();
+        let outcome = if status == 412 { "refused" } else { "complete" };
+        assert_eq!((record.outcome.name(), record.status), (outcome, Some(status)), "{path} {line}");
+        let text = fs::read(place.path().join("there")).unwrap();
+        assert_eq!(text == b"new", status == 204, "{path} {line}");
+    }
+    assert!(!place.path().join("none").exists());
+    // The conditions cannot be looked at.
+    let server = serve(write(async |_: tuffet::Request, data: Source| data.collect(100).await.map(drop)));
+    assert_eq!(Connection::to(&server).put("/x", b"1", &["If-Match: *"]).status, 412);
+}
+
 /// A client that waits for a 100 need not send what nobody wants.
 #[test]
 fn an_upload_is_accepted_when_its_bytes_are_wanted() {

@@ -8,6 +8,7 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use futures_lite::{Stream, ready};
@@ -18,13 +19,20 @@ use hyper::{
 };
 
 use super::{
-    answer::{header_value, with_status},
+    answer::{FAILED, header_value, open, with_status},
     body::Reply,
+    conditions::{self, Validators},
     connection::State,
     refuse::{Silent, refuse, turn_down},
     transfer::Transfer,
 };
-use crate::{Bytes, driver::feed::caught, error::Refusal, source::Source, transfer::Outcome};
+use crate::{
+    Bytes,
+    driver::feed::caught,
+    error::{ErrorCode, Refusal},
+    source::Source,
+    transfer::Outcome,
+};
 
 pub(super) async fn write(
     transfer: &Rc<Transfer>,
@@ -33,7 +41,7 @@ pub(super) async fn write(
 ) -> Result<Response<Reply>, Silent> {
     // A client that waits for a 100 sends no body after a refusal.
     let sends_anyway = !request.headers().contains_key(header::EXPECT);
-    if let Some((status, text)) = objection(request.headers()) {
+    if let Some((status, text)) = objection(transfer, request.headers()).await {
         state.unread.set(sends_anyway);
         let mut no = turn_down(transfer, status, text, false);
         no.headers_mut().insert(header::CONNECTION, header_value("close"));
@@ -60,18 +68,24 @@ pub(super) async fn write(
 }
 
 /// The status and the text for an upload that the handler is not asked about.
-fn objection(headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
+async fn objection(transfer: &Transfer, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         // RFC 9112 section 6.3: this would be an empty file.
         (None, _) if !headers.contains_key(header::CONTENT_LENGTH) => {
-            Some((StatusCode::LENGTH_REQUIRED, "Length required"))
+            return Some((StatusCode::LENGTH_REQUIRED, "Length required"));
         }
-        (None, _) => None,
-        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => None,
+        (None, _) => {}
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
         // RFC 9112 section 6.1.
-        _ => Some((StatusCode::NOT_IMPLEMENTED, "Transfer coding not implemented")),
+        _ => return Some((StatusCode::NOT_IMPLEMENTED, "Transfer coding not implemented")),
     }
+    let holds = !conditions::has_any(headers)
+        || match open(transfer).await {
+            Ok(source) => Validators::of(&source, SystemTime::now()).allows_write(headers),
+            Err(refusal) => refusal.code() == ErrorCode::FILE_NOT_FOUND && conditions::allows_new(headers),
+        };
+    (!holds).then_some((StatusCode::PRECONDITION_FAILED, FAILED))
 }
 
 /// Takes the upload. Returns whether the file is new.
