@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    net::Shutdown,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -67,6 +68,24 @@ fn a_transfer_that_runs_is_seen() {
     assert_eq!(server.record().bytes, 10);
 }
 
+/// As `nc -N` and some clients of HTTP/1.0 do.
+#[test]
+fn a_client_that_closes_its_sending_side_gets_its_answer() {
+    let (handler, go) = gated();
+    let server = serve(handler);
+    for version in ["1.0", "1.1"] {
+        let mut connection = Connection::to(&server);
+        connection.send(format!("GET /x HTTP/{version}\r\n\r\n"));
+        connection.socket().shutdown(Shutdown::Write).unwrap();
+        connection.read_head().unwrap();
+        assert_eq!(connection.read_exactly(5).unwrap(), b"12345");
+        go.try_send(()).unwrap();
+        assert_eq!(connection.read_exactly(5).unwrap(), b"67890");
+        assert!(connection.is_closed(), "there is no next request");
+        assert_eq!(server.record().outcome.name(), "complete");
+    }
+}
+
 #[test]
 fn a_request_is_told_of_its_end() {
     let (told, ends) = std::sync::mpsc::channel();
@@ -108,6 +127,19 @@ fn a_stop_lets_transfers_end_and_closes_what_is_idle() {
     assert_eq!(running.read_exactly(10).unwrap(), b"1234567890");
     assert!(running.is_closed(), "there is no next request");
     assert_eq!(server.record().outcome.name(), "complete");
+    server.join();
+}
+
+#[test]
+fn a_stop_waits_for_no_head() {
+    let mut server = serve_with(read(async |_| "x"), |builder| builder.drain(Duration::from_secs(3600)));
+    let (mut nothing, mut half) = (Connection::to(&server), Connection::to(&server));
+    half.send("GET /x HTTP/1.1\r\nX: ");
+    let mut second = Connection::to(&server);
+    assert_eq!(second.get("/x", &[]).text(), "x");
+    second.send("GET /x HTTP/1.1\r\nX: ");
+    server.stop();
+    assert!(nothing.is_closed() && half.is_closed() && second.is_closed());
     server.join();
 }
 

@@ -173,7 +173,9 @@ fn a_file_that_changes_while_it_is_sent_ends_its_connection() {
 
     let place = tempfile::tempdir().unwrap();
     let all = bytes(64 << 20);
-    for (change, whole) in [("none", true), ("appended to", true), ("written to", false), ("cut", false)] {
+    for (change, whole) in
+        [("none", true), ("appended to", true), ("written to", false), ("cut", false), ("emptied", false)]
+    {
         put(place.path(), "image", &all);
         let server = serve(Directory::new(place.path()).unwrap());
         let mut connection = Connection::to(&server);
@@ -186,6 +188,8 @@ fn a_file_that_changes_while_it_is_sent_ends_its_connection() {
             "appended to" => std::fs::File::options().append(true).open(&path).unwrap().write_all(b"more").unwrap(),
             "written to" => file.write_all(b"other").unwrap(),
             "cut" => file.set_len(32 << 20).unwrap(),
+            // Before the next byte is sent.
+            "emptied" => file.set_len(1).unwrap(),
             _ => {}
         }
         let got = connection.read_exactly(all.len());

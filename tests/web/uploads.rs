@@ -1,6 +1,11 @@
 //! Uploads by PUT.
 
-use std::{fs, io::Write, sync::Arc};
+use std::{
+    fs,
+    io::Write,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tuffet::{
     Refusal, Source,
@@ -78,6 +83,88 @@ fn what_is_refused_has_its_status() {
     assert_eq!(Connection::to(&server).put("/new", b"x", &[]).status, 403, "nothing takes any");
 }
 
+#[test]
+fn malformed_chunks_are_refused() {
+    let memory = Memory::new();
+    let server = serve(memory.clone());
+    for body in ["3\r\n123\r\nx\r\n", "3\r\n12345", "x"] {
+        let mut connection = Connection::to(&server);
+        connection.send(format!("PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
+        assert_eq!(connection.answer().status, 400, "{body:?}");
+        assert!(connection.is_closed(), "{body:?}");
+        let record = server.record();
+        assert_eq!((record.outcome.name(), record.status), ("refused", Some(400)), "{body:?}");
+    }
+    assert!(memory.get("x").is_none());
+}
+
+#[test]
+fn an_upload_has_a_length_or_chunks() {
+    let memory = Memory::new();
+    let server = serve(memory.clone());
+    for (lines, body, status) in [("", "", 411), ("Transfer-Encoding: gzip, chunked", "0\r\n\r\n", 501)] {
+        let mut connection = Connection::to(&server);
+        let end = if lines.is_empty() { "\r\n" } else { "\r\n\r\n" };
+        connection.send(format!("PUT /x HTTP/1.1\r\n{lines}{end}{body}"));
+        assert_eq!(connection.answer().status, status, "{lines} {body:?}");
+        assert!(connection.is_closed(), "{lines} {body:?}");
+        let record = server.record();
+        assert_eq!((record.outcome.name(), record.status), ("refused", Some(status)), "{lines} {body:?}");
+    }
+    assert!(memory.get("x").is_none());
+}
+
+/// RFC 9112 section 6.3: the length is ignored, and the connection closed.
+#[test]
+fn an_upload_with_a_length_and_chunks_is_the_last_request() {
+    for lines in ["Content-Length: 3\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 3"]
+    {
+        let server = serve(Memory::new());
+        let mut connection = Connection::to(&server);
+        connection.send(format!("PUT /x HTTP/1.1\r\n{lines}\r\n\r\n5\r\n12345\r\n0\r\n\r\n"));
+        assert_eq!(connection.answer().status, 201, "{lines}");
+        assert!(connection.is_closed());
+        assert_eq!(server.record().bytes, 5);
+    }
+}
+
+#[test]
+fn an_upload_keeps_to_its_conditions() {
+    let place = tempfile::tempdir().unwrap();
+    let server = serve(Directory::new(place.path()).unwrap().uploads(true).overwrite(true));
+    super::put(place.path(), "there", b"old");
+    let tag = Connection::to(&server).head("/there").header("etag").unwrap().to_owned();
+    assert_eq!(server.record().outcome.name(), "probe");
+    let (is, is_not) = (format!("If-Match: {tag}"), format!("If-None-Match: {tag}"));
+    let unmodified = format!("If-Unmodified-Since: {}", super::MODIFIED);
+    let long_ago = "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT";
+    for (path, line, status) in [
+        ("/there", "If-None-Match: *", 412),
+        ("/there", is_not.as_str(), 412),
+        ("/there", "If-Match: \"other\"", 412),
+        ("/there", long_ago, 412),
+        ("/none", "If-Match: *", 412),
+        ("/there", "If-None-Match: \"other\"", 204),
+        ("/there", is.as_str(), 204),
+        ("/there", unmodified.as_str(), 204),
+        ("/there", "If-Match: *", 204),
+        ("/new", "If-None-Match: *", 201),
+    ] {
+        super::put(place.path(), "there", b"old");
+        let answer = Connection::to(&server).put(path, b"new", &[line]);
+        assert_eq!(answer.status, status, "{path} {line}");
+        let record = server.record();
+        let outcome = if status == 412 { "refused" } else { "complete" };
+        assert_eq!((record.outcome.name(), record.status), (outcome, Some(status)), "{path} {line}");
+        let text = fs::read(place.path().join("there")).unwrap();
+        assert_eq!(text == b"new", status == 204, "{path} {line}");
+    }
+    assert!(!place.path().join("none").exists());
+    // The conditions cannot be looked at.
+    let server = serve(write(async |_: tuffet::Request, data: Source| data.collect(100).await.map(drop)));
+    assert_eq!(Connection::to(&server).put("/x", b"1", &["If-Match: *"]).status, 412);
+}
+
 /// A client that waits for a 100 need not send what nobody wants.
 #[test]
 fn an_upload_is_accepted_when_its_bytes_are_wanted() {
@@ -130,4 +217,32 @@ fn half_of_an_upload_is_none() {
     let record = server.record();
     assert_eq!(record.outcome.name(), "aborted", "{record}");
     assert!(memory.get("half").is_none());
+}
+
+/// Its bytes are all there, so nothing is lost by it.
+#[test]
+fn an_upload_whose_client_waits_for_no_answer_is_complete() {
+    let memory = Memory::new();
+    let store = memory.clone();
+    let (taken, has_all) = std::sync::mpsc::channel();
+    let (go, gate) = smol::channel::unbounded::<()>();
+    let taken = Mutex::new(taken);
+    let server = serve(write(async move |request: tuffet::Request, data: Source| {
+        let bytes = data.collect(1 << 20).await?;
+        taken.lock().unwrap().send(()).unwrap();
+        let _ = gate.recv().await;
+        store.insert(request.path(), bytes)
+    }));
+    for (path, ends_by_reset) in [("closed", false), ("reset", true)] {
+        let mut connection = Connection::to(&server);
+        connection.send(format!("PUT /{path} HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345"));
+        has_all.recv_timeout(LONG).unwrap();
+        let no_time = Some(Duration::ZERO).filter(|_| ends_by_reset);
+        socket2::SockRef::from(connection.socket()).set_linger(no_time).unwrap();
+        drop(connection);
+        go.try_send(()).unwrap();
+        let record = server.record();
+        assert_eq!((record.outcome.name(), record.bytes), ("complete", 5), "{path}: {record}");
+        assert_eq!(memory.get(path).as_deref(), Some(&b"12345"[..]));
+    }
 }

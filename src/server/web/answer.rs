@@ -16,14 +16,14 @@ use super::{
     connection::{State, within},
     kind, put,
     range::Part,
-    refuse::{Silent, refuse, say},
+    refuse::{Silent, refuse, say, turn_down},
     serve::Site,
     transfer::Transfer,
 };
 use crate::{
     driver::feed::caught,
     endpoint::{Dropped, LONGEST_NAME},
-    error::{ErrorCode, Refusal},
+    error::Refusal,
     handler,
     options::Direction,
     packet::Options,
@@ -41,6 +41,9 @@ const DECIDING: [header::HeaderName; 7] = [
     header::IF_UNMODIFIED_SINCE,
     header::CONTENT_RANGE,
 ];
+
+/// The line for a 412.
+pub(super) const FAILED: &str = "Precondition failed";
 
 const METHODS: &str = "GET, HEAD, PUT";
 
@@ -109,20 +112,15 @@ async fn read(
     transfer.set_size(size);
     let validators = Validators::of(&source, SystemTime::now());
     let answer = match validators.check(headers) {
-        Verdict::Failed => {
-            let no = Refusal::new(ErrorCode::ILLEGAL_OPERATION, "Precondition failed");
-            transfer.refuse(no.clone());
-            say(Some(transfer), StatusCode::PRECONDITION_FAILED, no.message(), is_head)
-        }
+        Verdict::Failed => turn_down(transfer, StatusCode::PRECONDITION_FAILED, FAILED, is_head),
         Verdict::NotModified => {
             transfer.give(Outcome::Complete);
             with_status(StatusCode::NOT_MODIFIED, Reply::Empty)
         }
         Verdict::Go => match part(&validators, request, size) {
             Part::Nothing => {
-                let no = Refusal::new(ErrorCode::ILLEGAL_OPERATION, "Range not satisfiable");
-                transfer.refuse(no.clone());
-                let mut answer = say(Some(transfer), StatusCode::RANGE_NOT_SATISFIABLE, no.message(), is_head);
+                let status = StatusCode::RANGE_NOT_SATISFIABLE;
+                let mut answer = turn_down(transfer, status, "Range not satisfiable", is_head);
                 let range = format!("bytes */{}", size.unwrap_or_default());
                 answer.headers_mut().insert(header::CONTENT_RANGE, header_value(&range));
                 answer
@@ -143,7 +141,7 @@ async fn read(
 }
 
 /// Opens the source, and finds its size if possible.
-async fn open(transfer: &Transfer) -> Result<Source, Refusal> {
+pub(super) async fn open(transfer: &Transfer) -> Result<Source, Refusal> {
     let request = transfer.request.as_ref().map_err(Clone::clone)?;
     let handler = transfer.terms.handler.as_ref();
     let opened = within(transfer.patience(), caught(handler::find(handler, request))).await;

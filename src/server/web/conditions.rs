@@ -62,6 +62,16 @@ impl Validators {
         if is_known { Verdict::NotModified } else { Verdict::Go }
     }
 
+    /// Whether an upload may replace the file.
+    pub(super) fn allows_write(&self, headers: &HeaderMap) -> bool {
+        match self.check(headers) {
+            Verdict::Go => true,
+            // `If-Modified-Since` is defined only for GET and HEAD (RFC 9110 section 13.1.3).
+            Verdict::NotModified => !headers.contains_key(header::IF_NONE_MATCH),
+            Verdict::Failed => false,
+        }
+    }
+
     /// Whether the client's other parts belong to the same state of the file.
     pub(super) fn allows_part(&self, headers: &HeaderMap) -> bool {
         let Some(condition) = text(headers, header::IF_RANGE) else { return !headers.contains_key(header::IF_RANGE) };
@@ -75,6 +85,17 @@ impl Validators {
         // `*` asks whether there is a file at all.
         tags.trim() == "*" || self.etag.as_deref().is_some_and(|etag| listed(tags).any(|tag| is_same(etag, tag)))
     }
+}
+
+/// Whether an upload has a condition.
+pub(super) fn has_any(headers: &HeaderMap) -> bool {
+    let all = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
+    all.iter().any(|name| headers.contains_key(name))
+}
+
+/// Whether an upload may make a file that does not exist.
+pub(super) fn allows_new(headers: &HeaderMap) -> bool {
+    !headers.contains_key(header::IF_MATCH)
 }
 
 fn to_seconds(time: SystemTime) -> Option<SystemTime> {

@@ -122,6 +122,14 @@ impl State {
         }
     }
 
+    /// Why a connection ended that the other side did not close.
+    fn failure(&self) -> Option<Refusal> {
+        #[cfg(target_os = "linux")]
+        return self.promises.failure();
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
     /// Ends the transfer with the connection.
     fn cut(&self, why: Outcome) {
         let current = self.current.take();
@@ -167,7 +175,8 @@ pub(super) async fn converse(
     let service = service_fn(|request| answer::answer(site.clone(), state.clone(), ends, request));
     let wire = Wire::new(stream.clone(), state.clone());
     let result = {
-        let mut connection = pin!(http1::protocol(head, BUFFER).serve_connection(wire, service));
+        // A client may close its sending side after its request, and still wait for the answer.
+        let mut connection = pin!(http1::protocol(head, BUFFER).half_close(true).serve_connection(wire, service));
         let (mut stop, mut told) = (pin!(stopping.recv()), false);
         let talk = poll_fn(|cx| {
             if !told && stop.as_mut().poll(cx).is_ready() {
@@ -183,7 +192,7 @@ pub(super) async fn converse(
         Err(Broken::Stalled(outcome)) => outcome,
         Err(Broken::Connection(error)) => {
             log::debug!("{peer}: {error}");
-            Transfer::left_alone()
+            state.failure().map_or_else(Transfer::left_alone, Outcome::Failed)
         }
         Ok(()) => Transfer::left_alone(),
     };

@@ -21,14 +21,18 @@ use rustix::{
 };
 use smol::Async;
 
-use crate::{Bytes, source::Plain};
+use crate::{Bytes, error::Refusal, source::Plain};
 
 /// The longest promise, in bytes.
 pub(super) const LONGEST: usize = 256 << 10;
 
 /// The promises that hyper holds, in order.
 #[derive(Default)]
-pub(super) struct Promises(RefCell<VecDeque<Promise>>);
+pub(super) struct Promises {
+    queue: RefCell<VecDeque<Promise>>,
+    /// Why the bytes of a file could not be sent, if the client is not the reason.
+    failure: RefCell<Option<Refusal>>,
+}
 
 struct Promise {
     plain: Arc<dyn Plain>,
@@ -40,7 +44,7 @@ impl Promises {
     /// A chunk that stands for this many bytes of the file, from the position `at` on.
     pub(super) fn add(&self, plain: Arc<dyn Plain>, at: u64, length: usize) -> Bytes {
         let length = length.min(LONGEST);
-        self.0.borrow_mut().push_back(Promise { plain, at, left: length });
+        self.queue.borrow_mut().push_back(Promise { plain, at, left: length });
         blank().slice(..length)
     }
 
@@ -58,20 +62,35 @@ impl Promises {
                 Err(self.poll_first(stream, cx, slices[first].len()))
             }
             Some(first) => Ok(first),
-            None if self.0.borrow().is_empty() => Ok(slices.len()),
-            None => Err(Poll::Ready(Err(copied()))),
+            None if self.queue.borrow().is_empty() => Ok(slices.len()),
+            None => Err(Poll::Ready(Err(self.fail(copied())))),
         }
+    }
+
+    /// Why the bytes of a file could not be sent, if the client is not the reason.
+    pub(super) fn failure(&self) -> Option<Refusal> {
+        self.failure.take()
+    }
+
+    fn fail(&self, why: Refusal) -> io::Error {
+        let error = io::Error::other(why.to_string());
+        self.failure.replace(Some(why));
+        error
     }
 
     /// Sends a part of the first promise. `length` is the length of the slice that stands for it.
     fn poll_first(&self, stream: &Async<TcpStream>, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
-        let mut promises = self.0.borrow_mut();
+        let mut promises = self.queue.borrow_mut();
         let promise = promises.front_mut().filter(|promise| promise.left == length);
-        let Some(promise) = promise else { return Poll::Ready(Err(copied())) };
+        let Some(promise) = promise else { return Poll::Ready(Err(self.fail(copied()))) };
         loop {
             match sendfile(stream, promise.plain.file(), Some(&mut promise.at), promise.left) {
                 // The file has become shorter.
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(0) => {
+                    let changed = promise.plain.check().err();
+                    let short = || Refusal::internal().because("the file ended too early");
+                    return Poll::Ready(Err(self.fail(changed.unwrap_or_else(short))));
+                }
                 Ok(sent) => {
                     promise.left -= sent;
                     if promise.left == 0 {
@@ -81,14 +100,22 @@ impl Promises {
                 }
                 Err(Errno::AGAIN) => ready!(stream.poll_writable(cx))?,
                 Err(Errno::INTR) => {}
+                Err(error) if is_of_the_file(error) => {
+                    return Poll::Ready(Err(self.fail(io::Error::from(error).into())));
+                }
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
     }
 }
 
-fn copied() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the bytes of a file were asked for by a copy of their place")
+fn copied() -> Refusal {
+    Refusal::internal().because("the bytes of a file were asked for by a copy of their place")
+}
+
+/// Whether `sendfile` failed because of the file. Otherwise the socket is the reason.
+fn is_of_the_file(error: Errno) -> bool {
+    matches!(error, Errno::IO | Errno::STALE | Errno::INVAL | Errno::OVERFLOW)
 }
 
 /// Memory that is never read, so the kernel need not provide pages for it.
@@ -110,7 +137,6 @@ mod tests {
     use futures_lite::future::{block_on, poll_fn};
 
     use super::*;
-    use crate::error::Refusal;
 
     impl Plain for File {
         fn file(&self) -> &File {
@@ -142,7 +168,7 @@ mod tests {
 
         let promises = Promises::default();
         assert_eq!(send(&promises, &stream, &[b"head"]).unwrap(), Ok(1));
-        let chunk = promises.add(file, 3, 5);
+        let chunk = promises.add(file.clone(), 3, 5);
         assert_eq!(send(&promises, &stream, &[b"head", &chunk]).unwrap(), Ok(1), "what comes before goes first");
         assert!(send(&promises, &stream, &[&chunk.to_vec()]).is_err(), "a copy");
         assert!(send(&promises, &stream, &[&chunk[..4]]).is_err(), "another length");
@@ -151,5 +177,10 @@ mod tests {
         other.read_exact(&mut sent).unwrap();
         assert_eq!(&sent, b"34567");
         assert_eq!(send(&promises, &stream, &[b"head"]).unwrap(), Ok(1));
+        assert!(promises.failure().is_some(), "the copies");
+        let beyond = promises.add(file, 8, 5);
+        assert_eq!(send(&promises, &stream, &[&beyond]).unwrap(), Err(2));
+        assert!(send(&promises, &stream, &[&beyond[2..]]).is_err(), "the file ends");
+        assert_eq!(promises.failure().unwrap().detail(), Some("the file ended too early"));
     }
 }

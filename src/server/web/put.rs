@@ -2,27 +2,37 @@
 
 use std::{
     cell::Cell,
+    error::Error,
     future::poll_fn,
+    io,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use futures_lite::{Stream, ready};
 use hyper::{
     Request, Response, StatusCode,
     body::{Body, Incoming},
-    header,
+    header::{self, HeaderMap},
 };
 
 use super::{
-    answer::with_status,
+    answer::{FAILED, header_value, open, with_status},
     body::Reply,
+    conditions::{self, Validators},
     connection::State,
-    refuse::{Silent, refuse},
+    refuse::{Silent, refuse, turn_down},
     transfer::Transfer,
 };
-use crate::{Bytes, driver::feed::caught, error::Refusal, source::Source, transfer::Outcome};
+use crate::{
+    Bytes,
+    driver::feed::caught,
+    error::{ErrorCode, Refusal},
+    source::Source,
+    transfer::Outcome,
+};
 
 pub(super) async fn write(
     transfer: &Rc<Transfer>,
@@ -31,6 +41,12 @@ pub(super) async fn write(
 ) -> Result<Response<Reply>, Silent> {
     // A client that waits for a 100 sends no body after a refusal.
     let sends_anyway = !request.headers().contains_key(header::EXPECT);
+    if let Some((status, text)) = objection(transfer, request.headers()).await {
+        state.unread.set(sends_anyway);
+        let mut no = turn_down(transfer, status, text, false);
+        no.headers_mut().insert(header::CONNECTION, header_value("close"));
+        return Ok(no);
+    }
     let told = Rc::<Told>::default();
     let taken = take(transfer, state, request, &told).await;
     state.source_is_there();
@@ -49,6 +65,27 @@ pub(super) async fn write(
             refuse(transfer, refusal, false)
         }
     }
+}
+
+/// The status and the text for an upload that the handler is not asked about.
+async fn objection(transfer: &Transfer, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        // RFC 9112 section 6.3: this would be an empty file.
+        (None, _) if !headers.contains_key(header::CONTENT_LENGTH) => {
+            return Some((StatusCode::LENGTH_REQUIRED, "Length required"));
+        }
+        (None, _) => {}
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
+        // RFC 9112 section 6.1.
+        _ => return Some((StatusCode::NOT_IMPLEMENTED, "Transfer coding not implemented")),
+    }
+    let holds = !conditions::has_any(headers)
+        || match open(transfer).await {
+            Ok(source) => Validators::of(&source, SystemTime::now()).allows_write(headers),
+            Err(refusal) => refusal.code() == ErrorCode::FILE_NOT_FOUND && conditions::allows_new(headers),
+        };
+    (!holds).then_some((StatusCode::PRECONDITION_FAILED, FAILED))
 }
 
 /// Takes the upload. Returns whether the file is new.
@@ -77,6 +114,9 @@ async fn take(
         if told.gone.get() {
             return Poll::Ready(Err(Refusal::internal()));
         }
+        if told.is_malformed.get() {
+            return Poll::Ready(Err(Refusal::bad_request().because("the chunks of the upload are malformed")));
+        }
         // The server waits either for the client or for the handler.
         if polled.is_pending() && !told.asks.get() {
             state.wait_for_source();
@@ -98,6 +138,8 @@ struct Told {
     ended: Cell<bool>,
     /// The client left before the end.
     gone: Cell<bool>,
+    /// The client sent what is no chunk.
+    is_malformed: Cell<bool>,
 }
 
 /// The bytes of an upload. The first poll accepts it: then hyper answers `Expect: 100-continue`.
@@ -125,10 +167,14 @@ impl Stream for Data {
                 self.state.client_is_done();
                 return Poll::Ready(None);
             };
-            let Ok(frame) = frame else {
+            let frame = match frame {
+                Ok(frame) => frame,
                 // The handler is dropped, so it cannot take this for the end of the file.
-                self.told.gone.set(true);
-                return Poll::Pending;
+                Err(error) => {
+                    let why = if is_malformed(&error) { &self.told.is_malformed } else { &self.told.gone };
+                    why.set(true);
+                    return Poll::Pending;
+                }
             };
             // Trailers are ignored.
             let Ok(chunk) = frame.into_data() else { continue };
@@ -141,4 +187,10 @@ impl Stream for Data {
             return Poll::Ready(Some(Ok(chunk)));
         }
     }
+}
+
+/// Whether the client sent what is no chunk (RFC 9112 section 7.1). Otherwise the connection has ended.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }

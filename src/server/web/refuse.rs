@@ -45,6 +45,12 @@ pub(super) fn refuse(transfer: &Transfer, refusal: Refusal, is_head: bool) -> Re
     Ok(say(Some(transfer), status, text, is_head))
 }
 
+/// The answer of a transfer that ends because of the request itself, with this status.
+pub(super) fn turn_down(transfer: &Transfer, status: StatusCode, text: &'static str, is_head: bool) -> Response<Reply> {
+    transfer.refuse(Refusal::new(ErrorCode::ILLEGAL_OPERATION, text));
+    say(Some(transfer), status, text, is_head)
+}
+
 /// An answer with this status and a line with the reason. The answer to a HEAD has no line.
 pub(super) fn say(transfer: Option<&Transfer>, status: StatusCode, text: &str, is_head: bool) -> Response<Reply> {
     if let Some(transfer) = transfer {

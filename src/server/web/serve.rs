@@ -76,6 +76,8 @@ async fn serve(listeners: Vec<Async<TcpListener>>, shared: Arc<Shared>) {
     // From now on new connections are refused.
     drop(listeners);
     drop(stop);
+    // A head that does not end would hold the stop.
+    while connections.close_oldest(false) {}
     let drain = shared.current.terms().settings.drain.min(FOR_EVER);
     let ended = async {
         while !connections.is_empty() {

@@ -140,11 +140,17 @@ impl Transfer {
         }
     }
 
-    /// Ends the transfer because its connection ended first, for this reason, unless it had failed already. `written`:
-    /// the bytes that the kernel has taken.
+    /// Ends the transfer because its connection ended first, for this reason, unless it had failed already. A whole
+    /// upload is complete, also if the client has not waited for the answer. `written`: the bytes that the kernel has
+    /// taken.
     pub(super) fn cut(&self, why: Outcome, written: u64) {
-        let had = self.outcome.take().filter(|had| matches!(had, Outcome::Refused(_) | Outcome::Failed(_)));
-        let most = if self.direction == Direction::Read { written } else { u64::MAX };
+        let is_write = self.direction == Direction::Write;
+        let stays = |had: &Outcome| match had {
+            Outcome::Refused(_) | Outcome::Failed(_) => true,
+            had => is_write && *had == Outcome::Complete,
+        };
+        let had = self.outcome.take().filter(stays);
+        let most = if is_write { u64::MAX } else { written };
         self.end(had.unwrap_or(why), self.bytes.get().min(most));
     }
 
