@@ -160,13 +160,14 @@ fn outgoing(args: &Serve) -> Option<Ipv4Addr> {
 /// The search has the user and the sandbox of the server, so it finds only files that the server can serve.
 ///
 /// # Errors
-/// If the sources have no boot file, and the command needs one.
+/// If the sources have no boot file or cannot be searched, and the command needs a boot file.
 pub fn look(sockets: Option<&Sockets>, server: &Server, served: &str, args: &Serve) -> Result<()> {
     let Some(sockets) = sockets else { return Ok(()) };
     sockets.live().change(|proxy| places(proxy, server.addrs(), server.http_addrs()));
     let proxy = sockets.look(&server.handle());
     if proxy.is_empty() && args.dhcp.needed {
-        return Err(report::nothing(served).into());
+        let failed = proxy.failure().map(|failure| format!("cannot look for boot files in {served}: {failure}"));
+        return Err(failed.unwrap_or_else(|| report::nothing(served)).into());
     }
     let report = report::report(&proxy, served, self::server(args));
     if args.log_format.log_format != Format::Text {

@@ -137,6 +137,16 @@ impl Proxy {
         self.rules.is_empty() && self.menu.is_empty()
     }
 
+    /// The menu.
+    pub(super) fn known(&self) -> &Menu {
+        &self.menu
+    }
+
+    /// The [failure](Menu::failure) of the search for the menu.
+    pub fn failure(&self) -> Option<&str> {
+        self.menu.failure()
+    }
+
     /// The boot file of a machine.
     ///
     /// # Errors

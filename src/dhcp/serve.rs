@@ -319,7 +319,17 @@ impl Desk {
 
 async fn look(live: &Live, handle: &Handle) {
     let menu = Menu::find(&*handle.terms().handler).await;
-    live.change(|proxy| proxy.menu(menu));
+    live.change(|proxy| {
+        match (proxy.failure(), menu.failure()) {
+            (None, Some(failure)) => {
+                log::warn!("dhcp: cannot look for boot files, and tells those of the last look: {failure}");
+            }
+            (Some(_), None) => log::info!("dhcp: can look for boot files again"),
+            _ => {}
+        }
+        let menu = menu.or_known(proxy.known());
+        proxy.menu(menu)
+    });
 }
 
 impl Socket {
