@@ -32,7 +32,7 @@ fn proxy(files: &'static [&'static str]) -> Proxy {
 }
 
 fn http(proxy: Proxy) -> Proxy {
-    proxy.http(Some(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8080)))
+    proxy.http([SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8080)])
 }
 
 fn ask(proxy: &Proxy, door: Door, from: SocketAddrV4, question: &Question) -> Result<Answer, Silence> {
@@ -299,8 +299,17 @@ fn who_boots_by_http_needs_http() {
     let question = Question::new(DISCOVER).option(60, b"HTTPClient:Arch:00016:UNDI:003001").option(93, &[0, 16]);
     let silence = ask(&proxy(ALL), Door::Dhcp, NOBODY, &question).unwrap_err();
     assert!(matches!(&silence, Silence::Nothing(machine, _) if machine.http), "{silence}");
-    let elsewhere = proxy(ALL).http(Some("203.0.113.5:80".parse().unwrap()));
+    let elsewhere = proxy(ALL).http(["203.0.113.5:80".parse().unwrap()]);
     assert_eq!(offer(&elsewhere, &question).file, "http://203.0.113.5/bootnetx64.efi");
+    // Of several addresses the machines of each network get their own, where there is one.
+    let told = |addresses: &[&str]| {
+        let several = proxy(ALL).http(addresses.iter().map(|address| address.parse().unwrap()));
+        offer(&several, &question).file
+    };
+    let (first, own, any) = ("203.0.113.5:80", "192.0.2.1:8080", "0.0.0.0:8000");
+    assert_eq!(told(&[first, any, own]), "http://192.0.2.1:8080/bootnetx64.efi");
+    assert_eq!(told(&[first, any]), "http://192.0.2.1:8000/bootnetx64.efi");
+    assert_eq!(told(&[first, "203.0.113.6:80"]), "http://203.0.113.5/bootnetx64.efi");
 }
 
 #[test]

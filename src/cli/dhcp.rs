@@ -115,9 +115,9 @@ pub fn settings(args: &Serve) -> Proxy {
     places(Proxy::default().rules(args.dhcp.rules()), &tftp, &http)
 }
 
-/// Sets the TFTP port and the HTTP address that machines get, out of the addresses of the server.
+/// Sets the TFTP port and the HTTP addresses that machines get, out of the addresses of the server.
 fn places(proxy: Proxy, tftp: &[SocketAddr], http: &[SocketAddr]) -> Proxy {
-    let http = http.iter().find_map(|address| match address {
+    let http = http.iter().filter_map(|address| match address {
         SocketAddr::V4(address) => Some(*address).filter(|address| !address.ip().is_loopback()),
         SocketAddr::V6(_) => None,
     });
