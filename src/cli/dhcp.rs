@@ -192,6 +192,10 @@ pub fn serve(sockets: Option<Sockets>, server: &Server) -> Result<Option<Serving
 /// The interfaces that the options name, or else the interfaces on which the server listens.
 pub fn chosen(args: &Serve) -> Result<Vec<Interface>> {
     let all = tuffet::dhcp::interfaces().map_err(|error| format!("--dhcp: {error}"))?;
+    if all.is_empty() {
+        let why = "this machine has no interface that is up and has an IPv4 address; `ip address` lists them";
+        return Err(format!("--dhcp: {why}").into());
+    }
     let named =
         args.dhcp.dhcp_interface.iter().chain(args.interface.iter().filter(|_| args.dhcp.dhcp_interface.is_empty()));
     let mut named = named.peekable();
