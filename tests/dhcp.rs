@@ -32,7 +32,7 @@ fn proxy(files: &'static [&'static str]) -> Proxy {
 }
 
 fn http(proxy: Proxy) -> Proxy {
-    proxy.http(Some(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8080)))
+    proxy.http([SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8080)])
 }
 
 fn ask(proxy: &Proxy, door: Door, from: SocketAddrV4, question: &Question) -> Result<Answer, Silence> {
@@ -170,6 +170,40 @@ fn without_a_script_ipxe_boots_as_the_firmware_would() {
 }
 
 #[test]
+fn a_source_that_fails_has_not_lost_its_files() {
+    let sources = |refusal: fn(&str) -> Option<Refusal>| {
+        smol::block_on(Menu::find(&read(async move |request: Request| match refusal(request.path()) {
+            Some(refusal) => Err(refusal),
+            None => ALL_OF_SHIM.contains(&request.path()).then_some("...").ok_or(Refusal::not_found()),
+        })))
+    };
+    const ALL_OF_SHIM: &[&str] = &["pxelinux.0", "shimx64.efi", "grubx64.efi", "ipxe.efi"];
+    let fails = |path: &str| (path == "shimx64.efi").then(|| Refusal::upstream().because("HTTP status 503"));
+    let down = |_: &str| Some(Refusal::upstream().because("connection refused"));
+    let (whole, fails, down) = (sources(|_| None), sources(fails), sources(down));
+    let file = |menu: &Menu, arch| {
+        let answer = ask(&Proxy::default().menu(menu.clone()), Door::Dhcp, NOBODY, &Question::pxe(DISCOVER, arch));
+        answer.map(|answer| answer.offer.file).map_err(|silence| silence.to_string())
+    };
+    assert_eq!((file(&whole, 7).unwrap().as_str(), whole.failure()), ("shimx64.efi", None));
+    // Shim verifies GRUB, so a machine with Secure Boot cannot do with GRUB alone.
+    assert!(file(&fails, 7).unwrap_err().contains("shimx64.efi: ERROR 0 Upstream failed (HTTP status 503)"));
+    assert_eq!(file(&fails, 0).unwrap(), "pxelinux.0");
+    assert!(down.is_empty() && down.failure().unwrap().contains("connection refused"));
+    // What was known before stays, through any number of failures.
+    let kept = down.clone().or_known(&fails.clone().or_known(&whole));
+    assert_eq!((file(&kept, 7).unwrap(), file(&kept, 0).unwrap()), ("shimx64.efi".into(), "pxelinux.0".into()));
+    assert!(kept.failure().is_some() && file(&kept, 11).unwrap_err().contains("connection refused"));
+    // A file that is not there, or that nobody may have, is gone.
+    for gone in [|| Refusal::not_found(), || Refusal::denied(), || Refusal::silent()] {
+        let menu = smol::block_on(Menu::find(&read(async move |request: Request| {
+            (request.path() == "grubx64.efi").then_some("...").ok_or(gone())
+        })));
+        assert_eq!(file(&menu.or_known(&kept), 7).unwrap(), "grubx64.efi");
+    }
+}
+
+#[test]
 fn the_request_at_4011_is_acknowledged() {
     let proxy = proxy(ALL);
     let machine = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 77), 4011);
@@ -265,8 +299,17 @@ fn who_boots_by_http_needs_http() {
     let question = Question::new(DISCOVER).option(60, b"HTTPClient:Arch:00016:UNDI:003001").option(93, &[0, 16]);
     let silence = ask(&proxy(ALL), Door::Dhcp, NOBODY, &question).unwrap_err();
     assert!(matches!(&silence, Silence::Nothing(machine, _) if machine.http), "{silence}");
-    let elsewhere = proxy(ALL).http(Some("203.0.113.5:80".parse().unwrap()));
+    let elsewhere = proxy(ALL).http(["203.0.113.5:80".parse().unwrap()]);
     assert_eq!(offer(&elsewhere, &question).file, "http://203.0.113.5/bootnetx64.efi");
+    // Of several addresses the machines of each network get their own, where there is one.
+    let told = |addresses: &[&str]| {
+        let several = proxy(ALL).http(addresses.iter().map(|address| address.parse().unwrap()));
+        offer(&several, &question).file
+    };
+    let (first, own, any) = ("203.0.113.5:80", "192.0.2.1:8080", "0.0.0.0:8000");
+    assert_eq!(told(&[first, any, own]), "http://192.0.2.1:8080/bootnetx64.efi");
+    assert_eq!(told(&[first, any]), "http://192.0.2.1:8000/bootnetx64.efi");
+    assert_eq!(told(&[first, "203.0.113.6:80"]), "http://203.0.113.5/bootnetx64.efi");
 }
 
 #[test]

@@ -115,9 +115,9 @@ pub fn settings(args: &Serve) -> Proxy {
     places(Proxy::default().rules(args.dhcp.rules()), &tftp, &http)
 }
 
-/// Sets the TFTP port and the HTTP address that machines get, out of the addresses of the server.
+/// Sets the TFTP port and the HTTP addresses that machines get, out of the addresses of the server.
 fn places(proxy: Proxy, tftp: &[SocketAddr], http: &[SocketAddr]) -> Proxy {
-    let http = http.iter().find_map(|address| match address {
+    let http = http.iter().filter_map(|address| match address {
         SocketAddr::V4(address) => Some(*address).filter(|address| !address.ip().is_loopback()),
         SocketAddr::V6(_) => None,
     });
@@ -160,13 +160,14 @@ fn outgoing(args: &Serve) -> Option<Ipv4Addr> {
 /// The search has the user and the sandbox of the server, so it finds only files that the server can serve.
 ///
 /// # Errors
-/// If the sources have no boot file, and the command needs one.
+/// If the sources have no boot file or cannot be searched, and the command needs a boot file.
 pub fn look(sockets: Option<&Sockets>, server: &Server, served: &str, args: &Serve) -> Result<()> {
     let Some(sockets) = sockets else { return Ok(()) };
     sockets.live().change(|proxy| places(proxy, server.addrs(), server.http_addrs()));
     let proxy = sockets.look(&server.handle());
     if proxy.is_empty() && args.dhcp.needed {
-        return Err(report::nothing(served).into());
+        let failed = proxy.failure().map(|failure| format!("cannot look for boot files in {served}: {failure}"));
+        return Err(failed.unwrap_or_else(|| report::nothing(served)).into());
     }
     let report = report::report(&proxy, served, self::server(args));
     if args.log_format.log_format != Format::Text {
@@ -191,6 +192,10 @@ pub fn serve(sockets: Option<Sockets>, server: &Server) -> Result<Option<Serving
 /// The interfaces that the options name, or else the interfaces on which the server listens.
 pub fn chosen(args: &Serve) -> Result<Vec<Interface>> {
     let all = tuffet::dhcp::interfaces().map_err(|error| format!("--dhcp: {error}"))?;
+    if all.is_empty() {
+        let why = "this machine has no interface that is up and has an IPv4 address; `ip address` lists them";
+        return Err(format!("--dhcp: {why}").into());
+    }
     let named =
         args.dhcp.dhcp_interface.iter().chain(args.interface.iter().filter(|_| args.dhcp.dhcp_interface.is_empty()));
     let mut named = named.peekable();

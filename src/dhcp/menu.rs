@@ -6,41 +6,46 @@ use smol::LocalExecutor;
 
 use super::{Family, Machine, arch::SCRIPTS};
 use crate::{
+    error::{ErrorCode, Refusal},
     handler::{Handler, Request},
     packet::{self, Mode, Options},
 };
 
 /// The usual boot files that the sources have, by family.
+///
+/// A file is absent if the handler says that there is none ([`ErrorCode::FILE_NOT_FOUND`]), or that nobody may have it
+/// ([`ErrorCode::ACCESS_VIOLATION`], [`Refusal::silent`]). After any other refusal the search goes no further down the
+/// list of files, and the machines of that list get nothing instead of a file from further down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Menu {
-    /// The script that iPXE runs.
-    script: Option<&'static str>,
+    /// The script that iPXE runs, of [`SCRIPTS`].
+    script: Entry,
     families: BTreeMap<&'static str, Found>,
 }
 
 /// The boot files of one family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Found {
-    /// The first file of [`Family::files`] that the sources have.
+    /// Of [`Family::files`].
+    file: Entry,
+    /// Of [`Family::ipxe`].
+    ipxe: Entry,
+}
+
+/// What the sources have of one list of files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Entry {
+    /// The first file of the list that the sources have. After a failure, the file of the last search that had one.
     file: Option<&'static str>,
-    /// The first file of [`Family::ipxe`] that the sources have.
-    ipxe: Option<&'static str>,
+    /// The name of the file for which the search failed, and the reason, for people.
+    failure: Option<String>,
 }
 
 impl Menu {
     /// Asks this handler for each of the usual names. The handler opens the files, and nothing is read from them.
     pub async fn find(handler: &dyn Handler) -> Self {
         let executor = LocalExecutor::new();
-        let first = |names: &'static [&'static str]| {
-            executor.spawn(async move {
-                for name in names {
-                    if is_there(handler, name).await {
-                        return Some(*name);
-                    }
-                }
-                None
-            })
-        };
+        let first = |names: &'static [&'static str]| executor.spawn(Entry::find(handler, names));
         let script = first(SCRIPTS);
         let families: Vec<_> =
             Family::all().map(|family| (family.key, first(family.files), first(family.ipxe))).collect();
@@ -58,26 +63,75 @@ impl Menu {
 
     /// Whether the menu has no file for any machine.
     pub fn is_empty(&self) -> bool {
-        self.script.is_none() && self.families.values().all(|found| *found == Found::default())
+        self.entries().all(|entry| entry.file.is_none())
+    }
+
+    /// The first failure of the search, for people. A failure says nothing about whether there is a file.
+    pub fn failure(&self) -> Option<&str> {
+        self.entries().find_map(|entry| entry.failure.as_deref())
+    }
+
+    /// Keeps the files of an older menu wherever the search for this one failed.
+    #[must_use]
+    pub fn or_known(mut self, old: &Self) -> Self {
+        self.script.keep(&old.script);
+        for (key, found) in &mut self.families {
+            if let Some(known) = old.families.get(key) {
+                found.file.keep(&known.file);
+                found.ipxe.keep(&known.ipxe);
+            }
+        }
+        self
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let families = self.families.values().flat_map(|found| [&found.file, &found.ipxe]);
+        std::iter::once(&self.script).chain(families)
     }
 
     /// The boot file of a machine, or the reason why there is none, for people.
     pub(super) fn choose(&self, machine: &Machine) -> Result<&'static str, String> {
         let family = machine.arch.family().ok_or_else(|| format!("no boot file of {} is known", machine.arch))?;
-        let found = self.families.get(family.key).copied().unwrap_or_default();
-        if machine.ipxe {
-            let none = || format!("there is no script for iPXE ({}), and nothing else for it", SCRIPTS.join(", "));
-            return self.script.or(found.file).ok_or_else(none);
-        }
-        // An operator who provides a script wants iPXE.
-        let file = match self.script {
-            Some(_) => found.ipxe.or(found.file),
-            None => found.file.or(found.ipxe),
+        let (nothing, script) = (Found::default(), &self.script);
+        let Found { file, ipxe } = self.families.get(family.key).unwrap_or(&nothing);
+        let in_order = match script.file {
+            _ if machine.ipxe => [script, file],
+            // An operator who provides a script wants iPXE.
+            Some(_) => [ipxe, file],
+            None => [file, ipxe],
         };
-        file.ok_or_else(|| {
+        for entry in in_order {
+            match (entry.file, &entry.failure) {
+                (Some(file), _) => return Ok(file),
+                (None, Some(failure)) => return Err(format!("the search failed: {failure}")),
+                (None, None) => {}
+            }
+        }
+        Err(if machine.ipxe {
+            format!("there is no script for iPXE ({}), and nothing else for it", SCRIPTS.join(", "))
+        } else {
             let names: Vec<&str> = family.files.iter().chain(family.ipxe).copied().collect();
             format!("none of the files for it is there: {}", names.join(", "))
         })
+    }
+}
+
+impl Entry {
+    async fn find(handler: &dyn Handler, names: &'static [&'static str]) -> Self {
+        for name in names {
+            match open(handler, name).await {
+                Ok(()) => return Self { file: Some(name), failure: None },
+                Err(refusal) if is_absence(&refusal) => {}
+                Err(refusal) => return Self { file: None, failure: Some(format!("{name}: {refusal}")) },
+            }
+        }
+        Self::default()
+    }
+
+    fn keep(&mut self, old: &Self) {
+        if self.failure.is_some() {
+            self.file = old.file;
+        }
     }
 }
 
@@ -87,12 +141,15 @@ pub(super) fn goes_on_by_tftp(file: &str) -> bool {
     Family::all().any(|family| family.files.iter().any(|known| last(known) == last(file)))
 }
 
-async fn is_there(handler: &dyn Handler, name: &str) -> bool {
+async fn open(handler: &dyn Handler, name: &str) -> Result<(), Refusal> {
     let packet = packet::Request { filename: name.into(), mode: Mode::Octet, options: Options::default() };
     // A client has no address yet when the server tells it the boot file.
     let (peer, local) = ((Ipv4Addr::UNSPECIFIED, 68).into(), (Ipv4Addr::UNSPECIFIED, 69).into());
-    match Request::new(peer, local, Arc::new(packet)) {
-        Ok(request) => handler.read(&request).await.is_ok(),
-        Err(_) => false,
-    }
+    let request = Request::new(peer, local, Arc::new(packet))?;
+    handler.read(&request).await.map(drop)
+}
+
+/// Whether this refusal says that there is no such file for clients. Other refusals say that the handler cannot tell.
+fn is_absence(refusal: &Refusal) -> bool {
+    matches!(refusal.code(), ErrorCode::FILE_NOT_FOUND | ErrorCode::ACCESS_VIOLATION) || *refusal == Refusal::silent()
 }

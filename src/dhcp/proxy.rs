@@ -29,7 +29,7 @@ pub struct Proxy {
     rules: Vec<Rule>,
     menu: Menu,
     tftp: u16,
-    http: Option<SocketAddrV4>,
+    http: Vec<SocketAddrV4>,
 }
 
 /// The port that received a datagram.
@@ -97,7 +97,7 @@ pub enum Silence {
 
 impl Default for Proxy {
     fn default() -> Self {
-        Self { rules: Vec::new(), menu: Menu::default(), tftp: TFTP_PORT, http: None }
+        Self { rules: Vec::new(), menu: Menu::default(), tftp: TFTP_PORT, http: Vec::new() }
     }
 }
 
@@ -123,18 +123,38 @@ impl Proxy {
         self
     }
 
-    /// Sets the address at which the same files are served over HTTP. iPXE then gets the URLs of scripts there. Clients
-    /// that boot by HTTP get an answer only with such an address. `0.0.0.0` stands for the address that the client
-    /// asked. Defaults to none.
+    /// Sets the addresses at which the same files are served over HTTP. iPXE then gets the URLs of scripts there.
+    /// Clients that boot by HTTP get an answer only with such an address. A client gets the address that it asked, or
+    /// else `0.0.0.0`, which stands for the address that it asked, or else the first address. Defaults to none.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Machine, Proxy};
+    ///
+    /// let proxy = Proxy::default().http(["192.0.2.1:80".parse()?, "198.51.100.1:8080".parse()?]);
+    /// let ipxe = Machine::new("x64".parse()?).with_ipxe();
+    /// let url = proxy.place("boot.ipxe", &ipxe, "198.51.100.1".parse()?)?;
+    /// assert_eq!(url, "http://198.51.100.1:8080/boot.ipxe");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
-    pub fn http(mut self, address: Option<SocketAddrV4>) -> Self {
-        self.http = address;
+    pub fn http(mut self, addresses: impl IntoIterator<Item = SocketAddrV4>) -> Self {
+        self.http = addresses.into_iter().collect();
         self
     }
 
     /// Whether there are no rules, and no files that any machine can boot.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty() && self.menu.is_empty()
+    }
+
+    /// The menu.
+    pub(super) fn known(&self) -> &Menu {
+        &self.menu
+    }
+
+    /// The [failure](Menu::failure) of the search for the menu.
+    pub fn failure(&self) -> Option<&str> {
+        self.menu.failure()
     }
 
     /// The boot file of a machine.
@@ -166,7 +186,8 @@ impl Proxy {
             return Ok(file.into());
         }
         let path = utf8_percent_encode(file.trim_start_matches('/'), PATH);
-        let http = self.http.map(|http| {
+        let at = |ip: Ipv4Addr| self.http.iter().find(|http| *http.ip() == ip);
+        let http = at(local).or_else(|| at(Ipv4Addr::UNSPECIFIED)).or(self.http.first()).map(|http| {
             let ip = if http.ip().is_unspecified() { local } else { *http.ip() };
             url("http", ip, http.port(), 80)
         });

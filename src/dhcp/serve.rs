@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     future::{pending, poll_fn},
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     rc::Rc,
     sync::{Arc, PoisonError, RwLock},
     thread::{self, JoinHandle},
@@ -277,6 +277,10 @@ impl Desk {
         let name = &socket.interface.name;
         match proxy.answer(datagram, arrival) {
             Ok(_) | Err(Silence::Nothing(..)) if !self.has_time() => true,
+            Ok(Answer { to, .. }) if !self.admits(to) => {
+                log::debug!("dhcp: {to} is not admitted and gets no answer, by {name}");
+                false
+            }
             Ok(Answer { bytes, to, offer }) => {
                 self.answers.add(1);
                 self.learn(&offer.machine);
@@ -300,6 +304,12 @@ impl Desk {
         }
     }
 
+    /// Whether the server answers this client or relay at all. A client without an address is among everybody, and
+    /// everybody is admitted.
+    fn admits(&self, to: SocketAddrV4) -> bool {
+        to.ip().is_broadcast() || self.handle.terms().settings.policy.admit(IpAddr::V4(*to.ip()))
+    }
+
     fn learn(&self, machine: &Machine) {
         let mut known = rules::Machine::default();
         (known.mac, known.uuid) = (machine.mac, machine.uuid);
@@ -319,7 +329,17 @@ impl Desk {
 
 async fn look(live: &Live, handle: &Handle) {
     let menu = Menu::find(&*handle.terms().handler).await;
-    live.change(|proxy| proxy.menu(menu));
+    live.change(|proxy| {
+        match (proxy.failure(), menu.failure()) {
+            (None, Some(failure)) => {
+                log::warn!("dhcp: cannot look for boot files, and tells those of the last look: {failure}");
+            }
+            (Some(_), None) => log::info!("dhcp: can look for boot files again"),
+            _ => {}
+        }
+        let menu = menu.or_known(proxy.known());
+        proxy.menu(menu)
+    });
 }
 
 impl Socket {
@@ -334,5 +354,50 @@ impl Socket {
         let told = told.filter(|told| addresses.is_empty() || addresses.contains(told));
         let local = told.or(addresses.first().copied())?;
         Some(Arrival { door: self.door, from, local })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Server, dhcp::Rule, handlers::Memory};
+
+    #[test]
+    fn who_is_not_admitted_gets_no_answer_at_its_address() {
+        let (denied, other) = (Ipv4Addr::new(192, 0, 2, 111), Ipv4Addr::new(192, 0, 2, 112));
+        let builder = Server::builder().listen("127.0.0.1:0").handler(Memory::new());
+        let server = builder.admit(move |client| client != IpAddr::V4(denied)).bind().unwrap();
+        let live = Live::default();
+        live.change(|proxy| proxy.rules(vec![Rule::new("all", "file")]));
+        let counter = |name| Counter::new(name, "");
+        let desk =
+            Desk::new(live.clone(), server.handle(), Machines::default(), counter("answers"), counter("nothing"));
+        let answers = |door, from: Ipv4Addr, datagram: &[u8]| {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let role = Role { listens: true, serves: false, interface: None, batched: true };
+            let port = Port::bind(Binding { address, share: Share::No, role }).unwrap();
+            let interface = Interface { name: "lan".into(), addresses: vec![Ipv4Addr::new(192, 0, 2, 1)] };
+            let envelope = Envelope { peer: (from, 4011).into(), local: None, interface: 0, broadcast: false };
+            let mut queue = VecDeque::new();
+            desk.answer(&live.proxy(), &Socket { port, door, interface }, envelope, datagram, &mut queue);
+            queue.len()
+        };
+        let chosen = include_bytes!("../../tests/dhcp/captured/edk2_pxe_4011.bin");
+        assert_eq!(answers(Door::Pxe, denied, chosen), 0);
+        assert_eq!(answers(Door::Pxe, other, chosen), 1);
+        // The address that the client has, or its relay has, and not the one that the datagram came from.
+        let discovery = include_bytes!("../../tests/dhcp/captured/edk2_pxe.bin");
+        for field in [12..16, 24..28] {
+            let from = |address: Ipv4Addr| {
+                let mut discovery = discovery.to_vec();
+                discovery[field.clone()].copy_from_slice(&address.octets());
+                discovery
+            };
+            assert_eq!(answers(Door::Dhcp, other, &from(denied)), 0);
+            assert_eq!(answers(Door::Dhcp, denied, &from(other)), 1);
+        }
+        // A client that has no address yet.
+        assert_eq!(answers(Door::Dhcp, Ipv4Addr::UNSPECIFIED, discovery), 1);
+        assert_eq!((desk.answers.value(), desk.nothing.value()), (4, 0));
     }
 }

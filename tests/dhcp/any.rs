@@ -17,7 +17,7 @@ pub fn answers(bytes: &[u8]) {
         Rule::new("three", "menu.ipxe").ipxe(true),
         Rule::new("all", "pxelinux.0"),
     ];
-    let proxy = Proxy::default().rules(rules).http(Some(http));
+    let proxy = Proxy::default().rules(rules).http([http]);
     for door in [Door::Dhcp, Door::Pxe] {
         let Ok(answer) = proxy.answer(bytes, Arrival { door, from, local }) else { continue };
         let read = Read::of(&answer.bytes);
