@@ -106,6 +106,14 @@ struct Socket {
     port: Port,
     door: Door,
     interface: Interface,
+    link: Link,
+}
+
+/// The interface to which a socket is bound. The system binds the socket to the index and not to the name.
+#[derive(Clone, Debug)]
+struct Link {
+    name: String,
+    index: Option<u32>,
 }
 
 /// A server that answers. It ends when this value is dropped.
@@ -131,7 +139,8 @@ impl Sockets {
                 let port = Port::bind(Binding { address, share: Share::No, role });
                 let port = port.and_then(|port| port.allow_broadcast().map(|()| port));
                 let port = port.map_err(|error| Error::Bind(address, error))?;
-                doors.push(Socket { port, door, interface: interface.clone() });
+                let link = Link { name: interface.name.clone(), index: index(&interface.name) };
+                doors.push(Socket { port, door, interface: interface.clone(), link });
             }
         }
         Ok(Self {
@@ -227,6 +236,9 @@ impl Desk {
         let serve = async {
             // Datagrams that arrive in the meantime wait in their sockets.
             self.look().await;
+            let links: Vec<Link> =
+                doors.iter().filter(|socket| socket.door == Door::Dhcp).map(|socket| socket.link.clone()).collect();
+            executor.spawn(watch(links)).detach();
             for socket in doors {
                 let (desk, looks) = (self.clone(), executor.clone());
                 executor.spawn(async move { desk.attend(&socket, &looks).await }).detach();
@@ -327,6 +339,43 @@ impl Desk {
     }
 }
 
+/// Logs an error for each interface that was removed and made anew: its sockets receive nothing any more.
+async fn watch(mut links: Vec<Link>) {
+    while !links.is_empty() {
+        Timer::after(FRESH).await;
+        links.retain(|link| {
+            let is_anew = link.is_anew();
+            if is_anew {
+                log::error!(
+                    "dhcp: {} was removed and made anew, and machines on it get no answers: restart the server",
+                    link.name
+                );
+            }
+            !is_anew
+        });
+    }
+}
+
+impl Link {
+    /// Whether another interface has the name now.
+    fn is_anew(&self) -> bool {
+        index(&self.name).is_some_and(|now| self.index != Some(now))
+    }
+}
+
+/// The index of the interface with this name. `None` if there is none.
+fn index(interface: &str) -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    {
+        nix::net::if_::if_nametoindex(interface).ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        _ = interface;
+        None
+    }
+}
+
 async fn look(live: &Live, handle: &Handle) {
     let menu = Menu::find(&*handle.terms().handler).await;
     live.change(|proxy| {
@@ -377,9 +426,10 @@ mod tests {
             let role = Role { listens: true, serves: false, interface: None, batched: true };
             let port = Port::bind(Binding { address, share: Share::No, role }).unwrap();
             let interface = Interface { name: "lan".into(), addresses: vec![Ipv4Addr::new(192, 0, 2, 1)] };
+            let link = Link { name: "lan".into(), index: None };
             let envelope = Envelope { peer: (from, 4011).into(), local: None, interface: 0, broadcast: false };
             let mut queue = VecDeque::new();
-            desk.answer(&live.proxy(), &Socket { port, door, interface }, envelope, datagram, &mut queue);
+            desk.answer(&live.proxy(), &Socket { port, door, interface, link }, envelope, datagram, &mut queue);
             queue.len()
         };
         let chosen = include_bytes!("../../tests/dhcp/captured/edk2_pxe_4011.bin");
@@ -399,5 +449,15 @@ mod tests {
         // A client that has no address yet.
         assert_eq!(answers(Door::Dhcp, Ipv4Addr::UNSPECIFIED, discovery), 1);
         assert_eq!((desk.answers.value(), desk.nothing.value()), (4, 0));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_interface_with_another_index_is_made_anew() {
+        let link = |name: &str, index| Link { name: name.into(), index };
+        let index = index("lo").unwrap();
+        assert!(!link("lo", Some(index)).is_anew());
+        assert!(link("lo", Some(index + 1)).is_anew());
+        assert!(!link("none-such", Some(index)).is_anew(), "it may come back");
     }
 }
