@@ -170,7 +170,8 @@ mod tests {
         assert_eq!(send(&promises, &stream, &[b"head"]).unwrap(), Ok(1));
         let chunk = promises.add(file.clone(), 3, 5);
         assert_eq!(send(&promises, &stream, &[b"head", &chunk]).unwrap(), Ok(1), "what comes before goes first");
-        assert!(send(&promises, &stream, &[&chunk.to_vec()]).is_err(), "a copy");
+        let copy = chunk.to_vec();
+        assert!(send(&promises, &stream, &[&copy]).is_err(), "a copy");
         assert!(send(&promises, &stream, &[&chunk[..4]]).is_err(), "another length");
         assert_eq!(send(&promises, &stream, &[&chunk]).unwrap(), Err(5));
         let mut sent = [0; 5];
