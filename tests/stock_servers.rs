@@ -52,8 +52,13 @@ impl Server {
         let port = free_udp_port();
         let mut command = Command::new(program);
         arguments(&mut command, port, served.path());
-        // They need no wait here: a client repeats its request until there is an answer.
-        Self { _daemon: Daemon::start(&mut command), address: format!("127.0.0.1:{port}"), served, here }
+        let (daemon, began) = (Daemon::start(&mut command), Instant::now());
+        // A client does not wait for long where nobody has the port.
+        while !fs::read_to_string("/proc/net/udp").unwrap().contains(&format!(":{port:04X} ")) {
+            assert!(began.elapsed() < Duration::from_secs(60), "{command:?} does not listen");
+            thread::sleep(Duration::from_millis(50));
+        }
+        Self { _daemon: daemon, address: format!("127.0.0.1:{port}"), served, here }
     }
 
     fn serve(&self, name: &str, bytes: &[u8]) {
