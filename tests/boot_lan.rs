@@ -6,6 +6,9 @@
 //!     cargo test --test boot_lan -- --ignored --test-threads 1
 #![cfg(all(target_os = "linux", feature = "full"))]
 
+mod common;
+#[path = "common/machines.rs"]
+mod machines;
 mod stock;
 
 use std::{
@@ -17,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use machines::on_machines;
 use stock::{Daemon, finish, limited};
 
 /// The network: a switch, which is this machine too, a router, and a plug for a machine.
@@ -39,10 +43,6 @@ const KERNEL: &str = "debian-installer/amd64/linux";
 
 /// Runs this test again in a network of its own. Returns whether this is there already, with all that it needs.
 fn in_lan(test: &str) -> bool {
-    const THERE: &str = "TUFFET_TEST_HAS_LAN";
-    if env::var_os(THERE).is_some() {
-        return true;
-    }
     for program in ["qemu-system-x86_64", "dnsmasq", "unshare", "ip"] {
         let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
         if !found.is_ok_and(|found| found.success()) {
@@ -50,15 +50,7 @@ fn in_lan(test: &str) -> bool {
             return false;
         }
     }
-    let script = format!(
-        "mount -t sysfs none /sys; mount -t tmpfs none /run; ip link set lo up
-        {LAN}
-        exec \"$0\" --ignored --exact {test} --nocapture"
-    );
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "sh", "-ec", &script]).arg(env::current_exe().unwrap()).env(THERE, "yes");
-    assert!(command.status().expect("unshare").success());
-    false
+    on_machines(test, LAN)
 }
 
 /// Debian's tree.
