@@ -62,7 +62,7 @@ pub struct Refusal {
     ends_search: bool,
 }
 
-/// What the peer is told.
+/// The answer that a refusal sends to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Error,

@@ -241,7 +241,8 @@ fn explain(error: &Error) -> String {
     let fix = match cause.kind() {
         ErrorKind::PermissionDenied => "it needs root or `setcap cap_net_bind_service=+ep tuffet`".to_owned(),
         ErrorKind::AddrInUse => format!(
-            "a DHCP server of this machine has it, which can name boot files itself; `ss -lunp sport = :{port}` says which"
+            "a DHCP server of this machine has it, which can name boot files itself; `ss -lunp sport = :{port}` \
+             says which"
         ),
         _ => return format!("--dhcp: {error}"),
     };

@@ -55,7 +55,8 @@ impl HttpArgs {
                 another(address, PORT, bind)
             ),
             ErrorKind::PermissionDenied => format!(
-                "ports below 1024 need root or `setcap cap_net_bind_service=+ep tuffet`; or choose another: --http :{PORT}"
+                "ports below 1024 need root or `setcap cap_net_bind_service=+ep tuffet`; or choose another: \
+                 --http :{PORT}"
             ),
             ErrorKind::AddrNotAvailable => {
                 "this machine has no such address; `ip address` lists those it has".to_owned()

@@ -39,8 +39,8 @@ Examples:
   tuffet probe 192.0.2.1 vmlinuz --lose-sent -1          the last ACK is lost: does the server end in time?
   tuffet probe 192.0.2.1 vmlinuz --delay-sent 4=2s       does a late ACK double the rest?
 
-Packets are counted from 1, copies included, for each way on its own; -1 is the one that ends the transfer. A number again
-is the one after it.
+Packets are counted from 1, copies included, for each way on its own; -1 is the one that ends the transfer. A number
+again is the one after it.
 It exits with 0 if the file came and nothing was odd, 3 if something was, 1 if the file did not come.
 Every option can be set in the environment: --lose-sent is TUFFET_LOSE_SENT.";
 

@@ -104,7 +104,7 @@ impl Plan {
         }
     }
 
-    /// What another plan needs beyond this one, for the log.
+    /// The paths and ports that another plan needs beyond this one, for the log.
     pub fn lacks(&self, other: &Self) -> Vec<String> {
         if self.is_off || !self.landlock {
             return Vec::new();
@@ -215,8 +215,8 @@ impl Entrance {
                     let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                     let path = path.display();
                     info!(
-                        "if another directory comes in the place of {path}, the server ends with code {}, to be started \
-                         anew: its landlock is for this one alone, because {why}; see --no-landlock",
+                        "if another directory comes in the place of {path}, the server ends with code {}, to be \
+                         started anew: its landlock is for this one alone, because {why}; see --no-landlock",
                         restart::CODE
                     );
                 }

@@ -32,7 +32,7 @@ struct Found {
     ipxe: Entry,
 }
 
-/// What the sources have of one list of files.
+/// The files of one list that the sources have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Entry {
     /// The first file of the list that the sources have. After a failure, the file of the last search that had one.

@@ -1,4 +1,4 @@
-//! What the endpoint knows of client addresses: their running transfers, and what earlier transfers taught.
+//! The endpoint's knowledge of client addresses: their running transfers, and the lessons of earlier ones.
 
 use std::{
     collections::VecDeque,

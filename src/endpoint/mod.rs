@@ -109,7 +109,7 @@ pub struct Envelope {
     pub broadcast: bool,
 }
 
-/// What the driver does about a datagram.
+/// The action that the driver takes for a datagram.
 #[derive(Debug)]
 #[must_use = "a datagram that is not acted on is lost"]
 pub enum Action {

@@ -1,4 +1,4 @@
-//! What the endpoint remembers of transfers that have ended.
+//! The endpoint's memory of transfers that have ended.
 
 use std::{
     collections::VecDeque,

@@ -41,7 +41,7 @@ struct Place {
 /// again. U-Boot waits for 10 s.
 const WORK: Duration = Duration::from_secs(10);
 
-/// What the endpoint knows of a transfer.
+/// The endpoint's record of a transfer.
 pub(super) struct Known {
     pub(super) key: Key,
     pub(super) asked: Asked,

@@ -13,7 +13,7 @@ use crate::{
     source::Source,
 };
 
-/// What a file costs besides its bytes and its name, so that a peer cannot fill the memory with empty files.
+/// The memory that a file costs besides its bytes and its name, so that a peer cannot fill the memory with empty files.
 const ENTRY: u64 = 128;
 
 /// Files in memory. Uploaded files can be read.

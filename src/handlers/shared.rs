@@ -21,7 +21,7 @@ use crate::{Bytes, Refusal, Source};
 
 /// The origin of files, in the words of its protocol. All methods are called in a tokio context.
 pub(super) trait Upstream: Sized + Send + Sync + 'static {
-    /// What to ask the upstream for, as often as necessary. Its text names the file in the logs, and is equal for
+    /// The request to the upstream, sent as often as necessary. Its text names the file in the logs, and is equal for
     /// requests for the same file.
     type Ask: Clone + fmt::Display + Send + Sync + 'static;
     /// Tells one state of a file from another, to the byte.

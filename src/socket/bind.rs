@@ -64,13 +64,7 @@ impl Port {
         if let Some(interface) = role.interface {
             bind_to(&socket, interface)?;
         }
-        let bound = socket.bind(&address.into());
-        let awaited = bound.as_ref().is_err_and(|error| error.kind() == Kind::AddrNotAvailable);
-        if awaited && !address.ip().is_unspecified() {
-            await_address(&socket, address, bound)?;
-        } else {
-            bound?;
-        }
+        let awaited = bind_to_address(&socket, address)?;
         #[cfg(unix)]
         if share == Share::First {
             socket.set_reuse_port(true)?;
@@ -123,6 +117,18 @@ impl Port {
     }
 }
 
+/// Binds the socket, also to an address that no interface has yet. Returns whether the address is still missing.
+fn bind_to_address(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
+    let bound = socket.bind(&address.into());
+    let awaited = bound.as_ref().is_err_and(|error| error.kind() == Kind::AddrNotAvailable);
+    if awaited && !address.ip().is_unspecified() {
+        await_address(socket, address, bound)?;
+    } else {
+        bound?;
+    }
+    Ok(awaited)
+}
+
 /// A listening TCP socket, with the options of [`Port::bind`].
 #[cfg(feature = "web")]
 pub(crate) fn listen(address: SocketAddr, interface: Option<&str>) -> io::Result<std::net::TcpListener> {
@@ -137,13 +143,7 @@ pub(crate) fn listen(address: SocketAddr, interface: Option<&str>) -> io::Result
     if let Some(interface) = interface {
         bind_to(&socket, interface)?;
     }
-    let bound = socket.bind(&address.into());
-    let awaited = bound.as_ref().is_err_and(|error| error.kind() == Kind::AddrNotAvailable);
-    if awaited && !address.ip().is_unspecified() {
-        await_address(&socket, address, bound)?;
-    } else {
-        bound?;
-    }
+    bind_to_address(&socket, address)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

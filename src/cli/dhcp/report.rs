@@ -12,7 +12,8 @@ pub fn nothing(served: &str) -> String {
     let names: Vec<&str> = Family::all().filter_map(|family| family.files.first().copied()).take(2).collect();
     let names = names.join(", ");
     format!(
-        "there is nothing to boot in {served}: no {names} or any other usual name; --dhcp-boot '=>FILE' names a file of it"
+        "there is nothing to boot in {served}: no {names} or any other usual name; \
+         --dhcp-boot '=>FILE' names a file of it"
     )
 }
 

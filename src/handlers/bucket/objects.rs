@@ -112,7 +112,7 @@ pub(super) async fn listed(store: &dyn ObjectStore, prefix: &Path) -> Result<Str
     }
 }
 
-/// What a store's error means for a client that reads.
+/// The refusal of a client that reads, for an error of the store.
 pub(super) fn failure(error: Error) -> Failure {
     let refusal = match &error {
         Error::NotFound { .. } | Error::InvalidPath { .. } => Refusal::not_found(),

@@ -197,7 +197,7 @@ impl Drop for Parts {
     }
 }
 
-/// What a store's error means for a client that writes. A missing bucket is no concern of the client.
+/// The refusal of a client that writes, for an error of the store. A missing bucket is no concern of the client.
 fn refused(error: object_store::Error) -> Refusal {
     let refusal = match error {
         object_store::Error::Precondition { .. } => return Refusal::exists(),

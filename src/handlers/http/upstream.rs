@@ -46,7 +46,7 @@ pub(super) struct Upstream {
     redirected: Arc<AtomicUsize>,
 }
 
-/// What to ask for, as often as necessary.
+/// The request to the upstream, sent as often as necessary.
 #[derive(Clone)]
 pub(super) struct Ask {
     pub(super) url: Url,
