@@ -161,6 +161,8 @@ struct Waiting {
     hooks: Mutex<Vec<Hook>>,
     /// Whether an upload has replaced a file.
     replaced: AtomicBool,
+    /// Whether an upload must not replace a file.
+    must_be_new: AtomicBool,
 }
 
 impl PartialEq for Hooks {
@@ -294,6 +296,18 @@ impl Request {
     }
 
     /// Notes that this upload has replaced a file.
+    /// Whether an upload must not replace a file, even if others may: the client of a PUT said so with `If-None-Match:
+    /// *`. A handler refuses it with [`Refusal::exists`] if there is such a file when the upload is complete, as those of
+    /// this crate do. The server itself looks only before the upload begins.
+    pub fn must_be_new(&self) -> bool {
+        self.hooks.0.must_be_new.load(Relaxed)
+    }
+
+    #[cfg(feature = "web")]
+    pub(crate) fn note_must_be_new(&self) {
+        self.hooks.0.must_be_new.store(true, Relaxed);
+    }
+
     pub(crate) fn note_replaced(&self) {
         self.hooks.0.replaced.store(true, Relaxed);
     }

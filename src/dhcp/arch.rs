@@ -39,6 +39,9 @@ pub struct Family {
 /// The scripts that iPXE runs, best first.
 pub(super) const SCRIPTS: &[&str] = &["boot.ipxe", "autoexec.ipxe", "menu.ipxe", "default.ipxe", "ipxe/boot.ipxe"];
 
+/// The scripts that U-Boot's `dhcp` loads and its distro boot runs, best first.
+pub(super) const UBOOT: &[&str] = &["boot.scr.uimg", "boot.scr"];
+
 /// shim comes first: it loads the GRUB beside it, with and without Secure Boot.
 macro_rules! efi {
     ($short:literal, $upper:literal, $distribution:literal, $grub:literal $(, $more:literal)*) => {
@@ -152,6 +155,8 @@ impl Family {
 impl Arch {
     /// BIOS. A machine that sends no architecture counts as BIOS too.
     pub const BIOS: Self = Self(0);
+    /// The number for the unknown architecture of a machine that runs U-Boot. IANA's list ends far below it.
+    pub const UNKNOWN: Self = Self(u16::MAX);
 
     /// The family of this architecture, if its boot files are known.
     pub fn family(self) -> Option<&'static Family> {
@@ -235,6 +240,7 @@ mod tests {
         all.dedup();
         assert_eq!(all.len(), numbers);
         for family in &FAMILIES {
+            assert!(crate::rules::ARCHES.contains(&family.key), "rules know {}", family.key);
             assert_eq!(family.key.parse::<Arch>().unwrap().family(), Some(family));
             assert!(format!("http-{}", family.key).parse::<Arch>().unwrap().is_http());
             assert!(family.ipxe.iter().all(|file| is_ipxe(file)), "{:?}", family.ipxe);

@@ -68,7 +68,7 @@ pub struct Answer {
 pub struct Offer {
     /// The machine that gets the answer.
     pub machine: Machine,
-    /// The boot file in the answer: a name or a URL.
+    /// The boot file in the answer: a name or a URL. It is empty if U-Boot is only told the server.
     pub file: String,
     /// The reason for this boot file.
     pub why: String,
@@ -79,7 +79,7 @@ pub struct Offer {
 /// The boot file of a machine, and the reason for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// The name of a file of the sources, or the URL of a rule.
+    /// The name of a file of the sources, or the URL of a rule. It is empty if U-Boot is only told the server.
     pub file: String,
     /// The reason for this boot file, for people.
     pub why: String,
@@ -167,7 +167,8 @@ impl Proxy {
             Some(rule) => Ok(Chosen { file: rule.file().into(), why: rule.title().into() }),
             None => {
                 let file = self.menu.choose(machine)?.to_owned();
-                Ok(Chosen { file, why: "it is in the sources".into() })
+                let why = if file.is_empty() { "`pxe get` needs no boot script" } else { "it is in the sources" };
+                Ok(Chosen { file, why: why.into() })
             }
         }
     }
@@ -253,6 +254,9 @@ fn url(scheme: &str, ip: Ipv4Addr, port: u16, usual: u16) -> String {
 impl fmt::Display for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { machine, file, why, acknowledges } = self;
+        if file.is_empty() {
+            return write!(f, "{machine} is told the server: {why}");
+        }
         let says = if *acknowledges { "is sent to" } else { "may boot" };
         write!(f, "{machine} {says} {file}: {why}")
     }

@@ -25,6 +25,9 @@ pub struct Machine {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Uuid(pub [u8; 16]);
 
+/// The architectures that a name or ProxyDHCP shows.
+pub const ARCHES: [&str; 7] = ["bios", "ia32", "x64", "arm", "arm64", "riscv64", "loongarch64"];
+
 /// Architectures by the ends of the names of UEFI files (UEFI specification, section 3.5.1.1).
 const FILES: [(&str, &str); 6] = [
     ("riscv64.efi", "riscv64"),
@@ -118,6 +121,22 @@ fn uuid(part: &str) -> Option<Uuid> {
 
 fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+impl Uuid {
+    /// The UUID with the bytes of each of its first three groups reversed. Firmware has these groups with the last byte
+    /// first (RFC 4578 section 2.3), and people write the first byte first.
+    pub(crate) fn turned(self) -> Self {
+        let Self(mut bytes) = self;
+        [0..4, 4..6, 6..8].into_iter().for_each(|group| bytes[group].reverse());
+        Self(bytes)
+    }
+
+    /// Whether the UUIDs are equal, with either byte order of the first three groups. Some firmware sends these groups
+    /// as people write them, and PXELINUX asks for files by the other order.
+    pub(crate) fn is_same(self, other: Self) -> bool {
+        self == other || self.turned() == other
+    }
 }
 
 impl FromStr for Uuid {

@@ -67,7 +67,7 @@ mod template;
 use std::{fmt, sync::Arc};
 
 pub use client::{Clients, Mac, MacPrefix};
-pub use machine::{Machine, Uuid};
+pub use machine::{ARCHES, Machine, Uuid};
 pub use machines::Machines;
 pub use rule::{Mismatch, Rule};
 pub use target::is_url;
@@ -153,12 +153,12 @@ impl Rules {
         let mut said = Effects::default();
         let mut candidates = vec![Candidate::plain(None, request.clone())];
         let told = if self.needs_machine { Machine::in_name(&request.text()) } else { Machine::default() };
-        // A client may send any name, so the conditions of rules ignore the facts in names.
+        // A client may send any name, so the conditions on MAC addresses, which the kernel knows, ignore names.
         let known = machine.clone().or(told);
         for rule in &self.rules {
             // A rule that goes on has at most one target, a plain name.
             let path = candidates.first().map_or(request, Candidate::request).text().into_owned();
-            let groups = match rule.matches(request, direction, machine.mac, &path) {
+            let groups = match rule.matches(request, direction, (machine.mac, &known), &path) {
                 Ok(groups) => groups,
                 Err(mismatch) => {
                     tried(rule, Err(mismatch));

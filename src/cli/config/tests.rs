@@ -146,7 +146,7 @@ fn the_example_is_right() {
         shown.map(|line| line.split("  ").next().unwrap()).collect::<Vec<_>>()
     };
     let (rules, boots) = (settings(rules), settings(boots));
-    assert_eq!((rules.len(), boots.len()), (16, 6));
+    assert_eq!((rules.len(), boots.len()), (19, 6));
     for setting in rules {
         let found = errors(&format!("[[rule]]\n{setting}"));
         assert!(

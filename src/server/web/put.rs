@@ -47,6 +47,10 @@ pub(super) async fn write(
         no.headers_mut().insert(header::CONNECTION, header_value("close"));
         return Ok(no);
     }
+    let must_be_new = conditions::must_be_new(request.headers());
+    if let Some(ours) = transfer.request.as_ref().ok().filter(|_| must_be_new) {
+        ours.note_must_be_new();
+    }
     let told = Rc::<Told>::default();
     let taken = take(transfer, state, request, &told).await;
     state.source_is_there();
@@ -62,6 +66,9 @@ pub(super) async fn write(
         Err(_) if told.gone.get() => Err(Silent),
         Err(refusal) => {
             state.unread.set(!told.ended.get() && sends_anyway);
+            if must_be_new && refusal.code() == ErrorCode::FILE_EXISTS {
+                return Ok(turn_down(transfer, StatusCode::PRECONDITION_FAILED, FAILED, false));
+            }
             refuse(transfer, refusal, false)
         }
     }
