@@ -39,6 +39,7 @@ const READ: [(u8, usize); 7] = [(53, 1), (54, 4), (60, 6), (77, 1), (93, 2), (97
 
 /// A machine that wants to boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Machine {
     /// The MAC address of its network card, if the card is an Ethernet card.
     pub mac: Option<Mac>,

@@ -24,6 +24,18 @@ const TFTP_PORT: u16 = 69;
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Chooses the boot file of a machine, and makes the answer to its packet.
+///
+/// ```
+/// use tuffet::dhcp::{Machine, Proxy, Rule};
+///
+/// let proxy = Proxy::default()
+///     .rules(vec![Rule::new("the lab", "lab/grubx64.efi").arch("x64".parse()?)])
+///     .tftp(69)
+///     .http(["192.0.2.1:80".parse()?]);
+/// let machine = Machine::new("x64".parse()?);
+/// assert_eq!(proxy.choose(&machine).unwrap().file, "lab/grubx64.efi");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Proxy {
     rules: Vec<Rule>,
@@ -34,6 +46,7 @@ pub struct Proxy {
 
 /// The port that received a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Door {
     /// Port 67, to which a client broadcasts its DHCPDISCOVER.
     Dhcp,
@@ -54,6 +67,7 @@ pub struct Arrival {
 
 /// The answer to a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Answer {
     /// The packet.
     pub bytes: Vec<u8>,
@@ -65,6 +79,7 @@ pub struct Answer {
 
 /// A machine and its boot file, as the log shows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Offer {
     /// The machine that gets the answer.
     pub machine: Machine,
@@ -78,6 +93,7 @@ pub struct Offer {
 
 /// The boot file of a machine, and the reason for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Chosen {
     /// The name of a file of the sources, or the URL of a rule. It is empty if U-Boot is only told the server.
     pub file: String,
@@ -87,6 +103,7 @@ pub struct Chosen {
 
 /// The reason why a datagram gets no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Silence {
     /// The datagram is not for this server: it is from another kind of client, has another message type, or is no DHCP
     /// packet.
@@ -261,6 +278,8 @@ impl fmt::Display for Offer {
         write!(f, "{machine} {says} {file}: {why}")
     }
 }
+
+impl std::error::Error for Silence {}
 
 impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

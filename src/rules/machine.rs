@@ -4,9 +4,18 @@
 use std::{fmt, str::FromStr};
 
 use super::client::Mac;
+use crate::Error;
 
 /// The facts about a machine. [`Machines`](super::Machines) remembers them, and rules use them as `${mac}`, `${uuid}`,
 /// `${serial}` and `${arch}`.
+///
+/// ```
+/// use tuffet::rules::Machine;
+///
+/// let machine = Machine::in_name("grub/x86_64-efi/grub.cfg-01-52-54-00-12-34-56");
+/// assert_eq!(machine.arch.as_deref(), Some("x64"));
+/// assert_eq!(machine.mac.unwrap().to_string(), "52-54-00-12-34-56");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Machine {
@@ -22,6 +31,14 @@ pub struct Machine {
 }
 
 /// A UUID, written `01234567-89ab-cdef-0123-456789abcdef` in either case.
+///
+/// ```
+/// use tuffet::rules::Uuid;
+///
+/// let uuid: Uuid = "01234567-89AB-cdef-0123-456789abcdef".parse()?;
+/// assert_eq!(uuid.to_string(), "01234567-89ab-cdef-0123-456789abcdef");
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Uuid(pub [u8; 16]);
 
@@ -140,16 +157,14 @@ impl Uuid {
 }
 
 impl FromStr for Uuid {
-    type Err = &'static str;
+    type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let no = "not a UUID, such as 01234567-89ab-cdef-0123-456789abcdef";
-        if !text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) {
-            return Err(no);
-        }
         let digits: String = text.split('-').collect();
-        let number = u128::from_str_radix(&digits, 16).ok().filter(|_| is_hex(&digits));
-        number.map(|number| Self(number.to_be_bytes())).ok_or(no)
+        let is_uuid = text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && is_hex(&digits);
+        let number = u128::from_str_radix(&digits, 16).ok().filter(|_| is_uuid);
+        let no = || Error::Config("not a UUID, such as 01234567-89ab-cdef-0123-456789abcdef".into());
+        number.map(|number| Self(number.to_be_bytes())).ok_or_else(no)
     }
 }
 

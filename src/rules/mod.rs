@@ -83,13 +83,30 @@ use rule::Effects;
 use template::Values;
 
 /// Rules, in the order in which they are tried.
+///
+/// ```
+/// use tuffet::{Request, handlers::Memory, options::Direction, packet, rules::{Machine, Rule, Rules}};
+///
+/// let rules = Rules::new(vec![Rule::new("menus").name("^menu$")?.target("menus/${client}")?.target("menu")?])?;
+///
+/// let packet = packet::Request { filename: b"menu".into(), mode: packet::Mode::Octet, options: Default::default() };
+/// let request = Request::new("192.0.2.7:1069".parse()?, "192.0.2.1:69".parse()?, packet)?;
+/// let mut tried = Vec::new();
+/// let verdict = rules.explain(&request, Direction::Read, &Machine::default(), |rule, result| {
+///     tried.push(format!("{}: {}", rule.title(), result.map_or_else(|why| why.to_string(), |()| "yes".into())));
+/// })?;
+/// assert_eq!(tried, ["menus: yes"]);
+/// let paths: Vec<_> = verdict.candidates().iter().map(|candidate| candidate.request().path()).collect();
+/// assert_eq!(paths, ["menus/192.0.2.7", "menu"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Rules {
     rules: Vec<Rule>,
     needs_machine: bool,
 }
 
-/// The decision of the rules on a request.
+/// The decision of the [rules](Rules) on a request.
 #[derive(Clone)]
 pub struct Verdict {
     candidates: Vec<Candidate>,
@@ -99,7 +116,7 @@ pub struct Verdict {
     windowsize: Option<u16>,
 }
 
-/// A file that may be served.
+/// A file that may be served, according to a [`Verdict`].
 #[derive(Clone)]
 pub struct Candidate {
     source: Option<Arc<dyn Handler>>,

@@ -57,7 +57,7 @@ pub(super) struct Effects {
     pub(super) refuse: Option<Refusal>,
 }
 
-/// The condition that a request did not meet.
+/// The condition that a request did not meet, see [`Rules::explain`](super::Rules::explain).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mismatch {
@@ -396,6 +396,8 @@ impl fmt::Debug for Rule {
         f.debug_struct("Rule").field("title", &self.title).finish_non_exhaustive()
     }
 }
+
+impl std::error::Error for Mismatch {}
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

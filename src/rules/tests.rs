@@ -94,6 +94,20 @@ fn a_rule_that_goes_on_leaves_its_name_to_the_next() {
 }
 
 #[test]
+fn the_limits_come_with_the_files() {
+    let own = read(async |request: Request| {
+        request.limit(|limits| limits.blksize = 600);
+        request.path().to_owned()
+    });
+    let limited = [rule("^old/(.*)").target("$1").unwrap().options([OptionName::Tsize]).windowsize(8).source(own)];
+    let (handler, request) = (Ruled::new(rules(limited), Memory::new()), request("old/x"));
+    assert_eq!(request.limits(), Limits::default());
+    block_on(handler.read(&request)).unwrap();
+    let limits = request.limits();
+    assert_eq!((limits.windowsize, limits.blksize, limits.only.as_deref()), (8, 600, Some(&[OptionName::Tsize][..])));
+}
+
+#[test]
 fn conditions_are_all_met() {
     let rule = Rule::new("all").client("10.0.0.0/24".parse().unwrap()).name("^x").unwrap();
     let rule = rule.mode(Mode::Octet).direction(Direction::Write);

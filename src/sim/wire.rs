@@ -6,6 +6,14 @@ use std::{
 };
 
 /// The faults and delays of a network, in probabilities and times.
+///
+/// ```
+/// use std::time::Duration;
+/// use tuffet::sim::Weather;
+///
+/// let weather = Weather { reorder: 0.01, ..Weather::lossy(Duration::from_millis(5), 0.02) };
+/// assert_eq!((weather.loss, weather.duplicate), (0.02, 0.0));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
     /// A packet does not arrive.
@@ -20,8 +28,9 @@ pub struct Weather {
     pub jitter: Duration,
 }
 
-/// A fault of one chosen packet.
+/// A fault of one chosen packet, see [`Wire::with_fault`].
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Fault {
     /// The packet does not arrive.
     Lose,
