@@ -96,7 +96,7 @@ pub mod config {
     }
 
     pub fn arguments() -> Result<(Arguments, ArgMatches)> {
-        Ok(line::read())
+        Ok(command_line::read())
     }
 
     pub struct Reload(Opened);
@@ -123,13 +123,13 @@ pub mod dhcp {
     pub struct Dhcp {}
 
     #[derive(Clone, Default)]
-    pub struct Live;
+    pub struct CurrentProxy;
 
     pub struct Sockets;
 
     impl Dhcp {
         pub fn watch(&self, _: &Serve, opened: &Opened, builder: Builder) -> Result<(Option<Sockets>, Builder)> {
-            let Live = opened.boots;
+            let CurrentProxy = opened.boots;
             Ok((None, builder))
         }
     }
@@ -264,7 +264,7 @@ pub mod status {
     }
 }
 
-pub mod tell {
+pub mod notify {
     use std::process::ExitCode;
 
     use clap::Args;
@@ -273,25 +273,25 @@ pub mod tell {
     use super::super::{Result, args::Serve, sandbox::Entrance};
 
     #[derive(Args, Debug)]
-    pub struct Telling {}
+    pub struct NotifyArgs {}
 
-    pub struct Told;
+    pub struct Notifier;
 
-    pub struct Ending;
+    pub struct NotifierGuard;
 
-    impl Telling {
-        pub fn open(&self, _: &Serve, _: &Entrance) -> Result<Told> {
-            Ok(Told)
+    impl NotifyArgs {
+        pub fn open(&self, _: &Serve, _: &Entrance) -> Result<Notifier> {
+            Ok(Notifier)
         }
     }
 
-    impl Told {
+    impl Notifier {
         pub fn watch(&self, builder: Builder) -> Builder {
             builder
         }
 
-        pub fn begin(self) -> Result<Ending> {
-            Ok(Ending)
+        pub fn begin(self) -> Result<NotifierGuard> {
+            Ok(NotifierGuard)
         }
     }
 

@@ -91,7 +91,7 @@ impl Menu {
 
     /// The boot file of a machine, or the reason why there is none, for people.
     pub(super) fn choose(&self, machine: &Machine) -> Result<&'static str, String> {
-        let family = machine.arch.family().ok_or_else(|| format!("no boot file of {} is known", machine.arch))?;
+        let family = machine.arch.family().ok_or_else(|| format!("no boot file for {} is known", machine.arch))?;
         let (nothing, script) = (Found::default(), &self.script);
         let Found { file, ipxe } = self.families.get(family.key).unwrap_or(&nothing);
         let in_order = match script.file {
@@ -108,10 +108,10 @@ impl Menu {
             }
         }
         Err(if machine.ipxe {
-            format!("there is no script for iPXE ({}), and nothing else for it", SCRIPTS.join(", "))
+            format!("there is no script for iPXE ({})", SCRIPTS.join(", "))
         } else {
             let names: Vec<&str> = family.files.iter().chain(family.ipxe).copied().collect();
-            format!("none of the files for it is there: {}", names.join(", "))
+            format!("none of its boot files exists: {}", names.join(", "))
         })
     }
 }

@@ -4,7 +4,7 @@
 //! a boot file and leases nothing. This module is the second server, for networks whose DHCP server cannot name boot
 //! files. It answers only clients whose option 60 begins with `PXEClient` or `HTTPClient`. It never offers an address.
 //!
-//! The decisions are pure: a [`Proxy`] makes an [`Answer`] from a datagram and its [`Arrival`], with no socket and no
+//! The decisions are pure: a [`Proxy`] makes a [`Reply`] from a datagram and its [`Arrival`], with no socket and no
 //! clock. [`Sockets`] receive the datagrams and send the answers.
 //!
 //! ```
@@ -30,6 +30,6 @@ mod serve;
 pub use arch::{Arch, Arches, Family};
 pub use menu::Menu;
 pub use packet::Machine;
-pub use proxy::{Answer, Arrival, Chosen, Door, Offer, Proxy, Silence};
+pub use proxy::{Arrival, BootFile, NoReply, Offer, Proxy, Reply, ServerPort};
 pub use rule::Rule;
-pub use serve::{Interface, Live, Serving, Sockets, interfaces};
+pub use serve::{CurrentProxy, Interface, Serving, Sockets, interfaces};

@@ -54,7 +54,7 @@ pub struct Machine {
 
 /// The packet of a client that wants to boot.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct ClientMessage {
     message: Message,
     pub(super) kind: MessageType,
     pub(super) machine: Machine,
@@ -66,13 +66,13 @@ pub(super) struct Ask {
 }
 
 /// The content of an answer.
-pub(super) struct Tell<'a> {
+pub(super) struct ReplyFields<'a> {
     pub(super) kind: MessageType,
     pub(super) server: Ipv4Addr,
     pub(super) file: &'a str,
 }
 
-impl Ask {
+impl ClientMessage {
     /// # Errors
     /// The reason why the packet gets no answer, for people.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
@@ -103,7 +103,7 @@ impl Ask {
         };
         let http = class.starts_with(b"HTTPClient");
         if !http && !class.starts_with(b"PXEClient") {
-            return Err("it is of no PXEClient and no HTTPClient");
+            return Err("it is from neither a PXEClient nor an HTTPClient");
         }
         let id = match opts.get(OptionCode::ClientMachineIdentifier) {
             Some(DhcpOption::ClientMachineIdentifier(id)) => Some(id.clone()),
@@ -133,8 +133,8 @@ impl Ask {
     }
 
     /// The answer to this packet. An answer that does not fit into a packet is an error.
-    pub(super) fn answer(&self, tell: &Tell<'_>) -> Result<Vec<u8>, &'static str> {
-        let Tell { kind, server, file } = *tell;
+    pub(super) fn answer(&self, fields: &ReplyFields<'_>) -> Result<Vec<u8>, &'static str> {
+        let ReplyFields { kind, server, file } = *fields;
         // The length of the option includes the NUL. Some clients read the option as a C string, and would miss its
         // end.
         let name = [file.as_bytes(), &[0]].concat();

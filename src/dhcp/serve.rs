@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use smol::{LocalExecutor, Timer, channel};
 
-use super::{Answer, Arrival, Door, Machine, Menu, Proxy, Silence};
+use super::{Arrival, Machine, Menu, NoReply, Proxy, Reply, ServerPort};
 use crate::{
     endpoint::Envelope,
     error::Error,
@@ -26,12 +26,12 @@ use crate::{
 };
 
 /// The ports of the server (RFC 2131 section 4.1, PXE 2.1 section 2.2.4).
-const DOORS: [(Door, u16); 2] = [(Door::Dhcp, 67), (Door::Pxe, 4011)];
+const PORTS: [(ServerPort, u16); 2] = [(ServerPort::Dhcp, 67), (ServerPort::Pxe, 4011)];
 /// The largest number of answers a second, and so of lines in the log. A large room of machines that is switched on
 /// sends fewer requests, and each machine repeats its request.
-const RATE: u32 = 1000;
+const REPLIES_PER_SECOND: u32 = 1000;
 /// How long the menu is used before the server looks at the sources again.
-const FRESH: Duration = Duration::from_secs(10);
+const SEARCH_INTERVAL: Duration = Duration::from_secs(10);
 /// The pause after an error of a socket, for instance while its interface is down.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -76,9 +76,9 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
 
 /// The current [`Proxy`]. A reload may replace its rules, and the server looks at the sources again now and then.
 #[derive(Clone, Debug, Default)]
-pub struct Live(Arc<RwLock<Proxy>>);
+pub struct CurrentProxy(Arc<RwLock<Proxy>>);
 
-impl Live {
+impl CurrentProxy {
     /// A copy of the current proxy.
     pub fn proxy(&self) -> Proxy {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -94,8 +94,8 @@ impl Live {
 /// The bound sockets of a server that does not answer yet.
 #[derive(Debug)]
 pub struct Sockets {
-    doors: Vec<Socket>,
-    live: Live,
+    sockets: Vec<Socket>,
+    live: CurrentProxy,
     machines: Machines,
     answers: Counter,
     nothing: Counter,
@@ -104,7 +104,7 @@ pub struct Sockets {
 #[derive(Debug)]
 struct Socket {
     port: Port,
-    door: Door,
+    server_port: ServerPort,
     interface: Interface,
     link: Link,
 }
@@ -130,46 +130,46 @@ impl Sockets {
     ///
     /// # Errors
     /// [`Error::Bind`] with the address that could not be bound.
-    pub fn bind(interfaces: Vec<Interface>, live: Live) -> Result<Self, Error> {
-        let mut doors = Vec::new();
+    pub fn bind(interfaces: Vec<Interface>, live: CurrentProxy) -> Result<Self, Error> {
+        let mut sockets = Vec::new();
         for interface in interfaces {
-            for (door, port) in DOORS {
+            for (server_port, port) in PORTS {
                 let address: SocketAddr = (Ipv4Addr::UNSPECIFIED, port).into();
                 let role = Role { listens: true, serves: false, interface: Some(&interface.name), batched: true };
                 let port = Port::bind(Binding { address, share: Share::No, role });
                 let port = port.and_then(|port| port.allow_broadcast().map(|()| port));
                 let port = port.map_err(|error| Error::Bind(address, error))?;
                 let link = Link { name: interface.name.clone(), index: index(&interface.name) };
-                doors.push(Socket { port, door, interface: interface.clone(), link });
+                sockets.push(Socket { port, server_port, interface: interface.clone(), link });
             }
         }
         Ok(Self {
-            doors,
+            sockets,
             live,
             machines: Machines::default(),
-            answers: Counter::new("dhcp_answers", "Answers of ProxyDHCP with a boot file."),
-            nothing: Counter::new(
-                "dhcp_nothing",
-                "Questions to ProxyDHCP of machines for which there was no boot file.",
-            ),
+            answers: Counter::new("dhcp_answers", "ProxyDHCP replies with a boot file."),
+            nothing: Counter::new("dhcp_nothing", "ProxyDHCP requests of machines without a boot file here."),
         })
     }
 
     /// The names of the interfaces.
     pub fn interfaces(&self) -> impl Iterator<Item = &str> {
-        self.doors.iter().filter(|socket| socket.door == Door::Dhcp).map(|socket| socket.interface.name.as_str())
+        self.sockets
+            .iter()
+            .filter(|socket| socket.server_port == ServerPort::Dhcp)
+            .map(|socket| socket.interface.name.as_str())
     }
 
     /// Records the UUID and the architecture of each machine in this table, by its MAC address, when the machine asks
     /// for its boot file. Rules can use them when the machine requests files.
     #[must_use]
-    pub fn teach(mut self, machines: &Machines) -> Self {
+    pub fn record_machines(mut self, machines: &Machines) -> Self {
         self.machines = machines.clone();
         self
     }
 
     /// The proxy that will answer.
-    pub fn live(&self) -> &Live {
+    pub fn live(&self) -> &CurrentProxy {
         &self.live
     }
 
@@ -191,8 +191,8 @@ impl Sockets {
     pub fn serve(self, handle: Handle) -> Result<Serving, Error> {
         let (over, is_over) = channel::bounded(1);
         let serve = move || {
-            let desk = Desk::new(self.live, handle, self.machines, self.answers, self.nothing);
-            smol::block_on(smol::future::or(desk.serve(self.doors), async {
+            let service = Service::new(self.live, handle, self.machines, self.answers, self.nothing);
+            smol::block_on(smol::future::or(service.serve(self.sockets), async {
                 // Nothing is ever sent. `recv` fails when the sender is dropped.
                 let _ = is_over.recv().await;
             }))
@@ -212,8 +212,8 @@ impl Drop for Serving {
 }
 
 /// Answers the datagrams of all sockets.
-struct Desk {
-    live: Live,
+struct Service {
+    live: CurrentProxy,
     handle: Handle,
     machines: Machines,
     answers: Counter,
@@ -225,23 +225,26 @@ struct Desk {
     second: Cell<(Instant, u32)>,
 }
 
-impl Desk {
-    fn new(live: Live, handle: Handle, machines: Machines, answers: Counter, nothing: Counter) -> Rc<Self> {
+impl Service {
+    fn new(live: CurrentProxy, handle: Handle, machines: Machines, answers: Counter, nothing: Counter) -> Rc<Self> {
         let (inbox, second) = (Inbox::new().into(), (Instant::now(), 0).into());
         Rc::new(Self { live, handle, machines, answers, nothing, inbox, looked: Cell::new(None), second })
     }
 
-    async fn serve(self: Rc<Self>, doors: Vec<Socket>) {
+    async fn serve(self: Rc<Self>, sockets: Vec<Socket>) {
         let executor = Rc::new(LocalExecutor::new());
         let serve = async {
             // Datagrams that arrive in the meantime wait in their sockets.
             self.look().await;
-            let links: Vec<Link> =
-                doors.iter().filter(|socket| socket.door == Door::Dhcp).map(|socket| socket.link.clone()).collect();
+            let links: Vec<Link> = sockets
+                .iter()
+                .filter(|socket| socket.server_port == ServerPort::Dhcp)
+                .map(|socket| socket.link.clone())
+                .collect();
             executor.spawn(watch(links)).detach();
-            for socket in doors {
-                let (desk, looks) = (self.clone(), executor.clone());
-                executor.spawn(async move { desk.attend(&socket, &looks).await }).detach();
+            for socket in sockets {
+                let (service, searches) = (self.clone(), executor.clone());
+                executor.spawn(async move { service.receive_from(&socket, &searches).await }).detach();
             }
             pending::<()>().await;
         };
@@ -253,7 +256,7 @@ impl Desk {
         self.looked.set(Some(Instant::now()));
     }
 
-    async fn attend(self: &Rc<Self>, socket: &Socket, looks: &LocalExecutor<'static>) {
+    async fn receive_from(self: &Rc<Self>, socket: &Socket, searches: &LocalExecutor<'static>) {
         let mut queue = VecDeque::new();
         loop {
             let received = poll_fn(|cx| socket.port.poll_receive(cx, &mut self.inbox.borrow_mut())).await;
@@ -268,10 +271,10 @@ impl Desk {
                 is_asked |= self.answer(&proxy, socket, envelope, datagram, &mut queue);
             }
             socket.port.send(&mut queue);
-            if is_asked && self.looked.get().is_some_and(|looked| looked.elapsed() > FRESH) {
+            if is_asked && self.looked.get().is_some_and(|looked| looked.elapsed() > SEARCH_INTERVAL) {
                 self.looked.set(None);
-                let desk = self.clone();
-                looks.spawn(async move { desk.look().await }).detach();
+                let service = self.clone();
+                searches.spawn(async move { service.look().await }).detach();
             }
         }
     }
@@ -288,15 +291,15 @@ impl Desk {
         let Some(arrival) = socket.arrival(envelope) else { return false };
         let name = &socket.interface.name;
         match proxy.answer(datagram, arrival) {
-            Ok(_) | Err(Silence::Nothing(..)) if !self.has_time() => true,
-            Ok(Answer { to, .. }) if !self.admits(to) => {
-                log::debug!("dhcp: {to} is not admitted and gets no answer, by {name}");
+            Ok(_) | Err(NoReply::NoBootFile(..)) if !self.has_time() => true,
+            Ok(Reply { to, .. }) if !self.admits(to) => {
+                log::debug!("dhcp: {to} is not admitted and gets no answer, on {name}");
                 false
             }
-            Ok(Answer { bytes, to, offer }) => {
+            Ok(Reply { bytes, to, offer }) => {
                 self.answers.add(1);
                 self.learn(&offer.machine);
-                log::info!("dhcp: {offer}, by {name}");
+                log::info!("dhcp: {offer}, on {name}");
                 // The packet is longer than the header of an `Outgoing`, so the payload has the rest.
                 let (header, payload) =
                     bytes.split_first_chunk().map_or(([0; 4], &[][..]), |(head, rest)| (*head, rest));
@@ -304,13 +307,13 @@ impl Desk {
                 queue.push_back(Outgoing { to: to.into(), from, header, payload: Bytes::copy_from_slice(payload) });
                 true
             }
-            Err(silence @ Silence::Nothing(..)) => {
+            Err(no_reply @ NoReply::NoBootFile(..)) => {
                 self.nothing.add(1);
-                log::info!("dhcp: {silence}, by {name}");
+                log::info!("dhcp: {no_reply}, on {name}");
                 true
             }
-            Err(silence @ Silence::NotMine(_)) => {
-                log::trace!("dhcp: {} is not answered, by {name}: {silence}", arrival.from);
+            Err(no_reply @ NoReply::NotForUs(_)) => {
+                log::trace!("dhcp: {} is not answered, on {name}: {no_reply}", arrival.from);
                 false
             }
         }
@@ -335,19 +338,19 @@ impl Desk {
         let (began, answered) =
             if now.duration_since(began) >= Duration::from_secs(1) { (now, 0) } else { (began, answered) };
         self.second.set((began, answered.saturating_add(1)));
-        answered < RATE
+        answered < REPLIES_PER_SECOND
     }
 }
 
 /// Logs an error for each interface that was removed and made anew: its sockets receive nothing any more.
 async fn watch(mut links: Vec<Link>) {
     while !links.is_empty() {
-        Timer::after(FRESH).await;
+        Timer::after(SEARCH_INTERVAL).await;
         links.retain(|link| {
             let is_anew = link.is_anew();
             if is_anew {
                 log::error!(
-                    "dhcp: {} was removed and made anew, and machines on it get no answers: restart the server",
+                    "dhcp: interface {} was removed and created anew, and machines on it get no answer: restart the server",
                     link.name
                 );
             }
@@ -376,12 +379,12 @@ fn index(interface: &str) -> Option<u32> {
     }
 }
 
-async fn look(live: &Live, handle: &Handle) {
+async fn look(live: &CurrentProxy, handle: &Handle) {
     let menu = Menu::find(&*handle.terms().handler).await;
     live.change(|proxy| {
         match (proxy.failure(), menu.failure()) {
             (None, Some(failure)) => {
-                log::warn!("dhcp: cannot look for boot files, and tells those of the last look: {failure}");
+                log::warn!("dhcp: cannot look for boot files, and announces those found before: {failure}");
             }
             (Some(_), None) => log::info!("dhcp: can look for boot files again"),
             _ => {}
@@ -402,7 +405,7 @@ impl Socket {
         let addresses = &self.interface.addresses;
         let told = told.filter(|told| addresses.is_empty() || addresses.contains(told));
         let local = told.or(addresses.first().copied())?;
-        Some(Arrival { door: self.door, from, local })
+        Some(Arrival { server_port: self.server_port, from, local })
     }
 }
 
@@ -412,16 +415,16 @@ mod tests {
     use crate::{Server, dhcp::Rule, handlers::Memory};
 
     #[test]
-    fn who_is_not_admitted_gets_no_answer_at_its_address() {
+    fn a_client_that_is_not_admitted_gets_no_answer_at_its_address() {
         let (denied, other) = (Ipv4Addr::new(192, 0, 2, 111), Ipv4Addr::new(192, 0, 2, 112));
         let builder = Server::builder().listen("127.0.0.1:0").handler(Memory::new());
         let server = builder.admit(move |client| client != IpAddr::V4(denied)).bind().unwrap();
-        let live = Live::default();
+        let live = CurrentProxy::default();
         live.change(|proxy| proxy.rules(vec![Rule::new("all", "file")]));
         let counter = |name| Counter::new(name, "");
-        let desk =
-            Desk::new(live.clone(), server.handle(), Machines::default(), counter("answers"), counter("nothing"));
-        let answers = |door, from: Ipv4Addr, datagram: &[u8]| {
+        let service =
+            Service::new(live.clone(), server.handle(), Machines::default(), counter("answers"), counter("nothing"));
+        let answers = |server_port, from: Ipv4Addr, datagram: &[u8]| {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let role = Role { listens: true, serves: false, interface: None, batched: true };
             let port = Port::bind(Binding { address, share: Share::No, role }).unwrap();
@@ -429,12 +432,18 @@ mod tests {
             let link = Link { name: "lan".into(), index: None };
             let envelope = Envelope { peer: (from, 4011).into(), local: None, interface: 0, broadcast: false };
             let mut queue = VecDeque::new();
-            desk.answer(&live.proxy(), &Socket { port, door, interface, link }, envelope, datagram, &mut queue);
+            service.answer(
+                &live.proxy(),
+                &Socket { port, server_port, interface, link },
+                envelope,
+                datagram,
+                &mut queue,
+            );
             queue.len()
         };
         let chosen = include_bytes!("../../tests/dhcp/captured/edk2_pxe_4011.bin");
-        assert_eq!(answers(Door::Pxe, denied, chosen), 0);
-        assert_eq!(answers(Door::Pxe, other, chosen), 1);
+        assert_eq!(answers(ServerPort::Pxe, denied, chosen), 0);
+        assert_eq!(answers(ServerPort::Pxe, other, chosen), 1);
         // The address that the client has, or its relay has, and not the one that the datagram came from.
         let discovery = include_bytes!("../../tests/dhcp/captured/edk2_pxe.bin");
         for field in [12..16, 24..28] {
@@ -443,12 +452,12 @@ mod tests {
                 discovery[field.clone()].copy_from_slice(&address.octets());
                 discovery
             };
-            assert_eq!(answers(Door::Dhcp, other, &from(denied)), 0);
-            assert_eq!(answers(Door::Dhcp, denied, &from(other)), 1);
+            assert_eq!(answers(ServerPort::Dhcp, other, &from(denied)), 0);
+            assert_eq!(answers(ServerPort::Dhcp, denied, &from(other)), 1);
         }
         // A client that has no address yet.
-        assert_eq!(answers(Door::Dhcp, Ipv4Addr::UNSPECIFIED, discovery), 1);
-        assert_eq!((desk.answers.value(), desk.nothing.value()), (4, 0));
+        assert_eq!(answers(ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, discovery), 1);
+        assert_eq!((service.answers.value(), service.nothing.value()), (4, 0));
     }
 
     #[cfg(target_os = "linux")]
