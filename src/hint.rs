@@ -132,7 +132,8 @@ impl fmt::Display for Hint {
             }
             Self::SmallerBlocks { blksize, better } => write!(
                 f,
-                "no block of {blksize} bytes was acknowledged, perhaps because of the MTU of a link: try `--blksize {better}`",
+                "no block of {blksize} bytes was acknowledged, perhaps because of the MTU of a link: try `--blksize \
+                 {better}`",
             ),
             Self::NoRollover { needed, asked } => {
                 f.write_str("the client stopped at block 65535, so its block number may not roll over: ")?;
@@ -143,7 +144,8 @@ impl fmt::Display for Hint {
                 }
             }
             Self::SinglePort => f.write_str(
-                "no answer reached the client: if address translation, a container or a firewall is on the way, try `--single-port`",
+                "no answer reached the client: if address translation, a container or a firewall is on the way, try \
+                 `--single-port`",
             ),
         }
     }

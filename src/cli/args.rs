@@ -46,8 +46,9 @@ Examples:
 
 In a TARGET, $1 or ${name} is a group of the REGEX, and ${path}, ${client}, ${server}, ${mac}, ${uuid}, ${serial} and
 ${arch} are variables, also spelled as in ${mac:hexraw} or ${client:hexraw:upper}. Of several targets, as in A=>B=>C,
-the first that exists is served. A target that ends with .j2 is a template file, rendered for each request. CLIENTS are networks,
-addresses, and MAC addresses or their beginnings, with commas. `tuffet explain` shows what would become of a request.
+the first that exists is served. A target that ends with .j2 is a template file, rendered for each request. CLIENTS are
+networks, addresses, and MAC addresses or their beginnings, with commas. `tuffet explain` shows what would become of a
+request.
 
 Sizes are written 512K, 64M or 2G (powers of 1024); times 500ms, 5s or 1m. A time without a unit is in seconds.
 Every option can be set in the environment: --max-upload is TUFFET_MAX_UPLOAD. TUFFET_SOURCE has SOURCEs, with commas.

@@ -76,7 +76,12 @@ pub fn condition_of(rule: Rule, key: &str, value: &str) -> std::result::Result<R
         "arch" => parse(value).map(|arches| rule.arch(arches)),
         "uuid" => parse(value).map(|uuid| rule.uuid(uuid)),
         "mac" => parse(value).map(|mac| rule.mac(mac)),
-        "ipxe" => value.parse().map(|ipxe| rule.ipxe(ipxe)).map_err(|_| format!("{value:?} is neither true nor false")),
+        "ipxe" => value.parse().map(|ipxe| rule.ipxe(ipxe)).map_err(|_| {
+            format!(
+                "{value:?} is neither true nor \
+         false"
+            )
+        }),
         _ => Err(format!("{key}: unknown key; use arch, uuid, mac or ipxe")),
     }
 }
@@ -188,7 +193,8 @@ pub fn serve(sockets: Option<Sockets>, server: &Server) -> Result<Option<Serving
     );
     if port(server.addrs()) != TFTP {
         warn!(
-            "dhcp: firmware sends its requests to port {TFTP}, on which this server does not listen; use --listen :{TFTP}"
+            "dhcp: firmware sends its requests to port {TFTP}, on which this server does not listen; use --listen \
+             :{TFTP}"
         );
     }
     Ok(Some(sockets.serve(server.handle())?))
@@ -246,7 +252,8 @@ fn explain(error: &Error) -> String {
     let fix = match cause.kind() {
         ErrorKind::PermissionDenied => "this needs root or `setcap cap_net_bind_service=+ep tuffet`".to_owned(),
         ErrorKind::AddrInUse => format!(
-            "a DHCP server on this machine uses it, and can announce boot files itself; `ss -lunp sport = :{port}` shows it"
+            "a DHCP server on this machine uses it, and can announce boot files itself; `ss -lunp sport = :{port}` \
+             shows it"
         ),
         _ => return format!("--dhcp: {error}"),
     };

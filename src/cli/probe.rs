@@ -292,7 +292,9 @@ fn notes(report: &Report, args: &Probe) -> Vec<String> {
     }
     if report.ending == Ending::GaveUp && report.bytes == 0 && !report.granted.is_empty() {
         notes.push(
-            "no block came after the OACK: blocks that are larger than a link's MTU travel in fragments, which may be dropped".into(),
+            "no block came after the OACK: blocks that are larger than a link's MTU travel in fragments, which may \
+             be dropped"
+                .into(),
         );
     }
     if !report.paused.is_zero() {

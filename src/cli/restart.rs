@@ -36,7 +36,8 @@ impl Restart {
     pub fn need_for(&self, directory: &Path) {
         if !self.0.is_needed.swap(true, Relaxed) {
             error!(
-                "{} was replaced by another directory, which the sandbox does not allow: the server ends with code {CODE}, so that the service manager restarts it; without a service manager, see --no-landlock",
+                "{} was replaced by another directory, which the sandbox does not allow: the server ends with code \
+                 {CODE}, so that the service manager restarts it; without a service manager, see --no-landlock",
                 directory.display()
             );
         }

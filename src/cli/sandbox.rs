@@ -215,7 +215,8 @@ impl Entrance {
                     let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                     let path = path.display();
                     info!(
-                        "if {path} is replaced by another directory, the server ends with code {} and must be restarted: its landlock rules cover this directory only, because {why}; see --no-landlock",
+                        "if {path} is replaced by another directory, the server ends with code {} and must be \
+                         restarted: its landlock rules cover this directory only, because {why}; see --no-landlock",
                         restart::CODE
                     );
                 }
@@ -253,13 +254,15 @@ fn check_access(plan: &Plan, identity: &Identity) -> Result<()> {
         // A user that does not change has opened it already: an access list may allow more than the mode.
         if !identity.may(&directory, user::SEARCH) && *identity != Identity::current()? {
             return Err(format!(
-                "cannot serve {path} as user {name}: make it readable with `chmod o+rx {path}`, or choose another user: --user root"
+                "cannot serve {path} as user {name}: make it readable with `chmod o+rx {path}`, or choose another \
+                 user: --user root"
             )
             .into());
         }
         if *kind != Use::Read && !identity.may(&directory, user::WRITE | user::SEARCH) {
             warn!(
-                "uploads into {path} will be refused: user {name} may not write there; change the owner of {path}, or see --user"
+                "uploads into {path} will be refused: user {name} may not write there; change the owner of {path}, \
+                 or see --user"
             );
         }
     }

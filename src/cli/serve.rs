@@ -188,7 +188,8 @@ fn explain(error: &Error, args: &Serve) -> String {
     let fix = match cause.kind() {
         ErrorKind::AddrInUse if is_transfer_port => "no port of --port-range is free; widen it".to_owned(),
         ErrorKind::PermissionDenied => {
-            "ports below 1024 need root or `setcap cap_net_bind_service=+ep tuffet`; or use another port: --listen :6969"
+            "ports below 1024 need root or `setcap cap_net_bind_service=+ep tuffet`; or use another port: --listen \
+             :6969"
                 .to_owned()
         }
         ErrorKind::AddrInUse => format!(

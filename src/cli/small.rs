@@ -82,7 +82,7 @@ pub mod config {
     use super::super::{
         Result,
         args::{Arguments, Serve},
-        line, serve,
+        command_line, serve,
         sources::Opened,
     };
 

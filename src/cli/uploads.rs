@@ -100,7 +100,8 @@ pub fn check_own_files(args: &Serve) -> super::Result<()> {
             if is_below(path, directory) {
                 let (path, directory) = (path.display(), directory.display());
                 return Err(format!(
-                    "{what} {path} is in {directory}, into which clients may upload: they could replace it; move it elsewhere"
+                    "{what} {path} is in {directory}, into which clients may upload: they could replace it; move it \
+                     elsewhere"
                 )
                 .into());
             }

@@ -350,7 +350,8 @@ async fn watch(mut links: Vec<Link>) {
             let is_anew = link.is_anew();
             if is_anew {
                 log::error!(
-                    "dhcp: interface {} was removed and created anew, and machines on it get no answer: restart the server",
+                    "dhcp: interface {} was removed and created anew, and machines on it get no answer: restart the \
+                     server",
                     link.name
                 );
             }

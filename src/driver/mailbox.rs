@@ -102,8 +102,8 @@ impl Mailbox {
         self.expired.take().then_some(Event::Timeout)
     }
 
-    /// Registers the task to be woken by the next event. `awaits_handler`: whether the task waits for the source or sink
-    /// too.
+    /// Registers the task to be woken by the next event. `awaits_handler`: whether the task waits for the source or
+    /// sink too.
     pub(crate) fn register(&self, cx: &Context<'_>, awaits_handler: bool) {
         self.awaits_handler.set(awaits_handler);
         let mut waker = self.waker.borrow_mut();

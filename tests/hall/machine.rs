@@ -53,7 +53,7 @@ impl Machine {
         let Self { habits, addr, peer, step, tries, .. } = self;
         let last_packet_at = self.last_packet_at.map(|at| now - at);
         format!(
-            "machine {n}, {}, {addr}, talks to {peer:?}, last_packet_at {last_packet_at:?} ago, step {step}, try {tries}",
+            "machine {n}, {}, {addr}, talks to {peer:?}, last packet {last_packet_at:?} ago, step {step}, try {tries}",
             habits.name
         )
     }
