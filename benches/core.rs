@@ -119,10 +119,10 @@ mod coroutine {
         let (agreed, now) = (Agreed::plain(Mode::Octet), Instant::now());
         bencher.bench_local(|| {
             let mut transfer = Transfer::send(Options::new(), agreed, Timing::default());
-            let _ = transfer.resume(now, Event::Go);
+            let _ = transfer.resume(now, Event::Continue);
             let _ = transfer.resume(now, Event::Chunk(Bytes::from_static(b"small")));
             let _ = transfer.resume(now, Event::End);
-            let _ = transfer.resume(now, Event::Go);
+            let _ = transfer.resume(now, Event::Continue);
             transfer.resume(now, Event::Packet(Packet::Ack(1)))
         });
     }
@@ -143,12 +143,12 @@ mod coroutine {
 
     fn send(agreed: Agreed, chunk: &Bytes) {
         let mut transfer = Transfer::send(Options::new(), agreed, Timing::default());
-        let (mut now, mut event, mut last) = (Instant::now(), Event::Go, 0);
+        let (mut now, mut event, mut last) = (Instant::now(), Event::Continue, 0);
         while usize::from(last) < BLOCKS {
             event = match transfer.resume(now, event) {
                 Step::Send(Packet::Data { block, .. }) => {
                     last = block;
-                    Event::Go
+                    Event::Continue
                 }
                 Step::Wait(Want::Chunk, _) => Event::Chunk(chunk.clone()),
                 Step::Wait(..) => {
@@ -163,10 +163,10 @@ mod coroutine {
 
     fn receive(agreed: Agreed, payload: &Bytes) {
         let mut transfer = Transfer::receive(Options::new(), agreed, Timing::default());
-        let (mut now, mut event, mut block) = (Instant::now(), Event::Go, 0);
+        let (mut now, mut event, mut block) = (Instant::now(), Event::Continue, 0);
         loop {
             event = match transfer.resume(now, event) {
-                Step::Send(_) | Step::Push(_) => Event::Go,
+                Step::Send(_) | Step::Push(_) => Event::Continue,
                 Step::Wait(Want::Packet, _) => {
                     block += 1;
                     now += Duration::from_micros(50);

@@ -42,12 +42,12 @@ fn serve(request: &Request, peer: SocketAddr, local: SocketAddr) -> io::Result<O
     let mut chunks = (1..=10_000u32).map(|n| Bytes::from(format!("{n} squared is {}\n", u64::from(n).pow(2))));
     let (agreed, oack) = answer(&request.options, Direction::Read, request.mode, &Limits::default(), None);
     let mut transfer = Transfer::send(oack, agreed, Timing::default());
-    let mut event = Event::Go;
+    let mut event = Event::Continue;
     loop {
         event = match transfer.resume(Instant::now(), event) {
             Step::Send(packet) => {
                 socket.send(&packet.encode())?;
-                Event::Go
+                Event::Continue
             }
             Step::Wait(Want::Chunk, _) => chunks.next().map_or(Event::End, Event::Chunk),
             Step::Wait(_, deadline) => receive(&socket, deadline)?,

@@ -204,14 +204,14 @@ async fn run<F: Feed>(
     feed: impl FnOnce(Option<u64>) -> F,
 ) -> Result<Record, Error> {
     let (started, began) = (SystemTime::now(), Instant::now());
-    let mut line = Line::new(server)?;
-    let outcome = line.run(&mut transfer, feed).await?;
+    let mut connection = Connection::new(server)?;
+    let outcome = connection.run(&mut transfer, feed).await?;
     let progress = transfer.progress();
     let filename = shown::name(&request.filename);
     let record = Record {
         id: 0,
-        peer: line.peer,
-        local: line.socket.get_ref().local_addr()?,
+        peer: connection.peer,
+        local: connection.socket.get_ref().local_addr()?,
         path: filename.clone(),
         filename,
         origin: None,
@@ -222,7 +222,7 @@ async fn run<F: Feed>(
         started,
         duration: began.elapsed(),
         asked: request.options,
-        granted: std::mem::take(&mut line.granted),
+        granted: std::mem::take(&mut connection.granted),
         sent: progress.sent,
         acked: progress.acked,
         retransmits: progress.retransmits,
@@ -238,12 +238,12 @@ async fn run<F: Feed>(
 }
 
 /// The socket of one transfer, which is driven by the [contract](crate::transfer#the-drivers-contract).
-struct Line {
+struct Connection {
     socket: Async<UdpSocket>,
     /// Another socket with the same local port, connected to the server's port. It receives what comes from there, and
     /// only a connected socket learns from ICMP that the port is closed. The answer may come from any port (the
     /// server's TID), so one socket cannot do both.
-    asking: Option<Async<UdpSocket>>,
+    request_socket: Option<Async<UdpSocket>>,
     /// The address of the request until the server has answered, then the server's TID.
     peer: SocketAddr,
     answered: bool,
@@ -253,14 +253,14 @@ struct Line {
     buffer: Vec<u8>,
 }
 
-impl Line {
+impl Connection {
     fn new(server: SocketAddr) -> io::Result<Self> {
         let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = bind((any, 0).into())?;
         // Without this socket, a closed port looks like silence.
-        let asking = connected(socket.get_ref().local_addr()?, server).ok();
+        let request_socket = connected(socket.get_ref().local_addr()?, server).ok();
         let granted = Options::new();
-        Ok(Self { socket, asking, peer: server, answered: false, over: false, granted, buffer: vec![0; 65536] })
+        Ok(Self { socket, request_socket, peer: server, answered: false, over: false, granted, buffer: vec![0; 65536] })
     }
 
     async fn run<F: Feed>(
@@ -270,7 +270,7 @@ impl Line {
     ) -> io::Result<Outcome> {
         // The sink or source starts when the server has answered: the size is not known before.
         let (mut feed, mut begin) = (None, Some(feed));
-        let (mut now, mut event) = (Instant::now(), Event::Go);
+        let (mut now, mut event) = (Instant::now(), Event::Continue);
         loop {
             let step = transfer.resume(now, event);
             if self.answered {
@@ -281,13 +281,13 @@ impl Line {
             event = match step {
                 Step::Send(packet) => {
                     self.send(&packet.encode()).await?;
-                    Event::Go
+                    Event::Continue
                 }
                 Step::Push(chunk) => {
                     if let Some(feed) = &mut feed {
                         feed.push(chunk);
                     }
-                    Event::Go
+                    Event::Continue
                 }
                 Step::Wait(want, deadline) => {
                     let mut timer = Timer::at(deadline);
@@ -370,9 +370,9 @@ impl Line {
     }
 }
 
-impl Line {
+impl Connection {
     fn poll_datagram(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(usize, SocketAddr)>> {
-        for socket in self.asking.iter().chain([&self.socket]) {
+        for socket in self.request_socket.iter().chain([&self.socket]) {
             loop {
                 match socket.get_ref().recv_from(&mut self.buffer) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -432,7 +432,7 @@ fn connected(local: SocketAddr, server: SocketAddr) -> io::Result<Async<UdpSocke
 }
 
 /// Tells the server that the client gives up a transfer in the middle. Otherwise the server would retransmit in vain.
-impl Drop for Line {
+impl Drop for Connection {
     fn drop(&mut self) {
         if self.answered && !self.over {
             let error = Packet::Error { code: ErrorCode::NOT_DEFINED, message: "given up".into() };

@@ -311,7 +311,7 @@ impl Error {
         }
         let (least, most) = bounds.into_inner();
         let bounds = if most == u64::MAX { format!("{least} or more") } else { format!("{least} to {most}") };
-        Err(Self::Config(format!("{name} cannot be {value}: it is {bounds}")))
+        Err(Self::Config(format!("{name} cannot be {value}: it must be {bounds}")))
     }
 
     /// The result of a client's transfer with this outcome.
@@ -333,14 +333,14 @@ impl fmt::Display for Error {
                 write!(f, "cannot bind {address}: {error}")?;
                 f.write_str(match error.kind() {
                     io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
-                    io::ErrorKind::AddrInUse => "; another socket has this port: choose another port",
+                    io::ErrorKind::AddrInUse => "; another socket uses this port: choose another port",
                     io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
                     _ => "",
                 })
             }
             Self::Config(text) => f.write_str(text),
             Self::File(error) | Self::Io(error) => error.fmt(f),
-            Self::Peer { code, message } => write!(f, "the peer says: ERROR {code} {}", shown::text(message)),
+            Self::Peer { code, message } => write!(f, "the peer sent ERROR {code} {}", shown::text(message)),
             Self::TimedOut => f.write_str("the peer does not answer"),
             Self::Refused(refusal) => refusal.fmt(f),
         }

@@ -128,23 +128,24 @@ impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoOptions => {
-                f.write_str("the client did not take the options: a rule with `options = []` for it would send it none")
+                f.write_str("the client rejected the options: a rule with `options = []` for it grants none")
             }
             Self::SmallerBlocks { blksize, better } => write!(
                 f,
-                "no block of {blksize} bytes was acknowledged, perhaps for the MTU of a link: try `--blksize {better}`",
+                "no block of {blksize} bytes was acknowledged, perhaps because of the MTU of a link: try `--blksize \
+                 {better}`",
             ),
             Self::NoRollover { needed, asked } => {
-                f.write_str("the client stopped at block 65535, so it may not know another after it: ")?;
+                f.write_str("the client stopped at block 65535, so its block number may not roll over: ")?;
                 match needed {
-                    Some(needed) if *asked => write!(f, "`--blksize {needed}` would do without"),
+                    Some(needed) if *asked => write!(f, "`--blksize {needed}` needs no rollover"),
                     Some(needed) => write!(f, "have it ask for a blksize of {needed} or more"),
                     None => f.write_str("have it ask for a larger blksize, or for a smaller file"),
                 }
             }
             Self::SinglePort => f.write_str(
-                "no answer reached the client: where address translation, a container or a firewall is on the way, \
-                 try `--single-port`",
+                "no answer reached the client: if address translation, a container or a firewall is on the way, try \
+                 `--single-port`",
             ),
         }
     }

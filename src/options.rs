@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn size_is_told_where_it_is_known() {
+    fn the_size_is_granted_where_it_is_known() {
         let limits = Limits::default();
         assert_eq!(read("tsize=0", &limits, None).1, "");
         assert_eq!(read("tsize=0", &limits, Some(0)).1, "", "curl takes tsize 0 for an error");

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_show_their_bytes_and_obey_nobody() {
+    fn names_show_their_bytes_and_no_control_characters() {
         for (bytes, shown) in [
             (&b"boot/linux-6.1 (old)"[..], "boot/linux-6.1 (old)"),
             ("grub/café-日本".as_bytes(), "grub/café-日本"),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_keeps_both_ends() {
+    fn long_text_keeps_both_ends() {
         assert_eq!(cut("short", 5), "short");
         assert_eq!(cut("0123456789", 5), "01…89");
         for most in 3..40 {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_64_kib() {
+    fn a_name_of_64_kib_is_shown_at_once() {
         let long = "é".repeat(32 << 10);
         assert!(name(long.as_bytes()).len() < 2 * LOOKED_AT && text(&long).len() <= LOOKED_AT + 3);
         assert!(text(&("x".to_owned() + &long)).contains("é…é"));

@@ -19,7 +19,7 @@ use futures_lite::{Stream, StreamExt, future::yield_now};
 use crate::{atomic::AtomicU64, error::Refusal};
 
 /// Chunks in a row that are read ahead without waiting, before other tasks run.
-const TURN: usize = 256;
+const CHUNKS_PER_POLL: usize = 256;
 
 /// The bytes of one file, as chunks of any size that are made only when the transfer wants them.
 ///
@@ -351,12 +351,12 @@ impl<C: Chunks> Source<C> {
     /// # Errors
     /// The source's own failure, which ends it.
     pub async fn read_ahead(&mut self, most: usize) -> Result<(), Refusal> {
-        for turn in 1.. {
+        for count in 1.. {
             if self.size.is_some() || self.ended {
                 break;
             }
             // Other tasks get their turn even if the source always has a chunk, perhaps an empty one.
-            if turn % TURN == 0 {
+            if count % CHUNKS_PER_POLL == 0 {
                 yield_now().await;
             }
             let chunk = match self.beyond.take() {

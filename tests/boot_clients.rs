@@ -49,7 +49,7 @@ fn ipxe_and_grub_and_the_raspberry_close_a_probe_with_error_0() {
 }
 
 #[test]
-fn who_asks_for_the_size_and_answers_the_oack_with_any_error_has_it() {
+fn any_error_after_an_oack_with_tsize_is_a_probe() {
     for code in 0..=20 {
         let mut client = Script::read("tsize=0", 9000);
         client.ask();
@@ -59,7 +59,7 @@ fn who_asks_for_the_size_and_answers_the_oack_with_any_error_has_it() {
 }
 
 #[test]
-fn who_says_error_0_before_it_has_all_but_the_last_block_has_aborted() {
+fn error_0_before_the_last_block_is_an_abort() {
     // The disk is full, say, at the first block: atftp says so with ERROR 0.
     for (asked, size, acks) in [
         ("", 100, &[][..]),
@@ -88,7 +88,7 @@ fn who_says_error_0_before_it_has_all_but_the_last_block_has_aborted() {
 }
 
 #[test]
-fn who_says_error_0_at_the_last_block_has_the_file() {
+fn error_0_at_the_last_block_is_complete() {
     for (asked, size, acks) in [
         ("", 600, &["ACK 1"][..]),
         ("blksize=512 windowsize=4", 2100, &["ACK 0", "ACK 4"]),

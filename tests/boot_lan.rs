@@ -102,7 +102,7 @@ impl Lan {
         let tuffet = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
         let lan = Self { tuffet, log, _dnsmasq: dnsmasq, here };
         let began = Instant::now();
-        while !lan.log().contains("dhcp: boot files are told on lan") {
+        while !lan.log().contains("dhcp: machines on lan get boot files") {
             assert!(began.elapsed() < Duration::from_secs(60), "{}", lan.log());
             thread::sleep(Duration::from_millis(50));
         }
@@ -262,12 +262,12 @@ fn a_source_with_nothing_to_boot_is_refused_in_one_line() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     // Who looked is said before.
     let lines: Vec<&str> = said.lines().filter(|line| !line.contains(" sandbox: ")).collect();
-    assert!(matches!(lines[..], [line] if line.starts_with("tuffet: there is nothing to boot in ")), "{said}");
+    assert!(matches!(lines[..], [line] if line.starts_with("tuffet: there is no boot file in ")), "{said}");
     // Where a DHCP server has the port, it says so in one line.
     let taken = UdpSocket::bind("0.0.0.0:67").unwrap();
     let output = boot(&["--dhcp-boot", "=>switch.cfg", "--quiet"]);
     let said = stock::said(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.lines().count() == 1 && said.contains("a DHCP server of this machine has it"), "{said}");
+    assert!(said.lines().count() == 1 && said.contains("a DHCP server on this machine uses it"), "{said}");
     drop(taken);
 }

@@ -71,7 +71,7 @@ fn nvidia_firmware_cannot_take_an_oack() {
     assert_eq!(dgx.ask(), ["DATA 1"]);
     assert_eq!(dgx.say("ACK 1"), ["DATA 2"]);
     assert_eq!(dgx.say("ACK 2"), NOTHING);
-    assert_eq!(dgx.heard.iter().map(Vec::len).collect::<Vec<_>>(), [512, 88]);
+    assert_eq!(dgx.received.iter().map(Vec::len).collect::<Vec<_>>(), [512, 88]);
     assert_eq!(dgx.outcome(), COMPLETE);
 }
 
@@ -82,7 +82,7 @@ fn curl_fails_on_oack_tsize_0() {
     assert_eq!(curl.ask(), ["OACK blksize=512 timeout=6"]);
     assert_eq!(curl.say("ACK 0"), ["DATA 1"]);
     assert_eq!(curl.say("ACK 1"), NOTHING);
-    assert_eq!((curl.outcome(), curl.heard.concat().len()), (COMPLETE, 0));
+    assert_eq!((curl.outcome(), curl.received.concat().len()), (COMPLETE, 0));
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn curl_gets_text_without_a_size_that_would_be_wrong() {
     let mut curl = Script::read_bytes("tsize=0 blksize=512 timeout=6", Mode::Netascii, b"two\nlines\n");
     assert_eq!(curl.ask(), ["OACK blksize=512 timeout=6"]);
     assert_eq!(curl.say("ACK 0"), ["DATA 1"]);
-    assert_eq!(curl.heard.concat(), b"two\r\nlines\r\n");
+    assert_eq!(curl.received.concat(), b"two\r\nlines\r\n");
 }
 
 #[test]

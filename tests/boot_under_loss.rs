@@ -8,7 +8,7 @@ use std::time::Duration;
 use tuffet::transfer::{Outcome, Timing};
 
 use sim::{ALL_CLIENTS, Client, Fault, GRUB, Habits, PXELINUX, Server, Side, Source, UBOOT, UBOOT_WINDOWS};
-use sim::{Trying, Weather, Wire, ms, run, secs};
+use sim::{LinkConditions, Trying, Wire, ms, run, secs};
 
 /// Some hundred blocks of any client, and no multiple of a blksize.
 const SIZE: usize = 400_001;
@@ -23,9 +23,9 @@ struct Boot {
     incidents: usize,
 }
 
-fn boot(habits: Habits, size: usize, weather: Weather, seed: u64) -> Boot {
-    let _trying = Trying((habits, weather, seed));
-    boot_over(habits, size, Wire::new(weather, seed * 2), Wire::new(weather, seed * 2 + 1))
+fn boot(habits: Habits, size: usize, conditions: LinkConditions, seed: u64) -> Boot {
+    let _trying = Trying((habits, conditions, seed));
+    boot_over(habits, size, Wire::new(conditions, seed * 2), Wire::new(conditions, seed * 2 + 1))
 }
 
 fn boot_over(habits: Habits, size: usize, mut up: Wire, mut down: Wire) -> Boot {
@@ -44,7 +44,7 @@ fn boot_over(habits: Habits, size: usize, mut up: Wire, mut down: Wire) -> Boot 
 #[test]
 fn every_client_boots_on_a_clean_wire_without_a_single_copy() {
     for habits in ALL_CLIENTS {
-        let boot = boot(habits, SIZE, Weather::fine(LATENCY), 0);
+        let boot = boot(habits, SIZE, LinkConditions::lossless(LATENCY), 0);
         assert_eq!(boot.server.outcome(), Some(&Outcome::Complete));
         if habits.pause.is_none() {
             assert_eq!((boot.client.timeouts(), boot.server.record().unwrap().retransmits), (0, 0), "{habits:?}");
@@ -55,9 +55,9 @@ fn every_client_boots_on_a_clean_wire_without_a_single_copy() {
 #[test]
 fn every_client_boots_at_one_percent_loss_without_long_stops() {
     for habits in ALL_CLIENTS {
-        let clean = boot(habits, SIZE, Weather::fine(LATENCY), 0);
+        let clean = boot(habits, SIZE, LinkConditions::lossless(LATENCY), 0);
         for seed in 0..40 {
-            let boot = boot(habits, SIZE, Weather::lossy(LATENCY, 0.01), seed);
+            let boot = boot(habits, SIZE, LinkConditions::lossy(LATENCY, 0.01), seed);
             let _trying = Trying((habits.name, seed));
             // Some clients ignore whatever the server repeats and wait for their own timer.
             let own_fault = habits.patience * boot.client.timeouts() as u32;
@@ -73,9 +73,9 @@ fn every_client_boots_at_one_percent_loss_without_long_stops() {
 
 #[test]
 fn one_fault_anywhere_does_not_double_the_rest_for_any_client() {
-    let fine = || Wire::new(Weather::fine(LATENCY), 0);
+    let fine = || Wire::new(LinkConditions::lossless(LATENCY), 0);
     for habits in ALL_CLIENTS.into_iter().filter(|habits| habits.pause.is_none()) {
-        let clean = boot(habits, SIZE / 8, Weather::fine(LATENCY), 0);
+        let clean = boot(habits, SIZE / 8, LinkConditions::lossless(LATENCY), 0);
         for index in 1..clean.sent.min(48) - 1 {
             for fault in [Fault::Lose, Fault::Double(ms(0)), Fault::Double(LATENCY), Fault::Double(LATENCY * 3)] {
                 let _trying = Trying((habits.name, index, fault));
@@ -94,7 +94,7 @@ fn one_fault_anywhere_does_not_double_the_rest_for_any_client() {
 fn uboot_survives_a_wire_that_costs_it_more_than_ten_packets() {
     for habits in [UBOOT, UBOOT_WINDOWS] {
         for seed in 0..40 {
-            let boot = boot(habits, SIZE, Weather::lossy(ms(1), 0.05), seed);
+            let boot = boot(habits, SIZE, LinkConditions::lossy(ms(1), 0.05), seed);
             assert!(boot.incidents > 10 && boot.client.timeouts() <= 6, "{} of 10 timeouts", boot.client.timeouts());
         }
     }
@@ -110,7 +110,7 @@ fn every_client_waits_for_a_slow_upstream() {
             let chunks = size / 1000 + 20;
             let mut client = Client::new(habits);
             let mut server = Server::new(source, Some(size as u64), Timing::default());
-            let fine = || Wire::new(Weather::fine(LATENCY), 0);
+            let fine = || Wire::new(LinkConditions::lossless(LATENCY), 0);
             let report = run(&mut client, &mut server, &mut fine(), &mut fine(), secs(600));
             let _trying = Trying((habits.name, delay));
             assert_eq!((client.file.len(), server.outcome()), (size, Some(&Outcome::Complete)));
@@ -124,7 +124,7 @@ fn every_client_waits_for_a_slow_upstream() {
 
 #[test]
 fn grub_in_its_pauses_is_not_flooded() {
-    let boot = boot(GRUB, SIZE, Weather::fine(LATENCY), 0);
+    let boot = boot(GRUB, SIZE, LinkConditions::lossless(LATENCY), 0);
     let (blocks, pauses) = (SIZE / 1024 + 1, SIZE / 1024 / 50);
     let copies = boot.sent - blocks - 1;
     assert!(copies <= 8 * pauses, "{copies} copies in {pauses} pauses of 3 s");
@@ -134,6 +134,6 @@ fn grub_in_its_pauses_is_not_flooded() {
 #[test]
 fn pxelinux_gets_a_multiple_of_its_blksize_over_any_wire() {
     for seed in 0..200 {
-        boot(PXELINUX, 1408 * 20, Weather::lossy(LATENCY, 0.1), seed);
+        boot(PXELINUX, 1408 * 20, LinkConditions::lossy(LATENCY, 0.1), seed);
     }
 }

@@ -67,7 +67,7 @@ fn objects_are_files() {
 }
 
 #[test]
-fn what_the_store_says_becomes_an_error_of_tftp() {
+fn errors_of_the_store_become_errors_of_tftp() {
     let store = Store::new();
     for (error, expected) in [
         ((|path| Error::NotFound { path, source: "no".into() }) as store::Says, Refusal::not_found()),
@@ -146,7 +146,7 @@ fn an_object_in_the_cache_is_asked_about_and_not_fetched() {
 }
 
 #[test]
-fn what_is_not_there_is_remembered_for_a_while_and_not_after_an_upload() {
+fn a_missing_object_is_remembered_for_a_while_and_not_after_an_upload() {
     let store = Store::new();
     let bucket = settings(&store).uploads(true).remember_misses(Duration::from_secs(600)).build().unwrap();
     for _ in 0..3 {

@@ -48,7 +48,7 @@ fn get(change: impl FnOnce(&Path)) -> Result<Vec<u8>, ErrorCode> {
 }
 
 #[test]
-fn a_file_that_is_let_alone_comes_whole() {
+fn an_unchanged_file_comes_whole() {
     assert_eq!(get(|_| {}), Ok(file(SIZE)));
 }
 

@@ -20,7 +20,7 @@ fn get(client: &Client, name: &str) -> Result<Vec<u8>, Error> {
 }
 
 #[test]
-fn what_the_server_says_reaches_the_caller() {
+fn an_error_of_the_server_reaches_the_caller() {
     let serving = Serving::new(tuffet::read(async |_: Request| None::<String>));
     let client = Client::new(serving.addr());
     let refused = smol::block_on(client.get("x", async |_| panic!("there is nothing to begin with"))).unwrap_err();
@@ -69,7 +69,7 @@ fn a_record_tells_what_was_agreed() {
 }
 
 #[test]
-fn nobody_there() {
+fn a_silent_server_is_a_timeout() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let client = Client::new(silent.local_addr().unwrap()).patience(Duration::from_millis(300));
     assert!(matches!(get(&client, "x"), Err(Error::TimedOut)));

@@ -55,7 +55,7 @@ fn get(address: &str, name: &str) -> Option<String> {
 }
 
 #[test]
-fn what_is_said_elsewhere_counts_more() {
+fn options_and_variables_override_the_file() {
     let place = Place::new("listen = '127.0.0.1:1'\nwindowsize = 3\n[[rule]]\nname = '^b$'\ntarget = 'a'\n");
     let server = Server::start(&["--config", place.config()]);
     assert_eq!(get(&server.address, "b").as_deref(), Some("one"));
@@ -97,7 +97,7 @@ fn a_file_with_errors_is_not_served() {
     let output = run(&["check-config", place.config()]);
     let said = text(&output.stderr);
     assert_eq!((output.status.code(), said.lines().count()), (Some(1), 2), "{said}");
-    assert!(said.lines().all(|line| line.starts_with(place.config()) && line.contains("make it, or name another")));
+    assert!(said.lines().all(|line| line.starts_with(place.config()) && line.contains("create it, or name another")));
     place.write("gone", &format!("also = {gone:?}\nca = {gone:?}\ninterface = \"no-such-if\"\n"));
     let said = text(&run(&["check-config", place.config()]).stderr);
     for option in ["--also", "--ca", "--interface"] {
@@ -167,7 +167,7 @@ fn hup_reads_it_again_in_the_sandbox() {
     assert_eq!(get(&address, "b").as_deref(), Some("one"));
     // Whatever the kernel can do of it, what was not named at the start is warned of.
     place.write("two", "");
-    reloaded.reload("two was not named when the server began");
+    reloaded.reload("two was not known when the server started");
     reloaded.stop();
 }
 
@@ -208,13 +208,13 @@ fn hup_reads_it_again() {
 
     place.write("two", "shards = 2\ndeny = '127.0.0.1'\n");
     let lines = reload("shards has changed");
-    assert!(lines.contains("takes a restart") && !lines.contains("deny"), "{lines}");
+    assert!(lines.contains("restart the server to apply it") && !lines.contains("deny"), "{lines}");
     assert_eq!(get(&address, "a"), None);
     reloaded.stop();
 }
 
 #[test]
-fn no_file_is_read_unless_told() {
+fn no_configuration_file_is_read_by_default() {
     let place = Place::new("nonsense");
     let output =
         tuffet(&["explain", "10.0.0.5", "tuffet.toml"]).current_dir(place.config.parent().unwrap()).output().unwrap();

@@ -297,7 +297,7 @@ fn slow(wait: smol::channel::Receiver<()>) -> impl Handler {
 }
 
 #[test]
-fn who_is_slow_keeps_nobody_waiting() {
+fn a_slow_handler_delays_no_other_transfer() {
     let (go, wait) = smol::channel::bounded(2);
     let serving = Serving::new(slow(wait));
     let mut peers: Vec<Peer> = (0..3).map(|_| Peer::new(serving.addr())).collect();
@@ -317,7 +317,7 @@ fn who_is_slow_keeps_nobody_waiting() {
 }
 
 #[test]
-fn a_source_that_is_never_out_of_chunks_keeps_nobody_waiting() {
+fn an_endless_source_delays_no_other_transfer() {
     let serving = Serving::new(read(async |request: Request| {
         let empty = request.path() == "empty";
         let file = file(size(&request));

@@ -35,7 +35,7 @@ fn get(serving: &Serving, name: &str) -> Result<tuffet::stats::Record, tuffet::E
 }
 
 #[test]
-fn each_end_is_counted_under_its_name() {
+fn each_outcome_is_counted_under_its_name() {
     let serving = Serving::with(files(), |builder| builder.patience(Duration::from_secs(3)));
     get(&serving, "5000").unwrap();
     for name in ["missing", "secret", "broken", "../x"] {
@@ -98,7 +98,7 @@ fn a_record_tells_what_was_asked_and_where_it_came_from() {
 }
 
 #[test]
-fn what_is_not_answered_is_counted() {
+fn unanswered_requests_are_counted() {
     let serving = Serving::with(files(), |builder| builder.max_transfers(1));
     let mut one = Peer::new(serving.addr());
     one.rrq("600", &[]).expect_data(1, &file(600)[..512]);
@@ -118,7 +118,7 @@ fn what_is_not_answered_is_counted() {
     let counters = serving.counters();
     assert_eq!((counters.requests, counters.repeated, counters.over_limit, counters.running), (3, 1, 1, 1));
     // An ACK to the port that listens is of nobody's transfer.
-    assert_eq!((counters.malformed, counters.strangers), (1, 1));
+    assert_eq!((counters.malformed, counters.unknown_tids), (1, 1));
     assert!(counters.sent >= 2);
     let unanswered = serving.unanswered();
     assert_eq!((unanswered.len(), unanswered[0].requests), (1, 1));
@@ -181,7 +181,7 @@ fn a_long_period_does_not_hold_up_the_end() {
 /// The receive buffer of the socket is filled while the server's thread is busy.
 #[cfg(target_os = "linux")]
 #[test]
-fn what_the_system_drops_is_counted() {
+fn datagrams_that_the_system_drops_are_counted() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let mut serving = Serving::new(read(async move |_: Request| {

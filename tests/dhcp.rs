@@ -12,7 +12,7 @@ use client::{DISCOVER, INFORM, MAC, Question, REQUEST, Read, XID};
 use dhcproto::v4::{DhcpOption, MessageType, OptionCode};
 use tuffet::{
     Refusal, Request,
-    dhcp::{Answer, Arrival, Door, Machine, Menu, Proxy, Rule, Silence},
+    dhcp::{Arrival, Machine, Menu, NoReply, Proxy, Reply, Rule, ServerPort},
     read,
 };
 
@@ -35,14 +35,14 @@ fn http(proxy: Proxy) -> Proxy {
     proxy.http([SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8080)])
 }
 
-fn ask(proxy: &Proxy, door: Door, from: SocketAddrV4, question: &Question) -> Result<Answer, Silence> {
-    proxy.answer(&question.bytes(), Arrival { door, from, local: SERVER })
+fn ask(proxy: &Proxy, server_port: ServerPort, from: SocketAddrV4, question: &Question) -> Result<Reply, NoReply> {
+    proxy.answer(&question.bytes(), Arrival { server_port, from, local: SERVER })
 }
 
 /// The answer to who has no address yet.
 #[track_caller]
 fn offer(proxy: &Proxy, question: &Question) -> Read {
-    let answer = ask(proxy, Door::Dhcp, NOBODY, question).unwrap();
+    let answer = ask(proxy, ServerPort::Dhcp, NOBODY, question).unwrap();
     assert_eq!(answer.to, EVERYBODY);
     let read = Read::of(&answer.bytes);
     assert_eq!((read.kind, read.server, read.message.xid()), (MessageType::Offer, SERVER, XID));
@@ -89,18 +89,18 @@ fn each_architecture_has_its_boot_file() {
 
 /// What the clients of `tests/boot_lan.rs` really send: EDK2 of November 2022, and iPXE of January 2019.
 #[test]
-fn captured_questions() {
+fn captured_requests() {
     let proxy = http(proxy(&["pxelinux.0", "bootnetx64.efi", "snponly.efi", "boot.ipxe"]));
     let (nobody, machine) = (NOBODY, "192.0.2.111:4011".parse().unwrap());
-    let discovery = (Door::Dhcp, nobody, EVERYBODY, MessageType::Offer);
+    let discovery = (ServerPort::Dhcp, nobody, EVERYBODY, MessageType::Offer);
     let script = "http://192.0.2.1:8080/boot.ipxe";
-    for (question, (door, from, to, kind), shown, file) in [
+    for (question, (server_port, from, to, kind), shown, file) in [
         (&include_bytes!("dhcp/captured/ipxe_bios.bin")[..], discovery, "BIOS, iPXE", script),
         (include_bytes!("dhcp/captured/ipxe_efi.bin"), discovery, "EFI x64, iPXE", script),
         (include_bytes!("dhcp/captured/edk2_pxe.bin"), discovery, "EFI x64", "snponly.efi"),
         (
             include_bytes!("dhcp/captured/edk2_pxe_4011.bin"),
-            (Door::Pxe, machine, machine, MessageType::Ack),
+            (ServerPort::Pxe, machine, machine, MessageType::Ack),
             "EFI x64",
             "snponly.efi",
         ),
@@ -111,7 +111,7 @@ fn captured_questions() {
             "http://192.0.2.1:8080/snponly.efi",
         ),
     ] {
-        let answer = proxy.answer(question, Arrival { door, from, local: SERVER }).unwrap();
+        let answer = proxy.answer(question, Arrival { server_port, from, local: SERVER }).unwrap();
         let read = Read::of(&answer.bytes);
         assert_eq!((answer.to, read.kind, read.file.as_str()), (to, kind, file), "{shown}");
         assert_eq!(answer.offer.machine.to_string(), format!("52-54-00-12-34-56 ({shown})"));
@@ -123,7 +123,7 @@ fn captured_questions() {
     }
     // The request for the address, which is the DHCP server's to answer.
     let request = include_bytes!("dhcp/captured/edk2_pxe_request.bin");
-    assert!(proxy.answer(request, Arrival { door: Door::Dhcp, from: nobody, local: SERVER }).is_err());
+    assert!(proxy.answer(request, Arrival { server_port: ServerPort::Dhcp, from: nobody, local: SERVER }).is_err());
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn ipxe_goes_on_with_its_script() {
 }
 
 #[test]
-fn without_a_script_ipxe_boots_as_the_firmware_would() {
+fn without_a_script_ipxe_gets_the_file_of_its_firmware() {
     let proxy = http(proxy(&["undionly.kpxe", "pxelinux.0"]));
     let question = Question::pxe(DISCOVER, 0);
     assert_eq!(offer(&proxy, &question).file, "pxelinux.0");
@@ -165,8 +165,8 @@ fn without_a_script_ipxe_boots_as_the_firmware_would() {
     // And it is never told to load itself.
     let alone = self::proxy(&["undionly.kpxe"]);
     assert_eq!(offer(&alone, &question).file, "undionly.kpxe");
-    let silence = ask(&alone, Door::Dhcp, NOBODY, &question.option(77, b"iPXE")).unwrap_err();
-    assert!(silence.to_string().contains("no script for iPXE"), "{silence}");
+    let no_reply = ask(&alone, ServerPort::Dhcp, NOBODY, &question.option(77, b"iPXE")).unwrap_err();
+    assert!(no_reply.to_string().contains("no script for iPXE"), "{no_reply}");
 }
 
 #[test]
@@ -182,8 +182,9 @@ fn a_source_that_fails_has_not_lost_its_files() {
     let down = |_: &str| Some(Refusal::upstream().because("connection refused"));
     let (whole, fails, down) = (sources(|_| None), sources(fails), sources(down));
     let file = |menu: &Menu, arch| {
-        let answer = ask(&Proxy::default().menu(menu.clone()), Door::Dhcp, NOBODY, &Question::pxe(DISCOVER, arch));
-        answer.map(|answer| answer.offer.file).map_err(|silence| silence.to_string())
+        let answer =
+            ask(&Proxy::default().menu(menu.clone()), ServerPort::Dhcp, NOBODY, &Question::pxe(DISCOVER, arch));
+        answer.map(|answer| answer.offer.file).map_err(|no_reply| no_reply.to_string())
     };
     assert_eq!((file(&whole, 7).unwrap().as_str(), whole.failure()), ("shimx64.efi", None));
     // Shim verifies GRUB, so a machine with Secure Boot cannot do with GRUB alone.
@@ -209,27 +210,27 @@ fn the_request_at_4011_is_acknowledged() {
     let machine = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 77), 4011);
     for kind in [REQUEST, INFORM] {
         let question = Question::pxe(kind, 7).ciaddr([192, 0, 2, 77]);
-        let answer = ask(&proxy, Door::Pxe, machine, &question).unwrap();
+        let answer = ask(&proxy, ServerPort::Pxe, machine, &question).unwrap();
         let read = Read::of(&answer.bytes);
         assert_eq!((answer.to, read.kind), (machine, MessageType::Ack));
         assert_eq!((read.file.as_str(), read.message.ciaddr()), ("bootnetx64.efi", *machine.ip()));
         assert_eq!(read.vendor(), None);
         // What it has chosen from a menu comes back.
         let chosen = question.option(43, &[71, 4, 0, 1, 0, 0, 255]);
-        let read = Read::of(&ask(&proxy, Door::Pxe, machine, &chosen).unwrap().bytes);
+        let read = Read::of(&ask(&proxy, ServerPort::Pxe, machine, &chosen).unwrap().bytes);
         assert_eq!(read.vendor(), Some(&[71, 4, 0, 1, 0, 0, 255][..]));
     }
     // From who has no address yet.
-    let answer = ask(&proxy, Door::Pxe, NOBODY, &Question::pxe(REQUEST, 7)).unwrap();
+    let answer = ask(&proxy, ServerPort::Pxe, NOBODY, &Question::pxe(REQUEST, 7)).unwrap();
     assert_eq!(answer.to, EVERYBODY);
-    assert!(ask(&proxy, Door::Pxe, machine, &Question::pxe(DISCOVER, 7)).is_err());
+    assert!(ask(&proxy, ServerPort::Pxe, machine, &Question::pxe(DISCOVER, 7)).is_err());
 }
 
 #[test]
 fn answers_go_where_rfc_2131_has_them() {
     let proxy = proxy(ALL);
     let to = |from: [u8; 4], question: Question| {
-        ask(&proxy, Door::Dhcp, SocketAddrV4::new(from.into(), 67), &question).map(|answer| answer.to.to_string())
+        ask(&proxy, ServerPort::Dhcp, SocketAddrV4::new(from.into(), 67), &question).map(|answer| answer.to.to_string())
     };
     let question = Question::pxe(DISCOVER, 0);
     assert_eq!(to([0; 4], question.clone()).unwrap(), "255.255.255.255:68");
@@ -247,7 +248,7 @@ fn a_relay_gets_its_option_back() {
     let relay = [1, 3, b'p', b'o', b'1', 2, 2, 0, 9];
     let question = Question::pxe(DISCOVER, 0).giaddr([198, 51, 100, 1]).option(82, &relay);
     let answer =
-        ask(&proxy(ALL), Door::Dhcp, SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 1), 67), &question).unwrap();
+        ask(&proxy(ALL), ServerPort::Dhcp, SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 1), 67), &question).unwrap();
     // RFC 3046 section 2.1: it is the last.
     let end = answer.bytes.iter().rposition(|byte| *byte == 255).unwrap();
     assert_eq!(answer.bytes[end - relay.len() - 2..end], [&[82, relay.len() as u8], &relay[..]].concat());
@@ -283,11 +284,11 @@ fn u_boot_is_told_the_server() {
 }
 
 #[test]
-fn nobody_else_is_answered() {
+fn other_dhcp_packets_get_no_answer() {
     let proxy = http(proxy(ALL));
-    let not_mine = |door, question: &Question| {
-        let silence = ask(&proxy, door, NOBODY, question).unwrap_err();
-        assert!(matches!(silence, Silence::NotMine(_)), "{silence}");
+    let not_for_us = |server_port, question: &Question| {
+        let no_reply = ask(&proxy, server_port, NOBODY, question).unwrap_err();
+        assert!(matches!(no_reply, NoReply::NotForUs(_)), "{no_reply}");
     };
     let plain = Question::new(DISCOVER);
     not_mine(Door::Dhcp, &plain);
@@ -296,16 +297,16 @@ fn nobody_else_is_answered() {
     }
     // Whatever else than a discovery comes to 67 is for the server that leases addresses.
     for kind in [0, 2, REQUEST, 4, 5, 6, 7, INFORM, 9, 255] {
-        not_mine(Door::Dhcp, &Question::pxe(kind, 7));
+        not_for_us(ServerPort::Dhcp, &Question::pxe(kind, 7));
     }
     // An answer of another server.
     let mut reply = Question::pxe(DISCOVER, 7);
     reply.header[0] = 2;
-    not_mine(Door::Dhcp, &reply);
+    not_for_us(ServerPort::Dhcp, &reply);
     // BOOTP.
     let mut bootp = Question::pxe(DISCOVER, 7);
     bootp.options.drain(..3);
-    not_mine(Door::Dhcp, &bootp);
+    not_for_us(ServerPort::Dhcp, &bootp);
 }
 
 #[test]
@@ -353,21 +354,21 @@ fn a_packet_as_large_as_can_be_is_answered() {
 fn two_on_one_net_do_not_answer_each_other() {
     let (one, other) = (proxy(ALL), proxy(ALL));
     let question = Question::pxe(DISCOVER, 0);
-    let answers = [&one, &other].map(|proxy| ask(proxy, Door::Dhcp, NOBODY, &question).unwrap());
+    let answers = [&one, &other].map(|proxy| ask(proxy, ServerPort::Dhcp, NOBODY, &question).unwrap());
     assert_eq!(answers[0], answers[1], "the client takes either");
     for answer in answers {
-        for door in [Door::Dhcp, Door::Pxe] {
+        for server_port in [ServerPort::Dhcp, ServerPort::Pxe] {
             let from = SocketAddrV4::new(SERVER, 67);
-            assert!(other.answer(&answer.bytes, Arrival { door, from, local: SERVER }).is_err());
+            assert!(other.answer(&answer.bytes, Arrival { server_port, from, local: SERVER }).is_err());
         }
     }
 }
 
 #[test]
-fn who_boots_by_http_needs_http() {
+fn http_boot_clients_need_http() {
     let question = Question::new(DISCOVER).option(60, b"HTTPClient:Arch:00016:UNDI:003001").option(93, &[0, 16]);
-    let silence = ask(&proxy(ALL), Door::Dhcp, NOBODY, &question).unwrap_err();
-    assert!(matches!(&silence, Silence::Nothing(machine, _) if machine.http), "{silence}");
+    let no_reply = ask(&proxy(ALL), ServerPort::Dhcp, NOBODY, &question).unwrap_err();
+    assert!(matches!(&no_reply, NoReply::NoBootFile(machine, _) if machine.http), "{no_reply}");
     let elsewhere = proxy(ALL).http(["203.0.113.5:80".parse().unwrap()]);
     assert_eq!(offer(&elsewhere, &question).file, "http://203.0.113.5/bootnetx64.efi");
     // Of several addresses the machines of each network get their own, where there is one.
@@ -399,8 +400,8 @@ fn rules_know_architecture_uuid_and_mac() {
     let ipxe = offer(&proxy, &Question::pxe(DISCOVER, 0).option(77, b"iPXE"));
     assert_eq!(ipxe.file, "tftp://192.0.2.1/dir/a%20b.0");
     assert_eq!(offer(&proxy, &Question::pxe(DISCOVER, 6)).file, "bootia32.efi", "the sources have the rest");
-    let silence = ask(&proxy, Door::Dhcp, NOBODY, &Question::pxe(DISCOVER, 11)).unwrap_err();
-    assert!(silence.to_string().ends_with("no answer gives it no answer"), "{silence}");
+    let no_reply = ask(&proxy, ServerPort::Dhcp, NOBODY, &Question::pxe(DISCOVER, 11)).unwrap_err();
+    assert!(no_reply.to_string().ends_with("no answer gives it no answer"), "{no_reply}");
     // Either order of the UUID's first groups is the same machine.
     let turned = Rule::new("turned", "turned.efi").uuid("00010203-0405-0607-0809-0a0b0c0d0e0f".parse().unwrap());
     assert_eq!(offer(&self::proxy(&[]).rules(vec![turned]), &Question::pxe(DISCOVER, 7)).file, "turned.efi");
@@ -410,7 +411,8 @@ fn rules_know_architecture_uuid_and_mac() {
 fn names_of_any_length_are_told_or_not_at_all() {
     let told = |length: usize| {
         let proxy = Proxy::default().rules(vec![Rule::new("", "x".repeat(length))]);
-        ask(&proxy, Door::Dhcp, NOBODY, &Question::pxe(DISCOVER, 0)).map(|answer| Read::of(&answer.bytes).file.len())
+        ask(&proxy, ServerPort::Dhcp, NOBODY, &Question::pxe(DISCOVER, 0))
+            .map(|answer| Read::of(&answer.bytes).file.len())
     };
     for length in [1, 126, 127, 128, 253, 254] {
         assert_eq!(told(length), Ok(length));
@@ -440,11 +442,11 @@ fn options_that_are_odd_hide_none_behind_them() {
     question.options.extend([0, 0]);
     assert_eq!(offer(&proxy, &question).file, "bootnetx64.efi");
     let bytes = question.bytes();
-    let arrival = Arrival { door: Door::Dhcp, from: NOBODY, local: SERVER };
+    let arrival = Arrival { server_port: ServerPort::Dhcp, from: NOBODY, local: SERVER };
     assert!(proxy.answer(&bytes[..bytes.len() - 1], arrival).is_ok());
     // A length of the hardware address that nothing has room for.
     question.header[2] = 200;
-    assert!(ask(&proxy, Door::Dhcp, NOBODY, &question).is_ok_and(|answer| answer.offer.machine.mac.is_none()));
+    assert!(ask(&proxy, ServerPort::Dhcp, NOBODY, &question).is_ok_and(|answer| answer.offer.machine.mac.is_none()));
 }
 
 #[test]
@@ -491,13 +493,13 @@ fn cut_and_flipped_questions_have_an_answer_or_none() {
 }
 
 #[test]
-fn what_a_machine_gets_is_told_with_the_reason() {
+fn an_offer_is_logged_with_its_reason() {
     let proxy = proxy(ALL);
     let machine = Machine::new("x64".parse().unwrap()).mac("52:54:00:12:34:56".parse().unwrap());
-    let answer = ask(&proxy, Door::Dhcp, NOBODY, &Question::pxe(DISCOVER, 7)).unwrap();
+    let answer = ask(&proxy, ServerPort::Dhcp, NOBODY, &Question::pxe(DISCOVER, 7)).unwrap();
     let expected = "52-54-00-12-34-56 (EFI x64) may boot bootnetx64.efi: it is in the sources";
     assert_eq!((answer.offer.to_string().as_str(), answer.offer.machine.mac), (expected, machine.mac));
-    let nothing = ask(&self::proxy(&[]), Door::Dhcp, NOBODY, &Question::pxe(DISCOVER, 11)).unwrap_err();
-    let expected = "52-54-00-12-34-56 (EFI arm64) gets no answer: none of the files for it is there: shimaa64.efi, ";
+    let nothing = ask(&self::proxy(&[]), ServerPort::Dhcp, NOBODY, &Question::pxe(DISCOVER, 11)).unwrap_err();
+    let expected = "52-54-00-12-34-56 (EFI arm64) gets no answer: none of its boot files exists:  shimaa64.efi, ";
     assert!(nothing.to_string().starts_with(expected), "{nothing}");
 }

@@ -31,7 +31,7 @@ use machines::{TWO_LINKS, on, on_machines};
 use socket2::{Domain, Protocol, Socket, Type};
 use tuffet::{
     Refusal, Request, Running, Server,
-    dhcp::{Interface, Live, Serving, Sockets, interfaces},
+    dhcp::{CurrentProxy, Interface, Serving, Sockets, interfaces},
     read,
 };
 
@@ -40,7 +40,7 @@ fn serve(interface: &str) -> (Running, Serving) {
     let known = interfaces().unwrap();
     assert!(known.iter().any(|known| known.name == interface), "{known:?}");
     let interface = Interface { name: interface.into(), addresses: Vec::new() };
-    let sockets = Sockets::bind(vec![interface], Live::default()).unwrap();
+    let sockets = Sockets::bind(vec![interface], CurrentProxy::default()).unwrap();
     let handler = read(async |request: Request| match request.path() {
         "pxelinux.0" => Ok("..."),
         _ => Err(Refusal::not_found()),

@@ -197,7 +197,7 @@ fn links_that_stay_inside_are_followed() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_not_found_at_once() {
+fn special_files_are_not_found_at_once() {
     let (temp, directory) = tree();
     let root = root(&temp);
     assert!(Command::new("mkfifo").arg(root.join("fifo")).status().unwrap().success());
@@ -464,7 +464,7 @@ fn a_file_that_came_meanwhile_is_not_replaced() {
 }
 
 #[test]
-fn of_many_uploads_of_one_name_one_wins() {
+fn one_of_many_uploads_of_one_name_wins() {
     let (temp, directory) = tree();
     let directory = directory.uploads(true);
     let executor = LocalExecutor::new();

@@ -12,7 +12,7 @@ use tuffet::{
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
 };
 
-use sim::{End, Peer, Server, Side, Source, Weather, Wire, ms, options, run, secs};
+use sim::{End, LinkConditions, Peer, Server, Side, Source, Wire, ms, options, run, secs};
 
 const PATIENCE: Duration = secs(30);
 
@@ -57,7 +57,7 @@ fn aborted(refusal: &Refusal) -> Option<Outcome> {
 
 /// On a clean wire.
 fn meet(client: &mut End, server: &mut Server) -> Duration {
-    let fine = || Wire::new(Weather::fine(ms(1)), 0);
+    let fine = || Wire::new(LinkConditions::lossless(ms(1)), 0);
     run(client, server, &mut fine(), &mut fine(), secs(600)).elapsed
 }
 
@@ -81,8 +81,8 @@ impl<P: Peer> Peer for Mortal<P> {
         self.count(packets)
     }
 
-    fn hear(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
-        let packets = self.peer.hear(now, packet);
+    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
+        let packets = self.peer.receive(now, packet);
         self.count(packets)
     }
 
@@ -103,7 +103,8 @@ fn a_silent_client_times_the_server_out() {
             let peer = if direction == Direction::Read { get() } else { put(file()) };
             let mut client = Mortal { peer, packets_left };
             let mut server = server(file());
-            let (mut up, mut down) = (Wire::new(Weather::fine(ms(1)), 0), Wire::new(Weather::fine(ms(1)), 0));
+            let (mut up, mut down) =
+                (Wire::new(LinkConditions::lossless(ms(1)), 0), Wire::new(LinkConditions::lossless(ms(1)), 0));
             let report = run(&mut client, &mut server, &mut up, &mut down, secs(600));
             if client.packets_left > 0 {
                 assert!(packets_left > 4, "the last round was a whole transfer");
@@ -126,7 +127,8 @@ fn a_silent_server_times_the_client_out() {
     for packets_left in 0..3 {
         for mut client in [get(), put(file())] {
             let mut server = Mortal { peer: server(file()), packets_left };
-            let (mut up, mut down) = (Wire::new(Weather::fine(ms(1)), 0), Wire::new(Weather::fine(ms(1)), 0));
+            let (mut up, mut down) =
+                (Wire::new(LinkConditions::lossless(ms(1)), 0), Wire::new(LinkConditions::lossless(ms(1)), 0));
             let report = run(&mut client, &mut server, &mut up, &mut down, secs(600));
             assert_eq!(client.outcome, Some(Outcome::TimedOut), "after {packets_left} packets");
             assert!(report.elapsed <= PATIENCE * 2 + secs(1), "{:?}", report.elapsed);
@@ -164,7 +166,8 @@ fn a_slow_source_does_not_keep_a_dead_client_alive() {
     // It repeats its request while the server waits for the size of a file that may be small.
     let mut client = Mortal { peer: get(), packets_left: 3 };
     let mut server = Server::new(bytes, None, Timing::default());
-    let (mut up, mut down) = (Wire::new(Weather::fine(ms(1)), 0), Wire::new(Weather::fine(ms(1)), 0));
+    let (mut up, mut down) =
+        (Wire::new(LinkConditions::lossless(ms(1)), 0), Wire::new(LinkConditions::lossless(ms(1)), 0));
     // The first block takes its 512 chunks; the second is never full.
     let report = run(&mut client, &mut server, &mut up, &mut down, secs(3600));
     assert_eq!(server.outcome(), Some(&Outcome::TimedOut));
@@ -242,7 +245,7 @@ fn patience_without_end_is_a_very_long_time() {
     (timing.patience, timing.timeout) = (Duration::MAX, Duration::MAX);
     let mut client = End::new(Transfer::get(request(), timing), Source::default());
     let mut server = Server::new(file().after(secs(7200)), Some(3000), timing);
-    let fine = || Wire::new(Weather::fine(ms(1)), 0);
+    let fine = || Wire::new(LinkConditions::lossless(ms(1)), 0);
     run(&mut client, &mut server, &mut fine(), &mut fine(), secs(8000));
     assert_eq!(client.outcome, Some(Outcome::Complete));
 }
@@ -258,13 +261,13 @@ fn a_side_that_stops_says_so() {
         Transfer::get(request(), Timing::default()),
         Transfer::put(request(), Timing::default()),
     ] {
-        let (now, mut event) = (Instant::now(), Event::Go);
+        let (now, mut event) = (Instant::now(), Event::Continue);
         while !matches!(transfer.resume(now, event), Step::Wait(..)) {
-            event = Event::Go;
+            event = Event::Continue;
         }
         let Step::Send(packet) = transfer.resume(now, Event::Stop) else { panic!("the peer is told nothing") };
         assert_eq!(Some(packet), Refusal::stopping().packet());
-        assert!(matches!(transfer.resume(now, Event::Go), Step::Done(Outcome::Stopped)));
+        assert!(matches!(transfer.resume(now, Event::Continue), Step::Done(Outcome::Stopped)));
     }
 }
 
@@ -273,15 +276,15 @@ fn data_longer_than_agreed_does_not_wait_for_a_busy_sink() {
     let mut transfer = Transfer::receive(Options::new(), Agreed::plain(Mode::Octet), Timing::default());
     let now = Instant::now();
     let data = |block, len| Event::Packet(Packet::Data { block, payload: vec![7; len].into() });
-    assert!(matches!(transfer.resume(now, Event::Go), Step::Send(Packet::Ack(0))));
-    assert!(matches!(transfer.resume(now, Event::Go), Step::Wait(Want::Packet, _)));
+    assert!(matches!(transfer.resume(now, Event::Continue), Step::Send(Packet::Ack(0))));
+    assert!(matches!(transfer.resume(now, Event::Continue), Step::Wait(Want::Packet, _)));
     assert!(matches!(transfer.resume(now, data(1, 512)), Step::Push(_)));
-    assert!(matches!(transfer.resume(now, Event::Go), Step::Wait(Want::Room, _)));
+    assert!(matches!(transfer.resume(now, Event::Continue), Step::Wait(Want::Room, _)));
     for len in [513, 65464] {
         assert!(matches!(transfer.resume(now, data(2, len)), Step::Wait(Want::Room, _)));
     }
     // Had it been kept, it would be looked at now, and refused.
     assert!(matches!(transfer.resume(now, Event::Ready), Step::Send(Packet::Ack(1))));
-    assert!(matches!(transfer.resume(now, Event::Go), Step::Wait(Want::Packet, _)));
+    assert!(matches!(transfer.resume(now, Event::Continue), Step::Wait(Want::Packet, _)));
     assert!(matches!(transfer.resume(now, data(2, 512)), Step::Push(_)), "the right one comes after it");
 }

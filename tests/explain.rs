@@ -39,7 +39,7 @@ fn a_name_is_bytes_as_the_log_and_the_rules_see_them() {
 /// Nothing listens at port 1.
 #[cfg(feature = "http")]
 #[test]
-fn whatever_a_source_says_the_next_is_asked() {
+fn after_any_refusal_the_next_source_is_asked() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("f"), "text").unwrap();
     let sources = ["http://127.0.0.1:1/", path(directory.path())];
@@ -51,7 +51,7 @@ fn whatever_a_source_says_the_next_is_asked() {
 }
 
 #[test]
-fn a_wrong_command_line_of_any_bytes_is_told_in_one_line() {
+fn a_wrong_command_line_of_any_bytes_is_one_line() {
     let bytes = OsStr::from_bytes(b"x\xff");
     let wrong = |command: &mut Command| {
         let output = command.output().unwrap();
@@ -96,7 +96,7 @@ fn boots(machine: &[&str], root: &Path, config: &str) -> (bool, String) {
 
 #[cfg(feature = "full")]
 #[test]
-fn what_a_machine_would_be_told_to_boot_and_why() {
+fn the_boot_file_of_a_machine_is_explained() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
     for name in ["pxelinux.0", "undionly.kpxe", "boot.ipxe", "lab.efi"] {
@@ -115,28 +115,28 @@ fn what_a_machine_would_be_told_to_boot_and_why() {
     assert!(said.contains("ipxe     tftp://192.0.2.1/boot.ipxe: it is in the sources\n"), "{said}");
     // No answer, because nothing is there, and because a rule says so.
     let (told, said) = boots(&["00:0a:f7:00:00:01", "arm64"], root, config);
-    assert!(!told && said.contains("answer   none: none of the files for it is there: shimaa64.efi, "), "{said}");
+    assert!(!told && said.contains("answer   none: none of its boot files exists:  shimaa64.efi, "), "{said}");
     let uuid = ["--uuid", "00112233-4455-6677-8899-aabbccddeeff"];
     let (told, said) = boots(&[&["00:0a:f7:00:00:01", "bios"], &uuid[..]].concat(), root, config);
     assert!(!told && said.contains("gives it no answer\n"), "{said}");
     let wrong = tuffet(&["explain", mac, "amiga"]).output().unwrap();
     let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
-    assert!(!wrong.status.success() && said.contains("amiga: not an architecture: it is one of bios, x64"), "{said}");
+    assert!(!wrong.status.success() && said.contains("amiga: not an architecture: use one of bios, x64"), "{said}");
 }
 
 #[cfg(feature = "full")]
 #[test]
-fn a_table_of_boot_files_that_makes_no_sense_is_told_with_its_place() {
+fn a_wrong_table_of_boot_files_is_reported_with_its_place() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tuffet.toml");
     for (text, why) in [
         ("[[boot]]\narch = 'x64'\n", "1:1: boot: file is missing"),
         ("[[boot]]\nfile = 'x'\narch = 'amiga'\n", "3:8: arch: \"amiga\" is not an architecture"),
-        ("[[boot]]\nfile = 'x'\nmac = []\n", "3:7: mac: a list of nothing"),
+        ("[[boot]]\nfile = 'x'\nmac = []\n", "3:7: mac: an empty list"),
         ("[[boot]]\nfile = 'x'\nuuid = '12'\n", "3:8: uuid: \"12\" is not a UUID"),
         ("[[boot]]\nfile = 'x'\nipxe = 'yes'\n", "3:8: ipxe: it is true or false"),
-        ("[[boot]]\nfile = 'x'\narhc = 'x64'\n", "3:1: arhc: there is no such key; did you mean arch?"),
-        ("boot = 'x'\n", "1:8: boot: a boot file begins with [[boot]]"),
+        ("[[boot]]\nfile = 'x'\narhc = 'x64'\n", "3:1: arhc: unknown key; did you mean arch?"),
+        ("boot = 'x'\n", "1:8: boot: write each boot file as a table [[boot]]"),
     ] {
         fs::write(&file, text).unwrap();
         let output = tuffet(&["check-config", path(&file)]).output().unwrap();

@@ -10,7 +10,7 @@ use tuffet::{
     transfer::{Outcome, Timing},
 };
 
-use sim::{Peer, Script, Server, Source, Trying, Weather, Wire, ms, options, run, secs};
+use sim::{LinkConditions, Peer, Script, Server, Source, Trying, Wire, ms, options, run, secs};
 
 /// A client that acknowledges each block when it has come, and says it again of blocks that it has.
 struct EveryBlock {
@@ -53,7 +53,7 @@ impl Peer for EveryBlock {
         vec![self.request.clone()]
     }
 
-    fn hear(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
+    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
         if self.busy.is_zero() {
             return self.take(packet);
         }
@@ -76,7 +76,7 @@ impl Peer for EveryBlock {
 const BLKSIZE: usize = 64;
 
 /// How many blocks a server sends for each one of the file, of which there are so many.
-fn cost(windowsize: usize, blocks: usize, weather: Weather, source: Duration, busy: Duration) -> f64 {
+fn cost(windowsize: usize, blocks: usize, conditions: LinkConditions, source: Duration, busy: Duration) -> f64 {
     let file = vec![7; BLKSIZE * blocks - 1];
     let pieces = match source {
         Duration::ZERO => Source::of(&file),
@@ -84,22 +84,23 @@ fn cost(windowsize: usize, blocks: usize, weather: Weather, source: Duration, bu
     };
     let mut server = Server::new(pieces, None, Timing::default());
     let mut client = EveryBlock::new(BLKSIZE, windowsize, busy);
-    let (mut up, mut down) = (Wire::new(weather, 1), Wire::new(weather, 2));
+    let (mut up, mut down) = (Wire::new(conditions, 1), Wire::new(conditions, 2));
     let report = run(&mut client, &mut server, &mut up, &mut down, secs(3600));
     assert_eq!((server.outcome(), client.bytes), (Some(&Outcome::Complete), file.len()));
     report.trace.iter().filter(|sent| sent.head[1] == 3).count() as f64 / blocks as f64
 }
 
 #[test]
-fn who_acknowledges_every_block_gets_the_file_once() {
+fn a_client_that_acknowledges_every_block_gets_the_file_once() {
     for windowsize in [1, 2, 3, 4, 8, 16, 33, 64] {
         for blocks in [windowsize, 2 * windowsize + 1, 500] {
             for latency in [0, 1, 10, 100, 400].map(ms) {
                 for jitter in [0.0, 0.5] {
                     for source in [0, 1, 7, 60].map(ms) {
-                        let weather = Weather { jitter: latency.mul_f64(jitter), ..Weather::fine(latency) };
+                        let conditions =
+                            LinkConditions { jitter: latency.mul_f64(jitter), ..LinkConditions::lossless(latency) };
                         let _trying = Trying((windowsize, blocks, latency, jitter, source));
-                        let cost = cost(windowsize, blocks, weather, source, Duration::ZERO);
+                        let cost = cost(windowsize, blocks, conditions, source, Duration::ZERO);
                         assert!(cost <= 1.1, "{cost} times the file");
                     }
                 }
@@ -109,12 +110,12 @@ fn who_acknowledges_every_block_gets_the_file_once() {
 }
 
 #[test]
-fn who_is_slow_and_acknowledges_every_block_gets_the_file_once() {
+fn a_slow_client_that_acknowledges_every_block_gets_the_file_once() {
     for windowsize in [1, 4, 16, 64] {
         for busy in [1, 4, 20, 100].map(ms) {
             for latency in [0, 10].map(ms) {
                 let _trying = Trying((windowsize, busy, latency));
-                let cost = cost(windowsize, 700, Weather::fine(latency), Duration::ZERO, busy);
+                let cost = cost(windowsize, 700, LinkConditions::lossless(latency), Duration::ZERO, busy);
                 assert!(cost <= 1.1, "{cost} times the file");
             }
         }

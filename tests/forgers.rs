@@ -52,10 +52,10 @@ impl Forger {
         let mut ports = BTreeSet::new();
         for n in 0..1500_u16 {
             let own = ([203, 0, 113, 66], 1024 + n).into();
-            server.hear(own, server.addr(), &rrq(options));
+            server.deliver(own, server.addr(), &rrq(options));
             for datagram in server.sent() {
                 ports.insert(datagram.from);
-                server.hear(
+                server.deliver(
                     own,
                     datagram.from,
                     &Packet::Error { code: tuffet::ErrorCode(0), message: String::new() }.encode(),
@@ -71,7 +71,7 @@ impl Forger {
 
     fn forge(&mut self, to: SocketAddr, bytes: &[u8]) {
         self.sent += bytes.len() + HEADERS;
-        self.server.hear(victim(), to, bytes);
+        self.server.deliver(victim(), to, bytes);
         self.count();
     }
 
@@ -201,14 +201,14 @@ fn two_servers_cannot_be_set_against_each_other() {
             // Which of the ports the transfers get, it must guess.
             let (from, to) = (*random.choice(&two.addrs()[1..]).unwrap(), *random.choice(&one.addrs()[1..]).unwrap());
             let request = |opcode: &str| format!("{opcode}f\0octet{options}\0").into_bytes();
-            one.hear(from, one.addr(), &request("\0\x01"));
-            two.hear(to, two.addr(), &request("\0\x02"));
+            one.deliver(from, one.addr(), &request("\0\x01"));
+            two.deliver(to, two.addr(), &request("\0\x02"));
             for _ in 0..20 {
                 for datagram in one.sent() {
-                    two.hear(datagram.from, datagram.to, &datagram.bytes);
+                    two.deliver(datagram.from, datagram.to, &datagram.bytes);
                 }
                 for datagram in two.sent() {
-                    one.hear(datagram.from, datagram.to, &datagram.bytes);
+                    one.deliver(datagram.from, datagram.to, &datagram.bytes);
                 }
             }
         }

@@ -12,7 +12,7 @@ use tuffet::{
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
 };
 
-use sim::{Dice, End, Peer, Server, Source, Trying, Weather, Wire, any, ms, options, run, secs};
+use sim::{Dice, End, LinkConditions, Peer, Server, Source, Trying, Wire, any, ms, options, run, secs};
 
 fn random_bytes(random: &mut fastrand::Rng, most: usize) -> Vec<u8> {
     (0..random.usize(..=most)).map(|_| random.u8(..)).collect()
@@ -47,7 +47,7 @@ fn packets_with_flipped_and_missing_bytes_decode_to_a_packet_or_an_error() {
 }
 
 #[test]
-fn whatever_is_asked_the_answer_is_legal_and_our_own_client_takes_it() {
+fn the_answer_to_any_options_is_legal_and_our_client_takes_it() {
     throw(50_000, 60, any::answers);
 }
 
@@ -65,7 +65,7 @@ fn random_events_never_panic_and_every_transfer_ends() {
 }
 
 #[test]
-fn the_endpoint_keeps_its_limits_whatever_comes() {
+fn the_endpoint_keeps_its_limits_for_any_datagrams() {
     throw(20_000, 400, any::endpoint);
 }
 
@@ -78,15 +78,15 @@ fn a_pair_over_a_wire_that_may_be_too_bad_ends_and_changes_nothing() {
 fn a_driver_that_feeds_more_than_is_wanted_loses_no_byte() {
     let mut transfer = Transfer::send(Options::new(), Agreed::plain(Mode::Octet), Timing::default());
     let (now, mut fed, mut heard) = (Instant::now(), 0, 0);
-    let mut step = transfer.resume(now, Event::Go);
+    let mut step = transfer.resume(now, Event::Continue);
     let outcome = loop {
         let event = match step {
             Step::Done(outcome) => break outcome,
             Step::Send(Packet::Data { payload, .. }) => {
                 heard += payload.len();
-                Event::Go
+                Event::Continue
             }
-            Step::Send(_) | Step::Push(_) => Event::Go,
+            Step::Send(_) | Step::Push(_) => Event::Continue,
             Step::Wait(..) if fed < 3000 => {
                 fed += 300;
                 Event::Chunk(Bytes::from_static(&[7; 300]))
@@ -113,7 +113,7 @@ impl Peer for Babbler {
         vec![self.request.clone()]
     }
 
-    fn hear(&mut self, _: Instant, packet: Packet) -> Vec<Packet> {
+    fn receive(&mut self, _: Instant, packet: Packet) -> Vec<Packet> {
         if matches!(packet, Packet::Oack(_)) { vec![Packet::Ack(0)] } else { Vec::new() }
     }
 
@@ -148,7 +148,8 @@ fn a_peer_that_babbles_is_not_alive_and_is_not_answered_more_than_it_says() {
         let request = if reads { Packet::Rrq(request.into()) } else { Packet::Wrq(request.into()) };
         let mut babbler = Babbler { request, says, at: None, every: ms(10) };
         let mut server = Server::new(Source::of(&[7; 9000]), None, Timing::default());
-        let (mut up, mut down) = (Wire::new(Weather::fine(ms(5)), seed), Wire::new(Weather::fine(ms(5)), seed));
+        let (mut up, mut down) =
+            (Wire::new(LinkConditions::lossless(ms(5)), seed), Wire::new(LinkConditions::lossless(ms(5)), seed));
         run(&mut babbler, &mut server, &mut up, &mut down, secs(100));
         // It acknowledges what was never sent.
         let expected = if reads { Outcome::Refused(Refusal::bad_request()) } else { Outcome::TimedOut };
@@ -167,7 +168,7 @@ fn a_server_that_grants_what_nobody_asked_for_is_refused() {
             let mut client = End::new(transfer(request, Timing::default()), Source::default());
             let now = Instant::now();
             client.start(now);
-            let answer = client.hear(now, Packet::Oack(options(granted)));
+            let answer = client.receive(now, Packet::Oack(options(granted)));
             assert!(matches!(answer[..], [Packet::Error { code: ErrorCode::OPTION_NEGOTIATION, .. }]), "{granted}");
             assert_eq!(client.outcome, Some(Outcome::Refused(Refusal::bad_options())));
         }

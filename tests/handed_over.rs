@@ -17,7 +17,7 @@ fn serving(socket: UdpSocket, set: impl FnOnce(Builder) -> Builder) -> Serving {
 }
 
 #[test]
-fn requests_come_to_it_and_transfers_have_ports_of_their_own() {
+fn requests_come_to_a_passed_socket_and_transfers_have_their_own_ports() {
     for batched in [true, false] {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
@@ -34,7 +34,7 @@ fn requests_come_to_it_and_transfers_have_ports_of_their_own() {
 }
 
 #[test]
-fn it_may_be_the_single_port_and_have_others_beside_it() {
+fn a_passed_socket_may_be_the_single_port_beside_others() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let serving = Serving::on(&["127.0.0.1:0"], files(), |builder| builder.socket(socket).single_port(true));
@@ -49,7 +49,7 @@ fn it_may_be_the_single_port_and_have_others_beside_it() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn it_gets_the_options_of_own_sockets() {
+fn a_passed_socket_gets_the_options_of_own_sockets() {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     let port = socket.local_addr().unwrap().port();
     let watched = socket.try_clone().unwrap();
@@ -65,7 +65,7 @@ fn it_gets_the_options_of_own_sockets() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_with_the_remedy() {
+fn an_unfit_socket_is_refused_with_the_remedy() {
     let refused = |builder: Builder| match builder.bind() {
         Err(Error::Config(text)) => text,
         other => panic!("{other:?}"),

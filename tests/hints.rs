@@ -12,7 +12,7 @@ use tuffet::{
     transfer::Timing,
 };
 
-use sim::{Peer, Script, Server, Source, Weather, Wire, ms, run, secs};
+use sim::{LinkConditions, Peer, Script, Server, Source, Wire, ms, run, secs};
 
 /// A client behind something that lets only some packets of the server through, for as long as it lives.
 struct Behind<F> {
@@ -28,8 +28,8 @@ impl<F: FnMut(&Packet) -> bool> Peer for Behind<F> {
         self.client.start(now)
     }
 
-    fn hear(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
-        if (self.lets_through)(&packet) { self.client.hear(now, packet) } else { Vec::new() }
+    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
+        if (self.lets_through)(&packet) { self.client.receive(now, packet) } else { Vec::new() }
     }
 
     fn wake_at(&self) -> Option<Instant> {
@@ -63,7 +63,7 @@ impl Case {
         let mut client = Behind { client, lets_through, lives: self.lives, born: None };
         let source = Source::of(&vec![7; self.size]);
         let mut server = Server::new(source, size, Timing::default()).with_single_port(self.single_port);
-        let fine = || Wire::new(Weather::fine(ms(1)), 0);
+        let fine = || Wire::new(LinkConditions::lossless(ms(1)), 0);
         // A client that hears nothing may ask for ever.
         client.lives = client.lives.min(secs(20));
         run(&mut client, &mut server, &mut fine(), &mut fine(), secs(600));
@@ -72,7 +72,7 @@ impl Case {
 }
 
 #[test]
-fn who_gets_the_file_needs_no_hint() {
+fn a_complete_transfer_needs_no_hint() {
     for &(_, habits) in habits::ALL {
         for size in [0, 1, 5000] {
             assert_eq!(Case { habits, size, ..Case::default() }.hint(|_| true), None, "{habits:?}");
@@ -154,7 +154,7 @@ fn a_client_that_no_answer_reaches() {
 
 /// It may have been switched off, or somebody may have forged its address.
 #[test]
-fn of_a_client_that_asked_once_and_was_silent_nothing_is_known() {
+fn a_client_that_asked_once_and_fell_silent_gets_no_hint() {
     for &(_, habits) in habits::ALL {
         assert_eq!(Case { habits, lives: ms(1), ..Case::default() }.hint(|_| false), None, "{habits:?}");
     }

@@ -418,7 +418,7 @@ fn trusting(upstream: &Upstream) -> Http {
 }
 
 #[test]
-fn what_is_set_is_shown_without_secrets() {
+fn settings_are_shown_without_secrets() {
     let error = Http::builder("https://h/a").root_certificates(b"not a certificate").unwrap_err();
     assert!(error.to_string().contains("no certificate"), "{error}");
     let http = http("http://user:secret@h/a");

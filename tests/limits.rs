@@ -16,7 +16,7 @@ fn files() -> impl Handler {
 }
 
 #[test]
-fn one_address_has_no_more_transfers_than_it_may() {
+fn transfers_of_one_address_are_limited() {
     let serving = Simulated::with(files(), |builder| builder.max_transfers_per_client(5));
     let mut greedy: Vec<Peer<_>> = (0..8).map(|_| serving.peer_at([192, 0, 2, 101])).collect();
     for (n, peer) in greedy.iter_mut().enumerate() {
@@ -38,7 +38,7 @@ fn one_address_has_no_more_transfers_than_it_may() {
 }
 
 #[test]
-fn one_address_has_no_more_answers_than_it_may() {
+fn requests_of_one_address_are_limited() {
     let serving = Simulated::with(files(), |builder| builder.max_requests_per_client(20));
     let mut greedy = serving.peer_at([192, 0, 2, 103]);
     let mut answered = 0;
@@ -54,7 +54,7 @@ fn one_address_has_no_more_answers_than_it_may() {
 }
 
 #[test]
-fn no_limit_is_none() {
+fn a_limit_of_zero_is_no_limit() {
     let serving = Simulated::with(files(), |builder| builder.max_requests_per_client(0));
     let mut peer = serving.peer();
     for _ in 0..12_000 {
@@ -82,7 +82,7 @@ fn a_room_of_machines_behind_one_address_is_served() {
 }
 
 #[test]
-fn who_never_answers_loses_its_place_to_who_asks() {
+fn a_client_that_never_answers_loses_its_place_to_a_new_request() {
     let serving = Simulated::with(files(), |builder| builder.max_transfers(40).max_transfers_per_client(40));
     // One that has answered is never among them.
     let mut slow = serving.peer();
@@ -100,7 +100,7 @@ fn who_never_answers_loses_its_place_to_who_asks() {
 }
 
 #[test]
-fn who_waits_for_a_slow_handler_keeps_its_place() {
+fn a_client_of_a_slow_handler_keeps_its_place() {
     let serving = Simulated::slow(Duration::from_secs(4), |builder| builder.max_transfers(1));
     let mut first = serving.peer();
     first.rrq("slow", &[]);
@@ -111,7 +111,7 @@ fn who_waits_for_a_slow_handler_keeps_its_place() {
 }
 
 #[test]
-fn nobody_gets_more_than_three_packets_unasked() {
+fn a_silent_address_gets_three_packets_at_most() {
     let serving = Simulated::with(files(), |builder| builder.patience(Duration::from_secs(4)));
     let mut silent: Vec<Peer<_>> = (0..3).map(|_| serving.peer()).collect();
     silent[0].rrq("100000", &[]);

@@ -94,7 +94,7 @@ fn a_full_disk_is_told_of_and_survived() {
 
 /// What was logged when it ended is there, of standard error and of the file.
 #[test]
-fn nothing_is_lost_at_the_end() {
+fn no_log_line_is_lost_at_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
     for _ in 0..5 {

@@ -5,7 +5,7 @@ mod sim;
 
 use tuffet::{options::Direction, packet::Mode, transfer::Outcome};
 
-use sim::{Ran, Setup, Trying, Weather, ms, secs};
+use sim::{LinkConditions, Ran, Setup, Trying, ms, secs};
 
 const DIRECTIONS: [Direction; 2] = [Direction::Read, Direction::Write];
 const MODES: [Mode; 2] = [Mode::Octet, Mode::Netascii];
@@ -74,9 +74,9 @@ fn block_numbers_roll_over() {
         (Direction::Write, "", 16, 0.01),
     ] {
         let options = format!("blksize=8 windowsize={windowsize} {rollover}");
-        let weather = Weather::lossy(ms(1), loss);
+        let conditions = LinkConditions::lossy(ms(1), loss);
         let size = 8 * (2 * 65536 + 10) / if windowsize == 1 { 2 } else { 1 } + 4;
-        let ran = run(Setup { direction, options, size, weather, ..Setup::default() });
+        let ran = run(Setup { direction, options, size, conditions, ..Setup::default() });
         assert!(ran.blocks() > 65536);
         if loss == 0.0 {
             assert_eq!(ran.sent(), ran.necessary());
@@ -89,9 +89,9 @@ fn the_widest_windows_are_not_ambiguous() {
     for rollover in [0, 1] {
         for direction in DIRECTIONS {
             let options = format!("blksize=8 windowsize=65535 rollover={rollover}");
-            let weather = Weather::fine(ms(1));
+            let conditions = LinkConditions::lossless(ms(1));
             let limit = 65535;
-            let ran = run(Setup { direction, options, size: 8 * 70_000, weather, limit, ..Setup::default() });
+            let ran = run(Setup { direction, options, size: 8 * 70_000, conditions, limit, ..Setup::default() });
             assert_eq!((ran.agreed().windowsize(), ran.sent()), (32767, ran.necessary()));
         }
     }
@@ -124,7 +124,7 @@ fn random_setup(seed: u64) -> Setup {
         chunks: random.usize(1..=3 * blksize * windowsize),
         source_delay: *random.choice(&[ms(0), ms(0), ms(1), ms(300)]).unwrap(),
         sink_busy: *random.choice(&[ms(0), ms(0), ms(3), ms(200)]).unwrap(),
-        weather: Weather {
+        conditions: LinkConditions {
             loss: random.f64() * 0.1,
             duplicate: random.f64() * 0.05,
             reorder: random.f64() * 0.05,

@@ -41,7 +41,7 @@ fn get(server: &Serving, name: &[u8]) -> Result<String, u16> {
 }
 
 #[test]
-fn what_dhcp_leaves_behind_a_name_is_not_of_it() {
+fn the_end_mark_of_dhcp_is_not_part_of_a_name() {
     let (here, directory) = directory(&["pxelinux.0", "sub/x.efi"]);
     let server = Serving::new(directory);
     for (name, expected) in [

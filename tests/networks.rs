@@ -194,8 +194,8 @@ fn a_single_port_passes_a_nat() {
 
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
-fn what_no_client_can_have_sent_is_ignored() {
-    if !on_machines("what_no_client_can_have_sent_is_ignored", TWO_LINKS) {
+fn requests_from_impossible_addresses_are_ignored() {
+    if !on_machines("requests_from_impossible_addresses_are_ignored", TWO_LINKS) {
         return;
     }
     for single_port in [false, true] {

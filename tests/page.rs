@@ -159,7 +159,7 @@ fn the_page_shows_what_runs_and_what_became_of_it() {
     let greedy = machine(&serving, "127.0.1.11");
     eventually("it is told of who is not answered", || {
         (0..50).for_each(|_| greedy.send(Packet::Rrq(common::request("../x", &[]))));
-        browser.text_of("#turned-away li").starts_with("127.0.1.11too many requests of this address")
+        browser.text_of("#unanswered-clients li").starts_with("127.0.1.11too many requests from this address")
     });
 
     let of = |machine: &str, selector: &str| browser.text_of(&format!("[data-machine='{machine}'] {selector}"));
@@ -178,7 +178,7 @@ fn the_page_shows_what_runs_and_what_became_of_it() {
     let mut chips: Vec<String> = serde_json::from_value(browser.run(chips)).unwrap();
     assert!(chips.pop().unwrap().ends_with(" %"), "what runs shows how far it is");
     let not = "not found";
-    let expected = ["asked for its size", "complete", "complete", not, not, not, "complete", "complete"];
+    let expected = ["asked for the size", "complete", "complete", not, not, not, "complete", "complete"];
     assert_eq!(chips, expected, "a boot, in its order");
     // Its bar is as full as its number says.
     let lane = "return parseFloat(document.querySelector(\"[data-machine='127.0.1.7'] .lane i.busy\").style.width)";
@@ -199,7 +199,7 @@ fn the_page_shows_what_runs_and_what_became_of_it() {
         thread.join().unwrap();
     }
     eventually("they are over", || browser.text_of("#running-count").is_empty());
-    eventually("and complete", || of("127.0.1.7", ".verdict") == "has got 20000000/slow-initrd.gz");
+    eventually("and complete", || of("127.0.1.7", ".verdict") == "has fetched 20000000/slow-initrd.gz");
     let complaints = browser.console();
     assert!(complaints.is_empty(), "{complaints:?}");
 }
@@ -253,7 +253,7 @@ fn at_three_in_the_morning_trouble_comes_first() {
     browser.open(&url);
     eventually("somebody is not answered", || {
         (0..50).for_each(|_| silent.send(Packet::Rrq(common::request("x", &[]))));
-        browser.text_of("#turned-away li").starts_with("127.0.5.1")
+        browser.text_of("#unanswered-clients li").starts_with("127.0.5.1")
     });
     eventually("all trouble is there", || browser.text_of("#trouble-count") == "43 machines");
 

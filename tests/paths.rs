@@ -97,8 +97,8 @@ fn a_narrow_path_is_served_beside_others() {
 
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
-fn nothing_is_sent_with_df() {
-    if !on_machines("nothing_is_sent_with_df", TWO_LINKS) {
+fn no_datagram_is_sent_with_df() {
+    if !on_machines("no_datagram_is_sent_with_df", TWO_LINKS) {
         return;
     }
     for (single_port, batched) in [(false, true), (true, true), (false, false), (true, false)] {
@@ -240,7 +240,7 @@ fn an_address_that_comes_later_is_served() {
         return;
     }
     let bound = tuffet::Server::builder().listen("10.9.0.5:69").bind().unwrap();
-    assert_eq!(bound.warnings(), ["no interface has the address 10.9.0.5 yet; it is waited for"]);
+    assert_eq!(bound.warnings(), ["no interface has the address 10.9.0.5 yet; waiting for it"]);
     drop(bound);
     for (shards, batched) in [(1, true), (2, true), (1, false)] {
         let set = |builder: tuffet::Builder| builder.shards(shards).batched(batched);

@@ -105,7 +105,7 @@ fn data(block: u16, len: usize) -> Packet {
 }
 
 #[test]
-fn what_is_granted_unasked_is_seen_and_strict_clients_leave() {
+fn an_unasked_option_is_reported_and_strict_clients_leave() {
     let server = |packet| match packet {
         Packet::Rrq(_) => oack("blksize=1024 timeout=1"),
         Packet::Ack(0) => vec![data(1, 9)],

@@ -74,7 +74,7 @@ fn a_large_one_an_empty_one_and_one_that_nobody_asks_about_have_none() {
 }
 
 #[test]
-fn nothing_is_read_ahead_for_those_who_are_not_told() {
+fn nothing_is_read_ahead_for_clients_that_do_not_ask_for_the_size() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = asked.clone();
     let handler = read(async move |_: Request| {
@@ -134,7 +134,7 @@ fn after_pauses(pauses: &'static [u64]) -> (Packet, Duration) {
     let request = Packet::Rrq(common::request("x", &[("tsize", "0"), ("blksize", "1024")])).encode();
     for second in 0..60 {
         let repeated = began + Duration::from_secs(second);
-        server.hear_at(repeated, client, server.addr(), &request);
+        server.deliver_at(repeated, client, server.addr(), &request);
         loop {
             if let Some(answer) = server.sent().first() {
                 return (Packet::decode(&answer.bytes).unwrap(), server.now() - began);
@@ -195,7 +195,7 @@ fn a_request_that_is_repeated_meanwhile_changes_nothing() {
 }
 
 #[test]
-fn what_fails_or_panics_in_a_small_file_is_an_error_and_no_oack() {
+fn a_failure_in_a_small_file_is_an_error_and_no_oack() {
     let handler = read(async |request: Request| {
         let name = request.path().to_owned();
         Gen::new(async move |co| {
@@ -237,7 +237,7 @@ fn streams_are_sources_too() {
 
 #[cfg(feature = "rules")]
 #[test]
-fn what_stands_behind_rules_is_told_as_far_as_they_let_it() {
+fn the_size_of_a_ruled_file_is_told_as_far_as_the_rules_allow() {
     use tuffet::{
         handlers::Ruled,
         rules::{Rule, Rules},
@@ -254,7 +254,7 @@ fn what_stands_behind_rules_is_told_as_far_as_they_let_it() {
 
 /// Netascii has another size on the wire, which nobody knows.
 #[test]
-fn no_size_is_told_of_text() {
+fn no_size_is_granted_for_text() {
     let server = generating();
     let peer = Peer::new(server.addr());
     peer.send_bytes(b"\0\x01300\0netascii\0tsize\x000\0blksize\x001024\0");

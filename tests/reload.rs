@@ -43,7 +43,7 @@ fn new_transfers_are_answered_by_the_new_terms() {
 }
 
 #[test]
-fn what_nobody_uses_any_more_is_dropped() {
+fn unused_settings_are_dropped() {
     struct Guard(Arc<AtomicBool>);
     impl Drop for Guard {
         fn drop(&mut self) {
@@ -70,7 +70,7 @@ fn what_nobody_uses_any_more_is_dropped() {
 }
 
 #[test]
-fn who_is_not_admitted_is_told_nothing() {
+fn a_client_that_is_not_admitted_gets_nothing() {
     let serving = Serving::with(read(async |_| "x"), |builder| builder.admit(|client| client.is_ipv6()));
     let mut peer = Peer::new(serving.addr());
     peer.rrq("x", &[]).expect_silence();

@@ -132,7 +132,7 @@ fn a_program_that_begins_with_few_files_serves_many_uploads() {
 /// A client repeats its request, and room is made for it among those that were never heard. No ERROR ends its boot.
 #[cfg(feature = "cli")]
 #[test]
-fn more_silent_uploads_than_files_lock_nobody_out() {
+fn more_silent_uploads_than_files_lock_no_client_out() {
     const LIMIT: usize = 1024;
     let _alone = alone();
     let limited = Limited::start(&format!("-n {LIMIT}"));
@@ -209,7 +209,7 @@ fn a_thousand_clients_at_once() {
 }
 
 #[test]
-fn nothing_stays_open_when_a_server_has_ended() {
+fn a_server_that_has_ended_leaves_no_file_open() {
     let _alone = alone();
     let round = |end: &dyn Fn(&Serving)| {
         let mut serving = Serving::on(&["127.0.0.1:0", "[::1]:0"], files(), |builder| {

@@ -229,7 +229,7 @@ fn an_index_of_names_is_one_of_the_directory_as_it_is() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_the_system_makes_up_is_read_to_its_end() {
+fn files_of_proc_are_read_to_their_end() {
     let proc = Directory::new("/proc/sys/kernel").unwrap();
     assert_eq!(get(&proc, "ostype").as_deref(), Ok("Linux\n"));
     let request = request("ostype");
@@ -256,9 +256,9 @@ fn what_the_system_makes_up_is_read_to_its_end() {
 #[cfg(target_os = "linux")]
 #[test]
 #[ignore = "needs root and setpriv"]
-fn what_the_system_gives_less_of_than_it_tells_is_read_to_its_end() {
+fn files_of_sys_are_read_to_their_end() {
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    if !within("what_the_system_gives_less_of_than_it_tells_is_read_to_its_end", &nobody) {
+    if !within("files_of_sys_are_read_to_their_end", &nobody) {
         return;
     }
     let devices = fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
@@ -284,8 +284,8 @@ fn within(test: &str, command: &[&str]) -> bool {
 
 #[test]
 #[ignore = "needs root and unshare"]
-fn what_is_mounted_over_the_root_is_served() {
-    if !within("what_is_mounted_over_the_root_is_served", &["unshare", "--mount"]) {
+fn a_file_system_mounted_over_the_root_is_served() {
+    if !within("a_file_system_mounted_over_the_root_is_served", &["unshare", "--mount"]) {
         return;
     }
     let (temp, root) = place();
@@ -308,7 +308,7 @@ fn what_is_mounted_over_the_root_is_served() {
 
 #[test]
 #[ignore = "needs root and setpriv"]
-fn who_may_not_read_is_told_to_the_operator() {
+fn the_log_names_the_user_who_may_not_read() {
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     const TREE: &str = "/tmp/tuffet-test-denied";
     if env::var_os("TUFFET_TEST_IS_WITHIN").is_none() {
@@ -323,7 +323,7 @@ fn who_may_not_read_is_told_to_the_operator() {
             mode(name, bits);
         }
     }
-    if !within("who_may_not_read_is_told_to_the_operator", &nobody) {
+    if !within("the_log_names_the_user_who_may_not_read", &nobody) {
         _ = fs::remove_dir_all(TREE);
         return;
     }
@@ -350,10 +350,10 @@ fn who_may_not_read_is_told_to_the_operator() {
 }
 
 #[test]
-fn without_a_descriptor_there_is_no_answer_yet() {
+fn without_a_free_descriptor_the_request_stays_unanswered() {
     const THERE: &str = "TUFFET_TEST_HAS_FEW_DESCRIPTORS";
     if env::var_os(THERE).is_none() {
-        let script = "ulimit -n 40; exec \"$0\" --exact without_a_descriptor_there_is_no_answer_yet";
+        let script = "ulimit -n 40; exec \"$0\" --exact without_a_free_descriptor_the_request_stays_unanswered";
         let status =
             Command::new("sh").args(["-c", script]).arg(env::current_exe().unwrap()).env(THERE, "yes").status();
         return assert!(status.unwrap().success());

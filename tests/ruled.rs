@@ -46,7 +46,7 @@ fn a_rule_gives_another_file_and_grants_less() {
 }
 
 #[test]
-fn who_is_refused_is_told_and_who_is_ignored_is_not() {
+fn a_refused_client_gets_an_error_and_an_ignored_one_does_not() {
     let serving = Serving::new(ruled([
         rule("^no").refuse(Refusal::denied()),
         rule("^quiet").refuse(Refusal::silent()),

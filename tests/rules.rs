@@ -120,7 +120,7 @@ fn another_request_from_the_same_port_replaces_the_session() {
 }
 
 #[test]
-fn one_port_asks_for_one_file_after_the_other() {
+fn one_port_may_ask_for_one_file_after_the_other() {
     for single_port in [false, true] {
         let serving = Simulated::with(files(), |builder| builder.single_port(single_port));
         let mut peer = serving.peer();
@@ -188,7 +188,7 @@ fn a_foreign_tid_gets_error_5_and_the_transfer_goes_on() {
 }
 
 #[test]
-fn no_error_in_answer_to_an_error() {
+fn an_error_is_never_answered_with_an_error() {
     let serving = Simulated::new(files());
     let (mut peer, mut foreign) = (serving.peer(), serving.peer());
     peer.rrq("1000", &[]).expect_data(1, &file(1000)[..512]);
@@ -337,7 +337,7 @@ fn the_oack_is_exact() {
 
 /// Everything about generators here is lazy; this holds the server to it.
 #[test]
-fn nothing_is_made_that_no_window_has_room_for() {
+fn no_chunk_is_pulled_before_the_window_has_room() {
     let made = Arc::new(AtomicUsize::new(0));
     let count = made.clone();
     let serving = Simulated::new(read(move |_| {

@@ -192,7 +192,7 @@ fn a_server_that_is_dropped_ends_its_transfers_and_waits_for_its_threads() {
 }
 
 #[test]
-fn what_ends_by_itself_ends_the_wait() {
+fn a_server_that_ends_by_itself_ends_the_wait() {
     let server = Server::builder().listen(ANY).bind().unwrap();
     server.handle().stop();
     smol::block_on(server.run_until(pending::<()>())).unwrap();

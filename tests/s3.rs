@@ -186,7 +186,7 @@ fn the_label_of_an_object_changes_nothing() {
 }
 
 #[test]
-fn what_a_store_forbids_another_source_may_have() {
+fn another_source_is_asked_for_what_a_store_forbids() {
     let store = upstream::Upstream::new(|_, stream| {
         let body = "<Error><Code>AccessDenied</Code></Error>";
         write!(stream, "HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
@@ -231,7 +231,7 @@ fn curl_gets_and_puts() {
 
 #[test]
 #[ignore = "needs s3s-fs and curl"]
-fn what_is_not_there_or_not_allowed_is_said() {
+fn missing_and_forbidden_objects_have_their_errors() {
     let mut store = Store::new();
     store.insert("secret", b"beside the prefix");
     store.insert("images/x", b"x");

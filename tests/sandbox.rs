@@ -45,7 +45,7 @@ fn web(answer: impl Fn(&str) -> String + Send + 'static) -> u16 {
 }
 
 #[test]
-fn it_serves_takes_and_logs_without_privileges() {
+fn the_server_serves_and_logs_without_privileges() {
     let (temp, root) = tree();
     symlink(temp.path().join("secret"), root.join("link")).unwrap();
     symlink("/etc/passwd", root.join("passwd")).unwrap();
@@ -123,13 +123,13 @@ fn a_resolver_is_asked() {
 
 /// The kernel says no to a port that nobody named, and only landlock can: the web server would have it connect there.
 #[test]
-fn no_port_is_connected_to_that_was_not_named() {
+fn only_named_ports_are_connected_to() {
     let elsewhere = web(|_| "200 OK".into());
     let port = web(move |_| format!("302 Found\r\nLocation: http://127.0.0.1:{elsewhere}/file"));
     let url = format!("http://127.0.0.1:{port}/");
     let server = Server::start(&["--no-landlock", &url]);
     assert_eq!(server.get("file").stdout, b"text");
-    assert!(server.stop().contains("landlock refused by --no-landlock"));
+    assert!(server.stop().contains("no landlock (--no-landlock)"));
 
     let server = Server::start(&[&url]);
     let refused = server.get("file");
@@ -143,7 +143,7 @@ fn no_port_is_connected_to_that_was_not_named() {
 }
 
 #[test]
-fn who_refuses_the_sandbox_keeps_what_he_has() {
+fn without_the_sandbox_the_server_keeps_its_privileges() {
     let (_temp, root) = tree();
     let own = |name: &str| {
         let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -271,7 +271,7 @@ fn root_stays_where_nobody_else_could_serve() {
 
 #[test]
 #[ignore = "needs root and setpriv"]
-fn who_is_not_root_gives_up_what_he_was_given() {
+fn a_user_who_is_not_root_gives_up_its_capabilities() {
     let (_temp, root) = tree();
     let program = env!("CARGO_BIN_EXE_tuffet");
     // As it is started with CAP_NET_BIND_SERVICE, to have port 69.
@@ -303,8 +303,8 @@ fn root_of_a_container_stays_what_it_must() {
     let (_temp, root) = tree();
     let serve = [env!("CARGO_BIN_EXE_tuffet"), "serve", "--listen", "127.0.0.1:0", text(&root)];
     let ways = [
-        (&["unshare", "--user", "--map-root-user"][..], "has no others"),
-        (&["setpriv", "--bounding-set=-setuid", "--inh-caps=-setuid"], "no right to become another"),
+        (&["unshare", "--user", "--map-root-user"][..], "has no other users"),
+        (&["setpriv", "--bounding-set=-setuid", "--inh-caps=-setuid"], "may not become another"),
     ];
     for (way, why) in ways {
         let server = Server::run(Command::new(way[0]).args(&way[1..]).args(serve));

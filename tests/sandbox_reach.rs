@@ -14,7 +14,7 @@ use std::{
 use sandboxed::{NOBODY, Server, said, text, tree, tuffet};
 
 /// What is said at the start where a directory that is made anew would be out of reach.
-const BOUND: &str = "the server ends with code 75, to be started anew: its landlock is for this one alone";
+const BOUND: &str = "the server ends with code 75 and must be restarted: its landlock rules cover this directory only";
 
 /// What makes a directory anew under its old name, all at once: a server may look at any time.
 fn make_anew(root: &Path, text: &str) {
@@ -43,7 +43,7 @@ fn a_directory_that_is_made_anew_is_served_from_inside() {
             assert_eq!(server.get("file").stdout, round.as_bytes());
         }
         let said = server.stop();
-        assert!(said.contains("is another directory now") && !said.contains(BOUND), "{said}");
+        assert!(said.contains("was replaced by another directory") && !said.contains(BOUND), "{said}");
     }
     // Uploads too, where they are all that the user may write.
     let uploads = temp.path().join("uploads");
@@ -82,8 +82,8 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
         let code = server.child.wait().unwrap().code();
         let said = said(&mut server.child);
         assert_eq!(code, Some(75), "{said}");
-        assert!(said.contains("is another directory now, which the sandbox keeps from this server"), "{said}");
-        assert!(said.contains(BOUND) && said.contains("because what it is in belongs to this user"), "{said}");
+        assert!(said.contains("was replaced by another directory, which the sandbox does not allow"), "{said}");
+        assert!(said.contains(BOUND) && said.contains("because its parent directory belongs to this user"), "{said}");
     }
     // It is not kept from reading, but from uploads, in a parent where the user may make files of its own.
     let (place, uploads) = (temp.path().join("place"), temp.path().join("place/uploads"));
@@ -96,7 +96,7 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
     assert!(!get.status.success());
     assert_eq!(server.child.wait().unwrap().code(), Some(75));
     let said = said(&mut server.child);
-    assert!(said.contains(BOUND) && said.contains("because this user may write to what it is in"), "{said}");
+    assert!(said.contains(BOUND) && said.contains("because this user may write to its parent directory"), "{said}");
     // It may be seen before it has its owner. Then it is found out when it matters.
     let mut server = Server::start(&["--upload", "--drain", "1s", text(&uploads)]);
     fs::remove_dir_all(&uploads).unwrap();
@@ -147,7 +147,7 @@ fn links_may_lead_where_it_is_allowed() {
 
 #[test]
 #[ignore = "needs root"]
-fn what_the_user_may_not_read_is_said_and_who_that_is() {
+fn unreadable_files_are_named_with_the_user() {
     let (_temp, root) = tree();
     let closed = root.join("closed");
     fs::create_dir(&closed).unwrap();
@@ -189,14 +189,14 @@ fn what_the_user_may_not_read_is_said_and_who_that_is() {
 /// A person who is in more groups than her own. The files of users and groups are those of a namespace.
 #[test]
 #[ignore = "needs root and unshare"]
-fn who_owns_the_directory_brings_no_groups_along() {
+fn the_owner_of_the_directory_brings_no_groups_along() {
     const THERE: &str = "TUFFET_TEST_HAS_OWN_USERS";
     if std::env::var_os(THERE).is_none() {
         let script = "mount -t tmpfs none /mnt; cp /etc/passwd /etc/group /mnt
             echo 'alice:x:1234:1234::/nowhere:/bin/false' >>/mnt/passwd
             printf 'alice:x:1234:\\nsecrets:x:4321:alice\\nothers:x:4322:alice\\n' >>/mnt/group
             mount --bind /mnt/passwd /etc/passwd; mount --bind /mnt/group /etc/group
-            exec \"$0\" --ignored --exact who_owns_the_directory_brings_no_groups_along";
+            exec \"$0\" --ignored --exact the_owner_of_the_directory_brings_no_groups_along";
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-ec", script]).arg(std::env::current_exe().unwrap()).env(THERE, "yes");
         return assert!(command.status().expect("unshare").success());
@@ -218,7 +218,7 @@ fn who_owns_the_directory_brings_no_groups_along() {
 }
 
 #[test]
-fn what_clients_could_replace_of_the_server_itself_is_refused() {
+fn files_of_the_server_that_clients_could_replace_are_refused() {
     let (temp, root) = tree();
     fs::create_dir(root.join("etc")).unwrap();
     let config = root.join("etc/tuffet.toml");
@@ -247,7 +247,7 @@ fn what_clients_could_replace_of_the_server_itself_is_refused() {
 /// As an old profile of containers does it.
 #[test]
 #[ignore = "needs strace"]
-fn where_new_calls_are_forbidden_it_serves_all_the_same() {
+fn the_server_works_where_new_system_calls_are_forbidden() {
     let (_temp, root) = tree();
     symlink(root.join("file"), root.join("link")).unwrap();
     for (call, error) in [("statx", "EPERM"), ("statx", "ENOSYS"), ("openat2", "EPERM"), ("openat2", "ENOSYS")] {

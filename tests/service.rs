@@ -133,7 +133,7 @@ impl Manager {
 }
 
 #[test]
-fn the_manager_is_told() {
+fn the_service_manager_is_notified() {
     let mut manager = None;
     let mut service = Service::set(&["--drain", "90s"], |command, place| {
         manager = Some(Manager::new(place));
@@ -169,7 +169,7 @@ fn the_manager_is_told() {
 
 #[cfg(feature = "full")]
 #[test]
-fn the_manager_is_told_of_a_drain_that_a_reload_has_changed() {
+fn the_service_manager_is_notified_of_a_drain_that_a_reload_has_changed() {
     let mut manager = None;
     let mut service = Service::set(&[], |command, place| {
         manager = Some(Manager::new(place));
@@ -232,7 +232,7 @@ fn sockets_are_taken_from_the_manager() {
 }
 
 #[test]
-fn what_is_no_udp_socket_is_refused() {
+fn a_passed_socket_that_is_not_udp_is_refused() {
     let shell = r#"LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" serve 3</dev/null"#;
     let output = Command::new("sh").args(["-c", shell, env!("CARGO_BIN_EXE_tuffet")]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -252,7 +252,7 @@ fn draining_is_bounded_and_a_second_signal_ends_it() {
         let mut service = Service::start(&["--drain", "1h"]);
         let (mut peer, began) = (service.stalled(), Instant::now());
         service.kill(signal);
-        eventually("it drains", || service.said().contains("again to stop at once"));
+        eventually("it drains", || service.said().contains("a second signal stops the server at once"));
         assert!(service.child.try_wait().unwrap().is_none());
         service.kill(signal);
         peer.expect_error(0);

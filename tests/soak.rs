@@ -324,7 +324,7 @@ fn everything_adds_up_and_is_given_back() {
     let reads = counters.reads;
     let happened = [reads.complete, reads.aborted, reads.timed_out, reads.upstream_failed, counters.writes.complete];
     assert!(happened.iter().all(|&count| count > 0), "{happened:?}");
-    assert!(counters.malformed > 0 && counters.strangers > 0 && counters.repeated > 0);
+    assert!(counters.malformed > 0 && counters.unknown_tids > 0 && counters.repeated > 0);
     drop(periods);
     drop(serving);
     assert!(open_files() <= files_before, "{files_before} files before, {} after", open_files());

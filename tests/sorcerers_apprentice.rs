@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tuffet::options::Direction;
 
-use sim::{Fault, Ran, Setup, Side, Trying, Weather, ms};
+use sim::{Fault, LinkConditions, Ran, Setup, Side, Trying, ms};
 
 const DIRECTIONS: [Direction; 2] = [Direction::Read, Direction::Write];
 const LATENCY: Duration = ms(10);
@@ -15,8 +15,8 @@ const LATENCY: Duration = ms(10);
 /// Long enough that what goes on with each block shows.
 fn setup(direction: Direction, windowsize: usize) -> Setup {
     let options = format!("blksize=8 windowsize={windowsize}");
-    let weather = Weather::fine(LATENCY);
-    Setup { direction, options, size: 8 * 12 * windowsize.max(4), weather, ..Setup::default() }
+    let conditions = LinkConditions::lossless(LATENCY);
+    Setup { direction, options, size: 8 * 12 * windowsize.max(4), conditions, ..Setup::default() }
 }
 
 fn run(setup: Setup) -> Ran {
@@ -103,9 +103,9 @@ fn a_round_trip_above_the_first_timeout_is_measured() {
     for direction in DIRECTIONS {
         for (options, windowsize) in [("", 1), ("blksize=512", 1), ("blksize=512 windowsize=8", 8)] {
             for latency in [600, 800, 1500, 2400] {
-                let weather = Weather::fine(ms(latency));
+                let conditions = LinkConditions::lossless(ms(latency));
                 let options = options.into();
-                let ran = run(Setup { size: 100 * 512, direction, weather, options, ..Setup::default() });
+                let ran = run(Setup { size: 100 * 512, direction, conditions, options, ..Setup::default() });
                 let _trying = Trying(&ran.setup);
                 let extra = ran.sent() - ran.necessary();
                 assert!(extra <= 24 + 2 * windowsize, "{extra} more");
@@ -119,9 +119,9 @@ fn a_timeout_below_the_round_trip_costs_copies_and_no_avalanche() {
     for direction in DIRECTIONS {
         for latency in [500, 600, 750, 900, 1200] {
             for jitter in [0, 100] {
-                let weather = Weather { jitter: ms(jitter), ..Weather::fine(ms(latency)) };
+                let conditions = LinkConditions { jitter: ms(jitter), ..LinkConditions::lossless(ms(latency)) };
                 let options = "timeout=1".into();
-                let ran = run(Setup { size: 60 * 512, direction, weather, options, ..Setup::default() });
+                let ran = run(Setup { size: 60 * 512, direction, conditions, options, ..Setup::default() });
                 let _trying = Trying(&ran.setup);
                 let copies = ran.sent() as f64 / ran.necessary() as f64;
                 // The timeout was agreed; nothing but it makes copies.

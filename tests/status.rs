@@ -100,7 +100,7 @@ fn the_page_has_nothing_inline_and_sets_no_markup() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn malformed_http_requests_are_refused() {
     let (_serving, _shown, addr) = serve();
     let status = |request: &str| exchange(addr, request).0[9..12].to_owned();
     assert_eq!(status(&format!("GET /etc/passwd HTTP/1.1\r\nHost: {addr}\r\n\r\n")), "404");
@@ -130,7 +130,7 @@ fn only_names_of_this_machine_are_answered() {
 }
 
 #[test]
-fn transfers_are_told_of_while_they_run_and_after() {
+fn transfers_are_shown_while_they_run_and_after() {
     let (serving, _shown, addr) = serve();
     let before = transfers(addr, 0);
     assert_eq!((&before["running"], &before["recent"]), (&Value::Array(vec![]), &Value::Array(vec![])));
@@ -186,7 +186,7 @@ fn metrics_have_all_that_is_counted() {
 
 #[test]
 #[ignore = "needs promtool"]
-fn promtool_has_nothing_to_complain_of() {
+fn promtool_accepts_the_metrics() {
     let (serving, _shown, addr) = serve();
     assert!(get(&serving, "5000") && !get(&serving, "missing"));
     eventually("it is counted", || serving.counters().running == 0);
@@ -230,7 +230,7 @@ fn hundreds_that_say_nothing_do_not_delay_the_metrics() {
 
 /// Those who ask for much and read nothing give way to those who come after them.
 #[test]
-fn the_deaf_give_way() {
+fn connections_that_do_not_read_give_way() {
     let (serving, _shown, addr) = serve();
     let mut peer = Peer::new(serving.addr());
     for n in 0..1500_u32 {
@@ -277,7 +277,7 @@ fn long_names_make_no_long_answers() {
 }
 
 #[test]
-fn what_changes_slowly_has_a_place_of_its_own() {
+fn slow_facts_have_a_path_of_their_own() {
     let (serving, _shown, addr) = serve();
     assert!(get(&serving, "5000"));
     let server = || -> Value { serde_json::from_str(&ask(addr, "/api/server").1).unwrap() };
@@ -290,7 +290,7 @@ fn what_changes_slowly_has_a_place_of_its_own() {
 }
 
 #[test]
-fn it_ends_when_it_is_dropped() {
+fn the_status_server_ends_when_it_is_dropped() {
     let (_serving, shown, addr) = serve();
     let _idle = TcpStream::connect(addr).unwrap();
     ask(addr, "/");
@@ -310,7 +310,7 @@ fn an_address_that_is_taken_is_an_error() {
 }
 
 #[test]
-fn what_a_client_can_lengthen_is_cut() {
+fn texts_of_clients_are_cut() {
     let (serving, _shown, addr) = serve();
     assert!(!get(&serving, "wordy"));
     let reason = transfers(addr, 0)["recent"][0]["reason"].as_str().unwrap().to_owned();

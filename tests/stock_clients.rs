@@ -266,7 +266,7 @@ fn the_server_grants_less() {
 
 #[test]
 #[ignore = "needs tftp-hpa, atftp, curl and busybox"]
-fn all_at_once() {
+fn all_clients_at_once() {
     const EACH: usize = 4;
     let (places, bytes) = (Places::new(), bytes(300_000));
     let original = places.make("original", &bytes);

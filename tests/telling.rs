@@ -136,14 +136,15 @@ fn a_command_that_fails_or_hangs_is_told_and_delays_no_transfer() {
 }
 
 #[test]
-fn what_waits_at_the_end_is_still_told() {
+fn waiting_reports_are_delivered_at_the_end() {
     let place = Place::new();
     let command = format!("sh -c 'sleep 0.1; echo >>$0' {}", place.text("out"));
     let server = Server::start(&[&place.text("up"), "--upload", "--on-upload", &command]);
     (0..4).for_each(|n| place.put(&server, &n.to_string()));
     let said = server.stop("-TERM");
     // On a machine that is slow beyond all measure the last of it is given up, and that is said.
-    let lost = said.split_once("was not told of ").map_or(0, |(_, rest)| rest[..1].parse().unwrap());
+    let lost =
+        said.split_once("transfers not reported to --on-upload: ").map_or(0, |(_, rest)| rest[..1].parse().unwrap());
     assert_eq!(fs::read_to_string(place.path("out")).unwrap().lines().count() + lost, 4, "{said}");
 }
 
@@ -233,12 +234,12 @@ fn a_web_server_that_refuses_at_first_is_told_again() {
     assert!(last.contains("\"path\":\"c.cfg\""), "{last}");
     answer(stream, "200 OK");
     let said = server.stop("-TERM");
-    assert!(said.contains("answered 503 Service Unavailable; it is told again in 500ms"), "{said}");
+    assert!(said.contains("answered 503 Service Unavailable; next try in 500ms"), "{said}");
     assert!(
-        said.contains("takes records again") && said.contains("did not take a record: answered 410 Gone"),
+        said.contains("accepts records again") && said.contains("did not accept a record: answered 410 Gone"),
         "{said}"
     );
-    assert!(said.contains("--webhook was not told of 1 transfers"), "{said}");
+    assert!(said.contains("transfers not reported to --webhook: 1"), "{said}");
     assert!(!said.contains("token"), "it may be a secret: {said}");
 }
 
@@ -301,12 +302,12 @@ fn a_web_server_that_never_answers_costs_the_oldest_records() {
 }
 
 #[test]
-fn what_cannot_be_told_is_said_at_the_start() {
+fn a_hook_that_cannot_work_is_an_error_at_the_start() {
     let place = Place::new();
     let config = place.text("tuffet.toml");
     for (line, why) in [
-        ("on-upload = 'no-such-program x'", "there is no program no-such-program"),
-        ("on-upload = \"sh 'x\"", "a quotation mark has no other"),
+        ("on-upload = 'no-such-program x'", "cannot find the program no-such-program"),
+        ("on-upload = \"sh 'x\"", "a quotation mark is not closed"),
         ("on-upload-timeout = 'soon'", "on-upload-timeout"),
         ("webhook = 'ftp://h/'", "neither http nor https"),
         ("webhook-on = ['uploads']", "webhook-on"),

@@ -92,7 +92,7 @@ fn explain_shows_what_a_machine_would_get() {
     let (served, said) = explain(&["menu/1a2b3c4d"]);
     assert!(served && said.contains("ip=0A000005") && said.contains("mac      not known\n"), "{said}");
     let (served, said) = explain(&["menu/01-52-54-00-12-34-56"]);
-    assert!(served && said.contains("mac      52-54-00-12-34-56, as the name says\n"), "{said}");
+    assert!(served && said.contains("mac      52-54-00-12-34-56, from the file name\n"), "{said}");
     let (served, said) = explain(&["broken"]);
     assert!(!served && said.contains("broken.j2:3: undefined value"), "{said}");
 }
@@ -101,7 +101,7 @@ fn explain_shows_what_a_machine_would_get() {
 fn a_rule_says_what_is_wrong_with_its_values() {
     let place = Place::new();
     for (rule, why) in [
-        ("set = { mac = 'x' }", "it is known of a request"),
+        ("set = { mac = 'x' }", "it is a variable of every request"),
         ("set = { 'a-b' = 'x' }", "letters, digits"),
         ("set = 'x'", "it is a table"),
         ("env = 'TUFFET_NOT_THERE_AT_ALL'", "TUFFET_NOT_THERE_AT_ALL: environment variable not found"),

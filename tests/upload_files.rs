@@ -41,7 +41,7 @@ fn names(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_is_replaced_gives_its_mode() {
+fn a_replaced_file_gives_its_mode() {
     let root = tempfile::tempdir().unwrap();
     let directory = Directory::new(root.path()).unwrap().uploads(true).overwrite(true);
     // As the kernel has it for who writes to a file: it loses the bits that would run it with the rights of another.
@@ -62,7 +62,7 @@ fn what_is_replaced_gives_its_mode() {
 }
 
 #[test]
-fn what_is_new_has_the_mode_that_was_said() {
+fn a_new_file_has_the_mode_of_the_umask_option() {
     let root = tempfile::tempdir().unwrap();
     let directory = Directory::new(root.path()).unwrap().uploads(true).mkdir(true);
     for (umask, file, dir) in [(0o027, 0o640, 0o750), (0o002, 0o664, 0o775), (0, 0o666, 0o777), (0o177, 0o600, 0o600)] {
@@ -87,10 +87,10 @@ fn what_is_new_has_the_mode_that_was_said() {
 
 /// In a process of its own, because the umask is one of the process.
 #[test]
-fn what_is_new_has_the_umask_of_the_process_else() {
+fn a_new_file_has_the_umask_of_the_process_by_default() {
     const THERE: &str = "TUFFET_TEST_HAS_UMASK";
     if env::var_os(THERE).is_none() {
-        let script = "umask 027; exec \"$0\" --exact what_is_new_has_the_umask_of_the_process_else";
+        let script = "umask 027; exec \"$0\" --exact a_new_file_has_the_umask_of_the_process_by_default";
         let status =
             Command::new("sh").args(["-c", script]).arg(env::current_exe().unwrap()).env(THERE, "yes").status();
         return assert!(status.unwrap().success());
@@ -113,7 +113,7 @@ fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
 /// The group's bits of such a file are no rights of its group.
 #[cfg(target_os = "linux")]
 #[test]
-fn what_is_replaced_gives_its_access_list() {
+fn a_replaced_file_gives_its_access_list() {
     use rustix::{
         fs::{XattrFlags, getxattr, setxattr},
         io::Errno,
@@ -160,7 +160,7 @@ fn what_is_replaced_gives_its_access_list() {
 
 #[test]
 #[ignore = "needs root"]
-fn what_is_replaced_gives_its_owner() {
+fn a_replaced_file_gives_its_owner() {
     let root = tempfile::tempdir().unwrap();
     let directory = Directory::new(root.path()).unwrap().uploads(true).overwrite(true);
     let path = root.path().join("f");
@@ -198,7 +198,7 @@ fn a_name_that_is_too_long_is_said_to_be() {
 }
 
 #[test]
-fn what_is_named_as_a_directory_is_no_file() {
+fn a_name_with_a_slash_at_its_end_is_no_file() {
     let root = tempfile::tempdir().unwrap();
     let directory = Directory::new(root.path()).unwrap().uploads(true).mkdir(true);
     for name in ["sub/", r"\sub\", "a/b/", "sub//", "sub/.", "a/b/..", r"sub\.", "sub/./"] {
@@ -208,7 +208,7 @@ fn what_is_named_as_a_directory_is_no_file() {
 }
 
 #[test]
-fn what_killed_servers_left_is_removed_and_nothing_else() {
+fn only_leftovers_of_killed_servers_are_removed() {
     let root = tempfile::tempdir().unwrap();
     let old = SystemTime::now() - Duration::from_secs(3600);
     let make = |name: &str, modified: SystemTime| {
@@ -266,7 +266,7 @@ fn lock(file: &File) {
 
 #[test]
 #[ignore = "needs root"]
-fn what_another_user_left_is_not_ours() {
+fn leftovers_of_another_user_stay() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join(".tuffet-0123456789abcdef");
     File::create(&path).unwrap().set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
@@ -280,7 +280,7 @@ fn what_another_user_left_is_not_ours() {
 /// A server that is killed when the new file has a hidden name, and not yet that of the one that it replaces.
 #[test]
 #[ignore = "needs strace"]
-fn what_is_left_between_two_names_is_removed_later() {
+fn a_leftover_between_two_names_is_removed_later() {
     const THERE: &str = "TUFFET_TEST_IS_KILLED";
     if let Some(root) = env::var_os(THERE) {
         return put(&Directory::new(&root).unwrap().uploads(true).overwrite(true), "f", "new").unwrap();
@@ -299,7 +299,7 @@ fn what_is_left_between_two_names_is_removed_later() {
         "inject=/rename.*:error=EIO:signal=KILL",
     ]);
     strace.arg(env::current_exe().unwrap()).args(["--ignored", "--exact"]);
-    let status = strace.arg("what_is_left_between_two_names_is_removed_later").env(THERE, root.path()).status();
+    let status = strace.arg("a_leftover_between_two_names_is_removed_later").env(THERE, root.path()).status();
     assert!(!status.expect("strace").success());
     let left = names(root.path());
     assert!(left.len() == 2 && left[0].starts_with(".tuffet-") && left[1] == "f", "{left:?}");

@@ -126,7 +126,7 @@ fn a_link_in_the_place_of_a_clients_directory_leads_nowhere() {
 }
 
 #[test]
-fn what_is_replaced_is_kept() {
+fn replaced_files_are_kept_as_versions() {
     let root = tempfile::tempdir().unwrap();
     let directory = Directory::new(root.path()).unwrap().uploads(true).keep_versions(2);
     for text in ["one", "two", "three", "four"] {
@@ -146,7 +146,7 @@ fn what_is_replaced_is_kept() {
 }
 
 #[test]
-fn of_uploads_at_once_none_is_lost() {
+fn no_concurrent_upload_is_lost() {
     let root = tempfile::tempdir().unwrap();
     let directory = Directory::new(root.path()).unwrap().uploads(true).keep_versions(100);
     let together = Arc::new(Barrier::new(8));

@@ -50,7 +50,7 @@ fn a_refusal_comes_before_any_byte() {
 }
 
 #[test]
-fn what_is_too_big_is_refused_early_by_its_tsize_and_late_by_its_bytes() {
+fn an_upload_that_is_too_big_is_refused_early_by_its_tsize_and_late_by_its_bytes() {
     let (handler, all) = collecting();
     let serving = Serving::with(handler, |builder| builder.max_upload(1000));
     let mut peer = Peer::new(serving.addr());
@@ -68,7 +68,7 @@ fn what_is_too_big_is_refused_early_by_its_tsize_and_late_by_its_bytes() {
 }
 
 #[test]
-fn no_more_is_taken_than_the_client_told() {
+fn an_upload_is_no_longer_than_its_tsize() {
     let serving = Serving::new(write(async |_, data: Source| data.collect(10_000).await.map(drop)));
     let mut peer = Peer::new(serving.addr());
     for (told, last_fits) in [("1000", 488), ("513", 1), ("512", 0)] {

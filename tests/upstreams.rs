@@ -63,7 +63,7 @@ fn closed_port() -> String {
 }
 
 #[test]
-fn what_the_base_answers_is_in_the_log() {
+fn the_answer_of_the_base_url_is_in_the_log() {
     for (url, expected) in [
         (answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"), "answered 200 OK"),
         (answering("HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\n"), "answered 404 Not Found"),
@@ -71,10 +71,7 @@ fn what_the_base_answers_is_in_the_log() {
             answering("HTTP/1.1 301 Moved Permanently\r\nLocation: https://h/\r\nContent-Length: 0\r\n\r\n"),
             "answered 301 Moved Permanently to https://h/",
         ),
-        (
-            answering("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"),
-            "cannot serve now: answered 502 Bad Gateway",
-        ),
+        (answering("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"), "fails now: answered 502 Bad Gateway"),
         (closed_port(), "Connection refused"),
         ("http://mirror.invalid/".into(), "dns error"),
         (closed_port().replace("http:", "https:"), "Connection refused"),
@@ -89,7 +86,7 @@ fn what_the_base_answers_is_in_the_log() {
 }
 
 #[test]
-fn one_that_is_silent_delays_nothing() {
+fn a_silent_upstream_delays_nothing() {
     let (asked, questions) = mpsc::channel();
     let url = upstream(move |mut stream| {
         let sender = asked.clone();

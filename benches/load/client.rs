@@ -64,15 +64,15 @@ impl<'a> Client<'a> {
                 Step::Send(packet) => {
                     // A packet that cannot be sent counts as lost.
                     let _ = self.socket.send_to(&packet.encode(), self.peer);
-                    Event::Go
+                    Event::Continue
                 }
                 Step::Push(chunk) => {
                     let end = self.received + chunk.len();
                     self.intact &= self.expected.get(self.received..end) == Some(&chunk[..]);
                     self.received = end;
-                    Event::Go
+                    Event::Continue
                 }
-                Step::Wait(Want::Room | Want::Verdict, _) => Event::Ready,
+                Step::Wait(Want::Room | Want::Commit, _) => Event::Ready,
                 Step::Wait(_, deadline) => {
                     self.deadline = deadline;
                     return None;

@@ -41,7 +41,7 @@ pub fn run(arguments: &Arguments, server: SocketAddr, expected: &[u8]) -> io::Re
     let start = |slot: usize, n: usize, now| {
         let mut client = Client::new(arguments, server, expected, (n, now))?;
         epoll::add(&epoll, &client.socket, epoll::EventData::new_u64(slot as u64), epoll::EventFlags::IN)?;
-        assert!(client.resume(now, Event::Go).is_none(), "a transfer cannot end before it has asked");
+        assert!(client.resume(now, Event::Continue).is_none(), "a transfer cannot end before it has asked");
         io::Result::Ok(client)
     };
     let mut clients: Vec<_> = (0..arguments.clients).map(|_| None).collect();

@@ -8,12 +8,12 @@ use tuffet::Builder;
 
 #[derive(Args, Debug)]
 pub struct Access {
-    /// Answer only these networks or addresses, any number of times [default: all]
+    /// Answer only clients in this network; may be repeated [default: all]
     #[arg(long, value_name = "NETWORK", env = "TUFFET_ALLOW", value_delimiter = ',', value_parser = network)]
     #[arg(help_heading = "Clients")]
     pub allow: Vec<IpNet>,
 
-    /// Do not answer these networks or addresses, whatever --allow says, any number of times
+    /// Never answer clients in this network, whatever --allow says; may be repeated
     #[arg(long, value_name = "NETWORK", env = "TUFFET_DENY", value_delimiter = ',', value_parser = network)]
     #[arg(help_heading = "Clients")]
     pub deny: Vec<IpNet>,
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_answered() {
+    fn allow_and_deny_choose_the_clients() {
         let access = |allow: &[&str], deny: &[&str]| {
             let networks = |texts: &[&str]| texts.iter().map(|text| network(text).unwrap()).collect();
             Access { allow: networks(allow), deny: networks(deny) }

@@ -26,7 +26,7 @@ use super::{
     format::LogFormat,
     journal::LogTarget,
     sources::Source,
-    url::Place,
+    url::Location,
     values::{self, Listen, Size},
 };
 
@@ -38,24 +38,25 @@ const ENVIRONMENT: &str = "Every option can be set in the environment: --blksize
 const SERVE_EXAMPLES: &str = "\
 Examples:
   tuffet serve ./tftpboot                          serve a directory on port 69
-  tuffet serve http://192.168.0.2/netboot/         serve what a web server has
-  tuffet serve s3://bucket/netboot --cache 64M     serve a bucket, with the settings of AWS_*
-  tuffet serve ./overrides http://192.168.0.2/     the first that has a file gives it
+  tuffet serve http://192.168.0.2/netboot/         serve the files of a web server
+  tuffet serve s3://bucket/netboot --cache 64M     serve a bucket, with the settings in AWS_*
+  tuffet serve ./overrides http://192.168.0.2/     serve each file from the first that has it
   tuffet serve --listen :6969 --upload ./configs   take uploads too, on a port that needs no root
-  tuffet serve --map '^x64/(.*)=>http://mirror/$1' some names are files of a web server
+  tuffet serve --map '^x64/(.*)=>http://mirror/$1' fetch some names from a web server
 
-A TARGET has $1 or ${name} for groups of the REGEX, and ${path}, ${client}, ${server}, ${mac}, ${uuid}, ${serial} and
-${arch}, also as ${mac:hexraw} or ${client:hexraw:upper}; of several, as in A=>B=>C, the first that is there is served.
-One that ends with .j2 is a template file, made anew for each request. CLIENTS are networks, addresses and MAC addresses
-or their beginnings, with commas. `tuffet explain` tells what becomes of a request.
+In a TARGET, $1 or ${name} is a group of the REGEX, and ${path}, ${client}, ${server}, ${mac}, ${uuid}, ${serial} and
+${arch} are variables, also spelled as in ${mac:hexraw} or ${client:hexraw:upper}. Of several targets, as in A=>B=>C,
+the first that exists is served. A target that ends with .j2 is a template file, rendered for each request. CLIENTS are
+networks, addresses, and MAC addresses or their beginnings, with commas. `tuffet explain` shows what would become of a
+request.
 
-Sizes are written 512K, 64M, 2G (of 1024); times 500ms, 5s, 1m, and a number alone is seconds.
-Every option can be set in the environment: --max-upload is TUFFET_MAX_UPLOAD. SOURCEs are TUFFET_SOURCE, with commas.
-Ctrl-C lets running transfers end; a second one ends them at once.";
+Sizes are written 512K, 64M or 2G (powers of 1024); times 500ms, 5s or 1m. A time without a unit is in seconds.
+Every option can be set in the environment: --max-upload is TUFFET_MAX_UPLOAD. TUFFET_SOURCE has SOURCEs, with commas.
+Ctrl-C lets running transfers end; a second Ctrl-C ends them at once.";
 
-/// A TFTP server made of coroutines, and a client
+/// A TFTP server that boots machines from directories, web servers and buckets; and a client
 #[derive(Debug, Parser)]
-#[command(name = "tuffet", version, after_help = "`tuffet COMMAND --help` says more.")]
+#[command(name = "tuffet", version, after_help = "`tuffet COMMAND --help` shows the options of a command.")]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
@@ -68,19 +69,19 @@ pub enum Command {
     Put(Put),
     #[cfg(feature = "full")]
     #[command(flatten)]
-    More(super::more::More),
+    ExtraCommand(super::extra::ExtraCommand),
 }
 
 /// Serve a directory, a web server, a bucket or memory
 #[derive(Args, Debug)]
 #[command(after_help = SERVE_EXAMPLES, mut_args = |arg| arg.hide_env(true))]
 pub struct Serve {
-    /// Directory, URL (http, https, s3, gs, az) or `memory:`; the first that has a file gives it
+    /// Directory, URL (http, https, s3, gs, az) or `memory:`; the first that has a file serves it
     #[arg(value_name = "SOURCE", default_value = ".", env = "TUFFET_SOURCE")]
     #[arg(value_parser = OsStringValueParser::new().try_map(Source::try_from))]
     pub sources: Vec<Source>,
 
-    /// Listen here: ADDR, ADDR:PORT or :PORT, any number of times [default: :69]
+    /// Listen on ADDR, ADDR:PORT or :PORT; may be repeated [default: :69]
     #[arg(long, short, value_name = "ADDR:PORT", env = "TUFFET_LISTEN", value_delimiter = ',')]
     #[arg(help_heading = "Network")]
     pub listen: Vec<Listen>,
@@ -89,7 +90,7 @@ pub struct Serve {
     #[command(flatten)]
     pub http: super::http::HttpArgs,
 
-    /// Send everything from the port that listens, for firewalls and NAT
+    /// Serve all transfers from the listening port, for firewalls and NAT
     #[arg(long, env = "TUFFET_SINGLE_PORT", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Network")]
     pub single_port: bool,
@@ -99,7 +100,7 @@ pub struct Serve {
     #[arg(help_heading = "Network")]
     pub port_range: Option<RangeInclusive<u16>>,
 
-    /// Listen and answer by this network interface or VRF only (Linux)
+    /// Listen and answer on this network interface or VRF only (Linux)
     #[arg(long, value_name = "NAME", env = "TUFFET_INTERFACE", help_heading = "Network")]
     pub interface: Option<String>,
 
@@ -108,22 +109,22 @@ pub struct Serve {
     #[arg(value_parser = values::number(1..=MOST_THREADS))]
     pub shards: usize,
 
-    /// Let clients upload new files into the directories and buckets; `memory:` always does
+    /// Allow uploads of new files to directories and buckets; `memory:` always allows them
     #[arg(long, short, env = "TUFFET_UPLOAD", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Uploads")]
     pub upload: bool,
 
-    /// Let uploads replace files
+    /// Allow uploads to replace files
     #[arg(long, env = "TUFFET_OVERWRITE", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Uploads")]
     pub overwrite: bool,
 
-    /// Let uploads make directories
+    /// Allow uploads to create directories
     #[arg(long, env = "TUFFET_MKDIR", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Uploads")]
     pub mkdir: bool,
 
-    /// Refuse uploads that are bigger than this
+    /// Refuse uploads that are larger than this
     #[arg(long, value_name = "SIZE", env = "TUFFET_MAX_UPLOAD", default_value_t = Size(Builder::MAX_UPLOAD))]
     #[arg(help_heading = "Uploads")]
     pub max_upload: Size,
@@ -147,17 +148,17 @@ pub struct Serve {
     #[command(flatten)]
     pub web: Web,
 
-    /// Largest blksize that is granted [default: what the interface's MTU takes in one piece]
+    /// Largest blksize to grant [default: the largest that fits the interface's MTU]
     #[arg(long, value_name = "BYTES", env = "TUFFET_BLKSIZE", help_heading = "Transfers")]
     #[arg(value_parser = values::number(BLKSIZE))]
     pub blksize: Option<u16>,
 
-    /// Largest windowsize that is granted [default: 64, with --single-port 3 or 4]
+    /// Largest windowsize to grant [default: 64, with --single-port 3 or 4]
     #[arg(long, value_name = "BLOCKS", env = "TUFFET_WINDOWSIZE", help_heading = "Transfers")]
     #[arg(value_parser = values::number(WINDOWSIZE))]
     pub windowsize: Option<u16>,
 
-    /// Longest time until a packet is sent again
+    /// Longest time before a packet is sent again
     #[arg(long, value_name = "TIME", env = "TUFFET_TIMEOUT", default_value_t = Timing::default().timeout.into())]
     #[arg(value_parser = values::duration, help_heading = "Transfers")]
     pub timeout: Duration,
@@ -167,7 +168,7 @@ pub struct Serve {
     #[arg(value_parser = values::duration, help_heading = "Transfers")]
     pub patience: Duration,
 
-    /// Run no more transfers than this at once in each thread
+    /// Run at most this many transfers at once in each thread
     #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_TRANSFERS")]
     #[arg(value_parser = values::number(1..=u32::MAX as usize), default_value_t = Policy::default().max_transfers)]
     #[arg(help_heading = "Transfers")]
@@ -181,7 +182,7 @@ pub struct Serve {
     #[arg(value_parser = values::duration, help_heading = "Transfers")]
     pub drain: Duration,
 
-    /// Append a line for every transfer to this file; SIGHUP opens it anew
+    /// Append a line for every transfer to this file; SIGHUP reopens it
     #[arg(long, value_name = "PATH", env = "TUFFET_LOG_FILE", help_heading = "Output")]
     pub log_file: Option<PathBuf>,
 
@@ -195,7 +196,7 @@ pub struct Serve {
     pub status: super::status::StatusArgs,
 
     #[command(flatten)]
-    pub telling: super::tell::Telling,
+    pub notify: super::notify::NotifyArgs,
 
     #[command(flatten)]
     pub config: super::config::ConfigArgs,
@@ -208,38 +209,38 @@ pub struct Serve {
 #[cfg(feature = "http")]
 #[derive(Args, Debug)]
 pub struct Web {
-    /// Memory for files that several clients fetch, for each source; 0 is none
+    /// Memory to cache files that several clients fetch, for each source; 0 is no cache
     #[arg(long, value_name = "SIZE", env = "TUFFET_CACHE", default_value_t = Size(Http::CACHE as u64))]
     #[arg(help_heading = "Web servers")]
     pub cache: Size,
 
-    /// Longest silence of a web server before it is asked anew
+    /// Longest silence of a web server before the request is repeated
     #[arg(long, value_name = "TIME", env = "TUFFET_UPSTREAM_TIMEOUT")]
     #[arg(default_value_t = Http::UPSTREAM_TIMEOUT.into())]
     #[arg(value_parser = values::duration, help_heading = "Web servers")]
     pub upstream_timeout: Duration,
 
-    /// Longest time until a connection is made
+    /// Longest time to connect to a web server
     #[arg(long, value_name = "TIME", env = "TUFFET_CONNECT_TIMEOUT")]
     #[arg(default_value_t = Http::CONNECT_TIMEOUT.into())]
     #[arg(value_parser = values::duration, help_heading = "Web servers")]
     pub connect_timeout: Duration,
 
-    /// Send this header with each request, any number of times
+    /// Send this header with each request; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE", env = "TUFFET_HEADER", value_delimiter = '\n')]
     #[arg(help_heading = "Web servers")]
     pub headers: Vec<Header>,
 
-    /// Tell web servers who asks: X-Forwarded-For, X-TFTP-IP, X-TFTP-Port, X-TFTP-File
+    /// Tell web servers which client asks: X-Forwarded-For, X-TFTP-IP, X-TFTP-Port, X-TFTP-File
     #[arg(long, env = "TUFFET_IDENTIFY", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Web servers")]
     pub identify: bool,
 
-    /// Trust the certificates of this PEM file too
+    /// Trust the certificates in this PEM file too
     #[arg(long, value_name = "FILE", env = "TUFFET_CA", help_heading = "Web servers")]
     pub ca: Option<PathBuf>,
 
-    /// When a web server fails, serve what it had before, as far as it is in memory
+    /// When a web server fails, serve the cached copy, if there is one
     #[arg(long, env = "TUFFET_STALE", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Web servers")]
     pub stale: bool,
@@ -249,18 +250,18 @@ pub struct Web {
 #[derive(Args, Debug)]
 #[command(after_help = ENVIRONMENT, mut_args = |arg| arg.hide_env(true))]
 pub struct Get {
-    /// The server [default port: 69], or all in one: tftp://HOST[:PORT]/NAME[;mode=octet]
+    /// The server [default port: 69], or a URL: tftp://HOST[:PORT]/NAME[;mode=octet]
     #[arg(value_name = "HOST[:PORT]")]
-    pub server: Place,
+    pub server: Location,
 
-    /// The file's name on the server; not behind a URL
+    /// The file's name on the server; a URL has it already
     pub name: Option<String>,
 
-    /// Where to write it; `-` is standard output [default: the last part of NAME, here]
+    /// The local file to write; `-` is standard output [default: the last part of NAME]
     pub file: Option<PathBuf>,
 
     #[command(flatten)]
-    pub asking: Asking,
+    pub request: RequestArgs,
 
     #[command(flatten)]
     pub output: Output,
@@ -270,18 +271,18 @@ pub struct Get {
 #[derive(Args, Debug)]
 #[command(after_help = ENVIRONMENT, mut_args = |arg| arg.hide_env(true))]
 pub struct Put {
-    /// The server [default port: 69], or its name there too: tftp://HOST[:PORT]/NAME[;mode=octet]
+    /// The server [default port: 69], or a URL: tftp://HOST[:PORT]/NAME[;mode=octet]
     #[arg(value_name = "HOST[:PORT]")]
-    pub server: Place,
+    pub server: Location,
 
-    /// The file to send; `-` is standard input
+    /// The local file to send; `-` is standard input
     pub file: PathBuf,
 
-    /// Its name on the server, if no URL has it [default: the last part of FILE]
+    /// The file's name on the server, if no URL has it [default: the last part of FILE]
     pub name: Option<String>,
 
     #[command(flatten)]
-    pub asking: Asking,
+    pub request: RequestArgs,
 
     #[command(flatten)]
     pub output: Output,
@@ -291,18 +292,18 @@ pub struct Put {
 ///
 /// A server may grant less, so the defaults ask for what is fast and safe everywhere.
 #[derive(Args, Debug)]
-pub struct Asking {
+pub struct RequestArgs {
     /// Ask for blocks of this size
     #[arg(long, value_name = "BYTES", env = "TUFFET_BLKSIZE", default_value_t = Client::BLKSIZE)]
     #[arg(value_parser = values::number(BLKSIZE))]
     pub blksize: u16,
 
-    /// Ask for this many blocks between two acknowledgements
+    /// Ask for this many blocks between two acknowledgments
     #[arg(long, value_name = "BLOCKS", env = "TUFFET_WINDOWSIZE", default_value_t = Client::WINDOWSIZE)]
     #[arg(value_parser = values::number(WINDOWSIZE))]
     pub windowsize: u16,
 
-    /// Ask that packets are sent again after this time at the latest, in whole seconds
+    /// Ask the server to send a packet again after this time at most, in whole seconds
     #[arg(long, value_name = "TIME", env = "TUFFET_TIMEOUT", value_parser = values::duration)]
     pub timeout: Option<Duration>,
 
@@ -319,18 +320,18 @@ pub struct Asking {
 /// How much is said on standard error.
 #[derive(Args, Debug)]
 pub struct Output {
-    /// Say more: negotiation; twice for every datagram
+    /// Log more: -v also the options, -vv also every datagram
     #[arg(long, short, action = ArgAction::Count, env = "TUFFET_VERBOSE", help_heading = "Output")]
     #[arg(value_parser = values::number::<u8>(0..=255))]
     pub verbose: u8,
 
-    /// Say nothing but errors
+    /// Log errors only
     #[arg(long, short, env = "TUFFET_QUIET", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Output")]
     pub quiet: bool,
 }
 
-impl Asking {
+impl RequestArgs {
     /// Sets the mode of a URL.
     pub fn set_mode(&mut self, mode: Option<Mode>) {
         self.netascii = mode.map_or(self.netascii, |mode| mode == Mode::Netascii);

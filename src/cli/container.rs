@@ -9,8 +9,8 @@ const MARKS: [&str; 3] = [".dockerenv", "run/.containerenv", "var/run/secrets/ku
 pub fn hint(single_port: bool) -> Option<&'static str> {
     let hidden = !single_port && is_behind_a_translator(Path::new("/"));
     hidden.then_some(
-        "this looks like a container with a network of its own: clients that get no file need --single-port, or the \
-         network of the host",
+        "this looks like a container with its own network: if clients get no file, use --single-port or the network \
+         of the host",
     )
 }
 

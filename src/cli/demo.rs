@@ -20,10 +20,10 @@ const FILES: [(&str, u64); 2] = [("vmlinuz", 8 << 20), ("initrd.img", 32 << 20)]
 const MENU: &str = "boot.ipxe";
 const SCRIPT: &str = "#!ipxe\nkernel vmlinuz\ninitrd initrd.img\nboot\n";
 
-/// Try it on this machine alone: a web server, and a TFTP server that has only its URL
+/// Try it on this machine alone: a web server, and a TFTP server that serves its files
 #[derive(Args, Debug)]
 pub struct Demo {
-    /// Where the TFTP server listens
+    /// The address of the TFTP server
     #[arg(value_name = "ADDR:PORT", default_value = "127.0.0.1:6969", value_parser = listen)]
     listen: SocketAddr,
 }
@@ -41,8 +41,8 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
     if UdpSocket::bind(args.listen).is_ok() {
         let mut out = std::io::stdout().lock();
         // The server also runs if standard output is a closed pipe.
-        _ = writeln!(out, "a web server has a boot tree, made while it is fetched: {url}");
-        _ = writeln!(out, "this TFTP server has its URL and keeps no file; fetch from it in another terminal:");
+        _ = writeln!(out, "a web server on this machine has a small boot tree: {url}");
+        _ = writeln!(out, "this TFTP server serves that URL and stores no file; fetch from it in another terminal:");
         for name in [MENU].into_iter().chain(FILES.map(|(name, _)| name)) {
             _ = writeln!(out, "    curl -O tftp://{}/{name}", args.listen);
         }

@@ -15,7 +15,7 @@ use tuffet::{
     dhcp::{Interface, Proxy, Rule, Serving, Sockets},
 };
 
-pub use tuffet::dhcp::Live;
+pub use tuffet::dhcp::CurrentProxy;
 
 mod report;
 
@@ -31,12 +31,12 @@ pub struct Dhcp {
     #[arg(help_heading = "Network")]
     pub dhcp: bool,
 
-    /// Do that on this interface, any number of times [default: those that it listens on]
+    /// Do that on this interface; may be repeated [default: all that the server listens on]
     #[arg(long, value_name = "NAME", env = "TUFFET_DHCP_INTERFACE", value_delimiter = ',')]
     #[arg(help_heading = "Network")]
     pub dhcp_interface: Vec<String>,
 
-    /// Name their file or URL: `arch=x64,mac=52:54:00=>FILE`; the first that fits counts
+    /// The boot file or URL of some: `arch=x64,mac=52:54:00=>FILE`; the first match counts
     #[arg(long, value_name = "RULE", env = "TUFFET_DHCP_BOOT", value_delimiter = '\n')]
     #[arg(help_heading = "Names")]
     pub dhcp_boot: Vec<Boot>,
@@ -77,8 +77,13 @@ pub fn condition_of(rule: Rule, key: &str, value: &str) -> std::result::Result<R
         "arch" => parse(value).map(|arches| rule.arch(arches)),
         "uuid" => parse(value).map(|uuid| rule.uuid(uuid)),
         "mac" => parse(value).map(|mac| rule.mac(mac)),
-        "ipxe" => value.parse().map(|ipxe| rule.ipxe(ipxe)).map_err(|_| format!("{value:?} is neither true nor false")),
-        _ => Err(format!("{key}: there is no such key; it is arch, uuid, mac or ipxe")),
+        "ipxe" => value.parse().map(|ipxe| rule.ipxe(ipxe)).map_err(|_| {
+            format!(
+                "{value:?} is neither true nor \
+         false"
+            )
+        }),
+        _ => Err(format!("{key}: unknown key; use arch, uuid, mac or ipxe")),
     }
 }
 
@@ -107,7 +112,7 @@ impl Dhcp {
     }
 
     /// Sets the rules for all later packets.
-    pub fn settle(args: &Serve, live: &Live) {
+    pub fn settle(args: &Serve, live: &CurrentProxy) {
         live.change(|proxy| proxy.rules(args.dhcp.rules()));
     }
 
@@ -190,9 +195,15 @@ pub fn look(sockets: Option<&Sockets>, server: &Server, served: &str, args: &Ser
 pub fn serve(sockets: Option<Sockets>, server: &Server) -> Result<Option<Serving>> {
     let Some(sockets) = sockets else { return Ok(None) };
     let names: Vec<&str> = sockets.interfaces().collect();
-    info!("dhcp: boot files are told on {}; addresses are for the network's DHCP server to give", names.join(", "));
+    info!(
+        "dhcp: machines on {} get boot files from this server, and addresses from the network's own DHCP server",
+        names.join(", ")
+    );
     if port(server.addrs()) != TFTP {
-        warn!("dhcp: firmware asks port {TFTP}, which is not listened on");
+        warn!(
+            "dhcp: firmware sends its requests to port {TFTP}, on which this server does not listen; use --listen \
+             :{TFTP}"
+        );
     }
     Ok(Some(sockets.serve(server.handle())?))
 }
@@ -220,7 +231,7 @@ pub fn chosen(args: &Serve) -> Result<Vec<Interface>> {
     let mut found = listening(found, args);
     found.dedup();
     if found.is_empty() {
-        let why = "the server listens at no IPv4 address of a network; --listen and --dhcp-interface say where";
+        let why = "the server listens on no IPv4 address of a network; set --listen or --dhcp-interface";
         return Err(format!("--dhcp: {why}").into());
     }
     Ok(found)
@@ -247,10 +258,10 @@ fn explain(error: &Error) -> String {
     let Error::Bind(address, cause) = error else { return error.to_string() };
     let port = address.port();
     let fix = match cause.kind() {
-        ErrorKind::PermissionDenied => "it needs root or `setcap cap_net_bind_service=+ep tuffet`".to_owned(),
+        ErrorKind::PermissionDenied => "this needs root or `setcap cap_net_bind_service=+ep tuffet`".to_owned(),
         ErrorKind::AddrInUse => format!(
-            "a DHCP server of this machine has it, which can name boot files itself; `ss -lunp sport = :{port}` \
-             says which"
+            "a DHCP server on this machine uses it, and can announce boot files itself; `ss -lunp sport = :{port}` \
+             shows it"
         ),
         _ => return format!("--dhcp: {error}"),
     };

@@ -33,11 +33,11 @@ Examples:
   tuffet explain --dhcp 52:54:00:12:34:56 x64 ./tftpboot
   tuffet explain 10.0.0.5 x64/linux --map '^x64/(.*)=>http://mirror/$1' --options blksize=1468,tsize=0
 
-With a MAC address and an architecture (bios, x64, http-x64, arm64 ..., or a number of option 93), it says what --dhcp
-would tell the machine to boot. It takes the options of `tuffet serve`. It exits with 0 if there would be a file, and
-with 1 if not.";
+With a MAC address and an architecture (bios, x64, http-x64, arm64 ..., or a number of option 93), it shows the boot
+file that --dhcp would announce to the machine. It takes the options of `tuffet serve`. It exits with 0 if the client
+would get a file, and with 1 otherwise.";
 
-/// Say what would become of a request, and why, without a server or a client
+/// Show what would become of a request, and why, without a server or a client
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, mut_args = |arg| arg.hide_env(true))]
 pub struct Explain {
@@ -45,10 +45,10 @@ pub struct Explain {
     #[arg(value_parser = client)]
     pub client: Client,
 
-    /// The file's name, as the client sends it: any bytes; with --dhcp, what the client is: bios, x64, arm64 ...
+    /// The file's name, as the client sends it; with --dhcp, the client's architecture: bios, x64, arm64 ...
     pub name: OsString,
 
-    /// What the client asks for
+    /// The options of the request
     #[arg(long, value_name = "NAME=VALUE,...", env = "TUFFET_OPTIONS", default_value = USUAL, value_delimiter = ',')]
     #[arg(value_parser = option)]
     #[arg(help_heading = "The request")]
@@ -159,7 +159,7 @@ fn report(args: &Explain) -> Result<Report> {
     let ruled = Ruled::new(rules.clone(), Chain::default());
     let machine = args.machine().or(ruled.machine(&request));
     if rules.needs_machine() {
-        tell(&machine, &Machine::in_name(request.path()), &mut report);
+        report_machine(&machine, &Machine::in_name(request.path()), &mut report);
     }
     let answered = |request: &Request, report: &mut Report| answer(args, request, (&rules, &machine), &sources, report);
     let mut answer = answered(&request, &mut report);
@@ -252,11 +252,11 @@ impl Explain {
 }
 
 /// Reports the facts about the machine, and those that only the name shows.
-fn tell(known: &Machine, told: &Machine, report: &mut Report) {
+fn report_machine(known: &Machine, told: &Machine, report: &mut Report) {
     let mut tell = |what: &str, known: Option<String>, told: Option<String>| match (known, told) {
         (Some(known), _) => report.say(what, known),
-        (None, Some(told)) => report.say(what, format_args!("{told}, as the name says")),
-        (None, None) => report.say(what, "not known"),
+        (None, Some(told)) => report.say(what, format_args!("{told}, from the file name")),
+        (None, None) => report.say(what, "unknown"),
     };
     tell("mac", known.mac.map(|mac| mac.to_string()), told.mac.map(|mac| mac.to_string()));
     tell("uuid", known.uuid.map(|uuid| uuid.to_string()), told.uuid.map(|uuid| uuid.to_string()));
@@ -303,7 +303,9 @@ fn find(
             }
         }
     }
-    Err(search.over().unwrap_or_else(|| Refusal::not_found().because("no target of the rule can be filled in")))
+    Err(search
+        .over()
+        .unwrap_or_else(|| Refusal::not_found().because("no target of the rule has values for all its variables")))
 }
 
 /// A file, as far as it is known.
@@ -324,7 +326,7 @@ fn look(source: &dyn Handler, candidate: &Candidate, direction: Direction) -> st
             Ok(Found { size, origin, text: text.map(|text| String::from_utf8_lossy(&text).into_owned()) })
         }
         Direction::Write if source.takes_writes() => Ok(Found { size: None, origin: None, text: None }),
-        Direction::Write => Err(Refusal::denied().because("it takes no uploads")),
+        Direction::Write => Err(Refusal::denied().because("this source takes no uploads")),
     }
 }
 

@@ -86,9 +86,9 @@ impl<C: Display + Ord> Held<C> {
             return format!("{count} more {requests} {kind}");
         };
         let who = match clients {
-            1 => format!("of {most}"),
-            CLIENTS => format!("of {CLIENTS} clients and more, {of_most} of them of {most}"),
-            _ => format!("of {clients} clients, {of_most} of them of {most}"),
+            1 => format!("from {most}"),
+            CLIENTS => format!("from {CLIENTS} clients or more, {of_most} of them from {most}"),
+            _ => format!("from {clients} clients, {of_most} of them from {most}"),
         };
         format!("{count} more {requests} {kind}, {who}; the last was for {path}")
     }
@@ -119,9 +119,7 @@ impl Bucket {
 pub fn kind(record: &Record) -> Option<String> {
     match &record.outcome {
         Refused(refusal) => Some(format!("refused: ERROR {} {}", refusal.code(), refusal.message())),
-        Outcome::TimedOut | Outcome::Replaced(_) if record.acked == 0 => {
-            Some("never answered for by their clients".into())
-        }
+        Outcome::TimedOut | Outcome::Replaced(_) if record.acked == 0 => Some("without an answer of the client".into()),
         _ => None,
     }
 }

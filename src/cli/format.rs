@@ -21,7 +21,7 @@ pub const RECORDS: &str = "tuffet::records";
 
 #[derive(Args, Debug)]
 pub struct LogFormat {
-    /// Log in lines of `text`, or of `json` where that is built in
+    /// Format of the log: `text`, or `json` where that is built in
     #[arg(long, value_name = "FORMAT", env = "TUFFET_LOG_FORMAT", default_value = "text", help_heading = "Output")]
     #[arg(hide_possible_values = true)]
     pub log_format: Format,

@@ -15,8 +15,8 @@ use super::{
     Result,
     args::Get,
     bars::{self, ProgressBar},
-    line, remote,
-    url::Place,
+    command_line, remote,
+    url::Location,
 };
 
 /// The size of the buffer before a slow disk.
@@ -24,28 +24,30 @@ const BUFFER: usize = 1 << 18;
 
 /// Fetches a file.
 pub fn run(args: Get) -> Result<ExitCode> {
-    let Get { server, name, file, mut asking, mut output } = args;
+    let Get { server, name, file, mut request, mut output } = args;
     let (server, name, file) = match (server, name) {
-        (Place::Server(server), Some(name)) => (server, name, file),
-        (Place::Server(server), None) => {
-            line::wrong(&format!("NAME is missing: tuffet get {server} NAME, or tuffet get tftp://{server}/NAME"))
+        (Location::Server(server), Some(name)) => (server, name, file),
+        (Location::Server(server), None) => command_line::usage_error(&format!(
+            "NAME is missing: tuffet get {server} NAME, or tuffet get tftp://{server}/NAME"
+        )),
+        (Location::File(_), Some(_)) if file.is_some() => {
+            command_line::usage_error("the URL has the file's name already: tuffet get URL [FILE]")
         }
-        (Place::File(_), Some(_)) if file.is_some() => line::wrong("the URL has the name: tuffet get URL [FILE]"),
-        (Place::File(url), file) => {
-            asking.set_mode(url.mode);
+        (Location::File(url), file) => {
+            request.set_mode(url.mode);
             (url.server, url.name, file.map(Into::into))
         }
     };
     if name.is_empty() || name == "/" {
-        line::wrong(&format!("the URL has no name: tuffet get tftp://{server}/NAME"));
+        command_line::usage_error(&format!("the URL names no file: tuffet get tftp://{server}/NAME"));
     }
     let path = file.or_else(|| last_component(&name).map(Into::into));
-    let why = "the name has no last part; say with FILE where to write it: tuffet get HOST NAME FILE";
-    let path = path.unwrap_or_else(|| line::wrong(why));
+    let why = "NAME has no last part to name the local file; add FILE: tuffet get HOST NAME FILE";
+    let path = path.unwrap_or_else(|| command_line::usage_error(why));
     let target = Target::new(&path, &name).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     // A bar would be drawn into the text on the terminal.
     output.quiet |= path == Path::new("-") && io::stdout().is_terminal();
-    remote::run(&server, &asking, &output, async move |client, screen| {
+    remote::run(&server, &request, &output, async move |client, screen| {
         let bar = screen.add(bars::bar(&name, None));
         let sink = {
             let bar = bar.clone();

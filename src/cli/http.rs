@@ -16,7 +16,7 @@ const PORT: u16 = 8080;
 
 #[derive(Args, Debug)]
 pub struct HttpArgs {
-    /// Serve the same files over HTTP here: ADDR:PORT or :PORT, any number of times
+    /// Serve the same files over HTTP here: ADDR:PORT or :PORT, may be repeated
     #[arg(long, value_name = "ADDR:PORT", env = "TUFFET_HTTP", value_delimiter = ',', help_heading = "Network")]
     pub http: Vec<Http>,
 }
@@ -50,16 +50,16 @@ impl HttpArgs {
         }
         let fix = match cause.kind() {
             ErrorKind::AddrInUse => format!(
-                "another server has it, `ss -ltnp sport = :{}` says which; or choose another: --http {}",
+                "another program uses it, `ss -ltnp sport = :{}` shows which; or use another port: --http {}",
                 address.port(),
                 another(address, PORT, bind)
             ),
             ErrorKind::PermissionDenied => format!(
-                "ports below 1024 need root or `setcap cap_net_bind_service=+ep tuffet`; or choose another: \
+                "ports below 1024 need root or `setcap cap_net_bind_service=+ep tuffet`; or use another port: \
                  --http :{PORT}"
             ),
             ErrorKind::AddrNotAvailable => {
-                "this machine has no such address; `ip address` lists those it has".to_owned()
+                "this machine has no such address; `ip address` lists its addresses".to_owned()
             }
             _ => return None,
         };
@@ -68,7 +68,7 @@ impl HttpArgs {
 }
 
 /// Prints the addresses for scripts, which read the actual port for port 0.
-pub fn tell(out: &mut impl Write, addrs: &[SocketAddr]) {
+pub fn print_addresses(out: &mut impl Write, addrs: &[SocketAddr]) {
     for address in addrs {
         _ = writeln!(out, "listening on http://{address}/");
     }

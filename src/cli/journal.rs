@@ -12,7 +12,7 @@ use log::Level;
 
 #[derive(Args, Debug)]
 pub struct LogTarget {
-    /// Log for `stderr` or for the `journal` of systemd [default: the one that it is]
+    /// Log for `stderr`, or with priorities for the `journal` of systemd [default: detected]
     #[arg(
         long,
         value_name = "TARGET",

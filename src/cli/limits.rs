@@ -9,12 +9,12 @@ use super::values;
 
 #[derive(Args, Debug)]
 pub struct Limits {
-    /// Of these, give no client address more than this [default: half, at least 100]
+    /// Run at most this many of one client address [default: half, at least 100]
     #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_TRANSFERS_PER_CLIENT", help_heading = "Transfers")]
     #[arg(value_parser = values::number(1..=u32::MAX as usize))]
     pub max_transfers_per_client: Option<usize>,
 
-    /// Requests a second that are answered of one client address; 0 is no limit
+    /// Answer at most this many requests a second from one client address; 0 is no limit
     #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_REQUESTS_PER_CLIENT")]
     #[arg(default_value_t = Policy::default().max_requests_per_client, help_heading = "Transfers")]
     #[arg(value_parser = values::number(0..=u32::MAX))]
@@ -40,7 +40,7 @@ pub fn raise_open_files() {
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         // Some systems have a hidden ceiling. Then the limit stays as it was.
         if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
-            log::debug!("no more than {current:?} open files: the system refuses {maximum:?}");
+            log::debug!("the limit of open files stays {current:?}: the system refuses {maximum:?}");
         }
     }
 }

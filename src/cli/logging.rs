@@ -18,15 +18,15 @@ use super::{
     floods::{self, Floods},
     format::{Format, RECORDS, TRANSFERS},
     journal::Target,
-    lines::{Lines, Sink},
+    log_lines::{LogLines, Sink},
 };
 
 /// Standard error, if the log goes there.
-static STDERR: OnceLock<Lines> = OnceLock::new();
+static STDERR: OnceLock<LogLines> = OnceLock::new();
 
 /// Logs to standard error from now on, above these bars.
 pub fn start(level: LevelFilter, format: Format, target: Target, bars: MultiProgress) {
-    let lines = Lines::new("log", AboveBars { bars, format, target }, lost());
+    let lines = LogLines::new("log", AboveBars { bars, format, target }, lost());
     let logger = env_logger::Builder::new()
         // At debug and trace, other libraries would drown the program's own lines.
         .filter_level(level.min(LevelFilter::Warn))
@@ -53,7 +53,7 @@ pub fn lost() -> &'static Counter {
 /// lines, unless the destination takes none.
 pub fn begin(transfers: Arc<Transfers>) -> io::Result<Writing> {
     let file = transfers.file.as_ref();
-    STDERR.get().into_iter().chain(file).try_for_each(Lines::begin)?;
+    STDERR.get().into_iter().chain(file).try_for_each(LogLines::begin)?;
     // Otherwise the panicking thread of a shard would wait for standard error.
     panic::set_hook(Box::new(|panic| log::error!("{}", panic.to_string().escape_debug())));
     Ok(Writing(transfers))
@@ -65,7 +65,7 @@ pub struct Writing(Arc<Transfers>);
 impl Drop for Writing {
     fn drop(&mut self) {
         self.0.sum_up();
-        STDERR.get().into_iter().chain(&self.0.file).for_each(Lines::flush);
+        STDERR.get().into_iter().chain(&self.0.file).for_each(LogLines::flush);
     }
 }
 
@@ -108,7 +108,7 @@ impl Transfers {
     pub fn new(format: Format, file: Option<&Path>) -> io::Result<Self> {
         let open = |path: &Path| {
             let file = LogFile { file: open(path)?, path: path.to_owned(), format };
-            io::Result::Ok(Lines::new("log-file", file, lost()))
+            io::Result::Ok(LogLines::new("log-file", file, lost()))
         };
         Ok(Self {
             format,
@@ -160,7 +160,7 @@ impl Transfers {
     /// Continues in the file that has the name now, after `logrotate` has renamed the old one. If no new file can be
     /// made, it continues in the old one.
     pub fn reopen(&self) {
-        self.file.iter().for_each(Lines::reopen);
+        self.file.iter().for_each(LogLines::reopen);
     }
 }
 
@@ -196,9 +196,9 @@ impl Sink for LogFile {
         self.format.note(text, Target::Stderr)
     }
 
-    fn tell(&self, state: Result<u64, &io::Error>) {
+    fn report(&self, state: Result<u64, &io::Error>) {
         match state {
-            Ok(lost) => log::warn!("the log file takes lines again; {lost} are missing in it"),
+            Ok(lost) => log::warn!("the log file can be written again; {lost} lines are missing in it"),
             Err(error) => log::error!("cannot write to the log file {}: {error}", self.path.display()),
         }
     }

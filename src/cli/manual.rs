@@ -12,7 +12,7 @@ use clap_complete::Shell;
 
 use super::{Result, args::Arguments};
 
-/// Write what a shell completes the command line with
+/// Print a script with which a shell completes the command line
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -25,14 +25,14 @@ pub struct Completions {
     shell: Shell,
 }
 
-/// Write the manual
+/// Print the manual
 #[derive(Args, Debug)]
 #[command(mut_args = |arg| arg.hide_env(true), after_help = "\
 Examples:
   tuffet man | man -l -                  read it
   tuffet man --dir /usr/share/man/man1   install it, with a page for each command")]
 pub struct Man {
-    /// Write all pages into this directory, and not the first to standard output
+    /// Write all pages into this directory, instead of the first to standard output
     #[arg(long, value_name = "PATH", env = "TUFFET_DIR")]
     dir: Option<PathBuf>,
 }
@@ -54,8 +54,9 @@ pub fn man(args: &Man) -> Result<ExitCode> {
         }
         Ok(())
     };
-    let explain =
-        |error: io::Error| format!("cannot write the manual into {}: {error}; --dir needs a directory", dir.display());
+    let explain = |error: io::Error| {
+        format!("cannot write the manual into {}: {error}; --dir needs a writable directory", dir.display())
+    };
     write().map_err(explain)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,7 @@ mod args;
 mod bars;
 #[cfg(feature = "full")]
 mod boot;
+mod command_line;
 #[cfg(feature = "full")]
 mod config;
 mod container;
@@ -19,6 +20,8 @@ mod demo;
 mod dhcp;
 #[cfg(feature = "full")]
 mod explain;
+#[cfg(feature = "full")]
+mod extra;
 mod floods;
 mod format;
 mod get;
@@ -26,13 +29,12 @@ mod get;
 mod http;
 mod journal;
 mod limits;
-mod line;
-mod lines;
+mod log_lines;
 mod logging;
 #[cfg(feature = "full")]
 mod manual;
-#[cfg(feature = "full")]
-mod more;
+#[cfg(all(feature = "full", unix))]
+mod notify;
 #[cfg(all(test, feature = "full"))]
 mod pages;
 #[cfg(feature = "full")]
@@ -53,8 +55,6 @@ mod small;
 mod sources;
 #[cfg(feature = "full")]
 mod status;
-#[cfg(all(feature = "full", unix))]
-mod tell;
 mod uploads;
 #[cfg(feature = "http")]
 mod upstreams;
@@ -73,14 +73,14 @@ use small::upstreams;
 #[cfg(not(feature = "full"))]
 use small::{access, bars, config, dhcp, rules, status};
 #[cfg(not(all(feature = "full", unix)))]
-use small::{service, tell};
+use small::{notify, service};
 
 /// A failure is one line for a person, so the error needs no type.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Runs the command of the command line.
 pub fn main() -> ExitCode {
-    if let Some(code) = tell::helper() {
+    if let Some(code) = notify::helper() {
         return code;
     }
     let result = config::arguments().and_then(|(arguments, matches)| run(arguments.command, &matches));
@@ -91,14 +91,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command, matches: &ArgMatches) -> Result<ExitCode> {
-    let unknown = line::unknown_variables();
+    let unknown = command_line::unknown_variables();
     let is_quiet = match &command {
         // `serve` has a log for that.
         Command::Serve(_) => true,
         Command::Get(args) => args.output.quiet,
         Command::Put(args) => args.output.quiet,
         #[cfg(feature = "full")]
-        Command::More(more) => more.is_quiet(),
+        Command::ExtraCommand(extra) => extra.is_quiet(),
     };
     unknown.iter().filter(|_| !is_quiet).for_each(|variable| eprintln!("tuffet: {variable}"));
     match command {
@@ -106,6 +106,6 @@ fn run(command: Command, matches: &ArgMatches) -> Result<ExitCode> {
         Command::Get(args) => get::run(args),
         Command::Put(args) => put::run(args),
         #[cfg(feature = "full")]
-        Command::More(more) => more.run(),
+        Command::ExtraCommand(extra) => extra.run(),
     }
 }

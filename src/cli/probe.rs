@@ -20,8 +20,8 @@ use tuffet::{
 use super::{
     Result,
     args::Output,
-    line, remote,
-    url::Place,
+    command_line, remote,
+    url::Location,
     values::{self, Remote},
 };
 
@@ -39,27 +39,27 @@ Examples:
   tuffet probe 192.0.2.1 vmlinuz --lose-sent -1          the last ACK is lost: does the server end in time?
   tuffet probe 192.0.2.1 vmlinuz --delay-sent 4=2s       does a late ACK double the rest?
 
-Packets are counted from 1, copies included, for each way on its own; -1 is the one that ends the transfer. A number
-again is the one after it.
-It exits with 0 if the file came and nothing was odd, 3 if something was, 1 if the file did not come.
+Packets are counted from 1 in each direction, copies included; -1 is the packet that ends the transfer. The same number
+twice means that packet and the next one.
+It exits with 0 if the file arrived and nothing was odd, 3 if something was odd, 1 if the file did not arrive.
 Every option can be set in the environment: --lose-sent is TUFFET_LOSE_SENT.";
 
-/// Fetch a file as a boot client does, and say what the server did
+/// Fetch a file as a boot client does, and show what the server did
 #[derive(Args, Debug)]
 #[command(after_help = NOTES, mut_args = |arg| arg.hide_env(true))]
 pub struct Probe {
-    /// The server [default port: 69], or all in one: tftp://HOST[:PORT]/NAME
+    /// The server [default port: 69], or a URL: tftp://HOST[:PORT]/NAME
     #[arg(value_name = "HOST[:PORT]")]
-    place: Place,
+    location: Location,
 
-    /// The file's name on the server; not behind a URL
+    /// The file's name on the server; a URL has it already
     name: Option<String>,
 
-    /// Whose options, timeouts and manners to have
+    /// Use the options, timeouts and habits of this client
     #[arg(long = "as", value_name = "CLIENT", env = "TUFFET_AS", default_value = "ipxe", value_parser = client())]
     client: Habits,
 
-    /// Lose the N-th packet to the server, any number of times
+    /// Lose the N-th packet to the server; may be repeated
     #[arg(long, value_name = "N", env = "TUFFET_LOSE_SENT", help_heading = "Faults")]
     #[arg(allow_negative_numbers = true, value_delimiter = ',', value_parser = number)]
     lose_sent: Vec<i64>,
@@ -69,27 +69,27 @@ pub struct Probe {
     #[arg(allow_negative_numbers = true, value_delimiter = ',', value_parser = number)]
     lose_received: Vec<i64>,
 
-    /// Have the N-th packet to the server arrive twice
+    /// Deliver the N-th packet to the server twice
     #[arg(long, value_name = "N", env = "TUFFET_DUPLICATE_SENT", help_heading = "Faults")]
     #[arg(allow_negative_numbers = true, value_delimiter = ',', value_parser = number)]
     duplicate_sent: Vec<i64>,
 
-    /// Have the N-th packet from the server arrive twice
+    /// Deliver the N-th packet from the server twice
     #[arg(long, value_name = "N", env = "TUFFET_DUPLICATE_RECEIVED", help_heading = "Faults")]
     #[arg(allow_negative_numbers = true, value_delimiter = ',', value_parser = number)]
     duplicate_received: Vec<i64>,
 
-    /// Have the N-th packet to the server arrive later by this time
+    /// Delay the N-th packet to the server by this time
     #[arg(long, value_name = "N=TIME", env = "TUFFET_DELAY_SENT", help_heading = "Faults")]
     #[arg(allow_hyphen_values = true, value_delimiter = ',', value_parser = delay)]
     delay_sent: Vec<(i64, Duration)>,
 
-    /// Have the N-th packet from the server arrive later by this time
+    /// Delay the N-th packet from the server by this time
     #[arg(long, value_name = "N=TIME", env = "TUFFET_DELAY_RECEIVED", help_heading = "Faults")]
     #[arg(allow_hyphen_values = true, value_delimiter = ',', value_parser = delay)]
     delay_received: Vec<(i64, Duration)>,
 
-    /// Give up after this time, without the pauses that the client makes by itself
+    /// Give up after this time, not counting the client's own pauses
     #[arg(long, value_name = "TIME", env = "TUFFET_LIMIT", default_value = "60s", value_parser = values::duration)]
     limit: Duration,
 
@@ -103,7 +103,7 @@ fn client() -> impl TypedValueParser<Value = Habits> {
 }
 
 fn number(text: &str) -> std::result::Result<i64, &'static str> {
-    text.parse().ok().filter(|n| *n > 0 || *n == -1).ok_or("not a number from 1 on, nor -1 for the last")
+    text.parse().ok().filter(|n| *n > 0 || *n == -1).ok_or("not the number of a packet: 1 or more, or -1 for the last")
 }
 
 fn delay(text: &str) -> std::result::Result<(i64, Duration), String> {
@@ -139,14 +139,16 @@ fn address(server: &Remote) -> Result<SocketAddr> {
 
 impl Probe {
     fn file(&self) -> (&Remote, &str) {
-        match (&self.place, &self.name) {
-            (Place::Server(server), Some(name)) => (server, name),
-            (Place::File(url), None) if url.name.is_empty() => {
-                line::wrong(&format!("the URL has no name: tuffet probe tftp://{}/NAME", url.server))
+        match (&self.location, &self.name) {
+            (Location::Server(server), Some(name)) => (server, name),
+            (Location::File(url), None) if url.name.is_empty() => {
+                command_line::usage_error(&format!("the URL names no file: tuffet probe tftp://{}/NAME", url.server))
             }
-            (Place::File(url), None) => (&url.server, &url.name),
-            (Place::Server(_), None) => line::wrong("NAME is missing: tuffet probe HOST NAME"),
-            (Place::File(_), Some(_)) => line::wrong("the URL has the name: tuffet probe URL"),
+            (Location::File(url), None) => (&url.server, &url.name),
+            (Location::Server(_), None) => command_line::usage_error("NAME is missing: tuffet probe HOST NAME"),
+            (Location::File(_), Some(_)) => {
+                command_line::usage_error("the URL has the file's name already: tuffet probe URL")
+            }
         }
     }
 
@@ -290,16 +292,18 @@ fn notes(report: &Report, args: &Probe) -> Vec<String> {
     }
     if report.ending == Ending::GaveUp && report.bytes == 0 && !report.granted.is_empty() {
         notes.push(
-            "no block came after the OACK: if they are larger than a link's MTU, fragments may be dropped".into(),
+            "no block came after the OACK: blocks that are larger than a link's MTU travel in fragments, which may \
+             be dropped"
+                .into(),
         );
     }
     if !report.paused.is_zero() {
         let (paused, client) = (format_duration(report.paused), args.client.name);
-        notes.push(format!("{paused} of it are pauses in which {client} does not listen; --limit leaves them out"));
+        notes.push(format!("for {paused} of it {client} paused, as the real one does; --limit does not count pauses"));
     }
     if report.late > 0 {
         let packets = if report.late == 1 { "packet" } else { "packets" };
-        notes.push(format!("{} {packets} came when all was over", report.late));
+        notes.push(format!("{} {packets} came after the end", report.late));
     }
     notes
 }

@@ -14,8 +14,8 @@ use super::{
     Result,
     args::Put,
     bars::{self, ProgressBar},
-    line, remote,
-    url::Place,
+    command_line, remote,
+    url::Location,
 };
 
 /// The size of the read-ahead buffer and of each chunk.
@@ -24,22 +24,24 @@ const CHUNK: usize = 1 << 16;
 
 /// Sends a file.
 pub fn run(args: Put) -> Result<ExitCode> {
-    let Put { server, file: path, name, mut asking, output } = args;
+    let Put { server, file: path, name, mut request, output } = args;
     let last = || Some(path.file_name()?.to_str()?.to_owned()).filter(|name| name != "-");
     let (server, name) = match (server, name) {
-        (Place::Server(server), name) => (server, name.or_else(last)),
-        (Place::File(_), Some(_)) => line::wrong("the URL has the name: tuffet put URL FILE"),
-        (Place::File(url), None) => {
-            asking.set_mode(url.mode);
+        (Location::Server(server), name) => (server, name.or_else(last)),
+        (Location::File(_), Some(_)) => {
+            command_line::usage_error("the URL has the file's name already: tuffet put URL FILE")
+        }
+        (Location::File(url), None) => {
+            request.set_mode(url.mode);
             // The URL names a directory of the server.
             let is_whole = !url.name.is_empty() && !url.name.ends_with('/');
             (url.server, if is_whole { Some(url.name) } else { last().map(|last| url.name + &last) })
         }
     };
-    let why = "FILE has no name to send; say with NAME what it is to be called: tuffet put HOST FILE NAME";
-    let name = name.unwrap_or_else(|| line::wrong(why));
+    let why = "FILE has no name to use on the server; add NAME: tuffet put HOST FILE NAME";
+    let name = name.unwrap_or_else(|| command_line::usage_error(why));
     let (reader, size) = open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    remote::run(&server, &asking, &output, async move |client, screen| {
+    remote::run(&server, &request, &output, async move |client, screen| {
         let bar = screen.add(bars::bar(&name, size));
         let chunks = chunks(reader, path, bar.clone());
         let source = if let Some(size) = size { chunks.with_size(size) } else { chunks };

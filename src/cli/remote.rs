@@ -7,7 +7,7 @@ use tuffet::{Client, Error, stats::Record, transfer::Outcome};
 
 use super::{
     Result,
-    args::{Asking, Output},
+    args::{Output, RequestArgs},
     bars::{self, BinaryBytes, MultiProgress},
     format::Format,
     journal::Target,
@@ -21,14 +21,14 @@ const INTERRUPTED: u8 = 130;
 /// Runs one transfer, and prints its result.
 pub fn run(
     server: &Remote,
-    asking: &Asking,
+    request: &RequestArgs,
     output: &Output,
     transfer: impl AsyncFnOnce(Client, MultiProgress) -> std::result::Result<Record, Error>,
 ) -> Result<ExitCode> {
     let screen = bars::screen(output.quiet);
     logging::start(output.level(), Format::Text, Target::Stderr, screen.clone());
     let transfer = async {
-        let record = transfer(client(server, asking).await?, screen).await.map_err(|error| explain(error, server))?;
+        let record = transfer(client(server, request).await?, screen).await.map_err(|error| explain(error, server))?;
         if !output.quiet {
             eprintln!("{}", summary(&record));
         }
@@ -43,17 +43,17 @@ pub fn run(
     smol::block_on(future::or(interrupted, transfer))
 }
 
-async fn client(server: &Remote, asking: &Asking) -> Result<Client> {
+async fn client(server: &Remote, request: &RequestArgs) -> Result<Client> {
     let Remote { host, port } = server;
     let addresses = smol::net::resolve((host.as_str(), *port)).await;
     let addresses = addresses.map_err(|error| format!("cannot find the host {host}: {error}"))?;
     let address = *addresses.first().ok_or_else(|| format!("the host {host} has no address"))?;
     let client = Client::new(address)
-        .mode(asking.mode())
-        .blksize(asking.blksize)
-        .windowsize(asking.windowsize)
-        .patience(asking.patience.into());
-    Ok(match asking.timeout {
+        .mode(request.mode())
+        .blksize(request.blksize)
+        .windowsize(request.windowsize)
+        .patience(request.patience.into());
+    Ok(match request.timeout {
         Some(timeout) => client.timeout(timeout.into()),
         None => client,
     })
@@ -61,7 +61,7 @@ async fn client(server: &Remote, asking: &Asking) -> Result<Client> {
 
 fn explain(error: Error, server: &Remote) -> String {
     match error {
-        Error::Peer { code, message } => format!("{server} says: ERROR {code} {}", message.escape_debug()),
+        Error::Peer { code, message } => format!("{server} sent ERROR {code} {}", message.escape_debug()),
         Error::TimedOut => format!("{server} does not answer; is it a TFTP server, and does a firewall let it answer?"),
         // The detail names a failure on this side. Without one, the server's packets were wrong.
         Error::Refused(refusal) => match refusal.detail() {
@@ -69,10 +69,7 @@ fn explain(error: Error, server: &Remote) -> String {
             None => format!("the transfer with {server} failed: {}", refusal.message()),
         },
         Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            format!(
-                "{server}: nobody has this port; is the TFTP server running there, and is {} its port?",
-                server.port
-            )
+            format!("{server}: the port is closed; does the TFTP server run there, and is {} its port?", server.port)
         }
         error => format!("{server}: {error}"),
     }
@@ -82,7 +79,7 @@ fn summary(record: &Record) -> String {
     let seconds = record.duration.as_secs_f64();
     let rate = BinaryBytes((record.bytes as f64 / seconds.max(1e-6)) as u64);
     let doubt = match record.outcome {
-        Outcome::ProbablyComplete => "; the last acknowledgement did not come",
+        Outcome::ProbablyComplete => "; the last acknowledgment did not come",
         _ => "",
     };
     let bytes = bytes(record.bytes);

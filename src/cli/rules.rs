@@ -19,7 +19,7 @@ use super::{
 /// How names become those of files.
 #[derive(Args, Debug)]
 pub struct Names {
-    /// Serve other names or URLs: `[CLIENTS ]REGEX=>TARGET`, any number of times; the first counts
+    /// Serve TARGET for matching names: `[CLIENTS ]REGEX=>TARGET`; the first match counts
     #[arg(long = "map", value_name = "RULE", env = "TUFFET_MAP", value_delimiter = '\n')]
     #[arg(help_heading = "Names")]
     pub maps: Vec<Planned>,
@@ -28,7 +28,7 @@ pub struct Names {
     #[arg(skip)]
     pub rules: Vec<Planned>,
 
-    /// Find files that differ in upper and lower case only; not those of URLs
+    /// Find files that differ in upper and lower case only; not in URLs
     #[arg(long, env = "TUFFET_IGNORE_CASE", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Names")]
     pub ignore_case: bool,

@@ -34,7 +34,7 @@ pub struct Sandbox {
     #[arg(help_heading = "Safety")]
     pub no_landlock: bool,
 
-    /// Give nothing up: no landlock, all capabilities, and the user who started it
+    /// Keep all privileges: no landlock, all capabilities, the user who started it
     #[arg(long, env = "TUFFET_NO_SANDBOX", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Safety")]
     pub no_sandbox: bool,
@@ -119,7 +119,7 @@ impl Plan {
 }
 
 fn webhook(args: &Serve) -> Option<&str> {
-    args.telling.webhook.as_deref()
+    args.notify.webhook.as_deref()
 }
 
 /// The files that a reload reads again. Their directories, because an editor may replace a file.
@@ -188,7 +188,7 @@ impl Entrance {
         let Self { plan, choice } = self;
         let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
         if threads > 1 && !plan.is_off {
-            warn!("{threads} threads run already, and only this one gives up what it may");
+            warn!("{threads} threads run already, and only this one gives up its privileges");
         }
         let identity = choice.identity;
         let name = identity.name().to_owned();
@@ -196,11 +196,11 @@ impl Entrance {
             if plan.user.is_some() {
                 identity.assume()?;
             }
-            info!("no sandbox: user {identity}, and all that it may do");
+            info!("no sandbox: user {identity} keeps all its rights");
         } else {
             check_access(&plan, &identity)?;
             // Open the paths of the rules while that is still allowed.
-            let rules = plan.landlock.then(|| landlock::Rules::new(&plan, &identity)).transpose()?;
+            let rules = plan.landlock.then(|| landlock::SandboxRules::new(&plan, &identity)).transpose()?;
             for log in &plan.logs {
                 identity.own(log);
             }
@@ -215,8 +215,8 @@ impl Entrance {
                     let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                     let path = path.display();
                     info!(
-                        "if another directory comes in the place of {path}, the server ends with code {}, to be \
-                         started anew: its landlock is for this one alone, because {why}; see --no-landlock",
+                        "if {path} is replaced by another directory, the server ends with code {} and must be \
+                         restarted: its landlock rules cover this directory only, because {why}; see --no-landlock",
                         restart::CODE
                     );
                 }
@@ -245,13 +245,13 @@ pub fn nobody() -> Option<String> {
 }
 
 /// Restricts this thread, and the threads that it starts.
-fn restrict(identity: &Identity, rules: Option<landlock::Rules>) -> Result<landlock::Done> {
+fn restrict(identity: &Identity, rules: Option<landlock::SandboxRules>) -> Result<landlock::Done> {
     capabilities::drop_bounding();
     identity.assume()?;
     capabilities::drop_all()?;
     identity.verify()?;
     rustix::thread::set_no_new_privs(true)?;
-    rules.map_or_else(|| Ok(landlock::Done::none("landlock refused by --no-landlock")), landlock::Rules::enforce)
+    rules.map_or_else(|| Ok(landlock::Done::none("no landlock (--no-landlock)")), landlock::SandboxRules::enforce)
 }
 
 /// Reports at the start what would be an ERROR for each client.
@@ -262,12 +262,16 @@ fn check_access(plan: &Plan, identity: &Identity) -> Result<()> {
         // A user that does not change has opened it already: an access list may allow more than the mode.
         if !identity.may(&directory, user::SEARCH) && *identity != Identity::current()? {
             return Err(format!(
-                "cannot serve {path} as user {name}: chmod o+rx it, or name another user: --user root"
+                "cannot serve {path} as user {name}: make it readable with `chmod o+rx {path}`, or choose another \
+                 user: --user root"
             )
             .into());
         }
         if *kind != Use::Read && !identity.may(&directory, user::WRITE | user::SEARCH) {
-            warn!("uploads into {path} will be refused: user {name} may not write there; chown it, or see --user");
+            warn!(
+                "uploads into {path} will be refused: user {name} may not write there; change the owner of {path}, \
+                 or see --user"
+            );
         }
     }
     Ok(())

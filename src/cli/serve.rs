@@ -22,9 +22,9 @@ use super::{
     Result,
     args::Serve,
     bars::{self, MultiProgress},
-    config, container, dhcp,
+    command_line, config, container, dhcp,
     format::Format,
-    limits, line,
+    limits,
     logging::{self, Transfers},
     restart::Restart,
     rules, sandbox, service, signals,
@@ -48,7 +48,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let opened = Opened::as_user(entrance.user());
     let handler = handler(args, &opened)?;
     // A helper outside of the sandbox must start before the sandbox.
-    let told = args.telling.open(args, &entrance)?;
+    let notifier = args.notify.open(args, &entrance)?;
     let transfers = Arc::new(Transfers::new(format, args.log_file.as_deref()).map_err(|error| no_log(&error, args))?);
     let restart = opened.restart.clone();
     let served = handler.describe();
@@ -67,7 +67,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     // As the new user of the server, because its limits count.
     limits::threads(args.shards)?;
     let _writing = logging::begin(transfers.clone())?;
-    let _telling = told.begin()?;
+    let _telling = notifier.begin()?;
     let drain = args.drain.into();
     let reload = move || {
         transfers.reopen();
@@ -103,7 +103,7 @@ fn remove_leftovers(directories: Vec<Directory>) -> io::Result<()> {
     let remove = move || {
         let removed: usize = directories.iter().map(Directory::remove_leftovers).sum();
         if removed > 0 {
-            info!("removed {removed} files of uploads that a killed server had left");
+            info!("removed {removed} unfinished uploads of a server that was killed");
         }
     };
     thread::Builder::new().name("leftovers".into()).spawn(remove).map(drop)
@@ -122,7 +122,7 @@ pub fn handler(args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
 /// Warns that web servers and buckets decide about case themselves.
 fn warn_of_case(args: &Serve) {
     if args.names.ignores_case() && sources::all(args).iter().any(|source| source.url().is_some()) {
-        warn!("--ignore-case has no effect on URLs: a web server or a bucket is asked for the name as it came");
+        warn!("--ignore-case has no effect on URLs: a web server or a bucket gets the name as the client sent it");
     }
 }
 
@@ -193,15 +193,16 @@ fn explain(error: &Error, args: &Serve) -> String {
     let fix = match cause.kind() {
         ErrorKind::AddrInUse if is_transfer_port => "no port of --port-range is free; widen it".to_owned(),
         ErrorKind::PermissionDenied => {
-            "ports below 1024 need root or `setcap cap_net_bind_service=+ep tuffet`; or choose another: --listen :6969"
+            "ports below 1024 need root or `setcap cap_net_bind_service=+ep tuffet`; or use another port: --listen \
+             :6969"
                 .to_owned()
         }
         ErrorKind::AddrInUse => format!(
-            "another server has it, `ss -lunp sport = :{}` says which; or choose another: --listen {}",
+            "another program uses it, `ss -lunp sport = :{}` shows which; or use another port: --listen {}",
             address.port(),
             another(*address, 6969, |address| UdpSocket::bind(address).map(drop)),
         ),
-        ErrorKind::AddrNotAvailable => "this machine has no such address; `ip address` lists those it has".to_owned(),
+        ErrorKind::AddrNotAvailable => "this machine has no such address; `ip address` lists its addresses".to_owned(),
         _ => return error.to_string(),
     };
     format!("cannot bind {address}: {cause}; {fix}")
@@ -217,7 +218,7 @@ pub fn another(taken: SocketAddr, first: u16, bind: impl Fn(SocketAddr) -> io::R
 /// The options that are set and have no effect.
 pub fn without_effect(args: &Serve, matches: &ArgMatches) -> Vec<String> {
     let asks_others = sources::all(args).iter().any(|source| source.url().is_some());
-    line::without_effect(matches, args.upload || sources::takes_uploads(args), asks_others)
+    command_line::without_effect(matches, args.upload || sources::takes_uploads(args), asks_others)
 }
 
 /// Prints the addresses alone on standard output, so that a script can read the actual port for port 0. All the rest
@@ -232,7 +233,7 @@ fn announce(server: &Server, served: &str, user: Option<&str>, args: &Serve, not
     }
     #[cfg(feature = "web")]
     if is_told {
-        super::http::tell(&mut out, server.http_addrs());
+        super::http::print_addresses(&mut out, server.http_addrs());
     }
     _ = out.flush();
     for warning in notes.iter().chain(server.warnings()) {
@@ -308,7 +309,7 @@ fn show_while_running(server: Server, screen: MultiProgress) -> Result<()> {
         let (running, over) = mpsc::channel();
         let watch = thread::Builder::new().spawn_scoped(threads, move || bars::watch(screen, &handle, &over));
         if let Err(error) = watch {
-            warn!("there are no progress bars: {}", limits::no_thread(&error));
+            warn!("no progress bars: {}", limits::no_thread(&error));
         }
         let result = server.run();
         drop::<mpsc::Sender<()>>(running);

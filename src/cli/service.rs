@@ -28,7 +28,8 @@ static STOPPING: AtomicBool = AtomicBool::new(false);
 /// The sockets from the service manager. Call it once, before there are threads.
 pub fn sockets() -> super::Result<Vec<UdpSocket>> {
     let mut handed = ListenFd::from_env();
-    let explain = |error| format!("cannot serve on what was handed over: {error}; ListenDatagram= makes UDP sockets");
+    let explain =
+        |error| format!("cannot use the socket of the service manager: {error}; ListenDatagram= makes UDP sockets");
     let sockets = (0..handed.len()).filter_map(|n| handed.take_udp_socket(n).transpose());
     Ok(sockets.collect::<io::Result<_>>().map_err(explain)?)
 }
@@ -81,7 +82,7 @@ pub fn watch(server: Handle) -> io::Result<()> {
             if watchdog.is_some() {
                 match server.responds(pause) {
                     true => words.push(NotifyState::Watchdog),
-                    false => warn!("nothing was served for {pause:?}: a source blocks its thread"),
+                    false => warn!("the server handled nothing for {pause:?}: a source blocks its thread"),
                 }
             }
             let status = status(&server.counters());

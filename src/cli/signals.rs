@@ -70,7 +70,7 @@ fn stop(server: &Handle, drain: Duration) {
     let running = server.transfers().len();
     match running {
         0 => info!("stopping"),
-        _ => info!("stopping when {} ended; again to stop at once", have(running)),
+        _ => info!("stopping when {} ended; a second signal stops the server at once", have(running)),
     }
     service::stopping(running, drain);
     server.stop();

@@ -82,7 +82,7 @@ pub mod config {
     use super::super::{
         Result,
         args::{Arguments, Serve},
-        line, serve,
+        command_line, serve,
         sources::Opened,
     };
 
@@ -96,7 +96,7 @@ pub mod config {
     }
 
     pub fn arguments() -> Result<(Arguments, ArgMatches)> {
-        Ok(line::read())
+        Ok(command_line::read())
     }
 
     pub struct Reload(Opened);
@@ -125,7 +125,7 @@ pub mod dhcp {
     pub struct Dhcp {}
 
     #[derive(Clone, Default)]
-    pub struct Live;
+    pub struct CurrentProxy;
 
     pub struct Sockets;
 
@@ -276,7 +276,7 @@ pub mod status {
     }
 }
 
-pub mod tell {
+pub mod notify {
     use std::process::ExitCode;
 
     use clap::Args;
@@ -285,25 +285,25 @@ pub mod tell {
     use super::super::{Result, args::Serve, sandbox::Entrance};
 
     #[derive(Args, Debug)]
-    pub struct Telling {}
+    pub struct NotifyArgs {}
 
-    pub struct Told;
+    pub struct Notifier;
 
-    pub struct Ending;
+    pub struct NotifierGuard;
 
-    impl Telling {
-        pub fn open(&self, _: &Serve, _: &Entrance) -> Result<Told> {
-            Ok(Told)
+    impl NotifyArgs {
+        pub fn open(&self, _: &Serve, _: &Entrance) -> Result<Notifier> {
+            Ok(Notifier)
         }
     }
 
-    impl Told {
+    impl Notifier {
         pub fn watch(&self, builder: Builder) -> Builder {
             builder
         }
 
-        pub fn begin(self) -> Result<Ending> {
-            Ok(Ending)
+        pub fn begin(self) -> Result<NotifierGuard> {
+            Ok(NotifierGuard)
         }
     }
 

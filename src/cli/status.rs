@@ -16,7 +16,7 @@ use super::{Result, serve::another, values};
 
 #[derive(Args, Debug)]
 pub struct StatusArgs {
-    /// Show a live page and /metrics over HTTP here; :PORT is for this machine only
+    /// Serve a live page and /metrics over HTTP here; :PORT is for this machine only
     #[arg(long, value_name = "ADDR:PORT", env = "TUFFET_STATUS", value_parser = address, help_heading = "Output")]
     pub status: Option<SocketAddr>,
 }
@@ -36,7 +36,7 @@ pub fn serve(status: Option<Status>, server: &Server, served: &str) -> Result<Op
     let Some(status) = status else { return Ok(None) };
     info!("status at http://{}/", status.addr());
     if !status.addr().ip().to_canonical().is_loopback() {
-        warn!("whoever can reach it can read the names of files and the addresses of machines");
+        warn!("anyone who can reach it can read the names of files and the addresses of machines");
     }
     Ok(Some(status.describe(served).listening(server.addrs()).serve(server.handle())?))
 }
@@ -46,9 +46,9 @@ fn explain(error: Error) -> String {
     let bind = |address| std::net::TcpListener::bind(address).map(drop);
     let fix = match cause.kind() {
         ErrorKind::AddrInUse => {
-            format!("something else has it; choose another: --status {}", another(*address, 9069, bind))
+            format!("another program uses it; use another port: --status {}", another(*address, 9069, bind))
         }
-        ErrorKind::PermissionDenied => "ports below 1024 need root; choose another: --status :9069".into(),
+        ErrorKind::PermissionDenied => "ports below 1024 need root; use another port: --status :9069".into(),
         ErrorKind::AddrNotAvailable => {
             "this machine has no such address; --status :9069 is for this machine only".into()
         }

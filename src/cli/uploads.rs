@@ -21,7 +21,7 @@ pub struct Uploads {
     #[arg(help_heading = "Uploads")]
     pub min_free: Size,
 
-    /// Take only names that fit, such as '*.cfg' or 'backup/*', any number of times
+    /// Allow only matching names, such as '*.cfg' or 'backup/*'; may be repeated
     #[arg(long, value_name = "GLOB", env = "TUFFET_UPLOAD_NAMES", value_delimiter = ',', help_heading = "Uploads")]
     pub upload_names: Vec<String>,
 
@@ -30,16 +30,16 @@ pub struct Uploads {
     #[arg(value_parser = values::switch, help_heading = "Uploads")]
     pub upload_per_client: bool,
 
-    /// Let uploads replace files, and keep so many older ones: NAME.~1~, NAME.~2~
+    /// Allow uploads to replace files, and keep this many older ones: NAME.~1~, NAME.~2~
     #[arg(long, value_name = "NUMBER", env = "TUFFET_KEEP_VERSIONS", default_value = "0", help_heading = "Uploads")]
     #[arg(value_parser = values::number(0..=u32::MAX as usize))]
     pub keep_versions: usize,
 
-    /// Modes of new files: 666 without these bits; of directories: 777
+    /// Permission bits to clear from 666 for new files, from 777 for new directories
     #[arg(long, value_name = "MASK", env = "TUFFET_UMASK", value_parser = octal, help_heading = "Uploads")]
     pub umask: Option<u32>,
 
-    /// Let links lead to files of this directory too, any number of times
+    /// Allow links into this directory too; may be repeated
     #[arg(long, value_name = "DIR", env = "TUFFET_ALSO", value_delimiter = ':', help_heading = "Safety")]
     pub also: Vec<PathBuf>,
 }
@@ -82,7 +82,7 @@ pub fn wrong_also(args: &Serve) -> impl Iterator<Item = String> {
 pub fn look_at_also(args: &Serve) {
     for why in wrong_also(args) {
         // The sandbox is fixed at the start.
-        warn!("{why}; links that lead there are refused until there is one and the server is started anew");
+        warn!("{why}; links into it are refused until it exists and the server is restarted");
     }
 }
 
@@ -100,8 +100,8 @@ pub fn check_own_files(args: &Serve) -> super::Result<()> {
             if is_below(path, directory) {
                 let (path, directory) = (path.display(), directory.display());
                 return Err(format!(
-                    "{what} {path} is in {directory}, into which clients may upload: they could replace it; \
-                     put it elsewhere"
+                    "{what} {path} is in {directory}, into which clients may upload: they could replace it; move it \
+                     elsewhere"
                 )
                 .into());
             }

@@ -32,7 +32,7 @@ impl Questions {
             }));
         };
         if let Err(error) = thread::Builder::new().name("tuffet-upstreams".into()).spawn(work) {
-            warn!("the servers behind this one are not asked whether they are there: {error}");
+            warn!("cannot check the upstream servers at the start: {error}");
         }
     }
 }
@@ -42,7 +42,7 @@ async fn asked((name, answer): (String, Boxed<Result<String, Refusal>>)) {
         Ok(said) => info!("{name} {said}"),
         Err(refusal) => {
             let why = refusal.detail().unwrap_or(refusal.message());
-            warn!("{name} cannot serve now: {why}; it is asked for files all the same");
+            warn!("{name} fails now: {why}; requests for its files go to it all the same");
         }
     }
 }

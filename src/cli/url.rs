@@ -9,7 +9,7 @@ use super::values::Remote;
 
 /// A server, or a file on one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     Server(Remote),
     File(Url),
 }
@@ -22,14 +22,14 @@ pub struct Url {
     pub mode: Option<Mode>,
 }
 
-impl FromStr for Place {
+impl FromStr for Location {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once("://") {
             None => text.parse().map(Self::Server),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("tftp") => rest.parse().map(Self::File),
-            Some(_) => Err("not a URL of TFTP, such as tftp://192.0.2.1/pxelinux.0".into()),
+            Some(_) => Err("not a TFTP URL, such as tftp://192.0.2.1/pxelinux.0".into()),
         }
     }
 }
@@ -41,7 +41,7 @@ impl FromStr for Url {
     fn from_str(text: &str) -> Result<Self, String> {
         let (server, path) = text.split_once('/').unwrap_or((text, ""));
         if server.contains('@') {
-            return Err("TFTP knows no users; leave out what is before the @".into());
+            return Err("TFTP has no users; leave out the part before the @".into());
         }
         let (path, mode) = match path.rsplit_once(';') {
             Some((path, mode)) if mode.len() >= 5 && mode.as_bytes()[..5].eq_ignore_ascii_case(b"mode=") => {
@@ -75,13 +75,13 @@ mod tests {
             ("tftp://h/dir/", "h:69", "dir/", None),
             ("tftp://h", "h:69", "", None),
         ] {
-            let Ok(Place::File(url)) = text.parse() else { panic!("{text}") };
+            let Ok(Location::File(url)) = text.parse() else { panic!("{text}") };
             assert_eq!((url.server.to_string().as_str(), url.name.as_str(), url.mode), (server, name, mode), "{text}");
         }
         for bad in ["http://h/x", "tftp:///x", "tftp://h:x/y", "tftp://me@h/x", "tftp://h/x;mode=mail", "tftp://h/%ff"]
         {
-            assert!(bad.parse::<Place>().is_err(), "{bad}");
+            assert!(bad.parse::<Location>().is_err(), "{bad}");
         }
-        assert!(matches!("10.0.0.1:70".parse(), Ok(Place::Server(_))));
+        assert!(matches!("10.0.0.1:70".parse(), Ok(Location::Server(_))));
     }
 }

@@ -163,7 +163,7 @@ pub fn duration(text: &str) -> Result<humantime::Duration, String> {
     let is_number = text.ends_with(|last: char| last.is_ascii_digit());
     let text = if is_number { format!("{text}s") } else { text.to_owned() };
     match humantime::parse_duration(&text) {
-        Ok(Duration::ZERO) => Err("it must be longer than nothing".into()),
+        Ok(Duration::ZERO) => Err("it must be longer than 0".into()),
         Ok(duration) if duration <= LONGEST => Ok(duration.into()),
         Ok(_) | Err(humantime::DurationError::NumberOverflow) => Err("longer than 100 years".into()),
         Err(_) => Err("not a time, such as 500ms, 5s or 1m".into()),
@@ -174,7 +174,7 @@ pub fn duration(text: &str) -> Result<humantime::Duration, String> {
 pub fn port_range(text: &str) -> Result<RangeInclusive<u16>, &'static str> {
     let (low, high) = text.split_once('-').unwrap_or((text, text));
     match (low.trim().parse(), high.trim().parse()) {
-        (Ok(0), _) => Err("port 0 cannot be part of it"),
+        (Ok(0), _) => Err("port 0 is not allowed"),
         (Ok(low), Ok(high)) if low <= high => Ok(low..=high),
         (Ok(_), Ok(_)) => Err("the first port is above the last"),
         _ => Err("not two ports from 1 to 65535, such as 50000-50099"),

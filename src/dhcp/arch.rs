@@ -241,7 +241,7 @@ impl FromStr for Arches {
 fn find(key: &str) -> Result<&'static Family, Error> {
     let known = || FAMILIES.iter().map(|family| family.key).collect::<Vec<_>>().join(", ");
     let found = FAMILIES.iter().find(|family| family.key == key);
-    let wrong = || format!("not an architecture: it is one of {}, or a number of option 93", known());
+    let wrong = || format!("not an architecture: use one of {}, or a number of option 93", known());
     found.ok_or_else(|| Error::Config(wrong()))
 }
 

@@ -118,10 +118,10 @@ impl Menu {
             }
         }
         Err(if machine.ipxe {
-            format!("there is no script for iPXE ({}), and nothing else for it", SCRIPTS.join(", "))
+            format!("there is no script for iPXE ({})", SCRIPTS.join(", "))
         } else {
             let names: Vec<&str> = family.files.iter().chain(family.ipxe).copied().collect();
-            format!("none of the files for it is there: {}", names.join(", "))
+            format!("none of its boot files exists: {}", names.join(", "))
         })
     }
 }

@@ -5,7 +5,7 @@
 //! files. It answers only clients whose option 60 begins with `PXEClient`, `HTTPClient` or `U-Boot`. It never offers an
 //! address.
 //!
-//! The decisions are pure: a [`Proxy`] makes an [`Answer`] from a datagram and its [`Arrival`], with no socket and no
+//! The decisions are pure: a [`Proxy`] makes a [`Reply`] from a datagram and its [`Arrival`], with no socket and no
 //! clock. [`Sockets`] receive the datagrams and send the answers.
 //!
 //! ```
@@ -34,6 +34,6 @@ pub use arch::{Arch, Arches, Family};
 pub use interface::{Interface, interfaces};
 pub use menu::Menu;
 pub use packet::Machine;
-pub use proxy::{Answer, Arrival, Chosen, Door, Offer, Proxy, Silence};
+pub use proxy::{Arrival, BootFile, NoReply, Offer, Proxy, Reply, ServerPort};
 pub use rule::Rule;
 pub use serve::{Live, Serving, Sockets, Told};

@@ -57,7 +57,7 @@ pub struct Machine {
 
 /// The packet of a client that wants to boot.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct ClientMessage {
     message: Message,
     pub(super) kind: MessageType,
     pub(super) machine: Machine,
@@ -69,14 +69,14 @@ pub(super) struct Ask {
 }
 
 /// The content of an answer.
-pub(super) struct Tell<'a> {
+pub(super) struct ReplyFields<'a> {
     pub(super) kind: MessageType,
     pub(super) server: Ipv4Addr,
     /// The boot file. U-Boot may get an answer without one.
     pub(super) file: &'a str,
 }
 
-impl Ask {
+impl ClientMessage {
     /// # Errors
     /// The reason why the packet gets no answer, for people.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
@@ -138,8 +138,8 @@ impl Ask {
     }
 
     /// The answer to this packet. An answer that does not fit into a packet is an error.
-    pub(super) fn answer(&self, tell: &Tell<'_>) -> Result<Vec<u8>, &'static str> {
-        let Tell { kind, server, file } = *tell;
+    pub(super) fn answer(&self, fields: &ReplyFields<'_>) -> Result<Vec<u8>, &'static str> {
+        let ReplyFields { kind, server, file } = *fields;
         // The length of the option includes the NUL. Some clients read the option as a C string, and would miss its
         // end.
         let name = [file.as_bytes(), &[0]].concat();

@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{
     Machine, Menu, Rule,
     menu::goes_on_by_tftp,
-    packet::{Ask, Tell},
+    packet::{ClientMessage, ReplyFields},
 };
 
 /// The ports at which clients and relays receive answers (RFC 2131 section 4.1).
@@ -58,7 +58,7 @@ pub enum Door {
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     /// The port that received the datagram.
-    pub door: Door,
+    pub server_port: ServerPort,
     /// The sender of the datagram.
     pub from: SocketAddrV4,
     /// The address of the interface that received the datagram. Clients know the server by this address.
@@ -107,9 +107,9 @@ pub struct Chosen {
 pub enum Silence {
     /// The datagram is not for this server: it is from another kind of client, has another message type, or is no DHCP
     /// packet.
-    NotMine(&'static str),
+    NotForUs(&'static str),
     /// The machine wants to boot, but gets no boot file, with the reason.
-    Nothing(Machine, String),
+    NoBootFile(Machine, String),
 }
 
 impl Default for Proxy {
@@ -178,10 +178,10 @@ impl Proxy {
     ///
     /// # Errors
     /// The reason why the machine gets no boot file, for people.
-    pub fn choose(&self, machine: &Machine) -> Result<Chosen, String> {
+    pub fn choose(&self, machine: &Machine) -> Result<BootFile, String> {
         match self.rules.iter().find(|rule| rule.check(machine).is_ok()) {
             Some(rule) if rule.file().is_empty() => Err(format!("{} gives it no answer", rule.title())),
-            Some(rule) => Ok(Chosen { file: rule.file().into(), why: rule.title().into() }),
+            Some(rule) => Ok(BootFile { file: rule.file().into(), why: rule.title().into() }),
             None => {
                 let file = self.menu.choose(machine)?.to_owned();
                 let why = if file.is_empty() { "`pxe get` needs no boot script" } else { "it is in the sources" };
@@ -211,7 +211,7 @@ impl Proxy {
         });
         match http {
             Some(http) if machine.http || !goes_on_by_tftp(file) => Ok(format!("{http}{path}")),
-            None if machine.http => Err("it boots by HTTP, which is not served".into()),
+            None if machine.http => Err("it boots by HTTP, which this server does not serve (--http)".into()),
             _ => Ok(format!("{}{path}", url("tftp", local, self.tftp, TFTP_PORT))),
         }
     }
@@ -220,41 +220,41 @@ impl Proxy {
     ///
     /// # Errors
     /// The reason why the datagram gets no answer.
-    pub fn answer(&self, datagram: &[u8], arrival: Arrival) -> Result<Answer, Silence> {
-        let Arrival { door, from, local } = arrival;
-        let ask = Ask::decode(datagram).map_err(Silence::NotMine)?;
-        let kind = match (door, ask.kind) {
-            (Door::Dhcp, MessageType::Discover) => MessageType::Offer,
+    pub fn answer(&self, datagram: &[u8], arrival: Arrival) -> Result<Reply, NoReply> {
+        let Arrival { server_port, from, local } = arrival;
+        let message = ClientMessage::decode(datagram).map_err(NoReply::NotForUs)?;
+        let kind = match (server_port, message.kind) {
+            (ServerPort::Dhcp, MessageType::Discover) => MessageType::Offer,
             // A DHCPREQUEST at this port is for the server that leases the address.
-            (Door::Dhcp, _) => return Err(Silence::NotMine("it looks for nobody")),
-            (Door::Pxe, MessageType::Request | MessageType::Inform) => MessageType::Ack,
-            (Door::Pxe, _) => return Err(Silence::NotMine("it is no request")),
+            (ServerPort::Dhcp, _) => return Err(NoReply::NotForUs("it is no DISCOVER")),
+            (ServerPort::Pxe, MessageType::Request | MessageType::Inform) => MessageType::Ack,
+            (ServerPort::Pxe, _) => return Err(NoReply::NotForUs("it is no request")),
         };
-        if !(ask.giaddr().is_unspecified() || is_of_one(ask.giaddr())) {
-            return Err(Silence::NotMine("its relay has no address"));
+        if !(message.giaddr().is_unspecified() || is_of_one(message.giaddr())) {
+            return Err(NoReply::NotForUs("its relay's address (giaddr) is not unicast"));
         }
-        let machine = ask.machine;
-        let nothing = |why: String| Silence::Nothing(machine, why);
+        let machine = message.machine;
+        let nothing = |why: String| NoReply::NoBootFile(machine, why);
         let chosen = self.choose(&machine).map_err(nothing)?;
         let file = self.place(&chosen.file, &machine, local).map_err(nothing)?;
-        let bytes = ask.answer(&Tell { kind, server: local, file: &file });
+        let bytes = message.answer(&ReplyFields { kind, server: local, file: &file });
         let bytes = bytes.map_err(|why| nothing(why.into()))?;
-        let to = destination(&ask, door, from);
+        let to = destination(&message, server_port, from);
         let acknowledges = kind == MessageType::Ack;
-        Ok(Answer { bytes, to, offer: Offer { machine, file, why: chosen.why, acknowledges } })
+        Ok(Reply { bytes, to, offer: Offer { machine, file, why: chosen.why, acknowledges } })
     }
 }
 
 /// The destination of an answer (RFC 2131 section 4.1): the relay (giaddr), the address that the client has (ciaddr),
 /// or a broadcast. No other destination is possible: a client without an address gets none from this server.
-fn destination(ask: &Ask, door: Door, from: SocketAddrV4) -> SocketAddrV4 {
-    if !ask.giaddr().is_unspecified() {
-        return SocketAddrV4::new(ask.giaddr(), SERVER_PORT);
+fn destination(message: &ClientMessage, server_port: ServerPort, from: SocketAddrV4) -> SocketAddrV4 {
+    if !message.giaddr().is_unspecified() {
+        return SocketAddrV4::new(message.giaddr(), SERVER_PORT);
     }
-    match door {
+    match server_port {
         // The client listens at the port from which it sent its packet.
-        Door::Pxe if is_of_one(*from.ip()) && from.port() != 0 => from,
-        _ if is_of_one(ask.ciaddr()) => SocketAddrV4::new(ask.ciaddr(), CLIENT_PORT),
+        ServerPort::Pxe if is_of_one(*from.ip()) && from.port() != 0 => from,
+        _ if is_of_one(message.ciaddr()) => SocketAddrV4::new(message.ciaddr(), CLIENT_PORT),
         _ => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),
     }
 }
@@ -284,8 +284,8 @@ impl std::error::Error for Silence {}
 impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotMine(why) => f.write_str(why),
-            Self::Nothing(machine, why) => write!(f, "{machine} gets no answer: {why}"),
+            Self::NotForUs(why) => f.write_str(why),
+            Self::NoBootFile(machine, why) => write!(f, "{machine} gets no answer: {why}"),
         }
     }
 }

@@ -26,9 +26,9 @@ const DOORS: [(Door, u16); 2] = [(Door::Dhcp, 67), (Door::Pxe, 4011)];
 
 /// The current [`Proxy`]. A reload may replace its rules, and the server looks at the sources again now and then.
 #[derive(Clone, Debug, Default)]
-pub struct Live(Arc<RwLock<Proxy>>);
+pub struct CurrentProxy(Arc<RwLock<Proxy>>);
 
-impl Live {
+impl CurrentProxy {
     /// A copy of the current proxy.
     pub fn proxy(&self) -> Proxy {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -140,7 +140,7 @@ impl Sockets {
     }
 
     /// The proxy that will answer.
-    pub fn live(&self) -> &Live {
+    pub fn live(&self) -> &CurrentProxy {
         &self.live
     }
 

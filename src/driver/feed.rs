@@ -73,7 +73,7 @@ pub(crate) fn upload<W: Future<Output = Result<(), Refusal>>>(
 ) -> Upload<impl Future<Output = Result<(), Refusal>>> {
     let pipe = Pipe::default();
     let source = Source::sendable(pipe.clone()).with_size_hint(size);
-    let work = Work::Running(Box::pin(caught(async move { sink(source).await })));
+    let work = Work::Running(Box::pin(catch_panic(async move { sink(source).await })));
     let told = size.filter(|size| *size > 0).unwrap_or(most);
     Upload { pipe, work, left: most.min(told) }
 }
@@ -102,7 +102,7 @@ impl<W: Future<Output = Result<(), Refusal>>> Feed for Upload<W> {
     }
 
     fn poll(&mut self, want: Want, cx: &mut Context<'_>) -> Poll<Event> {
-        if want == Want::Verdict {
+        if want == Want::Commit {
             self.pipe.end();
         }
         if let Work::Running(sink) = &mut self.work {
@@ -112,7 +112,7 @@ impl<W: Future<Output = Result<(), Refusal>>> Feed for Upload<W> {
         }
         match (&self.work, want) {
             (Work::Over(Err(refusal)), _) => Poll::Ready(Event::Failed(refusal.clone())),
-            (Work::Over(Ok(())), Want::Room | Want::Verdict) => Poll::Ready(Event::Ready),
+            (Work::Over(Ok(())), Want::Room | Want::Commit) => Poll::Ready(Event::Ready),
             (Work::Running(_), Want::Room) if self.pipe.has_room() => Poll::Ready(Event::Ready),
             _ => Poll::Pending,
         }
@@ -120,14 +120,16 @@ impl<W: Future<Output = Result<(), Refusal>>> Feed for Upload<W> {
 }
 
 /// Turns a panic of the user's code into a failure of its transfer alone.
-pub(crate) fn caught<T>(work: impl Future<Output = Result<T, Refusal>>) -> impl Future<Output = Result<T, Refusal>> {
+pub(crate) fn catch_panic<T>(
+    work: impl Future<Output = Result<T, Refusal>>,
+) -> impl Future<Output = Result<T, Refusal>> {
     // The box saves memory: a future that is moved into another one takes its room twice.
     let work = AssertUnwindSafe(Box::pin(work)).catch_unwind();
     async { work.await.unwrap_or_else(|panic| Err(panicked(&*panic))) }
 }
 
-/// As [`caught`], for code that does not wait.
-pub(crate) fn caught_now<T>(work: impl FnOnce() -> T) -> Result<T, Refusal> {
+/// As [`catch_panic`], for code that does not wait.
+pub(crate) fn catch_panic_now<T>(work: impl FnOnce() -> T) -> Result<T, Refusal> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(&*panic))
 }
 

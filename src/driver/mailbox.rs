@@ -6,7 +6,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use crate::{endpoint::Closed, error::Refusal, packet::Packet, transfer::Event};
+use crate::{endpoint::CloseReason, error::Refusal, packet::Packet, transfer::Event};
 
 /// Packets that one mailbox holds. More are dropped, as a full socket would drop them; the peer sends them again.
 const MOST: usize = 256;
@@ -19,14 +19,14 @@ pub(crate) struct Mailbox {
     /// Bytes of DATA in `packets`.
     bytes: Cell<usize>,
     repeated: Cell<bool>,
-    closed: Cell<Option<Closed>>,
+    closed: Cell<Option<CloseReason>>,
     /// Whether the peer's port is closed.
     unreachable: Cell<bool>,
     stopped: Cell<bool>,
     expired: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// Whether the task waits for the source or sink too.
-    at_work: Cell<bool>,
+    awaits_handler: Cell<bool>,
 }
 
 impl Mailbox {
@@ -52,8 +52,8 @@ impl Mailbox {
     }
 
     /// Reports that the endpoint has closed the transfer, and why.
-    pub(crate) fn post_closed(&self, why: Closed) {
-        self.unreachable.set(why == Closed::Unreachable);
+    pub(crate) fn post_closed(&self, why: CloseReason) {
+        self.unreachable.set(why == CloseReason::Unreachable);
         self.closed.set(Some(why));
         self.wake();
     }
@@ -88,9 +88,9 @@ impl Mailbox {
         }
         if let Some(why) = self.closed.take() {
             return Some(match why {
-                Closed::Unreachable => Event::Gone,
-                Closed::Server => Event::Failed(Refusal::silent().because(why.reason())),
-                Closed::Replaced | Closed::GaveWay => Event::Replaced(why.reason()),
+                CloseReason::Unreachable => Event::Unreachable,
+                CloseReason::Server => Event::Failed(Refusal::silent().because(why.reason())),
+                CloseReason::Replaced | CloseReason::GaveWay => Event::Replaced(why.reason()),
             });
         }
         if self.stopped.take() {
@@ -102,9 +102,10 @@ impl Mailbox {
         self.expired.take().then_some(Event::Timeout)
     }
 
-    /// Registers the task to be woken by the next event. `at_work`: whether the task waits for the source or sink too.
-    pub(crate) fn register(&self, cx: &Context<'_>, at_work: bool) {
-        self.at_work.set(at_work);
+    /// Registers the task to be woken by the next event. `awaits_handler`: whether the task waits for the source or
+    /// sink too.
+    pub(crate) fn register(&self, cx: &Context<'_>, awaits_handler: bool) {
+        self.awaits_handler.set(awaits_handler);
         let mut waker = self.waker.borrow_mut();
         match &mut *waker {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -113,8 +114,8 @@ impl Mailbox {
     }
 
     #[cfg(feature = "sim")]
-    pub(crate) fn is_at_work(&self) -> bool {
-        self.at_work.get()
+    pub(crate) fn awaits_handler(&self) -> bool {
+        self.awaits_handler.get()
     }
 
     fn wake(&self) {
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_was_heard_is_not_late() {
+    fn a_peer_whose_packet_has_arrived_is_not_late() {
         let mailbox = Mailbox::default();
         mailbox.post_timeout();
         mailbox.post(Packet::Ack(1));

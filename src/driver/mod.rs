@@ -21,7 +21,7 @@ use mailbox::Mailbox;
 
 /// Events in a row that a transfer handles without waiting before other tasks run. A source that always has a chunk
 /// causes such events.
-const TURN: usize = 256;
+const EVENTS_PER_POLL: usize = 256;
 
 /// What the driver needs from the shard that it runs on.
 pub(crate) trait Wire {
@@ -46,10 +46,10 @@ pub(crate) async fn run(wire: &impl Wire, transfer: &mut Transfer, feed: &mut im
     let (mut wanted, mut last_ack) = (None, None);
     poll_fn(|cx| {
         let (mut now, mut event) = match wanted {
-            None => (wire.batch_time(), Event::Go),
+            None => (wire.batch_time(), Event::Continue),
             Some(want) => ready!(poll_event(wire, feed, want, cx)),
         };
-        for turn in 0.. {
+        for events in 0.. {
             let want = loop {
                 match transfer.resume(now, event) {
                     Step::Send(packet) => {
@@ -68,11 +68,11 @@ pub(crate) async fn run(wire: &impl Wire, transfer: &mut Transfer, feed: &mut im
                         return Poll::Ready((outcome, last_ack));
                     }
                 }
-                event = Event::Go;
+                event = Event::Continue;
             };
             wire.progressed(transfer.progress().bytes);
             wanted = Some(want);
-            if turn == TURN {
+            if events == EVENTS_PER_POLL {
                 break;
             }
             (now, event) = ready!(poll_event(wire, feed, want, cx));

@@ -10,7 +10,7 @@ use std::{
 
 use foldhash::quality::RandomState;
 
-use super::{Dropped, Policy};
+use super::{DropReason, Policy};
 
 /// Buckets in each of the two rows. An address has one bucket in each row, and it is over its limit when both are
 /// empty. A client that shares one bucket with a flood is served by the other. No number of forged addresses takes
@@ -22,24 +22,24 @@ const BURST: f32 = 10.0;
 /// ERRORs that answer requests: at once, and in a second. Each answers one request and is about as long.
 const REFUSALS: (f64, f64) = (20_000.0, 5_000.0);
 /// ERRORs to peers without a transfer: at once, and in a second.
-const STRANGERS: (f64, f64) = (100.0, 50.0);
+const STRAY_ERRORS: (f64, f64) = (100.0, 50.0);
 
 pub(crate) struct Admission {
     requests: Option<Rates>,
     per_client: u32,
     refusals: Bucket,
-    strangers: Bucket,
+    stray_errors: Bucket,
 }
 
 impl Admission {
     pub(crate) fn new(policy: &Policy) -> Self {
         let per_client = policy.max_requests_per_client;
-        let (refusals, strangers) = (Bucket::new(REFUSALS), Bucket::new(STRANGERS));
-        Self { requests: rates(per_client), per_client, refusals, strangers }
+        let (refusals, stray_errors) = (Bucket::new(REFUSALS), Bucket::new(STRAY_ERRORS));
+        Self { requests: rates(per_client), per_client, refusals, stray_errors }
     }
 
     /// Adopts the limits of this policy, which may have changed.
-    pub(crate) fn follow(&mut self, policy: &Policy) {
+    pub(crate) fn set_policy(&mut self, policy: &Policy) {
         if self.per_client != policy.max_requests_per_client {
             self.per_client = policy.max_requests_per_client;
             self.requests = rates(self.per_client);
@@ -47,20 +47,20 @@ impl Admission {
     }
 
     /// Whether the server may look at a request from this address.
-    pub(crate) fn request(&mut self, peer: IpAddr, now: Instant) -> Result<(), Dropped> {
+    pub(crate) fn request(&mut self, peer: IpAddr, now: Instant) -> Result<(), DropReason> {
         let is_within = self.requests.as_mut().is_none_or(|rates| rates.take(peer, now));
-        is_within.then_some(()).ok_or(Dropped::Requests)
+        is_within.then_some(()).ok_or(DropReason::Requests)
     }
 
     /// Whether the server may answer a request with an ERROR. Each address gets no more of them than it may send
     /// requests.
-    pub(super) fn refusal(&mut self, now: Instant) -> Result<(), Dropped> {
-        self.refusals.take(now).then_some(()).ok_or(Dropped::Errors)
+    pub(super) fn refusal(&mut self, now: Instant) -> Result<(), DropReason> {
+        self.refusals.take(now).then_some(()).ok_or(DropReason::Errors)
     }
 
     /// Whether the server may send an ERROR to a peer that has no transfer.
-    pub(super) fn stranger(&mut self, now: Instant) -> Result<(), Dropped> {
-        self.strangers.take(now).then_some(()).ok_or(Dropped::Errors)
+    pub(super) fn stray_error(&mut self, now: Instant) -> Result<(), DropReason> {
+        self.stray_errors.take(now).then_some(()).ok_or(DropReason::Errors)
     }
 }
 
@@ -160,7 +160,7 @@ mod tests {
         let (mut admission, start) = (Admission::new(&Policy::default()), Instant::now());
         let mut had = |now| {
             let refusals = (0..100_000).filter(|_| admission.refusal(now).is_ok()).count();
-            (refusals, (0..100_000).filter(|_| admission.stranger(now).is_ok()).count())
+            (refusals, (0..100_000).filter(|_| admission.stray_error(now).is_ok()).count())
         };
         assert_eq!(had(start), (20_000, 100));
         assert_eq!(had(start + Duration::from_secs(1)), (5_000, 50));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_no_client() {
+    fn addresses_that_no_client_can_have() {
         let own = ["10.0.0.1:69", "0.0.0.0:70", "[::]:69"].map(|own| own.parse().unwrap());
         let is_client = |peer: &str, asked: &str| is_client(peer.parse().unwrap(), asked.parse().ok(), &own);
         for (peer, asked) in [

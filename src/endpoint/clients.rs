@@ -1,4 +1,4 @@
-//! The endpoint's knowledge of client addresses: their running transfers, and the lessons of earlier ones.
+//! The endpoint's knowledge of client addresses: their running transfers, and the path as earlier ones measured it.
 
 use std::{
     collections::VecDeque,
@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Id, Map,
-    transfers::{Known, Transfers},
+    transfers::{TransferEntry, Transfers},
 };
 use crate::options::{DEFAULT_BLKSIZE, Direction};
 
@@ -18,12 +18,12 @@ const MOST: usize = 4096;
 const MEMORY: Duration = Duration::from_secs(600);
 /// The blksize that a client gets after it has never acknowledged a full block. The first fits the least MTU of IPv6,
 /// which tunnels leave as well. The second is the default of RFC 1350.
-const SMALLER: [u16; 2] = [1228, DEFAULT_BLKSIZE];
+const FALLBACK_BLKSIZES: [u16; 2] = [1228, DEFAULT_BLKSIZE];
 
 #[derive(Default)]
 pub(super) struct Clients {
     running: Map<IpAddr, Running>,
-    lessons: Map<IpAddr, Lesson>,
+    paths: Map<IpAddr, PathMetrics>,
     order: VecDeque<(Instant, IpAddr)>,
 }
 
@@ -34,7 +34,7 @@ struct Running {
 
 /// What the transfers of an address have taught.
 #[derive(Clone, Copy)]
-struct Lesson {
+struct PathMetrics {
     at: Instant,
     round_trip: Option<Duration>,
     /// The largest blksize whose blocks may arrive.
@@ -62,18 +62,18 @@ impl Clients {
     }
 
     /// Learns from a transfer that has ended, or that still runs while its client begins another.
-    pub(super) fn learn(&mut self, now: Instant, known: &Known, round_trip: Option<Duration>) {
-        let client = known.client();
-        let before = self.lesson(now, client);
-        let lost = known.has_lost_its_first_block();
-        let smaller = SMALLER.into_iter().find(|&smaller| lost && smaller < known.blksize);
-        let lesson = Lesson {
+    pub(super) fn learn(&mut self, now: Instant, entry: &TransferEntry, round_trip: Option<Duration>) {
+        let client = entry.client();
+        let before = self.path(now, client);
+        let lost = entry.has_lost_its_first_block();
+        let smaller = FALLBACK_BLKSIZES.into_iter().find(|&smaller| lost && smaller < entry.blksize);
+        let path = PathMetrics {
             at: now,
-            round_trip: round_trip.or(before.and_then(|lesson| lesson.round_trip)),
-            blksize: smaller.or(before.and_then(|lesson| lesson.blksize)),
+            round_trip: round_trip.or(before.and_then(|path| path.round_trip)),
+            blksize: smaller.or(before.and_then(|path| path.blksize)),
         };
-        if (lesson.round_trip, lesson.blksize) != (None, None) {
-            self.insert(now, client, lesson);
+        if (path.round_trip, path.blksize) != (None, None) {
+            self.insert(now, client, path);
         }
     }
 
@@ -84,32 +84,32 @@ impl Clients {
         if let Some(last) = last.filter(|last| last.client() == client && last.has_lost_its_first_block()) {
             self.learn(now, last, None);
         }
-        self.lesson(now, client)?.blksize
+        self.path(now, client)?.blksize
     }
 
     pub(super) fn round_trip(&self, now: Instant, client: IpAddr) -> Option<Duration> {
-        self.lesson(now, client)?.round_trip
+        self.path(now, client)?.round_trip
     }
 
-    fn lesson(&self, now: Instant, client: IpAddr) -> Option<Lesson> {
-        self.lessons.get(&client).filter(|lesson| now.saturating_duration_since(lesson.at) < MEMORY).copied()
+    fn path(&self, now: Instant, client: IpAddr) -> Option<PathMetrics> {
+        self.paths.get(&client).filter(|path| now.saturating_duration_since(path.at) < MEMORY).copied()
     }
 
-    fn insert(&mut self, now: Instant, client: IpAddr, lesson: Lesson) {
-        if self.lessons.insert(client, lesson).is_none() {
+    fn insert(&mut self, now: Instant, client: IpAddr, path: PathMetrics) {
+        if self.paths.insert(client, path).is_none() {
             self.order.push_back((now, client));
         }
         while self.order.len() > MOST {
             let Some((_, client)) = self.order.pop_front() else { break };
-            self.lessons.remove(&client);
+            self.paths.remove(&client);
         }
     }
 }
 
-impl Known {
+impl TransferEntry {
     /// Whether the client has acknowledged the OACK, but not the first block, which was full and was sent again.
     fn has_lost_its_first_block(&self) -> bool {
         let is_large = self.direction == Direction::Read && self.blksize > DEFAULT_BLKSIZE;
-        is_large && self.heard.is_some() && !self.moved && self.first_blocks > 1
+        is_large && self.last_packet_at.is_some() && !self.in_data_phase && self.first_blocks > 1
     }
 }

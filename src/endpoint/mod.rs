@@ -48,10 +48,10 @@ mod policy;
 mod pool;
 mod recent;
 mod request;
-mod stranger;
 #[cfg(test)]
 mod tests;
 mod transfers;
+mod unknown_tid;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -92,8 +92,8 @@ type Map<K, V> = HashMap<K, V, foldhash::quality::RandomState>;
 /// Identifies the transfer of a packet: the port that the packet came to, and the peer.
 type Key = (usize, SocketAddr);
 
-/// Identifies a repeated request: the port that it came to, its sender, and the address that it was sent to.
-type Asked = (usize, SocketAddr, Option<IpAddr>);
+/// Recognizes a repeated request: the port that it came to, its sender, and the address that it was sent to.
+type RequestKey = (usize, SocketAddr, Option<IpAddr>);
 
 /// The number of a running transfer. It is used again when the transfer has [ended](Endpoint::end).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,9 +125,9 @@ pub enum Action {
     /// Send this packet from the port and the address that the datagram came to.
     Reply(Packet),
     /// Leave this request without an answer.
-    TurnAway(Dropped),
+    LeaveUnanswered(DropReason),
     /// Ignore this datagram.
-    Drop(Dropped),
+    Drop(DropReason),
 }
 
 /// A transfer that begins.
@@ -163,7 +163,7 @@ pub struct Start {
 /// Why the endpoint ends a transfer that has not ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Closed {
+pub enum CloseReason {
     /// The same client has sent another request.
     Replaced,
     /// The client has sent nothing but its request, and the endpoint needs the place for another.
@@ -193,7 +193,7 @@ pub struct Counts {
     pub over_limit: u64,
     pub unanswered: u64,
     pub malformed: u64,
-    pub strangers: u64,
+    pub unknown_tids: u64,
 }
 
 /// All running transfers, and what the endpoint remembers of past ones. It stays on its thread (`!Send`), like a
@@ -211,7 +211,7 @@ pub struct Endpoint {
     clients: Clients,
     tids: Tids,
     deadlines: Deadlines,
-    closed: VecDeque<(Id, Closed)>,
+    closed: VecDeque<(Id, CloseReason)>,
     counts: Counts,
     hasher: foldhash::quality::RandomState,
 }
@@ -261,7 +261,7 @@ impl Endpoint {
 
     /// Sets the policy for requests that arrive from now on.
     pub fn set_policy(&mut self, policy: Policy) {
-        self.admission.follow(&policy);
+        self.admission.set_policy(&policy);
         self.policy = policy;
     }
 
@@ -285,8 +285,8 @@ impl Endpoint {
         let pool = self.pools.iter().position(|pool| pool.listener == port);
         match (Packet::decode(datagram), pool) {
             (Ok(Packet::Rrq(_) | Packet::Wrq(_)), None) => {
-                self.counts.strangers += 1;
-                Action::Drop(Dropped::Misdirected)
+                self.counts.unknown_tids += 1;
+                Action::Drop(DropReason::Misdirected)
             }
             (Ok(Packet::Rrq(request)), Some(pool)) => {
                 self.request(now, pool, envelope, Direction::Read, request, datagram.len())
@@ -299,7 +299,7 @@ impl Endpoint {
                 self.counts.malformed += 1;
                 match (malformed, pool) {
                     (Malformed::Filename | Malformed::Mode, Some(_)) => self.refuse_bad_request(now, envelope),
-                    _ => Action::Drop(Dropped::Malformed),
+                    _ => Action::Drop(DropReason::Malformed),
                 }
             }
         }
@@ -307,7 +307,7 @@ impl Endpoint {
 
     /// Returns a transfer that must end as if its client had left, and the reason. Call it after every other call,
     /// until it returns `None`.
-    pub fn closed(&mut self) -> Option<(Id, Closed)> {
+    pub fn closed(&mut self) -> Option<(Id, CloseReason)> {
         self.closed.pop_front()
     }
 
@@ -318,8 +318,8 @@ impl Endpoint {
 
     /// Reports that the first block of the transfer goes out, for the first time or again.
     pub fn first_block(&mut self, id: Id) {
-        if let Some(known) = self.transfers.get_mut(id) {
-            known.first_blocks = known.first_blocks.saturating_add(1);
+        if let Some(entry) = self.transfers.get_mut(id) {
+            entry.first_blocks = entry.first_blocks.saturating_add(1);
         }
     }
 
@@ -327,9 +327,9 @@ impl Endpoint {
     ///
     /// # Errors
     /// The reason why not.
-    pub fn refuse(&mut self, now: Instant, id: Id) -> Result<(), Dropped> {
-        if self.transfers.get(id).is_some_and(|known| known.broadcast) {
-            return Err(Dropped::Broadcast);
+    pub fn refuse(&mut self, now: Instant, id: Id) -> Result<(), DropReason> {
+        if self.transfers.get(id).is_some_and(|entry| entry.broadcast) {
+            return Err(DropReason::Broadcast);
         }
         self.admission.refusal(now)
     }
@@ -337,9 +337,9 @@ impl Endpoint {
     /// Reports that the transfer has ended.
     pub fn end(&mut self, now: Instant, id: Id, ended: Ended) {
         self.retire(now, id, ended.last_ack);
-        let Some(known) = self.transfers.get(id) else { return };
-        self.clients.learn(now, known, ended.round_trip);
-        self.tids.ended(now, known.key.0);
+        let Some(entry) = self.transfers.get(id) else { return };
+        self.clients.learn(now, entry, ended.round_trip);
+        self.tids.ended(now, entry.key.0);
         self.deadlines.release(id);
         self.transfers.remove(id);
     }
@@ -347,14 +347,14 @@ impl Endpoint {
     /// Reports that ICMP says that the peer's port is closed.
     pub fn unreachable(&mut self, now: Instant, port: usize, peer: SocketAddr) {
         if let Some(id) = self.transfers.find(&(port, peer)) {
-            self.close(now, id, Closed::Unreachable);
+            self.close(now, id, CloseReason::Unreachable);
         }
     }
 
     /// Makes room when resources such as descriptors are used up. An eighth of the transfers whose clients have sent
     /// nothing but their requests give way.
     pub fn make_room(&mut self, now: Instant) {
-        for _ in 0..(self.transfers.unheard() / 8).max(1) {
+        for _ in 0..(self.transfers.half_open() / 8).max(1) {
             if !self.evict(now) {
                 break;
             }
@@ -378,8 +378,8 @@ impl Endpoint {
 
     /// A port of a pool that was used for ten minutes and has no transfers. The driver may put another port in its
     /// place, under the same number. Call it now and then.
-    pub fn worn_out(&mut self, now: Instant) -> Option<usize> {
-        self.tids.worn_out(now, &self.pools)
+    pub fn stale_port(&mut self, now: Instant) -> Option<usize> {
+        self.tids.stale_port(now, &self.pools)
     }
 
     /// The counts since the previous call.
@@ -388,46 +388,46 @@ impl Endpoint {
     }
 
     fn packet(&mut self, now: Instant, key: Key, envelope: &Envelope, mut packet: Packet) -> Action {
-        let Some(id) = self.transfers.hear(&key, now, &packet) else {
-            return self.answer_stranger(now, key, envelope, &packet);
+        let Some(id) = self.transfers.note_packet(&key, now, &packet) else {
+            return self.answer_unknown_tid(now, key, envelope, &packet);
         };
         if let Packet::Error { message, .. } = &mut packet {
-            cut(message, LONGEST_TEXT);
-        } else if self.transfers.get(id).is_some_and(|known| known.is_answered_by_a_server(&packet)) {
-            self.close(now, id, Closed::Server);
-            return self.refuse_stranger(now, envelope, &Refusal::bad_request(), Dropped::Stranger);
+            truncate(message, LONGEST_TEXT);
+        } else if self.transfers.get(id).is_some_and(|entry| entry.is_answered_by_a_server(&packet)) {
+            self.close(now, id, CloseReason::Server);
+            return self.answer_with_error(now, envelope, &Refusal::bad_request(), DropReason::UnknownTid);
         }
         Action::Deliver(id, packet)
     }
 
     /// Makes a transfer give way, the oldest whose client has sent nothing but its request.
     fn evict(&mut self, now: Instant) -> bool {
-        let oldest = self.transfers.oldest_unheard(now);
+        let oldest = self.transfers.oldest_half_open(now);
         if let Some(id) = oldest {
-            self.close(now, id, Closed::GaveWay);
+            self.close(now, id, CloseReason::GaveWay);
         }
         oldest.is_some()
     }
 
     /// Ends the transfer as if its client had left.
-    fn close(&mut self, now: Instant, id: Id, why: Closed) {
+    fn close(&mut self, now: Instant, id: Id, why: CloseReason) {
         if self.retire(now, id, None) {
             self.closed.push_back((id, why));
         }
     }
 
-    /// Takes packets and requests away from this transfer. Its late packets do not count as a stranger's.
+    /// Takes packets and requests away from this transfer. Its late packets do not count as packets of an unknown TID.
     fn retire(&mut self, now: Instant, id: Id, last_ack: Option<u16>) -> bool {
         let retired = self.transfers.close(id);
-        if let Some(known) = retired {
-            self.recent.insert(known.key, known.asked, known.hash, last_ack, now);
-            self.clients.closed(known.client());
+        if let Some(entry) = retired {
+            self.recent.insert(entry.key, entry.request_key, entry.hash, last_ack, now);
+            self.clients.closed(entry.client());
         }
         retired.is_some()
     }
 }
 
-impl Closed {
+impl CloseReason {
     /// The reason, in a few words.
     pub const fn reason(self) -> &'static str {
         match self {
@@ -452,7 +452,7 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-fn cut(text: &mut String, most: usize) {
+fn truncate(text: &mut String, most: usize) {
     if text.len() > most {
         let at = (0..=most).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
         text.truncate(at);

@@ -22,7 +22,7 @@ pub struct Policy {
     pub max_transfers: usize,
     /// Running transfers whose clients have sent nothing but their requests. Beyond the limit, the oldest of them
     /// gives way. Defaults to no limit but `max_transfers`.
-    pub max_unheard: usize,
+    pub max_half_open: usize,
     /// Running transfers of one client address. Defaults to `None`: half of `max_transfers`, and 100 at least.
     pub max_transfers_per_client: Option<usize>,
     /// Requests of one client address in a second; ten times as many may come at once. 0 is no limit. Defaults to
@@ -38,7 +38,7 @@ pub type Admits = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 /// Why a datagram is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Dropped {
+pub enum DropReason {
     /// No client can have its source address.
     Source,
     /// The server is stopping.
@@ -58,7 +58,7 @@ pub enum Dropped {
     /// It belongs to a transfer that has just ended.
     Late,
     /// It belongs to no transfer.
-    Stranger,
+    UnknownTid,
     /// It is a request that came to the port of a transfer.
     Misdirected,
     /// It is no TFTP packet.
@@ -74,7 +74,7 @@ impl Policy {
     }
 
     /// How many transfers one address may have, so that others find room. Many machines may share one address.
-    pub(crate) fn of_one(&self) -> usize {
+    pub(crate) fn transfers_per_client(&self) -> usize {
         self.max_transfers_per_client.unwrap_or((self.max_transfers / 2).max(Self::LEAST))
     }
 }
@@ -85,7 +85,7 @@ impl Default for Policy {
             blksize: None,
             windowsize: None,
             max_transfers: 10_000,
-            max_unheard: usize::MAX,
+            max_half_open: usize::MAX,
             max_transfers_per_client: None,
             max_requests_per_client: 1000,
             admits: None,
@@ -99,34 +99,34 @@ impl fmt::Debug for Policy {
             .field("blksize", &self.blksize)
             .field("windowsize", &self.windowsize)
             .field("max_transfers", &self.max_transfers)
-            .field("max_unheard", &self.max_unheard)
+            .field("max_half_open", &self.max_half_open)
             .field("max_transfers_per_client", &self.max_transfers_per_client)
             .field("max_requests_per_client", &self.max_requests_per_client)
             .finish_non_exhaustive()
     }
 }
 
-impl Dropped {
+impl DropReason {
     /// The reason, in a few words.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Source => "no client has this address",
             Self::Stopping => "stopping",
-            Self::Denied => "it is not admitted",
-            Self::Requests => "too many requests of this address",
-            Self::Client => "too many transfers of this address",
+            Self::Denied => "the client is not admitted",
+            Self::Requests => "too many requests from this address",
+            Self::Client => "too many transfers from this address",
             Self::Full => "too many transfers",
             Self::Errors => "too many errors",
-            Self::Broadcast => "everybody was asked",
+            Self::Broadcast => "the request was a broadcast",
             Self::Late => "its transfer has just ended",
-            Self::Stranger => "it has no transfer",
+            Self::UnknownTid => "unknown transfer ID",
             Self::Misdirected => "a request to the port of a transfer",
-            Self::Malformed => "no TFTP packet",
+            Self::Malformed => "not a TFTP packet",
         }
     }
 }
 
-impl fmt::Display for Dropped {
+impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.reason())
     }

@@ -21,7 +21,7 @@ const SPARE: u32 = 4;
 /// The least number of ports for a transfer in lock-step.
 pub(super) const LEAST: usize = 4;
 /// After this time in use, many may know a port.
-const WORN: Duration = Duration::from_secs(600);
+const STALE: Duration = Duration::from_secs(600);
 /// How long a port stays open after its last transfer has ended. Late packets then do not reach another program as a
 /// stranger's.
 const QUIET: Duration = Duration::from_secs(10);
@@ -138,12 +138,12 @@ impl Tids {
 
     /// Returns a port that has been used for long and has no transfers any more. Ports drain one after the other, so
     /// that there are always many to draw from.
-    pub(super) fn worn_out(&mut self, now: Instant, pools: &[Pool]) -> Option<usize> {
+    pub(super) fn stale_port(&mut self, now: Instant, pools: &[Pool]) -> Option<usize> {
         let age = |port: &Port| port.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         let drawn = pools.iter().filter(|pool| pool.ports.len() > 1).flat_map(|pool| &pool.ports);
         let oldest = drawn.copied().max_by_key(|&port| age(&self.ports[port]))?;
         let port = &mut self.ports[oldest];
-        if age(port) < WORN {
+        if age(port) < STALE {
             return None;
         }
         port.drains = true;
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn one_draw_says_nothing_about_the_next() {
+    fn a_draw_does_not_predict_the_next_draw() {
         let (pool, now) = (pool(64), Instant::now());
         let draws = |secret| {
             let mut tids = Tids::new(secret, 65);
@@ -220,15 +220,15 @@ mod tests {
         let (pool, start) = (pool(8), Instant::now());
         let mut tids = Tids::new(1, 9);
         let worn = tids.draw(start, &pool.ports, peer(1), |_| None);
-        assert_eq!(tids.worn_out(start, std::slice::from_ref(&pool)), None);
-        let later = start + WORN;
-        assert_eq!(tids.worn_out(later, std::slice::from_ref(&pool)), None, "its transfer runs");
+        assert_eq!(tids.stale_port(start, std::slice::from_ref(&pool)), None);
+        let later = start + STALE;
+        assert_eq!(tids.stale_port(later, std::slice::from_ref(&pool)), None, "its transfer runs");
         for n in 0..100 {
             assert_ne!(tids.draw(later, &pool.ports, peer(n), |_| None), worn);
         }
         tids.ended(later, worn);
-        assert_eq!(tids.worn_out(later, std::slice::from_ref(&pool)), None, "late packets may come");
-        assert_eq!(tids.worn_out(later + QUIET, std::slice::from_ref(&pool)), Some(worn));
+        assert_eq!(tids.stale_port(later, std::slice::from_ref(&pool)), None, "late packets may come");
+        assert_eq!(tids.stale_port(later + QUIET, std::slice::from_ref(&pool)), Some(worn));
         assert!((0..100).any(|n| tids.draw(later, &pool.ports, peer(n), |_| None) == worn), "it is as new");
     }
 }

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Action, Closed, Dropped, Endpoint, Envelope, Id, Policy, Start, admission, transfers::Known};
+use super::{
+    Action, CloseReason, DropReason, Endpoint, Envelope, Id, Policy, Start, admission, transfers::TransferEntry,
+};
 use crate::{
     options::{AskedOptions, Direction, Limits, OptionName},
     packet::{self, Options},
@@ -43,12 +45,12 @@ impl Endpoint {
             request.options = shortened(&request.options);
         }
         self.counts.requests += 1;
-        if let Err(dropped) = self.look_at(now, envelope) {
-            return self.turn_away(dropped);
+        if let Err(dropped) = self.check_sender(now, envelope) {
+            return self.leave_unanswered(dropped);
         }
         let asked = (self.pools[pool].listener, envelope.peer, envelope.local);
         let hash = self.hasher.hash_one((direction, &*request));
-        if let Some(earlier) = self.transfers.find_asked(&asked) {
+        if let Some(earlier) = self.transfers.find_request(&asked) {
             if self.is_repeated(now, earlier, direction, &request) {
                 self.counts.repeated += 1;
                 return Action::Repeat(earlier);
@@ -57,41 +59,41 @@ impl Endpoint {
             let ended = self.recent.request_ended_at(&asked, hash);
             if ended.is_some_and(|at| now.saturating_duration_since(at) < QUIET) {
                 self.counts.repeated += 1;
-                return Action::Drop(Dropped::Late);
+                return Action::Drop(DropReason::Late);
             }
-            self.close(now, earlier, Closed::Replaced);
+            self.close(now, earlier, CloseReason::Replaced);
         }
-        match self.make_place(now, envelope.peer.ip()) {
+        match self.admit_transfer(now, envelope.peer.ip()) {
             Ok(()) => Action::Begin(self.start(now, pool, envelope, direction, request.into(), hash).into()),
-            Err(dropped) => self.turn_away(dropped),
+            Err(dropped) => self.leave_unanswered(dropped),
         }
     }
 
-    fn turn_away(&mut self, dropped: Dropped) -> Action {
+    fn leave_unanswered(&mut self, dropped: DropReason) -> Action {
         match dropped {
-            Dropped::Source | Dropped::Stopping | Dropped::Denied => self.counts.unanswered += 1,
+            DropReason::Source | DropReason::Stopping | DropReason::Denied => self.counts.unanswered += 1,
             _ => self.counts.over_limit += 1,
         }
-        Action::TurnAway(dropped)
+        Action::LeaveUnanswered(dropped)
     }
 
-    fn look_at(&mut self, now: Instant, envelope: &Envelope) -> Result<(), Dropped> {
+    fn check_sender(&mut self, now: Instant, envelope: &Envelope) -> Result<(), DropReason> {
         if !admission::is_client(envelope.peer, envelope.local, &self.own) {
-            return Err(Dropped::Source);
+            return Err(DropReason::Source);
         }
         if !self.policy.admit(envelope.peer.ip()) {
-            return Err(Dropped::Denied);
+            return Err(DropReason::Denied);
         }
         self.admission.request(envelope.peer.ip(), now)
     }
 
     /// Whether this is a copy of the request that the transfer answers.
     fn is_repeated(&mut self, now: Instant, earlier: Id, direction: Direction, request: &packet::Request) -> bool {
-        let Some(known) = self.transfers.get(earlier) else { return false };
-        if known.direction != direction || *known.request != *request {
+        let Some(entry) = self.transfers.get(earlier) else { return false };
+        if entry.direction != direction || *entry.request != *request {
             return false;
         }
-        match known.heard {
+        match entry.last_packet_at {
             // A client that repeats its request is there. It keeps its place longer than a silent one.
             None => {
                 self.transfers.refresh(now, earlier);
@@ -102,14 +104,14 @@ impl Endpoint {
         }
     }
 
-    fn make_place(&mut self, now: Instant, client: IpAddr) -> Result<(), Dropped> {
-        let Policy { max_transfers, max_unheard, .. } = self.policy;
+    fn admit_transfer(&mut self, now: Instant, client: IpAddr) -> Result<(), DropReason> {
+        let Policy { max_transfers, max_half_open, .. } = self.policy;
         if self.stopping {
-            Err(Dropped::Stopping)
-        } else if self.clients.running(client) >= self.policy.of_one() {
-            Err(Dropped::Client)
-        } else if self.transfers.unheard() >= max_unheard || self.transfers.living() >= max_transfers {
-            self.evict(now).then_some(()).ok_or(Dropped::Full)
+            Err(DropReason::Stopping)
+        } else if self.clients.running(client) >= self.policy.transfers_per_client() {
+            Err(DropReason::Client)
+        } else if self.transfers.half_open() >= max_half_open || self.transfers.open() >= max_transfers {
+            self.evict(now).then_some(()).ok_or(DropReason::Full)
         } else {
             Ok(())
         }
@@ -148,10 +150,11 @@ impl Endpoint {
         let (key, asked) = ((port, peer), (listener, peer, envelope.local));
         // The same client has sent a request to another address of this server, and drew the same port.
         if let Some(other) = self.transfers.find(&key) {
-            self.close(now, other, Closed::Replaced);
+            self.close(now, other, CloseReason::Replaced);
         }
-        let id =
-            self.transfers.insert(now, Known::new(key, asked, direction, request.clone(), hash, envelope.broadcast));
+        let id = self
+            .transfers
+            .insert(now, TransferEntry::new(key, asked, direction, request.clone(), hash, envelope.broadcast));
         self.clients.began(peer.ip(), id);
         Start {
             id,

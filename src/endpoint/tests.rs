@@ -41,7 +41,7 @@ fn secs(seconds: u64) -> Duration {
 }
 
 #[test]
-fn a_transfer_hears_its_client_until_it_has_ended() {
+fn a_transfer_gets_the_packets_of_its_client_until_it_has_ended() {
     let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
     let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
     assert!(matches!(endpoint.handle(now, 0, &client(1), &rrq("x", "")), Action::Repeat(id) if id == start.id));
@@ -50,15 +50,15 @@ fn a_transfer_hears_its_client_until_it_has_ended() {
     // Another client at this client's port, this client at another port, and a request at the transfer's port.
     assert!(is_error(&endpoint.handle(now, start.port, &client(2), &ack(1)), 5));
     let other = 1 + start.port % POOL;
-    assert!(matches!(endpoint.handle(now, other, &client(1), &ack(1)), Action::Drop(Dropped::Stranger)));
+    assert!(matches!(endpoint.handle(now, other, &client(1), &ack(1)), Action::Drop(DropReason::UnknownTid)));
     let action = endpoint.handle(now, start.port, &client(1), &rrq("x", ""));
-    assert!(matches!(action, Action::Drop(Dropped::Misdirected)));
+    assert!(matches!(action, Action::Drop(DropReason::Misdirected)));
     endpoint.end(now, start.id, Ended::default());
     assert!(endpoint.is_empty());
-    assert!(matches!(endpoint.handle(now, start.port, &client(1), &ack(1)), Action::Drop(Dropped::Late)));
+    assert!(matches!(endpoint.handle(now, start.port, &client(1), &ack(1)), Action::Drop(DropReason::Late)));
     assert!(is_error(&endpoint.handle(now + secs(91), start.port, &client(1), &ack(1)), 5));
     let counts = endpoint.counts();
-    assert_eq!((counts.requests, counts.repeated, counts.strangers), (2, 1, 4));
+    assert_eq!((counts.requests, counts.repeated, counts.unknown_tids), (2, 1, 4));
     assert_eq!(endpoint.counts(), Counts::default());
 }
 
@@ -69,7 +69,7 @@ fn the_last_ack_of_an_upload_is_repeated() {
     endpoint.end(now, start.id, Ended { last_ack: Some(3), ..Ended::default() });
     let data = |block| Packet::Data { block, payload: "x".into() }.encode();
     assert!(matches!(endpoint.handle(now, start.port, &client(1), &data(3)), Action::Reply(Packet::Ack(3))));
-    assert!(matches!(endpoint.handle(now, start.port, &client(1), &data(2)), Action::Drop(Dropped::Late)));
+    assert!(matches!(endpoint.handle(now, start.port, &client(1), &data(2)), Action::Drop(DropReason::Late)));
 }
 
 #[test]
@@ -93,11 +93,11 @@ fn another_request_replaces_a_transfer_and_a_late_copy_does_not() {
     endpoint.end(now, first.id, Ended::default());
     let second = begin(&mut endpoint, now, &client(1), &rrq("b", ""));
     let late = endpoint.handle(now, 0, &client(1), &rrq("a", ""));
-    assert!(matches!(late, Action::Drop(Dropped::Late)), "{late:?}");
+    assert!(matches!(late, Action::Drop(DropReason::Late)), "{late:?}");
     assert_eq!(endpoint.closed(), None);
     // After a second, the machine has been reset and repeats its first request.
     let third = begin(&mut endpoint, now + secs(1), &client(1), &rrq("a", ""));
-    assert_eq!((endpoint.closed(), endpoint.closed()), (Some((second.id, Closed::Replaced)), None));
+    assert_eq!((endpoint.closed(), endpoint.closed()), (Some((second.id, CloseReason::Replaced)), None));
     assert_ne!((third.id, third.port), (second.id, second.port));
     endpoint.end(now + secs(1), second.id, Ended::default());
     assert_eq!(endpoint.len(), 1);
@@ -111,11 +111,11 @@ fn a_client_that_is_reset_asks_again_and_gets_another_transfer() {
     let early = endpoint.handle(now + Duration::from_millis(900), 0, &client(1), &rrq("a", ""));
     assert!(matches!(early, Action::Repeat(_)));
     begin(&mut endpoint, now + secs(1), &client(1), &rrq("a", ""));
-    assert_eq!(endpoint.closed(), Some((first.id, Closed::Replaced)));
+    assert_eq!(endpoint.closed(), Some((first.id, CloseReason::Replaced)));
 }
 
 #[test]
-fn the_oldest_that_was_never_heard_gives_way() {
+fn the_oldest_half_open_transfer_gives_way() {
     let policy = Policy { max_transfers: 100, max_transfers_per_client: Some(1), ..Policy::default() };
     let (mut endpoint, now) = (endpoint(policy), Instant::now());
     let mut starts = Vec::new();
@@ -130,29 +130,29 @@ fn the_oldest_that_was_never_heard_gives_way() {
     for n in 100..198 {
         begin(&mut endpoint, now, &client(n), &rrq("x", ""));
         let expected = &starts[usize::from(n) - 98];
-        assert_eq!(endpoint.closed(), Some((expected.id, Closed::GaveWay)));
+        assert_eq!(endpoint.closed(), Some((expected.id, CloseReason::GaveWay)));
         endpoint.end(now, expected.id, Ended::default());
     }
     // Transfers that wait for their handlers keep their places for ten seconds. So the second transfer, which waits
     // for its client, gives way first.
     begin(&mut endpoint, now, &client(198), &rrq("x", ""));
-    assert_eq!(endpoint.closed(), Some((starts[1].id, Closed::GaveWay)));
-    assert!(matches!(endpoint.handle(now, 0, &client(199), &rrq("x", "")), Action::TurnAway(Dropped::Full)));
+    assert_eq!(endpoint.closed(), Some((starts[1].id, CloseReason::GaveWay)));
+    assert!(matches!(endpoint.handle(now, 0, &client(199), &rrq("x", "")), Action::LeaveUnanswered(DropReason::Full)));
     begin(&mut endpoint, now + secs(10), &client(199), &rrq("x", ""));
-    assert!(matches!(endpoint.closed(), Some((_, Closed::GaveWay))));
+    assert!(matches!(endpoint.closed(), Some((_, CloseReason::GaveWay))));
     let action = endpoint.handle(now, starts[0].port, &client(0), &ack(2));
     assert!(matches!(action, Action::Deliver(..)), "a client that was heard never gives way");
 }
 
 #[test]
-fn those_that_were_never_heard_are_few_where_descriptors_are_few() {
-    let policy = Policy { max_unheard: 10, ..Policy::default() };
+fn half_open_transfers_are_few_where_descriptors_are_few() {
+    let policy = Policy { max_half_open: 10, ..Policy::default() };
     let (mut endpoint, now) = (endpoint(policy), Instant::now());
     for n in 0..1000 {
         let start = begin(&mut endpoint, now, &client(n), &rrq("x", ""));
         endpoint.granted(now, start.id, 512, false);
         while let Some((id, why)) = endpoint.closed() {
-            assert_eq!(why, Closed::GaveWay);
+            assert_eq!(why, CloseReason::GaveWay);
             endpoint.end(now, id, Ended::default());
         }
         assert!(endpoint.len() <= 10);
@@ -179,7 +179,7 @@ fn forged_requests_take_no_memory() {
         }
         now += Duration::from_micros(50);
     }
-    assert!(endpoint.len() <= 51 && endpoint.transfers.places() < 300, "{}", endpoint.transfers.places());
+    assert!(endpoint.len() <= 51 && endpoint.transfers.tickets() < 300, "{}", endpoint.transfers.tickets());
 }
 
 #[test]
@@ -203,13 +203,13 @@ fn names_and_options_are_short() {
 }
 
 #[test]
-fn everybody_is_answered_only_if_the_file_is_there() {
+fn a_broadcast_is_answered_only_if_the_file_exists() {
     let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
     let everybody = Envelope { broadcast: true, ..client(1) };
     let start = begin(&mut endpoint, now, &everybody, &rrq("x", ""));
-    assert_eq!(endpoint.refuse(now, start.id), Err(Dropped::Broadcast));
+    assert_eq!(endpoint.refuse(now, start.id), Err(DropReason::Broadcast));
     let bad = endpoint.handle(now, 0, &everybody, b"\0\x01x");
-    assert!(matches!(bad, Action::Drop(Dropped::Broadcast)), "{bad:?}");
+    assert!(matches!(bad, Action::Drop(DropReason::Broadcast)), "{bad:?}");
     let start = begin(&mut endpoint, now, &client(2), &rrq("x", ""));
     assert_eq!(endpoint.refuse(now, start.id), Ok(()));
 }
@@ -238,7 +238,7 @@ fn a_first_block_that_never_arrives_makes_the_next_transfer_smaller() {
 }
 
 #[test]
-fn a_first_block_that_arrives_teaches_nothing() {
+fn a_first_block_that_arrives_changes_nothing() {
     let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
     endpoint.set_mtu(|_, _| 1468);
     let start = begin(&mut endpoint, now, &client(1), &rrq("x", "blksize=1468"));
@@ -288,13 +288,13 @@ fn transfers_of_few_bytes_an_ack_share_few_ports() {
 }
 
 #[test]
-fn nobody_is_there_by_icmp() {
+fn an_icmp_error_closes_the_transfer() {
     let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
     let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
     endpoint.unreachable(now, start.port, client(2).peer);
     assert_eq!(endpoint.closed(), None);
     endpoint.unreachable(now, start.port, client(1).peer);
-    assert_eq!(endpoint.closed(), Some((start.id, Closed::Unreachable)));
+    assert_eq!(endpoint.closed(), Some((start.id, CloseReason::Unreachable)));
 }
 
 #[test]
@@ -302,20 +302,23 @@ fn a_server_that_stops_takes_no_requests() {
     let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
     let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
     endpoint.stop();
-    assert!(matches!(endpoint.handle(now, 0, &client(2), &rrq("x", "")), Action::TurnAway(Dropped::Stopping)));
+    assert!(matches!(
+        endpoint.handle(now, 0, &client(2), &rrq("x", "")),
+        Action::LeaveUnanswered(DropReason::Stopping)
+    ));
     assert!(matches!(endpoint.handle(now, start.port, &client(1), &ack(1)), Action::Deliver(..)));
     assert_eq!(endpoint.counts().unanswered, 1);
 }
 
 #[test]
-fn no_client_answers_as_a_server_does() {
+fn a_client_that_answers_as_a_server_loses_its_transfer() {
     let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
     let oack = Packet::Oack([("blksize", "512")].into_iter().collect()).encode();
     for (answer, oack) in [(ack(0), false), (oack.clone(), false), (oack, true)] {
         let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
         endpoint.granted(now, start.id, 512, oack);
         assert!(is_error(&endpoint.handle(now, start.port, &client(1), &answer), 4));
-        assert_eq!(endpoint.closed(), Some((start.id, Closed::Server)));
+        assert_eq!(endpoint.closed(), Some((start.id, CloseReason::Server)));
         endpoint.end(now, start.id, Ended::default());
     }
     let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));

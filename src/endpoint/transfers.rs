@@ -10,7 +10,7 @@ use std::{
 
 use slab::Slab;
 
-use super::{Asked, Id, Key, Map};
+use super::{Id, Key, Map, RequestKey};
 use crate::{
     options::Direction,
     packet::{self, Packet},
@@ -18,20 +18,20 @@ use crate::{
 
 #[derive(Default)]
 pub(super) struct Transfers {
-    all: Slab<Known>,
+    all: Slab<TransferEntry>,
     by_key: Map<Key, Id>,
-    by_asked: Map<Asked, Id>,
+    by_request: Map<RequestKey, Id>,
     /// Transfers that are not closed and whose clients have sent nothing but their requests.
-    unheard: usize,
-    /// The transfers that the server has yet to answer, oldest first, and some stale places of others.
-    working: VecDeque<Place>,
-    /// As `working`, for the transfers that the client has yet to answer.
-    waiting: VecDeque<Place>,
-    /// The number of the last place in a queue. Each place has a number of its own.
-    places: u64,
+    half_open: usize,
+    /// The transfers that the server has yet to answer, oldest first, and some stale tickets of others.
+    awaiting_server: VecDeque<Ticket>,
+    /// As `awaiting_server`, for the transfers that the client has yet to answer.
+    awaiting_client: VecDeque<Ticket>,
+    /// The number of the last ticket in a queue. Each ticket has a number of its own.
+    tickets: u64,
 }
 
-struct Place {
+struct Ticket {
     id: Id,
     number: u64,
     since: Instant,
@@ -39,12 +39,12 @@ struct Place {
 
 /// How long a transfer may wait for its handler before it gives way to others. A repeated request starts the time
 /// again. U-Boot waits for 10 s.
-const WORK: Duration = Duration::from_secs(10);
+const HANDLER_TIME: Duration = Duration::from_secs(10);
 
 /// The endpoint's record of a transfer.
-pub(super) struct Known {
+pub(super) struct TransferEntry {
     pub(super) key: Key,
-    pub(super) asked: Asked,
+    pub(super) request_key: RequestKey,
     pub(super) direction: Direction,
     pub(super) request: Arc<packet::Request>,
     /// The hash of the request.
@@ -57,28 +57,29 @@ pub(super) struct Known {
     /// How often the first block went out.
     pub(super) first_blocks: u8,
     /// When the client last sent a packet to the transfer.
-    pub(super) heard: Option<Instant>,
+    pub(super) last_packet_at: Option<Instant>,
     /// Whether the client has sent DATA or acknowledged a block.
-    pub(super) moved: bool,
+    pub(super) in_data_phase: bool,
     /// Whether the endpoint has closed the transfer.
     pub(super) closed: bool,
-    /// Its place in the queue of the transfers whose clients have sent nothing but their requests.
-    place: u64,
+    /// Its ticket in the queue of the transfers whose clients have sent nothing but their requests.
+    ticket: u64,
 }
 
-impl Known {
+impl TransferEntry {
     pub(super) fn new(
         key: Key,
-        asked: Asked,
+        request_key: RequestKey,
         direction: Direction,
         request: Arc<packet::Request>,
         hash: u64,
         broadcast: bool,
     ) -> Self {
-        let (blksize, oack, first_blocks, heard, moved, closed, place) = (0, false, 0, None, false, false, 0);
+        let (blksize, oack, first_blocks, last_packet_at, in_data_phase, closed, ticket) =
+            (0, false, 0, None, false, false, 0);
         Self {
             key,
-            asked,
+            request_key,
             direction,
             request,
             hash,
@@ -86,10 +87,10 @@ impl Known {
             blksize,
             oack,
             first_blocks,
-            heard,
-            moved,
+            last_packet_at,
+            in_data_phase,
             closed,
-            place,
+            ticket,
         }
     }
 
@@ -98,7 +99,9 @@ impl Known {
     pub(super) fn is_answered_by_a_server(&self, packet: &Packet) -> bool {
         match packet {
             Packet::Oack(_) => true,
-            Packet::Ack(0) => self.direction == Direction::Read && self.blksize > 0 && !self.oack && !self.moved,
+            Packet::Ack(0) => {
+                self.direction == Direction::Read && self.blksize > 0 && !self.oack && !self.in_data_phase
+            }
             _ => false,
         }
     }
@@ -115,24 +118,24 @@ impl Transfers {
     }
 
     /// The number of transfers that are not closed.
-    pub(super) fn living(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         self.by_key.len()
     }
 
     #[cfg(test)]
-    pub(super) fn places(&self) -> usize {
-        self.working.len() + self.waiting.len()
+    pub(super) fn tickets(&self) -> usize {
+        self.awaiting_server.len() + self.awaiting_client.len()
     }
 
-    pub(super) fn unheard(&self) -> usize {
-        self.unheard
+    pub(super) fn half_open(&self) -> usize {
+        self.half_open
     }
 
-    pub(super) fn get(&self, id: Id) -> Option<&Known> {
+    pub(super) fn get(&self, id: Id) -> Option<&TransferEntry> {
         self.all.get(id.0)
     }
 
-    pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut Known> {
+    pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut TransferEntry> {
         self.all.get_mut(id.0)
     }
 
@@ -140,60 +143,62 @@ impl Transfers {
         self.by_key.get(key).copied()
     }
 
-    pub(super) fn find_asked(&self, asked: &Asked) -> Option<Id> {
-        self.by_asked.get(asked).copied()
+    pub(super) fn find_request(&self, request_key: &RequestKey) -> Option<Id> {
+        self.by_request.get(request_key).copied()
     }
 
-    pub(super) fn insert(&mut self, now: Instant, known: Known) -> Id {
-        let (key, asked) = (known.key, known.asked);
-        let id = Id(self.all.insert(known));
+    pub(super) fn insert(&mut self, now: Instant, entry: TransferEntry) -> Id {
+        let (key, request_key) = (entry.key, entry.request_key);
+        let id = Id(self.all.insert(entry));
         self.by_key.insert(key, id);
-        self.by_asked.insert(asked, id);
-        self.unheard += 1;
+        self.by_request.insert(request_key, id);
+        self.half_open += 1;
         self.refresh(now, id);
         id
     }
 
     /// Notes that a packet has come for a transfer.
-    pub(super) fn hear(&mut self, key: &Key, now: Instant, packet: &Packet) -> Option<Id> {
+    pub(super) fn note_packet(&mut self, key: &Key, now: Instant, packet: &Packet) -> Option<Id> {
         let id = *self.by_key.get(key)?;
-        let known = self.all.get_mut(id.0)?;
-        self.unheard -= usize::from(known.heard.is_none());
-        known.heard = Some(now);
-        known.moved |= matches!(packet, Packet::Data { .. } | Packet::Ack(1..));
+        let entry = self.all.get_mut(id.0)?;
+        self.half_open -= usize::from(entry.last_packet_at.is_none());
+        entry.last_packet_at = Some(now);
+        entry.in_data_phase |= matches!(packet, Packet::Data { .. } | Packet::Ack(1..));
         Some(id)
     }
 
     /// Notes that the server answers the client.
     pub(super) fn answer(&mut self, now: Instant, id: Id, blksize: u16, oack: bool) {
-        if let Some(known) = self.all.get_mut(id.0) {
-            (known.blksize, known.oack) = (blksize, oack);
+        if let Some(entry) = self.all.get_mut(id.0) {
+            (entry.blksize, entry.oack) = (blksize, oack);
             self.refresh(now, id);
         }
     }
 
     /// Moves the transfer to the end of its queue.
     pub(super) fn refresh(&mut self, now: Instant, id: Id) {
-        let Some(known) = self.all.get_mut(id.0) else { return };
-        self.places += 1;
-        known.place = self.places;
-        let queue = if known.blksize == 0 { &mut self.working } else { &mut self.waiting };
-        queue.push_back(Place { id, number: self.places, since: now });
-        if queue.len() > 2 * self.unheard + 64 {
-            queue.retain(|place| self.all.get(place.id.0).is_some_and(|known| known.is_at(place)));
+        let Some(entry) = self.all.get_mut(id.0) else { return };
+        self.tickets += 1;
+        entry.ticket = self.tickets;
+        let queue = if entry.blksize == 0 { &mut self.awaiting_server } else { &mut self.awaiting_client };
+        queue.push_back(Ticket { id, number: self.tickets, since: now });
+        if queue.len() > 2 * self.half_open + 64 {
+            queue.retain(|ticket| self.all.get(ticket.id.0).is_some_and(|entry| entry.is_at(ticket)));
         }
     }
 
     /// The transfer that gives way. It is the oldest whose client has not answered, or else one whose handler takes
     /// long.
-    pub(super) fn oldest_unheard(&mut self, now: Instant) -> Option<Id> {
-        for (queue, patience) in [(&mut self.waiting, Duration::ZERO), (&mut self.working, WORK)] {
-            while let Some(place) = queue.front() {
-                let waits = self.all.get(place.id.0).is_some_and(|known| known.is_at(place));
-                if waits && now.saturating_duration_since(place.since) < patience {
+    pub(super) fn oldest_half_open(&mut self, now: Instant) -> Option<Id> {
+        for (queue, patience) in
+            [(&mut self.awaiting_client, Duration::ZERO), (&mut self.awaiting_server, HANDLER_TIME)]
+        {
+            while let Some(ticket) = queue.front() {
+                let waits = self.all.get(ticket.id.0).is_some_and(|entry| entry.is_at(ticket));
+                if waits && now.saturating_duration_since(ticket.since) < patience {
                     break;
                 }
-                let id = place.id;
+                let id = ticket.id;
                 queue.pop_front();
                 if waits {
                     return Some(id);
@@ -204,13 +209,13 @@ impl Transfers {
     }
 
     /// Takes packets and requests away from this transfer.
-    pub(super) fn close(&mut self, id: Id) -> Option<&Known> {
-        let known = self.all.get_mut(id.0).filter(|known| !known.closed)?;
-        known.closed = true;
-        self.unheard -= usize::from(known.heard.is_none());
-        remove(&mut self.by_key, &known.key, id);
-        remove(&mut self.by_asked, &known.asked, id);
-        Some(known)
+    pub(super) fn close(&mut self, id: Id) -> Option<&TransferEntry> {
+        let entry = self.all.get_mut(id.0).filter(|entry| !entry.closed)?;
+        entry.closed = true;
+        self.half_open -= usize::from(entry.last_packet_at.is_none());
+        remove(&mut self.by_key, &entry.key, id);
+        remove(&mut self.by_request, &entry.request_key, id);
+        Some(entry)
     }
 
     pub(super) fn remove(&mut self, id: Id) {
@@ -218,9 +223,9 @@ impl Transfers {
     }
 }
 
-impl Known {
-    fn is_at(&self, place: &Place) -> bool {
-        self.place == place.number && self.heard.is_none() && !self.closed
+impl TransferEntry {
+    fn is_at(&self, ticket: &Ticket) -> bool {
+        self.ticket == ticket.number && self.last_packet_at.is_none() && !self.closed
     }
 }
 

@@ -58,7 +58,7 @@ impl Handler for Chain {
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
         match self.0.iter().find(|handler| handler.takes_writes()) {
             Some(handler) => handler.write(request, data),
-            None => Box::pin(async { Err(Refusal::denied().because("nothing that is served here takes uploads")) }),
+            None => Box::pin(async { Err(Refusal::denied().because("no source here takes uploads")) }),
         }
     }
 
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_one_says_the_next_is_asked() {
+    fn after_any_refusal_the_next_handler_is_asked() {
         for refusal in [Refusal::denied(), Refusal::upstream(), Refusal::internal(), Refusal::not_found()] {
             let refuses = |refusal: Refusal| read(async move |_| Err::<String, _>(refusal.clone()));
             let chain = only("a").or(refuses(refusal.clone())).or(only("b"));

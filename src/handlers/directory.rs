@@ -286,7 +286,7 @@ impl Directory {
         path: PathBuf,
     ) -> Result<Arc<open::Opened>, Refusal> {
         if partial::is_partial(&path) {
-            return Err(Refusal::not_found().because("an upload that is not complete"));
+            return Err(Refusal::not_found().because("an unfinished upload"));
         }
         self.files.open(place, path, (request.received(), &self.user)).await
     }
@@ -335,7 +335,7 @@ impl Handler for Directory {
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
         Box::pin(async {
             if !self.uploads {
-                return Err(Refusal::denied().because("uploads are off"));
+                return Err(Refusal::denied().because("uploads are not allowed"));
             }
             request.check_upload()?;
             let place = self.place(None).await?;

@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_as_a_directory_is_no_file() {
+    fn a_name_with_a_slash_at_its_end_is_no_file() {
         let memory = Memory::new();
         for name in ["sub/", r"a\sub\", "/sub//"] {
             assert_eq!(put(&memory, name, untouched()), Err(Refusal::denied()), "{name}");

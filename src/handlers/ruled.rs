@@ -85,7 +85,7 @@ impl Handler for Ruled {
                     return answer;
                 }
             }
-            let nothing = || Refusal::not_found().because("no target of the rule can be filled in");
+            let nothing = || Refusal::not_found().because("no target of the rule has values for all its variables");
             Err(search.over().unwrap_or_else(nothing))
         })
     }
@@ -94,7 +94,7 @@ impl Handler for Ruled {
         Box::pin(async {
             let verdict = self.decide(request, Direction::Write)?;
             if verdict.upload() == Some(false) {
-                return Err(Refusal::denied().because("a rule takes no uploads"));
+                return Err(Refusal::denied().because("a rule allows no uploads"));
             }
             for candidate in verdict.candidates() {
                 match candidate.source() {

@@ -34,7 +34,7 @@ pub(super) trait Upstream: Sized + Send + Sync + 'static {
         &self,
         ask: &Self::Ask,
         known: Option<&Self::Validator>,
-    ) -> impl Future<Output = Result<Answer<Self>, Failure>> + Send;
+    ) -> impl Future<Output = Result<UpstreamReply<Self>, Failure>> + Send;
 
     /// These bytes of a file, or all from the first one on, if the file is still the same. An upstream without ranges
     /// sends all of it.
@@ -61,7 +61,7 @@ pub(super) trait Upstream: Sized + Send + Sync + 'static {
 }
 
 /// An upstream's answer about a file.
-pub(super) enum Answer<U: Upstream> {
+pub(super) enum UpstreamReply<U: Upstream> {
     /// The file from its beginning.
     File(Facts<U>, U::Body),
     /// The file has not changed. The answer is fresh for this time.

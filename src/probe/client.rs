@@ -45,7 +45,7 @@ pub enum Ending {
 /// let now = Instant::now();
 /// let mut client = BootClient::new(habits::PHONE, "motd");
 /// assert!(matches!(&client.start(now)[..], [Packet::Rrq(_)]));
-/// let answer = client.hear(now, Packet::Data { block: 1, payload: "hello\n".into() });
+/// let answer = client.receive(now, Packet::Data { block: 1, payload: "hello\n".into() });
 /// assert_eq!(answer, [Packet::Ack(1)]);
 /// assert!(client.ending().unwrap().is_success());
 /// ```
@@ -119,7 +119,7 @@ impl BootClient {
     }
 
     /// Takes a packet, and returns the answer.
-    pub fn hear(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
+    pub fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
         self.first_answer_at.get_or_insert(now);
         match &mut self.queue {
             _ if self.ending.is_some() => Vec::new(),
@@ -287,7 +287,7 @@ impl fmt::Display for Ending {
             Self::Complete => f.write_str("complete"),
             Self::SizeKnown => f.write_str("size known"),
             Self::Refused { code, message } => write!(f, "refused: ERROR {code} {message:?}"),
-            Self::Rejected(oack) => write!(f, "left at the OACK {oack}"),
+            Self::Rejected(oack) => write!(f, "ended at the OACK {oack}"),
             Self::GaveUp => f.write_str("gave up"),
         }
     }

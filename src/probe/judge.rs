@@ -173,13 +173,13 @@ impl fmt::Display for Warning {
                 write!(f, "the server granted {name}={granted} where {name}={asked} was asked for")
             }
             Self::LongBlock { len, blksize } => write!(f, "a block of {len} bytes where {blksize} were agreed"),
-            Self::WrongSize { told, came } => write!(f, "the server told a size of {told} bytes, and {came} came"),
+            Self::WrongSize { told, came } => write!(f, "the server announced {told} bytes and sent {came}"),
             Self::Flood { copies } => {
-                write!(f, "{copies} blocks came again for no reason: the server answers repeated ACKs")
+                write!(f, "{copies} blocks came again without need: the server answers repeated ACKs")
             }
             Self::ErrorToError => f.write_str("the server answered an ERROR with an ERROR"),
             Self::OtherAddress(ip) => write!(f, "the server answered from another address, {ip}"),
-            Self::Malformed => f.write_str("the server sent a datagram that is no TFTP"),
+            Self::Malformed => f.write_str("the server sent a datagram that is not a TFTP packet"),
         }
     }
 }

@@ -139,7 +139,7 @@ impl Probe {
         let socket = UdpSocket::bind((any, 0))?;
         let start = Instant::now();
         let (judge, report) = (Judge::default(), Report::new());
-        let line = Line {
+        let connection = Connection {
             socket,
             server: self.server,
             peer: None,
@@ -153,7 +153,7 @@ impl Probe {
             report,
             observer,
         };
-        line.run(self.limit, self.linger)
+        connection.run(self.limit, self.linger)
     }
 }
 
@@ -177,7 +177,7 @@ impl Report {
 }
 
 /// A running client.
-struct Line<F> {
+struct Connection<F> {
     socket: UdpSocket,
     server: SocketAddr,
     /// The server's TID, once it has answered.
@@ -195,7 +195,7 @@ struct Line<F> {
     observer: F,
 }
 
-impl<F: FnMut(&Happened)> Line<F> {
+impl<F: FnMut(&Happened)> Connection<F> {
     fn run(mut self, limit: Duration, linger: Duration) -> io::Result<Report> {
         let packets = self.client.start(self.start);
         self.send(packets)?;
@@ -275,7 +275,7 @@ impl<F: FnMut(&Happened)> Line<F> {
                 if matches!(packet, Packet::Data { .. }) {
                     self.report.first_data.get_or_insert(self.start.elapsed());
                 }
-                let packets = self.client.hear(Instant::now(), packet.clone());
+                let packets = self.client.receive(Instant::now(), packet.clone());
                 self.client.take_blocks();
                 self.send(packets)
             }

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_counts_more_than_what_is_said() {
+    fn known_facts_count_more_than_those_in_a_name() {
         let known = Machine { mac: Some(MAC), ..Machine::default() };
         let said = Machine { mac: Some(Mac([0; 6])), serial: Some("1".into()), ..Machine::default() };
         assert_eq!(known.or(said), Machine { mac: Some(MAC), serial: Some("1".into()), ..Machine::default() });

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_an_address_now_is_not_who_had_it() {
+    fn an_address_belongs_to_its_last_machine() {
         let (machines, other) = (Machines::default(), Mac([1; 6]));
         machines.learn(Some(ip(1)), arch(Some(MAC), "x64"));
         assert_eq!(machines.find(ip(1), Some(other)), Machine { mac: Some(other), ..Machine::default() });

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_had_to_forget_is_remembered_for_a_while() {
+    fn neighbours_that_the_kernel_forgot_are_remembered_for_a_while() {
         let (mut table, start) = (Table::default(), Instant::now());
         table.read(start, || Ok(vec![((ip(1), 2), MAC), ((ip(9), 2), Mac([9; 6]))]));
         // A flood of forged addresses has pushed the entry out; then another machine gets the address.
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_just_come_is_looked_up_alone() {
+    fn a_new_neighbour_is_looked_up_alone() {
         let (mut table, now) = (Table::default(), Instant::now());
         table.read(now, || Ok(vec![((ip(9), 2), Mac([9; 6])), ((ip(8), 3), Mac([8; 6]))]));
         table.reads = READS;

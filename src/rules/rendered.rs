@@ -108,7 +108,7 @@ fn environment() -> Environment<'static> {
     // Mistakes in a template are errors, and an unknown value is never printed.
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     environment.set_formatter(|out, state, value| match value.is_none() {
-        true => Err(minijinja::Error::new(ErrorKind::UndefinedError, "it is not known of this machine")),
+        true => Err(minijinja::Error::new(ErrorKind::UndefinedError, "it is unknown for this machine")),
         false => minijinja::escape_formatter(out, state, value),
     });
     environment.add_filter("default", |value: Value, other: Value| match value.is_none() || value.is_undefined() {
@@ -212,7 +212,7 @@ mod tests {
     fn a_template_that_fails_is_an_error_with_its_line() {
         for (template, why) in [
             ("a\nb\n{{ nobody }}", "menu.j2:3: undefined value"),
-            ("a\n{{ serial }}", "menu.j2:2: undefined value: it is not known of this machine"),
+            ("a\n{{ serial }}", "menu.j2:2: undefined value: it is unknown for this machine"),
             ("\n{% if %}", "menu.j2:2: syntax error"),
             ("{{ path | hexraw }}", "menu.j2:1: invalid operation: \"x\" cannot be spelled so"),
             ("{% include 'other' %}", "menu.j2:1: "),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_sends_is_no_template() {
+    fn text_of_a_client_is_never_a_template() {
         assert_eq!(get("{{ path }} {{ which }}", "{{ site }}").unwrap().0, "{{ site }} {{ site }}");
         let memory = Memory::new();
         memory.insert("x.j2", "{{ client }}").unwrap();

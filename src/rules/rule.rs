@@ -183,7 +183,7 @@ impl Rule {
             return no("a name has letters, digits and `_`");
         }
         if Variable::named(name).is_some() {
-            return no("it is known of a request");
+            return no("it is a variable of every request");
         }
         self.set.retain(|(known, _)| known != name);
         self.set.push((name.into(), value.into()));
@@ -342,7 +342,7 @@ impl Rule {
                 }
             })
             .and_then(|()| match self.goes_on && !can_go_on {
-                true => Err("it goes on, so it can have one name as its target, and nothing else".into()),
+                true => Err("with `go-on` its target must be one name, and it can do nothing else".into()),
                 false => Ok(()),
             })
             .map_err(|error| Error::Config(format!("{}: {error}", self.title)))

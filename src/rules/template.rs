@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_is_text() {
+    fn values_that_are_set_are_plain_text() {
         let set = [("host".to_owned(), "web:81".to_owned()), ("price".to_owned(), "1$".to_owned())];
         for (text, expected) in [
             ("http://${host}/${path}?a=${host:upper}", "http://web:81/${path}?a=WEB:81"),
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_template() {
+    fn malformed_templates_are_errors() {
         for bad in
             ["$", "$x", "${1", "$99999999999999999999", "$2", "${nobody}", "${}", "${mac:x}", "${mac:}", "${rest:upper"]
         {

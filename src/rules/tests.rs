@@ -128,7 +128,7 @@ fn conditions_are_all_met() {
 
 /// A client may send any name, so facts in names fill in targets, but meet no condition.
 #[test]
-fn what_a_name_says_is_no_proof_of_a_machine() {
+fn a_mac_address_in_a_name_does_not_match_a_client() {
     let rules = rules([
         Rule::new("cards").client("52:54:00".parse().unwrap()).target("secret").unwrap(),
         Rule::new("rest").target("${mac}").unwrap().target("none").unwrap(),
@@ -174,7 +174,7 @@ fn targets_are_tried_in_their_order() {
 }
 
 #[test]
-fn whatever_a_source_says_the_next_target_is_tried() {
+fn after_any_refusal_the_next_target_is_tried() {
     let sick = |_: &str| Ok::<_, Error>(read(async |_| Err::<String, _>(Refusal::denied().because("answered 403"))));
     let rule = rule("^menu").url("http://h/${path}", sick).unwrap().target("fallback").unwrap();
     let memory = Memory::new();
@@ -263,7 +263,7 @@ fn options_are_granted_to_some_only() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_told() {
+fn invalid_rules_are_errors() {
     for rule in [Rule::new("x").blksize(7), Rule::new("x").blksize(65465), Rule::new("x").windowsize(0)] {
         assert!(Rules::new(vec![rule]).unwrap_err().to_string().starts_with("x: "));
     }

@@ -362,7 +362,8 @@ impl Builder {
         let factor = u64::from(windowsize) * 1500 / (32 * ports);
         (windowsize > default).then(|| {
             format!(
-                "a windowsize of {windowsize}: by forged ACKs, somebody may have {factor} times as much sent to others"
+                "a windowsize of {windowsize}: with forged ACKs, an attacker can have {factor} times as many bytes \
+                 sent to others"
             )
         })
     }

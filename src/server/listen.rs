@@ -55,7 +55,7 @@ impl Ports {
             return Err(Error::Bind(address, io::ErrorKind::AddrNotAvailable.into()));
         }
         for address in bound.ports.iter().filter(|port| port.is_awaited()).map(Port::local) {
-            warnings.push(format!("no interface has the address {} yet; it is waited for", address.ip()));
+            warnings.push(format!("no interface has the address {} yet; waiting for it", address.ip()));
         }
         bound.bind_pools(settings)
     }
@@ -111,11 +111,11 @@ fn adopt(socket: UdpSocket, settings: &Settings) -> Result<Port, Error> {
     let address = port.local();
     if port.is_dual() {
         let fix = "set BindIPv6Only=ipv6-only and add a socket for 0.0.0.0";
-        return Err(Error::Config(format!("the socket {address} that was handed over takes IPv4 too; {fix}")));
+        return Err(Error::Config(format!("the socket {address} of the service manager takes IPv4 too; {fix}")));
     }
     if settings.shards > 1 {
         let why = "serves one shard: its address cannot be bound again";
-        return Err(Error::Config(format!("the socket {address} that was handed over {why}")));
+        return Err(Error::Config(format!("the socket {address} of the service manager {why}")));
     }
     Ok(port)
 }

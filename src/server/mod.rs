@@ -3,14 +3,15 @@
 mod around;
 mod builder;
 mod clock;
+mod heartbeats;
 #[cfg(feature = "net")]
 mod listen;
 #[cfg(feature = "net")]
 mod loops;
 mod outbox;
-mod own;
+mod own_addresses;
 mod period;
-mod pulse;
+mod reports;
 #[cfg(feature = "net")]
 mod running;
 #[cfg(feature = "net")]
@@ -19,7 +20,6 @@ mod session;
 mod settings;
 mod shard;
 mod tasks;
-mod told;
 mod trace;
 #[cfg(feature = "web")]
 mod web;
@@ -36,7 +36,7 @@ use std::{
 use crate::endpoint::Policy;
 use crate::error::Error;
 use crate::stats::{Counter, Counters, Drops, Record, Registry, Snapshot, Unanswered};
-use pulse::Pulse;
+use heartbeats::Heartbeats;
 use settings::{Bound, Current, Terms};
 
 pub use builder::Builder;
@@ -51,7 +51,7 @@ pub(crate) use outbox::Outgoing;
 #[cfg(feature = "sim")]
 pub(crate) use {
     clock::Clock,
-    own::Own,
+    own_addresses::OwnAddresses,
     shard::{Next, Shard},
     tasks::Tasks,
 };
@@ -81,9 +81,9 @@ pub(crate) struct Shared {
     on_begin: Vec<OnBegin>,
     on_end: Vec<OnEnd>,
     registry: Arc<Registry>,
-    own: own::Own,
+    own: own_addresses::OwnAddresses,
     phase: AtomicU8,
-    pulse: Pulse,
+    heartbeats: Heartbeats,
     /// The wakers of the shards' loops, for a change of the phase.
     wakers: Mutex<Vec<Waker>>,
 }
@@ -115,7 +115,7 @@ impl Handle {
     /// and send. If one does not, a handler or source blocks its thread. This call blocks for that time at most. Feed
     /// a watchdog from it.
     pub fn responds(&self, within: Duration) -> bool {
-        self.0.pulse.ask(|| self.0.wake(), within)
+        self.0.heartbeats.ask(|| self.0.wake(), within)
     }
 
     /// Answers further requests by this builder: its handler, its limits, its times and the clients that it admits.
@@ -173,7 +173,7 @@ impl Handle {
 
 impl Shared {
     /// `own`: the addresses of all sockets.
-    pub(crate) fn new(builder: Builder, own: own::Own, drops: Vec<Box<dyn Drops>>) -> Self {
+    pub(crate) fn new(builder: Builder, own: own_addresses::OwnAddresses, drops: Vec<Box<dyn Drops>>) -> Self {
         let Builder { bound, settings, handler, on_begin, on_end, counters, .. } = builder;
         Self {
             bound,
@@ -183,7 +183,7 @@ impl Shared {
             registry: Arc::new(Registry::new(counters, drops)),
             own,
             phase: AtomicU8::new(Phase::Serving as u8),
-            pulse: Pulse::default(),
+            heartbeats: Heartbeats::default(),
             wakers: Mutex::default(),
         }
     }
@@ -191,7 +191,7 @@ impl Shared {
     /// The policy of a shard with these terms.
     fn policy(&self, terms: &Terms) -> Policy {
         let policy = terms.settings.policy.clone();
-        Policy { max_unheard: policy.max_unheard.min(self.bound.max_unheard), ..policy }
+        Policy { max_half_open: policy.max_half_open.min(self.bound.max_half_open), ..policy }
     }
 
     fn enter(&self, phase: Phase) {
@@ -215,7 +215,7 @@ impl Shared {
     }
 
     /// Adds the waker of a loop, which is woken when the phase changes.
-    fn tell_of_phases(&self, waker: &Waker) {
+    fn register_waker(&self, waker: &Waker) {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker.clone());
     }
 }

@@ -6,7 +6,9 @@ use std::{
     thread,
 };
 
-use super::{Builder, Handle, Phase, Shared, around::Around, listen::Ports, loops, own::Own, period::Period};
+use super::{
+    Builder, Handle, Phase, Shared, around::Around, listen::Ports, loops, own_addresses::OwnAddresses, period::Period,
+};
 use crate::{error::Error, handler::Request, socket::Port};
 
 /// A server whose sockets are bound.
@@ -61,7 +63,7 @@ pub struct Server {
     around: Around,
     shared: Arc<Shared>,
     #[cfg(feature = "web")]
-    doors: super::web::Doors,
+    http_listeners: super::web::Listeners,
 }
 
 impl Server {
@@ -78,7 +80,7 @@ impl Server {
     /// The addresses at which the server serves [HTTP](Builder::http).
     #[cfg(feature = "web")]
     pub fn http_addrs(&self) -> &[SocketAddr] {
-        self.doors.addrs()
+        self.http_listeners.addrs()
     }
 
     /// What the server lacks and works without, such as IPv6, and what a setting costs.
@@ -100,7 +102,7 @@ impl Server {
     pub fn run(self) -> Result<(), Error> {
         let Self { shards, period, around, shared, .. } = self;
         #[cfg(feature = "web")]
-        let web = self.doors.open(shared.clone(), around.clone())?;
+        let web = self.http_listeners.open(shared.clone(), around.clone())?;
         let _period = period.map(|period| period.begin(shared.registry.clone(), around.clone())).transpose()?;
         let mut shards = shards.into_iter();
         let first = shards.next();
@@ -155,15 +157,15 @@ impl Builder {
         for _ in 1..builder.bound.shards {
             shards.push(Ports::join(&addrs, &builder.bound)?);
         }
-        builder.bound.max_unheard = most_unheard(builder.bound.shards);
+        builder.bound.max_half_open = most_half_open(builder.bound.shards);
         warnings.extend(builder.costs_of_windows());
-        let own = Own::new(shards.iter().flat_map(Ports::all).collect());
+        let own = OwnAddresses::new(shards.iter().flat_map(Ports::all).collect());
         let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
         let (period, around) = (builder.period.take(), std::mem::take(&mut builder.around));
         #[cfg(feature = "http")]
         let around = around.or_tokio();
         #[cfg(feature = "web")]
-        let doors = super::web::Doors::bind(&builder.http, builder.bound.interface.as_deref())?;
+        let http_listeners = super::web::Listeners::bind(&builder.http, builder.bound.interface.as_deref())?;
         let shared = Arc::new(Shared::new(builder, own, drops));
         Ok(Server {
             shards,
@@ -173,7 +175,7 @@ impl Builder {
             around,
             shared,
             #[cfg(feature = "web")]
-            doors,
+            http_listeners,
         })
     }
 }
@@ -210,7 +212,7 @@ where
 
 /// How many transfers of one shard may have clients that have sent nothing but their requests. It is half of the
 /// descriptors: each transfer may have one open, and forged requests must leave some for others.
-fn most_unheard(shards: usize) -> usize {
+fn most_half_open(shards: usize) -> usize {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, getrlimit};

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{outbox::Outgoing, settings::Terms, shard::Shard, tasks::Place, trace::Trace};
+use super::{outbox::Outgoing, settings::Terms, shard::Shard, tasks::TaskSlot, trace::Trace};
 use crate::{
     driver::{
         self, Wire,
@@ -29,11 +29,11 @@ use crate::{
 };
 
 /// How far a source of unknown size is read ahead if the client asks for the size: a transfer may hold as much anyway.
-pub(super) const HELD_AHEAD: usize = 64 << 10;
+pub(super) const READ_AHEAD_BYTES: usize = 64 << 10;
 /// How long that may take. Without an answer, clients repeat their RRQ after 0.1 s (busybox) to some seconds
 /// (firmware). A repeated RRQ changes nothing here, and no client gives up before it has repeated the RRQ several
 /// times.
-pub(super) const AHEAD: Duration = Duration::from_secs(2);
+pub(super) const READ_AHEAD_TIME: Duration = Duration::from_secs(2);
 
 /// A request that the server answers.
 pub(super) struct Session {
@@ -57,13 +57,13 @@ struct End {
 }
 
 impl Session {
-    pub(super) fn run(self, shard: Rc<Shard>, place: Place) -> impl Future<Output = ()> {
+    pub(super) fn run(self, shard: Rc<Shard>, slot: TaskSlot) -> impl Future<Output = ()> {
         let Start { direction, request, envelope, .. } = &self.start;
         let trace = Trace::new(envelope.peer, &request.filename, *direction);
-        trace.clone().around(self.run_traced(shard, place, trace))
+        trace.clone().around(self.run_traced(shard, slot, trace))
     }
 
-    async fn run_traced(self, shard: Rc<Shard>, _place: Place, trace: Trace) {
+    async fn run_traced(self, shard: Rc<Shard>, _slot: TaskSlot, trace: Trace) {
         let Start { direction, request: packet, began, envelope, .. } = &self.start;
         let (direction, began, peer, started) = (*direction, *began, envelope.peer, shard.clock.date());
         let filename = shown::name(&packet.filename);
@@ -73,11 +73,11 @@ impl Session {
         let request = request.map(|request| request.received_at(began).limited_to(self.limits()));
         let end = match &request {
             Ok(request) => {
-                let line = Line { shard: &shard, session: &self, live: &live };
-                let end = caught(async {
+                let active = ActiveSession { shard: &shard, session: &self, live: &live };
+                let end = catch_panic(async {
                     let end = match direction {
-                        Direction::Read => line.read(request).await,
-                        Direction::Write => line.write(request).await,
+                        Direction::Read => active.read(request).await,
+                        Direction::Write => active.write(request).await,
                     };
                     Ok(end.unwrap_or_else(End::from))
                 });
@@ -151,13 +151,13 @@ impl From<Outcome> for End {
 }
 
 /// A running session.
-struct Line<'a> {
+struct ActiveSession<'a> {
     shard: &'a Shard,
     session: &'a Session,
     live: &'a Registered,
 }
 
-impl Line<'_> {
+impl ActiveSession<'_> {
     async fn read(&self, request: &Request) -> Result<End, Outcome> {
         let handler = &self.session.terms.handler;
         let mut source = self.opened(caught(handler::find(handler.as_ref(), request))).await?;
@@ -194,19 +194,19 @@ impl Line<'_> {
             true => "no options".into(),
             false => shown::cut(&options.to_string(), shown::TEXT).into_owned(),
         };
-        log::debug!("{}: asked for {}, granted {}", self.peer(), told(options), told(&oack));
+        log::debug!("{}: asked for {}, granted {}", self.peer(), described(options), described(&oack));
         self.shard.endpoint().granted(self.shard.now(), *id, agreed.blksize(), !oack.is_empty());
         (agreed, oack)
     }
 
     /// Waits for the handler, for as long as the client waits.
-    async fn opened<T>(&self, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Outcome> {
-        let opened = self.within(self.session.terms.settings.timing.patience, work).await?;
-        opened.ok_or_else(|| self.refuse(Refusal::internal().because("the handler had no answer for too long")))
+    async fn wait_for_handler<T>(&self, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Outcome> {
+        let opened = self.wait_at_most(self.session.terms.settings.timing.patience, work).await?;
+        opened.ok_or_else(|| self.refuse(Refusal::internal().because("the handler took too long")))
     }
 
     /// Waits for the handler or the source, for at most this time; `None` if the time is over.
-    async fn within<T>(
+    async fn wait_at_most<T>(
         &self,
         limit: Duration,
         work: impl Future<Output = Result<T, Refusal>>,
@@ -229,7 +229,7 @@ impl Line<'_> {
                         return Poll::Ready(Err(Outcome::Stopped));
                     }
                     Event::Failed(refusal) => return Poll::Ready(Err(Outcome::Refused(refusal))),
-                    Event::Gone => return Poll::Ready(Err(Outcome::TimedOut)),
+                    Event::Unreachable => return Poll::Ready(Err(Outcome::TimedOut)),
                     Event::Timeout => return Poll::Ready(Ok(None)),
                     // A repeated request needs nothing: its answer is on the way.
                     _ => {}
@@ -266,7 +266,7 @@ impl Line<'_> {
     }
 }
 
-impl Wire for Line<'_> {
+impl Wire for ActiveSession<'_> {
     fn send(&self, packet: Packet) {
         if let Packet::Data { block: 1, .. } = &packet {
             self.shard.endpoint().first_block(self.session.start.id);

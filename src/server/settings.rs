@@ -22,7 +22,7 @@ pub(crate) struct Bound {
     pub(crate) batched: bool,
     /// How many transfers of each shard may have clients that have sent nothing but their requests. The system's
     /// resources limit it.
-    pub(crate) max_unheard: usize,
+    pub(crate) max_half_open: usize,
 }
 
 /// The settings that a reload may change.
@@ -64,7 +64,7 @@ impl Default for Bound {
             interface: None,
             shards: 1,
             batched: true,
-            max_unheard: usize::MAX,
+            max_half_open: usize::MAX,
         }
     }
 }

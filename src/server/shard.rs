@@ -15,27 +15,27 @@ use std::{
 use super::{
     Phase, Shared,
     clock::Clock,
+    heartbeats::Heartbeat,
     outbox::{Outboxes, Outgoing},
-    pulse::Beat,
     session::Session,
     settings::Terms,
     tasks::Tasks,
 };
 use crate::{
     driver::mailbox::Mailbox,
-    endpoint::{Action, Dropped, Ended, Endpoint, Envelope, Id, Pool, Start, is_request},
+    endpoint::{Action, DropReason, Ended, Endpoint, Envelope, Id, Pool, Start, is_request},
     error::Refusal,
     stats::Tally,
     transfer::FOR_EVER,
 };
 
 /// How often the shard looks for a worn-out port.
-const LOOK: Duration = Duration::from_secs(1);
+const STALE_CHECK: Duration = Duration::from_secs(1);
 
 pub(crate) struct Shard {
     pub(super) shared: Arc<Shared>,
     tally: Arc<Tally>,
-    beat: Beat,
+    heartbeat: Heartbeat,
     /// A weak pointer, because the tasks own the shard.
     tasks: Weak<Tasks>,
     endpoint: RefCell<Endpoint>,
@@ -50,9 +50,9 @@ pub(crate) struct Shard {
     now: Cell<Instant>,
     /// Whether a transfer has a packet that it has not acted on.
     delivered: Cell<bool>,
-    last_call: Cell<Option<Instant>>,
+    drain_deadline: Cell<Option<Instant>>,
     /// When the shard next looks for a worn-out port.
-    look: Cell<Instant>,
+    next_stale_check: Cell<Instant>,
     /// The version of the server's own addresses that the endpoint knows.
     own: Cell<u64>,
 }
@@ -61,8 +61,8 @@ pub(crate) struct Shard {
 pub(crate) enum Next {
     Serve,
     /// The time for the transfers to end is over.
-    SayGoodbye,
-    Leave,
+    Abort,
+    Exit,
 }
 
 impl Shard {
@@ -79,7 +79,7 @@ impl Shard {
         let now = clock.now();
         Rc::new(Self {
             tally: shared.registry.tally(),
-            beat: shared.pulse.join(),
+            heartbeat: shared.heartbeats.join(),
             endpoint: Endpoint::new(shared.policy(&terms), pools, secret).into(),
             terms: terms.into(),
             shared,
@@ -88,10 +88,10 @@ impl Shard {
             outboxes: Outboxes::new(locals.len()),
             locals: locals.into(),
             now: now.into(),
-            look: (now + LOOK).into(),
+            next_stale_check: (now + STALE_CHECK).into(),
             clock,
             delivered: Cell::new(false),
-            last_call: Cell::new(None),
+            drain_deadline: Cell::new(None),
             own: Cell::new(u64::MAX),
         })
     }
@@ -103,41 +103,41 @@ impl Shard {
 
     /// What the loop does after this batch.
     pub(crate) fn next(&self) -> Next {
-        self.shared.pulse.beat(&self.beat);
+        self.shared.heartbeats.answer(&self.heartbeat);
         self.tally.take(self.endpoint.borrow_mut().counts());
         let phase = self.shared.phase();
         if phase == Phase::Serving {
             return Next::Serve;
         }
         let now = self.clock.now();
-        let until = self.last_call.get().unwrap_or_else(|| {
+        let until = self.drain_deadline.get().unwrap_or_else(|| {
             self.endpoint.borrow_mut().stop();
             let drain = self.shared.current.terms().settings.drain;
             now + drain.min(FOR_EVER)
         });
-        self.last_call.set(Some(until));
+        self.drain_deadline.set(Some(until));
         if self.is_idle() {
-            Next::Leave
+            Next::Exit
         } else if phase == Phase::Over || now >= until {
-            Next::SayGoodbye
+            Next::Abort
         } else {
             Next::Serve
         }
     }
 
     /// Whether [`next`](Self::next) would return another answer, or a watchdog waits for a turn of the loop.
-    pub(crate) fn wants_a_turn(&self) -> bool {
+    pub(crate) fn has_work(&self) -> bool {
         let of_phase = match self.shared.phase() {
             Phase::Serving => false,
-            Phase::Draining => self.last_call.get().is_none_or(|at| at <= self.now()) || self.is_idle(),
+            Phase::Draining => self.drain_deadline.get().is_none_or(|at| at <= self.now()) || self.is_idle(),
             Phase::Over => true,
         };
-        of_phase || self.shared.pulse.asks(&self.beat) || self.outboxes.is_filled()
+        of_phase || self.shared.heartbeats.is_asked(&self.heartbeat) || self.outboxes.is_filled()
     }
 
     /// When the loop continues if no packet comes.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.endpoint.borrow().deadline().into_iter().chain(self.last_call.get()).min()
+        self.endpoint.borrow().deadline().into_iter().chain(self.drain_deadline.get()).min()
     }
 
     /// Posts the timeouts that are due. Returns whether there were any.
@@ -166,7 +166,7 @@ impl Shard {
             if self.delivered.take() {
                 tasks.run();
             }
-            self.follow();
+            self.apply_changes();
         }
         let action = self.endpoint.borrow_mut().handle(self.now(), port, envelope, datagram);
         self.close();
@@ -180,11 +180,11 @@ impl Shard {
             Action::Reply(packet) => {
                 self.send(port, Outgoing::new(envelope.peer, self.source(port, envelope), packet));
             }
-            Action::TurnAway(dropped) => {
-                drop_silently(envelope.peer, dropped);
-                self.shared.registry.turn_away(envelope.peer.ip(), dropped.reason(), self.now());
+            Action::LeaveUnanswered(dropped) => {
+                log_dropped(envelope.peer, dropped);
+                self.shared.registry.note_unanswered(envelope.peer.ip(), dropped.reason(), self.now());
             }
-            Action::Drop(dropped) => drop_silently(envelope.peer, dropped),
+            Action::Drop(dropped) => log_dropped(envelope.peer, dropped),
         }
     }
 
@@ -205,7 +205,7 @@ impl Shard {
     }
 
     /// Adopts the settings and the server's own addresses, if they have changed.
-    fn follow(&self) {
+    fn apply_changes(&self) {
         let terms = self.shared.current.terms();
         if !Arc::ptr_eq(&terms, &self.terms.borrow()) {
             self.endpoint.borrow_mut().set_policy(self.shared.policy(&terms));
@@ -232,7 +232,7 @@ impl Shard {
             mailbox,
             terms: self.terms.borrow().clone(),
         };
-        tasks.spawn(|place| session.run(self.clone(), place));
+        tasks.spawn(|slot| session.run(self.clone(), slot));
     }
 
     /// Ends the transfers that give way.
@@ -271,7 +271,7 @@ impl Shard {
         let allowed = self.endpoint.borrow_mut().refuse(self.now(), start.id);
         match allowed {
             Ok(()) => self.send(start.port, Outgoing::new(start.envelope.peer, session.from, error)),
-            Err(dropped) => drop_silently(start.envelope.peer, dropped),
+            Err(dropped) => log_dropped(start.envelope.peer, dropped),
         }
     }
 
@@ -290,7 +290,7 @@ impl Shard {
     }
 
     /// Ends all transfers with an ERROR. No transfer waits for anything after that.
-    pub(crate) fn say_goodbye(&self, tasks: &Tasks, mut flush: impl FnMut()) {
+    pub(crate) fn abort_transfers(&self, tasks: &Tasks, mut flush: impl FnMut()) {
         self.mailboxes.borrow().iter().flatten().for_each(|mailbox| mailbox.post_stop());
         for _ in 0..100 {
             tasks.run();
@@ -307,28 +307,28 @@ impl Shard {
 
     /// Whether a transfer waits for its source or sink.
     #[cfg(feature = "sim")]
-    pub(crate) fn is_at_work(&self) -> bool {
-        self.mailboxes.borrow().iter().flatten().any(|mailbox| mailbox.is_at_work())
+    pub(crate) fn awaits_handler(&self) -> bool {
+        self.mailboxes.borrow().iter().flatten().any(|mailbox| mailbox.awaits_handler())
     }
 
     /// A worn-out port of a pool, which should be replaced.
-    pub(crate) fn worn_out(&self) -> Option<usize> {
-        if self.now() < self.look.get() {
+    pub(crate) fn stale_port(&self) -> Option<usize> {
+        if self.now() < self.next_stale_check.get() {
             return None;
         }
-        self.look.set(self.now() + LOOK);
-        self.endpoint.borrow_mut().worn_out(self.now())
+        self.next_stale_check.set(self.now() + STALE_CHECK);
+        self.endpoint.borrow_mut().stale_port(self.now())
     }
 
     /// Notes that another port was bound in the place of this one.
-    pub(crate) fn renewed(&self, port: usize, local: SocketAddr) {
+    pub(crate) fn port_replaced(&self, port: usize, local: SocketAddr) {
         let before = std::mem::replace(&mut self.locals.borrow_mut()[port], local);
         self.shared.own.exchange(before, local);
     }
 }
 
 /// Drops a datagram without an answer. The log entry shows floods.
-fn drop_silently(peer: SocketAddr, dropped: Dropped) {
+fn log_dropped(peer: SocketAddr, dropped: DropReason) {
     log::debug!("{peer}: not answered: {dropped}");
 }
 

@@ -26,8 +26,8 @@ pub(crate) struct Tasks {
     spare: RefCell<Vec<Runnable>>,
 }
 
-/// The place of a task among all tasks. The task is over when its place is dropped.
-pub(crate) struct Place {
+/// The slot of a task among all tasks. The task is over when its slot is dropped.
+pub(crate) struct TaskSlot {
     key: usize,
     tasks: Weak<Tasks>,
 }
@@ -37,20 +37,20 @@ pub(crate) struct Place {
 struct Queue {
     woken: Mutex<Vec<Runnable>>,
     /// The waker of the loop that runs them.
-    bell: OnceLock<Waker>,
+    loop_waker: OnceLock<Waker>,
 }
 
 impl Tasks {
     /// Sets the waker that is woken when there is a task to run. Call it once, before anything else.
-    pub(crate) fn ring(&self, bell: Waker) {
-        let _ = self.queue.bell.set(bell);
+    pub(crate) fn set_waker(&self, loop_waker: Waker) {
+        let _ = self.queue.loop_waker.set(loop_waker);
     }
 
-    /// Spawns a task. Its future owns its place. (An outer future that gives the place back would hold the inner one
+    /// Spawns a task. Its future owns its slot. (An outer future that gives the slot back would hold the inner one
     /// twice: that is how `async` blocks are laid out.)
-    pub(crate) fn spawn<F: Future<Output = ()> + 'static>(self: &Rc<Self>, future: impl FnOnce(Place) -> F) {
+    pub(crate) fn spawn<F: Future<Output = ()> + 'static>(self: &Rc<Self>, future: impl FnOnce(TaskSlot) -> F) {
         let key = self.all.borrow().vacant_key();
-        let future = future(Place { key, tasks: Rc::downgrade(self) });
+        let future = future(TaskSlot { key, tasks: Rc::downgrade(self) });
         let queue = self.queue.clone();
         // A panic ends its task and nothing else: it goes to the owner of the handle, and no code awaits the handle.
         let builder = async_task::Builder::new().propagate_panic(true);
@@ -61,11 +61,11 @@ impl Tasks {
 
     /// Runs all woken tasks, once.
     pub(crate) fn run(&self) {
-        let mut turn = mem::replace(&mut *self.queue.lock(), self.spare.take());
-        for runnable in turn.drain(..) {
+        let mut batch = mem::replace(&mut *self.queue.lock(), self.spare.take());
+        for runnable in batch.drain(..) {
             runnable.run();
         }
-        self.spare.replace(turn);
+        self.spare.replace(batch);
     }
 
     /// Whether there is a task to run.
@@ -75,7 +75,7 @@ impl Tasks {
 
     /// Makes the loop take a turn.
     pub(crate) fn wake(&self) {
-        self.queue.ring();
+        self.queue.wake_loop();
     }
 }
 
@@ -91,7 +91,7 @@ impl Drop for Tasks {
     }
 }
 
-impl Drop for Place {
+impl Drop for TaskSlot {
     fn drop(&mut self) {
         if let Some(task) = self.tasks.upgrade().and_then(|tasks| tasks.all.borrow_mut().try_remove(self.key)) {
             task.detach();
@@ -103,16 +103,16 @@ impl Queue {
     fn push(&self, runnable: Runnable) {
         let mut woken = self.lock();
         woken.push(runnable);
-        // The first push has rung the bell.
+        // The first push has woken the loop.
         if woken.len() == 1 {
             drop(woken);
-            self.ring();
+            self.wake_loop();
         }
     }
 
-    fn ring(&self) {
-        if let Some(bell) = self.bell.get() {
-            bell.wake_by_ref();
+    fn wake_loop(&self) {
+        if let Some(loop_waker) = self.loop_waker.get() {
+            loop_waker.wake_by_ref();
         }
     }
 
@@ -135,62 +135,62 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Bell(AtomicUsize);
+    struct LoopWaker(AtomicUsize);
 
-    impl Wake for Bell {
+    impl Wake for LoopWaker {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, SeqCst);
         }
     }
 
-    fn tasks() -> (Rc<Tasks>, Arc<Bell>) {
-        let (tasks, bell) = (Rc::new(Tasks::default()), Arc::new(Bell::default()));
-        tasks.ring(bell.clone().into());
-        (tasks, bell)
+    fn tasks() -> (Rc<Tasks>, Arc<LoopWaker>) {
+        let (tasks, loop_waker) = (Rc::new(Tasks::default()), Arc::new(LoopWaker::default()));
+        tasks.set_waker(loop_waker.clone().into());
+        (tasks, loop_waker)
     }
 
     #[test]
-    fn each_has_one_turn_and_the_bell_rings_once_for_all() {
-        let ((tasks, bell), turns) = (tasks(), Rc::new(Cell::new(0)));
+    fn each_task_runs_once_and_the_loop_is_woken_once_for_all() {
+        let ((tasks, loop_waker), turns) = (tasks(), Rc::new(Cell::new(0)));
         for _ in 0..10 {
             let turns = turns.clone();
-            tasks.spawn(|place| async move {
+            tasks.spawn(|slot| async move {
                 for _ in 0..3 {
                     turns.set(turns.get() + 1);
                     yield_now().await;
                 }
-                drop(place);
+                drop(slot);
             });
         }
         for turn in 1..=4 {
-            assert_eq!(bell.0.load(SeqCst), turn);
+            assert_eq!(loop_waker.0.load(SeqCst), turn);
             tasks.run();
             assert_eq!(turns.get(), 10 * turn.min(3));
         }
         assert!(tasks.all.borrow().is_empty());
-        assert_eq!(bell.0.load(SeqCst), 4, "nothing is left to run");
+        assert_eq!(loop_waker.0.load(SeqCst), 4, "nothing is left to run");
     }
 
     #[test]
-    fn another_thread_may_wake_one() {
-        let ((tasks, bell), done) = (tasks(), Rc::new(Cell::new(false)));
+    fn another_thread_may_wake_a_task() {
+        let ((tasks, loop_waker), done) = (tasks(), Rc::new(Cell::new(false)));
         // This task ends in the other thread when it is run.
         let (elsewhere, over) = async_task::spawn(async {}, drop);
-        let told = done.clone();
+        let reports = done.clone();
         tasks.spawn(|_| async move {
             over.await;
-            told.set(true);
+            reports.set(true);
         });
         tasks.run();
-        let rung = bell.0.load(SeqCst);
+        let woken_before = loop_waker.0.load(SeqCst);
         thread::spawn(|| elsewhere.run()).join().unwrap();
-        assert_eq!(bell.0.load(SeqCst), rung + 1);
+        assert_eq!(loop_waker.0.load(SeqCst), woken_before + 1);
         tasks.run();
         assert!(done.get());
     }
 
     #[test]
-    fn what_waits_is_dropped_with_them() {
+    fn waiting_tasks_are_dropped_with_the_shard() {
         let ((tasks, _), alive) = (tasks(), Rc::new(()));
         for started in [true, false] {
             let alive = alive.clone();

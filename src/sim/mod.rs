@@ -25,7 +25,7 @@
 //! let handler = read(async |request: tuffet::Request| format!("hello {}\n", request.peer().ip()));
 //! let mut server = sim::Server::new(Builder::default().handler(handler), 42);
 //! let client = "192.0.2.7:1069".parse()?;
-//! server.hear(client, server.addr(), b"\0\x01motd\0octet\0");
+//! server.deliver(client, server.addr(), b"\0\x01motd\0octet\0");
 //! let answer = server.sent().pop().unwrap();
 //! assert_eq!(Packet::decode(&answer.bytes), Ok(Packet::Data { block: 1, payload: "hello 192.0.2.7\n".into() }));
 //!
@@ -44,4 +44,4 @@ mod wire;
 pub use server::{Datagram, Server};
 pub use time::Time;
 pub use transfer::{Report, Simulation, get, put};
-pub use wire::{Fault, Weather, Wire};
+pub use wire::{Fault, LinkConditions, Wire};

@@ -16,7 +16,7 @@ use super::Time;
 use crate::{
     Builder, Handle,
     endpoint::{Envelope, Pool},
-    server::{Next, Own, Shard, Shared, Tasks},
+    server::{Next, OwnAddresses, Shard, Shared, Tasks},
 };
 
 /// The default address of a server, from those that are reserved for documentation.
@@ -80,9 +80,9 @@ impl Server {
                 addrs.push(addr);
             }
         }
-        let shared = Arc::new(Shared::new(builder, Own::new(addrs.clone()), Vec::new()));
+        let shared = Arc::new(Shared::new(builder, OwnAddresses::new(addrs.clone()), Vec::new()));
         let (tasks, bell) = (Rc::new(Tasks::default()), Arc::new(Bell::default()));
-        tasks.ring(bell.clone().into());
+        tasks.set_waker(bell.clone().into());
         let pool = Pool { listener: 0, ports };
         let (secret, clock) = (random.u128(..), Box::new(time.clone()));
         let shard = Shard::new(shared.clone(), &tasks, addrs.clone(), vec![pool], secret, clock);
@@ -110,8 +110,8 @@ impl Server {
     }
 
     /// Delivers a datagram to the server, now. A datagram to none of its ports is lost.
-    pub fn hear(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        self.hear_at(self.now(), from, to, bytes);
+    pub fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.deliver_at(self.now(), from, to, bytes);
     }
 
     /// Delivers a datagram at this time, before the deadlines up to then: a peer that has sent a packet is not late.
@@ -131,7 +131,7 @@ impl Server {
         if let Some(port) = self.addrs.iter().position(|addr| *addr == from) {
             self.shard.unreachable(port, peer);
         }
-        self.turn();
+        self.run_once();
     }
 
     /// When the server has to be woken if no datagram comes.
@@ -144,7 +144,7 @@ impl Server {
         self.time.pass(until);
         self.shard.read_clock();
         self.shard.expire();
-        self.turn();
+        self.run_once();
     }
 
     /// The datagrams that the server has sent since the last call.
@@ -164,10 +164,10 @@ impl Server {
 
     /// Whether a handler waits for something outside of the simulation.
     pub(super) fn waits_for_others(&self) -> bool {
-        self.shard.is_at_work() && self.time.next().is_none()
+        self.shard.awaits_handler() && self.time.next().is_none()
     }
 
-    fn hear_enveloped(&mut self, now: Instant, envelope: Envelope, to: SocketAddr, bytes: &[u8]) {
+    fn deliver_enveloped(&mut self, now: Instant, envelope: Envelope, to: SocketAddr, bytes: &[u8]) {
         self.time.pass(now);
         self.shard.read_clock();
         if let Some(port) = self.addrs.iter().position(|addr| *addr == to).filter(|_| !self.is_over) {
@@ -175,11 +175,11 @@ impl Server {
             self.shard.receive(&self.tasks, port, &envelope, bytes);
         }
         self.shard.expire();
-        self.turn();
+        self.run_once();
     }
 
     /// Does what a loop does after a batch.
-    fn turn(&mut self) {
+    fn run_once(&mut self) {
         let (shard, tasks, addrs, sent) = (&self.shard, &self.tasks, &self.addrs, &mut self.sent);
         let mut flush = || {
             shard.flush(|port, queue| {
@@ -200,9 +200,9 @@ impl Server {
         }
         match shard.next() {
             Next::Serve => {}
-            Next::Leave => self.is_over = true,
-            Next::SayGoodbye => {
-                shard.say_goodbye(tasks, flush);
+            Next::Exit => self.is_over = true,
+            Next::Abort => {
+                shard.abort_transfers(tasks, flush);
                 self.is_over = true;
             }
         }

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Datagram, Server, Time, Weather, Wire};
+use super::{Datagram, LinkConditions, Server, Time, Wire};
 use crate::{
     Builder, Error, Handler,
     packet::{Mode, Options, Packet, Request},
@@ -78,7 +78,7 @@ pub struct Simulation {
     time: Time,
     request: Request,
     data: Option<Bytes>,
-    weather: Weather,
+    conditions: LinkConditions,
     seed: u64,
 }
 
@@ -106,32 +106,32 @@ impl Simulation {
             time: Time::new(),
             request,
             data,
-            weather: Weather::fine(LATENCY),
+            conditions: LinkConditions::lossless(LATENCY),
             seed: 0,
         }
     }
 
     /// The probability that a packet is lost. Defaults to 0.
     pub fn loss(mut self, probability: f64) -> Self {
-        self.weather.loss = probability;
+        self.conditions.loss = probability;
         self
     }
 
     /// The probability that a packet arrives twice. Defaults to 0.
     pub fn duplicates(mut self, probability: f64) -> Self {
-        self.weather.duplicate = probability;
+        self.conditions.duplicate = probability;
         self
     }
 
     /// The probability that later packets overtake a packet. Defaults to 0.
     pub fn reordering(mut self, probability: f64) -> Self {
-        self.weather.reorder = probability;
+        self.conditions.reorder = probability;
         self
     }
 
     /// The latency of each packet: half a round trip. Defaults to 0.5 ms.
     pub fn latency(mut self, latency: Duration) -> Self {
-        self.weather.latency = latency;
+        self.conditions.latency = latency;
         self
     }
 
@@ -173,10 +173,10 @@ impl IntoFuture for Simulation {
 
 impl fmt::Debug for Simulation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { request, weather, seed, .. } = self;
+        let Self { request, conditions, seed, .. } = self;
         f.debug_struct("Simulation")
             .field("request", request)
-            .field("weather", weather)
+            .field("conditions", conditions)
             .field("seed", seed)
             .finish_non_exhaustive()
     }
@@ -194,7 +194,7 @@ struct Network {
 
 impl Network {
     fn new(simulation: Simulation) -> Self {
-        let Simulation { builder, time, request, data, weather, seed } = simulation;
+        let Simulation { builder, time, request, data, conditions, seed } = simulation;
         let (sender, records) = channel();
         let builder = builder.on_end(move |record| drop(sender.send(record.clone())));
         let server = Server::at(builder, seed, time);
@@ -213,8 +213,8 @@ impl Network {
             outcome: None,
             said: Vec::new(),
         };
-        client.resume(begin, Event::Go);
-        let [up, down] = [seed.wrapping_mul(2), seed.wrapping_mul(2) + 1].map(|seed| Wire::new(weather, seed));
+        client.resume(begin, Event::Continue);
+        let [up, down] = [seed.wrapping_mul(2), seed.wrapping_mul(2) + 1].map(|seed| Wire::new(conditions, seed));
         Self { server, records, client, up, down, begin }
     }
 
@@ -239,12 +239,14 @@ impl Network {
             };
             if up == Some(at) {
                 let datagram = self.up.receive();
-                datagram.into_iter().for_each(|Datagram { from, to, bytes }| self.server.hear_at(at, from, to, &bytes));
+                datagram
+                    .into_iter()
+                    .for_each(|Datagram { from, to, bytes }| self.server.deliver_at(at, from, to, &bytes));
                 continue;
             }
             self.server.pass(at);
             if down == Some(at) {
-                self.down.receive().into_iter().for_each(|datagram| self.client.hear(at, &datagram));
+                self.down.receive().into_iter().for_each(|datagram| self.client.receive(at, &datagram));
             } else if client == Some(at) {
                 self.client.resume(at, Event::Timeout);
             }
@@ -286,7 +288,7 @@ impl Client {
         self.outcome.is_none().then_some(self.deadline)
     }
 
-    fn hear(&mut self, now: Instant, datagram: &Datagram) {
+    fn receive(&mut self, now: Instant, datagram: &Datagram) {
         // RFC 1350 section 4: the first answer sets the TID.
         if self.outcome.is_some() || *self.tid.get_or_insert(datagram.from) != datagram.from {
             return;
@@ -303,18 +305,18 @@ impl Client {
                 Step::Send(packet) => {
                     let to = self.tid.unwrap_or(self.server);
                     self.said.push(Datagram { from: CLIENT, to, bytes: packet.encode() });
-                    Event::Go
+                    Event::Continue
                 }
                 Step::Push(chunk) => {
                     self.got.extend_from_slice(&chunk);
-                    Event::Go
+                    Event::Continue
                 }
                 Step::Wait(Want::Packet, deadline) => {
                     self.deadline = deadline;
                     return;
                 }
                 Step::Wait(Want::Chunk, _) => self.data.take().map_or(Event::End, Event::Chunk),
-                Step::Wait(Want::Room | Want::Verdict, _) => Event::Ready,
+                Step::Wait(Want::Room | Want::Commit, _) => Event::Ready,
                 Step::Done(outcome) => {
                     self.outcome = Some(outcome);
                     return;

@@ -15,7 +15,7 @@ use std::{
 /// assert_eq!((weather.loss, weather.duplicate), (0.02, 0.0));
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Weather {
+pub struct LinkConditions {
     /// A packet does not arrive.
     pub loss: f64,
     /// A packet arrives twice, the second time up to four latencies later.
@@ -42,17 +42,17 @@ pub enum Fault {
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use tuffet::sim::{Weather, Wire};
+/// use tuffet::sim::{LinkConditions, Wire};
 ///
 /// let (now, latency) = (Instant::now(), Duration::from_millis(5));
-/// let mut wire = Wire::new(Weather::fine(latency), 42);
+/// let mut wire = Wire::new(LinkConditions::lossless(latency), 42);
 /// wire.send(now, b"ping".to_vec());
 /// assert_eq!(wire.next_at(), Some(now + latency));
 /// assert_eq!(wire.receive().unwrap(), b"ping");
 /// ```
 #[derive(Debug)]
 pub struct Wire<Datagram = Vec<u8>> {
-    weather: Weather,
+    conditions: LinkConditions,
     random: fastrand::Rng,
     /// The fault of the packet with this index. The first packet has index 0.
     fault: Option<(usize, Fault)>,
@@ -69,23 +69,23 @@ pub struct Wire<Datagram = Vec<u8>> {
     pub overtaken: usize,
 }
 
-impl Weather {
+impl LinkConditions {
     /// A network without faults.
-    pub const fn fine(latency: Duration) -> Self {
+    pub const fn lossless(latency: Duration) -> Self {
         Self { loss: 0.0, duplicate: 0.0, reorder: 0.0, latency, jitter: Duration::ZERO }
     }
 
     /// A network that loses packets, and has no other faults.
     pub const fn lossy(latency: Duration, loss: f64) -> Self {
-        Self { loss, ..Self::fine(latency) }
+        Self { loss, ..Self::lossless(latency) }
     }
 }
 
 impl<Datagram: Clone> Wire<Datagram> {
     /// A wire with these faults, which are drawn from the seed.
-    pub fn new(weather: Weather, seed: u64) -> Self {
+    pub fn new(conditions: LinkConditions, seed: u64) -> Self {
         Self {
-            weather,
+            conditions,
             random: fastrand::Rng::with_seed(seed),
             fault: None,
             on_the_way: BTreeMap::new(),
@@ -110,22 +110,22 @@ impl<Datagram: Clone> Wire<Datagram> {
     }
 
     /// Changes the faults for the packets that are sent from now on.
-    pub fn set_weather(&mut self, weather: Weather) {
-        self.weather = weather;
+    pub fn set_conditions(&mut self, conditions: LinkConditions) {
+        self.conditions = conditions;
     }
 
     /// Sends a datagram, and returns how many copies of it will arrive.
     pub fn send(&mut self, now: Instant, datagram: Datagram) -> usize {
         let fault = self.fault.filter(|(index, _)| *index == self.sent).map(|(_, fault)| fault);
         self.sent += 1;
-        if self.happens(self.weather.loss) || matches!(fault, Some(Fault::Lose)) {
+        if self.happens(self.conditions.loss) || matches!(fault, Some(Fault::Lose)) {
             self.lost += 1;
             return 0;
         }
         let at = self.arrival(now);
         let copy = match fault {
             Some(Fault::Double(later)) => Some(at + later),
-            _ if self.happens(self.weather.duplicate) => Some(at + self.up_to(self.weather.latency * 4)),
+            _ if self.happens(self.conditions.duplicate) => Some(at + self.up_to(self.conditions.latency * 4)),
             _ => None,
         };
         if let Some(at) = copy {
@@ -147,10 +147,10 @@ impl<Datagram: Clone> Wire<Datagram> {
     }
 
     fn arrival(&mut self, now: Instant) -> Instant {
-        let at = now + self.weather.latency + self.up_to(self.weather.jitter);
-        if self.happens(self.weather.reorder) {
+        let at = now + self.conditions.latency + self.up_to(self.conditions.jitter);
+        if self.happens(self.conditions.reorder) {
             self.overtaken += 1;
-            return at + self.up_to(self.weather.latency * 4);
+            return at + self.up_to(self.conditions.latency * 4);
         }
         let at = self.last_arrival.map_or(at, |last| at.max(last));
         self.last_arrival = Some(at);

@@ -96,12 +96,12 @@ impl Port {
             linux::enlarge(&socket, BUFFER);
             linux::allow_fragments(&socket, local.is_ipv6())?;
             if serves {
-                linux::tell_errors(&socket, local.is_ipv6())?;
+                linux::enable_error_queue(&socket, local.is_ipv6())?;
             }
             // The system tells the address with each datagram, at some cost. A socket of a single address does not
             // need it.
             let tells = listens || local.ip().is_unspecified();
-            batched && (!tells || linux::tell_local_address(&socket, local.is_ipv6()).is_ok())
+            batched && (!tells || linux::enable_packet_info(&socket, local.is_ipv6()).is_ok())
         };
         #[cfg(not(target_os = "linux"))]
         let (_, _, _, batched) = (listens, serves, batched, false);
@@ -158,7 +158,7 @@ fn bind_to(socket: &Socket, interface: &str) -> io::Result<()> {
         }
         socket.bind_device(Some(name)).map_err(|error| {
             let why = match error.raw_os_error() {
-                Some(libc::ENODEV) => "there is none".to_owned(),
+                Some(libc::ENODEV) => "there is no such interface".to_owned(),
                 Some(libc::EPERM) => format!("{error}; Linux before 5.7 needs CAP_NET_RAW for that"),
                 _ => error.to_string(),
             };
@@ -168,7 +168,7 @@ fn bind_to(socket: &Socket, interface: &str) -> io::Result<()> {
     #[cfg(not(target_os = "linux"))]
     {
         let _ = socket;
-        Err(io::Error::other(format!("interface {interface}: only on Linux can sockets be bound to one")))
+        Err(io::Error::other(format!("interface {interface}: sockets can be bound to an interface on Linux only")))
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) struct Inbox {
     buffer: Box<[u8]>,
     /// The envelopes of the datagrams, with their lengths.
     envelopes: Vec<(Envelope, usize)>,
-    gone: Vec<SocketAddr>,
+    closed_ports: Vec<SocketAddr>,
 }
 
 impl Port {
@@ -99,14 +99,14 @@ impl Port {
             && SockRef::from(&self.socket).only_v6().is_ok_and(|only| !only)
     }
 
-    /// Receives up to a batch of datagrams, and the peers that are [gone](Inbox::gone). `failed`: the system has
-    /// reported an error to receive.
+    /// Receives up to a batch of datagrams, and the peers whose ports are [closed](Inbox::closed_ports). `failed`: the
+    /// system has reported an error to receive.
     ///
     /// # Errors
     /// `WouldBlock` if there is nothing to receive.
     pub(crate) fn receive(&self, inbox: &mut Inbox, failed: bool) -> io::Result<()> {
         inbox.envelopes.clear();
-        inbox.gone.clear();
+        inbox.closed_ports.clear();
         if failed {
             self.receive_errors(inbox);
         }
@@ -121,10 +121,10 @@ impl Port {
                 Err(error) if is_of_earlier(&error) => self.receive_errors(inbox),
                 Err(error) if error.kind() == Kind::WouldBlock => {
                     // The caller may have been woken by an error that a call to send has already reported.
-                    if inbox.gone.is_empty() && !failed {
+                    if inbox.closed_ports.is_empty() && !failed {
                         self.receive_errors(inbox);
                     }
-                    return if inbox.gone.is_empty() { Err(error) } else { Ok(()) };
+                    return if inbox.closed_ports.is_empty() { Err(error) } else { Ok(()) };
                 }
                 other => return other,
             }
@@ -133,7 +133,7 @@ impl Port {
 
     fn receive_errors(&self, inbox: &mut Inbox) {
         #[cfg(target_os = "linux")]
-        linux::receive_errors(&self.socket, &mut inbox.gone);
+        linux::receive_errors(&self.socket, &mut inbox.closed_ports);
         #[cfg(not(target_os = "linux"))]
         let _ = inbox;
     }
@@ -236,7 +236,7 @@ impl Inbox {
             last: 0,
             buffer: vec![0; BATCH * LARGEST].into_boxed_slice(),
             envelopes: Vec::with_capacity(BATCH),
-            gone: Vec::new(),
+            closed_ports: Vec::new(),
         }
     }
 
@@ -251,8 +251,8 @@ impl Inbox {
     }
 
     /// The peers whose ports are closed, as ICMP says.
-    pub(crate) fn gone(&self) -> &[SocketAddr] {
-        &self.gone
+    pub(crate) fn closed_ports(&self) -> &[SocketAddr] {
+        &self.closed_ports
     }
 
     pub(crate) fn datagrams(&self) -> impl Iterator<Item = (Envelope, &[u8])> {

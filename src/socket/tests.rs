@@ -99,7 +99,7 @@ fn send_to(answers: impl IntoIterator<Item = Result<usize, Kind>>, queue: &mut V
 }
 
 #[test]
-fn what_is_not_taken_at_once_keeps_its_order() {
+fn datagrams_that_wait_for_the_socket_keep_their_order() {
     let mut queue = blocks(20);
     assert_eq!(send_to([Ok(3), Err(Kind::Interrupted), Ok(0), Ok(1), Err(Kind::WouldBlock)], &mut queue), [1, 2, 3, 4]);
     assert_eq!(send_to([], &mut queue), [0u16; 0]);
@@ -128,7 +128,7 @@ fn closed(address: &str) -> SocketAddr {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_closed_port_is_told_and_no_datagram_is_lost_for_it() {
+fn a_closed_port_is_reported_and_no_datagram_is_lost_for_it() {
     for (batched, ip) in [(true, "127.6.6.6"), (false, "127.6.6.6"), (true, "::1"), (false, "::1")] {
         let any = SocketAddr::new(if ip == "::1" { ip } else { "127.0.0.1" }.parse().unwrap(), 0).to_string();
         let (sender, receiver, closed) = (port(batched, &any), port(true, &any), closed(ip));
@@ -144,11 +144,11 @@ fn a_closed_port_is_told_and_no_datagram_is_lost_for_it() {
         // The packets of a client that still listens arrive all the same.
         sender.receive(&mut inbox, false).unwrap();
         assert_eq!(inbox.datagrams().count(), 1);
-        let mut gone = inbox.gone().to_vec();
+        let mut closed_ports = inbox.closed_ports().to_vec();
         while sender.receive(&mut inbox, true).is_ok() {
-            gone.extend(inbox.gone());
+            closed_ports.extend(inbox.closed_ports());
         }
-        assert!(!gone.is_empty() && gone.iter().all(|peer| *peer == closed), "{gone:?}");
+        assert!(!closed_ports.is_empty() && closed_ports.iter().all(|peer| *peer == closed), "{closed_ports:?}");
         assert_eq!(sender.receive(&mut inbox, false).unwrap_err().kind(), Kind::WouldBlock);
     }
 }
@@ -168,12 +168,12 @@ fn a_wait_ends_for_a_closed_port_once() {
     let ready = std::iter::repeat_with(|| wait(Duration::from_secs(20))).find(|ready| !ready.is_empty()).unwrap();
     assert_eq!(ready, [epoll::Ready { port: 0, readable: true, writable: false, failed: true }]);
     ports[0].receive(&mut inbox, true).unwrap();
-    assert_eq!((inbox.len(), inbox.gone()[0]), (0, closed));
+    assert_eq!((inbox.len(), inbox.closed_ports()[0]), (0, closed));
     assert!(wait(Duration::from_millis(1)).is_empty(), "nothing of it is left");
     // The same with smol's reactor, which reports no errors.
     ports[0].send(&mut blocks_to(closed, 1));
     receive(&ports[0], &mut inbox);
-    assert_eq!((inbox.len(), inbox.gone()[0]), (0, closed));
+    assert_eq!((inbox.len(), inbox.closed_ports()[0]), (0, closed));
     let mut pending = |cx: &mut Context<'_>| Poll::Ready(ports[0].poll_receive(cx, &mut inbox).is_pending());
     assert!(smol::block_on(poll_fn(&mut pending)));
 }
@@ -193,7 +193,7 @@ fn a_port_in_the_place_of_another_is_watched() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_socket_that_only_listens_is_told_of_no_closed_port() {
+fn a_socket_that_only_listens_gets_no_report_of_a_closed_port() {
     let role = Role { listens: true, serves: false, interface: None, batched: true };
     let address = "127.0.0.1:0".parse().unwrap();
     let (port, mut inbox) = (Port::bind(Binding { address, share: Share::No, role }).unwrap(), Inbox::new());
@@ -234,12 +234,12 @@ fn an_address_that_is_not_there_yet_is_waited_for() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_interface_that_is_not_there_is_told_by_name() {
+fn an_interface_that_does_not_exist_is_named_in_the_error() {
     let bind = |interface| {
         let role = Role { listens: true, serves: true, interface: Some(interface), batched: true };
         Port::bind(Binding { address: "127.0.0.1:0".parse().unwrap(), share: Share::No, role })
     };
-    assert_eq!(bind("no-such-if").unwrap_err().to_string(), "interface no-such-if: there is none");
+    assert_eq!(bind("no-such-if").unwrap_err().to_string(), "interface no-such-if: there is no such interface");
     let (port, mut inbox) = (bind("lo").unwrap(), Inbox::new());
     self::port(true, "127.0.0.1:0").send(&mut blocks_to(port.local(), 1));
     receive(&port, &mut inbox);
@@ -342,8 +342,8 @@ mod narrow {
 
     #[test]
     #[ignore = "needs root, unshare and iproute2"]
-    fn what_the_kernel_does_not_cut_goes_in_fragments() {
-        let test = "socket::tests::narrow::what_the_kernel_does_not_cut_goes_in_fragments";
+    fn blocks_that_the_kernel_does_not_cut_go_in_fragments() {
+        let test = "socket::tests::narrow::blocks_that_the_kernel_does_not_cut_go_in_fragments";
         if !in_own_network(test, "ip link set lo mtu 1280") {
             return;
         }

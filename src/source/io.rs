@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_is_what_comes() {
+    fn a_reader_gives_its_bytes_in_order() {
         for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7] {
             let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
             let source = Source::async_read(Cursor::new(bytes.clone()));

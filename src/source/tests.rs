@@ -81,7 +81,7 @@ fn a_small_source_that_is_read_ahead_has_a_size() {
 }
 
 #[test]
-fn what_was_read_ahead_outlives_the_wait_for_more() {
+fn bytes_read_ahead_outlive_the_wait_for_more() {
     let chunks = stream::once(Ok(Bytes::from("12"))).chain(stream::pending());
     let mut source = Source::stream(chunks);
     assert_eq!(block_on(poll_once(source.read_ahead(100))), None);
@@ -91,7 +91,7 @@ fn what_was_read_ahead_outlives_the_wait_for_more() {
 }
 
 #[test]
-fn what_is_no_entity_tag_is_left_out() {
+fn a_malformed_entity_tag_is_left_out() {
     for (text, is_one) in [
         ("\"a\"", true),
         ("W/\"a\"", true),
@@ -123,7 +123,7 @@ fn a_source_begins_where_it_is_wanted_if_it_can() {
 }
 
 #[test]
-fn a_failure_ahead_is_told_at_once() {
+fn a_failure_ahead_is_reported_at_once() {
     let chunks = [Ok(Bytes::from("12")), Err(Refusal::denied())];
     let mut source = Source::stream(stream::iter(chunks));
     assert_eq!(block_on(source.read_ahead(100)), Err(Refusal::denied()));

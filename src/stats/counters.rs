@@ -56,10 +56,10 @@ pub struct Counters {
     pub received: u64,
     /// Datagrams sent.
     pub sent: u64,
-    /// Datagrams that were no TFTP packet.
+    /// Datagrams that were not TFTP packets.
     pub malformed: u64,
     /// Packets that belong to no transfer, except late ones of a transfer that has just ended.
-    pub strangers: u64,
+    pub unknown_tids: u64,
     /// Datagrams that the system dropped because the receive buffer of a socket was full. Always 0 where the system
     /// does not tell; Linux does.
     pub dropped: u64,
@@ -185,12 +185,12 @@ impl Counters {
             received,
             sent,
             malformed,
-            strangers,
+            unknown_tids,
             dropped,
             own: _,
         } = self;
         let mut all = vec![requests, repeated, over_limit, unanswered, bytes_read, bytes_written, retransmits];
-        all.extend([received, sent, malformed, strangers, dropped]);
+        all.extend([received, sent, malformed, unknown_tids, dropped]);
         all.extend(reads.fields().map(|(_, count)| count));
         all.extend(writes.fields().map(|(_, count)| count));
         all

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{endpoint::Closed, hint::Hint, options::Direction, packet::Options, shown, transfer::Outcome};
+use crate::{endpoint::CloseReason, hint::Hint, options::Direction, packet::Options, shown, transfer::Outcome};
 
 /// The protocol of a transfer.
 ///
@@ -160,7 +160,7 @@ impl fmt::Display for Record {
         let (path, seconds) = (shown::cut(&self.path, shown::NAME), self.duration.as_secs_f64());
         write!(f, "{peer} {direction} {path} {outcome}")?;
         if self.port_closed {
-            write!(f, ": {}", Closed::Unreachable.reason())?;
+            write!(f, ": {}", CloseReason::Unreachable.reason())?;
         }
         write!(f, " {bytes} bytes {seconds:.3} s")?;
         write!(f, " {} KiB/s ", self.rate() / 1024)?;

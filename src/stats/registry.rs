@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Counter, Counters, Protocol, Record, Snapshot, Unanswered, unanswered::TurnedAway};
+use super::{Counter, Counters, Protocol, Record, Snapshot, Unanswered, unanswered::UnansweredClients};
 use crate::{atomic::AtomicU64, endpoint::Counts, options::Direction, shown};
 
 /// What a server's shards tell observers. A transfer takes the lock at its beginning and at its end. In between it
@@ -18,7 +18,7 @@ pub(crate) struct Registry {
     tallies: Mutex<Vec<Arc<Tally>>>,
     drops: Mutex<Dropped>,
     own: Vec<Counter>,
-    turned_away: TurnedAway,
+    unanswered_clients: UnansweredClients,
 }
 
 /// How many datagrams the system has dropped before a socket.
@@ -73,7 +73,7 @@ pub(crate) struct Tally {
     pub(crate) received: Tallied,
     pub(crate) sent: Tallied,
     pub(crate) malformed: Tallied,
-    pub(crate) strangers: Tallied,
+    pub(crate) unknown_tids: Tallied,
 }
 
 #[derive(Debug, Default)]
@@ -132,12 +132,12 @@ impl Registry {
         dropped.before + dropped.open.iter_mut().map(|drops| drops.count()).sum::<u64>()
     }
 
-    pub(crate) fn turn_away(&self, client: IpAddr, reason: &'static str, now: Instant) {
-        self.turned_away.insert(client, reason, now);
+    pub(crate) fn note_unanswered(&self, client: IpAddr, reason: &'static str, now: Instant) {
+        self.unanswered_clients.insert(client, reason, now);
     }
 
     pub(crate) fn unanswered(&self) -> Vec<Unanswered> {
-        self.turned_away.all()
+        self.unanswered_clients.all()
     }
 
     pub(crate) fn own(&self) -> &[Counter] {
@@ -241,7 +241,7 @@ impl Tally {
             (&self.over_limit, counts.over_limit),
             (&self.unanswered, counts.unanswered),
             (&self.malformed, counts.malformed),
-            (&self.strangers, counts.strangers),
+            (&self.unknown_tids, counts.unknown_tids),
         ] {
             if count > 0 {
                 tallied.add(count);
@@ -258,7 +258,7 @@ impl Tally {
             (&mut counters.received, &self.received),
             (&mut counters.sent, &self.sent),
             (&mut counters.malformed, &self.malformed),
-            (&mut counters.strangers, &self.strangers),
+            (&mut counters.unknown_tids, &self.unknown_tids),
         ] {
             *sum += tallied.0.load(Relaxed);
         }

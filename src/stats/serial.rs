@@ -6,7 +6,7 @@ use humantime::format_rfc3339_millis;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::{Record, Snapshot, Unanswered, nearest_rfc3339};
-use crate::{endpoint::Closed, options::Direction, packet::Options, shown, transfer::Outcome};
+use crate::{endpoint::CloseReason, options::Direction, packet::Options, shown, transfer::Outcome};
 
 /// How many options of a request are serialized.
 const OPTIONS: usize = 16;
@@ -105,7 +105,7 @@ impl<T: Display> Serialize for Text<T> {
 /// The code and the text of the ERROR that ended the transfer, or another reason.
 fn error(record: &Record) -> (Option<u16>, Option<String>) {
     match &record.outcome {
-        Outcome::TimedOut if record.port_closed => (None, Some(Closed::Unreachable.reason().into())),
+        Outcome::TimedOut if record.port_closed => (None, Some(CloseReason::Unreachable.reason().into())),
         Outcome::Aborted { code, message } => {
             (Some(code.0), Some(shown::cut(&shown::text(message), shown::TEXT).into_owned()))
         }
@@ -175,7 +175,7 @@ mod tests {
 
     /// A datagram has room for 64 KiB of a name, of options, or of the text of an ERROR.
     #[test]
-    fn whatever_was_sent_a_record_is_one_line_and_short() {
+    fn a_record_is_one_short_line_for_any_request() {
         let long = [0xff, b'\n', 0x1b, b'"', b'a'].repeat(13_000);
         let text = crate::name::text(&long) + &"\u{202e}\u{9b}".repeat(9000);
         let aborted = Outcome::Aborted { code: crate::ErrorCode(0), message: text.clone() };

@@ -30,9 +30,9 @@ pub struct Unanswered {
 
 /// The last clients without an answer. When thousands are turned away, there is neither room nor time for each.
 #[derive(Debug, Default)]
-pub(crate) struct TurnedAway(Mutex<VecDeque<Unanswered>>);
+pub(crate) struct UnansweredClients(Mutex<VecDeque<Unanswered>>);
 
-impl TurnedAway {
+impl UnansweredClients {
     /// Never waits: while another shard holds the lock, the client is left out.
     pub(super) fn insert(&self, client: IpAddr, reason: &'static str, now: Instant) {
         let Ok(mut all) = self.0.try_lock() else { return };
@@ -59,19 +59,19 @@ mod tests {
 
     #[test]
     fn the_last_are_remembered() {
-        let (turned_away, start) = (TurnedAway::default(), Instant::now());
+        let (unanswered_clients, start) = (UnansweredClients::default(), Instant::now());
         for n in 0..100_u32 {
-            turned_away.insert(n.to_be_bytes().into(), "a", start + Duration::from_secs(n.into()));
+            unanswered_clients.insert(n.to_be_bytes().into(), "a", start + Duration::from_secs(n.into()));
         }
-        turned_away.insert(70_u32.to_be_bytes().into(), "b", start + Duration::from_secs(1000));
-        let all = turned_away.all();
+        unanswered_clients.insert(70_u32.to_be_bytes().into(), "b", start + Duration::from_secs(1000));
+        let all = unanswered_clients.all();
         assert_eq!(all.len(), MOST);
         assert_eq!((all[0].client, all[0].reason, all[0].requests), (70_u32.to_be_bytes().into(), "b", 2));
         assert_eq!(all[1].client, IpAddr::from(99_u32.to_be_bytes()));
         for n in 0..MOST as u32 - 1 {
-            turned_away.insert(n.to_be_bytes().into(), "c", start + Duration::from_secs(2000));
+            unanswered_clients.insert(n.to_be_bytes().into(), "c", start + Duration::from_secs(2000));
         }
-        let last = turned_away.all().pop().unwrap();
+        let last = unanswered_clients.all().pop().unwrap();
         assert_eq!((last.client, last.requests), (70_u32.to_be_bytes().into(), 2), "who comes again counts as new");
     }
 }

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn each_machine_keeps_its_last() {
+    fn each_machine_keeps_its_last_records() {
         let mut state = State::default();
         state.insert(machine(1), "quiet".into());
         for _ in 0..1000 {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_bounded() {
+    fn the_history_is_bounded() {
         let mut state = State::default();
         let long: Arc<str> = "x".repeat(2048).into();
         for n in 0..100_000 {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_new() {
+    fn only_new_records_are_returned() {
         let history = History::default();
         for (n, text) in ["a", "b", "c"].into_iter().enumerate() {
             history.0.lock().unwrap().insert(machine(n as u32 % 2), text.into());

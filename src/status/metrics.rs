@@ -34,16 +34,20 @@ impl Histograms {
         let http = |name: &str, help: &str, labels: &[&str]| {
             IntCounterVec::new(Opts::new(name, help), labels).expect("the name and the labels are fixed, and valid")
         };
-        let help = "Of the transfers that have ended, those over HTTP, by what became of them.";
+        let help = "Transfers over HTTP that have ended, by outcome.";
         Self {
             http: http("tuffet_http_transfers_total", help, &["direction", "outcome"]),
             http_bytes: http(
                 "tuffet_http_bytes_total",
-                "Bytes of files that transfers over HTTP moved.",
+                "Bytes of files that were transferred over HTTP.",
                 &["direction"],
             ),
-            duration: new("tuffet_transfer_duration_seconds", "Time of complete transfers.", DURATIONS),
-            rate: new("tuffet_transfer_rate_bytes_per_second", "Rate of complete transfers.", RATES),
+            duration: new("tuffet_transfer_duration_seconds", "Duration of complete transfers, in seconds.", DURATIONS),
+            rate: new(
+                "tuffet_transfer_rate_bytes_per_second",
+                "Rate of complete transfers, in bytes per second.",
+                RATES,
+            ),
         }
     }
 
@@ -88,9 +92,9 @@ impl Page {
 pub(super) fn text(handle: &Handle, seen: &Seen) -> Result<String> {
     let counters = handle.counters();
     let page = Page(Registry::new());
-    page.gauge("tuffet_build_info", "The version that runs.", ("version", env!("CARGO_PKG_VERSION")), 1)?;
+    page.gauge("tuffet_build_info", "The version of the program.", ("version", env!("CARGO_PKG_VERSION")), 1)?;
     let started = seen.started.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    page.gauge("tuffet_start_time_seconds", "When it began, since 1970.", ("", ""), started)?;
+    page.gauge("tuffet_start_time_seconds", "When the server started, in seconds since 1970.", ("", ""), started)?;
     page.gauge("tuffet_running_transfers", "Transfers that are running.", ("", ""), counters.running)?;
 
     let directions = [("read", &counters.reads), ("write", &counters.writes)];
@@ -99,25 +103,29 @@ pub(super) fn text(handle: &Handle, seen: &Seen) -> Result<String> {
         .flat_map(|(direction, outcomes)| outcomes.iter().map(move |(name, count)| ([*direction, name], count)))
         .collect();
     let outcomes: Vec<_> = outcomes.iter().map(|(labels, count)| (&labels[..], *count)).collect();
-    let help = "Transfers that have ended, by what became of them.";
+    let help = "Transfers that have ended, by outcome.";
     page.counter("tuffet_transfers_total", help, &["direction", "outcome"], &outcomes)?;
     let codes: Vec<_> = counters.refused.iter().map(|(code, count)| (code.to_string(), *count)).collect();
     let codes: Vec<_> = codes.iter().map(|(code, count)| ([code.as_str()], *count)).collect();
     let codes: Vec<_> = codes.iter().map(|(code, count)| (&code[..], *count)).collect();
-    page.counter("tuffet_refusals_total", "Transfers that were refused, by the ERROR's code.", &["code"], &codes)?;
+    page.counter("tuffet_refusals_total", "Transfers that were refused, by the code of the ERROR.", &["code"], &codes)?;
     let bytes: &[(&[&str], u64)] = &[(&["read"], counters.bytes_read), (&["write"], counters.bytes_written)];
     page.counter("tuffet_bytes_total", "Bytes of files that have arrived.", &["direction"], bytes)?;
     let unanswered: &[(&[&str], u64)] = &[(&["limit"], counters.over_limit), (&["other"], counters.unanswered)];
     let help = "Requests that were not answered.";
     page.counter("tuffet_unanswered_requests_total", help, &["reason"], unanswered)?;
     for (name, help, value) in [
-        ("tuffet_requests_total", "Requests that made sense.", counters.requests),
-        ("tuffet_repeated_requests_total", "Requests that came again while they were served.", counters.repeated),
+        ("tuffet_requests_total", "Well-formed requests.", counters.requests),
+        (
+            "tuffet_repeated_requests_total",
+            "Requests that the client repeated while they were served.",
+            counters.repeated,
+        ),
         ("tuffet_retransmits_total", "Packets sent again.", counters.retransmits),
         ("tuffet_received_datagrams_total", "Datagrams received.", counters.received),
         ("tuffet_sent_datagrams_total", "Datagrams sent.", counters.sent),
-        ("tuffet_malformed_datagrams_total", "Datagrams that were no TFTP packet.", counters.malformed),
-        ("tuffet_stray_datagrams_total", "Packets of nobody's transfer.", counters.strangers),
+        ("tuffet_malformed_datagrams_total", "Datagrams that were not TFTP packets.", counters.malformed),
+        ("tuffet_stray_datagrams_total", "Packets with an unknown transfer ID.", counters.unknown_tids),
         ("tuffet_dropped_datagrams_total", "Datagrams lost at full receive buffers.", counters.dropped),
     ] {
         page.counter(name, help, &[], &[(&[], value)])?;

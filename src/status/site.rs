@@ -101,13 +101,10 @@ impl Site {
 
     fn find<B>(&self, request: &Request<B>) -> Answer {
         if self.private && !is_of_this_machine(request) {
-            return no(
-                StatusCode::FORBIDDEN,
-                "This is for those who name this machine by its address or as localhost.\n",
-            );
+            return no(StatusCode::FORBIDDEN, "Open this page by the address of this machine, or as localhost.\n");
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return no(StatusCode::METHOD_NOT_ALLOWED, "There is nothing to change here.\n");
+            return no(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD are allowed here.\n");
         }
         let path = request.uri().path();
         if let Some((_, kind, text)) = PAGE.iter().find(|(name, ..)| *name == path) {
@@ -126,7 +123,10 @@ impl Site {
                 (StatusCode::OK, "application/json", self.transfers(since.unwrap_or(0)).into())
             }
             "/api/server" => (StatusCode::OK, "application/json", self.server().into()),
-            _ => no(StatusCode::NOT_FOUND, "There are /, /metrics, /api/transfers and /api/server.\n"),
+            _ => no(
+                StatusCode::NOT_FOUND,
+                "There is no such page; there are /, /metrics, /api/transfers and /api/server.\n",
+            ),
         }
     }
 

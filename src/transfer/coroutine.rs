@@ -3,7 +3,7 @@
 //! The user's generators are those of genawaiter (see `source`). A transfer differs: it takes arguments with each
 //! resume, must cost little, and must be `Send`, so that the futures of a client are `Send`. genawaiter's `rc` stays
 //! on its thread, and its `sync` makes a block about 300 ns dearer. So the body and the driver share nothing here.
-//! What passes between them lies on a desk, which they hand to each other through a thread-local place.
+//! What passes between them is in an [`Exchange`], which they hand to each other through a thread-local variable.
 //!
 //! A body may await only [`Co::step`]: there is no executor behind it.
 
@@ -18,19 +18,19 @@ use std::{
 use super::{Event, Outcome, Progress, Step};
 
 thread_local! {
-    /// The desk while it is handed over: by the driver, which resumes a body, or by the body, which yields or ends.
-    static HANDED: Cell<Option<Box<Desk>>> = const { Cell::new(None) };
+    /// The exchange while it is handed over: by the driver, which resumes a body, or by the body, which yields or ends.
+    static HANDED: Cell<Option<Box<Exchange>>> = const { Cell::new(None) };
 }
 
 /// The data that belongs to a body while it runs, and to its driver otherwise.
-struct Desk {
+struct Exchange {
     step: Option<Step>,
     resumed: Option<Resumed>,
     progress: Progress,
 }
 
 /// A body's handle to its driver. [`step`](Self::step) is the only future that a body awaits.
-pub(super) struct Co(Option<Box<Desk>>);
+pub(super) struct Co(Option<Box<Exchange>>);
 
 /// The event with which a body is resumed, and its time.
 ///
@@ -49,8 +49,8 @@ type Body = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 pub(super) struct Coroutine {
     state: State,
-    /// The desk, except while the body runs.
-    desk: Option<Box<Desk>>,
+    /// The exchange, except while the body runs.
+    exchange: Option<Box<Exchange>>,
 }
 
 enum State {
@@ -60,20 +60,20 @@ enum State {
     Over(Outcome),
 }
 
-const RUNS: &str = "a body has the desk while it runs";
+const RUNS: &str = "a body has the exchange while it runs";
 
 impl Co {
     /// Await the result at once. This is no `async fn`, which would move the step once more, into its future.
     pub(super) fn step(&mut self, step: Step) -> impl Future<Output = Resumed> {
-        self.desk().step = Some(step);
+        self.exchange().step = Some(step);
         poll_fn(|_| match self.0.take() {
-            Some(desk) => {
-                HANDED.set(Some(desk));
+            Some(exchange) => {
+                HANDED.set(Some(exchange));
                 Poll::Pending
             }
             None => {
                 self.0 = HANDED.take();
-                Poll::Ready(self.desk().resumed.take().expect("a body is resumed with something"))
+                Poll::Ready(self.exchange().resumed.take().expect("a body is resumed with something"))
             }
         })
     }
@@ -84,19 +84,19 @@ impl Co {
     }
 
     pub(super) fn progress_mut(&mut self) -> &mut Progress {
-        &mut self.desk().progress
+        &mut self.exchange().progress
     }
 
-    fn desk(&mut self) -> &mut Desk {
+    fn exchange(&mut self) -> &mut Exchange {
         self.0.as_mut().expect(RUNS)
     }
 }
 
-/// Hands the desk back when the body has ended.
+/// Hands the exchange back when the body has ended.
 impl Drop for Co {
     fn drop(&mut self) {
-        if let Some(desk) = self.0.take() {
-            HANDED.set(Some(desk));
+        if let Some(exchange) = self.0.take() {
+            HANDED.set(Some(exchange));
         }
     }
 }
@@ -107,33 +107,33 @@ impl Coroutine {
         body: impl FnOnce(Co, Instant) -> F + Send + 'static,
     ) -> Self {
         let state = State::Fresh(Some(Box::new(|co, now| Box::pin(body(co, now)))));
-        Self { state, desk: Some(Box::new(Desk { step: None, resumed: None, progress })) }
+        Self { state, exchange: Some(Box::new(Exchange { step: None, resumed: None, progress })) }
     }
 
     pub(super) fn resume(&mut self, now: Instant, event: Event) -> Step {
-        let mut desk = self.desk.take();
+        let mut exchange = self.exchange.take();
         // No body awaits the first event: a body gets the first time when it is made.
         let fresh = match &mut self.state {
             State::Fresh(body) => body.take(),
             _ => None,
         };
         if let Some(body) = fresh {
-            self.state = State::Running(body(Co(desk), now));
+            self.state = State::Running(body(Co(exchange), now));
         } else {
-            if let Some(desk) = &mut desk {
-                desk.resumed = Some(Resumed { event, now });
+            if let Some(exchange) = &mut exchange {
+                exchange.resumed = Some(Resumed { event, now });
             }
-            HANDED.set(desk);
+            HANDED.set(exchange);
         }
         let polled = match &mut self.state {
             State::Running(body) => body.as_mut().poll(&mut Context::from_waker(Waker::noop())),
             State::Over(outcome) => Poll::Ready(outcome.clone()),
             State::Fresh(_) => unreachable!("a fresh body was made to run above"),
         };
-        self.desk = HANDED.take();
+        self.exchange = HANDED.take();
         match polled {
             Poll::Pending => {
-                let step = self.desk.as_mut().and_then(|desk| desk.step.take());
+                let step = self.exchange.as_mut().and_then(|exchange| exchange.step.take());
                 step.expect("a body awaits its steps alone")
             }
             Poll::Ready(outcome) => {
@@ -144,6 +144,6 @@ impl Coroutine {
     }
 
     pub(super) fn progress(&self) -> &Progress {
-        &self.desk.as_ref().expect("the driver has the desk while the body does not run").progress
+        &self.exchange.as_ref().expect("the driver has the exchange while the body does not run").progress
     }
 }

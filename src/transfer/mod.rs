@@ -7,11 +7,11 @@
 //!
 //! Whoever drives a transfer
 //!
-//! 1. calls [`Transfer::resume`] with [`Event::Go`] and the time,
+//! 1. calls [`Transfer::resume`] with [`Event::Continue`] and the time,
 //! 2. does what the step says: sends the packet, hands the chunk to the sink, or waits,
 //! 3. resumes with what happened and the time it happened, until the step is [`Step::Done`].
 //!
-//! - [`Step::Send`] and [`Step::Push`] are done at once, without waiting, and answered with [`Event::Go`].
+//! - [`Step::Send`] and [`Step::Push`] are done at once, without waiting, and answered with [`Event::Continue`].
 //! - [`Step::Wait`] is answered with whichever comes first: a packet of the peer, the deadline, or what the step
 //!   [`Want`]s. Of several that are there, packets come first, in their order, and a timeout comes last: a peer that was
 //!   heard is not late.
@@ -20,7 +20,7 @@
 //! - Only packets of the transfer's peer are handed over: those of its address and port. A client learns the server's port
 //!   from the first answer (RFC 1350 section 4); packets of other ports are for the driver to answer with ERROR 5.
 //! - A server hands a repeated request over as [`Event::Repeat`], and whatever else it decides as [`Event::Replaced`],
-//!   [`Event::Gone`] or [`Event::Stop`].
+//!   [`Event::Unreachable`] or [`Event::Stop`].
 //! - A transfer that is dropped is over; it holds nothing that needs an end.
 //!
 //! # What a server sends to a silent address
@@ -43,8 +43,8 @@
 //! window at most once in a round trip, and only if no other ACK goes further. 16 ACKs of blocks that were never sent
 //! end a transfer with ERROR 4 ([`Outcome::Refused`]): only a peer that guesses sends them.
 
+mod connection;
 mod coroutine;
-mod line;
 mod opening;
 mod receiver;
 mod rto;
@@ -64,8 +64,8 @@ use crate::{
     packet::{self, Options, Packet},
     shown,
 };
+use connection::{Connection, WaitEnd};
 use coroutine::Coroutine;
-use line::{Heard, Line};
 
 /// What the transfer asks its driver to do. [`Transfer`] has an example.
 #[derive(Debug)]
@@ -73,9 +73,9 @@ use line::{Heard, Line};
 // The layout is no promise; `coroutine::Resumed` says what it is for.
 #[cfg_attr(not(doc), repr(u64))]
 pub enum Step {
-    /// Send this packet to the peer; then resume with [`Event::Go`].
+    /// Send this packet to the peer; then resume with [`Event::Continue`].
     Send(Packet),
-    /// Hand this chunk to the sink; then resume with [`Event::Go`].
+    /// Hand this chunk to the sink; then resume with [`Event::Continue`].
     Push(Bytes),
     /// Wait for a packet, for what the transfer wants, or until the deadline.
     Wait(Want, Instant),
@@ -93,14 +93,14 @@ pub enum Want {
     /// Room for more in the sink: [`Event::Ready`] or [`Event::Failed`].
     Room,
     /// The sink's result after the end of the file, when its bytes are safe: [`Event::Ready`] or [`Event::Failed`].
-    Verdict,
+    Commit,
 }
 
 /// The event with which a transfer is resumed.
 #[derive(Debug)]
 pub enum Event {
-    /// The driver has done the step.
-    Go,
+    /// The transfer continues: the driver has done the step, or this is the first resume.
+    Continue,
     /// A packet has come from the peer.
     Packet(Packet),
     /// The peer has repeated its request: it has received no answer yet.
@@ -108,7 +108,7 @@ pub enum Event {
     /// The deadline has passed.
     Timeout,
     /// ICMP says that the peer's port is closed: patience is over.
-    Gone,
+    Unreachable,
     /// The next chunk of the source. It may be empty.
     Chunk(Bytes),
     /// The source has no more chunks.
@@ -234,10 +234,10 @@ enum Opening {
 /// // A server sends "hello" to a client that acknowledges it.
 /// let now = Instant::now();
 /// let mut transfer = Transfer::send(Options::new(), Agreed::plain(Mode::Octet), Timing::default());
-/// assert!(matches!(transfer.resume(now, Event::Go), Step::Wait(Want::Chunk, _)));
+/// assert!(matches!(transfer.resume(now, Event::Continue), Step::Wait(Want::Chunk, _)));
 /// assert!(matches!(transfer.resume(now, Event::Chunk("hello".into())), Step::Wait(Want::Chunk, _)));
 /// assert!(matches!(transfer.resume(now, Event::End), Step::Send(Packet::Data { block: 1, .. })));
-/// assert!(matches!(transfer.resume(now, Event::Go), Step::Wait(Want::Packet, _)));
+/// assert!(matches!(transfer.resume(now, Event::Continue), Step::Wait(Want::Packet, _)));
 /// let step = transfer.resume(now, Event::Packet(Packet::Ack(1)));
 /// assert!(matches!(step, Step::Done(Outcome::Complete)));
 /// ```
@@ -270,13 +270,13 @@ impl Transfer {
 
     fn sender(opening: Opening, agreed: Agreed, timing: Timing) -> Self {
         let serves = matches!(opening, Opening::Answer(_));
-        let body = move |co, now| sender::run(Line::new(co, now, timing, serves), opening);
+        let body = move |co, now| sender::run(Connection::new(co, now, timing, serves), opening);
         Self { coroutine: Coroutine::new(Progress::new(agreed), body) }
     }
 
     fn receiver(opening: Opening, agreed: Agreed, timing: Timing) -> Self {
         let serves = matches!(opening, Opening::Answer(_));
-        let body = move |co, now| receiver::run(Line::new(co, now, timing, serves), opening);
+        let body = move |co, now| receiver::run(Connection::new(co, now, timing, serves), opening);
         Self { coroutine: Coroutine::new(Progress::new(agreed), body) }
     }
 

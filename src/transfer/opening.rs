@@ -1,6 +1,6 @@
 //! The first exchange: the OACK of a server, the RRQ or WRQ of a client.
 
-use super::{Heard, Line, Outcome, Want};
+use super::{Connection, Outcome, WaitEnd, Want};
 use crate::{
     error::{ErrorCode, Refusal},
     options::{self, Agreed},
@@ -8,74 +8,80 @@ use crate::{
 };
 
 /// The server of an RRQ sends its OACK and waits for ACK 0.
-pub(super) async fn offer(line: &mut Line, oack: Options) -> Result<(), Outcome> {
-    exchange(line, Packet::Oack(oack), |packet| matches!(packet, Packet::Ack(0)).then_some(())).await
+pub(super) async fn offer(connection: &mut Connection, oack: Options) -> Result<(), Outcome> {
+    exchange(connection, Packet::Oack(oack), |packet| matches!(packet, Packet::Ack(0)).then_some(())).await
 }
 
 /// The client of a WRQ sends its request and adopts what the server grants.
-pub(super) async fn request_write(line: &mut Line, request: Request) -> Result<(), Outcome> {
-    let answer = exchange(line, Packet::Wrq(request.clone().into()), |packet| match packet {
+pub(super) async fn request_write(connection: &mut Connection, request: Request) -> Result<(), Outcome> {
+    let answer = exchange(connection, Packet::Wrq(request.clone().into()), |packet| match packet {
         Packet::Ack(0) => Some(None),
         Packet::Oack(oack) => Some(Some(oack)),
         _ => None,
     });
     match answer.await? {
-        Some(oack) => agree(line, &request, &oack).await,
+        Some(oack) => agree(connection, &request, &oack).await,
         None => Ok(()),
     }
 }
 
 /// The client of an RRQ sends its request and adopts what the server grants. Without an OACK, the first DATA is the
 /// answer.
-pub(super) async fn request_read(line: &mut Line, request: Request) -> Result<Option<Packet>, Outcome> {
-    let answer = exchange(line, Packet::Rrq(request.clone().into()), |packet| match packet {
+pub(super) async fn request_read(connection: &mut Connection, request: Request) -> Result<Option<Packet>, Outcome> {
+    let answer = exchange(connection, Packet::Rrq(request.clone().into()), |packet| match packet {
         Packet::Oack(_) | Packet::Data { block: 1, .. } => Some(packet),
         _ => None,
     });
     match answer.await? {
-        Packet::Oack(oack) => agree(line, &request, &oack).await.map(|()| None),
+        Packet::Oack(oack) => agree(connection, &request, &oack).await.map(|()| None),
         data => Ok(Some(data)),
     }
 }
 
 /// Sends a packet until its answer comes.
-async fn exchange<T>(line: &mut Line, packet: Packet, answer: impl Fn(Packet) -> Option<T>) -> Result<T, Outcome> {
-    line.ask(packet.clone(), false).await;
+async fn exchange<T>(
+    connection: &mut Connection,
+    packet: Packet,
+    answer: impl Fn(Packet) -> Option<T>,
+) -> Result<T, Outcome> {
+    connection.ask(packet.clone(), false).await;
     loop {
-        match line.wait(Want::Packet, true).await {
-            Heard::Packet(Packet::Error { code, message }) => return Err(turned_down(&line.agreed(), code, message)),
-            Heard::Packet(Packet::Ack(number)) if number != 0 => {
-                if let Some(outcome) = line.guessed().await {
+        match connection.wait(Want::Packet, true).await {
+            WaitEnd::Packet(Packet::Error { code, message }) => {
+                return Err(turned_down(&connection.agreed(), code, message));
+            }
+            WaitEnd::Packet(Packet::Ack(number)) if number != 0 => {
+                if let Some(outcome) = connection.count_guess().await {
                     return Err(outcome);
                 }
             }
-            Heard::Packet(heard) => {
+            WaitEnd::Packet(reply) => {
                 // The receiver handles DATA.
-                let is_data = matches!(heard, Packet::Data { .. });
-                if let Some(answer) = answer(heard) {
+                let is_data = matches!(reply, Packet::Data { .. });
+                if let Some(answer) = answer(reply) {
                     if !is_data {
-                        line.answered();
+                        connection.answered();
                     }
                     return Ok(answer);
                 }
             }
-            Heard::Repeat | Heard::Overdue => line.ask(packet.clone(), true).await,
-            Heard::Silence => return Err(line.fell_silent()),
-            Heard::Chunk(_) | Heard::End | Heard::Ready => {}
-            Heard::Failed(refusal) => return Err(line.fail(refusal).await),
+            WaitEnd::Repeat | WaitEnd::Overdue => connection.ask(packet.clone(), true).await,
+            WaitEnd::Silence => return Err(connection.silence_outcome()),
+            WaitEnd::Chunk(_) | WaitEnd::End | WaitEnd::Ready => {}
+            WaitEnd::Failed(refusal) => return Err(connection.fail(refusal).await),
         }
     }
 }
 
-async fn agree(line: &mut Line, request: &Request, oack: &Options) -> Result<(), Outcome> {
+async fn agree(connection: &mut Connection, request: &Request, oack: &Options) -> Result<(), Outcome> {
     match options::accept(&request.options, oack, request.mode) {
         Some(agreed) => {
-            line.agree(agreed);
+            connection.agree(agreed);
             Ok(())
         }
         None => {
             let refusal = Refusal::bad_options().because(format_args!("the server granted {oack}"));
-            Err(line.refuse(refusal).await)
+            Err(connection.refuse(refusal).await)
         }
     }
 }

@@ -4,26 +4,26 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Heard, Line, Opening, Outcome, Want, opening};
+use super::{Connection, Opening, Outcome, WaitEnd, Want, opening};
 use crate::{
     error::{ErrorCode, Refusal},
     netascii,
     packet::{Mode, Packet},
 };
 
-pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
+pub(super) async fn run(mut connection: Connection, opening: Opening) -> Outcome {
     let (reply, early) = match opening {
         Opening::Answer(oack) if oack.is_empty() => (Some(Packet::Ack(0)), None),
         Opening::Answer(oack) => (Some(Packet::Oack(oack)), None),
-        Opening::Ask(request) => match Box::pin(opening::request_read(&mut line, request)).await {
+        Opening::Ask(request) => match Box::pin(opening::request_read(&mut connection, request)).await {
             Ok(None) => (Some(Packet::Ack(0)), None),
             Ok(early) => (None, early),
             Err(outcome) => return outcome,
         },
     };
-    let text = (line.agreed().mode() == Mode::Netascii).then(netascii::Decoder::default);
+    let text = (connection.agreed().mode() == Mode::Netascii).then(netascii::Decoder::default);
     let backlog = early.into_iter().collect();
-    let mut receiver = Receiver { line, text, received: 0, acked: 0, gap_told: false, backlog };
+    let mut receiver = Receiver { connection, text, received: 0, acked: 0, gap_told: false, backlog };
     match receiver.run(reply).await {
         Ok(never) => match never {},
         Err(outcome) => outcome,
@@ -31,7 +31,7 @@ pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
 }
 
 struct Receiver {
-    line: Line,
+    connection: Connection,
     text: Option<netascii::Decoder>,
     /// Index of the last block received in order. Indices count from 1 and do not roll over.
     received: u64,
@@ -49,34 +49,34 @@ type Flow<T = ()> = Result<T, Outcome>;
 impl Receiver {
     async fn run(&mut self, mut reply: Option<Packet>) -> Flow<std::convert::Infallible> {
         if let Some(reply) = &reply {
-            self.line.ask(reply.clone(), false).await;
+            self.connection.ask(reply.clone(), false).await;
         }
         loop {
-            let heard = match self.backlog.pop_front() {
-                Some(packet) => Heard::Packet(packet),
-                None => self.line.wait(Want::Packet, true).await,
+            let ended = match self.backlog.pop_front() {
+                Some(packet) => WaitEnd::Packet(packet),
+                None => self.connection.wait(Want::Packet, true).await,
             };
-            match heard {
-                Heard::Packet(Packet::Data { block, payload }) => self.on_data(block, payload).await?,
-                Heard::Packet(Packet::Error { code, message }) => return Err(Outcome::Aborted { code, message }),
-                Heard::Repeat | Heard::Overdue if self.received == 0 => {
+            match ended {
+                WaitEnd::Packet(Packet::Data { block, payload }) => self.on_data(block, payload).await?,
+                WaitEnd::Packet(Packet::Error { code, message }) => return Err(Outcome::Aborted { code, message }),
+                WaitEnd::Repeat | WaitEnd::Overdue if self.received == 0 => {
                     if let Some(reply) = &mut reply {
-                        self.line.ask(reply.clone(), true).await;
+                        self.connection.ask(reply.clone(), true).await;
                     }
                 }
-                Heard::Overdue => self.acknowledge(true).await,
-                Heard::Silence => return Err(self.line.fell_silent()),
-                Heard::Failed(refusal) => return Err(self.give_up(refusal).await),
-                Heard::Packet(_) | Heard::Repeat | Heard::Chunk(_) | Heard::End | Heard::Ready => {}
+                WaitEnd::Overdue => self.acknowledge(true).await,
+                WaitEnd::Silence => return Err(self.connection.silence_outcome()),
+                WaitEnd::Failed(refusal) => return Err(self.give_up(refusal).await),
+                WaitEnd::Packet(_) | WaitEnd::Repeat | WaitEnd::Chunk(_) | WaitEnd::End | WaitEnd::Ready => {}
             }
         }
     }
 
     async fn on_data(&mut self, block: u16, payload: Bytes) -> Flow {
-        self.line.prove();
-        let agreed = self.line.agreed();
+        self.connection.validate();
+        let agreed = self.connection.agreed();
         if payload.len() > agreed.blksize().into() {
-            return Err(self.line.refuse(Refusal::bad_request().because("DATA longer than the blksize")).await);
+            return Err(self.connection.refuse(Refusal::bad_request().because("DATA longer than the blksize")).await);
         }
         match agreed.rollover().distance(self.received, block) {
             1 => self.on_next(payload).await,
@@ -97,11 +97,11 @@ impl Receiver {
     }
 
     async fn on_next(&mut self, payload: Bytes) -> Flow {
-        let agreed = self.line.agreed();
+        let agreed = self.connection.agreed();
         self.received += 1;
         self.gap_told = false;
-        self.line.answered();
-        self.line.moved(1, payload.len());
+        self.connection.answered();
+        self.connection.count_blocks(1, payload.len());
         let is_last = payload.len() < agreed.blksize().into();
         let chunk = match &mut self.text {
             Some(decoder) => decoder.decode(&payload),
@@ -112,7 +112,7 @@ impl Receiver {
             if let Some(rest) = self.text.as_mut().map(netascii::Decoder::finish) {
                 self.push(rest).await;
             }
-            self.sink(Want::Verdict).await?;
+            self.sink(Want::Commit).await?;
             self.acknowledge(false).await;
             return Err(Outcome::Complete);
         }
@@ -125,19 +125,19 @@ impl Receiver {
 
     async fn push(&mut self, chunk: Bytes) {
         if !chunk.is_empty() {
-            self.line.push(chunk).await;
+            self.connection.push(chunk).await;
         }
     }
 
     /// Waits for the sink. The peer may repeat packets meanwhile. Only new DATA within the blksize is kept.
     async fn sink(&mut self, want: Want) -> Flow {
         loop {
-            match self.line.wait(want, false).await {
-                Heard::Ready => return Ok(()),
-                Heard::Failed(refusal) => return Err(self.give_up(refusal).await),
-                Heard::Packet(Packet::Error { code, message }) => return Err(Outcome::Aborted { code, message }),
-                Heard::Packet(Packet::Data { block, payload }) => {
-                    let agreed = self.line.agreed();
+            match self.connection.wait(want, false).await {
+                WaitEnd::Ready => return Ok(()),
+                WaitEnd::Failed(refusal) => return Err(self.give_up(refusal).await),
+                WaitEnd::Packet(Packet::Error { code, message }) => return Err(Outcome::Aborted { code, message }),
+                WaitEnd::Packet(Packet::Data { block, payload }) => {
+                    let agreed = self.connection.agreed();
                     let window = agreed.windowsize().into();
                     let ahead = agreed.rollover().distance(self.received, block);
                     let fits = payload.len() <= agreed.blksize().into();
@@ -145,28 +145,28 @@ impl Receiver {
                         self.backlog.push_back(Packet::Data { block, payload });
                     }
                 }
-                Heard::Silence if self.line.is_replaced() => return Err(self.line.fell_silent()),
-                Heard::Silence => {
-                    let refusal = Refusal::internal().because("the sink was busy for too long");
+                WaitEnd::Silence if self.connection.is_replaced() => return Err(self.connection.silence_outcome()),
+                WaitEnd::Silence => {
+                    let refusal = Refusal::internal().because("the sink took too long");
                     return Err(self.give_up(refusal).await);
                 }
-                Heard::Packet(_) | Heard::Repeat | Heard::Overdue | Heard::Chunk(_) | Heard::End => {}
+                WaitEnd::Packet(_) | WaitEnd::Repeat | WaitEnd::Overdue | WaitEnd::Chunk(_) | WaitEnd::End => {}
             }
         }
     }
 
     async fn acknowledge(&mut self, again: bool) {
         self.acked = self.received;
-        let number = self.line.agreed().rollover().number(self.received);
-        self.line.ask(Packet::Ack(number), again).await;
+        let number = self.connection.agreed().rollover().number(self.received);
+        self.connection.ask(Packet::Ack(number), again).await;
     }
 
     /// If the sink's refusal has a code, the transfer is refused; without one, the sink has failed.
     async fn give_up(&mut self, refusal: Refusal) -> Outcome {
         if refusal.code() == ErrorCode::NOT_DEFINED {
-            self.line.fail(refusal).await
+            self.connection.fail(refusal).await
         } else {
-            self.line.refuse(refusal).await
+            self.connection.refuse(refusal).await
         }
     }
 }

@@ -2,26 +2,32 @@
 
 use std::time::Instant;
 
-use super::{Heard, Line, Opening, Outcome, Want, opening, window::Window};
+use super::{Connection, Opening, Outcome, WaitEnd, Want, opening, window::Window};
 use crate::{
     error::{ErrorCode, Refusal},
     packet::Packet,
 };
 
-pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
+pub(super) async fn run(mut connection: Connection, opening: Opening) -> Outcome {
     let serves = matches!(opening, Opening::Answer(_));
     // The boxes save memory: the opening is over soon and should take no room in the transfer after that.
     let opened = match opening {
         Opening::Answer(oack) if oack.is_empty() => Ok(()),
-        Opening::Answer(oack) => Box::pin(opening::offer(&mut line, oack)).await,
-        Opening::Ask(request) => Box::pin(opening::request_write(&mut line, request)).await,
+        Opening::Answer(oack) => Box::pin(opening::offer(&mut connection, oack)).await,
+        Opening::Ask(request) => Box::pin(opening::request_write(&mut connection, request)).await,
     };
     match opened {
         Ok(()) => {
-            line.begin_data();
-            let window = Window::new(&line.agreed());
-            let mut sender =
-                Sender { line, window, copies: Copies::default(), inside: Inside::No, held: false, serves };
+            connection.begin_data();
+            let window = Window::new(&connection.agreed());
+            let mut sender = Sender {
+                connection,
+                window,
+                copies: Copies::default(),
+                partial_acks: PartialAcks::No,
+                paused: false,
+                serves,
+            };
             sender.run().await
         }
         Err(outcome) => outcome,
@@ -29,27 +35,27 @@ pub(super) async fn run(mut line: Line, opening: Opening) -> Outcome {
 }
 
 /// How often a whole window is sent again without any progress.
-const WHOLE_AGAIN: u32 = 3;
+const WHOLE_WINDOWS: u32 = 3;
 
 struct Sender {
-    line: Line,
+    connection: Connection,
     window: Window,
     copies: Copies,
-    inside: Inside,
+    partial_acks: PartialAcks,
     /// Whether the window waits until the meaning of the last ACK is known.
-    held: bool,
+    paused: bool,
     /// Whether this side is the server of an RRQ.
     serves: bool,
 }
 
-/// Whether the last ACK left blocks on their way.
+/// Whether the client sends partial ACKs: ACKs that leave blocks of the window in flight.
 ///
 /// By RFC 7440 section 4, such an ACK says that the next block is lost. A client that acknowledges every block does
 /// not mean that. If the sender went back for each of its ACKs, it would send each window as often as the window has
 /// blocks. So the first such ACK brings nothing until another one shows its meaning: an ACK that goes further, or the
 /// same ACK again. If none comes within a round trip and some ms, the block is lost.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Inside {
+enum PartialAcks {
     No,
     Once,
     /// Two such ACKs came in a row without a copy in between: the client acknowledges every block, or every few. From
@@ -60,11 +66,11 @@ enum Inside {
 impl Sender {
     async fn run(&mut self) -> Outcome {
         loop {
-            while !self.held {
-                let Some(block) = self.window.next(self.line.now) else { break };
-                self.line.spend(1, block.payload.len());
+            while !self.paused {
+                let Some(block) = self.window.next(self.connection.now) else { break };
+                self.connection.spend(1, block.payload.len());
                 let packet = Packet::Data { block: block.number, payload: block.payload };
-                self.line.ask(packet, block.again).await;
+                self.connection.ask(packet, block.is_retransmit).await;
             }
             if let Some(outcome) = self.wait().await {
                 return outcome;
@@ -74,20 +80,20 @@ impl Sender {
 
     async fn wait(&mut self) -> Option<Outcome> {
         let want = if self.window.wants_more() { Want::Chunk } else { Want::Packet };
-        match self.line.wait(want, self.window.is_out()).await {
-            Heard::Packet(Packet::Ack(number)) => {
+        match self.connection.wait(want, self.window.has_in_flight()).await {
+            WaitEnd::Packet(Packet::Ack(number)) => {
                 if !self.on_ack(number) {
-                    return self.line.guessed().await;
+                    return self.connection.count_guess().await;
                 }
             }
-            Heard::Packet(Packet::Error { code, message }) => return Some(self.on_error(code, message)),
-            Heard::Packet(_) | Heard::Ready => {}
-            Heard::Repeat if self.line.heard => {}
-            Heard::Repeat | Heard::Overdue => self.send_again(),
-            Heard::Chunk(chunk) => self.window.fill(chunk),
-            Heard::End => self.window.finish(),
-            Heard::Failed(refusal) => return Some(Box::pin(self.line.fail(refusal)).await),
-            Heard::Silence => return Some(Box::pin(self.on_silence()).await),
+            WaitEnd::Packet(Packet::Error { code, message }) => return Some(self.on_error(code, message)),
+            WaitEnd::Packet(_) | WaitEnd::Ready => {}
+            WaitEnd::Repeat if self.connection.has_answered => {}
+            WaitEnd::Repeat | WaitEnd::Overdue => self.retransmit(),
+            WaitEnd::Chunk(chunk) => self.window.fill(chunk),
+            WaitEnd::End => self.window.finish(),
+            WaitEnd::Failed(refusal) => return Some(Box::pin(self.connection.fail(refusal)).await),
+            WaitEnd::Silence => return Some(Box::pin(self.on_silent_peer()).await),
         }
         self.window.is_complete().then_some(Outcome::Complete)
     }
@@ -95,57 +101,57 @@ impl Sender {
     /// Handles an ACK. Returns whether its block was ever sent.
     fn on_ack(&mut self, number: u16) -> bool {
         let Some(acknowledged) = self.window.acknowledge(number) else { return self.window.is_old(number) };
-        self.line.heard = true;
+        self.connection.has_answered = true;
         if acknowledged.blocks > 0 {
             let answers_the_copy = acknowledged.blocks == 1 && self.copies.are_of_the_first_block();
-            self.copies.progressed(&self.line, self.inside == Inside::Habit);
-            self.line.prove();
-            self.line.moved(acknowledged.blocks, acknowledged.bytes);
-            self.line.acknowledged(acknowledged.sent_at);
-            self.inside = match self.inside {
-                Inside::Habit => Inside::Habit,
+            self.copies.progressed(&self.connection, self.partial_acks == PartialAcks::Habit);
+            self.connection.validate();
+            self.connection.count_blocks(acknowledged.blocks, acknowledged.bytes);
+            self.connection.acknowledged(acknowledged.sent_at);
+            self.partial_acks = match self.partial_acks {
+                PartialAcks::Habit => PartialAcks::Habit,
                 // EDK2 and U-Boot answer a copy with an ACK of all repeated blocks, and no more. They wait for the
                 // next window.
-                _ if !acknowledged.is_inside || self.window.is_acked_up_to_the_copies() => Inside::No,
-                Inside::No => Inside::Once,
-                Inside::Once => Inside::Habit,
+                _ if !acknowledged.is_partial || self.window.is_acked_up_to_the_copies() => PartialAcks::No,
+                PartialAcks::No => PartialAcks::Once,
+                PartialAcks::Once => PartialAcks::Habit,
             };
-            self.held = self.inside == Inside::Once;
-            self.line.hurried = acknowledged.is_inside && self.inside != Inside::Habit;
-            if answers_the_copy && self.line.hurried {
+            self.paused = self.partial_acks == PartialAcks::Once;
+            self.connection.loss_suspected = acknowledged.is_partial && self.partial_acks != PartialAcks::Habit;
+            if answers_the_copy && self.connection.loss_suspected {
                 // The client had nothing of the window, or has thrown away the blocks that came without this one.
-                self.send_again();
+                self.retransmit();
             }
-        } else if self.window.is_out()
-            && self.copies.is_report(&self.line, self.window.windowsize())
-            && self.line.spend_copy()
+        } else if self.window.has_in_flight()
+            && self.copies.reports_loss(&self.connection, self.window.windowsize())
+            && self.connection.spend_copy()
         {
-            self.send_again();
+            self.retransmit();
         }
         true
     }
 
-    /// Sends the whole window again, up to [`WHOLE_AGAIN`] times. If that brings nothing, sends only its first block:
+    /// Sends the whole window again, up to [`WHOLE_WINDOWS`] times. If that brings nothing, sends only its first block:
     /// a client that has left would get the whole window each time. The same holds if no DATA was ever acknowledged: a
     /// client waits for its whole first window before it answers, so that window went out already, and the address may
     /// be forged. Sends nothing if the packets of the peer do not pay for it: the peer has to repeat itself first.
-    fn send_again(&mut self) {
-        if !self.window.is_out() {
+    fn retransmit(&mut self) {
+        if !self.window.has_in_flight() {
             return;
         }
-        let whole_again = self.line.is_proven() && self.copies.windows < WHOLE_AGAIN;
-        if whole_again && self.line.can_spend(self.window.out(), self.window.bytes_out()) {
+        let whole_again = self.connection.is_validated() && self.copies.windows < WHOLE_WINDOWS;
+        if whole_again && self.connection.can_spend(self.window.in_flight(), self.window.bytes_in_flight()) {
             self.copies.windows += 1;
-            self.copies.add(&self.line, self.window.rewind());
-        } else if self.line.can_spend(1, self.window.bytes_of_first()) {
-            self.window.repeat_first();
-            self.copies.add(&self.line, 1);
+            self.copies.add(&self.connection, self.window.rewind());
+        } else if self.connection.can_spend(1, self.window.bytes_of_first()) {
+            self.window.retransmit_first();
+            self.copies.add(&self.connection, 1);
         } else {
-            self.line.skip();
+            self.connection.restart_timeout();
         }
-        (self.line.hurried, self.held) = (false, false);
-        if self.inside == Inside::Once {
-            self.inside = Inside::No;
+        (self.connection.loss_suspected, self.paused) = (false, false);
+        if self.partial_acks == PartialAcks::Once {
+            self.partial_acks = PartialAcks::No;
         }
     }
 
@@ -156,35 +162,39 @@ impl Sender {
             return Outcome::Aborted { code, message };
         }
         if code == ErrorCode::NOT_DEFINED && self.may_have_all() {
-            self.line.moved(self.window.out(), self.window.bytes_out());
+            self.connection.count_blocks(self.window.in_flight(), self.window.bytes_in_flight());
             Outcome::Complete
         } else if self.window.has_begun() {
             Outcome::Aborted { code, message }
         } else {
-            opening::aborted_early(&self.line.agreed(), code, message)
+            opening::aborted_early(&self.connection.agreed(), code, message)
         }
     }
 
     /// Whether the peer has acknowledged all blocks before the last, and the last one was sent. In a file of one block
     /// that is so with the first ACK and proves nothing, except for pxelinux, which leaves early.
     fn may_have_all(&self) -> bool {
-        let last_is_out = self.window.out() <= 1 && self.line.heard;
-        last_is_out && (self.is_closed_when_full() || self.window.is_all_sent() && self.window.has_begun())
+        let last_is_in_flight = self.window.in_flight() <= 1 && self.connection.has_answered;
+        last_is_in_flight && (self.is_closed_when_full() || self.window.is_all_sent() && self.window.has_begun())
     }
 
     /// Whether the full blocks sent so far hold the whole file. pxelinux leaves on the last full block of a file that
     /// is a multiple of the blksize.
     fn is_closed_when_full(&self) -> bool {
-        let size = self.line.agreed().tsize().filter(|_| self.serves);
+        let size = self.connection.agreed().tsize().filter(|_| self.serves);
         size.is_some_and(|size| self.window.has_sent(size))
     }
 
-    async fn on_silence(&mut self) -> Outcome {
-        if !self.window.is_out() && !self.line.is_replaced() {
-            return self.line.fail(Refusal::internal().because("the source had no chunk for too long")).await;
+    async fn on_silent_peer(&mut self) -> Outcome {
+        if !self.window.has_in_flight() && !self.connection.is_replaced() {
+            return self.connection.fail(Refusal::internal().because("the source gave no data for too long")).await;
         }
         let all_sent = self.window.is_all_sent() || self.is_closed_when_full();
-        if self.line.heard && all_sent { Outcome::ProbablyComplete } else { self.line.fell_silent() }
+        if self.connection.has_answered && all_sent {
+            Outcome::ProbablyComplete
+        } else {
+            self.connection.silence_outcome()
+        }
     }
 }
 
@@ -209,9 +219,9 @@ struct Copies {
 }
 
 impl Copies {
-    fn add(&mut self, line: &Line, blocks: u64) {
+    fn add(&mut self, connection: &Connection, blocks: u64) {
         self.blocks += blocks;
-        self.sent_at = Some(line.now);
+        self.sent_at = Some(connection.now);
     }
 
     fn are_out(&self) -> bool {
@@ -222,27 +232,28 @@ impl Copies {
         self.are_out() && self.windows == 0
     }
 
-    fn progressed(&mut self, line: &Line, acks_every_block: bool) {
+    fn progressed(&mut self, connection: &Connection, acks_every_block: bool) {
         // EDK2 answers each block of a copy that it did not need; tuffet and others answer only the last one. A client
         // that acknowledges every block does so while the answers to the copies are still to come.
         if self.are_out() {
-            self.explained = Some((std::mem::take(&mut self.blocks), line.copies_answered_by()));
+            self.explained = Some((std::mem::take(&mut self.blocks), connection.copies_answered_by()));
             self.windows = 0;
         } else if !acks_every_block {
             self.explained = None;
         }
     }
 
-    fn is_report(&mut self, line: &Line, windowsize: usize) -> bool {
-        if let Some((count, _)) = self.explained.as_mut().filter(|(count, until)| *count > 0 && line.now < *until) {
+    fn reports_loss(&mut self, connection: &Connection, windowsize: usize) -> bool {
+        if let Some((count, _)) = self.explained.as_mut().filter(|(count, until)| *count > 0 && connection.now < *until)
+        {
             *count -= 1;
             return false;
         }
         if self.are_out() {
-            return line.copy_is_due();
+            return connection.copy_is_due();
         }
         // In lock-step, an ACK that comes twice at once was doubled on the way. With a window, its first block may be
         // lost.
-        if windowsize > 1 { line.rewind_is_due(self.sent_at) } else { !line.too_soon_for_an_answer() }
+        if windowsize > 1 { connection.rewind_is_due(self.sent_at) } else { !connection.is_too_soon_for_an_answer() }
     }
 }

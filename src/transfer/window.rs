@@ -18,27 +18,27 @@ pub(super) struct Window {
     rollover: Rollover,
     text: Option<netascii::Encoder>,
     /// The blocks from `acked` + 1 on; never more than the windowsize.
-    blocks: VecDeque<Kept>,
+    blocks: VecDeque<BufferedBlock>,
     /// Index of the last block that was acknowledged. Indices count from 1 and do not roll over.
     acked: u64,
     /// Index of the last block that was sent since the last rewind.
     sent: u64,
     /// Index of the last block that was ever sent.
-    high: u64,
+    highest: u64,
     /// Index of the last block that was sent before the last rewind: every block up to it goes out as a copy.
     copied: u64,
     /// Whether the first block goes out again, alone.
-    first_again: bool,
+    retransmit_first: bool,
     /// The rest of the last chunk, which is not cut yet.
     chunk: Bytes,
     /// The beginning of a block that ends in a later chunk.
-    begun: BytesMut,
+    partial_block: BytesMut,
     ended: bool,
     /// Index of the block that ends the file, once it is cut.
     last: Option<u64>,
 }
 
-struct Kept {
+struct BufferedBlock {
     payload: Bytes,
     /// When the block was sent, if it was sent once.
     sent_at: Option<Instant>,
@@ -48,7 +48,7 @@ struct Kept {
 pub(super) struct Block {
     pub(super) number: u16,
     pub(super) payload: Bytes,
-    pub(super) again: bool,
+    pub(super) is_retransmit: bool,
 }
 
 /// The blocks that an ACK acknowledges.
@@ -59,7 +59,7 @@ pub(super) struct Acknowledged {
     /// When the last of these blocks was sent, if it was sent once.
     pub(super) sent_at: Option<Instant>,
     /// Whether more blocks are on their way.
-    pub(super) is_inside: bool,
+    pub(super) is_partial: bool,
 }
 
 /// A number up to so many blocks back is an old one. A number further back was never sent.
@@ -75,11 +75,11 @@ impl Window {
             blocks: VecDeque::with_capacity(1),
             acked: 0,
             sent: 0,
-            high: 0,
+            highest: 0,
             copied: 0,
-            first_again: false,
+            retransmit_first: false,
             chunk: Bytes::new(),
-            begun: BytesMut::new(),
+            partial_block: BytesMut::new(),
             ended: false,
             last: None,
         }
@@ -100,8 +100,8 @@ impl Window {
             },
         );
         if !rest.is_empty() {
-            self.begun.reserve(self.blksize);
-            self.begun.extend_from_slice(&rest);
+            self.partial_block.reserve(self.blksize);
+            self.partial_block.extend_from_slice(&rest);
         }
         self.cut();
     }
@@ -115,41 +115,41 @@ impl Window {
     fn cut(&mut self) {
         while self.blocks.len() < self.windowsize && self.last.is_none() {
             // Zero, if the source gave more than the window wanted.
-            let missing = self.blksize.saturating_sub(self.begun.len());
+            let missing = self.blksize.saturating_sub(self.partial_block.len());
             if self.chunk.len() < missing && !self.ended {
                 break;
             }
             let piece = self.chunk.split_to(missing.min(self.chunk.len()));
-            let block = if self.begun.is_empty() {
+            let block = if self.partial_block.is_empty() {
                 piece
             } else {
-                self.begun.extend_from_slice(&piece);
-                self.begun.split_to(self.blksize.min(self.begun.len())).freeze()
+                self.partial_block.extend_from_slice(&piece);
+                self.partial_block.split_to(self.blksize.min(self.partial_block.len())).freeze()
             };
             if block.len() < self.blksize {
                 self.last = Some(self.acked + self.blocks.len() as u64 + 1);
             }
-            self.blocks.push_back(Kept { payload: block, sent_at: None });
+            self.blocks.push_back(BufferedBlock { payload: block, sent_at: None });
         }
     }
 
     /// The next block that the window allows to send.
     pub(super) fn next(&mut self, now: Instant) -> Option<Block> {
-        let first = std::mem::take(&mut self.first_again);
+        let first = std::mem::take(&mut self.retransmit_first);
         let index = if first { self.acked } else { self.sent } + 1;
         let kept = self.blocks.get_mut((index - self.acked - 1) as usize)?;
-        let again = index <= self.high;
-        kept.sent_at = (!again).then_some(now);
+        let is_retransmit = index <= self.highest;
+        kept.sent_at = (!is_retransmit).then_some(now);
         self.sent = self.sent.max(index);
-        self.high = self.high.max(index);
-        Some(Block { number: self.rollover.number(index), payload: kept.payload.clone(), again })
+        self.highest = self.highest.max(index);
+        Some(Block { number: self.rollover.number(index), payload: kept.payload.clone(), is_retransmit })
     }
 
     /// Goes back to the first block that is not acknowledged. Returns how many blocks will go out again.
     pub(super) fn rewind(&mut self) -> u64 {
         self.sent = self.acked;
-        self.copied = self.high;
-        self.out()
+        self.copied = self.highest;
+        self.in_flight()
     }
 
     /// Whether the peer has all repeated blocks and nothing after them.
@@ -163,15 +163,15 @@ impl Window {
     }
 
     /// Sends the first block that is not acknowledged once more.
-    pub(super) fn repeat_first(&mut self) {
-        self.first_again = true;
+    pub(super) fn retransmit_first(&mut self) {
+        self.retransmit_first = true;
     }
 
     /// Acknowledges all blocks up to this number. `None` for a number that is not on its way: an old one, or a false
     /// one.
     pub(super) fn acknowledge(&mut self, number: u16) -> Option<Acknowledged> {
         let blocks = self.rollover.distance(self.acked, number);
-        if blocks > self.high - self.acked {
+        if blocks > self.highest - self.acked {
             return None;
         }
         let (mut bytes, mut sent_at) = (0, None);
@@ -182,7 +182,7 @@ impl Window {
         self.acked += blocks;
         self.sent = self.sent.max(self.acked);
         self.cut();
-        Some(Acknowledged { blocks, bytes, sent_at, is_inside: self.is_out() })
+        Some(Acknowledged { blocks, bytes, sent_at, is_partial: self.has_in_flight() })
     }
 
     /// Whether a block with this number was sent and acknowledged.
@@ -192,18 +192,18 @@ impl Window {
     }
 
     /// How many blocks are on their way.
-    pub(super) fn out(&self) -> u64 {
-        self.high - self.acked
+    pub(super) fn in_flight(&self) -> u64 {
+        self.highest - self.acked
     }
 
     /// Whether any block is on its way.
-    pub(super) fn is_out(&self) -> bool {
-        self.out() > 0
+    pub(super) fn has_in_flight(&self) -> bool {
+        self.in_flight() > 0
     }
 
     /// How many bytes are on their way.
-    pub(super) fn bytes_out(&self) -> usize {
-        self.blocks.iter().take(self.out() as usize).map(|block| block.payload.len()).sum()
+    pub(super) fn bytes_in_flight(&self) -> usize {
+        self.blocks.iter().take(self.in_flight() as usize).map(|block| block.payload.len()).sum()
     }
 
     /// Whether the file was acknowledged to its end.
@@ -218,12 +218,12 @@ impl Window {
 
     /// Whether every block of the file was sent.
     pub(super) fn is_all_sent(&self) -> bool {
-        self.last == Some(self.high)
+        self.last == Some(self.highest)
     }
 
     /// Whether the blocks sent so far are all full and hold this many bytes.
     pub(super) fn has_sent(&self, bytes: u64) -> bool {
-        self.last.is_none_or(|last| last > self.high) && self.high * self.blksize as u64 == bytes
+        self.last.is_none_or(|last| last > self.highest) && self.highest * self.blksize as u64 == bytes
     }
 
     pub(super) fn windowsize(&self) -> usize {
@@ -300,12 +300,12 @@ mod tests {
         while window.next(Instant::now()).is_some() {}
         assert_eq!(window.acknowledge(5), None);
         assert!(window.is_old(0) && !window.is_old(5) && !window.is_old(65535), "never sent");
-        let mut acknowledge = |number| window.acknowledge(number).map(|ack| (ack.blocks, ack.bytes, ack.is_inside));
+        let mut acknowledge = |number| window.acknowledge(number).map(|ack| (ack.blocks, ack.bytes, ack.is_partial));
         assert_eq!(acknowledge(0), Some((0, 0, true)));
         assert_eq!(acknowledge(3), Some((3, 1536, true)));
         assert_eq!(acknowledge(2), None, "old");
         assert!(window.is_old(2) && !window.is_old(77));
         assert_eq!(window.rewind(), 1);
-        assert!(window.next(Instant::now()).is_some_and(|block| block.again && block.number == 4));
+        assert!(window.next(Instant::now()).is_some_and(|block| block.is_retransmit && block.number == 4));
     }
 }

@@ -92,7 +92,7 @@ fn an_object_that_is_there_is_refused_before_any_byte_travels() {
 
 /// The store decides: both looked before either was there.
 #[test]
-fn of_two_who_upload_the_same_new_name_one_is_refused() {
+fn one_of_two_uploads_of_a_new_name_is_refused() {
     let store = Store::new();
     store.seen.stopped.store(true, SeqCst);
     let (first, second) = (taking(&store), taking(&store));
@@ -126,7 +126,7 @@ fn an_object_that_comes_while_parts_are_put_is_not_replaced() {
 }
 
 #[test]
-fn what_is_given_up_leaves_nothing() {
+fn an_upload_that_is_given_up_leaves_nothing() {
     let store = Store::new();
     let bucket = taking(&store);
     // Before there was a part, when one is about to be, between two of them, with one on its way, and by a failure.

@@ -130,7 +130,7 @@ impl Network {
 impl Link for Place {
     fn send_to(&self, bytes: &[u8], to: SocketAddr) {
         let network = &mut *self.network.borrow_mut();
-        network.server.hear(self.addr, to, bytes);
+        network.server.deliver(self.addr, to, bytes);
         network.deliver();
     }
 

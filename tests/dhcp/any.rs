@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use tuffet::dhcp::{Arrival, Door, Proxy, Rule};
+use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
 
 use super::client::Read;
 
@@ -18,8 +18,8 @@ pub fn answers(bytes: &[u8]) {
         Rule::new("all", "pxelinux.0"),
     ];
     let proxy = Proxy::default().rules(rules).http([http]);
-    for door in [Door::Dhcp, Door::Pxe] {
-        let Ok(answer) = proxy.answer(bytes, Arrival { door, from, local }) else { continue };
+    for server_port in [ServerPort::Dhcp, ServerPort::Pxe] {
+        let Ok(answer) = proxy.answer(bytes, Arrival { server_port, from, local }) else { continue };
         let read = Read::of(&answer.bytes);
         assert_eq!((read.server, read.file), (local, answer.offer.file));
         assert_eq!(answer.bytes[4..8], bytes[4..8], "the client knows its question by this");

@@ -26,7 +26,7 @@ pub(super) struct Machine {
     /// When an attacker last forged a datagram of this machine.
     pub(super) forged: Option<Instant>,
     /// When the machine last received a packet of the server.
-    pub(super) heard: Option<Instant>,
+    pub(super) last_packet_at: Option<Instant>,
 }
 
 impl Machine {
@@ -45,15 +45,15 @@ impl Machine {
             hashes: Vec::new(),
             tries: 0,
             forged: None,
-            heard: None,
+            last_packet_at: None,
         }
     }
 
     pub(super) fn state(&self, n: usize, now: Instant) -> String {
         let Self { habits, addr, peer, step, tries, .. } = self;
-        let heard = self.heard.map(|at| now - at);
+        let last_packet_at = self.last_packet_at.map(|at| now - at);
         format!(
-            "machine {n}, {}, {addr}, talks to {peer:?}, heard {heard:?} ago, step {step}, try {tries}",
+            "machine {n}, {}, {addr}, talks to {peer:?}, last packet {last_packet_at:?} ago, step {step}, try {tries}",
             habits.name
         )
     }

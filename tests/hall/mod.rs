@@ -211,15 +211,15 @@ impl Hall {
             Event::ToServer(from, to, bytes) => {
                 // A datagram to a port of the earlier server is lost.
                 self.got += u64::from(self.server.addrs().contains(&to));
-                self.server.hear(from, to, &bytes);
+                self.server.deliver(from, to, &bytes);
             }
-            Event::ToMachine(n, from, bytes) => self.hear(now, n, from, &bytes),
+            Event::ToMachine(n, from, bytes) => self.machine_receives(now, n, from, &bytes),
             Event::Begin(n) => self.begin_step(now, n),
             Event::Wake(n, alarm) if self.machines[n].alarms == alarm => {
                 let machine = &mut self.machines[n];
                 let Some(client) = &mut machine.client else { return };
                 // The silent port may be one of a stopped server, at which no other server answers.
-                if machine.peer.is_some() && machine.heard.is_some_and(|at| now - at > SILENCE) {
+                if machine.peer.is_some() && machine.last_packet_at.is_some_and(|at| now - at > SILENCE) {
                     return self.over(now, n, &Ending::GaveUp);
                 }
                 let said = client.wake(now);
@@ -320,7 +320,7 @@ impl Hall {
         self.begin_step(now, n);
     }
 
-    fn hear(&mut self, now: Instant, n: usize, from: SocketAddr, bytes: &[u8]) {
+    fn machine_receives(&mut self, now: Instant, n: usize, from: SocketAddr, bytes: &[u8]) {
         let machine = &mut self.machines[n];
         let packet = Packet::decode(bytes).expect("a packet");
         let Some(client) = &mut machine.client else { return };
@@ -338,7 +338,7 @@ impl Hall {
             let is_forged = machine.forged.is_some_and(|at| now - at < 8 * LATENCY);
             // If an attacker's guess was right, the machine may hear nothing for longer than the server remembers ended
             // transfers. The server then tells the machine to begin again.
-            let is_forgotten = machine.heard.is_some_and(|at| now - at > Duration::from_secs(90));
+            let is_forgotten = machine.last_packet_at.is_some_and(|at| now - at > Duration::from_secs(90));
             let is_excused = self.earlier.contains(&from) || is_forged || is_forgotten;
             assert!(
                 code.0 != 5 || is_excused,
@@ -351,8 +351,8 @@ impl Hall {
                 machine.tries,
             );
         }
-        (machine.peer, machine.heard) = (Some(from), Some(now));
-        let said = client.hear(now, packet);
+        (machine.peer, machine.last_packet_at) = (Some(from), Some(now));
+        let said = client.receive(now, packet);
         for block in client.take_blocks() {
             machine.hash.write(&block);
         }

@@ -21,7 +21,7 @@ fn get(chain: &Chain, name: &str) -> Result<Vec<u8>, Refusal> {
 }
 
 #[test]
-fn what_one_does_not_give_the_next_is_asked_for() {
+fn the_next_source_is_asked_after_a_refusal() {
     let (_here, last) = directory();
     let last = Arc::new(last);
     for (status, said) in [
@@ -50,7 +50,7 @@ fn what_one_does_not_give_the_next_is_asked_for() {
 }
 
 #[test]
-fn whoever_is_dead_or_silent_the_next_is_asked() {
+fn the_next_source_is_asked_after_a_dead_or_silent_one() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let silent = Upstream::new(|_, stream| upstream::until_closed(stream));
     let hangs_up = Upstream::new(|_, stream| stream.shutdown(Shutdown::Both).unwrap());

@@ -56,7 +56,7 @@ fn a_request_on_a_connection_that_was_closed_is_sent_again() {
 
 /// Many connections are kept, and all of them have died.
 #[test]
-fn it_is_sent_again_on_a_new_connection_and_not_on_another_old_one() {
+fn a_request_is_sent_again_on_a_new_connection() {
     let upstream = forgetful(Second::Reset);
     let http = http(&upstream.url());
     let at_once = |n: usize| {
@@ -166,7 +166,7 @@ fn a_dead_upstream_is_left_alone_for_a_while() {
     for n in 0..3 {
         assert!(detail(&format!("{n}")).contains("refused"), "{n}");
     }
-    assert!(detail("more").contains("not asked, for 3 connections in a row failed"));
+    assert!(detail("more").contains("not asked, because 3 connections in a row failed"));
     let listener = TcpListener::bind(dead.trim_start_matches("http://").trim_end_matches('/')).unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {

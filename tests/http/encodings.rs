@@ -27,7 +27,7 @@ fn labelled(header: &'static str) -> Upstream {
 }
 
 #[test]
-fn what_is_stored_is_served_whatever_its_label() {
+fn a_stored_file_is_served_whatever_its_label() {
     for header in [
         "",
         "Content-Encoding: gzip\r\n",

@@ -68,7 +68,7 @@ fn a_date_is_a_validator() {
 }
 
 #[test]
-fn without_ranges_the_beginning_comes_again() {
+fn without_ranges_the_beginning_is_fetched_again() {
     let files = Files::new(SIZE);
     *files.state.ranges.lock().unwrap() = false;
     files.fail([Fault::Close(70_000), Fault::Close(60_000), Fault::Close(200_000)]);

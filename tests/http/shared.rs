@@ -127,7 +127,7 @@ fn the_first_leaves_and_the_others_go_on() {
 }
 
 #[test]
-fn one_that_leaves_before_the_answer_leaves_the_asking_to_another() {
+fn a_client_that_leaves_early_leaves_the_request_to_another() {
     let files = Files::new(1000);
     *files.state.delay.lock().unwrap() = Duration::from_millis(300);
     let http = http(&files.url());
@@ -162,7 +162,7 @@ fn the_last_who_leaves_closes_the_connection() {
 }
 
 #[test]
-fn nothing_runs_ahead_of_everybody() {
+fn a_fetch_does_not_run_ahead_of_all_clients() {
     let files = Files::new(64 * MIB);
     let http = settings(&files.url()).cache(64 * MIB).build().unwrap();
     let mut source = open(&http, "x").unwrap();
@@ -236,7 +236,7 @@ fn many_files_at_once_come_in_pieces() {
 }
 
 #[test]
-fn what_is_not_for_all_is_asked_for_by_each() {
+fn a_private_file_is_requested_for_each_client() {
     for header in ["Cache-Control: no-store", "Cache-Control: private, max-age=60", "Vary: *"] {
         let files = Files::new(1000);
         *files.state.headers.lock().unwrap() = format!("{header}\r\n");
@@ -249,7 +249,7 @@ fn what_is_not_for_all_is_asked_for_by_each() {
 }
 
 #[test]
-fn without_a_cache_each_asks() {
+fn without_a_cache_each_client_costs_a_request() {
     let files = Files::new(100_000);
     let http = settings(&files.url()).cache(0).build().unwrap();
     for _ in 0..3 {
@@ -289,7 +289,7 @@ fn names_that_clients_make_up_do_not_push_a_file_out() {
 }
 
 #[test]
-fn those_who_wait_share_a_failure() {
+fn waiting_clients_share_a_failure() {
     let files = Files::new(10);
     *files.state.delay.lock().unwrap() = Duration::from_millis(200);
     files.fail([Fault::Status("500 Internal Server Error")]);
@@ -306,7 +306,7 @@ fn those_who_wait_share_a_failure() {
 }
 
 #[test]
-fn what_was_had_serves_when_the_upstream_fails() {
+fn the_cached_copy_is_served_when_the_upstream_fails() {
     for stale in [false, true] {
         let files = Files::new(100_000);
         let http = settings(&files.url()).stale_if_error(stale).build().unwrap();
@@ -409,7 +409,7 @@ fn without_ranges_each_later_client_costs_one_file() {
 }
 
 #[test]
-fn without_ranges_those_who_come_together_share_one_file() {
+fn without_ranges_clients_that_begin_together_share_one_fetch() {
     let size = 8 * MIB;
     let files = Files::new(size);
     *files.state.ranges.lock().unwrap() = false;

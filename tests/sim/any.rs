@@ -15,7 +15,7 @@ use tuffet::{
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
 };
 
-use super::{Setup, Weather, ms, options, secs};
+use super::{LinkConditions, Setup, ms, options, secs};
 
 const NAMES: [&str; 10] = [
     "blksize",
@@ -155,19 +155,19 @@ impl Dice<'_> {
             22 if self.one_in(10) => Event::Failed(Refusal::internal()),
             23 if self.one_in(10) => Event::Stop,
             22 if self.one_in(20) => Event::Replaced("another came"),
-            _ => Event::Go,
+            _ => Event::Continue,
         }
     }
 
     /// An event that the step allows, at a time when it may come.
     fn fitting_event(&mut self, now: &mut Instant, step: &Step) -> Event {
-        let Step::Wait(want, deadline) = step else { return Event::Go };
+        let Step::Wait(want, deadline) = step else { return Event::Continue };
         let event = match (self.below(8), want) {
             (0, _) => Event::Timeout,
             (1, _) => Event::Repeat,
             (2 | 3, Want::Chunk) => Event::Chunk(self.bytes(60).into()),
             (4, Want::Chunk) if self.one_in(10) => Event::End,
-            (2..=4, Want::Room | Want::Verdict) => Event::Ready,
+            (2..=4, Want::Room | Want::Commit) => Event::Ready,
             _ => Event::Packet(self.packet()),
         };
         let left = deadline.saturating_duration_since(*now);
@@ -199,7 +199,7 @@ impl Dice<'_> {
             chunks: 1 + self.below(3 * blksize),
             source_delay: self.pick(&[ms(0), ms(0), ms(1), ms(300)]),
             sink_busy: self.pick(&[ms(0), ms(0), ms(3), ms(200)]),
-            weather: Weather {
+            conditions: LinkConditions {
                 loss: part(self.u8()) * 0.3,
                 duplicate: part(self.u8()) * 0.2,
                 reorder: part(self.u8()) * 0.2,
@@ -267,7 +267,7 @@ fn assert_ends(transfer: &mut Transfer, mut now: Instant, mut step: Step) -> Dur
     for _ in 0..10_000 {
         step = match step {
             Step::Done(outcome) => {
-                let again = transfer.resume(now, Event::Go);
+                let again = transfer.resume(now, Event::Continue);
                 assert!(matches!(again, Step::Done(same) if same == outcome), "it is over once and for all");
                 return now - from;
             }
@@ -275,7 +275,7 @@ fn assert_ends(transfer: &mut Transfer, mut now: Instant, mut step: Step) -> Dur
                 now = now.max(deadline);
                 transfer.resume(now, Event::Timeout)
             }
-            Step::Send(_) | Step::Push(_) => transfer.resume(now, Event::Go),
+            Step::Send(_) | Step::Push(_) => transfer.resume(now, Event::Continue),
         };
     }
     panic!("it never ends");
@@ -287,7 +287,7 @@ pub fn one(bytes: &[u8]) {
     let keeps_the_contract = !dice.one_in(4);
     let mut transfer = dice.transfer();
     let mut now = Instant::now();
-    let mut step = transfer.resume(now, Event::Go);
+    let mut step = transfer.resume(now, Event::Continue);
     while !dice.is_used_up() && !matches!(step, Step::Done(_)) {
         let event = if keeps_the_contract {
             dice.fitting_event(&mut now, &step)
@@ -321,7 +321,7 @@ pub fn endpoint(bytes: &[u8]) {
     const MOST: usize = 6;
     let mut dice = Dice(bytes);
     let mut policy = Policy::default();
-    (policy.max_transfers, policy.max_unheard) = (MOST, 1 + dice.below(MOST));
+    (policy.max_transfers, policy.max_half_open) = (MOST, 1 + dice.below(MOST));
     let ports = if dice.one_in(4) { vec![0] } else { (1..=4).collect() };
     let mut endpoint = Endpoint::new(policy, vec![Pool { listener: 0, ports }], 7);
     let (mut running, mut now) = (BTreeMap::new(), Instant::now());
@@ -340,7 +340,7 @@ pub fn endpoint(bytes: &[u8]) {
             (4, Some(id)) => drop(endpoint.refuse(now, id)),
             (5, _) => endpoint.unreachable(now, dice.below(5), peer),
             (6, _) => endpoint.make_room(now),
-            (7, _) => drop(endpoint.worn_out(now)),
+            (7, _) => drop(endpoint.stale_port(now)),
             _ => {
                 let envelope = Envelope { broadcast: dice.one_in(8), ..Envelope::new(peer) };
                 let port = if dice.one_in(2) { 0 } else { dice.below(5) };
@@ -349,7 +349,7 @@ pub fn endpoint(bytes: &[u8]) {
                     Action::Begin(start) => assert!(running.insert(start.id, start).is_none(), "it runs already"),
                     Action::Deliver(id, _) | Action::Repeat(id) => assert!(running.contains_key(&id), "it has ended"),
                     Action::Reply(packet) => assert!(packet.encode().len() <= 64, "{packet:?}"),
-                    Action::TurnAway(_) | Action::Drop(_) => {}
+                    Action::LeaveUnanswered(_) | Action::Drop(_) => {}
                 }
             }
         }

@@ -53,8 +53,8 @@ impl Peer for Client {
         self.client.start(now)
     }
 
-    fn hear(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
-        let said = self.client.hear(now, packet);
+    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
+        let said = self.client.receive(now, packet);
         self.keep(said)
     }
 

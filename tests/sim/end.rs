@@ -149,11 +149,11 @@ impl End {
                 Step::Send(packet) => {
                     self.sent += 1;
                     packets.push(packet);
-                    Event::Go
+                    Event::Continue
                 }
                 Step::Push(chunk) => {
                     self.sink.extend_from_slice(&chunk);
-                    Event::Go
+                    Event::Continue
                 }
                 Step::Wait(want, deadline) => match self.ready(now, want) {
                     Some(event) => event,
@@ -177,7 +177,7 @@ impl End {
         let delay = match want {
             Want::Packet => return None,
             Want::Chunk => self.source.next_delay()?,
-            Want::Room | Want::Verdict => self.sink_busy,
+            Want::Room | Want::Commit => self.sink_busy,
         };
         if now < *self.ready_at.get_or_insert(now + delay) {
             return None;
@@ -200,10 +200,10 @@ impl End {
 
 impl Peer for End {
     fn start(&mut self, now: Instant) -> Vec<Packet> {
-        self.resume(now, Event::Go)
+        self.resume(now, Event::Continue)
     }
 
-    fn hear(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
+    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
         if self.is_over() { Vec::new() } else { self.resume(now, Event::Packet(packet)) }
     }
 

@@ -20,13 +20,13 @@ pub use end::{End, Source};
 pub use pair::{Ran, Setup};
 pub use script::{Script, blocks, decoded_options};
 pub use served::Server;
-pub use tuffet::sim::{Fault, Weather, Wire};
+pub use tuffet::sim::{Fault, LinkConditions, Wire};
 
 /// One who sends and hears packets: a transfer of the crate, or the model of a client.
 pub trait Peer {
     /// Called once. A server has nothing to say yet.
     fn start(&mut self, now: Instant) -> Vec<Packet>;
-    fn hear(&mut self, now: Instant, packet: Packet) -> Vec<Packet>;
+    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet>;
     /// When it wants to be woken if nothing is heard.
     fn wake_at(&self) -> Option<Instant>;
     fn wake(&mut self, now: Instant) -> Vec<Packet>;
@@ -92,8 +92,8 @@ pub fn run(client: &mut dyn Peer, server: &mut dyn Peer, up: &mut Wire, down: &m
         now = now.max(at);
         assert!(now - start <= limit, "not over after {limit:?}");
         match who {
-            0 => log(now, Side::Server, down, server.hear(now, decoded(up.receive().expect("it has arrived")))),
-            1 => log(now, Side::Client, up, client.hear(now, decoded(down.receive().expect("it has arrived")))),
+            0 => log(now, Side::Server, down, server.receive(now, decoded(up.receive().expect("it has arrived")))),
+            1 => log(now, Side::Client, up, client.receive(now, decoded(down.receive().expect("it has arrived")))),
             2 => log(now, Side::Client, up, client.wake(now)),
             _ => log(now, Side::Server, down, server.wake(now)),
         }

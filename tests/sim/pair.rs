@@ -10,7 +10,7 @@ use tuffet::{
     transfer::{Outcome, Timing, Transfer},
 };
 
-use super::{End, Fault, Report, Server, Side, Source, Weather, Wire, ms, options, run, secs};
+use super::{End, Fault, LinkConditions, Report, Server, Side, Source, Wire, ms, options, run, secs};
 
 /// Everything that makes up one run.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct Setup {
     pub source_delay: Duration,
     /// How long the sink takes after each window, and at the end.
     pub sink_busy: Duration,
-    pub weather: Weather,
+    pub conditions: LinkConditions,
     /// The one packet of this side, counted from 0, that the wire treats specially.
     pub fault: Option<(Side, usize, Fault)>,
     pub patience: Duration,
@@ -59,7 +59,7 @@ impl Default for Setup {
             chunks: 0,
             source_delay: Duration::ZERO,
             sink_busy: Duration::ZERO,
-            weather: Weather::fine(ms(1)),
+            conditions: LinkConditions::lossless(ms(1)),
             fault: None,
             patience: secs(60),
             limit: 64,
@@ -116,7 +116,7 @@ impl Setup {
     }
 
     fn wire(&self, side: Side) -> Wire {
-        let wire = Wire::new(self.weather, self.seed.wrapping_mul(2) + u64::from(side == Side::Server));
+        let wire = Wire::new(self.conditions, self.seed.wrapping_mul(2) + u64::from(side == Side::Server));
         match self.fault {
             Some((by, index, fault)) if by == side => wire.with_fault(index, fault),
             _ => wire,

@@ -19,7 +19,7 @@ pub struct Script {
     now: Instant,
     request: Packet,
     /// The payload of all DATA of the server, as it came.
-    pub heard: Vec<Vec<u8>>,
+    pub received: Vec<Vec<u8>>,
 }
 
 impl Script {
@@ -43,7 +43,7 @@ impl Script {
     fn new(kind: fn(Box<Request>) -> Packet, text: &str, mode: Mode, source: Source, size: Option<u64>) -> Self {
         let request = kind(Request { filename: b"file".to_vec(), mode, options: options(text) }.into());
         let server = Server::new(source, size, Timing::default());
-        Self { server, now: Instant::now(), request, heard: Vec::new() }
+        Self { server, now: Instant::now(), request, received: Vec::new() }
     }
 
     pub fn with_limits(self, limits: Limits) -> Self {
@@ -52,19 +52,19 @@ impl Script {
 
     /// Sends the request, for the first time or again.
     pub fn ask(&mut self) -> Vec<String> {
-        let packets = self.server.hear(self.now, self.request.clone());
+        let packets = self.server.receive(self.now, self.request.clone());
         self.words(packets)
     }
 
     /// What the server sends at once, in answer.
     pub fn say(&mut self, words: &str) -> Vec<String> {
-        let packets = self.server.hear(self.now, packet(words));
+        let packets = self.server.receive(self.now, packet(words));
         self.words(packets)
     }
 
     pub fn say_data(&mut self, block: u16, payload: &[u8]) -> Vec<String> {
         let packet = Packet::Data { block, payload: payload.to_vec().into() };
-        let packets = self.server.hear(self.now, packet);
+        let packets = self.server.receive(self.now, packet);
         self.words(packets)
     }
 
@@ -110,7 +110,7 @@ impl Script {
                 request => unreachable!("a server never sends {request:?}"),
             });
             if let Packet::Data { payload, .. } = packet {
-                self.heard.push(payload.to_vec());
+                self.received.push(payload.to_vec());
             }
         }
         words

@@ -152,7 +152,7 @@ impl Peer for Server {
         Vec::new()
     }
 
-    fn hear(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
+    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
         let is_request = match &packet {
             Packet::Rrq(request) | Packet::Wrq(request) => {
                 self.asked = request.options.clone();
@@ -164,7 +164,7 @@ impl Peer for Server {
         let tid = self.tid;
         let server = self.running();
         let to = tid.filter(|_| !is_request).unwrap_or(server.addr());
-        server.hear_at(now, peer(), to, &packet.encode());
+        server.deliver_at(now, peer(), to, &packet.encode());
         let said = self.said();
         if was_over {
             self.lingered += said.len() as u64;

@@ -47,7 +47,7 @@ fn a_head_is_a_probe() {
 }
 
 #[test]
-fn what_is_small_has_a_length_and_what_is_large_has_chunks() {
+fn a_small_file_has_a_length_and_a_large_one_has_chunks() {
     let sizes = read(async |request: Request| {
         let size: usize = request.path().parse().unwrap();
         Gen::new(async move |co| {

@@ -49,7 +49,7 @@ fn endless() -> impl tuffet::Handler {
 }
 
 #[test]
-fn one_client_has_so_many_transfers_and_is_asked_to_come_again() {
+fn a_client_over_the_limit_of_transfers_is_asked_to_come_again() {
     let server = serve_with(endless(), |builder| builder.max_transfers_per_client(2));
     let mut greedy: Vec<Connection> = (0..2).map(|_| Connection::to(&server)).collect();
     for connection in &mut greedy {
@@ -59,7 +59,7 @@ fn one_client_has_so_many_transfers_and_is_asked_to_come_again() {
     let answer = third.get("/x", &[]);
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
     let turned = server.unanswered();
-    assert!(turned[0].reason.contains("too many transfers of this address"), "{turned:?}");
+    assert!(turned[0].reason.contains("too many transfers from this address"), "{turned:?}");
     drop(greedy);
     // On the same connection.
     eventually("there is room", || third.get("/x", &[]).status == 200);
@@ -70,7 +70,7 @@ fn one_client_has_so_many_transfers_and_is_asked_to_come_again() {
 }
 
 #[test]
-fn all_clients_have_so_many_transfers() {
+fn the_number_of_all_transfers_is_limited() {
     let server = serve_with(endless(), |builder| builder.max_transfers(1));
     let mut first = Connection::to(&server);
     first.send("GET /endless HTTP/1.1\r\n\r\n").read_head().unwrap();
@@ -80,7 +80,7 @@ fn all_clients_have_so_many_transfers() {
 }
 
 #[test]
-fn one_client_has_so_many_requests() {
+fn the_requests_of_one_client_are_limited() {
     let server = serve_with(endless(), |builder| builder.max_requests_per_client(1));
     let mut connection = Connection::to(&server);
     let answers: Vec<u16> = (0..100).map(|_| connection.get("/x", &[]).status).collect();
@@ -91,13 +91,13 @@ fn one_client_has_so_many_requests() {
 }
 
 #[test]
-fn who_is_not_admitted_is_not_answered() {
+fn a_client_that_is_not_admitted_is_not_answered() {
     let server = serve_with(endless(), |builder| builder.admit(|_| false));
     let mut connection = Connection::to(&server);
     // It may be closed before it has asked.
     assert!(connection.is_closed());
     eventually("it is counted", || server.counters().unanswered == 1);
-    assert_eq!(server.unanswered()[0].reason, "it is not admitted");
+    assert_eq!(server.unanswered()[0].reason, "the client is not admitted");
     assert!(server.records().is_empty());
 }
 

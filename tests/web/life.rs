@@ -34,7 +34,7 @@ fn gated() -> (impl tuffet::Handler, smol::channel::Sender<()>) {
 }
 
 #[test]
-fn those_who_watch_see_transfers_of_both_kinds() {
+fn observers_see_transfers_of_both_protocols() {
     let begun = Arc::new(Mutex::new(Vec::new()));
     let seen = begun.clone();
     let server = serve_with(read(async |_| "hello"), |builder| {
@@ -87,7 +87,7 @@ fn a_client_that_closes_its_sending_side_gets_its_answer() {
 }
 
 #[test]
-fn a_request_is_told_of_its_end() {
+fn the_end_of_a_request_reaches_its_hook() {
     let (told, ends) = std::sync::mpsc::channel();
     let told = Mutex::new(told);
     let server = serve(read(async move |request: tuffet::Request| {
@@ -131,7 +131,7 @@ fn a_stop_lets_transfers_end_and_closes_what_is_idle() {
 }
 
 #[test]
-fn a_stop_waits_for_no_head() {
+fn a_stop_does_not_wait_for_the_head_of_a_request() {
     let mut server = serve_with(read(async |_| "x"), |builder| builder.drain(Duration::from_secs(3600)));
     let (mut nothing, mut half) = (Connection::to(&server), Connection::to(&server));
     half.send("GET /x HTTP/1.1\r\nX: ");
@@ -168,7 +168,7 @@ fn a_drain_is_over_some_time() {
 }
 
 #[test]
-fn its_thread_is_within_the_hook_and_feeds_the_watchdog() {
+fn the_http_thread_is_within_the_hook_and_feeds_the_watchdog() {
     thread_local!(static WITHIN: Cell<bool> = const { Cell::new(false) });
     let threads = Arc::new(AtomicUsize::new(0));
     let count = threads.clone();
@@ -200,7 +200,7 @@ fn its_thread_is_within_the_hook_and_feeds_the_watchdog() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_told() {
+fn an_address_that_is_taken_is_an_error() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
     let error = Server::builder().listen("127.0.0.1:0").http(addr).bind().unwrap_err();

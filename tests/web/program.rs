@@ -56,7 +56,7 @@ fn said(child: &mut Child) -> String {
 }
 
 #[test]
-fn it_says_where_and_serves_there_within_its_sandbox() {
+fn the_program_prints_its_http_address_and_serves_there_in_its_sandbox() {
     let place = tempfile::tempdir().unwrap();
     fs::write(place.path().join("motd"), "hello\n").unwrap();
     let program = Program::start(&["--http", "127.0.0.1:0", place.path().to_str().unwrap()]);
@@ -116,7 +116,7 @@ fn the_key_of_a_configuration_file_and_its_reload() {
 }
 
 #[test]
-fn what_is_wrong_with_an_address_is_said() {
+fn a_wrong_http_address_is_explained() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = run::run(&["serve", "--listen", "127.0.0.1:0", "--http", &address]);

@@ -75,7 +75,7 @@ fn parts_of_what_is_made_up() {
 }
 
 #[test]
-fn what_the_client_has_is_not_sent_again() {
+fn a_file_that_the_client_has_is_not_sent_again() {
     let place = tempfile::tempdir().unwrap();
     put(place.path(), "file", b"0123456789");
     let server = serve(Directory::new(place.path()).unwrap());
@@ -130,7 +130,7 @@ fn a_file_that_is_exchanged_has_another_tag() {
 }
 
 #[test]
-fn what_a_source_says_of_itself_is_passed_on() {
+fn validators_of_a_source_are_passed_on() {
     let server = serve(read(async |_| Source::from("hello").with_etag("\"abc\"")));
     let mut connection = Connection::to(&server);
     let answer = connection.get("/x", &[]);

@@ -49,7 +49,7 @@ fn an_upload_in_chunks_has_no_size() {
 }
 
 #[test]
-fn what_is_refused_has_its_status() {
+fn a_refused_upload_has_its_status() {
     let place = tempfile::tempdir().unwrap();
     fs::write(place.path().join("there"), "old").unwrap();
     let files = || Directory::new(place.path()).unwrap();
@@ -78,7 +78,7 @@ fn what_is_refused_has_its_status() {
     assert_eq!(names.len(), 2, "{names:?}");
     assert_eq!(fs::read_to_string(place.path().join("there")).unwrap(), "old");
     let server = serve(files());
-    assert_eq!(Connection::to(&server).put("/new", b"x", &[]).status, 403, "uploads are off");
+    assert_eq!(Connection::to(&server).put("/new", b"x", &[]).status, 403, "uploads are not allowed");
     let server = serve(read(async |_| "x"));
     assert_eq!(Connection::to(&server).put("/new", b"x", &[]).status, 403, "nothing takes any");
 }

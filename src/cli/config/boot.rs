@@ -14,7 +14,7 @@ const KEYS: [&str; 6] = ["title", "file", "arch", "uuid", "mac", "ipxe"];
 /// The valid rules. Errors in the others are noted.
 pub fn read_all(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<Rule> {
     let DeValue::Array(tables) = value.get_ref() else {
-        reader.wrong(value.span().start, "boot: a boot file begins with [[boot]]");
+        reader.wrong(value.span().start, "boot: write each boot file as a table [[boot]]");
         return Vec::new();
     };
     tables.iter().filter_map(|table| read(reader, table)).collect()
@@ -23,11 +23,11 @@ pub fn read_all(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<Rule> {
 fn read(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Rule> {
     let at = value.span().start;
     let DeValue::Table(table) = value.get_ref() else {
-        return reader.none(value, "boot: a boot file begins with [[boot]]".into());
+        return reader.none(value, "boot: write each boot file as a table [[boot]]".into());
     };
     let errors = reader.errors.len();
     let Some((_, file)) = table.iter().find(|(key, _)| *key.get_ref() == "file") else {
-        return reader.none(value, "boot: file is missing; \"\" is no answer".into());
+        return reader.none(value, "boot: file is missing; file = \"\" gives the machine no answer".into());
     };
     let file = text(file).unwrap_or_else(|why| {
         reader.wrong(file.span().start, format!("file: {why}"));
@@ -41,7 +41,7 @@ fn read(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Rule> {
             "file" => continue,
             "ipxe" => truth(value).map(|ipxe| rule.clone().ipxe(ipxe)),
             _ if KEYS.contains(&name) => texts(value).and_then(|values| match values.is_empty() {
-                true => Err("a list of nothing would be for all; leave it out, or name some".into()),
+                true => Err("an empty list would match all machines; leave the key out, or add a value".into()),
                 false => values.into_iter().try_fold(rule.clone(), |rule, value| condition_of(rule, name, value)),
             }),
             _ => {

@@ -20,12 +20,12 @@ pub struct File {
     settings: Vec<(String, Vec<String>)>,
     pub rules: Vec<Planned>,
     pub boots: Vec<tuffet::dhcp::Rule>,
-    pub errors: Vec<Wrong>,
+    pub errors: Vec<Mistake>,
 }
 
 /// An error in a file, and its place.
 #[derive(Debug)]
-pub struct Wrong {
+pub struct Mistake {
     path: String,
     line: usize,
     column: usize,
@@ -36,14 +36,15 @@ pub struct Wrong {
 pub struct Reader<'a> {
     path: &'a str,
     text: &'a str,
-    pub errors: Vec<Wrong>,
+    pub errors: Vec<Mistake>,
 }
 
 pub type Value<'i> = Spanned<DeValue<'i>>;
 
 impl File {
     pub fn read(path: &Path) -> Result<Self> {
-        let explain = |error| format!("cannot read {}: {error}; --config names a TOML file", path.display());
+        let explain =
+            |error| format!("cannot read {}: {error}; --config takes the path of a TOML file", path.display());
         let text = fs::read_to_string(path).map_err(explain)?;
         Ok(Self::parse(&path.display().to_string(), &text))
     }
@@ -102,7 +103,7 @@ impl Reader<'_> {
         let before = self.before(at);
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
-        self.errors.push(Wrong { path: self.path.into(), line, column, text: text.into() });
+        self.errors.push(Mistake { path: self.path.into(), line, column, text: text.into() });
     }
 
     pub fn line(&self, at: usize) -> String {
@@ -120,8 +121,8 @@ impl Reader<'_> {
         self.wrong(
             at,
             match meant.filter(|(likeness, _)| *likeness > 0.8) {
-                Some((_, meant)) => format!("{name}: there is no such key; did you mean {meant}?"),
-                None => format!("{name}: there is no such key"),
+                Some((_, meant)) => format!("{name}: unknown key; did you mean {meant}?"),
+                None => format!("{name}: unknown key"),
             },
         );
     }
@@ -131,13 +132,13 @@ impl Reader<'_> {
         let errors = self.errors.len();
         let values = match (option.get_action(), value.get_ref()) {
             (ArgAction::SetTrue, DeValue::Boolean(on)) => vec![on.to_string()],
-            (ArgAction::SetTrue, _) => return self.none(value, format!("{name} is true or false")),
+            (ArgAction::SetTrue, _) => return self.none(value, format!("{name} must be true or false")),
             (ArgAction::Append, DeValue::Array(values)) => {
                 values.iter().filter_map(|value| self.text(name, value)).collect()
             }
-            (_, DeValue::Array(_)) => return self.none(value, format!("{name} has one value, and no list of them")),
+            (_, DeValue::Array(_)) => return self.none(value, format!("{name} takes one value, not a list")),
             (ArgAction::Count, count) if !is_count(count) => {
-                return self.none(value, format!("{name} is a number from 0 to 255"));
+                return self.none(value, format!("{name} must be a number from 0 to 255"));
             }
             _ => vec![self.text(name, value)?],
         };
@@ -166,7 +167,7 @@ impl Reader<'_> {
             DeValue::Float(number) => Some(number.as_str().replace('_', "")),
             other => {
                 let kind = other.type_str();
-                self.none(value, format!("{name} is a string or a number, and no {kind}"))
+                self.none(value, format!("{name} must be a string or a number, not of type {kind}"))
             }
         }
     }
@@ -193,7 +194,7 @@ fn try_value(option: &Arg, value: &str) -> std::result::Result<(), String> {
     match command.try_get_matches_from(words) {
         Ok(_) => Ok(()),
         Err(error) => Err(match std::error::Error::source(&error) {
-            Some(source) => format!("{value:?} is wrong: {source}"),
+            Some(source) => format!("invalid value {value:?}: {source}"),
             None => {
                 let text = error.to_string();
                 text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
@@ -202,7 +203,7 @@ fn try_value(option: &Arg, value: &str) -> std::result::Result<(), String> {
     }
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: {}", self.path, self.line, self.column, self.text.replace('\n', " "))
     }

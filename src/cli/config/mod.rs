@@ -20,8 +20,8 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches};
 use super::{
     Result,
     args::{Arguments, Command, Serve},
-    line,
-    more::More,
+    command_line,
+    extra::ExtraCommand,
     serve,
     sources::{self, Opened},
     uploads,
@@ -31,7 +31,7 @@ pub use reload::Reload;
 
 #[derive(Args, Debug)]
 pub struct ConfigArgs {
-    /// Read settings and rules from this TOML file; what is said here or in the environment counts more
+    /// Read settings and rules from this TOML file; options and variables take precedence
     #[arg(long, value_name = "FILE", env = "TUFFET_CONFIG", help_heading = "Configuration")]
     pub config: Option<PathBuf>,
 }
@@ -42,7 +42,7 @@ impl ConfigArgs {
     }
 }
 
-/// Say all that is wrong with a configuration file
+/// Show all errors of a configuration file
 #[derive(Args, Debug)]
 pub struct CheckConfig {
     /// The file
@@ -59,7 +59,7 @@ pub fn check(args: &CheckConfig) -> Result<ExitCode> {
         match merged(&args.file, words.into())?.map(|(arguments, _)| arguments.command) {
             Ok(Command::Serve(serve)) => errors = unopened(&serve).iter().map(|why| format!("{path}: {why}")).collect(),
             Ok(_) => {}
-            Err(error) => line::end(&error),
+            Err(error) => command_line::end(&error),
         }
     }
     errors.iter().for_each(|error| eprintln!("{error}"));
@@ -81,12 +81,12 @@ fn unopened(args: &Serve) -> Vec<String> {
     #[cfg(not(all(feature = "full", target_os = "linux")))]
     let user = Ok(());
     #[cfg(unix)]
-    let telling = args.telling.check();
+    let notify = args.notify.check();
     #[cfg(not(unix))]
-    let telling = Ok(());
+    let notify = Ok(());
     let certificates = args.web.ca.as_deref().map(|path| sources::web::certificates(path).map(drop));
     let also = uploads::wrong_also(args).map(|why| Err(why.into()));
-    let results = each.chain([handler, user, telling, interface(args)]).chain(certificates).chain(also);
+    let results = each.chain([handler, user, notify, interface(args)]).chain(certificates).chain(also);
     for error in results.filter_map(|result| result.err()) {
         let error = error.to_string();
         if !errors.iter().any(|known| error.contains(known)) {
@@ -100,7 +100,7 @@ fn unopened(args: &Serve) -> Vec<String> {
 fn interface(args: &Serve) -> Result<()> {
     match &args.interface {
         Some(name) if cfg!(target_os = "linux") && !Path::new("/sys/class/net").join(name).exists() => {
-            Err(format!("--interface {name}: there is none").into())
+            Err(format!("--interface {name}: there is no such interface; `ip link` lists them").into())
         }
         _ => Ok(()),
     }
@@ -109,9 +109,9 @@ fn interface(args: &Serve) -> Result<()> {
 /// The command line, with the defaults from the configuration file, if there is one. A wrong command line ends the
 /// program.
 pub fn arguments() -> Result<(Arguments, ArgMatches)> {
-    let (arguments, matches) = line::read();
+    let (arguments, matches) = command_line::read();
     let Some(path) = path(&arguments) else { return Ok((arguments, matches)) };
-    Ok(merged(path, std::env::args_os().collect())?.unwrap_or_else(|error| line::end(&error)))
+    Ok(merged(path, std::env::args_os().collect())?.unwrap_or_else(|error| command_line::end(&error)))
 }
 
 fn path(arguments: &Arguments) -> Option<&Path> {
@@ -122,8 +122,8 @@ fn path(arguments: &Arguments) -> Option<&Path> {
 fn serve_of(command: &Command) -> Option<&Serve> {
     match command {
         Command::Serve(serve) => Some(serve),
-        Command::More(More::Boot(boot)) => Some(&boot.serve),
-        Command::More(More::Explain(explain)) => Some(&explain.serve),
+        Command::ExtraCommand(ExtraCommand::Boot(boot)) => Some(&boot.serve),
+        Command::ExtraCommand(ExtraCommand::Explain(explain)) => Some(&explain.serve),
         _ => None,
     }
 }
@@ -131,8 +131,8 @@ fn serve_of(command: &Command) -> Option<&Serve> {
 fn serve_mut(command: &mut Command) -> Option<&mut Serve> {
     match command {
         Command::Serve(serve) => Some(serve),
-        Command::More(More::Boot(boot)) => Some(&mut boot.serve),
-        Command::More(More::Explain(explain)) => Some(&mut explain.serve),
+        Command::ExtraCommand(ExtraCommand::Boot(boot)) => Some(&mut boot.serve),
+        Command::ExtraCommand(ExtraCommand::Explain(explain)) => Some(&mut explain.serve),
         _ => None,
     }
 }
@@ -144,14 +144,14 @@ fn merged(path: &Path, words: Vec<OsString>) -> Result<std::result::Result<(Argu
         [error] => return Err(error.to_string().into()),
         [error, more @ ..] => {
             let (n, path) = (more.len(), path.display());
-            return Err(format!("{error} (and {n} more: `tuffet check-config {path}` says them all)").into());
+            return Err(format!("{error} (and {n} more: `tuffet check-config {path}` shows all)").into());
         }
     }
     let defaults = |command: clap::Command| file.defaults(command);
     let command = ["serve", "boot", "explain"]
         .iter()
         .fold(Arguments::command(), |command, name| command.mut_subcommand(name, defaults));
-    let matches = line::environment(command).try_get_matches_from(words);
+    let matches = command_line::environment(command).try_get_matches_from(words);
     let arguments = matches.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
     Ok(arguments.map(|(mut arguments, matches)| {
         if let Some(serve) = serve_mut(&mut arguments.command) {

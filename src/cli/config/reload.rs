@@ -11,7 +11,7 @@ use super::{
         Result,
         args::{Arguments, Command, Serve},
         dhcp::Dhcp,
-        more::More,
+        extra::ExtraCommand,
         sandbox::Plan,
         serve,
         sources::Opened,
@@ -48,10 +48,10 @@ impl Reload {
         if let Some(path) = self.path.clone() {
             match self.try_reload(&path) {
                 Ok(args) => {
-                    info!("{} is in force for new transfers", path.display());
+                    info!("reloaded {}: new transfers follow it", path.display());
                     self.args = args;
                 }
-                Err(why) => error!("nothing has changed: {why}"),
+                Err(why) => error!("the reload failed and changed nothing: {why}"),
             }
         }
         self.args.as_deref()
@@ -61,7 +61,7 @@ impl Reload {
         let (arguments, matches) = merged(path, words())??;
         let args = match arguments.command {
             Command::Serve(args) => args,
-            Command::More(More::Boot(boot)) => Box::new(boot.into_serve()?),
+            Command::ExtraCommand(ExtraCommand::Boot(boot)) => Box::new(boot.into_serve()?),
             _ => return Ok(None),
         };
         let opened = self.opened.again();
@@ -71,11 +71,13 @@ impl Reload {
         opened.questions().ask();
         self.opened = opened;
         for lacking in self.plan.lacks(&Plan::new(&args)) {
-            warn!("{lacking} was not named when the server began and may be out of reach, which takes a restart");
+            warn!(
+                "{lacking} was not known when the server started, and the sandbox may not allow it: restart the server"
+            );
         }
         for (key, value) in fixed(&matches) {
             if self.fixed.iter().any(|(other, before)| *other == key && *before != value) {
-                warn!("{key} has changed in {}, which takes a restart", path.display());
+                warn!("{key} has changed in {}: restart the server to apply it", path.display());
             }
         }
         Ok(Some(args))

@@ -27,7 +27,7 @@ const KEYS: [(&str, Key); 19] = [
         let clients = clients.map(|client| client.parse::<Clients>().map_err(|why| format!("{client:?} is {why}")));
         let clients = clients.collect::<Result<Vec<_>, _>>()?;
         match clients.is_empty() {
-            true => Err("a list without clients would be for all; leave it out, or name some".into()),
+            true => Err("an empty list would match all clients; leave the key out, or add a client".into()),
             false => Ok(clients.into_iter().fold(planned.rule.clone(), Rule::client)),
         }
     }),
@@ -65,7 +65,7 @@ const KEYS: [(&str, Key); 19] = [
     }),
     ("set", |planned, value| {
         let DeValue::Table(table) = value.get_ref() else {
-            return Err("it is a table of names and their values".into());
+            return Err("it must be a table of names and values".into());
         };
         let set = |rule: Rule, (name, value): (&Name<'_>, &Value<'_>)| said(rule.set(name.get_ref(), text(value)?));
         table.iter().try_fold(planned.rule.clone(), set)
@@ -83,7 +83,7 @@ const KEYS: [(&str, Key); 19] = [
 /// The valid rules. Errors in the others are noted.
 pub fn read_all(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<Planned> {
     let DeValue::Array(tables) = value.get_ref() else {
-        reader.wrong(value.span().start, "rule: a rule begins with [[rule]]");
+        reader.wrong(value.span().start, "rule: write each rule as a table [[rule]]");
         return Vec::new();
     };
     tables.iter().filter_map(|table| read(reader, table)).collect()
@@ -92,7 +92,7 @@ pub fn read_all(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<Planned> {
 fn read(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Planned> {
     let at = value.span().start;
     let DeValue::Table(table) = value.get_ref() else {
-        return reader.none(value, "rule: a rule begins with [[rule]]".into());
+        return reader.none(value, "rule: write each rule as a table [[rule]]".into());
     };
     let errors = reader.errors.len();
     let mut planned = Planned { rule: Rule::new(title(reader, table, at)), targets: Vec::new(), root: None };
@@ -137,7 +137,7 @@ fn said<T>(result: Result<T, Error>) -> Result<T, String> {
 }
 
 pub(super) fn text<'v>(value: &'v Value<'_>) -> Result<&'v str, String> {
-    value.get_ref().as_str().ok_or_else(|| format!("it is a string, and no {}", value.get_ref().type_str()))
+    value.get_ref().as_str().ok_or_else(|| format!("it must be a string, not of type {}", value.get_ref().type_str()))
 }
 
 /// One string, or a list of them.
@@ -149,13 +149,13 @@ pub(super) fn texts<'v>(value: &'v Value<'_>) -> Result<Vec<&'v str>, String> {
 }
 
 pub(super) fn truth(value: &Value<'_>) -> Result<bool, String> {
-    value.get_ref().as_bool().ok_or_else(|| "it is true or false".into())
+    value.get_ref().as_bool().ok_or_else(|| "it must be true or false".into())
 }
 
 fn number(value: &Value<'_>, range: std::ops::RangeInclusive<u16>) -> Result<u16, String> {
     let number =
         value.get_ref().as_integer().and_then(|number| u16::from_str_radix(number.as_str(), number.radix()).ok());
-    let why = || format!("it is a number from {} to {}", range.start(), range.end());
+    let why = || format!("it must be a number from {} to {}", range.start(), range.end());
     number.filter(|number| range.contains(number)).ok_or_else(why)
 }
 
@@ -163,5 +163,5 @@ fn one_of<T: Clone>(value: &Value<'_>, known: &[(&str, T)]) -> Result<T, String>
     let name = value.get_ref().as_str();
     let found = known.iter().find(|(known, _)| Some(*known) == name);
     let names = || known.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-    found.map(|(_, value)| value.clone()).ok_or_else(|| format!("it is one of {}", names()))
+    found.map(|(_, value)| value.clone()).ok_or_else(|| format!("it must be one of {}", names()))
 }

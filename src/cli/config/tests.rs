@@ -55,20 +55,20 @@ fn every_option_is_a_key() {
 }
 
 #[test]
-fn all_errors_are_told_with_their_places() {
+fn all_errors_have_their_places() {
     let text = "windowsize = 0\nsorces = 'x'\n\n  blksize = [512]\nupload = 'yes'\nlisten = [':69', 'localhost']\n\
         max_upload = 5\nport-range = 1979-05-27\nzzz = 1\nverbose = 999\nwindow size = 3\n";
     let found = errors(text);
     for (i, (place, what)) in [
-        ("f:1:14: ", "windowsize: \"0\" is wrong: not a number from 1 to 65535"),
+        ("f:1:14: ", "windowsize: invalid value \"0\": not a number from 1 to 65535"),
         ("f:2:1: ", "did you mean sources?"),
         ("f:4:13: ", "blksize has one value"),
         ("f:5:10: ", "upload is true or false"),
-        ("f:6:18: ", "listen: \"localhost\" is wrong: not an address"),
+        ("f:6:18: ", "listen: invalid value \"localhost\": not an address"),
         ("f:7:1: ", "did you mean max-upload?"),
         ("f:8:14: ", "port-range is a string or a number"),
         ("f:9:1: ", "zzz: there is no such key"),
-        ("f:10:11: ", "verbose is a number from 0 to 255"),
+        ("f:10:11: ", "verbose must be a number from 0 to 255"),
         ("f:11:", ""),
     ]
     .into_iter()
@@ -109,7 +109,7 @@ fn rules() {
 }
 
 #[test]
-fn wrong_rules_are_told_with_their_places() {
+fn wrong_rules_are_reported_with_their_places() {
     for (text, place, what) in [
         ("rule = 3", "f:1:8: ", "[[rule]]"),
         ("rule = [3]", "f:1:9: ", "[[rule]]"),
@@ -117,7 +117,7 @@ fn wrong_rules_are_told_with_their_places() {
         ("[[rule]]\nname = '('", "f:2:8: ", "regular expression"),
         ("[[rule]]\nname = 5", "f:2:8: ", "it is a string"),
         ("[[rule]]\nclient = '10.0.0.0/40'", "f:2:10: ", "\"10.0.0.0/40\" is not a network"),
-        ("[[rule]]\nclient = []", "f:2:10: ", "would be for all"),
+        ("[[rule]]\nclient = []", "f:2:10: ", "would match all"),
         ("[[rule]]\n\n[[rule]]\nname = '(a)'\ntarget = '$2'", "f:3:1: ", "no group 2"),
         ("[[rule]]\ntarget = 'http://$0/'", "f:1:1: ", "host"),
         ("[[rule]]\ntarget = ['a', 'b']\ngo-on = true", "f:1:1: ", "goes on"),

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use tuffet::dhcp::{Arch, Chosen, Family, Machine, Proxy};
+use tuffet::dhcp::{Arch, BootFile, Family, Machine, Proxy};
 
 /// Parts of the file names of GRUB, and of shim, which loads GRUB.
 const GRUB: [&str; 4] = ["grub", "shim", "bootnet", "/core.efi"];
@@ -12,21 +12,20 @@ pub fn nothing(served: &str) -> String {
     let names: Vec<&str> = Family::all().filter_map(|family| family.files.first().copied()).take(2).collect();
     let names = names.join(", ");
     format!(
-        "there is nothing to boot in {served}: no {names} or any other usual name; \
-         --dhcp-boot '=>FILE' names a file of it"
+        "there is no boot file in {served}: neither {names} nor another usual name; name one with --dhcp-boot '=>FILE'"
     )
 }
 
 /// The boot file of each kind of machine.
 pub fn report(proxy: &Proxy, served: &str, server: Ipv4Addr) -> String {
-    let mut text = format!("found in {served}; machines on the network of {server} that boot from it get\n");
+    let mut text = format!("boot files found in {served}; machines on the network of {server} get\n");
     let mut say = |who: &str, what: &str| text += &format!("    {who:<15} {what}\n");
     let (mut others, mut uses_grub) = (Vec::new(), false);
     for family in Family::all() {
         let firmware = Machine::new(Arch(family.pxe[0]));
         let by_http = Machine::new(Arch(family.http[0]));
         let place = |machine: &Machine| {
-            let Chosen { file, .. } = proxy.choose(machine).ok()?;
+            let BootFile { file, .. } = proxy.choose(machine).ok()?;
             proxy.place(&file, machine, server).ok()
         };
         match place(&firmware) {
@@ -35,14 +34,14 @@ pub fn report(proxy: &Proxy, served: &str, server: Ipv4Addr) -> String {
                 let also = place(&by_http).map(|url| format!(", or by HTTP boot {url}")).unwrap_or_default();
                 say(family.title, &format!("{file}{also}"));
                 if let Some(then) = place(&firmware.with_ipxe()).filter(|_| is_ipxe(proxy, &firmware)) {
-                    say("  iPXE on it", &then);
+                    say("  iPXE there", &then);
                 }
             }
             None => others.push(family.title),
         }
     }
     if uses_grub {
-        say("", "where that is GRUB without Red Hat's patch, it asks the DHCP server for the rest: see docs/dhcp.md");
+        say("", "GRUB without Red Hat's patch asks the DHCP server for its other files: see docs/dhcp.md");
     }
     if !others.is_empty() {
         say("nothing", &others.join(", "));

@@ -34,7 +34,7 @@ const MODULES: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
 const INTERFACES: [&str; 2] = ["/sys/class/net", "/sys/devices/virtual/net"];
 
 /// Rules that are not in force yet.
-pub struct Rules(RulesetCreated);
+pub struct SandboxRules(RulesetCreated);
 
 /// The result of the confinement.
 pub struct Done {
@@ -44,7 +44,7 @@ pub struct Done {
     pub confined: bool,
 }
 
-impl Rules {
+impl SandboxRules {
     pub fn new(plan: &Plan, identity: &Identity) -> Result<Self> {
         let read = AccessFs::ReadFile | AccessFs::ReadDir;
         let mut rules = ruleset()?;
@@ -157,10 +157,10 @@ fn closed(parent: &Path, kind: Use, identity: &Identity) -> Option<Closed> {
     let found = parent.metadata().ok()?;
     Some(match () {
         () if parent == Path::new("/") => Closed::All("it is directly below /"),
-        () if identity.is_root() => Closed::All("the server is root"),
-        () if identity.owns(&found) => Closed::All("what it is in belongs to this user"),
+        () if identity.is_root() => Closed::All("the server runs as root"),
+        () if identity.owns(&found) => Closed::All("its parent directory belongs to this user"),
         () if kind != Use::Read && identity.may(&found, user::WRITE) => {
-            Closed::Writes("this user may write to what it is in")
+            Closed::Writes("this user may write to its parent directory")
         }
         () => Closed::Nothing,
     })
@@ -203,7 +203,7 @@ mod tests {
 
     /// Runs in a thread of its own, because the rules bind only that thread.
     #[test]
-    fn what_is_not_ours_cannot_be_opened() {
+    fn files_outside_of_the_plan_cannot_be_opened() {
         let temp = tempfile::tempdir().unwrap();
         let path = |name: &str| temp.path().join(name);
         for directory in ["read", "write", "log", "other"] {
@@ -222,7 +222,7 @@ mod tests {
         let restricted = thread::spawn(move || {
             let temp = temp;
             let path = |name: &str| temp.path().join(name);
-            let done = Rules::new(&plan, &Identity::current().unwrap()).unwrap().enforce().unwrap();
+            let done = SandboxRules::new(&plan, &Identity::current().unwrap()).unwrap().enforce().unwrap();
             if !done.confined {
                 return println!("skipped: {}", done.landlock);
             }

@@ -51,7 +51,10 @@ pub fn choose(plan: &Plan) -> Result<Choice> {
         return match () {
             () if (wanted.uid, wanted.gid) == (current.uid, current.gid) => choice(current),
             () if capabilities::may_change_user() => choice(wanted),
-            () => Err(explain("only root can change its user; start it as root, or leave --user out".into()).into()),
+            () => {
+                Err(explain("only root can change its user; start the server as root, or leave --user out".into())
+                    .into())
+            }
         };
     }
     if plan.is_off || !current.uid.is_root() {
@@ -64,10 +67,10 @@ pub fn choose(plan: &Plan) -> Result<Choice> {
         _ => Identity::nobody(),
     };
     if !capabilities::may_change_user() {
-        return no_better(current, "it has no right to become another");
+        return no_better(current, "it may not become another user");
     }
     if !better.is_mapped() {
-        return no_better(current, "this container has no others");
+        return no_better(current, "this container has no other users");
     }
     for (path, kind, directory) in &directories {
         let needed = if *kind == Use::Read { READ | SEARCH } else { READ | WRITE | SEARCH };
@@ -144,7 +147,7 @@ impl Identity {
 
     pub fn of_ids(ids: &str) -> Result<Self> {
         let numbers = ids.split(':').map(str::parse).collect::<std::result::Result<Vec<u32>, _>>()?;
-        let [uid, gid, groups @ ..] = &numbers[..] else { return Err(format!("{ids} is no user").into()) };
+        let [uid, gid, groups @ ..] = &numbers[..] else { return Err(format!("{ids} is not a user").into()) };
         let groups = groups.iter().copied().map(Gid::from_raw).collect();
         let same = |current: Self| (current.uid.as_raw(), current.gid.as_raw()) == (*uid, *gid);
         // If nothing changes, no privilege is needed.
@@ -244,7 +247,7 @@ impl Identity {
         if is_this && (is_root || unistd::setuid(Uid::from_raw(0)).is_err()) {
             Ok(())
         } else {
-            Err(format!("user {self} could become root again: that must not be").into())
+            Err(format!("user {self} could become root again, so the server does not start").into())
         }
     }
 }

@@ -21,7 +21,7 @@ impl Kind for Directory {
         let path = Path::new(text);
         let directory = handlers::Directory::new(path).map_err(|error| {
             let fix = match error.kind() {
-                ErrorKind::NotFound => "; make it, or name another directory",
+                ErrorKind::NotFound => "; create it, or name another directory",
                 ErrorKind::NotADirectory => "; name the directory that it is in",
                 ErrorKind::PermissionDenied => "; this user must be able to read it",
                 _ => "",

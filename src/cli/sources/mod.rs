@@ -153,7 +153,7 @@ pub fn check_uploads(args: &Serve) -> Result<()> {
         Some(other) => {
             let (options, other) =
                 ("--upload-names, --upload-per-client and --keep-versions", Path::new(&other.text).display());
-            Err(format!("{options} are for directories alone; leave them, or {other}, out").into())
+            Err(format!("{options} are for directories only; leave them out, or leave out {other}").into())
         }
     }
 }

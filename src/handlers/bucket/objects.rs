@@ -11,7 +11,7 @@ use object_store::{
 
 use crate::{
     Bytes, Refusal, Source,
-    handlers::shared::{Answer, Facts, Failure, Part, Upstream},
+    handlers::shared::{Facts, Failure, Part, Upstream, UpstreamReply},
 };
 
 /// The longest text of a store's error that is passed on. It may be a page of XML.
@@ -36,7 +36,7 @@ impl Upstream for Objects {
     type Validator = ObjectMeta;
     type Body = Boxed<object_store::Result<Bytes>>;
 
-    async fn open(&self, key: &Key, known: Option<&ObjectMeta>) -> Result<Answer<Self>, Failure> {
+    async fn open(&self, key: &Key, known: Option<&ObjectMeta>) -> Result<UpstreamReply<Self>, Failure> {
         let options = known.map_or_else(GetOptions::default, if_changed);
         match self.store.get_opts(&key.path, options).await {
             Ok(object) => {
@@ -47,11 +47,11 @@ impl Upstream for Objects {
                     fresh: self.fresh,
                     gives_ranges: true,
                 };
-                Ok(Answer::File(facts, object.into_stream()))
+                Ok(UpstreamReply::File(facts, object.into_stream()))
             }
-            Err(Error::NotModified { .. }) => Ok(Answer::Unchanged(self.fresh)),
+            Err(Error::NotModified { .. }) => Ok(UpstreamReply::Unchanged(self.fresh)),
             Err(error) => match failure(error) {
-                Failure::Final(refusal) => Ok(Answer::Refused { refusal, may_share: true }),
+                Failure::Final(refusal) => Ok(UpstreamReply::Refused { refusal, may_share: true }),
                 failure => Err(failure),
             },
         }

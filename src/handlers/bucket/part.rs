@@ -52,7 +52,7 @@ impl Share {
         if self.held.fetch_add(more, Relaxed) + more > self.budget {
             self.held.fetch_sub(more, Relaxed);
             let budget = self.budget;
-            return Err(Refusal::internal().because(format_args!("uploads hold their {budget} bytes of memory")));
+            return Err(Refusal::internal().because(format_args!("uploads use all {budget} bytes of their memory")));
         }
         self.bytes += more;
         Ok(())

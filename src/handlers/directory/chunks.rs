@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_found_is_whole_windows_or_the_end() {
+    fn cached_chunks_are_whole_windows_or_the_end() {
         let (chunks, chunk) = (Chunks::default(), Bytes::from_static(b"0123456789"));
         chunks.keep(100, &chunk, 2);
         let find = |at, window, size| chunks.find(at, window, size);

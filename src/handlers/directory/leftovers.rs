@@ -24,7 +24,7 @@ pub(super) fn remove(root: &Dir) -> usize {
         for entry in dir.entries().into_iter().flatten().flatten() {
             seen += 1;
             if seen > MOST {
-                log::warn!("only the first {MOST} names were searched for what is left of uploads");
+                log::warn!("only the first {MOST} names were searched for unfinished uploads");
                 return removed;
             }
             let Ok(kind) = entry.file_type() else { continue };

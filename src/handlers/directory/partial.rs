@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn with_and_without_a_name_on_the_way() {
+    fn partial_files_with_and_without_a_name() {
         let kinds: [(Create, usize); 2] = [(Partial::create, 0), (Partial::hidden, 1)];
         for (create, hidden) in kinds {
             let temp = tempfile::tempdir().unwrap();

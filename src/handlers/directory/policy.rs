@@ -58,7 +58,7 @@ impl Policy {
         if self.names.is_empty() || self.names.iter().any(fits) {
             Ok(())
         } else {
-            Err(Refusal::denied().because("no upload may have this name"))
+            Err(Refusal::denied().because("uploads may not have this name"))
         }
     }
 

@@ -29,7 +29,7 @@ impl std::error::Error for OutOfReach {}
 
 impl fmt::Display for OutOfReach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("another directory is in its place, and the sandbox of this process is for the one before")
+        f.write_str("it was replaced by another directory, and the sandbox allows only the previous one")
     }
 }
 
@@ -121,7 +121,7 @@ impl Root {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 if !self.is_blind.swap(true, Relaxed) {
                     log::warn!(
-                        "if another directory comes in the place of {}, it will not be seen: {error}",
+                        "if {} is replaced by another directory, the server will not notice: {error}",
                         self.path.display()
                     );
                 }
@@ -136,7 +136,7 @@ impl Root {
         if is_kept_from_us(&dir, self.is_written.load(Relaxed)) {
             return Err(self.is_out_of_reach());
         }
-        log::info!("{} is another directory now, which is served from now on", self.path.display());
+        log::info!("{} was replaced by another directory, which is served from now on", self.path.display());
         *self.seen() = Seen { dir, real: real(&self.path), identity, is_other: true, at: now };
         Ok(())
     }

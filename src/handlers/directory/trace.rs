@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_matter_in_which_pieces_the_bytes_come() {
+    fn a_trace_does_not_depend_on_the_pieces() {
         let bytes: Vec<u8> = (0..10_007u32).map(|n| ((n * n) >> 3) as u8).collect();
         for is_settled in [false, true] {
             let whole = trace(&bytes, is_settled, &[bytes.len()]);

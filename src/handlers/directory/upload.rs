@@ -77,10 +77,10 @@ fn create(
 ) -> Result<Partial, Refusal> {
     let name = path.file_name().ok_or(Refusal::not_found())?;
     if partial::is_partial(path) {
-        return Err(Refusal::denied().because("the name is kept for uploads on their way"));
+        return Err(Refusal::denied().because("the name is reserved for unfinished uploads"));
     }
     if policy.keep > 0 && versions::is_version(name) {
-        return Err(Refusal::denied().because("the name is kept for versions"));
+        return Err(Refusal::denied().because("the name is reserved for kept versions"));
     }
     let why = |error| refuse_denied(error, refuse_upload, || denied::explain(place, path, Wish::Write, user));
     let dir = match path.parent() {

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_replaced_is_as_it_was() {
+    fn a_file_that_could_not_be_replaced_is_unchanged() {
         let temporary = tempfile::tempdir().unwrap();
         let dir = Dir::open_ambient_dir(temporary.path(), ambient_authority()).unwrap();
         dir.write("a", "old").unwrap();
@@ -132,7 +132,7 @@ mod tests {
     /// Like a server that is killed before it has replaced the file.
     #[cfg(unix)]
     #[test]
-    fn what_is_kept_already_is_kept_once() {
+    fn a_version_is_kept_once() {
         let temporary = tempfile::tempdir().unwrap();
         let dir = Dir::open_ambient_dir(temporary.path(), ambient_authority()).unwrap();
         dir.write("a", "old").unwrap();

@@ -90,7 +90,7 @@ impl HttpBuilder {
         let parsed = HeaderName::try_from(name).map_err(|_| no("that is not a name"))?;
         let value = HeaderValue::try_from(value).map_err(|_| no("its value has characters that are not allowed"))?;
         if OWN.contains(&parsed) {
-            return Err(no("it is not for you to say"));
+            return Err(no("tuffet sets it itself"));
         }
         self.headers.insert(parsed, value);
         Ok(self)

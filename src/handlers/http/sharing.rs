@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_shared() {
+    fn cache_control_says_what_may_be_shared() {
         assert_eq!(sharing(&[]), Sharing::default());
         for (name, value) in [("vary", "*"), ("cache-control", "max-age=1, Private"), ("cache-control", "no-store")] {
             assert!(sharing(&[(name, value)]).forbidden, "{name}: {value}");

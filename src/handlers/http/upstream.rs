@@ -18,7 +18,7 @@ use reqwest::{
 use super::{answer, base::Base, sharing::Sharing, validator::Validator};
 use crate::{
     Bytes, Refusal, Source,
-    handlers::shared::{self, Answer, Facts, Failure, Part},
+    handlers::shared::{self, Facts, Failure, Part, UpstreamReply},
 };
 
 // An idle connection keeps its buffers, so a burst of transfers should not leave many of them. The requests of a boot
@@ -130,11 +130,11 @@ impl shared::Upstream for Upstream {
     type Validator = Validator;
     type Body = Response;
 
-    async fn open(&self, ask: &Ask, known: Option<&Validator>) -> Result<Answer<Self>, Failure> {
+    async fn open(&self, ask: &Ask, known: Option<&Validator>) -> Result<UpstreamReply<Self>, Failure> {
         let response = self.get(ask, known.map_or_else(HeaderMap::new, Validator::if_changed)).await?;
         let sharing = Sharing::of(response.headers(), &ask.headers);
         if response.status() == StatusCode::NOT_MODIFIED && known.is_some() {
-            return Ok(Answer::Unchanged(sharing.fresh));
+            return Ok(UpstreamReply::Unchanged(sharing.fresh));
         }
         if answer::is_passing(response.status()) {
             return Err(Failure::Passing(status(&response)));
@@ -142,7 +142,7 @@ impl shared::Upstream for Upstream {
         // The answer may depend on the headers that describe the client.
         let may_share = !sharing.forbidden && (sharing.public || ask.headers.is_empty());
         Ok(match answer::file(response) {
-            Err(refusal) => Answer::Refused { refusal, may_share },
+            Err(refusal) => UpstreamReply::Refused { refusal, may_share },
             Ok(response) => {
                 let facts = Facts {
                     size: answer::size(&response),
@@ -151,7 +151,7 @@ impl shared::Upstream for Upstream {
                     fresh: sharing.fresh,
                     gives_ranges: answer::gives_ranges(&response),
                 };
-                Answer::File(facts, response)
+                UpstreamReply::File(facts, response)
             }
         })
     }

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_passed_on() {
+    fn validators_that_are_passed_on() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
         let labelled = Validator::of(&headers("W/\"a\"", date)).unwrap().label(Source::from("x"));
         let modified = labelled.modified().map(httpdate::fmt_http_date);

@@ -32,7 +32,7 @@ impl Breaker {
         if state.until.is_some_and(|until| now < until) {
             let failures = state.failures;
             return Err(
-                Refusal::upstream().because(format_args!("not asked, for {failures} connections in a row failed"))
+                Refusal::upstream().because(format_args!("not asked, because {failures} connections in a row failed"))
             );
         }
         state.until = Some(now + PAUSE);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn one_tries_when_the_pause_is_over() {
+    fn after_the_pause_one_request_tries() {
         let breaker = Breaker(Mutex::new(State { failures: MOST, until: None }));
         assert!(breaker.check().is_ok());
         assert!(breaker.check().is_err());

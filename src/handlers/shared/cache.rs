@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn without_readers_the_oldest_goes_first() {
+    fn without_readers_the_oldest_segment_is_dropped_first() {
         let cache = cache_of(3);
         cache.find(1, 0).unwrap();
         insert(&cache, 3);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_readers_are_on_the_way_to_is_kept() {
+    fn segments_ahead_of_readers_are_kept() {
         let cache = cache_of(6);
         cache.moved(1, 1, None, Some(2500));
         insert(&cache, 6);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_few_readers_are_on_the_way_to_goes_first() {
+    fn segments_ahead_of_few_readers_are_dropped_first() {
         let cache = cache_of(6);
         (0..3).for_each(|reader| cache.moved(1, reader, None, Some(1500)));
         cache.moved(1, 3, None, Some(500));
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_is_kept_while_somebody_reads() {
+    fn the_beginning_is_kept_while_a_reader_is_there() {
         let size = 16 * BEGINNING;
         let fill = |reader: bool| {
             let cache = Cache::new(size as usize / 2);

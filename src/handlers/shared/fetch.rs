@@ -104,7 +104,7 @@ impl<U: Upstream> Fetch<U> {
         } else if self.validator.is_none() || self.failures > TRIES {
             self.over = Some(Err(refusal));
         } else {
-            log::warn!("{}; going on at byte {}", refusal.detail().unwrap_or_default(), self.position);
+            log::warn!("{}; resuming at byte {}", refusal.detail().unwrap_or_default(), self.position);
         }
     }
 
@@ -167,14 +167,16 @@ impl<U: Upstream> Fetch<U> {
         if self.failures > 0 {
             Timer::after(pause(self.failures)).await;
         }
-        let Some(validator) = &self.validator else { return Err(passing("it cannot be told from another file")) };
+        let Some(validator) = &self.validator else {
+            return Err(passing("without an ETag or a date, the rest may be of another file"));
+        };
         let piece = self.origin.piece().or(self.in_pieces.then_some(LARGE_PIECE));
         let end = piece.map(|piece| (self.position + piece).min(self.until.max(self.position + 1)));
         let end = self.size.zip(end).map(|(size, end)| size.min(end));
         let part = self.origin.part(&self.ask, (validator, self.size), (self.position, end)).await?;
         (self.skip, self.end) = (self.position - part.first, part.end.filter(|_| self.size.is_some()));
         if self.skip > 0 {
-            log::info!("{}: the upstream gives no ranges, so {} bytes come again", self.ask, self.skip);
+            log::info!("{}: the upstream gives no ranges, so {} bytes are fetched again", self.ask, self.skip);
         }
         Ok(part.body)
     }

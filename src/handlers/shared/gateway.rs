@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use async_compat::Compat;
 
 use super::{
-    Answer, Facts, Upstream,
+    Facts, Upstream, UpstreamReply,
     cache::{Cache, SEGMENT},
     fetch::Fetch,
-    names::{Known, Names, Turn},
+    names::{Known, Lookup, Names},
     object::{Object, Reader},
     origin::{Origin, PIECE, located},
 };
@@ -58,77 +58,77 @@ impl<U: Upstream> Gateway<U> {
 
     /// Opens the file, in a tokio context.
     pub(in crate::handlers) async fn open(&self, ask: U::Ask) -> Result<Source, Refusal> {
-        let turn = match self.names.name(&ask.to_string()).known().await {
+        let lookup = match self.names.name(&ask.to_string()).known().await {
             Ok(Known::Object(object)) => return Ok(shared(object.reader())),
             Ok(Known::Refused(refusal)) => return Err(refusal),
             Ok(Known::Alone) => None,
-            Err(turn) => Some(turn),
+            Err(lookup) => Some(lookup),
         };
-        let stale = turn.as_ref().and_then(|turn| turn.stale.as_ref());
+        let stale = lookup.as_ref().and_then(|lookup| lookup.stale.as_ref());
         // Ask for the whole body if the beginning is not cached. With many fetches, pieces would replace that body
         // anyway.
         let known = stale.filter(|object| object.has_beginning() || self.origin.piece().is_some());
         let answer = self.origin.open(&ask, known.map(|object| object.validator())).await;
-        match (turn, answer) {
-            (Some(turn), Ok(answer)) => self.answered(turn, ask, answer),
-            (Some(turn), Err(refusal)) => self.failed(turn, U::is_personal(&ask), refusal),
-            (None, Ok(Answer::File(facts, body))) => Ok(self.stream(ask, facts, body)),
-            (None, Ok(Answer::Refused { refusal, .. })) => Err(located(&ask, refusal)),
-            (None, Ok(Answer::Unchanged(_))) => Err(located(&ask, unasked())),
+        match (lookup, answer) {
+            (Some(lookup), Ok(answer)) => self.answered(lookup, ask, answer),
+            (Some(lookup), Err(refusal)) => self.failed(lookup, U::is_personal(&ask), refusal),
+            (None, Ok(UpstreamReply::File(facts, body))) => Ok(self.stream(ask, facts, body)),
+            (None, Ok(UpstreamReply::Refused { refusal, .. })) => Err(located(&ask, refusal)),
+            (None, Ok(UpstreamReply::Unchanged(_))) => Err(located(&ask, unasked())),
             (None, Err(refusal)) => Err(refusal),
         }
     }
 
-    fn answered(&self, turn: Turn<U>, ask: U::Ask, answer: Answer<U>) -> Result<Source, Refusal> {
-        let (facts, body) = match (answer, turn.stale.clone()) {
-            (Answer::File(facts, body), _) => (facts, body),
-            (Answer::Unchanged(fresh), Some(object)) => {
-                turn.found(Known::Object(object.clone()), fresh.max(SAME_TIME));
+    fn answered(&self, lookup: Lookup<U>, ask: U::Ask, answer: UpstreamReply<U>) -> Result<Source, Refusal> {
+        let (facts, body) = match (answer, lookup.stale.clone()) {
+            (UpstreamReply::File(facts, body), _) => (facts, body),
+            (UpstreamReply::Unchanged(fresh), Some(object)) => {
+                lookup.found(Known::Object(object.clone()), fresh.max(SAME_TIME));
                 return Ok(shared(object.reader()));
             }
-            (Answer::Unchanged(_), None) => return self.refused(turn, located(&ask, unasked()), true),
-            (Answer::Refused { refusal, may_share }, _) => {
-                return self.refused(turn, located(&ask, refusal), may_share);
+            (UpstreamReply::Unchanged(_), None) => return self.refused(lookup, located(&ask, unasked()), true),
+            (UpstreamReply::Refused { refusal, may_share }, _) => {
+                return self.refused(lookup, located(&ask, refusal), may_share);
             }
         };
         let told = facts.validator.clone().zip(facts.size);
         let Some((validator, size)) = told.filter(|_| facts.may_share && self.rules.cache >= SEGMENT) else {
-            turn.found(Known::Alone, ALONE);
+            lookup.found(Known::Alone, ALONE);
             return Ok(self.stream(ask, facts, body));
         };
         let fresh = facts.fresh.max(SAME_TIME);
         let same = |object: &Arc<Object<U>>| object.size() == size && U::is_same(object.validator(), &validator);
-        let object = match turn.stale.clone().filter(same) {
+        let object = match lookup.stale.clone().filter(same) {
             Some(object) => object,
             None => Object::new((self.origin.clone(), self.cache.clone()), ask, (validator, size, facts.gives_ranges)),
         };
         let reader = object.reader();
         object.adopt(facts, body);
-        turn.found(Known::Object(object), fresh);
+        lookup.found(Known::Object(object), fresh);
         Ok(shared(reader))
     }
 
-    fn refused(&self, turn: Turn<U>, refusal: Refusal, may_share: bool) -> Result<Source, Refusal> {
+    fn refused(&self, lookup: Lookup<U>, refusal: Refusal, may_share: bool) -> Result<Source, Refusal> {
         match refusal.code() {
-            _ if !may_share => turn.found(Known::Alone, ALONE),
-            ErrorCode::FILE_NOT_FOUND => turn.found(Known::Refused(refusal.clone()), self.rules.misses),
-            _ => turn.refused(refusal.clone()),
+            _ if !may_share => lookup.found(Known::Alone, ALONE),
+            ErrorCode::FILE_NOT_FOUND => lookup.found(Known::Refused(refusal.clone()), self.rules.misses),
+            _ => lookup.refused(refusal.clone()),
         }
         Err(refusal)
     }
 
     /// Handles a missing or unusable answer.
-    fn failed(&self, turn: Turn<U>, is_personal: bool, refusal: Refusal) -> Result<Source, Refusal> {
-        match turn.stale.clone().filter(|_| self.rules.stale_if_error) {
+    fn failed(&self, lookup: Lookup<U>, is_personal: bool, refusal: Refusal) -> Result<Source, Refusal> {
+        match lookup.stale.clone().filter(|_| self.rules.stale_if_error) {
             Some(object) => {
-                log::warn!("{}; what was had before is served", refusal.detail().unwrap_or_default());
-                turn.found(Known::Object(object.clone()), SAME_TIME);
+                log::warn!("{}; the copy in memory is served", refusal.detail().unwrap_or_default());
+                lookup.found(Known::Object(object.clone()), SAME_TIME);
                 Ok(shared(object.reader()))
             }
             // The waiting requests ask for themselves.
             None if is_personal => Err(refusal),
             None => {
-                turn.refused(refusal.clone());
+                lookup.refused(refusal.clone());
                 Err(refusal)
             }
         }
@@ -181,5 +181,5 @@ async fn segments<U: Upstream>(co: Co<Bytes>, mut reader: Reader<U>, first: Star
 }
 
 fn unasked() -> Refusal {
-    Refusal::upstream().because("answered that it has not changed, which nobody asked")
+    Refusal::upstream().because("answered 304 to a request without a condition")
 }

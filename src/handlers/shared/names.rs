@@ -41,7 +41,7 @@ pub(super) enum Known<U: Upstream> {
 }
 
 /// The duty to ask for all waiting requests. If it is dropped, another of them gets it.
-pub(super) struct Turn<U: Upstream> {
+pub(super) struct Lookup<U: Upstream> {
     name: Arc<Name<U>>,
     /// The cached object, which may have changed.
     pub(super) stale: Option<Arc<Object<U>>>,
@@ -79,7 +79,7 @@ impl<U: Upstream> Names<U> {
 
 impl<U: Upstream> Name<U> {
     /// The known answer, or the duty to ask.
-    pub(super) async fn known(self: &Arc<Self>) -> Result<Known<U>, Turn<U>> {
+    pub(super) async fn known(self: &Arc<Self>) -> Result<Known<U>, Lookup<U>> {
         let mut waited = None;
         loop {
             let changed = self.changed.notified();
@@ -97,7 +97,7 @@ impl<U: Upstream> Name<U> {
                     state.asked += 1;
                     let stale =
                         known.and_then(|known| if let Known::Object(object) = known { Some(object) } else { None });
-                    return Err(Turn { name: self.clone(), stale });
+                    return Err(Lookup { name: self.clone(), stale });
                 }
                 waited = Some(state.asked);
             }
@@ -139,7 +139,7 @@ impl<U: Upstream> Known<U> {
     }
 }
 
-impl<U: Upstream> Turn<U> {
+impl<U: Upstream> Lookup<U> {
     /// Gives the answer to all waiting requests, and to later ones while it is fresh.
     pub(super) fn found(self, known: Known<U>, fresh: Duration) {
         let mut state = self.name.state();
@@ -154,7 +154,7 @@ impl<U: Upstream> Turn<U> {
     }
 }
 
-impl<U: Upstream> Drop for Turn<U> {
+impl<U: Upstream> Drop for Lookup<U> {
     fn drop(&mut self) {
         self.name.state().asking = false;
         self.name.changed.notify_waiters();

@@ -196,7 +196,7 @@ impl<U: Upstream> Object<U> {
     fn begin(self: &Arc<Self>, state: &mut State, fetch: Fetch<U>, (position, goal): (u64, u64), patience: Duration) {
         state.begun += 1;
         let id = state.begun;
-        let task = tokio::spawn(run(Turn { object: self.clone(), id }, fetch)).abort_handle();
+        let task = tokio::spawn(run(FetchGuard { object: self.clone(), id }, fetch)).abort_handle();
         state.fetches.push(Running { id, position, goal, patience, last: VecDeque::new(), task });
     }
 
@@ -286,24 +286,24 @@ impl<U: Upstream> Drop for Object<U> {
 }
 
 /// The task of a fetch. It ends with a failure, with the last reader, or when no reader needs it any more.
-async fn run<U: Upstream>(turn: Turn<U>, mut fetch: Fetch<U>) {
-    let object = &turn.object;
+async fn run<U: Upstream>(guard: FetchGuard<U>, mut fetch: Fetch<U>) {
+    let object = &guard.object;
     let began = Instant::now();
     let mut useful = began;
     loop {
         let wanted = object.wanted.notified();
-        if let Some(position) = object.demand(turn.id) {
-            object.wait(turn.id, position, began).await;
+        if let Some(position) = object.demand(guard.id) {
+            object.wait(guard.id, position, began).await;
             let until = object.cache.next_after(object.id, position).unwrap_or(object.size);
             fetch.until(until);
             let most = usize::try_from(until.min(object.size) - position).map_or(SEGMENT, |most| most.min(SEGMENT));
             let bytes = fetch.segment(most).await;
-            if !object.put(turn.id, bytes) {
+            if !object.put(guard.id, bytes) {
                 return;
             }
             useful = Instant::now();
         } else if !is_before(useful + LEFT_BEHIND, wanted).await {
-            if object.is_spare(turn.id) {
+            if object.is_spare(guard.id) {
                 return;
             }
             useful = Instant::now();
@@ -333,12 +333,12 @@ fn rest(start: u64, bytes: &Bytes, position: u64) -> Option<Bytes> {
 }
 
 /// The entry of a fetch in its object. Its drop removes the entry, however the task ends.
-struct Turn<U: Upstream> {
+struct FetchGuard<U: Upstream> {
     object: Arc<Object<U>>,
     id: u64,
 }
 
-impl<U: Upstream> Drop for Turn<U> {
+impl<U: Upstream> Drop for FetchGuard<U> {
     fn drop(&mut self) {
         self.object.state().fetches.retain(|fetch| fetch.id != self.id);
         self.object.arrived.notify_waiters();

@@ -8,7 +8,7 @@ use std::{
 use futures_lite::future;
 use smol::Timer;
 
-use super::{Answer, Failure, Part, Upstream, breaker::Breaker};
+use super::{Failure, Part, Upstream, UpstreamReply, breaker::Breaker};
 use crate::{Bytes, Refusal};
 
 /// With more fetches than this at once, each asks for one piece at a time. An answer that waits for its reader holds a
@@ -36,7 +36,7 @@ impl<U: Upstream> Origin<U> {
     }
 
     /// The answer for a new transfer. It is refused at once while the upstream is known to be dead.
-    pub(super) async fn open(&self, ask: &U::Ask, known: Option<&U::Validator>) -> Result<Answer<U>, Refusal> {
+    pub(super) async fn open(&self, ask: &U::Ask, known: Option<&U::Validator>) -> Result<UpstreamReply<U>, Refusal> {
         self.breaker.check().map_err(|refusal| located(ask, refusal))?;
         let answer = self.reported(self.upstream.open(ask, known)).await;
         answer.map_err(|failure| located(ask, failure.refusal()))

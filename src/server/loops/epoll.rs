@@ -12,7 +12,7 @@ use super::{
         shard::{Next, Shard},
         tasks::Tasks,
     },
-    deliver, renew,
+    deliver, replace_stale_port,
 };
 use crate::{
     error::Error,
@@ -32,8 +32,8 @@ pub(super) fn run(
     mut reactor: Reactor,
     bound: &Bound,
 ) -> Result<(), Error> {
-    shard.shared.tell_of_phases(&reactor.waker());
-    tasks.ring(reactor.waker());
+    shard.shared.register_waker(&reactor.waker());
+    tasks.set_waker(reactor.waker());
     let (mut inbox, mut ready) = (Inbox::new(), Vec::new());
     loop {
         if reactor.was_rung() {
@@ -42,9 +42,9 @@ pub(super) fn run(
         flush(shard, &ports, &reactor)?;
         match shard.next() {
             Next::Serve => {}
-            Next::Leave => return Ok(()),
-            Next::SayGoodbye => {
-                shard.say_goodbye(tasks, || drop(flush(shard, &ports, &reactor)));
+            Next::Exit => return Ok(()),
+            Next::Abort => {
+                shard.abort_transfers(tasks, || drop(flush(shard, &ports, &reactor)));
                 return Ok(());
             }
         }
@@ -64,7 +64,7 @@ pub(super) fn run(
             }
         }
         shard.expire();
-        if let Some(port) = renew(shard, &mut ports, bound) {
+        if let Some(port) = replace_stale_port(shard, &mut ports, bound) {
             reactor.watch(&ports, port)?;
         }
     }

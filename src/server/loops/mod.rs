@@ -35,22 +35,22 @@ pub(super) fn run(ports: Ports, shared: Arc<Shared>) -> Result<(), Error> {
     if bound.batched {
         match Reactor::new(&ports) {
             Ok(reactor) => return epoll::run(&shard, &tasks, ports, reactor, &bound),
-            Err(error) => log::debug!("waiting the portable way: {error}"),
+            Err(error) => log::debug!("epoll is not available, so smol's reactor waits: {error}"),
         }
     }
     portable::run(&shard, &tasks, ports, &bound)
 }
 
 /// Binds a new port in the place of a worn-out one, if there is one. Returns its number.
-fn renew(shard: &Shard, ports: &mut [Port], bound: &Bound) -> Option<usize> {
-    let number = shard.worn_out()?;
+fn replace_stale_port(shard: &Shard, ports: &mut [Port], bound: &Bound) -> Option<usize> {
+    let number = shard.stale_port()?;
     match listen::bind_another(&ports[number], bound) {
         Ok(port) => {
             // Closing the old socket loses its count of dropped datagrams.
             shard.shared.registry.dropped();
             shard.shared.registry.bound(port.drops());
             log::debug!("port {} takes the place of {}", port.local(), ports[number].local());
-            shard.renewed(number, port.local());
+            shard.port_replaced(number, port.local());
             ports[number] = port;
             Some(number)
         }
@@ -74,7 +74,7 @@ fn deliver(shard: &Rc<Shard>, tasks: &Rc<Tasks>, port: usize, inbox: &Inbox) {
     for (envelope, datagram) in inbox.datagrams() {
         shard.receive(tasks, port, &envelope, datagram);
     }
-    for peer in inbox.gone() {
+    for peer in inbox.closed_ports() {
         shard.unreachable(port, *peer);
     }
 }

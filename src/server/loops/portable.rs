@@ -19,7 +19,7 @@ use super::{
         shard::{Next, Shard},
         tasks::Tasks,
     },
-    deliver, renew,
+    deliver, replace_stale_port,
 };
 use crate::{
     error::Error,
@@ -33,22 +33,22 @@ pub(super) fn run(shard: &Rc<Shard>, tasks: &Rc<Tasks>, mut ports: Vec<Port>, bo
 async fn pump(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &mut [Port], bound: &Bound) -> Result<(), Error> {
     let (mut inbox, mut alarm) = (Inbox::new(), Alarm::default());
     poll_fn(|cx| {
-        shard.shared.tell_of_phases(cx.waker());
-        tasks.ring(cx.waker().clone());
+        shard.shared.register_waker(cx.waker());
+        tasks.set_waker(cx.waker().clone());
         Poll::Ready(())
     })
     .await;
     loop {
         poll_fn(|cx| poll_work(shard, tasks, ports, cx, &mut inbox, &mut alarm)).await?;
         tasks.run();
-        renew(shard, ports, bound);
+        replace_stale_port(shard, ports, bound);
         let flush = || shard.flush(|port, queue| ports[port].send(queue));
         flush();
         match shard.next() {
             Next::Serve => {}
-            Next::Leave => return Ok(()),
-            Next::SayGoodbye => {
-                shard.say_goodbye(tasks, flush);
+            Next::Exit => return Ok(()),
+            Next::Abort => {
+                shard.abort_transfers(tasks, flush);
                 return Ok(());
             }
         }
@@ -84,11 +84,11 @@ fn poll_work(
             work = true;
             break;
         }
-        if shard.wants_a_turn() {
+        if shard.has_work() {
             break;
         }
     }
-    if work || shard.wants_a_turn() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    if work || shard.has_work() { Poll::Ready(Ok(())) } else { Poll::Pending }
 }
 
 /// A timer of the reactor. It is set anew only if it must go off sooner.

@@ -10,19 +10,19 @@ use hyper::{
 use percent_encoding::percent_decode_str;
 
 use super::{
-    super::session::{AHEAD, HELD_AHEAD},
+    super::session::{READ_AHEAD_BYTES, READ_AHEAD_TIME},
     body::Reply,
-    conditions::{Validators, Verdict},
+    conditions::{Evaluation, Validators},
     connection::{State, within},
     kind, put,
     range::Part,
-    refuse::{Silent, refuse, say, turn_down},
+    refuse::{NoAnswer, refuse, refuse_with, text_response},
     serve::Site,
     transfer::Transfer,
 };
 use crate::{
-    driver::feed::caught,
-    endpoint::{Dropped, LONGEST_NAME},
+    driver::feed::catch_panic,
+    endpoint::{DropReason, LONGEST_NAME},
     error::Refusal,
     handler,
     options::Direction,
@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The headers that affect the answer, for the record.
-const DECIDING: [header::HeaderName; 7] = [
+const RECORDED_HEADERS: [header::HeaderName; 7] = [
     header::RANGE,
     header::IF_RANGE,
     header::IF_MATCH,
@@ -49,7 +49,7 @@ const METHODS: &str = "GET, HEAD, PUT";
 
 /// The two addresses of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ends {
+pub(super) struct Addresses {
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
 }
@@ -57,35 +57,35 @@ pub(super) struct Ends {
 pub(super) async fn answer(
     site: Rc<Site>,
     state: Rc<State>,
-    ends: Ends,
+    addresses: Addresses,
     request: Request<Incoming>,
-) -> Result<Response<Reply>, Silent> {
+) -> Result<Response<Reply>, NoAnswer> {
     let is_head = request.method() == Method::HEAD;
     let direction = match *request.method() {
         Method::GET | Method::HEAD => Direction::Read,
         Method::PUT => Direction::Write,
         _ => {
-            log::debug!("{}: no such method here: {}", ends.peer, request.method());
-            let mut no = say(None, StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", is_head);
+            log::debug!("{}: no such method here: {}", addresses.peer, request.method());
+            let mut no = text_response(None, StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", is_head);
             no.headers_mut().insert(header::ALLOW, header_value(METHODS));
             return Ok(no);
         }
     };
     let name: Vec<u8> = percent_decode_str(request.uri().path()).collect();
     if name.len() > LONGEST_NAME {
-        return Ok(say(None, StatusCode::URI_TOO_LONG, "Name too long", is_head));
+        return Ok(text_response(None, StatusCode::URI_TOO_LONG, "Name too long", is_head));
     }
     if name.contains(&0) {
-        return Ok(say(None, StatusCode::BAD_REQUEST, "Bad name", is_head));
+        return Ok(text_response(None, StatusCode::BAD_REQUEST, "Bad name", is_head));
     }
     let terms = site.shared.current.terms();
-    let place = match site.gate.enter(&terms, ends.peer) {
-        Ok(place) => place,
-        Err(Dropped::Denied) => return Err(Silent),
-        Err(_) => return Ok(say(None, StatusCode::SERVICE_UNAVAILABLE, "Too many requests", is_head)),
+    let permit = match site.gate.enter(&terms, addresses.peer) {
+        Ok(permit) => permit,
+        Err(DropReason::Denied) => return Err(NoAnswer),
+        Err(_) => return Ok(text_response(None, StatusCode::SERVICE_UNAVAILABLE, "Too many requests", is_head)),
     };
     let kind = (direction, asked(request.headers()));
-    let transfer = Transfer::begin((site, place, terms), ends, (name, request.uri().query()), kind);
+    let transfer = Transfer::begin((site, permit, terms), addresses, (name, request.uri().query()), kind);
     state.begin(transfer.clone());
     let trace = transfer.trace.clone();
     let answered = async {
@@ -101,7 +101,7 @@ async fn read(
     transfer: &Rc<Transfer>,
     state: &Rc<State>,
     request: &Request<Incoming>,
-) -> Result<Response<Reply>, Silent> {
+) -> Result<Response<Reply>, NoAnswer> {
     let is_head = request.method() == Method::HEAD;
     let source = match open(transfer).await {
         Ok(source) => source,
@@ -112,21 +112,21 @@ async fn read(
     transfer.set_size(size);
     let validators = Validators::of(&source, SystemTime::now());
     let answer = match validators.check(headers) {
-        Verdict::Failed => turn_down(transfer, StatusCode::PRECONDITION_FAILED, FAILED, is_head),
-        Verdict::NotModified => {
-            transfer.give(Outcome::Complete);
+        Evaluation::Failed => refuse_with(transfer, StatusCode::PRECONDITION_FAILED, FAILED, is_head),
+        Evaluation::NotModified => {
+            transfer.set_outcome(Outcome::Complete);
             with_status(StatusCode::NOT_MODIFIED, Reply::Empty)
         }
-        Verdict::Go => match part(&validators, request, size) {
+        Evaluation::Proceed => match part(&validators, request, size) {
             Part::Nothing => {
                 let status = StatusCode::RANGE_NOT_SATISFIABLE;
-                let mut answer = turn_down(transfer, status, "Range not satisfiable", is_head);
+                let mut answer = refuse_with(transfer, status, "Range not satisfiable", is_head);
                 let range = format!("bytes */{}", size.unwrap_or_default());
                 answer.headers_mut().insert(header::CONTENT_RANGE, header_value(&range));
                 answer
             }
             _ if is_head => {
-                transfer.give(Outcome::Probe);
+                transfer.set_outcome(Outcome::Probe);
                 let mut answer = with_status(StatusCode::OK, Reply::Empty);
                 size.map(|size| answer.headers_mut().insert(header::CONTENT_LENGTH, size.into()));
                 answer
@@ -137,18 +137,18 @@ async fn read(
             }
         },
     };
-    Ok(labelled(answer, transfer, &validators, size))
+    Ok(with_file_headers(answer, transfer, &validators, size))
 }
 
 /// Opens the source, and finds its size if possible.
 pub(super) async fn open(transfer: &Transfer) -> Result<Source, Refusal> {
     let request = transfer.request.as_ref().map_err(Clone::clone)?;
     let handler = transfer.terms.handler.as_ref();
-    let opened = within(transfer.patience(), caught(handler::find(handler, request))).await;
-    let too_long = || Refusal::internal().because("the handler had no answer for too long");
+    let opened = within(transfer.patience(), catch_panic(handler::find(handler, request))).await;
+    let too_long = || Refusal::internal().because("the handler took too long");
     let mut source = opened.ok_or_else(too_long)??;
     if source.size().is_none() {
-        within(AHEAD, caught(source.read_ahead(HELD_AHEAD))).await.unwrap_or(Ok(()))?;
+        within(READ_AHEAD_TIME, catch_panic(source.read_ahead(READ_AHEAD_BYTES))).await.unwrap_or(Ok(()))?;
     }
     Ok(source)
 }
@@ -185,7 +185,7 @@ fn whole_or_part(part: Part, source: Source, transfer: &Rc<Transfer>, state: &Rc
 }
 
 /// Adds the headers that describe the file. No header is ever empty, because EDK2 crashes on one.
-fn labelled(
+fn with_file_headers(
     mut answer: Response<Reply>,
     transfer: &Transfer,
     validators: &Validators,
@@ -224,6 +224,6 @@ pub(super) fn header_value(text: &str) -> HeaderValue {
 }
 
 fn asked(headers: &HeaderMap) -> Options {
-    let told = DECIDING.iter().filter_map(|name| Some((name.as_str(), headers.get(name)?.to_str().ok()?)));
-    told.collect()
+    let deciding = RECORDED_HEADERS.iter().filter_map(|name| Some((name.as_str(), headers.get(name)?.to_str().ok()?)));
+    deciding.collect()
 }

@@ -15,7 +15,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use smol::{Task, unblock};
 
 #[cfg(target_os = "linux")]
-use super::promise::{LONGEST, is_cached};
+use super::placeholder::{LONGEST, is_cached};
 use super::{connection::State, transfer::Transfer};
 #[cfg(target_os = "linux")]
 use crate::source::Plain;
@@ -29,7 +29,7 @@ use crate::{
 
 /// A shorter part is read, and sent together with the head.
 #[cfg(target_os = "linux")]
-const WORTH: u64 = 32 << 10;
+const LEAST_FOR_SENDFILE: u64 = 32 << 10;
 /// The size of a read that waits for the disk, in bytes.
 #[cfg(target_os = "linux")]
 const READ: usize = 64 << 10;
@@ -50,12 +50,12 @@ pub(super) struct File {
     state: Rc<State>,
     /// A file that the kernel can send.
     #[cfg(target_os = "linux")]
-    plain: Option<Sent>,
+    plain: Option<SentByKernel>,
 }
 
 /// The state of a file that the kernel sends.
 #[cfg(target_os = "linux")]
-struct Sent {
+struct SentByKernel {
     plain: Arc<dyn Plain>,
     at: u64,
     /// The running read of a part that is not in the page cache.
@@ -71,11 +71,11 @@ impl Reply {
         state: Rc<State>,
     ) -> Self {
         if length == Some(0) {
-            transfer.give(Outcome::Complete);
+            transfer.set_outcome(Outcome::Complete);
             return Self::Empty;
         }
         #[cfg(target_os = "linux")]
-        let plain = source.plain().filter(|_| length.is_some_and(|length| length >= WORTH)).cloned();
+        let plain = source.plain().filter(|_| length.is_some_and(|length| length >= LEAST_FOR_SENDFILE)).cloned();
         let skip = if source.begin_at(first) { 0 } else { first };
         Self::File(Box::new(File {
             source,
@@ -84,7 +84,7 @@ impl Reply {
             transfer,
             state,
             #[cfg(target_os = "linux")]
-            plain: plain.map(|plain| Sent { plain, at: first, reading: None }),
+            plain: plain.map(|plain| SentByKernel { plain, at: first, reading: None }),
         }))
     }
 }
@@ -135,7 +135,7 @@ impl File {
                 self.state.wait_for_source();
                 return Poll::Pending;
             };
-            self.state.source_is_there();
+            self.state.source_is_ready();
             let mut chunk = match event {
                 Event::Chunk(chunk) => chunk,
                 Event::Failed(refusal) => return Poll::Ready(Some(Err(self.fail(refusal)))),
@@ -144,7 +144,7 @@ impl File {
                     return Poll::Ready(Some(Err(self.fail(short))));
                 }
                 _ => {
-                    self.transfer.give(Outcome::Complete);
+                    self.transfer.set_outcome(Outcome::Complete);
                     return Poll::Ready(None);
                 }
             };
@@ -158,9 +158,9 @@ impl File {
             if chunk.is_empty() {
                 continue;
             }
-            self.transfer.moved(chunk.len());
+            self.transfer.count_bytes(chunk.len());
             if self.left == Some(0) {
-                self.transfer.give(Outcome::Complete);
+                self.transfer.set_outcome(Outcome::Complete);
             }
             return Poll::Ready(Some(Ok(chunk)));
         }
@@ -183,7 +183,7 @@ impl File {
             None => None,
         };
         sent.reading = None;
-        self.state.source_is_there();
+        self.state.source_is_ready();
         let most = usize::try_from(*left).map_or(LONGEST, |left| left.min(LONGEST));
         let (chunk, length) = match read {
             Some(Ok(bytes)) => (Some(bytes.clone()), bytes.len()),
@@ -207,12 +207,12 @@ impl File {
             if let Err(refusal) = sent.plain.check() {
                 return Poll::Ready(Err(self.fail(refusal)));
             }
-            self.transfer.give(Outcome::Complete);
+            self.transfer.set_outcome(Outcome::Complete);
         }
-        let chunk = chunk.unwrap_or_else(|| self.state.promises.add(sent.plain.clone(), sent.at, length));
+        let chunk = chunk.unwrap_or_else(|| self.state.placeholders.add(sent.plain.clone(), sent.at, length));
         sent.at += length as u64;
         *left -= length as u64;
-        self.transfer.moved(length);
+        self.transfer.count_bytes(length);
         Poll::Ready(Ok(chunk))
     }
 

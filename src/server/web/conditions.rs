@@ -21,8 +21,8 @@ pub(super) struct Validators {
 
 /// The result of the conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Go,
+pub(super) enum Evaluation {
+    Proceed,
     NotModified,
     Failed,
 }
@@ -41,15 +41,15 @@ impl Validators {
     }
 
     /// Checks the conditions in the order of RFC 9110 section 13.2.2.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Verdict {
+    pub(super) fn check(&self, headers: &HeaderMap) -> Evaluation {
         let date = |name| text(headers, name).and_then(|text| httpdate::parse_http_date(text).ok());
         if let Some(tags) = all(headers, header::IF_MATCH) {
             if !self.is_in(&tags, is_same_strongly) {
-                return Verdict::Failed;
+                return Evaluation::Failed;
             }
         } else if let (Some(date), Some(modified)) = (date(header::IF_UNMODIFIED_SINCE), self.modified) {
             if modified > date {
-                return Verdict::Failed;
+                return Evaluation::Failed;
             }
         }
         let is_known = match all(headers, header::IF_NONE_MATCH) {
@@ -59,16 +59,16 @@ impl Validators {
                 since.zip(self.modified).is_some_and(|(date, modified)| modified <= date)
             }
         };
-        if is_known { Verdict::NotModified } else { Verdict::Go }
+        if is_known { Evaluation::NotModified } else { Evaluation::Proceed }
     }
 
     /// Whether an upload may replace the file.
     pub(super) fn allows_write(&self, headers: &HeaderMap) -> bool {
         match self.check(headers) {
-            Verdict::Go => true,
+            Evaluation::Proceed => true,
             // `If-Modified-Since` is defined only for GET and HEAD (RFC 9110 section 13.1.3).
-            Verdict::NotModified => !headers.contains_key(header::IF_NONE_MATCH),
-            Verdict::Failed => false,
+            Evaluation::NotModified => !headers.contains_key(header::IF_NONE_MATCH),
+            Evaluation::Failed => false,
         }
     }
 
@@ -162,9 +162,9 @@ mod tests {
 
     #[test]
     fn conditions() {
-        use Verdict::{Failed, Go, NotModified};
+        use Evaluation::{Failed, NotModified, Proceed};
         for (etag, lines, expected) in [
-            ("\"a\"", &[][..], Go),
+            ("\"a\"", &[][..], Proceed),
             ("\"a\"", &[("if-none-match", "\"a\"")], NotModified),
             ("\"a\"", &[("if-none-match", "W/\"a\"")], NotModified),
             ("\"a\"", &[("if-none-match", "\"b\", \"a\"")], NotModified),
@@ -172,18 +172,18 @@ mod tests {
             ("\"a\"", &[("if-none-match", "\"b\""), ("if-none-match", "\"a\"")], NotModified),
             ("\"a\"", &[("if-none-match", "*")], NotModified),
             ("", &[("if-none-match", "*")], NotModified),
-            ("", &[("if-none-match", "\"a\"")], Go),
-            ("\"a\"", &[("if-none-match", "\"b\""), ("if-modified-since", AFTER)], Go),
+            ("", &[("if-none-match", "\"a\"")], Proceed),
+            ("\"a\"", &[("if-none-match", "\"b\""), ("if-modified-since", AFTER)], Proceed),
             ("\"a\"", &[("if-modified-since", DATE)], NotModified),
             ("\"a\"", &[("if-modified-since", AFTER)], NotModified),
-            ("\"a\"", &[("if-modified-since", BEFORE)], Go),
-            ("\"a\"", &[("if-modified-since", "yesterday")], Go),
-            ("\"a\"", &[("if-match", "\"a\"")], Go),
-            ("\"a\"", &[("if-match", "*")], Go),
+            ("\"a\"", &[("if-modified-since", BEFORE)], Proceed),
+            ("\"a\"", &[("if-modified-since", "yesterday")], Proceed),
+            ("\"a\"", &[("if-match", "\"a\"")], Proceed),
+            ("\"a\"", &[("if-match", "*")], Proceed),
             ("\"a\"", &[("if-match", "\"b\"")], Failed),
             ("W/\"a\"", &[("if-match", "W/\"a\"")], Failed),
             ("\"a\"", &[("if-unmodified-since", BEFORE)], Failed),
-            ("\"a\"", &[("if-unmodified-since", DATE)], Go),
+            ("\"a\"", &[("if-unmodified-since", DATE)], Proceed),
         ] {
             assert_eq!(validators(etag).check(&headers(lines)), expected, "{etag} {lines:?}");
         }

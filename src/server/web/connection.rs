@@ -32,7 +32,7 @@ const BUFFER: usize = 16 << 10;
 const PROGRESS: u64 = 4096;
 /// How many bytes of a refused upload are read, and for how long, so that the client sees the answer: a socket that is
 /// closed with unread bytes drops the answer.
-const UNREAD: (u64, Duration) = (1 << 20, Duration::from_secs(2));
+const UNREAD_LIMITS: (u64, Duration) = (1 << 20, Duration::from_secs(2));
 
 /// The state that the parts of a connection share.
 pub(super) struct State {
@@ -47,7 +47,7 @@ pub(super) struct State {
     source: Cell<Option<Instant>>,
     /// The parts of files that the kernel sends.
     #[cfg(target_os = "linux")]
-    pub(super) promises: super::promise::Promises,
+    pub(super) placeholders: super::placeholder::Placeholders,
     /// Whether the body of a request was left unread.
     pub(super) unread: Cell<bool>,
     /// Whether only the end of the connection ends the answer.
@@ -67,7 +67,7 @@ impl State {
             moved,
             source,
             #[cfg(target_os = "linux")]
-            promises: super::promise::Promises::default(),
+            placeholders: super::placeholder::Placeholders::default(),
             unread,
             undelimited,
         })
@@ -84,10 +84,10 @@ impl State {
     /// Counts written bytes.
     pub(super) fn wrote(&self, bytes: u64) {
         self.written.set(self.written.get() + bytes);
-        self.client_moved(bytes);
+        self.note_client_progress(bytes);
     }
 
-    pub(super) fn client_moved(&self, bytes: u64) {
+    pub(super) fn note_client_progress(&self, bytes: u64) {
         self.moved.set(self.moved.get() + bytes);
         if self.moved.get() >= PROGRESS {
             self.client_is_done();
@@ -107,13 +107,13 @@ impl State {
         self.source.set(self.source.get().or_else(|| Some(Instant::now())));
     }
 
-    pub(super) fn source_is_there(&self) {
+    pub(super) fn source_is_ready(&self) {
         self.source.set(None);
     }
 
     /// All written bytes have gone to the kernel.
     pub(super) fn flushed(&self) {
-        let is_over = self.current.borrow().as_ref().is_some_and(|transfer| transfer.is_given(self.written.get()));
+        let is_over = self.current.borrow().as_ref().is_some_and(|transfer| transfer.is_sent(self.written.get()));
         if is_over {
             self.client_is_done();
             self.busy.set(false);
@@ -125,17 +125,17 @@ impl State {
     /// Why a connection ended that the other side did not close.
     fn failure(&self) -> Option<Refusal> {
         #[cfg(target_os = "linux")]
-        return self.promises.failure();
+        return self.placeholders.failure();
         #[cfg(not(target_os = "linux"))]
         None
     }
 
     /// Ends the transfer with the connection.
-    fn cut(&self, why: Outcome) {
+    fn end_transfer(&self, why: Outcome) {
         let current = self.current.take();
         self.busy.set(false);
         if let Some(transfer) = current {
-            transfer.cut(why, self.written.get());
+            transfer.cut_off(why, self.written.get());
         }
     }
 
@@ -153,13 +153,13 @@ impl State {
                 return Outcome::TimedOut;
             }
             if is_late(&self.source) {
-                return Outcome::Failed(Refusal::internal().because("the source had no chunk for too long"));
+                return Outcome::Failed(Refusal::internal().because("the source gave no data for too long"));
             }
         }
     }
 }
 
-pub(super) async fn converse(
+pub(super) async fn serve_connection(
     stream: Async<TcpStream>,
     peer: SocketAddr,
     busy: Busy,
@@ -170,17 +170,17 @@ pub(super) async fn converse(
     let Ok(local) = stream.get_ref().local_addr() else { return };
     // Small packets should not wait for the ACK of earlier ones.
     let _ = stream.get_ref().set_nodelay(true);
-    let ends = answer::Ends { peer, local };
+    let addresses = answer::Addresses { peer, local };
     let head = HEAD.min(site.shared.current.terms().settings.timing.patience);
-    let service = service_fn(|request| answer::answer(site.clone(), state.clone(), ends, request));
+    let service = service_fn(|request| answer::answer(site.clone(), state.clone(), addresses, request));
     let wire = Wire::new(stream.clone(), state.clone());
     let result = {
         // A client may close its sending side after its request, and still wait for the answer.
         let mut connection = pin!(http1::protocol(head, BUFFER).half_close(true).serve_connection(wire, service));
-        let (mut stop, mut told) = (pin!(stopping.recv()), false);
+        let (mut stop, mut has_stopped) = (pin!(stopping.recv()), false);
         let talk = poll_fn(|cx| {
-            if !told && stop.as_mut().poll(cx).is_ready() {
-                told = true;
+            if !has_stopped && stop.as_mut().poll(cx).is_ready() {
+                has_stopped = true;
                 connection.as_mut().graceful_shutdown();
             }
             connection.as_mut().poll(cx).map(|ended| ended.map_err(Broken::Connection))
@@ -192,19 +192,19 @@ pub(super) async fn converse(
         Err(Broken::Stalled(outcome)) => outcome,
         Err(Broken::Connection(error)) => {
             log::debug!("{peer}: {error}");
-            state.failure().map_or_else(Transfer::left_alone, Outcome::Failed)
+            state.failure().map_or_else(Transfer::closed_by_client, Outcome::Failed)
         }
-        Ok(()) => Transfer::left_alone(),
+        Ok(()) => Transfer::closed_by_client(),
     };
     // Drop the bytes that a slow reader has not taken, and do not let half a file pass for the whole.
     if matches!(why, Outcome::TimedOut | Outcome::Failed(_)) || failed && state.undelimited.get() {
         let _ = socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
     }
-    state.cut(why);
+    state.end_transfer(why);
     if state.unread.get() && !failed {
         let _ = stream.get_ref().shutdown(Shutdown::Write);
         or(read_rest(&stream), async {
-            Timer::after(UNREAD.1).await;
+            Timer::after(UNREAD_LIMITS.1).await;
         })
         .await;
     }
@@ -217,7 +217,7 @@ enum Broken {
 
 async fn read_rest(stream: &Async<TcpStream>) {
     let read = || async {
-        let (mut stream, mut left, mut buffer) = (stream, UNREAD.0, [0; 8192]);
+        let (mut stream, mut left, mut buffer) = (stream, UNREAD_LIMITS.0, [0; 8192]);
         while left > 0 {
             match stream.read(&mut buffer).await? {
                 0 => break,

@@ -11,7 +11,7 @@ use std::{
 
 use super::super::{Shared, settings::Terms};
 use crate::{
-    endpoint::{Admission, Dropped, Policy},
+    endpoint::{Admission, DropReason, Policy},
     stats::Tally,
 };
 
@@ -26,8 +26,8 @@ pub(super) struct Gate {
     most: usize,
 }
 
-/// A transfer's place under the limits, until this is dropped.
-pub(super) struct Place {
+/// A transfer's permit under the limits, until this is dropped.
+pub(super) struct Permit {
     gate: Rc<Gate>,
     client: IpAddr,
 }
@@ -45,50 +45,50 @@ impl Gate {
         let admits = self.shared.current.terms().settings.policy.admit(client);
         if !admits {
             self.tally.requests.add(1);
-            self.turn_away(client, Dropped::Denied);
+            self.note_unanswered(client, DropReason::Denied);
         }
         admits
     }
 
     /// Admits a request, which may begin a transfer.
-    pub(super) fn enter(self: &Rc<Self>, terms: &Terms, peer: SocketAddr) -> Result<Place, Dropped> {
+    pub(super) fn enter(self: &Rc<Self>, terms: &Terms, peer: SocketAddr) -> Result<Permit, DropReason> {
         self.tally.requests.add(1);
         let client = peer.ip().to_canonical();
-        let allowed = self.look_at(&terms.settings.policy, client);
-        allowed.inspect_err(|dropped| self.turn_away(client, *dropped))?;
+        let allowed = self.check_limits(&terms.settings.policy, client);
+        allowed.inspect_err(|dropped| self.note_unanswered(client, *dropped))?;
         *self.clients.borrow_mut().entry(client).or_default() += 1;
         self.running.set(self.running.get() + 1);
-        Ok(Place { gate: self.clone(), client })
+        Ok(Permit { gate: self.clone(), client })
     }
 
-    fn look_at(&self, policy: &Policy, client: IpAddr) -> Result<(), Dropped> {
+    fn check_limits(&self, policy: &Policy, client: IpAddr) -> Result<(), DropReason> {
         // A reload may have changed the policy since the client connected.
         if !policy.admit(client) {
-            return Err(Dropped::Denied);
+            return Err(DropReason::Denied);
         }
         let mut admission = self.admission.borrow_mut();
-        admission.follow(policy);
+        admission.set_policy(policy);
         admission.request(client, Instant::now())?;
         let most = policy.max_transfers.min(self.most);
-        let of_one = Policy { max_transfers: most, ..policy.clone() }.of_one();
-        if self.clients.borrow().get(&client).is_some_and(|count| *count >= of_one) {
-            Err(Dropped::Client)
+        let transfers_per_client = Policy { max_transfers: most, ..policy.clone() }.transfers_per_client();
+        if self.clients.borrow().get(&client).is_some_and(|count| *count >= transfers_per_client) {
+            Err(DropReason::Client)
         } else if self.running.get() >= most {
-            Err(Dropped::Full)
+            Err(DropReason::Full)
         } else {
             Ok(())
         }
     }
 
-    fn turn_away(&self, client: IpAddr, dropped: Dropped) {
+    fn note_unanswered(&self, client: IpAddr, dropped: DropReason) {
         log::debug!("{client}: no transfer over HTTP: {dropped}");
-        let counted = if dropped == Dropped::Denied { &self.tally.unanswered } else { &self.tally.over_limit };
+        let counted = if dropped == DropReason::Denied { &self.tally.unanswered } else { &self.tally.over_limit };
         counted.add(1);
-        self.shared.registry.turn_away(client, dropped.reason(), Instant::now());
+        self.shared.registry.note_unanswered(client, dropped.reason(), Instant::now());
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.gate.running.set(self.gate.running.get() - 1);
         let mut clients = self.gate.clients.borrow_mut();

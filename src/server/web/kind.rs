@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn firmware_is_told_what_it_gets() {
+    fn firmware_gets_the_type_of_the_file() {
         for (path, kind) in [
             ("EFI/BOOT/BOOTX64.EFI", "application/efi"),
             ("snponly.efi", "application/efi"),

@@ -9,7 +9,7 @@ mod connection;
 mod gate;
 mod kind;
 #[cfg(target_os = "linux")]
-mod promise;
+mod placeholder;
 mod put;
 mod range;
 mod refuse;
@@ -29,21 +29,21 @@ use crate::{error::Error, socket};
 
 /// The bound addresses for HTTP clients, before they are served.
 #[derive(Debug, Default)]
-pub(super) struct Doors {
+pub(super) struct Listeners {
     listeners: Vec<TcpListener>,
     addrs: Vec<SocketAddr>,
 }
 
-impl Doors {
+impl Listeners {
     pub(super) fn bind(addresses: &[SocketAddr], interface: Option<&str>) -> Result<Self, Error> {
-        let mut doors = Self::default();
+        let mut all = Self::default();
         for &address in addresses {
-            let bound = socket::listen(address, interface).and_then(|door| Ok((door.local_addr()?, door)));
+            let bound = socket::listen(address, interface).and_then(|listener| Ok((listener.local_addr()?, listener)));
             let (addr, listener) = bound.map_err(|error| Error::Bind(address, error))?;
-            doors.addrs.push(addr);
-            doors.listeners.push(listener);
+            all.addrs.push(addr);
+            all.listeners.push(listener);
         }
-        Ok(doors)
+        Ok(all)
     }
 
     pub(super) fn addrs(&self) -> &[SocketAddr] {

@@ -23,12 +23,12 @@ use super::{
     body::Reply,
     conditions::{self, Validators},
     connection::State,
-    refuse::{Silent, refuse, turn_down},
+    refuse::{NoAnswer, refuse, refuse_with},
     transfer::Transfer,
 };
 use crate::{
     Bytes,
-    driver::feed::caught,
+    driver::feed::catch_panic,
     error::{ErrorCode, Refusal},
     source::Source,
     transfer::Outcome,
@@ -38,12 +38,12 @@ pub(super) async fn write(
     transfer: &Rc<Transfer>,
     state: &Rc<State>,
     request: Request<Incoming>,
-) -> Result<Response<Reply>, Silent> {
+) -> Result<Response<Reply>, NoAnswer> {
     // A client that waits for a 100 sends no body after a refusal.
     let sends_anyway = !request.headers().contains_key(header::EXPECT);
-    if let Some((status, text)) = objection(transfer, request.headers()).await {
+    if let Some((status, text)) = check_upload(transfer, request.headers()).await {
         state.unread.set(sends_anyway);
-        let mut no = turn_down(transfer, status, text, false);
+        let mut no = refuse_with(transfer, status, text, false);
         no.headers_mut().insert(header::CONNECTION, header_value("close"));
         return Ok(no);
     }
@@ -57,13 +57,13 @@ pub(super) async fn write(
     state.client_is_done();
     match taken {
         Ok(created) => {
-            transfer.give(Outcome::Complete);
+            transfer.set_outcome(Outcome::Complete);
             let status = if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
             transfer.set_status(status.as_u16());
             Ok(with_status(status, Reply::Empty))
         }
         // The client has gone, so no answer is sent.
-        Err(_) if told.gone.get() => Err(Silent),
+        Err(_) if upload.client_left.get() => Err(NoAnswer),
         Err(refusal) => {
             state.unread.set(!told.ended.get() && sends_anyway);
             if must_be_new && refusal.code() == ErrorCode::FILE_EXISTS {
@@ -75,7 +75,7 @@ pub(super) async fn write(
 }
 
 /// The status and the text for an upload that the handler is not asked about.
-async fn objection(transfer: &Transfer, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
+async fn check_upload(transfer: &Transfer, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         // RFC 9112 section 6.3: this would be an empty file.
@@ -96,11 +96,11 @@ async fn objection(transfer: &Transfer, headers: &HeaderMap) -> Option<(StatusCo
 }
 
 /// Takes the upload. Returns whether the file is new.
-async fn take(
+async fn receive(
     transfer: &Rc<Transfer>,
     state: &Rc<State>,
     request: Request<Incoming>,
-    told: &Rc<Told>,
+    upload: &Rc<UploadState>,
 ) -> Result<bool, Refusal> {
     let ours = transfer.request.as_ref().map_err(Clone::clone)?;
     if request.headers().contains_key(header::CONTENT_RANGE) {
@@ -113,22 +113,22 @@ async fn take(
     if size.is_some_and(|size| size > most) {
         return Err(Refusal::too_big().because(format_args!("more than {most} bytes")));
     }
-    let data = Data { body, left: most, transfer: transfer.clone(), state: state.clone(), told: told.clone() };
+    let data = Data { body, left: most, transfer: transfer.clone(), state: state.clone(), upload: upload.clone() };
     let data = Source::stream(data).with_size_hint(size);
-    let mut work = pin!(caught(transfer.terms.handler.write(ours, data)));
+    let mut work = pin!(catch_panic(transfer.terms.handler.write(ours, data)));
     poll_fn(|cx| {
         let polled = work.as_mut().poll(cx);
-        if told.gone.get() {
+        if upload.client_left.get() {
             return Poll::Ready(Err(Refusal::internal()));
         }
-        if told.is_malformed.get() {
+        if upload.is_malformed.get() {
             return Poll::Ready(Err(Refusal::bad_request().because("the chunks of the upload are malformed")));
         }
         // The server waits either for the client or for the handler.
-        if polled.is_pending() && !told.asks.get() {
+        if polled.is_pending() && !upload.waits_for_bytes.get() {
             state.wait_for_source();
         } else {
-            state.source_is_there();
+            state.source_is_ready();
         }
         polled
     })
@@ -138,13 +138,13 @@ async fn take(
 
 /// What the body and the handler report to the answer.
 #[derive(Default)]
-struct Told {
+struct UploadState {
     /// The handler waits for bytes of the client.
-    asks: Cell<bool>,
+    waits_for_bytes: Cell<bool>,
     /// The body has ended.
     ended: Cell<bool>,
     /// The client left before the end.
-    gone: Cell<bool>,
+    client_left: Cell<bool>,
     /// The client sent what is no chunk.
     is_malformed: Cell<bool>,
 }
@@ -156,7 +156,7 @@ struct Data {
     left: u64,
     transfer: Rc<Transfer>,
     state: Rc<State>,
-    told: Rc<Told>,
+    upload: Rc<UploadState>,
 }
 
 impl Stream for Data {
@@ -165,12 +165,12 @@ impl Stream for Data {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             let polled = Pin::new(&mut self.body).poll_frame(cx);
-            self.told.asks.set(polled.is_pending());
+            self.upload.waits_for_bytes.set(polled.is_pending());
             if polled.is_pending() {
                 self.state.wait_for_client();
             }
             let Some(frame) = ready!(polled) else {
-                self.told.ended.set(true);
+                self.upload.ended.set(true);
                 self.state.client_is_done();
                 return Poll::Ready(None);
             };
@@ -178,19 +178,19 @@ impl Stream for Data {
                 Ok(frame) => frame,
                 // The handler is dropped, so it cannot take this for the end of the file.
                 Err(error) => {
-                    let why = if is_malformed(&error) { &self.told.is_malformed } else { &self.told.gone };
+                    let why = if is_malformed(&error) { &self.upload.is_malformed } else { &self.upload.client_left };
                     why.set(true);
                     return Poll::Pending;
                 }
             };
             // Trailers are ignored.
             let Ok(chunk) = frame.into_data() else { continue };
-            self.state.client_moved(chunk.len() as u64);
+            self.state.note_client_progress(chunk.len() as u64);
             let Some(left) = self.left.checked_sub(chunk.len() as u64) else {
                 return Poll::Ready(Some(Err(Refusal::too_big().because("more bytes than are allowed"))));
             };
             self.left = left;
-            self.transfer.moved(chunk.len());
+            self.transfer.count_bytes(chunk.len());
             return Poll::Ready(Some(Ok(chunk)));
         }
     }

@@ -7,15 +7,15 @@ use crate::error::{ErrorCode, Refusal};
 
 /// No answer, on purpose: the connection is closed.
 #[derive(Debug)]
-pub(super) struct Silent;
+pub(super) struct NoAnswer;
 
-impl std::fmt::Display for Silent {
+impl std::fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("no answer, on purpose")
     }
 }
 
-impl std::error::Error for Silent {}
+impl std::error::Error for NoAnswer {}
 
 /// The HTTP status of a refusal.
 fn status(refusal: &Refusal) -> StatusCode {
@@ -35,24 +35,34 @@ fn status(refusal: &Refusal) -> StatusCode {
 }
 
 /// The answer of a refused transfer, which ends with it.
-pub(super) fn refuse(transfer: &Transfer, refusal: Refusal, is_head: bool) -> Result<Response<Reply>, Silent> {
-    let told = refusal.packet().is_some() || refusal.is_busy();
+pub(super) fn refuse(transfer: &Transfer, refusal: Refusal, is_head: bool) -> Result<Response<Reply>, NoAnswer> {
+    let has_answer = refusal.packet().is_some() || refusal.is_busy();
     let (status, text) = (status(&refusal), refusal.message());
     transfer.refuse(refusal);
-    if !told {
-        return Err(Silent);
+    if !has_answer {
+        return Err(NoAnswer);
     }
-    Ok(say(Some(transfer), status, text, is_head))
+    Ok(text_response(Some(transfer), status, text, is_head))
 }
 
 /// The answer of a transfer that ends because of the request itself, with this status.
-pub(super) fn turn_down(transfer: &Transfer, status: StatusCode, text: &'static str, is_head: bool) -> Response<Reply> {
+pub(super) fn refuse_with(
+    transfer: &Transfer,
+    status: StatusCode,
+    text: &'static str,
+    is_head: bool,
+) -> Response<Reply> {
     transfer.refuse(Refusal::new(ErrorCode::ILLEGAL_OPERATION, text));
-    say(Some(transfer), status, text, is_head)
+    text_response(Some(transfer), status, text, is_head)
 }
 
 /// An answer with this status and a line with the reason. The answer to a HEAD has no line.
-pub(super) fn say(transfer: Option<&Transfer>, status: StatusCode, text: &str, is_head: bool) -> Response<Reply> {
+pub(super) fn text_response(
+    transfer: Option<&Transfer>,
+    status: StatusCode,
+    text: &str,
+    is_head: bool,
+) -> Response<Reply> {
     if let Some(transfer) = transfer {
         transfer.set_status(status.as_u16());
     }

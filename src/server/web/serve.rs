@@ -49,28 +49,28 @@ async fn serve(listeners: Vec<Async<TcpListener>>, shared: Arc<Shared>) {
     let (executor, connections) = (LocalExecutor::new(), Connections::new(most));
     // Nothing is ever sent. The channel closes when the server stops.
     let (stop, stopping) = channel::bounded::<()>(1);
-    let beat = shared.pulse.join();
+    let heartbeat = shared.heartbeats.join();
     poll_fn(|cx| {
-        shared.tell_of_phases(cx.waker());
+        shared.register_waker(cx.waker());
         Poll::Ready(())
     })
     .await;
     let reached = |phase| {
         poll_fn({
-            let (shared, beat) = (&shared, &beat);
+            let (shared, heartbeat) = (&shared, &heartbeat);
             move |_| {
-                shared.pulse.beat(beat);
+                shared.heartbeats.answer(heartbeat);
                 if shared.phase() >= phase { Poll::Ready(()) } else { Poll::Pending }
             }
         })
     };
     let mut accepting: Pin<Box<dyn Future<Output = ()> + '_>> = Box::pin(pending());
     for listener in &listeners {
-        let converse = |stream, peer, busy| {
+        let serve_connection = |stream, peer, busy| {
             let admitted = site.gate.admits(peer);
-            admitted.then(|| connection::converse(stream, peer, busy, site.clone(), stopping.clone()))
+            admitted.then(|| connection::serve_connection(stream, peer, busy, site.clone(), stopping.clone()))
         };
-        accepting = Box::pin(or(accepting, connections.accept(listener, &executor, converse)));
+        accepting = Box::pin(or(accepting, connections.accept(listener, &executor, serve_connection)));
     }
     executor.run(or(reached(Phase::Draining), accepting)).await;
     // From now on new connections are refused.

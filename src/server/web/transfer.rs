@@ -9,8 +9,8 @@ use std::{
 
 use super::{
     super::{settings::Terms, trace::Trace},
-    answer::Ends,
-    gate::Place,
+    answer::Addresses,
+    gate::Permit,
     serve::Site,
 };
 use crate::{
@@ -25,13 +25,13 @@ use crate::{
 
 pub(super) struct Transfer {
     site: Rc<Site>,
-    _place: Place,
+    _permit: Permit,
     /// The registration of the transfer, until it has ended.
     live: RefCell<Option<Registered>>,
     pub(super) trace: Trace,
     pub(super) terms: Arc<Terms>,
     pub(super) request: Result<Request, Refusal>,
-    ends: Ends,
+    addresses: Addresses,
     filename: String,
     path: String,
     direction: Direction,
@@ -43,39 +43,39 @@ pub(super) struct Transfer {
     status: Cell<Option<u16>>,
     /// The outcome, once the whole answer has gone to the kernel.
     outcome: RefCell<Option<Outcome>>,
-    /// How many bytes of the file were moved so far.
+    /// How many bytes of the file were count_bytes so far.
     bytes: Cell<u64>,
 }
 
 impl Transfer {
     pub(super) fn begin(
-        (site, place, terms): (Rc<Site>, Place, Arc<Terms>),
-        ends: Ends,
+        (site, permit, terms): (Rc<Site>, Permit, Arc<Terms>),
+        addresses: Addresses,
         (name, query): (Vec<u8>, Option<&str>),
         (direction, asked): (Direction, Options),
     ) -> Rc<Self> {
         let (began, started) = (Instant::now(), SystemTime::now());
-        let trace = Trace::new(ends.peer, &name, direction);
+        let trace = Trace::new(addresses.peer, &name, direction);
         let filename = shown::name(&name);
         // Over HTTP, every client is told the size.
         let options = [("tsize", "0")].into_iter().collect();
         let packet = packet::Request { filename: name, mode: Mode::Octet, options };
-        let request = Request::new(ends.peer, ends.local, packet);
+        let request = Request::new(addresses.peer, addresses.local, packet);
         let request = request.map(|request| request.received_at(began).over(Protocol::Http));
         let request = request.map(|request| match query {
             Some(query) => request.with_query(query),
             None => request,
         });
         let path = request.as_ref().map_or_else(|_| filename.clone(), |request| shown::name(&request.path_bytes()));
-        let live = site.shared.begin(ends.peer, path.clone(), (direction, Protocol::Http), began);
+        let live = site.shared.begin(addresses.peer, path.clone(), (direction, Protocol::Http), began);
         Rc::new(Self {
             site,
-            _place: place,
+            _permit: permit,
             live: RefCell::new(Some(live)),
             trace,
             terms,
             request,
-            ends,
+            addresses,
             filename,
             path,
             direction,
@@ -106,30 +106,30 @@ impl Transfer {
     }
 
     /// Counts bytes of the file.
-    pub(super) fn moved(&self, bytes: usize) {
+    pub(super) fn count_bytes(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() + bytes as u64);
         self.live.borrow().iter().for_each(|live| live.set_bytes(self.bytes.get()));
     }
 
     /// Sets the outcome for when all written bytes have gone to the kernel.
-    pub(super) fn give(&self, outcome: Outcome) {
+    pub(super) fn set_outcome(&self, outcome: Outcome) {
         self.outcome.borrow_mut().get_or_insert(outcome);
     }
 
     /// Ends with a refusal or a failure.
     pub(super) fn refuse(&self, refusal: Refusal) {
         let is_failure = refusal.code() == ErrorCode::NOT_DEFINED && refusal.packet().is_some();
-        self.give(if is_failure { Outcome::Failed(refusal) } else { Outcome::Refused(refusal) });
+        self.set_outcome(if is_failure { Outcome::Failed(refusal) } else { Outcome::Refused(refusal) });
     }
 
     /// Whether this many written bytes include the whole answer.
-    pub(super) fn is_given(&self, written: u64) -> bool {
+    pub(super) fn is_sent(&self, written: u64) -> bool {
         let of_file = if self.direction == Direction::Read { self.bytes.get() } else { 0 };
         written > of_file && self.outcome.borrow().is_some()
     }
 
     /// The outcome if the client has closed the connection.
-    pub(super) fn left_alone() -> Outcome {
+    pub(super) fn closed_by_client() -> Outcome {
         Outcome::Aborted { code: ErrorCode::NOT_DEFINED, message: "the client closed the connection".into() }
     }
 
@@ -143,7 +143,7 @@ impl Transfer {
     /// Ends the transfer because its connection ended first, for this reason, unless it had failed already. A whole
     /// upload is complete, also if the client has not waited for the answer. `written`: the bytes that the kernel has
     /// taken.
-    pub(super) fn cut(&self, why: Outcome, written: u64) {
+    pub(super) fn cut_off(&self, why: Outcome, written: u64) {
         let is_write = self.direction == Direction::Write;
         let stays = |had: &Outcome| match had {
             Outcome::Refused(_) | Outcome::Failed(_) => true,
@@ -158,8 +158,8 @@ impl Transfer {
         let Some(live) = self.live.take() else { return };
         let record = Record {
             id: live.id(),
-            peer: self.ends.peer,
-            local: self.ends.local,
+            peer: self.addresses.peer,
+            local: self.addresses.local,
             filename: self.filename.clone(),
             path: self.path.clone(),
             origin: self.origin.take(),
@@ -186,8 +186,8 @@ impl Transfer {
 }
 
 impl Drop for Transfer {
-    /// Records that the connection was cut off.
+    /// Records that the connection was cut_off off.
     fn drop(&mut self) {
-        self.cut(if self.site.is_over.get() { Outcome::Stopped } else { Self::left_alone() }, u64::MAX);
+        self.cut_off(if self.site.is_over.get() { Outcome::Stopped } else { Self::closed_by_client() }, u64::MAX);
     }
 }

@@ -52,7 +52,7 @@ impl Write for Wire {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         #[cfg(target_os = "linux")]
-        let slices = match self.state.promises.poll_send(&self.stream, cx, slices) {
+        let slices = match self.state.placeholders.poll_send(&self.stream, cx, slices) {
             Ok(before) => &slices[..before],
             Err(sent) => return self.wrote(sent),
         };

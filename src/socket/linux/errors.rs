@@ -34,13 +34,13 @@ const NO_PORT_V6: u8 = 4;
 
 /// An error and its sender, as a control message holds them.
 #[repr(C)]
-struct Told<Address> {
+struct ReportedError<Address> {
     error: sock_extended_err,
     offender: Address,
 }
 
 /// Takes up to a batch of errors from the error queue of the socket, and adds the peers whose ports are closed.
-pub(in super::super) fn receive_errors(socket: &UdpSocket, gone: &mut Vec<SocketAddr>) {
+pub(in super::super) fn receive_errors(socket: &UdpSocket, closed_ports: &mut Vec<SocketAddr>) {
     let mut names = [MaybeUninit::<Name>::uninit(); BATCH];
     let mut controls = [MaybeUninit::<Control<OF_ERROR>>::uninit(); BATCH];
     let mut headers = [MaybeUninit::<mmsghdr>::uninit(); BATCH];
@@ -63,24 +63,24 @@ pub(in super::super) fn receive_errors(socket: &UdpSocket, gone: &mut Vec<Socket
         // SAFETY: the kernel has written a name of this length into memory that is aligned for it.
         let Some(peer) = (unsafe { read_name(name.as_ptr(), header.msg_namelen) }) else { continue };
         // SAFETY: `header` is as recvmmsg left it.
-        if unsafe { messages(header) }.any(|message| is_gone(peer.ip(), &message)) {
-            gone.push(peer);
+        if unsafe { messages(header) }.any(|message| reports_closed_port(peer.ip(), &message)) {
+            closed_ports.push(peer);
         }
     }
 }
 
 /// Whether this message comes from the peer and says that it has no such port.
-fn is_gone(peer: IpAddr, message: &Message<'_>) -> bool {
+fn reports_closed_port(peer: IpAddr, message: &Message<'_>) -> bool {
     let (error, offender): (_, IpAddr) = match message.kind() {
         (libc::IPPROTO_IP, libc::IP_RECVERR) => {
             // SAFETY: any bytes are a valid value.
-            let Some(told) = (unsafe { message.data::<Told<sockaddr_in>>() }) else { return false };
-            (told.error, (*from_v4(told.offender).ip()).into())
+            let Some(reported) = (unsafe { message.data::<ReportedError<sockaddr_in>>() }) else { return false };
+            (reported.error, (*from_v4(reported.offender).ip()).into())
         }
         (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
             // SAFETY: any bytes are a valid value.
-            let Some(told) = (unsafe { message.data::<Told<sockaddr_in6>>() }) else { return false };
-            (told.error, (*from_v6(told.offender).ip()).into())
+            let Some(reported) = (unsafe { message.data::<ReportedError<sockaddr_in6>>() }) else { return false };
+            (reported.error, (*from_v6(reported.offender).ip()).into())
         }
         _ => return false,
     };

@@ -27,7 +27,7 @@ pub(super) fn enlarge(socket: &impl AsRawFd, buffer: usize) {
 }
 
 /// Asks for the local address of received datagrams.
-pub(super) fn tell_local_address(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
+pub(super) fn enable_packet_info(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
     match v6 {
         false => set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
         true => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
@@ -45,7 +45,7 @@ pub(super) fn allow_fragments(socket: &impl AsRawFd, v6: bool) -> io::Result<()>
 }
 
 /// Asks for the ICMP errors about sent datagrams.
-pub(super) fn tell_errors(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
+pub(super) fn enable_error_queue(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
     match v6 {
         false => set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1),
         true => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1),

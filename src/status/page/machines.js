@@ -84,9 +84,9 @@ export function matches(it, text) {
 
 function verdict(it) {
   if (it.busy) return ["busy", (it.busy.direction === "read" ? "fetches " : "sends ") + it.busy.path];
-  if (!it.last) return ["", "has only asked for sizes"];
+  if (!it.last) return ["", "has asked for sizes only"];
   if (it.trouble) return [colour(it.last), it.last.path + ": " + cause(it.last)];
-  return ["good", (it.last.direction === "read" ? "has got " : "has sent ") + it.last.path];
+  return ["good", (it.last.direction === "read" ? "has fetched " : "has sent ") + it.last.path];
 }
 
 /// The machine's element, up to date.

@@ -30,16 +30,16 @@ function tiles(answer, troubled) {
   const failed = of(...FAILED.map(([name]) => name));
   const unanswered = now.over_limit + now.unanswered;
   return [
-    ["trouble", "in trouble", troubled, troubled ? "bad" : "", "Machines whose last transfer went wrong."],
+    ["trouble", "in trouble", troubled, troubled ? "bad" : "", "Machines whose last transfer failed."],
     ["running", "running", now.running, "", "Transfers that are running now."],
     ["complete", "complete", of("complete", "probably_complete"), "", "Transfers that have ended well since the server began."],
     ["refused", "refused", of("refused"), "", "Transfers that the server refused: mostly files that are not there, which many boots ask for."],
     ["failed", "failed", failed, failed ? "bad" : "", "Transfers: " + FAILED.map(([name, words]) => `${words} ${of(name)}`).join(", ") + "."],
     ["unanswered", "not answered", unanswered, unanswered ? "warn" : "", `Requests over a limit ${now.over_limit}, not admitted or while stopping ${now.unanswered}.`],
-    [null, "sent again", now.retransmits, "", "Packets sent again, because an answer to them was late: lost packets, or slow clients."],
+    [null, "sent again", now.retransmits, "", "Packets sent again because their acknowledgment did not come in time: packets were lost, or clients are slow."],
     [null, "lost in buffers", now.dropped, now.dropped ? "warn" : "", "Datagrams that the system dropped because a receive buffer was full."],
     [null, "bytes", bytes(now.bytes_read + now.bytes_written), "", `Read ${bytes(now.bytes_read)}, written ${bytes(now.bytes_written)}.`],
-    [null, "up", time((answer.now - answer.server.started) / 1000), "", "Since the server began."],
+    [null, "up", time((answer.now - answer.server.started) / 1000), "", "Since the server started."],
   ];
 }
 

@@ -74,7 +74,7 @@ export function showTrouble(machines, count, now, isSearched) {
 /// Returns whether there are any.
 export function showUnanswered(clients, cardOf) {
   const recent = clients.filter((client) => client.last < RECENT).slice(0, 8);
-  by("turned-away").replaceChildren(...recent.map((client) => {
+  by("unanswered-clients").replaceChildren(...recent.map((client) => {
     const item = make("li");
     const name = make("b", "", client.client);
     name.append(make("small", "", cardOf(client.client)));

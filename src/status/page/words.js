@@ -7,20 +7,20 @@ const SVG = "http://www.w3.org/2000/svg";
 const OUTCOMES = {
   complete: ["good", "complete"],
   probably_complete: ["good", "probably complete"],
-  probe: ["", "asked for its size"],
+  probe: ["", "asked for the size"],
   aborted: ["bad", "aborted by the client"],
   timed_out: ["bad", "timed out"],
   refused: ["bad", "refused"],
   failed: ["bad", "failed on this server"],
   upstream_failed: ["bad", "upstream failed"],
-  replaced: ["", "began anew"],
+  replaced: ["", "replaced by a new request"],
   stopped: ["warn", "server stopped"],
   running: ["busy", "running"],
 };
 /// The outcomes of transfers that went wrong and were not refused, with their words.
 export const FAILED = Object.entries(OUTCOMES).filter(([name, [kind]]) => kind === "bad" && name !== "refused").map(([name, [, words]]) => [name, words]);
 /// What the ERROR of a refusal means, in short.
-const CODES = { 1: "not found", 2: "not allowed", 3: "too big, or disk full", 4: "malformed request", 6: "already there", 8: "options not agreed" };
+const CODES = { 1: "not found", 2: "not allowed", 3: "too big, or disk full", 4: "malformed request", 6: "exists already", 8: "options not agreed" };
 
 export const by = (id) => document.getElementById(id);
 

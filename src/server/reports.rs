@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use super::{Shared, trace::Trace};
 use crate::{
-    driver::feed::caught_now,
+    driver::feed::catch_panic_now,
     handler::Request,
     options::Direction,
     stats::{Protocol, Record, Registered},
@@ -22,7 +22,7 @@ impl Shared {
     ) -> Registered {
         let live = self.registry.register(peer, path, kind, began);
         for hook in &self.on_begin {
-            let _ = caught_now(|| hook(&live.snapshot()));
+            let _ = catch_panic_now(|| hook(&live.snapshot()));
         }
         live
     }
@@ -34,10 +34,10 @@ impl Shared {
         trace.end(record);
         // A hook that panics is logged. The other hooks and the counters still get the record.
         for hook in request.into_iter().flat_map(Request::take_hooks) {
-            let _ = caught_now(|| hook(record));
+            let _ = catch_panic_now(|| hook(record));
         }
         for hook in &self.on_end {
-            let _ = caught_now(|| hook(record));
+            let _ = catch_panic_now(|| hook(record));
         }
         live.end(record);
     }

@@ -9,7 +9,7 @@ use crate::atomic::AtomicU64;
 
 /// A question from another thread, which each loop answers after a turn.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(super) struct Heartbeats {
     asked: AtomicU64,
     /// The last answer of each running shard.
     shards: Mutex<Vec<Weak<AtomicU64>>>,
@@ -18,24 +18,24 @@ pub(super) struct Pulse {
 
 /// The part of one shard.
 #[derive(Debug)]
-pub(super) struct Beat(Arc<AtomicU64>);
+pub(super) struct Heartbeat(Arc<AtomicU64>);
 
-impl Pulse {
-    pub(super) fn join(&self) -> Beat {
-        let beat = Arc::new(AtomicU64::new(self.asked.load(SeqCst)));
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&beat));
-        Beat(beat)
+impl Heartbeats {
+    pub(super) fn join(&self) -> Heartbeat {
+        let heartbeat = Arc::new(AtomicU64::new(self.asked.load(SeqCst)));
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&heartbeat));
+        Heartbeat(heartbeat)
     }
 
     /// Whether a question waits for this shard.
-    pub(super) fn asks(&self, beat: &Beat) -> bool {
-        beat.0.load(SeqCst) != self.asked.load(SeqCst)
+    pub(super) fn is_asked(&self, heartbeat: &Heartbeat) -> bool {
+        heartbeat.0.load(SeqCst) != self.asked.load(SeqCst)
     }
 
     /// Answers the question after a turn, in which everything that was ready has run.
-    pub(super) fn beat(&self, beat: &Beat) {
-        if self.asks(beat) {
-            beat.0.store(self.asked.load(SeqCst), SeqCst);
+    pub(super) fn answer(&self, heartbeat: &Heartbeat) {
+        if self.is_asked(heartbeat) {
+            heartbeat.0.store(self.asked.load(SeqCst), SeqCst);
             // The asking thread holds the lock until it waits.
             drop(self.shards.lock().unwrap_or_else(PoisonError::into_inner));
             self.answered.notify_all();
@@ -48,8 +48,8 @@ impl Pulse {
         wake();
         let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         let owe = |shards: &mut Vec<Weak<AtomicU64>>| {
-            shards.retain(|beat| beat.strong_count() > 0);
-            shards.iter().filter_map(Weak::upgrade).any(|beat| beat.load(SeqCst) < question)
+            shards.retain(|heartbeat| heartbeat.strong_count() > 0);
+            shards.iter().filter_map(Weak::upgrade).any(|heartbeat| heartbeat.load(SeqCst) < question)
         };
         let waited = self.answered.wait_timeout_while(shards, within, owe).unwrap_or_else(PoisonError::into_inner);
         !waited.1.timed_out()
@@ -66,17 +66,19 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(10);
 
     #[test]
-    fn all_that_run_have_to_answer() {
-        let pulse = Pulse::default();
-        assert!(pulse.ask(|| (), SHORT), "nothing runs that could hang");
-        let (one, two) = (pulse.join(), pulse.join());
-        assert!(!pulse.ask(|| pulse.beat(&one), SHORT));
-        assert!(pulse.ask(|| [&one, &two].map(|beat| pulse.beat(beat)).into_iter().collect(), LONG));
-        assert!(!pulse.ask(|| (), SHORT), "an old answer is none");
+    fn every_running_shard_has_to_answer() {
+        let heartbeats = Heartbeats::default();
+        assert!(heartbeats.ask(|| (), SHORT), "nothing runs that could hang");
+        let (one, two) = (heartbeats.join(), heartbeats.join());
+        assert!(!heartbeats.ask(|| heartbeats.answer(&one), SHORT));
+        assert!(
+            heartbeats.ask(|| [&one, &two].map(|heartbeat| heartbeats.answer(heartbeat)).into_iter().collect(), LONG)
+        );
+        assert!(!heartbeats.ask(|| (), SHORT), "an old answer is none");
         drop(two);
         thread::scope(|threads| {
-            let wake = || drop(threads.spawn(|| pulse.beat(&one)));
-            assert!(pulse.ask(wake, LONG), "who has left owes nothing");
+            let wake = || drop(threads.spawn(|| heartbeats.answer(&one)));
+            assert!(heartbeats.ask(wake, LONG), "who has left owes nothing");
         });
     }
 }

@@ -25,7 +25,7 @@ fn sent_unasked(request: &Request, direction: Direction) -> (usize, usize) {
         Direction::Read => Packet::Rrq(request.clone().into()),
         Direction::Write => Packet::Wrq(request.clone().into()),
     };
-    let mut sent = server.hear(now, packet);
+    let mut sent = server.receive(now, packet);
     let begin = now;
     while let Some(at) = server.wake_at() {
         now = now.max(at);
@@ -75,7 +75,7 @@ fn each_repeated_request_brings_one_more() {
 }
 
 #[test]
-fn who_has_acknowledged_data_is_sent_to_for_as_long_as_before() {
+fn a_client_that_has_acknowledged_data_gets_packets_as_before() {
     for (text, answers) in [("", &["ACK 1"][..]), ("windowsize=4", &["ACK 0", "ACK 4"])] {
         let mut script = Script::read(text, 1 << 20);
         script.ask();
@@ -102,7 +102,7 @@ fn sent_after(script: &mut Script, words: &[&str]) -> (usize, usize) {
 }
 
 #[test]
-fn the_window_goes_out_once_to_who_has_acknowledged_the_options_only() {
+fn the_window_goes_out_once_after_an_ack_of_the_options_only() {
     for windowsize in [1, 2, 16, 64] {
         let mut script = Script::read(&format!("blksize=1428 windowsize={windowsize}"), 1 << 20);
         assert_eq!(sent_after(&mut script, &["ACK 0"]), (windowsize + 3, 1));

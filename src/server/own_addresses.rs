@@ -8,13 +8,13 @@ use std::{
 
 use crate::atomic::AtomicU64;
 
-pub(crate) struct Own {
+pub(crate) struct OwnAddresses {
     all: RwLock<Vec<SocketAddr>>,
     /// Grows with each change.
     version: AtomicU64,
 }
 
-impl Own {
+impl OwnAddresses {
     pub(crate) fn new(all: Vec<SocketAddr>) -> Self {
         Self { all: all.into(), version: AtomicU64::new(0) }
     }

@@ -9,7 +9,7 @@ use std::{
 use tuffet::stats::Counter;
 
 /// How long the waiting reports may take after the server has ended.
-pub const GOODBYE: Duration = Duration::from_secs(5);
+pub const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// Clones share the queue.
 #[derive(Clone)]
@@ -95,11 +95,11 @@ impl<T> Queue<T> {
         self.0.1.notify_all();
     }
 
-    /// Closes the queue. Waits until all reports are taken and done, but no longer than [`GOODBYE`]. Returns how many
+    /// Closes the queue. Waits until all reports are taken and done, but no longer than [`END_LIMIT`]. Returns how many
     /// were lost in all.
     pub fn close(&self) -> u64 {
         let mut state = self.state();
-        let deadline = *state.deadline.get_or_insert_with(|| Instant::now() + GOODBYE);
+        let deadline = *state.deadline.get_or_insert_with(|| Instant::now() + END_LIMIT);
         self.0.1.notify_all();
         while !state.has_ended {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_told_before_the_end() {
+    fn waiting_reports_go_out_before_the_end() {
         let (queue, _) = queue(10);
         queue.push(1);
         let taker = queue.clone();

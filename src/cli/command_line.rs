@@ -18,7 +18,7 @@ const PREFIX: &str = "TUFFET_";
 /// The variables that Kubernetes sets in every container if a service is called `tuffet`.
 const OF_KUBERNETES: [&str; 2] = ["TUFFET_PORT", "TUFFET_SERVICE_"];
 /// The exit code for a wrong command line.
-const WRONG: i32 = 2;
+const USAGE_ERROR: i32 = 2;
 
 /// The program's options, with the values from the environment.
 pub fn command() -> Command {
@@ -65,13 +65,13 @@ pub fn end(error: &clap::Error) -> ! {
         error.exit();
     }
     let words: Vec<String> = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-    wrong(&explain(error, &words))
+    usage_error(&explain(error, &words))
 }
 
 /// Ends the program as [`end`] does, for errors that the parser cannot see.
-pub fn wrong(message: &str) -> ! {
+pub fn usage_error(message: &str) -> ! {
     eprintln!("tuffet: {message}");
-    std::process::exit(WRONG)
+    std::process::exit(USAGE_ERROR)
 }
 
 /// The error, and a correct form.
@@ -89,15 +89,15 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
         (ErrorKind::InvalidSubcommand, _) => {
             let name = said(ContextKind::InvalidSubcommand).unwrap_or_default();
             let meant = meant(ContextKind::SuggestedSubcommand, "`tuffet --help` lists them".into());
-            format!("there is no command {name}; {meant}")
+            format!("unknown command {name}; {meant}")
         }
         (ErrorKind::UnknownArgument, _) if arg.starts_with('-') && elsewhere(&arg, command).is_some() => {
-            format!("there is no option {arg}; {}", elsewhere(&arg, command).unwrap_or_default())
+            format!("unknown option {arg}; {}", elsewhere(&arg, command).unwrap_or_default())
         }
         (ErrorKind::UnknownArgument, _) if arg.starts_with('-') => {
-            format!("there is no option {arg}; {}", meant(ContextKind::SuggestedArg, format!("{help} lists them")))
+            format!("unknown option {arg}; {}", meant(ContextKind::SuggestedArg, format!("{help} lists them")))
         }
-        (ErrorKind::UnknownArgument, _) => format!("{arg} is an argument too many; {help} says what it takes"),
+        (ErrorKind::UnknownArgument, _) => format!("{arg} is one argument too many; {help} shows the usage"),
         (ErrorKind::MissingRequiredArgument, _) => {
             let usage = said(ContextKind::Usage).unwrap_or_default();
             let missing: Vec<_> = arg.split(", ").map(bare).collect();
@@ -110,7 +110,7 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
         }
         (ErrorKind::InvalidValue, Some(value)) => {
             let known = said(ContextKind::ValidValue).unwrap_or_default();
-            format!("{}: it is one of {known}", place(&arg, &value, words))
+            format!("{}: use one of {known}", place(&arg, &value, words))
         }
         (ErrorKind::ValueValidation, Some(value)) => {
             let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
@@ -128,15 +128,17 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
 fn elsewhere(arg: &str, command: Option<&String>) -> Option<&'static str> {
     match (command?.as_str(), arg) {
         ("serve" | "explain", "--port" | "-p" | "--address" | "--host" | "--bind") => {
-            Some("where to listen is --listen ADDR:PORT, or --listen :PORT")
+            Some("use --listen ADDR:PORT or --listen :PORT")
         }
         ("serve" | "explain", "--root" | "--dir" | "--directory" | "-d" | "--source" | "-s" | "--secure") => {
-            Some("what to serve is an argument: tuffet serve DIR")
+            Some("name the directory as an argument: tuffet serve DIR")
         }
-        ("serve" | "explain", "--create" | "-c" | "--write" | "--writable") => Some("uploads are allowed by --upload"),
-        ("get" | "put" | "probe", "--port" | "-p") => Some("the port is a part of the server: HOST:PORT"),
-        ("get" | "put", "--mode" | "-m") => Some("octet is the mode, unless --netascii is given"),
-        ("get", "--output" | "-o" | "-O") => Some("where to write it is the last argument: tuffet get HOST NAME FILE"),
+        ("serve" | "explain", "--create" | "-c" | "--write" | "--writable") => Some("use --upload to allow uploads"),
+        ("get" | "put" | "probe", "--port" | "-p") => Some("write the port after the host: HOST:PORT"),
+        ("get" | "put", "--mode" | "-m") => Some("octet is the default mode; --netascii changes it"),
+        ("get", "--output" | "-o" | "-O") => {
+            Some("name the local file as the last argument: tuffet get HOST NAME FILE")
+        }
         _ => None,
     }
 }
@@ -181,7 +183,7 @@ fn unknown_variable(name: &str) -> Option<String> {
     let meant = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|meant| likeness(meant) > 0.8);
     let meant =
         meant.map_or("`tuffet serve --help` lists the options".into(), |meant| format!("did you mean {meant}?"));
-    Some(format!("nothing reads the variable {name}; {meant}"))
+    Some(format!("unknown variable {name}; {meant}"))
 }
 
 /// Options without effect, because their condition is missing: options of uploads without uploads, and of web servers
@@ -199,7 +201,7 @@ pub fn without_effect(matches: &ArgMatches, takes_uploads: bool, has_web: bool) 
         // program's own default.
         let off = ["false".into(), "0".into(), OsString::new()];
         let is_set = values != defaults && !off.iter().any(|off| values == [off.as_os_str()]);
-        is_set.then(|| format!("--{} does nothing without {needed}", option.get_long().unwrap_or_default()))
+        is_set.then(|| format!("--{} has no effect without {needed}", option.get_long().unwrap_or_default()))
     });
     said.collect()
 }
@@ -220,7 +222,7 @@ mod tests {
         for (line, right) in [
             ("serv", if cfg!(feature = "full") { "did you mean serve?" } else { "`tuffet --help`" }),
             ("bake", "`tuffet --help`"),
-            ("serve --lisen :6969", "there is no option --lisen; "),
+            ("serve --lisen :6969", "unknown option --lisen; "),
             ("serve --zzz", "`tuffet serve --help`"),
             ("serve --listen", "--listen needs a value"),
             ("serve --patience foo", "--patience \"foo\": not a time, such as 500ms"),
@@ -254,7 +256,7 @@ mod tests {
             ("serve --port-range 50000-70000", "from 1 to 65535"),
             ("get tftp://[::1/x", "both brackets"),
             ("explain", "CLIENT and NAME are missing"),
-            ("get a b c d", "d is an argument too many"),
+            ("get a b c d", "d is one argument too many"),
         ] {
             let said = said(line);
             assert!(said.contains(right) && !said.contains('\n'), "{line}: {said}");
@@ -262,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_variables_are_told() {
+    fn unknown_variables_are_reported() {
         assert_eq!(unknown_variable("TUFFET_LISTEN"), None);
         assert_eq!(unknown_variable("TUFFET_SERVICE_HOST"), None);
         assert!(unknown_variable("TUFFET_LISTN").unwrap().ends_with("did you mean TUFFET_LISTEN?"));
@@ -270,13 +272,13 @@ mod tests {
     }
 
     #[test]
-    fn options_without_effect_are_told() {
+    fn options_without_effect_are_reported() {
         let said = |line: &str, uploads, web| {
             let words = ["tuffet", "serve"].into_iter().chain(line.split_whitespace());
             without_effect(&command().try_get_matches_from(words).unwrap(), uploads, web)
         };
         assert_eq!(said("", false, false), [""; 0]);
-        assert_eq!(said("--overwrite", false, true), ["--overwrite does nothing without --upload"]);
+        assert_eq!(said("--overwrite", false, true), ["--overwrite has no effect without --upload"]);
         assert_eq!(said("--mkdir --max-upload 1M --upload-names a,b --keep-versions 2", false, true).len(), 4);
         assert_eq!(said("--overwrite --upload", true, true), [""; 0]);
         #[cfg(feature = "http")]

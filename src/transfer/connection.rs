@@ -1,4 +1,4 @@
-//! The common part of both coroutines: sending, waiting, counting, and giving up.
+//! The connection to the peer, as both coroutines use it: sending, waiting, counting, and giving up.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::{
 
 /// How often a server sends its first packet to a client that has not answered, unless the client repeats its request.
 /// A request may have a forged address, whose owner would get all these packets.
-const UNANSWERED: u32 = 3;
+const FIRST_PACKET_SENDS: u32 = 3;
 /// How often the first block of a window is sent again before the client has acknowledged any DATA: the ACK of the
 /// OACK may be forged too.
 const FIRST_BLOCK_AGAIN: u32 = 3;
@@ -27,7 +27,7 @@ const GUESSES: u32 = 16;
 /// The headers of IPv4, which are the shorter ones.
 const HEADERS: u64 = HEADERS_V4 as u64;
 
-pub(super) struct Line {
+pub(super) struct Connection {
     co: Co,
     timing: Timing,
     rto: Rto,
@@ -38,15 +38,16 @@ pub(super) struct Line {
     /// progress.
     asked_at: Instant,
     /// Whether the last packet was sent only once, so that its answer measures a round trip (Karn).
-    once: bool,
+    sent_once: bool,
     /// Whether the peer has ever answered.
-    pub(super) heard: bool,
-    /// Whether the peer surely receives what is sent, so its address is not forged. A client is sure of its server.
-    proven: bool,
-    /// How often a packet may still be sent again while the peer is not proven.
-    spare: u32,
+    pub(super) has_answered: bool,
+    /// Whether the peer's address is validated: the peer receives what is sent, so the address is not forged. A client
+    /// is sure of its server.
+    validated: bool,
+    /// How many copies may still be sent while the peer's address is not validated.
+    copies_left: u32,
     /// Whether the peer may have reported a loss: the rest is then overdue sooner.
-    pub(super) hurried: bool,
+    pub(super) loss_suspected: bool,
     /// Bytes that the packets of the peer have paid for.
     credit: u64,
     /// How many ACKs of blocks that were never sent have come.
@@ -57,8 +58,8 @@ pub(super) struct Line {
     replaced: Option<&'static str>,
 }
 
-/// The end of a wait.
-pub(super) enum Heard {
+/// What ended a wait.
+pub(super) enum WaitEnd {
     Packet(Packet),
     Repeat,
     /// The answer is overdue: the last packet is sent again.
@@ -71,7 +72,7 @@ pub(super) enum Heard {
     Failed(Refusal),
 }
 
-impl Line {
+impl Connection {
     /// `serves`: whether this side is the server.
     pub(super) fn new(co: Co, now: Instant, timing: Timing, serves: bool) -> Self {
         let ceiling = co.progress().agreed.timeout().unwrap_or(timing.timeout);
@@ -84,11 +85,11 @@ impl Line {
             now,
             progressed_at: now,
             asked_at: now,
-            once: true,
-            heard: false,
-            proven: !serves,
-            spare: UNANSWERED - 1,
-            hurried: false,
+            sent_once: true,
+            has_answered: false,
+            validated: !serves,
+            copies_left: FIRST_PACKET_SENDS - 1,
+            loss_suspected: false,
             credit: 0,
             guesses: 0,
             stopped: false,
@@ -97,7 +98,7 @@ impl Line {
     }
 
     /// Earns credit for a packet of the peer, which has four bytes at least. (A request earns nothing: it goes to
-    /// another port, which everybody knows. `spare` bounds the answers to it.)
+    /// another port, which everybody knows. `copies_left` bounds the answers to it.)
     fn earn(&mut self) {
         let amplification = self.timing.amplification.unwrap_or(u32::MAX);
         self.credit = self.credit.saturating_add(u64::from(amplification) * HEADERS);
@@ -109,15 +110,15 @@ impl Line {
     }
 
     /// Whether the packets of the peer pay for so many blocks and bytes of DATA. Before the peer has acknowledged
-    /// DATA, `spare` bounds the copies.
+    /// DATA, `copies_left` bounds the copies.
     pub(super) fn can_spend(&self, blocks: u64, bytes: usize) -> bool {
-        !self.proven || self.credit >= cost(blocks, bytes)
+        !self.validated || self.credit >= cost(blocks, bytes)
     }
 
     /// Acts as if a packet had been sent: nothing is overdue before another timeout.
-    pub(super) fn skip(&mut self) {
+    pub(super) fn restart_timeout(&mut self) {
         self.asked_at = self.now;
-        self.once = false;
+        self.sent_once = false;
     }
 
     /// Puts the agreed options into force.
@@ -133,7 +134,7 @@ impl Line {
     /// Sends a packet that awaits an answer. Like the other sending functions, it begins before its future is awaited.
     pub(super) fn ask(&mut self, packet: Packet, again: bool) -> impl Future<Output = ()> {
         self.asked_at = self.now;
-        self.once = !again;
+        self.sent_once = !again;
         self.send(packet, again)
     }
 
@@ -155,62 +156,62 @@ impl Line {
     }
 
     /// Waits for the first event. `asking`: an answer is due, and a retransmit if it does not come.
-    pub(super) async fn wait(&mut self, want: Want, asking: bool) -> Heard {
+    pub(super) async fn wait(&mut self, want: Want, asking: bool) -> WaitEnd {
         loop {
             let patient_until = self.progressed_at + self.timing.patience;
-            let asks_again = asking && (self.proven || self.spare > 0);
-            let due = self.due();
+            let asks_again = asking && (self.validated || self.copies_left > 0);
+            let due = self.overdue_at();
             let deadline = if asks_again { due.min(patient_until) } else { patient_until };
             let Resumed { event, now } = self.co.step(Step::Wait(want, deadline)).await;
             self.now = now;
             return match event {
                 Event::Packet(packet) => {
                     self.earn();
-                    Heard::Packet(packet)
+                    WaitEnd::Packet(packet)
                 }
                 Event::Repeat => {
                     self.count(|progress| progress.requests += 1);
-                    Heard::Repeat
+                    WaitEnd::Repeat
                 }
                 Event::Chunk(chunk) => {
-                    self.source_moved(asking, !chunk.is_empty());
-                    Heard::Chunk(chunk)
+                    self.note_source_progress(asking, !chunk.is_empty());
+                    WaitEnd::Chunk(chunk)
                 }
                 Event::End => {
-                    self.source_moved(asking, true);
-                    Heard::End
+                    self.note_source_progress(asking, true);
+                    WaitEnd::End
                 }
                 Event::Ready => {
                     self.progressed_at = now;
-                    Heard::Ready
+                    WaitEnd::Ready
                 }
-                Event::Failed(refusal) => Heard::Failed(refusal),
+                Event::Failed(refusal) => WaitEnd::Failed(refusal),
                 Event::Stop => {
                     self.stopped = true;
-                    Heard::Failed(Refusal::stopping())
+                    WaitEnd::Failed(Refusal::stopping())
                 }
-                Event::Gone => Heard::Silence,
+                Event::Unreachable => WaitEnd::Silence,
                 Event::Replaced(why) => {
                     self.replaced = Some(why);
-                    Heard::Silence
+                    WaitEnd::Silence
                 }
-                Event::Timeout if now >= patient_until => Heard::Silence,
+                Event::Timeout if now >= patient_until => WaitEnd::Silence,
                 Event::Timeout if asks_again && now >= due => {
-                    self.spare = self.spare.saturating_sub(1);
+                    self.copies_left = self.copies_left.saturating_sub(1);
                     self.rto.timed_out();
-                    if self.heard && !self.proven {
+                    if self.has_answered && !self.validated {
                         // The few copies that are left should last for some seconds.
                         self.rto.timed_out();
                     }
-                    Heard::Overdue
+                    WaitEnd::Overdue
                 }
-                Event::Timeout | Event::Go => continue,
+                Event::Timeout | Event::Continue => continue,
             };
         }
     }
 
     /// Notes progress of the source, if it gave a chunk. The progress does not excuse a peer that owes an answer.
-    fn source_moved(&mut self, asking: bool, gave: bool) {
+    fn note_source_progress(&mut self, asking: bool, gave: bool) {
         if gave && !asking {
             self.progressed_at = self.now;
         }
@@ -218,7 +219,7 @@ impl Line {
 
     /// Notes that the peer answered the last packet. If that was sent once, the answer measures a round trip (Karn).
     pub(super) fn answered(&mut self) {
-        let sent_at = std::mem::take(&mut self.once).then_some(self.asked_at);
+        let sent_at = std::mem::take(&mut self.sent_once).then_some(self.asked_at);
         self.acknowledged(sent_at);
     }
 
@@ -229,34 +230,35 @@ impl Line {
             let round_trip = self.rto.round_trip();
             self.count(|progress| progress.round_trip = round_trip);
         }
-        self.heard = true;
+        self.has_answered = true;
         self.progressed_at = self.now;
         self.count(|progress| progress.acked += 1);
     }
 
-    /// Notes that DATA arrives or is acknowledged. A forger cannot do that without seeing the packets.
-    pub(super) fn prove(&mut self) {
-        self.heard = true;
-        self.proven = true;
+    /// Notes that DATA arrives or is acknowledged, which validates the peer's address: a forger cannot do that without
+    /// seeing the packets.
+    pub(super) fn validate(&mut self) {
+        self.has_answered = true;
+        self.validated = true;
     }
 
-    pub(super) fn is_proven(&self) -> bool {
-        self.proven
+    pub(super) fn is_validated(&self) -> bool {
+        self.validated
     }
 
     /// Notes that the first block goes out. If the peer has answered the opening, a few copies of the block may
     /// follow.
     pub(super) fn begin_data(&mut self) {
-        if self.heard {
-            self.spare = FIRST_BLOCK_AGAIN;
+        if self.has_answered {
+            self.copies_left = FIRST_BLOCK_AGAIN;
         }
     }
 
     /// Whether a packet may be sent again because the peer repeated one of its own.
     pub(super) fn spend_copy(&mut self) -> bool {
-        if !self.proven {
-            let left = self.spare.checked_sub(1);
-            self.spare = left.unwrap_or(0);
+        if !self.validated {
+            let left = self.copies_left.checked_sub(1);
+            self.copies_left = left.unwrap_or(0);
             return left.is_some();
         }
         true
@@ -264,7 +266,7 @@ impl Line {
 
     /// Counts an ACK of a block that was never sent. A peer that sends many of them is a forger that guesses the state
     /// of the transfer. Then the transfer ends.
-    pub(super) async fn guessed(&mut self) -> Option<Outcome> {
+    pub(super) async fn count_guess(&mut self) -> Option<Outcome> {
         self.guesses += 1;
         if self.guesses < GUESSES {
             return None;
@@ -284,7 +286,7 @@ impl Line {
     }
 
     /// Whether the last packet is too recent for an answer.
-    pub(super) fn too_soon_for_an_answer(&self) -> bool {
+    pub(super) fn is_too_soon_for_an_answer(&self) -> bool {
         self.now.saturating_duration_since(self.asked_at) < self.rto.round_trip().unwrap_or_default() / 2
     }
 
@@ -294,12 +296,12 @@ impl Line {
     }
 
     /// When the answer is overdue to the last packet, or to the packets that are still out after the last answer.
-    fn due(&self) -> Instant {
-        let timeout = if self.hurried { self.rto.short_timeout() } else { self.rto.timeout() };
+    fn overdue_at(&self) -> Instant {
+        let timeout = if self.loss_suspected { self.rto.short_timeout() } else { self.rto.timeout() };
         self.asked_at.max(self.progressed_at) + timeout
     }
 
-    pub(super) fn moved(&mut self, blocks: u64, bytes: usize) {
+    pub(super) fn count_blocks(&mut self, blocks: u64, bytes: usize) {
         self.count(|progress| {
             progress.blocks += blocks;
             progress.bytes += bytes as u64;
@@ -307,7 +309,7 @@ impl Line {
     }
 
     /// The outcome of a silent peer.
-    pub(super) fn fell_silent(&self) -> Outcome {
+    pub(super) fn silence_outcome(&self) -> Outcome {
         self.replaced.map_or(Outcome::TimedOut, Outcome::Replaced)
     }
 

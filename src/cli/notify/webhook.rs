@@ -12,7 +12,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 /// The most tries for one record: about four minutes with these pauses.
 const TRIES: u32 = 12;
 
-pub struct Hooked {
+pub struct WebhookReporter {
     webhook: Webhook,
     pub events: Vec<Event>,
     pub queue: Queue<(Event, String)>,
@@ -24,13 +24,13 @@ pub fn check(text: &str) -> std::result::Result<String, String> {
     Webhook::url(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-impl Hooked {
+impl WebhookReporter {
     pub fn open(url: &str, ca: Option<&Path>, events: Vec<Event>) -> Result<Self> {
         let webhook = match ca {
             Some(path) => Webhook::with_certificates(url, &sources::certificates(path)?)?,
             None => Webhook::url(url)?,
         };
-        let lost = Counter::new("webhook_lost", "Records of transfers that the webhook was not told of.");
+        let lost = Counter::new("webhook_lost", "Records of transfers that the webhook did not get.");
         Ok(Self { webhook, events, queue: Queue::new(QUEUE, lost.clone()), lost })
     }
 
@@ -56,19 +56,19 @@ impl Hooked {
             let why = match smol::block_on(webhook.post(event.name(), json.to_owned())) {
                 Ok(()) => {
                     if tried > 1 {
-                        log::info!("webhook {webhook} takes records again");
+                        log::info!("webhook {webhook} accepts records again");
                     }
                     return true;
                 }
                 Err(why) => why,
             };
             if !why.is_passing || tried == TRIES {
-                log::error!("webhook {webhook} did not take a record: {why}");
+                log::error!("webhook {webhook} did not accept a record: {why}");
                 return false;
             }
             // One warning is enough for an outage.
             let level = if tried == 1 { log::Level::Warn } else { log::Level::Debug };
-            log::log!(level, "webhook {webhook}: {why}; it is told again in {pause:?}");
+            log::log!(level, "webhook {webhook}: {why}; next try in {pause:?}");
             if !self.queue.pause(pause) {
                 return false;
             }

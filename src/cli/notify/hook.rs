@@ -48,7 +48,7 @@ pub struct Words(Vec<String>);
 
 /// Splits a command as a shell does, without expansion.
 pub fn words(text: &str) -> std::result::Result<Words, String> {
-    let words = shlex::split(text).ok_or("a quotation mark has no other")?;
+    let words = shlex::split(text).ok_or("a quotation mark is not closed")?;
     if words.is_empty() { Err("the command is empty".into()) } else { Ok(Words(words)) }
 }
 
@@ -63,7 +63,7 @@ pub fn program(words: &Words) -> Result<PathBuf> {
             env::split_paths(&path).map(|directory| directory.join(name)).find(|path| is_program(path))
         }
     };
-    Ok(found.ok_or_else(|| format!("--on-upload: there is no program {name}"))?)
+    Ok(found.ok_or_else(|| format!("--on-upload: cannot find the program {name}"))?)
 }
 
 pub struct Hook {
@@ -92,7 +92,7 @@ impl Hook {
         let (Some(asks), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
             return Err("--on-upload: no pipe".into());
         };
-        let lost = Counter::new("on_upload_lost", "Uploads that the command of --on-upload was not run for.");
+        let lost = Counter::new("on_upload_lost", "Uploads for which the command of --on-upload was not run.");
         let helper = Helper { _process: process, asks, answers: BufReader::new(answers) };
         Ok(Self { helper, queue: Queue::new(QUEUE, lost.clone()), lost })
     }
@@ -107,7 +107,7 @@ impl Hook {
                     Ok(Some(why)) => log::error!("--on-upload {why}"),
                     Err(error) => {
                         taker.lose();
-                        log::error!("--on-upload is not run any more: its helper has ended ({error})");
+                        log::error!("--on-upload does not run any more: its helper process has ended ({error})");
                         break;
                     }
                 }
@@ -265,7 +265,7 @@ mod tests {
         assert!(words("sh 'x").is_err() && words("  ").is_err());
         assert!(program(&words("sh").unwrap()).unwrap().ends_with("sh"));
         let why = program(&words("no-such-program-here").unwrap()).unwrap_err().to_string();
-        assert!(why.contains("there is no program no-such-program-here"), "{why}");
+        assert!(why.contains("cannot find the program no-such-program-here"), "{why}");
     }
 
     #[test]

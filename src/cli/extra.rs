@@ -13,7 +13,7 @@ use super::{
 };
 
 #[derive(Debug, Subcommand)]
-pub enum More {
+pub enum ExtraCommand {
     Boot(Box<boot::Boot>),
     Demo(Demo),
     Explain(Box<explain::Explain>),
@@ -23,7 +23,7 @@ pub enum More {
     Man(Man),
 }
 
-impl More {
+impl ExtraCommand {
     pub fn is_quiet(&self) -> bool {
         match self {
             // `serve` has a log for that.

@@ -2,18 +2,24 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use super::{Action, Dropped, Endpoint, Envelope, Key, Pool, admission};
+use super::{Action, DropReason, Endpoint, Envelope, Key, Pool, admission};
 use crate::{error::Refusal, packet::Packet};
 
 impl Endpoint {
     /// Answers a packet that belongs to no transfer (RFC 1350 section 4), or to one that has just ended.
-    pub(super) fn answer_stranger(&mut self, now: Instant, key: Key, envelope: &Envelope, packet: &Packet) -> Action {
+    pub(super) fn answer_unknown_tid(
+        &mut self,
+        now: Instant,
+        key: Key,
+        envelope: &Envelope,
+        packet: &Packet,
+    ) -> Action {
         match (self.recent.find(&key, now), packet) {
             (Some(Some(last_ack)), Packet::Data { block, .. }) if *block == last_ack => {
                 return Action::Reply(Packet::Ack(last_ack));
             }
-            (Some(_), _) => return Action::Drop(Dropped::Late),
-            (None, _) => self.counts.strangers += 1,
+            (Some(_), _) => return Action::Drop(DropReason::Late),
+            (None, _) => self.counts.unknown_tids += 1,
         }
         let is_block = matches!(packet, Packet::Data { .. } | Packet::Ack(_));
         let pool = self.pools.iter().find(|pool| pool.ports.contains(&key.0));
@@ -21,9 +27,9 @@ impl Endpoint {
         // a transfer on another port may have copies of an earlier transfer's packets on the way.
         match pool.filter(|_| is_block && !self.recent.may_have_forgotten(now)) {
             Some(pool) if !self.is_known(now, pool, key.1) => {
-                self.refuse_stranger(now, envelope, &Refusal::unknown_tid(), Dropped::Stranger)
+                self.answer_with_error(now, envelope, &Refusal::unknown_tid(), DropReason::UnknownTid)
             }
-            _ => Action::Drop(Dropped::Stranger),
+            _ => Action::Drop(DropReason::UnknownTid),
         }
     }
 
@@ -37,24 +43,24 @@ impl Endpoint {
     }
 
     pub(super) fn refuse_bad_request(&mut self, now: Instant, envelope: &Envelope) -> Action {
-        self.refuse_stranger(now, envelope, &Refusal::bad_request(), Dropped::Malformed)
+        self.answer_with_error(now, envelope, &Refusal::bad_request(), DropReason::Malformed)
     }
 
-    pub(super) fn refuse_stranger(
+    pub(super) fn answer_with_error(
         &mut self,
         now: Instant,
         envelope: &Envelope,
         refusal: &Refusal,
-        silently: Dropped,
+        silently: DropReason,
     ) -> Action {
         let allowed = if !admission::is_client(envelope.peer, envelope.local, &self.own) {
-            Err(Dropped::Source)
+            Err(DropReason::Source)
         } else if envelope.broadcast {
-            Err(Dropped::Broadcast)
+            Err(DropReason::Broadcast)
         } else if !self.policy.admit(envelope.peer.ip()) {
-            Err(Dropped::Denied)
+            Err(DropReason::Denied)
         } else {
-            self.admission.stranger(now)
+            self.admission.stray_error(now)
         };
         match (allowed, refusal.packet()) {
             (Ok(()), Some(error)) => Action::Reply(error),

@@ -21,8 +21,8 @@ pub use hook::{helper, program};
 const QUEUE: usize = 1000;
 
 #[derive(Args, Debug)]
-pub struct Telling {
-    /// Run this command after each upload; it gets TFTP_PATH, TFTP_CLIENT and others
+pub struct NotifyArgs {
+    /// Run this command after each upload, with TFTP_PATH, TFTP_CLIENT and others set
     #[arg(long, value_name = "COMMAND", env = "TUFFET_ON_UPLOAD", value_parser = hook::words, help_heading = "Output")]
     pub on_upload: Option<hook::Words>,
 
@@ -35,7 +35,7 @@ pub struct Telling {
     #[arg(long, value_name = "URL", env = "TUFFET_WEBHOOK", value_parser = webhook::check, help_heading = "Output")]
     pub webhook: Option<String>,
 
-    /// Report `upload`, `complete` (reads), `failed`, `refused` [default: upload,failed]
+    /// Events: `upload`, `complete` (downloads), `failed`, `refused` [default: upload,failed]
     #[arg(
         long,
         value_name = "EVENTS",
@@ -49,17 +49,17 @@ pub struct Telling {
 
 /// The command and the web server that get reports.
 #[derive(Default)]
-pub struct Told {
+pub struct Notifier {
     hook: Option<hook::Hook>,
-    webhook: Option<webhook::Hooked>,
+    webhook: Option<webhook::WebhookReporter>,
 }
 
-impl Telling {
+impl NotifyArgs {
     /// Starts the helper before the sandbox, and checks for errors that would keep it from working.
-    pub fn open(&self, args: &Serve, entrance: &Entrance) -> Result<Told> {
+    pub fn open(&self, args: &Serve, entrance: &Entrance) -> Result<Notifier> {
         let start = |words| hook::Hook::start(words, self.on_upload_timeout.into(), entrance.ids());
-        let open = |url| webhook::Hooked::open(url, args.web.ca.as_deref(), self.webhook_on.clone());
-        Ok(Told {
+        let open = |url| webhook::WebhookReporter::open(url, args.web.ca.as_deref(), self.webhook_on.clone());
+        Ok(Notifier {
             hook: self.on_upload.as_ref().map(start).transpose()?,
             webhook: self.webhook.as_deref().map(open).transpose()?,
         })
@@ -71,7 +71,7 @@ impl Telling {
     }
 }
 
-impl Told {
+impl Notifier {
     /// Connects the queues to the server's transfers.
     pub fn watch(&self, mut builder: Builder) -> Builder {
         if let Some(hook) = &self.hook {
@@ -96,24 +96,24 @@ impl Told {
     }
 
     /// Begins to report. A drop of the result reports the waiting records, for some seconds at most.
-    pub fn begin(self) -> Result<Ending> {
+    pub fn begin(self) -> Result<NotifierGuard> {
         let Self { hook, webhook } = self;
-        Ok(Ending {
+        Ok(NotifierGuard {
             hook: hook.map(hook::Hook::begin).transpose()?,
-            webhook: webhook.map(webhook::Hooked::begin).transpose()?,
+            webhook: webhook.map(webhook::WebhookReporter::begin).transpose()?,
         })
     }
 }
 
 #[must_use = "it tells until this is dropped"]
-pub struct Ending {
+pub struct NotifierGuard {
     hook: Option<queue::Queue<String>>,
     webhook: Option<queue::Queue<(Event, String)>>,
 }
 
-impl Drop for Ending {
+impl Drop for NotifierGuard {
     fn drop(&mut self) {
-        let deadline = Instant::now() + queue::GOODBYE;
+        let deadline = Instant::now() + queue::END_LIMIT;
         self.hook.iter().for_each(|hook| hook.close_by(deadline));
         self.webhook.iter().for_each(|webhook| webhook.close_by(deadline));
         let lost = [
@@ -121,7 +121,7 @@ impl Drop for Ending {
             ("--webhook", self.webhook.as_ref().map_or(0, queue::Queue::close)),
         ];
         for (who, lost) in lost.into_iter().filter(|(_, lost)| *lost > 0) {
-            log::warn!("{who} was not told of {lost} transfers");
+            log::warn!("transfers not reported to {who}: {lost}");
         }
     }
 }

@@ -29,14 +29,14 @@ pub trait Sink: Write + Send {
 
     /// Reports that it takes no more lines, or that it takes lines again and so many are lost. By default it does
     /// nothing, because an error of standard error can be reported nowhere.
-    fn tell(&self, state: Result<u64, &io::Error>) {
+    fn report(&self, state: Result<u64, &io::Error>) {
         _ = state;
     }
 }
 
 /// Clones write to the same destination.
 #[derive(Clone)]
-pub struct Lines(Arc<Shared>);
+pub struct LogLines(Arc<Shared>);
 
 struct Shared {
     name: &'static str,
@@ -74,7 +74,7 @@ struct Writer {
     is_torn: bool,
 }
 
-impl Lines {
+impl LogLines {
     /// `lost` counts the lines that were not written.
     pub fn new(name: &'static str, sink: impl Sink + 'static, lost: &Counter) -> Self {
         let sink = Mutex::new(Writer { sink: Box::new(sink), lost: 0, is_torn: false });
@@ -137,7 +137,7 @@ impl Lines {
 }
 
 /// Each write is one or several lines.
-impl Write for Lines {
+impl Write for LogLines {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         self.push(lines.to_vec());
         Ok(lines.len())
@@ -212,8 +212,8 @@ impl Shared {
         writer.lost = missing + if written < head { before } else { 0 };
         self.lost.add(missing);
         match result {
-            Ok(()) if before > 0 => writer.sink.tell(Ok(before)),
-            Err(error) if before == 0 => writer.sink.tell(Err(&error)),
+            Ok(()) if before > 0 => writer.sink.report(Ok(before)),
+            Err(error) if before == 0 => writer.sink.report(Err(&error)),
             _ => {}
         }
     }
@@ -241,7 +241,7 @@ fn count(lines: &[u8]) -> u64 {
 
 fn lost(count: u64) -> String {
     let lines = if count == 1 { "line is" } else { "lines are" };
-    format!("{count} {lines} missing here: this log did not take them")
+    format!("{count} {lines} missing here: the log could not be written in time")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     struct Rig {
-        lines: Lines,
+        lines: LogLines,
         allow: Sender<usize>,
         is_asked: Receiver<()>,
         taken: Arc<Mutex<Vec<u8>>>,
@@ -299,7 +299,7 @@ mod tests {
     fn slow() -> Rig {
         let ((allow, allowed), (asked, is_asked)) = (channel(), sync_channel(1));
         let (taken, lost) = (Arc::<Mutex<Vec<u8>>>::default(), Counter::new("lost", ""));
-        let lines = Lines::new("slow", Slow { allowed, asked, left: 0, taken: taken.clone() }, &lost);
+        let lines = LogLines::new("slow", Slow { allowed, asked, left: 0, taken: taken.clone() }, &lost);
         Rig { lines, allow, is_asked, taken, lost }
     }
 
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn who_logs_never_waits_and_what_is_lost_is_counted() {
+    fn logging_never_waits_and_lost_lines_are_counted() {
         let Rig { lines, allow, is_asked, taken, lost } = slow();
         lines.begin().unwrap();
         lines.push(b"first\n".to_vec());
@@ -324,7 +324,7 @@ mod tests {
         let text = text(&taken);
         assert!(text.starts_with("first\nxxx"));
         assert!(
-            text.ends_with("x\n# 1024 lines are missing here: this log did not take them\nlast\n"),
+            text.ends_with("x\n# 1024 lines are missing here: the log could not be written in time\nlast\n"),
             "{}",
             text.len()
         );
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(lost.value(), 3);
         allow.send(usize::MAX).unwrap();
         lines.write_all(b"four\n").unwrap();
-        let expected = "one\n# 3 lines are missing here: this log did not take them\nfour\n";
+        let expected = "one\n# 3 lines are missing here: the log could not be written in time\nfour\n";
         assert_eq!((text(&taken).as_str(), lost.value()), (expected, 3));
     }
 
