@@ -263,7 +263,7 @@ fn u_boot_is_told_the_server() {
         arch.into_iter().fold(question, |question, arch| question.option(93, &arch.to_be_bytes()))
     };
     let told = |proxy: &Proxy, arch| {
-        let answer = ask(proxy, Door::Dhcp, NOBODY, &question(arch)).unwrap();
+        let answer = ask(proxy, ServerPort::Dhcp, NOBODY, &question(arch)).unwrap();
         let message = dhcproto::Decodable::from_bytes(&answer.bytes).unwrap();
         let message: dhcproto::v4::Message = message;
         assert_eq!((message.siaddr(), message.yiaddr(), answer.to), (SERVER, Ipv4Addr::UNSPECIFIED, EVERYBODY));
@@ -291,9 +291,9 @@ fn other_dhcp_packets_get_no_answer() {
         assert!(matches!(no_reply, NoReply::NotForUs(_)), "{no_reply}");
     };
     let plain = Question::new(DISCOVER);
-    not_mine(Door::Dhcp, &plain);
+    not_for_us(ServerPort::Dhcp, &plain);
     for class in ["MSFT 5.0", "udhcp 1.35.0", "android-dhcp-14", "u-boot", "U-Boo", "PXE", "HTTP", "xPXEClient"] {
-        not_mine(Door::Dhcp, &plain.clone().option(60, class.as_bytes()));
+        not_for_us(ServerPort::Dhcp, &plain.clone().option(60, class.as_bytes()));
     }
     // Whatever else than a discovery comes to 67 is for the server that leases addresses.
     for kind in [0, 2, REQUEST, 4, 5, 6, 7, INFORM, 9, 255] {
@@ -314,11 +314,11 @@ fn a_relay_that_is_the_server_makes_no_loop() {
     let proxy = proxy(ALL);
     for giaddr in [SERVER.octets(), [192, 0, 2, 7], [192, 0, 2, 255]] {
         let question = Question::pxe(DISCOVER, 0).giaddr(giaddr);
-        let answer = ask(&proxy, Door::Dhcp, SocketAddrV4::new(giaddr.into(), 67), &question).unwrap();
+        let answer = ask(&proxy, ServerPort::Dhcp, SocketAddrV4::new(giaddr.into(), 67), &question).unwrap();
         assert_eq!(answer.to, SocketAddrV4::new(giaddr.into(), 67));
         // What comes back is no question.
-        let arrival = Arrival { door: Door::Dhcp, from: SocketAddrV4::new(SERVER, 67), local: SERVER };
-        assert!(matches!(proxy.answer(&answer.bytes, arrival), Err(Silence::NotMine(_))));
+        let arrival = Arrival { server_port: ServerPort::Dhcp, from: SocketAddrV4::new(SERVER, 67), local: SERVER };
+        assert!(matches!(proxy.answer(&answer.bytes, arrival), Err(NoReply::NotForUs(_))));
     }
 }
 
@@ -330,9 +330,9 @@ fn a_hostile_packet_writes_no_line_of_its_own() {
     for arch in [0u16, 7, 0x0a1b] {
         let question = Question::new(DISCOVER).option(60, evil).option(93, &arch.to_be_bytes()).option(77, evil);
         let question = question.option(97, &evil[..17]).option(12, evil).option(67, evil).option(43, evil);
-        let said = match ask(&proxy, Door::Dhcp, NOBODY, &question) {
+        let said = match ask(&proxy, ServerPort::Dhcp, NOBODY, &question) {
             Ok(answer) => answer.offer.to_string(),
-            Err(silence) => silence.to_string(),
+            Err(no_reply) => no_reply.to_string(),
         };
         assert!(!said.contains("evil") && said.chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{said:?}");
     }

@@ -40,7 +40,7 @@ fn what_serves_and_what_fetches_is_send() {
     #[cfg(feature = "rules")]
     send_and_sync::<(tuffet::handlers::Ruled, tuffet::rules::Machines)>();
     #[cfg(feature = "dhcp")]
-    send::<(tuffet::dhcp::Live, tuffet::dhcp::Sockets, tuffet::dhcp::Serving)>();
+    send::<(tuffet::dhcp::CurrentProxy, tuffet::dhcp::Sockets, tuffet::dhcp::Serving)>();
     #[cfg(feature = "status")]
     send::<(tuffet::status::Status, tuffet::status::Serving)>();
 }

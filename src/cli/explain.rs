@@ -348,7 +348,7 @@ fn limits(args: &Serve, request: &Request, direction: Direction) -> std::result:
             (limits.blksize, limits.windowsize) = (start.blksize, start.windowsize);
             Ok(limits)
         }
-        Action::TurnAway(why) | Action::Drop(why) => Err(Refusal::silent().because(why.reason())),
+        Action::LeaveUnanswered(why) | Action::Drop(why) => Err(Refusal::silent().because(why.reason())),
         _ => Err(Refusal::bad_request()),
     }
 }

@@ -100,7 +100,7 @@ pub struct Transfers {
     /// The machines that ask for their boot files, by MAC address.
     #[cfg(feature = "full")]
     machines: Mutex<Floods<String>>,
-    file: Option<Lines>,
+    file: Option<LogLines>,
 }
 
 impl Transfers {
@@ -133,7 +133,7 @@ impl Transfers {
 
     /// Logs what becomes of a machine's question for its boot file.
     #[cfg(feature = "full")]
-    pub fn tell_question(&self, told: &tuffet::dhcp::Told<'_>) {
+    pub fn tell_question(&self, told: &tuffet::dhcp::RequestReport<'_>) {
         let machine = told.machine;
         let client = machine.mac.map_or_else(|| "machines without Ethernet".into(), |mac| mac.to_string());
         let (kind, name) = match told.answer {

@@ -57,7 +57,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let builder = sockets.into_iter().fold(builder, Builder::socket).handler(handler);
     let (status, builder) = args.status.watch(builder)?;
     let (boots, builder) = args.dhcp.watch(args, (&opened, &transfers), builder)?;
-    let server = told.watch(builder).bind().map_err(|error| explain(&error, args))?;
+    let server = notifier.watch(builder).bind().map_err(|error| explain(&error, args))?;
     restart.end(server.handle());
     let directories = opened.directories();
     // This reads the file, which root may own.

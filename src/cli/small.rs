@@ -136,7 +136,7 @@ pub mod dhcp {
             (opened, _): (&Opened, &Arc<Transfers>),
             builder: Builder,
         ) -> Result<(Option<Sockets>, Builder)> {
-            let Live = opened.boots;
+            let CurrentProxy = opened.boots;
             Ok((None, builder))
         }
     }

@@ -22,13 +22,13 @@
 //! ```
 
 mod arch;
-mod desk;
 mod interface;
 mod menu;
 mod packet;
 mod proxy;
 mod rule;
 mod serve;
+mod service;
 
 pub use arch::{Arch, Arches, Family};
 pub use interface::{Interface, interfaces};
@@ -36,4 +36,4 @@ pub use menu::Menu;
 pub use packet::Machine;
 pub use proxy::{Arrival, BootFile, NoReply, Offer, Proxy, Reply, ServerPort};
 pub use rule::Rule;
-pub use serve::{Live, Serving, Sockets, Told};
+pub use serve::{CurrentProxy, RequestReport, Serving, Sockets};

@@ -47,7 +47,7 @@ pub struct Proxy {
 /// The port that received a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Door {
+pub enum ServerPort {
     /// Port 67, to which a client broadcasts its DHCPDISCOVER.
     Dhcp,
     /// Port 4011, at which a client asks the boot server that it has chosen (PXE 2.1 section 2.2.4).
@@ -68,7 +68,7 @@ pub struct Arrival {
 /// The answer to a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Answer {
+pub struct Reply {
     /// The packet.
     pub bytes: Vec<u8>,
     /// The destination of the packet. A packet to `255.255.255.255` leaves by the interface that received the datagram.
@@ -94,7 +94,7 @@ pub struct Offer {
 /// The boot file of a machine, and the reason for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Chosen {
+pub struct BootFile {
     /// The name of a file of the sources, or the URL of a rule. It is empty if U-Boot is only told the server.
     pub file: String,
     /// The reason for this boot file, for people.
@@ -104,7 +104,7 @@ pub struct Chosen {
 /// The reason why a datagram gets no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Silence {
+pub enum NoReply {
     /// The datagram is not for this server: it is from another kind of client, has another message type, or is no DHCP
     /// packet.
     NotForUs(&'static str),
@@ -185,7 +185,7 @@ impl Proxy {
             None => {
                 let file = self.menu.choose(machine)?.to_owned();
                 let why = if file.is_empty() { "`pxe get` needs no boot script" } else { "it is in the sources" };
-                Ok(Chosen { file, why: why.into() })
+                Ok(BootFile { file, why: why.into() })
             }
         }
     }
@@ -279,9 +279,9 @@ impl fmt::Display for Offer {
     }
 }
 
-impl std::error::Error for Silence {}
+impl std::error::Error for NoReply {}
 
-impl fmt::Display for Silence {
+impl fmt::Display for NoReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotForUs(why) => f.write_str(why),

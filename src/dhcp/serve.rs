@@ -10,8 +10,8 @@ use std::{
 use smol::channel;
 
 use super::{
-    Door, Interface, Machine, Offer, Proxy,
-    desk::{Desk, look},
+    Interface, Machine, Offer, Proxy, ServerPort,
+    service::{Service, look},
 };
 use crate::{
     error::Error,
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The ports of the server (RFC 2131 section 4.1, PXE 2.1 section 2.2.4).
-const DOORS: [(Door, u16); 2] = [(Door::Dhcp, 67), (Door::Pxe, 4011)];
+const PORTS: [(ServerPort, u16); 2] = [(ServerPort::Dhcp, 67), (ServerPort::Pxe, 4011)];
 
 /// The current [`Proxy`]. A reload may replace its rules, and the server looks at the sources again now and then.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +45,7 @@ impl CurrentProxy {
 #[derive(Debug)]
 pub struct Sockets {
     links: Vec<Link>,
-    pub(super) live: Live,
+    pub(super) live: CurrentProxy,
     pub(super) machines: Machines,
     pub(super) answers: Counter,
     pub(super) nothing: Counter,
@@ -58,13 +58,13 @@ pub(super) struct Link {
     pub(super) interface: Interface,
     /// The index of the interface to which the sockets are bound. The system does not go by its name.
     pub(super) index: Option<u32>,
-    pub(super) ports: Vec<(Door, Port)>,
+    pub(super) ports: Vec<(ServerPort, Port)>,
 }
 
 /// What becomes of a machine's question, as the log shows it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Told<'a> {
+pub struct RequestReport<'a> {
     /// The machine that asks for its boot file.
     pub machine: &'a Machine,
     /// The boot file in the answer, or the reason why there is no answer, for people.
@@ -75,7 +75,7 @@ pub struct Told<'a> {
 
 /// The hooks of the program.
 pub(super) struct Hooks {
-    pub(super) tell: Box<dyn FnMut(Told<'_>) + Send>,
+    pub(super) tell: Box<dyn FnMut(RequestReport<'_>) + Send>,
     pub(super) out_of_reach: Box<dyn Fn(&str) + Send>,
 }
 
@@ -96,7 +96,7 @@ impl Sockets {
     ///
     /// # Errors
     /// [`Error::Bind`] with the address that could not be bound.
-    pub fn bind(interfaces: Vec<Interface>, live: Live) -> Result<Self, Error> {
+    pub fn bind(interfaces: Vec<Interface>, live: CurrentProxy) -> Result<Self, Error> {
         Ok(Self {
             links: interfaces.into_iter().map(Link::bind).collect::<Result<_, _>>()?,
             live,
@@ -118,14 +118,14 @@ impl Sockets {
     /// Records the UUID and the architecture of each machine in this table, by its MAC address, when the machine asks
     /// for its boot file. Rules can use them when the machine requests files.
     #[must_use]
-    pub fn teach(self, machines: &Machines) -> Self {
+    pub fn record_machines(self, machines: &Machines) -> Self {
         Self { machines: machines.clone(), ..self }
     }
 
     /// Calls this hook for each machine that asks for its boot file, instead of logging a line. Anybody on the network
     /// can forge such questions, so a log had better have a limit. Defaults to a line of level info.
     #[must_use]
-    pub fn on_question(mut self, hook: impl FnMut(Told<'_>) + Send + 'static) -> Self {
+    pub fn on_question(mut self, hook: impl FnMut(RequestReport<'_>) + Send + 'static) -> Self {
         self.hooks.tell = Box::new(hook);
         self
     }
@@ -163,8 +163,8 @@ impl Sockets {
         let (over, is_over) = channel::bounded(1);
         let serve = move || {
             let links = std::mem::take(&mut self.links);
-            let desk = Desk::new(self, handle);
-            smol::block_on(smol::future::or(desk.serve(links), async {
+            let service = Service::new(self, handle);
+            smol::block_on(smol::future::or(service.serve(links), async {
                 // Nothing is ever sent. `recv` fails when the sender is dropped.
                 let _ = is_over.recv().await;
             }))
@@ -176,15 +176,15 @@ impl Sockets {
 
 impl Link {
     pub(super) fn bind(interface: Interface) -> Result<Self, Error> {
-        let bind = |(door, port)| {
+        let bind = |(server_port, port)| {
             let address: SocketAddr = (Ipv4Addr::UNSPECIFIED, port).into();
             let role = Role { listens: true, serves: false, interface: Some(&interface.name), batched: true };
             let port = Port::bind(Binding { address, share: Share::No, role });
             let port = port.and_then(|port| port.allow_broadcast().map(|()| port));
-            Ok((door, port.map_err(|error| Error::Bind(address, error))?))
+            Ok((server_port, port.map_err(|error| Error::Bind(address, error))?))
         };
         let index = interface.index();
-        let ports = DOORS.into_iter().map(bind).collect::<Result<_, Error>>()?;
+        let ports = PORTS.into_iter().map(bind).collect::<Result<_, Error>>()?;
         Ok(Self { interface, index, ports })
     }
 }
@@ -211,7 +211,7 @@ impl fmt::Debug for Hooks {
 }
 
 /// `52-54-00-12-34-56 (EFI x64) may boot bootnetx64.efi: it is in the sources, by eth0`
-impl fmt::Display for Told<'_> {
+impl fmt::Display for RequestReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { machine, answer, interface } = self;
         match answer {

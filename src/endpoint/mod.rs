@@ -78,7 +78,7 @@ use transfers::Transfers;
 #[cfg(feature = "net")]
 pub(crate) use pool::WINDOWSIZE_SINGLE_PORT;
 
-pub use policy::{Admits, Dropped, Policy};
+pub use policy::{Admits, DropReason, Policy};
 pub use pool::{AMPLIFICATION, AMPLIFICATION_SINGLE_PORT, Pool};
 pub use request::LONGEST_NAME;
 

@@ -14,7 +14,7 @@ use super::{outbox::Outgoing, settings::Terms, shard::Shard, tasks::TaskSlot, tr
 use crate::{
     driver::{
         self, Wire,
-        feed::{Feed, caught, upload},
+        feed::{Feed, catch_panic, upload},
         mailbox::Mailbox,
     },
     endpoint::{Ended, Start},
@@ -160,9 +160,9 @@ struct ActiveSession<'a> {
 impl ActiveSession<'_> {
     async fn read(&self, request: &Request) -> Result<End, Outcome> {
         let handler = &self.session.terms.handler;
-        let mut source = self.opened(caught(handler::find(handler.as_ref(), request))).await?;
+        let mut source = self.wait_for_handler(catch_panic(handler::find(handler.as_ref(), request))).await?;
         if source.size().is_none() && self.session.start.asked.tells_size(request.mode(), &request.limits()) {
-            self.within(AHEAD, caught(source.read_ahead(HELD_AHEAD))).await?;
+            self.wait_at_most(READ_AHEAD_TIME, catch_panic(source.read_ahead(READ_AHEAD_BYTES))).await?;
         }
         let (agreed, oack) = self.answer(request, source.size());
         self.live.set_size(source.size());
@@ -180,7 +180,7 @@ impl ActiveSession<'_> {
         self.live.set_size(size);
         let handler = &self.session.terms.handler;
         let mut upload = upload(size, most, |data| handler.write(request, data.into()));
-        self.opened(poll_fn(|cx| upload.poll_accepts(cx))).await?;
+        self.wait_for_handler(poll_fn(|cx| upload.poll_accepts(cx))).await?;
         let (agreed, oack) = self.answer(request, None);
         let transfer = Transfer::receive(oack.clone(), agreed, self.timing());
         Ok(self.drive(transfer, upload, oack).await)
@@ -190,7 +190,7 @@ impl ActiveSession<'_> {
         let Start { id, direction, asked, .. } = &self.session.start;
         let (options, mode) = (request.options(), request.mode());
         let (agreed, oack) = asked.answer(options, *direction, mode, &request.limits(), size);
-        let told = |options: &Options| match options.is_empty() {
+        let described = |options: &Options| match options.is_empty() {
             true => "no options".into(),
             false => shown::cut(&options.to_string(), shown::TEXT).into_owned(),
         };

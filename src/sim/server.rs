@@ -115,14 +115,14 @@ impl Server {
     }
 
     /// Delivers a datagram at this time, before the deadlines up to then: a peer that has sent a packet is not late.
-    pub fn hear_at(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        self.hear_enveloped(now, Envelope::new(from), to, bytes);
+    pub fn deliver_at(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.deliver_enveloped(now, Envelope::new(from), to, bytes);
     }
 
-    /// As [`hear`](Self::hear), for a datagram to the broadcast address.
-    pub fn hear_broadcast(&mut self, from: SocketAddr, bytes: &[u8]) {
+    /// As [`deliver`](Self::deliver), for a datagram to the broadcast address.
+    pub fn deliver_broadcast(&mut self, from: SocketAddr, bytes: &[u8]) {
         let envelope = Envelope { broadcast: true, ..Envelope::new(from) };
-        self.hear_enveloped(self.now(), envelope, self.addr(), bytes);
+        self.deliver_enveloped(self.now(), envelope, self.addr(), bytes);
     }
 
     /// Delivers an ICMP error: no process listens at `peer`, and this port sent a datagram there.

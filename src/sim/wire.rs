@@ -9,10 +9,10 @@ use std::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use tuffet::sim::Weather;
+/// use tuffet::sim::LinkConditions;
 ///
-/// let weather = Weather { reorder: 0.01, ..Weather::lossy(Duration::from_millis(5), 0.02) };
-/// assert_eq!((weather.loss, weather.duplicate), (0.02, 0.0));
+/// let conditions = LinkConditions { reorder: 0.01, ..LinkConditions::lossy(Duration::from_millis(5), 0.02) };
+/// assert_eq!((conditions.loss, conditions.duplicate), (0.02, 0.0));
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct LinkConditions {

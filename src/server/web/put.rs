@@ -51,9 +51,9 @@ pub(super) async fn write(
     if let Some(ours) = transfer.request.as_ref().ok().filter(|_| must_be_new) {
         ours.note_must_be_new();
     }
-    let told = Rc::<Told>::default();
-    let taken = take(transfer, state, request, &told).await;
-    state.source_is_there();
+    let upload = Rc::<UploadState>::default();
+    let taken = receive(transfer, state, request, &upload).await;
+    state.source_is_ready();
     state.client_is_done();
     match taken {
         Ok(created) => {
@@ -65,9 +65,9 @@ pub(super) async fn write(
         // The client has gone, so no answer is sent.
         Err(_) if upload.client_left.get() => Err(NoAnswer),
         Err(refusal) => {
-            state.unread.set(!told.ended.get() && sends_anyway);
+            state.unread.set(!upload.ended.get() && sends_anyway);
             if must_be_new && refusal.code() == ErrorCode::FILE_EXISTS {
-                return Ok(turn_down(transfer, StatusCode::PRECONDITION_FAILED, FAILED, false));
+                return Ok(refuse_with(transfer, StatusCode::PRECONDITION_FAILED, FAILED, false));
             }
             refuse(transfer, refusal, false)
         }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use smol::{LocalExecutor, Task, Timer};
 
 use super::{
-    Answer, Arrival, Door, Interface, Live, Machine, Menu, Proxy, Silence, Sockets, Told,
+    Arrival, CurrentProxy, Interface, Machine, Menu, NoReply, Proxy, Reply, RequestReport, ServerPort, Sockets,
     serve::{Hooks, Link},
 };
 use crate::{
@@ -36,8 +36,8 @@ const FRESH: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Answers the datagrams of all sockets.
-pub(super) struct Desk {
-    live: Live,
+pub(super) struct Service {
+    live: CurrentProxy,
     handle: Handle,
     machines: Machines,
     answers: Counter,
@@ -66,8 +66,8 @@ struct Attended {
     _tasks: Vec<Task<()>>,
 }
 
-impl Desk {
-    /// A desk with the settings of these sockets.
+impl Service {
+    /// A service with the settings of these sockets.
     pub(super) fn new(sockets: Sockets, handle: Handle) -> Rc<Self> {
         let Sockets { live, machines, answers, nothing, hooks, .. } = sockets;
         let (hooks, inbox, second) = (hooks.into(), Inbox::new().into(), Second::new(Instant::now()).into());
@@ -95,9 +95,9 @@ impl Desk {
 
     fn attend(self: &Rc<Self>, link: Link, executor: &Rc<LocalExecutor<'static>>) -> Attended {
         let Link { interface, index, ports } = link;
-        let task = |(door, port)| {
-            let (desk, looks, interface) = (self.clone(), executor.clone(), interface.clone());
-            executor.spawn(async move { desk.receive(door, &port, &interface, &looks).await })
+        let task = |(server_port, port)| {
+            let (service, looks, interface) = (self.clone(), executor.clone(), interface.clone());
+            executor.spawn(async move { service.receive(server_port, &port, &interface, &looks).await })
         };
         let tasks = ports.into_iter().map(task).collect();
         Attended { interface, index, _tasks: tasks }
@@ -126,7 +126,13 @@ impl Desk {
         }
     }
 
-    async fn receive(self: &Rc<Self>, door: Door, port: &Port, interface: &Interface, looks: &LocalExecutor<'static>) {
+    async fn receive(
+        self: &Rc<Self>,
+        server_port: ServerPort,
+        port: &Port,
+        interface: &Interface,
+        looks: &LocalExecutor<'static>,
+    ) {
         let mut queue = VecDeque::new();
         loop {
             if let Some(end) = self.second.get().end(Instant::now()) {
@@ -141,14 +147,14 @@ impl Desk {
             let proxy = self.live.proxy();
             let mut is_asked = false;
             for (envelope, datagram) in self.inbox.borrow().datagrams() {
-                let Some(arrival) = interface.arrival(door, envelope) else { continue };
+                let Some(arrival) = interface.arrival(server_port, envelope) else { continue };
                 is_asked |= self.answer(&proxy, interface, arrival, datagram, &mut queue);
             }
             port.send(&mut queue);
             if is_asked && self.looked.get().is_some_and(|looked| looked.elapsed() > FRESH) {
                 self.looked.set(None);
-                let desk = self.clone();
-                looks.spawn(async move { desk.look().await }).detach();
+                let service = self.clone();
+                looks.spawn(async move { service.look().await }).detach();
             }
         }
     }
@@ -169,37 +175,37 @@ impl Desk {
             return false;
         }
         let answer = proxy.answer(datagram, arrival);
-        let is_asked = !matches!(answer, Err(Silence::NotMine(_)));
+        let is_asked = !matches!(answer, Err(NoReply::NotForUs(_)));
         let has_time = !is_asked || second.answer();
         self.second.set(second);
         match answer {
             _ if !has_time => {}
-            Ok(Answer { to, .. }) if !self.admits(to) => {
+            Ok(Reply { to, .. }) if !self.admits(to) => {
                 log::debug!("dhcp: {to} is not admitted and gets no answer, by {interface}");
                 return false;
             }
-            Ok(Answer { bytes, to, offer }) => {
+            Ok(Reply { bytes, to, offer }) => {
                 self.answers.add(1);
                 self.learn(&offer.machine);
-                self.tell(Told { machine: &offer.machine, answer: Ok(&offer), interface });
+                self.tell(RequestReport { machine: &offer.machine, answer: Ok(&offer), interface });
                 // The packet is longer than the header of an `Outgoing`, so the payload has the rest.
                 let (header, payload) =
                     bytes.split_first_chunk().map_or(([0; 4], &[][..]), |(head, rest)| (*head, rest));
                 let from = Some(IpAddr::V4(arrival.local));
                 queue.push_back(Outgoing { to: to.into(), from, header, payload: Bytes::copy_from_slice(payload) });
             }
-            Err(Silence::Nothing(machine, why)) => {
+            Err(NoReply::NoBootFile(machine, why)) => {
                 self.nothing.add(1);
-                self.tell(Told { machine: &machine, answer: Err(&why), interface });
+                self.tell(RequestReport { machine: &machine, answer: Err(&why), interface });
             }
-            Err(Silence::NotMine(why)) => {
+            Err(NoReply::NotForUs(why)) => {
                 log::trace!("dhcp: {} is not answered, by {interface}: {why}", arrival.from);
             }
         }
         is_asked
     }
 
-    fn tell(&self, told: Told<'_>) {
+    fn tell(&self, told: RequestReport<'_>) {
         (self.hooks.borrow_mut().tell)(told);
     }
 
@@ -245,7 +251,7 @@ impl Second {
     }
 }
 
-pub(super) async fn look(live: &Live, handle: &Handle) {
+pub(super) async fn look(live: &CurrentProxy, handle: &Handle) {
     let menu = Menu::find(&*handle.terms().handler).await;
     live.change(|proxy| {
         match (proxy.failure(), menu.failure()) {
@@ -262,7 +268,7 @@ pub(super) async fn look(live: &Live, handle: &Handle) {
 
 impl Interface {
     /// The arrival of a datagram. `None` if its sender has no IPv4 address, or the interface has none.
-    fn arrival(&self, door: Door, envelope: Envelope) -> Option<Arrival> {
+    fn arrival(&self, server_port: ServerPort, envelope: Envelope) -> Option<Arrival> {
         let SocketAddr::V4(from) = envelope.peer else { return None };
         let told = envelope.local.and_then(|ip| match ip {
             IpAddr::V4(ip) => Some(ip).filter(|ip| !ip.is_unspecified() && !ip.is_broadcast()),
@@ -270,7 +276,7 @@ impl Interface {
         });
         let told = told.filter(|told| self.addresses.is_empty() || self.addresses.contains(told));
         let local = told.or(self.addresses.first().copied())?;
-        Some(Arrival { door, from, local })
+        Some(Arrival { server_port, from, local })
     }
 }
 
@@ -285,18 +291,18 @@ mod tests {
     const PXE_4011: &[u8] = include_bytes!("../../tests/dhcp/captured/edk2_pxe_4011.bin");
 
     fn sockets() -> Sockets {
-        let live = Live::default();
+        let live = CurrentProxy::default();
         live.change(|proxy| proxy.rules(vec![Rule::new("all", "file")]));
         Sockets::bind(Vec::new(), live).unwrap()
     }
 
     /// How many answers a datagram gets.
-    fn answers(desk: &Desk, door: Door, from: Ipv4Addr, datagram: &[u8]) -> usize {
+    fn answers(service: &Service, server_port: ServerPort, from: Ipv4Addr, datagram: &[u8]) -> usize {
         let lan = Interface { name: "lan".into(), addresses: vec![Ipv4Addr::new(192, 0, 2, 1)] };
         let envelope = Envelope { peer: (from, 4011).into(), local: None, interface: 0, broadcast: false };
         let mut queue = VecDeque::new();
-        let arrival = lan.arrival(door, envelope).unwrap();
-        desk.answer(&desk.live.proxy(), &lan, arrival, datagram, &mut queue);
+        let arrival = lan.arrival(server_port, envelope).unwrap();
+        service.answer(&service.live.proxy(), &lan, arrival, datagram, &mut queue);
         queue.len()
     }
 
@@ -305,9 +311,9 @@ mod tests {
         let (denied, other) = (Ipv4Addr::new(192, 0, 2, 111), Ipv4Addr::new(192, 0, 2, 112));
         let builder = Server::builder().listen("127.0.0.1:0").handler(Memory::new());
         let server = builder.admit(move |client| client != IpAddr::V4(denied)).bind().unwrap();
-        let desk = Desk::new(sockets(), server.handle());
-        assert_eq!(answers(&desk, Door::Pxe, denied, PXE_4011), 0);
-        assert_eq!(answers(&desk, Door::Pxe, other, PXE_4011), 1);
+        let service = Service::new(sockets(), server.handle());
+        assert_eq!(answers(&service, ServerPort::Pxe, denied, PXE_4011), 0);
+        assert_eq!(answers(&service, ServerPort::Pxe, other, PXE_4011), 1);
         // The address that the client has, or its relay has, and not the one that the datagram came from.
         for field in [12..16, 24..28] {
             let from = |address: Ipv4Addr| {
@@ -315,12 +321,12 @@ mod tests {
                 discovery[field.clone()].copy_from_slice(&address.octets());
                 discovery
             };
-            assert_eq!(answers(&desk, Door::Dhcp, other, &from(denied)), 0);
-            assert_eq!(answers(&desk, Door::Dhcp, denied, &from(other)), 1);
+            assert_eq!(answers(&service, ServerPort::Dhcp, other, &from(denied)), 0);
+            assert_eq!(answers(&service, ServerPort::Dhcp, denied, &from(other)), 1);
         }
         // A client that has no address yet.
-        assert_eq!(answers(&desk, Door::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 1);
-        assert_eq!((desk.answers.value(), desk.nothing.value()), (4, 0));
+        assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 1);
+        assert_eq!((service.answers.value(), service.nothing.value()), (4, 0));
     }
 
     #[test]
@@ -329,11 +335,11 @@ mod tests {
         let (told, heard) = mpsc::channel();
         let sockets = sockets().on_question(move |question| told.send(question.to_string()).unwrap());
         let live = sockets.live.clone();
-        let desk = Desk::new(sockets, server.handle());
-        assert_eq!(answers(&desk, Door::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 1);
+        let service = Service::new(sockets, server.handle());
+        assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 1);
         live.change(|proxy| proxy.rules(Vec::new()));
-        assert_eq!(answers(&desk, Door::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 0);
-        assert_eq!(answers(&desk, Door::Dhcp, Ipv4Addr::UNSPECIFIED, b"nothing"), 0);
+        assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 0);
+        assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, b"nothing"), 0);
         let heard: Vec<String> = heard.try_iter().collect();
         assert!(
             matches!(&heard[..], [one, two] if one.ends_with("may boot file: all, by lan")
