@@ -8,7 +8,7 @@
 use tuffet::{Error, Server, handlers::Http};
 
 fn main() -> Result<(), Error> {
-    let base = std::env::args().nth(1).map_or_else(little_upstream, Ok)?;
+    let base = std::env::args().nth(1).filter(|base| !base.is_empty()).map_or_else(little_upstream, Ok)?;
     let address = std::env::args().nth(2).unwrap_or("127.0.0.1:6969".into());
     let server = Server::builder().listen(address).handler(Http::new(&base)?).bind()?;
     println!("listening on {}, files come from {base}", server.addrs()[0]);

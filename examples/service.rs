@@ -22,15 +22,19 @@ type Machines = Arc<Mutex<BTreeMap<IpAddr, String>>>;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mirror = std::env::args().nth(1).unwrap_or("http://127.0.0.1:8000/".into());
+    let mut arguments = std::env::args().skip(1);
+    let mirror = arguments.next().unwrap_or("http://127.0.0.1:8000/".into());
+    let address = arguments.next().unwrap_or("127.0.0.1:6969".into());
+    let web = TcpListener::bind(arguments.next().unwrap_or("127.0.0.1:6980".into())).await?;
     // This build of reqwest has no cryptography provider of its own.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let machines = Machines::default();
-    let web = tokio::spawn(list(TcpListener::bind("127.0.0.1:6980").await?, machines.clone()));
+    let web_address = web.local_addr()?;
+    let web = tokio::spawn(list(web, machines.clone()));
 
     let tokio = tokio::runtime::Handle::current();
     let server = Server::builder()
-        .listen("127.0.0.1:6969")
+        .listen(address)
         .shards(2)
         .handler(motd().or(from(mirror, machines)))
         .around_threads(move |thread| {
@@ -38,7 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             thread();
         })
         .bind()?;
-    println!("listening on {}, and http://127.0.0.1:6980/", server.addrs()[0]);
+    println!("listening on {}, and http://{web_address}/", server.addrs()[0]);
     server.run_until(tokio::signal::ctrl_c()).await?;
     web.abort();
     Ok(())

@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Instant,
@@ -21,7 +21,7 @@ use crate::{
     error::Refusal,
     handlers::Chain,
     name,
-    options::{Direction, Limits},
+    options::Limits,
     packet::{self, Mode, Options},
     shown,
     source::{IntoSource, Source},
@@ -56,6 +56,13 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + 'a>>;
 /// }
 /// # let _: &dyn Handler = &Motd(String::new());
 /// ```
+///
+/// A handler that cannot be shared by threads is none:
+///
+/// ```compile_fail,E0277
+/// let count = std::rc::Rc::new(0);
+/// tuffet::Server::builder().handler(tuffet::read(async move |_| count.to_string()));
+/// ```
 pub trait Handler: Send + Sync + 'static {
     /// Returns the bytes of a file, for an RRQ.
     ///
@@ -74,30 +81,6 @@ pub trait Handler: Send + Sync + 'static {
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
         let _ = (request, data);
         Box::pin(async { Err(Refusal::denied()) })
-    }
-
-    /// Lowers what the server may grant to this request: options, blksize, windowsize. `limits` holds what the server
-    /// allows. The server calls it once for each request that it answers, on the thread of the transfer. Defaults to
-    /// no change.
-    ///
-    /// ```
-    /// use tuffet::{Handler, Request, Source, handler::Answer, options::{Direction, Limits}, packet};
-    ///
-    /// /// Some old firmware cannot take an OACK.
-    /// struct Careful<H>(H);
-    ///
-    /// impl<H: Handler> Handler for Careful<H> {
-    ///     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
-    ///         self.0.read(request)
-    ///     }
-    ///
-    ///     fn limit(&self, request: &Request, _: Direction, limits: &mut Limits) {
-    ///         limits.answer = !request.path().starts_with("old/");
-    ///     }
-    /// }
-    /// ```
-    fn limit(&self, request: &Request, direction: Direction, limits: &mut Limits) {
-        let _ = (request, direction, limits);
     }
 
     /// Whether [`write`](Self::write) may accept anything. Defaults to `false`; a chain asks only handlers that take
@@ -147,29 +130,35 @@ pub struct Request {
     query: Option<Arc<str>>,
     ignores_case: bool,
     protocol: Protocol,
-    hooks: Hooks,
+    notes: Notes,
 }
 
 type Hook = Box<dyn FnOnce(&Record) + Send>;
 
-/// The hooks that run at the end of the transfer. Requests that differ only in them are equal.
+/// What the server learns from the handler of a request. All copies of the request share it, and requests that differ
+/// only in it are equal.
 #[derive(Clone, Default)]
-struct Hooks(Arc<Waiting>);
+struct Notes(Arc<Noted>);
 
 #[derive(Default)]
-struct Waiting {
+struct Noted {
+    /// The most that the server grants.
+    limits: Mutex<Limits>,
+    /// The hooks that run at the end of the transfer.
     hooks: Mutex<Vec<Hook>>,
     /// Whether an upload has replaced a file.
     replaced: AtomicBool,
+    /// Whether an upload must not replace a file.
+    must_be_new: AtomicBool,
 }
 
-impl PartialEq for Hooks {
+impl PartialEq for Notes {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Hooks {}
+impl Eq for Notes {}
 
 impl Request {
     /// A request from `peer` that was sent to `local`.
@@ -179,14 +168,20 @@ impl Request {
     pub fn new(peer: SocketAddr, local: SocketAddr, packet: impl Into<Arc<packet::Request>>) -> Result<Self, Refusal> {
         let packet = packet.into();
         let path = String::from_utf8_lossy(&name::normalise(&packet.filename)?).into();
-        let (renamed, query, hooks) = (None, None, Hooks::default());
+        let (renamed, query, notes) = (None, None, Notes::default());
         let (ignores_case, protocol) = (false, Protocol::Tftp);
-        Ok(Self { peer, local, path, packet, received: None, renamed, query, ignores_case, protocol, hooks })
+        Ok(Self { peer, local, path, packet, received: None, renamed, query, ignores_case, protocol, notes })
     }
 
     /// Sets when the request arrived.
     pub(crate) fn received_at(self, now: Instant) -> Self {
         Self { received: Some(now), ..self }
+    }
+
+    /// Sets what the server allows.
+    pub(crate) fn limited_to(self, limits: Limits) -> Self {
+        *unpoisoned(&self.notes.0.limits) = limits;
+        self
     }
 
     /// Sets the protocol of the request.
@@ -266,6 +261,32 @@ impl Request {
         self.received
     }
 
+    /// Lowers what the server may grant to this request: options, blksize, windowsize. The closure receives the
+    /// [`limits`](Self::limits) so far. The handler that serves a request calls it before it returns the source, or
+    /// before it asks for the first chunk of an upload; later calls change nothing. All copies of the request share
+    /// their limits, also those with [another path](Self::with_path). HTTP has no options, so it ignores them.
+    ///
+    /// ```
+    /// use tuffet::{Request, read};
+    ///
+    /// let handler = read(async |request: Request| {
+    ///     // Some old firmware cannot take an OACK.
+    ///     request.limit(|limits| limits.answer = !request.path().starts_with("old/"));
+    ///     "firmware\n"
+    /// });
+    /// # let _: &dyn tuffet::Handler = &handler;
+    /// ```
+    pub fn limit(&self, lower: impl FnOnce(&mut Limits)) {
+        let mut limits = self.limits();
+        lower(&mut limits);
+        *unpoisoned(&self.notes.0.limits) = limits;
+    }
+
+    /// The most that the server grants to this request. [`Limits::default`] for a request that no server received.
+    pub fn limits(&self) -> Limits {
+        unpoisoned(&self.notes.0.limits).clone()
+    }
+
     /// Calls this hook with the record of the transfer when the transfer is over. The hook runs on the transfer's
     /// thread, so it should be quick. The handler that serves a request learns its outcome in this way: `complete`,
     /// `aborted`, or a [`Probe`](crate::transfer::Outcome::Probe) by a client that wanted only the size. The hook is
@@ -286,21 +307,33 @@ impl Request {
     /// # let _: &dyn tuffet::Handler = &handler;
     /// ```
     pub fn on_end(&self, hook: impl FnOnce(&Record) + Send + 'static) {
-        self.hooks.0.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(hook));
+        unpoisoned(&self.notes.0.hooks).push(Box::new(hook));
     }
 
     pub(crate) fn take_hooks(&self) -> Vec<Hook> {
-        mem::take(&mut *self.hooks.0.hooks.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut *unpoisoned(&self.notes.0.hooks))
     }
 
     /// Notes that this upload has replaced a file.
+    /// Whether an upload must not replace a file, even if others may: the client of a PUT said so with `If-None-Match:
+    /// *`. A handler refuses it with [`Refusal::exists`] if there is such a file when the upload is complete, as those of
+    /// this crate do. The server itself looks only before the upload begins.
+    pub fn must_be_new(&self) -> bool {
+        self.notes.0.must_be_new.load(Relaxed)
+    }
+
+    #[cfg(feature = "web")]
+    pub(crate) fn note_must_be_new(&self) {
+        self.notes.0.must_be_new.store(true, Relaxed);
+    }
+
     pub(crate) fn note_replaced(&self) {
-        self.hooks.0.replaced.store(true, Relaxed);
+        self.notes.0.replaced.store(true, Relaxed);
     }
 
     #[cfg(feature = "web")]
     pub(crate) fn has_replaced(&self) -> bool {
-        self.hooks.0.replaced.load(Relaxed)
+        self.notes.0.replaced.load(Relaxed)
     }
 
     /// The percent-encoded query that a handler of a web server puts behind the `?`; other handlers ignore it.
@@ -372,6 +405,10 @@ impl fmt::Debug for Request {
     }
 }
 
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Searches this handler for the file of an RRQ. If it has none, searches again without the end mark behind the name.
 pub(crate) async fn find(handler: &dyn Handler, request: &Request) -> Result<Source, Refusal> {
     use std::ops::ControlFlow;
@@ -394,7 +431,9 @@ pub(crate) async fn find(handler: &dyn Handler, request: &Request) -> Result<Sou
     Err(search.over().unwrap_or(Refusal::not_found()))
 }
 
-/// A handler that serves reads with this closure and refuses writes. The closure is `async` even if it awaits nothing.
+/// A handler that serves reads with this closure and refuses writes.
+///
+/// The closure is `async` even if it awaits nothing, or it is an `async fn`. A plain closure returns a future.
 ///
 /// ```
 /// use tuffet::{Refusal, Request, read};
@@ -404,6 +443,15 @@ pub(crate) async fn find(handler: &dyn Handler, request: &Request) -> Result<Sou
 ///     "motd" => Ok(format!("{greeting} {}\n", request.peer().ip())),
 ///     _ => Err(Refusal::not_found()),
 /// });
+/// # let _: &dyn tuffet::Handler = &handler;
+///
+/// async fn motd(request: Request) -> String {
+///     format!("hello {}\n", request.peer().ip())
+/// }
+/// let handler = read(motd);
+/// # let _: &dyn tuffet::Handler = &handler;
+///
+/// let handler = read(|_| std::future::ready("hello\n"));
 /// # let _: &dyn tuffet::Handler = &handler;
 /// ```
 pub fn read<S: IntoSource + 'static>(f: impl AsyncFn(Request) -> S + Send + Sync + 'static) -> impl Handler {
@@ -465,10 +513,6 @@ macro_rules! pointer {
 
             fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
                 (**self).write(request, data)
-            }
-
-            fn limit(&self, request: &Request, direction: Direction, limits: &mut Limits) {
-                (**self).limit(request, direction, limits);
             }
 
             fn takes_writes(&self) -> bool {

@@ -51,6 +51,12 @@ pub struct Agreed {
 }
 
 /// The number of the block after 65535.
+///
+/// ```
+/// use tuffet::options::Rollover;
+///
+/// assert_eq!((Rollover::Zero.number(65536), Rollover::One.number(65536)), (0, 1));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rollover {
     /// 0, as every boot client expects.
@@ -80,12 +86,16 @@ pub struct Limits {
     /// Whether the server answers options at all. Defaults to `true`. Some firmware asks for options and cannot take
     /// an OACK.
     pub answer: bool,
-    /// The only options that the server grants; it ignores others as if they were unknown. Defaults to `None`, which
-    /// allows all.
+    /// The only options that the server grants; it ignores others as if they were unknown, but for the size that a WRQ
+    /// tells. Defaults to `None`, which allows all.
     pub only: Option<Arc<[OptionName]>>,
 }
 
 /// The direction of a transfer.
+///
+/// ```
+/// assert_eq!(tuffet::options::Direction::Read.to_string(), "read");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// RRQ: from the server to the client.

@@ -37,6 +37,16 @@ const OACK: u16 = 6;
 /// One TFTP packet.
 ///
 /// The large packets are rare and boxed, because a packet is passed by value for each block.
+///
+/// ```
+/// use tuffet::packet::{Mode, Options, Packet, Request};
+///
+/// let request = Request { filename: b"menu".into(), mode: Mode::Octet, options: Options::from_iter([("tsize", "0")]) };
+/// let packet = Packet::Rrq(request.into());
+/// assert_eq!(packet.encode(), b"\0\x01menu\0octet\0tsize\x000\0");
+/// assert_eq!(Packet::decode(&packet.encode())?, packet);
+/// # Ok::<(), tuffet::packet::Malformed>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
     /// Read request: the peer wants a file.
@@ -75,6 +85,12 @@ pub struct Request {
 }
 
 /// Transfer mode (RFC 1350 section 1). `mail` is obsolete and refused.
+///
+/// ```
+/// use tuffet::packet::Mode;
+///
+/// assert_eq!(Mode::default().as_str(), "octet");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Text: line ends travel as CR LF, a lone CR as CR NUL.
@@ -101,6 +117,13 @@ pub enum Mode {
 pub struct Options(String);
 
 /// Why bytes are not a TFTP packet.
+///
+/// ```
+/// use tuffet::packet::{Malformed, Packet};
+///
+/// assert_eq!(Packet::decode(b"\0"), Err(Malformed::Truncated));
+/// assert_eq!(Packet::decode(b"\0\x09"), Err(Malformed::Opcode(9)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Malformed {
@@ -283,10 +306,14 @@ impl Options {
 impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Options {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         let mut options = Self::new();
-        for (name, value) in pairs {
-            options.push(name, value);
-        }
+        options.extend(pairs);
         options
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<str>> Extend<(N, V)> for Options {
+    fn extend<I: IntoIterator<Item = (N, V)>>(&mut self, pairs: I) {
+        pairs.into_iter().for_each(|(name, value)| self.push(name, value));
     }
 }
 

@@ -130,14 +130,35 @@ mod sealed {
 }
 
 /// A type that can be a chunk: bytes, text, or a failure in the middle.
+///
+/// ```
+/// use tuffet::{Refusal, source::IntoChunk};
+///
+/// assert_eq!("text".into_chunk()?, "text");
+/// assert!(Err::<&str, _>(Refusal::upstream()).into_chunk().is_err());
+/// # Ok::<(), Refusal>(())
+/// ```
 pub trait IntoChunk {
     /// The bytes, or the failure.
+    ///
+    /// # Errors
+    /// The failure, if it is one.
     fn into_chunk(self) -> Result<Bytes, Refusal>;
 }
 
 /// The end of a generator: `()`, or a result.
+///
+/// ```
+/// use tuffet::{Refusal, source::IntoEnd};
+///
+/// let end = std::fs::read("/no such file").map(drop);
+/// assert_eq!(end.into_end(), Err(Refusal::not_found()));
+/// ```
 pub trait IntoEnd {
     /// `Ok` if the generator has not failed.
+    ///
+    /// # Errors
+    /// The failure of the generator.
     fn into_end(self) -> Result<(), Refusal>;
 }
 
@@ -156,6 +177,9 @@ pub trait IntoSource {
     type Chunks: Chunks;
 
     /// The source, or the refusal.
+    ///
+    /// # Errors
+    /// The refusal, if there is no source.
     fn into_source(self) -> Result<Source<Self::Chunks>, Refusal>;
 }
 

@@ -255,6 +255,34 @@ fn a_relay_gets_its_option_back() {
     assert_eq!(Read::of(&answer.bytes).message.giaddr(), Ipv4Addr::new(198, 51, 100, 1));
 }
 
+/// U-Boot with `CONFIG_SERVERIP_FROM_PROXYDHCP` reads the fields of the answer, and no options.
+#[test]
+fn u_boot_is_told_the_server() {
+    let question = |arch: Option<u16>| {
+        let question = Question::new(DISCOVER).option(60, b"U-Boot.armv8").option(94, &[1, 0, 0]);
+        arch.into_iter().fold(question, |question, arch| question.option(93, &arch.to_be_bytes()))
+    };
+    let told = |proxy: &Proxy, arch| {
+        let answer = ask(proxy, ServerPort::Dhcp, NOBODY, &question(arch)).unwrap();
+        let message = dhcproto::Decodable::from_bytes(&answer.bytes).unwrap();
+        let message: dhcproto::v4::Message = message;
+        assert_eq!((message.siaddr(), message.yiaddr(), answer.to), (SERVER, Ipv4Addr::UNSPECIFIED, EVERYBODY));
+        let has_option = message.opts().get(OptionCode::BootfileName).is_some();
+        let file = String::from_utf8(message.fname().unwrap_or_default().to_vec()).unwrap();
+        assert_eq!(has_option, !file.is_empty());
+        (file, answer.offer.to_string())
+    };
+    let (file, said) = told(&proxy(ALL), Some(22));
+    assert_eq!((file.as_str(), said.contains(" (U-Boot) is told the server: ")), ("", true), "{said}");
+    let scripts = proxy(&["boot.scr.uimg", "boot.scr", "pxelinux.0"]);
+    let (file, said) = told(&scripts, None);
+    assert!(file.trim_end_matches('\0') == "boot.scr.uimg" && said.ends_with("boot.scr.uimg: it is in the sources"));
+    // Without an architecture it is no BIOS.
+    let rule = |arch: &str| scripts.clone().rules(vec![Rule::new("", "by-rule").arch(arch.parse().unwrap())]);
+    assert_eq!(told(&rule("bios"), None).0.trim_end_matches('\0'), "boot.scr.uimg");
+    assert_eq!(told(&rule("22"), Some(22)).0.trim_end_matches('\0'), "by-rule");
+}
+
 #[test]
 fn other_dhcp_packets_get_no_answer() {
     let proxy = http(proxy(ALL));
@@ -264,7 +292,7 @@ fn other_dhcp_packets_get_no_answer() {
     };
     let plain = Question::new(DISCOVER);
     not_for_us(ServerPort::Dhcp, &plain);
-    for class in ["MSFT 5.0", "udhcp 1.35.0", "android-dhcp-14", "U-Boot.armv8", "PXE", "HTTP", "xPXEClient"] {
+    for class in ["MSFT 5.0", "udhcp 1.35.0", "android-dhcp-14", "u-boot", "U-Boo", "PXE", "HTTP", "xPXEClient"] {
         not_for_us(ServerPort::Dhcp, &plain.clone().option(60, class.as_bytes()));
     }
     // Whatever else than a discovery comes to 67 is for the server that leases addresses.
@@ -279,6 +307,47 @@ fn other_dhcp_packets_get_no_answer() {
     let mut bootp = Question::pxe(DISCOVER, 7);
     bootp.options.drain(..3);
     not_for_us(ServerPort::Dhcp, &bootp);
+}
+
+#[test]
+fn a_relay_that_is_the_server_makes_no_loop() {
+    let proxy = proxy(ALL);
+    for giaddr in [SERVER.octets(), [192, 0, 2, 7], [192, 0, 2, 255]] {
+        let question = Question::pxe(DISCOVER, 0).giaddr(giaddr);
+        let answer = ask(&proxy, ServerPort::Dhcp, SocketAddrV4::new(giaddr.into(), 67), &question).unwrap();
+        assert_eq!(answer.to, SocketAddrV4::new(giaddr.into(), 67));
+        // What comes back is no question.
+        let arrival = Arrival { server_port: ServerPort::Dhcp, from: SocketAddrV4::new(SERVER, 67), local: SERVER };
+        assert!(matches!(proxy.answer(&answer.bytes, arrival), Err(NoReply::NotForUs(_))));
+    }
+}
+
+/// What the log has of a packet are numbers.
+#[test]
+fn a_hostile_packet_writes_no_line_of_its_own() {
+    let proxy = proxy(&["bootnetx64.efi"]);
+    let evil = b"PXEClient\n\x1b[2J\xe2\x80\xae:Arch:00007\nroot may boot evil:UNDI:000000".as_slice();
+    for arch in [0u16, 7, 0x0a1b] {
+        let question = Question::new(DISCOVER).option(60, evil).option(93, &arch.to_be_bytes()).option(77, evil);
+        let question = question.option(97, &evil[..17]).option(12, evil).option(67, evil).option(43, evil);
+        let said = match ask(&proxy, ServerPort::Dhcp, NOBODY, &question) {
+            Ok(answer) => answer.offer.to_string(),
+            Err(no_reply) => no_reply.to_string(),
+        };
+        assert!(!said.contains("evil") && said.chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{said:?}");
+    }
+}
+
+#[test]
+fn a_packet_as_large_as_can_be_is_answered() {
+    let proxy = proxy(ALL);
+    let mut question = Question::new(DISCOVER).option(60, b"PXEClient").option(93, &[0, 7]);
+    // Empty ones of many codes.
+    question.options.extend((176..=254).cycle().take(32_000).flat_map(|code| [code, 0]));
+    assert_eq!(offer(&proxy, &question).file, "bootnetx64.efi");
+    // And of one code in pieces, all that a datagram holds.
+    let pieces = (0..250).fold(Question::pxe(DISCOVER, 7), |question, _| question.option(82, &[1; 255]));
+    assert_eq!(offer(&proxy, &pieces).file, "bootnetx64.efi", "that of a relay is longer than an option, and left out");
 }
 
 #[test]

@@ -9,11 +9,22 @@ mod dhcp_client;
 #[path = "common/machines.rs"]
 mod machines;
 
+#[cfg(feature = "full")]
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Output, Stdio},
+    thread,
+    time::Instant,
+};
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
+    process::Command,
     time::Duration,
 };
 
+#[cfg(feature = "full")]
+use common::{LONG, eventually};
 use dhcp_client::{DISCOVER, Question, REQUEST, Read};
 use dhcproto::v4::MessageType;
 use machines::{TWO_LINKS, on, on_machines};
@@ -115,6 +126,140 @@ fn a_relay_is_answered_by_unicast() {
         assert_eq!((read.file.as_str(), from.as_str()), ("pxelinux.0", "10.9.0.1:67"));
         assert_eq!(read.message.giaddr(), Ipv4Addr::new(10, 9, 0, 7));
     });
+}
+
+/// The commands that remove the first link, and make it anew under its name.
+const MADE_ANEW: &str = "
+    ip link del s0; sleep 0.1
+    ip link add s0 type veth peer name c0 netns client
+    ip link set s0 up; ip -n client link set c0 up
+    ip address add 10.9.0.1/24 dev s0; ip -n client address add 10.9.0.7/24 brd + dev c0";
+
+fn make_anew() {
+    assert!(Command::new("sh").args(["-ec", MADE_ANEW]).status().unwrap().success());
+}
+
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn an_interface_that_is_made_anew_is_bound_again() {
+    if !on_machines("an_interface_that_is_made_anew_is_bound_again", TWO_LINKS) {
+        return;
+    }
+    let (_running, _serving) = serve("s0");
+    for is_anew in [false, true, true] {
+        if is_anew {
+            make_anew();
+        }
+        on("client", || {
+            let (read, _) = ask(&client("c0", 68), &Question::pxe(DISCOVER, 0), "255.255.255.255:67");
+            assert_eq!(read.file, "pxelinux.0");
+        });
+    }
+}
+
+/// The program in the network of this thread, which serves a directory with `pxelinux.0`.
+#[cfg(feature = "full")]
+struct Program {
+    child: Child,
+    place: tempfile::TempDir,
+}
+
+#[cfg(feature = "full")]
+impl Program {
+    fn start(args: &[&str]) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let files = place.path().join("files");
+        fs::create_dir(&files).unwrap();
+        fs::write(files.join("pxelinux.0"), "...").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
+        command.arg("serve").arg(files).args(args).stdout(Stdio::piped());
+        let mut child = command.stderr(fs::File::create(place.path().join("log")).unwrap()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let program = Self { child, place };
+        assert!(line.starts_with("listening on "), "{}", program.said());
+        program
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.place.path().join("log")).unwrap()
+    }
+}
+
+#[cfg(feature = "full")]
+impl Drop for Program {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// The program has given up the right to bind its ports, so it ends, to be started anew.
+#[cfg(feature = "full")]
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn a_server_that_may_not_bind_again_asks_to_be_started_anew() {
+    if !on_machines("a_server_that_may_not_bind_again_asks_to_be_started_anew", TWO_LINKS) {
+        return;
+    }
+    for args in [&["--dhcp", "--dhcp-interface", "s0"][..], &["--interface", "s0"]] {
+        let mut program = Program::start(&[args, &["--drain", "1s"]].concat());
+        make_anew();
+        eventually("it has ended", || program.child.try_wait().unwrap().is_some());
+        let said = program.said();
+        assert_eq!(program.child.wait().unwrap().code(), Some(75), "{said}");
+        assert!(said.contains("s0 was removed and made anew, and this server may not bind its ports again"), "{said}");
+    }
+}
+
+#[cfg(feature = "full")]
+fn get(server: &str, name: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tuffet")).args(["get", "-q", server, name, "-"]).output().unwrap()
+}
+
+/// Forged questions, each of another machine, neither fill the log nor keep a client from its file.
+#[cfg(feature = "full")]
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn a_flood_of_questions_is_summed_up_and_delays_no_transfer() {
+    if !on_machines("a_flood_of_questions_is_summed_up_and_delays_no_transfer", TWO_LINKS) {
+        return;
+    }
+    let mut program = Program::start(&["--dhcp", "--dhcp-interface", "s0"]);
+    let began = Instant::now();
+    let answered = on("client", || {
+        let socket = client("c0", 68);
+        socket.set_nonblocking(true).unwrap();
+        let mut answered = 0;
+        let mut answer = [0; 1500];
+        for n in 0u32.. {
+            let mut question = Question::pxe(DISCOVER, 0);
+            question.header[30..34].copy_from_slice(&n.to_be_bytes());
+            _ = socket.send_to(&question.bytes(), "255.255.255.255:67");
+            while socket.recv_from(&mut answer).is_ok() {
+                answered += 1;
+            }
+            if answered >= 2500 {
+                break;
+            }
+            assert!(began.elapsed() < LONG, "{answered} answers");
+            if n % 100 == 0 {
+                thread::sleep(Duration::from_millis(2));
+            }
+            if n == 5000 {
+                let got = get("10.9.0.1", "pxelinux.0");
+                assert_eq!((got.stdout.as_slice(), got.status.code()), (&b"..."[..], Some(0)), "{got:?}");
+            }
+        }
+        answered
+    });
+    let took = began.elapsed().as_secs();
+    assert!(Command::new("kill").arg(program.child.id().to_string()).status().unwrap().success());
+    assert!(program.child.wait().unwrap().success());
+    let said = program.said();
+    let lines = said.matches(" may boot pxelinux.0: ").count();
+    assert!((1000..1050 + 20 * took as usize).contains(&lines) && lines < answered, "{lines} lines in {took} s");
+    assert!(said.contains(" more requests for a boot file by DHCP, of "), "{said}");
 }
 
 /// A second server, on a net with a switch.

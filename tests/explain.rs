@@ -64,6 +64,24 @@ fn a_wrong_command_line_of_any_bytes_is_one_line() {
     wrong(tuffet(&["explain", "10.0.0.5", "name", "--zzz"]).arg(bytes));
 }
 
+#[test]
+fn the_answer_has_the_limits_of_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("f"), "text").unwrap();
+    let root = path(directory.path());
+    let answer = |args: &[&str]| {
+        let said = explain(b"f", &[&[root, "--options", "blksize=1468,windowsize=9"], args].concat()).1;
+        said.lines().last().unwrap().trim_start_matches("answer   ").to_owned()
+    };
+    assert_eq!(answer(&[]), "OACK blksize=1468 windowsize=9");
+    // An ACK pays for no more blocks of this size.
+    assert_eq!(answer(&["--single-port"]), "OACK blksize=1468 windowsize=3");
+    assert_eq!(answer(&["--single-port", "--blksize", "1000"]), "OACK blksize=1000 windowsize=4");
+    assert_eq!(answer(&["--single-port", "--windowsize", "8"]), "OACK blksize=1468 windowsize=8");
+    let long = explain(&[b'x'; 1025], &[root]).1;
+    assert!(long.lines().last().unwrap().starts_with("answer   ERROR 4"), "{long}");
+}
+
 /// What `--dhcp` would tell a machine, with this configuration file.
 #[cfg(feature = "full")]
 fn boots(machine: &[&str], root: &Path, config: &str) -> (bool, String) {

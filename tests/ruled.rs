@@ -8,7 +8,7 @@ use tuffet::{
     Handler, Refusal, Request, Source,
     handler::Answer,
     handlers::{Memory, Ruled},
-    options::{Direction, Limits, OptionName},
+    options::{Direction, OptionName},
     rules::{Rule, Rules},
     transfer::Outcome,
 };
@@ -78,6 +78,10 @@ fn an_upload_goes_where_the_rules_say() {
     peer.rrq("in/x", &[]).expect_error(1);
     peer.rrq("out/x", &[]).expect_data(1, &bytes[..512]);
     peer.error(0);
+    // The size that a client tells counts, whether the server grants `tsize` or not.
+    peer.wrq("in/y", &[("tsize", "100")]).expect(tuffet::packet::Packet::Ack(0));
+    peer.data(1, &bytes[..512]);
+    peer.expect_error(3);
 }
 
 /// A handler of somebody else's with a policy of its own.
@@ -85,13 +89,12 @@ struct Careful(Memory);
 
 impl Handler for Careful {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
+        assert_eq!(request.limits().windowsize, 64, "what the server allows");
+        request.limit(|limits| {
+            limits.answer = !request.path().starts_with("old");
+            assert_ne!(request.path(), "panic");
+        });
         self.0.read(request)
-    }
-
-    fn limit(&self, request: &Request, direction: Direction, limits: &mut Limits) {
-        assert_eq!((direction, limits.windowsize), (Direction::Read, 64), "what the server allows");
-        limits.answer = !request.path().starts_with("old");
-        assert_ne!(request.path(), "panic");
     }
 }
 

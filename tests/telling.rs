@@ -79,6 +79,46 @@ fn a_command_is_run_after_each_upload_and_nothing_is_pasted() {
     assert!(said.contains("sandbox: ") && !said.contains("--on-upload "), "{said}");
 }
 
+/// The secrets of the server stay with it, and a command finds what commands expect.
+#[test]
+fn the_command_has_a_clean_environment() {
+    let place = Place::new();
+    let out = place.path("out");
+    let command = format!("sh -c 'env >{0}.new; mv {0}.new {0}'", out.display());
+    let server = Server::start_with(&[&place.text("up"), "--upload", "--on-upload", &command], |server| {
+        let secrets = ["AWS_SECRET_ACCESS_KEY", "TUFFET_HEADER", "https_proxy", "TFTP_PATH", "TFTP_KEY"];
+        server.envs(secrets.map(|name| (name, "X-Key: s3cret")));
+        server.envs([("HOME", "/a/home"), ("LANG", "C.UTF-8"), ("LC_TIME", "C"), ("TZ", "UTC")]);
+    });
+    place.put(&server, "a.cfg");
+    lines(&out, 1);
+    let told = fs::read_to_string(&out).unwrap();
+    assert!(!told.contains("s3cret"), "{told}");
+    let name = |line: &str| line.split_once('=').map(|(name, _)| name.to_owned());
+    let of_shells = ["PWD", "OLDPWD", "SHLVL", "_"];
+    let documented = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_TIME", "TZ", "TMPDIR"];
+    let is_expected = |name: &String| {
+        name.starts_with("TFTP_") || documented.contains(&name.as_str()) || of_shells.contains(&name.as_str())
+    };
+    let others: Vec<_> = told.lines().filter_map(name).filter(|name| !is_expected(name)).collect();
+    assert_eq!(others, [""; 0], "{told}");
+    for line in ["HOME=/a/home", "LANG=C.UTF-8", "LC_TIME=C", "TZ=UTC", "TFTP_PATH=a.cfg"] {
+        // As root, the server becomes another user, with another home.
+        let may_differ = line.starts_with("HOME") && told.lines().any(|told| told == "LOGNAME=nobody");
+        assert!(may_differ || told.lines().any(|told| told == line), "{line}: {told}");
+    }
+    // Nor does the helper have them, whose environment the command could read.
+    #[cfg(target_os = "linux")]
+    {
+        let id = server.child.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        let helper = children.split_whitespace().next().expect("a helper");
+        let environment = text(&fs::read(format!("/proc/{helper}/environ")).unwrap());
+        assert!(environment.contains("LANG=") && !environment.contains("s3cret"), "{environment}");
+    }
+    server.stop("-TERM");
+}
+
 #[test]
 fn a_command_that_fails_or_hangs_is_told_and_delays_no_transfer() {
     let place = Place::new();
@@ -117,13 +157,15 @@ fn the_command_is_run_as_the_user_of_the_server_without_capabilities() {
     for name in ["up", "up/there"] {
         chown(place.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
     }
-    let command = "sh -c 'id -u; id -G; grep -E \"Cap|NoNew\" /proc/self/status; false'".replace("false", "exit 9 >&2");
+    let command = "sh -c 'id -u; id -G; echo $HOME of $USER; grep -E \"Cap|NoNew\" /proc/self/status; false'"
+        .replace("false", "exit 9 >&2");
     let command = command.replace("sh -c '", "sh -c 'exec >&2; ");
     let server = Server::start(&[&place.text("up"), "--upload", "--on-upload", &command]);
     place.put(&server, "a.cfg");
     let said = server.stop("-TERM");
     let line = said.lines().find(|line| line.contains("sh ended with 9")).expect(&said);
     assert!(line.contains("65534\\n65534\\n") && line.contains("NoNewPrivs:\\t1"), "{line}");
+    assert!(line.contains(" of nobody\\n") && !line.contains("/root"), "{line}");
     let sets = line.split("Cap").skip(1).map(|set| set.split("\\t").nth(1).unwrap()[..16].to_owned());
     assert!(sets.clone().count() == 5 && sets.clone().all(|set| set == "0".repeat(16)), "{line}");
 }

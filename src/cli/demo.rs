@@ -12,7 +12,7 @@ use tuffet::{Gen, Handler, Refusal, Request, Server, Source, read};
 use super::{
     Result,
     args::{Arguments, Command},
-    serve, values,
+    sandbox, serve, values,
 };
 
 /// The files of the web server, and their sizes.
@@ -47,9 +47,10 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
             _ = writeln!(out, "    curl -O tftp://{}/{name}", args.listen);
         }
     }
-    // A sandbox cannot confine threads that already run.
-    let listen = args.listen.to_string();
-    let words = ["tuffet", "serve", &url, "--listen", &listen, "--status", "127.0.0.1:0", "--no-sandbox"];
+    // A sandbox cannot confine threads that already run, but a change of the user is for all of them.
+    let (listen, nobody) = (args.listen.to_string(), sandbox::nobody());
+    let mut words = vec!["tuffet", "serve", &url, "--listen", &listen, "--status", "127.0.0.1:0", "--no-sandbox"];
+    words.extend(nobody.iter().flat_map(|user| ["--user", user]));
     // The environment's settings are for servers.
     let command =
         Arguments::command().mut_subcommand("serve", |serve| serve.mut_args(|arg| arg.env(Resettable::Reset)));

@@ -5,6 +5,7 @@ use std::{
     io::{self, ErrorKind, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     str::FromStr,
+    sync::Arc,
 };
 
 use clap::{ArgAction, Args};
@@ -18,7 +19,7 @@ pub use tuffet::dhcp::CurrentProxy;
 
 mod report;
 
-use super::{Result, args::Serve, format::Format, sources::Opened, values};
+use super::{Result, args::Serve, format::Format, logging::Transfers, sources::Opened, values};
 
 /// The port to which firmware sends its requests, whatever port the answer names.
 const TFTP: u16 = 69;
@@ -92,13 +93,20 @@ fn parse<T: FromStr<Err: Display>>(value: &str) -> std::result::Result<T, String
 
 impl Dhcp {
     /// Binds the ports of ProxyDHCP, if `--dhcp` is given, and adds its counters to those of the server.
-    pub fn watch(&self, args: &Serve, opened: &Opened, builder: Builder) -> Result<(Option<Sockets>, Builder)> {
+    pub fn watch(
+        &self,
+        args: &Serve,
+        (opened, log): (&Opened, &Arc<Transfers>),
+        builder: Builder,
+    ) -> Result<(Option<Sockets>, Builder)> {
         if !self.dhcp {
             return Ok((None, builder));
         }
         Self::settle(args, &opened.boots);
         let sockets = Sockets::bind(chosen(args)?, opened.boots.clone()).map_err(|error| explain(&error))?;
-        let sockets = sockets.record_machines(&opened.machines);
+        let (log, restart) = (log.clone(), opened.restart.clone());
+        let sockets = sockets.record_machines(&opened.machines).on_request(move |told| log.log_dhcp_request(&told));
+        let sockets = sockets.on_out_of_reach(move |interface| restart.need_for_interface(interface));
         let builder = sockets.watch(builder);
         Ok((Some(sockets), builder))
     }
@@ -288,7 +296,7 @@ mod tests {
             ("uuid=1=>y", "not a UUID"),
             ("mac=5=>y", "not the beginning of a MAC"),
             ("ipxe=maybe=>y", "neither true nor false"),
-            ("os=linux=>y", "there is no such key"),
+            ("os=linux=>y", "unknown key"),
         ] {
             let error = bad.parse::<Boot>().unwrap_err();
             assert!(error.contains(why), "{bad}: {error}");

@@ -7,15 +7,17 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::ControlFlow,
     process::ExitCode,
+    time::Instant,
 };
 
 use clap::{ArgAction, Args};
 use tuffet::{
-    Handler, Refusal, Request,
+    Builder, Handler, Refusal, Request,
     dhcp::{self as proxy, Menu},
+    endpoint::{Action, Endpoint, Envelope, Policy, Pool},
     handlers::{Chain, Ruled, Search},
     options::{self, Direction, Limits},
-    packet::{self, Mode, Options},
+    packet::{self, Mode, Options, Packet},
     rules::{Candidate, Mac, Machine, Rules, Uuid},
 };
 
@@ -223,6 +225,7 @@ fn answer(
     report: &mut Report,
 ) -> std::result::Result<Options, Refusal> {
     let direction = if args.write { Direction::Write } else { Direction::Read };
+    let mut limits = limits(&args.serve, request, direction)?;
     let mut tried = Vec::new();
     let verdict = rules.explain(request, direction, machine, |rule, result| {
         let why = result.map_or_else(|mismatch| format!("no: {mismatch}"), |()| "yes".into());
@@ -234,7 +237,6 @@ fn answer(
         return Err(Refusal::denied());
     }
     let size = find(verdict.candidates(), sources, direction, report)?;
-    let mut limits = limits(&args.serve);
     verdict.limit(&mut limits);
     Ok(options::answer(request.options(), direction, request.mode(), &limits, size).1)
 }
@@ -328,14 +330,27 @@ fn look(source: &dyn Handler, candidate: &Candidate, direction: Direction) -> st
     }
 }
 
-fn limits(args: &Serve) -> Limits {
-    let mut limits = Limits::default();
-    // A single port has a windowsize of 4 at most, so that forged ACKs gain little.
-    let most = if args.single_port { 4 } else { limits.windowsize };
-    limits.windowsize = args.windowsize.unwrap_or(most);
-    // The largest block without IP fragments on Ethernet and IPv4; the server uses the MTU of the interface.
-    limits.blksize = args.blksize.unwrap_or(1468);
-    limits
+/// What a server with these settings allows, as its endpoint answers the request.
+fn limits(args: &Serve, request: &Request, direction: Direction) -> std::result::Result<Limits, Refusal> {
+    let most = args.port_range.as_ref().map_or(usize::MAX, ExactSizeIterator::len);
+    let ports = if args.single_port { vec![0] } else { (1..=most.min(Builder::TRANSFER_PORTS)).collect() };
+    let mut policy = Policy::default();
+    (policy.blksize, policy.windowsize) = (args.blksize, args.windowsize);
+    let mut endpoint = Endpoint::new(policy, vec![Pool { listener: 0, ports }], 0);
+    // The largest blocks without IP fragments on Ethernet; the server uses the MTU of the interface.
+    endpoint.set_mtu(|_, client| if client.is_ipv4() { 1468 } else { 1448 });
+    let (filename, mode, options) = (request.filename().to_vec(), request.mode(), request.options().clone());
+    let packet = Box::new(packet::Request { filename, mode, options });
+    let packet = if direction == Direction::Read { Packet::Rrq(packet) } else { Packet::Wrq(packet) };
+    match endpoint.handle(Instant::now(), 0, &Envelope::new(request.peer()), &packet.encode()) {
+        Action::Begin(start) => {
+            let mut limits = Limits::default();
+            (limits.blksize, limits.windowsize) = (start.blksize, start.windowsize);
+            Ok(limits)
+        }
+        Action::LeaveUnanswered(why) | Action::Drop(why) => Err(Refusal::silent().because(why.reason())),
+        _ => Err(Refusal::bad_request()),
+    }
 }
 
 fn refused(refusal: &Refusal) -> String {

@@ -1,10 +1,11 @@
-//! Decides which transfers have a line of their own in the log. A room of machines asks for hundreds of missing files,
+//! Decides which requests have a line of their own in the log. A room of machines asks for hundreds of missing files,
 //! and each of these requests has a line. But the requests of a client in a loop, or of a flood with forged addresses,
 //! are summed up.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    fmt::Display,
+    hash::Hash,
     time::Instant,
 };
 
@@ -20,19 +21,18 @@ const ALL: (f64, f64) = (1000.0, 20.0);
 /// How many clients are counted separately.
 const CLIENTS: usize = 1024;
 
-/// Admits lines, and counts the transfers without a line.
-#[derive(Default)]
-pub struct Floods {
+/// Admits lines, and counts the requests without a line. `C` is what tells clients apart.
+pub struct Floods<C> {
     all: Bucket,
-    clients: HashMap<IpAddr, Bucket>,
-    held: BTreeMap<String, Held>,
+    clients: HashMap<C, Bucket>,
+    held: BTreeMap<String, Held<C>>,
 }
 
-/// The transfers without a line, of one kind.
-struct Held {
+/// The requests without a line, of one kind.
+struct Held<C> {
     count: u64,
     /// The count for each client that is counted separately.
-    clients: HashMap<IpAddr, u64>,
+    clients: HashMap<C, u64>,
     /// The name in the last request.
     path: String,
 }
@@ -43,16 +43,14 @@ struct Bucket {
     at: Option<Instant>,
 }
 
-impl Floods {
-    /// Whether this transfer has a line.
-    pub fn admit(&mut self, record: &Record, now: Instant) -> bool {
-        let Some(kind) = kind(record) else { return true };
-        let client = record.peer.ip().to_canonical();
+impl<C: Clone + Display + Eq + Hash + Ord> Floods<C> {
+    /// Whether a request of this kind has a line.
+    pub fn admit(&mut self, kind: String, client: C, path: &str, now: Instant) -> bool {
         if self.clients.len() >= CLIENTS && !self.clients.contains_key(&client) {
             self.clients.retain(|_, bucket| bucket.is_spent(now, EACH));
         }
         let is_within = match self.clients.len() < CLIENTS || self.clients.contains_key(&client) {
-            true => self.clients.entry(client).or_default().take(now, EACH),
+            true => self.clients.entry(client.clone()).or_default().take(now, EACH),
             false => true,
         };
         if is_within && self.all.take(now, ALL) {
@@ -61,24 +59,30 @@ impl Floods {
         let held =
             self.held.entry(kind).or_insert_with(|| Held { count: 0, clients: HashMap::new(), path: String::new() });
         held.count += 1;
-        held.path.clone_from(&record.path);
+        path.clone_into(&mut held.path);
         if held.clients.len() < CLIENTS || held.clients.contains_key(&client) {
             *held.clients.entry(client).or_default() += 1;
         }
         false
     }
 
-    /// A line for each kind of transfers without a line since the last call.
+    /// A line for each kind of requests without a line since the last call.
     pub fn sum_up(&mut self) -> Vec<String> {
         std::mem::take(&mut self.held).into_iter().map(|(kind, held)| held.line(&kind)).collect()
     }
 }
 
-impl Held {
+impl<C> Default for Floods<C> {
+    fn default() -> Self {
+        Self { all: Bucket::default(), clients: HashMap::new(), held: BTreeMap::new() }
+    }
+}
+
+impl<C: Display + Ord> Held<C> {
     fn line(&self, kind: &str) -> String {
         let (count, path, clients) = (self.count, cut(&self.path), self.clients.len());
         let requests = if count == 1 { "request" } else { "requests" };
-        let Some((most, of_most)) = self.clients.iter().max_by_key(|(client, count)| (**count, **client)) else {
+        let Some((most, of_most)) = self.clients.iter().max_by_key(|(client, count)| (**count, *client)) else {
             return format!("{count} more {requests} {kind}");
         };
         let who = match clients {
@@ -112,7 +116,7 @@ impl Bucket {
 }
 
 /// The kind of a transfer that may belong to a flood: a refused request, or one whose client never answered.
-fn kind(record: &Record) -> Option<String> {
+pub fn kind(record: &Record) -> Option<String> {
     match &record.outcome {
         Refused(refusal) => Some(format!("refused: ERROR {} {}", refusal.code(), refusal.message())),
         Outcome::TimedOut | Outcome::Replaced(_) if record.acked == 0 => Some("without an answer of the client".into()),
@@ -123,4 +127,34 @@ fn kind(record: &Record) -> Option<String> {
 fn cut(path: &str) -> String {
     let is_long = path.chars().nth(100).is_some();
     path.chars().take(100).chain(is_long.then_some('…')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn forged_clients_share_the_lines_of_all() {
+        let (mut floods, mut now) = (Floods::default(), Instant::now());
+        let admit = |floods: &mut Floods<u32>, client, now| floods.admit("refused".into(), client, "file", now);
+        // 20000 requests in 10 s, each of another client.
+        let mut lines = 0;
+        for client in 0..20_000 {
+            lines += u32::from(admit(&mut floods, client, now));
+            now += Duration::from_micros(500);
+        }
+        assert!((1000..=1201).contains(&lines), "{lines}");
+        let sums = floods.sum_up();
+        let sum = format!("{} more requests refused, of 1024 clients and more, 1 of them of ", 20_000 - lines);
+        assert!(matches!(&sums[..], [one] if one.starts_with(&sum)), "{sums:?}");
+        // A client in a loop has some lines of its own.
+        now += Duration::from_secs(60);
+        let lines = (0..1000).filter(|_| admit(&mut floods, 7, now)).count();
+        assert_eq!(
+            (lines, floods.sum_up()),
+            (50, vec!["950 more requests refused, of 7; the last was for file".into()])
+        );
+    }
 }

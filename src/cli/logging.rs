@@ -3,9 +3,10 @@
 use std::{
     fs::File,
     io::{self, Write},
+    net::IpAddr,
     panic::{self, AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
 
@@ -14,7 +15,7 @@ use tuffet::stats::{self, Counter};
 
 use super::{
     bars::MultiProgress,
-    floods::Floods,
+    floods::{self, Floods},
     format::{Format, RECORDS, TRANSFERS},
     journal::Target,
     log_lines::{LogLines, Sink},
@@ -95,7 +96,10 @@ impl Sink for AboveBars {
 /// Logs each transfer, on standard error and, if wanted, in a file.
 pub struct Transfers {
     format: Format,
-    floods: Mutex<Floods>,
+    floods: Mutex<Floods<IpAddr>>,
+    /// The machines that ask for their boot files, by MAC address.
+    #[cfg(feature = "full")]
+    machines: Mutex<Floods<String>>,
     file: Option<LogLines>,
 }
 
@@ -106,11 +110,19 @@ impl Transfers {
             let file = LogFile { file: open(path)?, path: path.to_owned(), format };
             io::Result::Ok(LogLines::new("log-file", file, lost()))
         };
-        Ok(Self { format, floods: Mutex::default(), file: file.map(open).transpose()? })
+        Ok(Self {
+            format,
+            floods: Mutex::default(),
+            #[cfg(feature = "full")]
+            machines: Mutex::default(),
+            file: file.map(open).transpose()?,
+        })
     }
 
     pub fn tell(&self, record: &stats::Record) {
-        if self.floods.lock().unwrap_or_else(PoisonError::into_inner).admit(record, Instant::now()) {
+        let client = record.peer.ip().to_canonical();
+        let admit = |kind| locked(&self.floods).admit(kind, client, &record.path, Instant::now());
+        if floods::kind(record).is_none_or(admit) {
             let level = if record.outcome.name() == "probe" { log::Level::Debug } else { log::Level::Info };
             log::log!(target: RECORDS, level, "{}", self.format.record(record));
             if let Some(file) = &self.file {
@@ -119,14 +131,30 @@ impl Transfers {
         }
     }
 
-    /// Logs a summary of the transfers without a line.
+    /// Logs what becomes of a machine's question for its boot file.
+    #[cfg(feature = "full")]
+    pub fn log_dhcp_request(&self, told: &tuffet::dhcp::RequestReport<'_>) {
+        let machine = told.machine;
+        let client = machine.mac.map_or_else(|| "machines without Ethernet".into(), |mac| mac.to_string());
+        let (kind, name) = match told.answer {
+            Ok(offer) => ("for a boot file by DHCP", offer.file.clone()),
+            Err(_) => ("for a boot file by DHCP that there is not", machine.arch.to_string()),
+        };
+        if locked(&self.machines).admit(kind.into(), client, &name, Instant::now()) {
+            log::info!("dhcp: {told}");
+        }
+    }
+
+    /// Logs a summary of the requests without a line.
     pub fn sum_up(&self) {
-        for line in self.floods.lock().unwrap_or_else(PoisonError::into_inner).sum_up() {
+        for line in locked(&self.floods).sum_up() {
             log::warn!("{line}");
             if let Some(file) = &self.file {
                 file.push(self.format.note(&line, Target::Stderr).into_bytes());
             }
         }
+        #[cfg(feature = "full")]
+        locked(&self.machines).sum_up().iter().for_each(|line| log::warn!("dhcp: {line}"));
     }
 
     /// Continues in the file that has the name now, after `logrotate` has renamed the old one. If no new file can be
@@ -134,6 +162,10 @@ impl Transfers {
     pub fn reopen(&self) {
         self.file.iter().for_each(LogLines::reopen);
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct LogFile {

@@ -1,6 +1,7 @@
 //! The end of a server that must be started again to continue.
 
 use std::{
+    fmt,
     path::Path,
     process::ExitCode,
     sync::{
@@ -34,12 +35,34 @@ impl Restart {
 
     /// Notes that another directory has replaced this one, and that the sandbox was made for the old one.
     pub fn need_for(&self, directory: &Path) {
+        self.need(format_args!(
+            "{} was replaced by another directory, which the sandbox does not allow: the server ends with code {CODE}, so \
+             that the service manager restarts it; without a service manager, see --no-landlock",
+            directory.display()
+        ));
+    }
+
+    /// Notes that an interface was removed and made anew, and that the sockets of this server are bound to the old one.
+    pub fn need_for_interface(&self, name: &str) {
+        self.need(format_args!(
+            "interface {name} was removed and created again, and this server may not bind its ports again: it ends with \
+             code {CODE}, so that the service manager restarts it"
+        ));
+    }
+
+    /// A function that looks whether this interface is still the one that it is now. If not, a restart is needed.
+    pub fn watch(&self, interface: Option<&str>) -> impl Fn() + Send + use<> {
+        let (restart, name) = (self.clone(), interface.map(str::to_owned));
+        let bound = name.as_deref().and_then(index);
+        move || {
+            let is_another = |name: &&String| index(name).is_some_and(|now| bound.is_some_and(|bound| bound != now));
+            name.iter().filter(is_another).for_each(|name| restart.need_for_interface(name));
+        }
+    }
+
+    fn need(&self, why: fmt::Arguments<'_>) {
         if !self.0.is_needed.swap(true, Relaxed) {
-            error!(
-                "{} was replaced by another directory, which the sandbox does not allow: the server ends with code \
-                 {CODE}, so that the service manager restarts it; without a service manager, see --no-landlock",
-                directory.display()
-            );
+            error!("{why}");
         }
         if let Some(server) = self.0.server.get() {
             server.stop();
@@ -50,4 +73,15 @@ impl Restart {
     pub fn code(&self) -> ExitCode {
         if self.0.is_needed.load(Relaxed) { ExitCode::from(CODE) } else { ExitCode::SUCCESS }
     }
+}
+
+/// The index of the interface with this name, to which sockets are bound. `None` if there is none.
+#[cfg(all(feature = "full", target_os = "linux"))]
+fn index(name: &str) -> Option<u32> {
+    nix::net::if_::if_nametoindex(name).ok()
+}
+
+#[cfg(not(all(feature = "full", target_os = "linux")))]
+fn index(_: &str) -> Option<u32> {
+    None
 }

@@ -6,7 +6,7 @@ use clap::{ArgAction, Args};
 use tuffet::{
     Error, Handler,
     handlers::Ruled,
-    rules::{Clients, Rule, Rules, is_url},
+    rules::{ARCHES, Clients, Rule, Rules, is_url},
 };
 
 use super::{
@@ -62,8 +62,8 @@ impl Names {
     }
 }
 
-/// `10.0.0.0/8,52:54:00 ^x64/(.*)=>http://mirror/$1=>x64/default`: the clients, the names, and the targets, tried in
-/// order.
+/// `10.0.0.0/8,52:54:00,arch=x64 ^x64/(.*)=>http://mirror/$1=>x64/default`: the clients, the names, and the targets,
+/// tried in order.
 impl FromStr for Planned {
     type Err = String;
 
@@ -75,9 +75,14 @@ impl FromStr for Planned {
             return Err("not REGEX=>TARGET".into());
         }
         let mut rule = Rule::new(title(pattern, &targets));
-        let clients = pattern.split_once(' ').and_then(|(first, regex)| Some((clients(first)?, regex.trim_start())));
-        let (clients, regex) = clients.unwrap_or((Vec::new(), pattern));
-        rule = clients.into_iter().fold(rule, Rule::client).name(regex).map_err(|error| error.to_string())?;
+        let regex = match pattern.split_once(' ') {
+            Some((first, regex)) if is_of_clients(first) => {
+                rule = first.split(',').try_fold(rule, of_client)?;
+                regex.trim_start()
+            }
+            _ => pattern,
+        };
+        rule = rule.name(regex).map_err(|error| error.to_string())?;
         let map = Self { rule, targets, root: None };
         map.check()?;
         Ok(map)
@@ -123,9 +128,31 @@ fn title(pattern: &str, targets: &[String]) -> String {
     format!("--map '{pattern}{}'", shown.collect::<String>())
 }
 
-/// `10.0.0.0/8,52:54:00`; `None` for another text, such as the beginning of a regular expression.
-fn clients(text: &str) -> Option<Vec<Clients>> {
-    text.split(',').map(|client| client.parse().ok()).collect()
+/// The facts about a machine that a rule may have as conditions.
+const FACTS: [&str; 3] = ["arch", "uuid", "serial"];
+
+/// Whether the text is `10.0.0.0/8,52:54:00,arch=x64`, and not the beginning of a regular expression.
+fn is_of_clients(text: &str) -> bool {
+    let is_fact = |client: &str| client.split_once('=').is_some_and(|(key, _)| FACTS.contains(&key));
+    text.split(',').all(|client| is_fact(client) || client.parse::<Clients>().is_ok())
+}
+
+fn of_client(rule: Rule, client: &str) -> std::result::Result<Rule, String> {
+    match client.split_once('=') {
+        Some((key, value)) => condition(rule, key, value),
+        None => client.parse().map(|clients| rule.client(clients)).map_err(|error: Error| error.to_string()),
+    }
+}
+
+/// Adds a condition on one of the [`FACTS`] to a rule.
+pub fn condition(rule: Rule, key: &str, value: &str) -> std::result::Result<Rule, String> {
+    match key {
+        "arch" if ARCHES.contains(&value) => Ok(rule.arch(value)),
+        "arch" => Err(format!("{value:?} is not an architecture: it is one of {}", ARCHES.join(", "))),
+        "uuid" => value.parse().map(|uuid| rule.uuid(uuid)).map_err(|why| format!("{value:?} is {why}")),
+        "serial" if !value.is_empty() => Ok(rule.serial(value)),
+        _ => Err(format!("{key}={value} is no condition; it is {}=...", FACTS.join("=..., "))),
+    }
 }
 
 /// The rules of the command line, and then those of the configuration file.
@@ -157,6 +184,9 @@ mod tests {
             "10.0.0.0/8 x=>y",
             "10.0.0.0/8,::1,52:54:00 ^(?<x>.)=>http://mirror/${x}?a=${mac}",
             "a b=>c",
+            "arch=x64,serial=1a2b3c4d,10.0.0.0/8 x=>y",
+            "uuid=01234567-89ab-cdef-0123-456789abcdef x=>y",
+            "key=x64 x=>y",
             "[a-z] b=>c",
             "=>one",
         ] {
@@ -169,6 +199,9 @@ mod tests {
             ("x=>$1", "there is no group 1"),
             ("x=>../y", "`..`"),
             ("x=>http://$0/", "host"),
+            ("arch=amiga x=>y", "not an architecture: it is one of bios, ia32, x64"),
+            ("uuid=7 x=>y", "not a UUID"),
+            ("serial= x=>y", "serial= is no condition"),
         ] {
             let error = bad.parse::<Planned>().unwrap_err();
             assert!(error.contains(why) && !error.contains("--map"), "{bad}: {error}");

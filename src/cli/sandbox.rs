@@ -9,7 +9,7 @@ mod landlock;
 mod readable;
 mod user;
 
-use std::{fs, path::PathBuf};
+use std::{ffi::OsString, fs, path::PathBuf};
 
 use clap::{ArgAction, Args};
 use log::{Level, info, warn};
@@ -228,12 +228,20 @@ impl Entrance {
 }
 
 /// Becomes the user with these [ids](Entrance::ids), without capabilities and new privileges. Without ids nothing
-/// changes.
-pub fn become_these(ids: &str) -> Result<()> {
+/// changes. Returns the variables of the environment that belong to the user, if it is another one than before.
+pub fn become_these(ids: &str) -> Result<Vec<(&'static str, OsString)>> {
     if ids.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    restrict(&Identity::of_ids(ids)?, None).map(drop)
+    let (before, identity) = (Identity::current()?, Identity::of_ids(ids)?);
+    restrict(&identity, None)?;
+    Ok(if identity == before { Vec::new() } else { identity.variables().into() })
+}
+
+/// The user for a server without files, if this process is root and may become another.
+pub fn nobody() -> Option<String> {
+    let may_change = Identity::current().is_ok_and(|current| current.is_root()) && capabilities::may_change_user();
+    Some(Identity::nobody()).filter(|nobody| may_change && nobody.is_mapped()).map(|nobody| nobody.to_user())
 }
 
 /// Restricts this thread, and the threads that it starts.

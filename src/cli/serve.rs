@@ -26,13 +26,14 @@ use super::{
     format::Format,
     limits,
     logging::{self, Transfers},
+    restart::Restart,
     rules, sandbox, service, signals,
     sources::{self, Opened, Source},
     status, uploads,
 };
 
-/// How often the log sums up floods.
-const SUM: Duration = Duration::from_secs(10);
+/// How often the log sums up floods, and the server looks at its interface.
+const PERIOD: Duration = Duration::from_secs(10);
 
 /// Serves until a signal ends it.
 ///
@@ -52,9 +53,10 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let restart = opened.restart.clone();
     let served = handler.describe();
     let questions = opened.questions();
-    let builder = sockets.into_iter().fold(builder(args, Some(&transfers)), Builder::socket).handler(handler);
+    let builder = builder(args, Some((&transfers, &restart)));
+    let builder = sockets.into_iter().fold(builder, Builder::socket).handler(handler);
     let (status, builder) = args.status.watch(builder)?;
-    let (boots, builder) = args.dhcp.watch(args, &opened, builder)?;
+    let (boots, builder) = args.dhcp.watch(args, (&opened, &transfers), builder)?;
     let server = notifier.watch(builder).bind().map_err(|error| explain(&error, args))?;
     restart.end(server.handle());
     let directories = opened.directories();
@@ -133,7 +135,7 @@ pub fn open(args: &Serve, opened: &Opened) -> Result<Vec<Box<dyn Handler>>> {
 }
 
 /// The settings of the server, and the destinations of its records.
-pub fn builder(args: &Serve, transfers: Option<&Arc<Transfers>>) -> Builder {
+pub fn builder(args: &Serve, running: Option<(&Arc<Transfers>, &Restart)>) -> Builder {
     let mut builder = Server::builder()
         .single_port(args.single_port)
         .shards(args.shards)
@@ -153,10 +155,13 @@ pub fn builder(args: &Serve, transfers: Option<&Arc<Transfers>>) -> Builder {
     {
         builder = args.http.apply(builder);
     }
-    if let Some(transfers) = transfers {
-        let (each, floods) = (transfers.clone(), transfers.clone());
+    if let Some((transfers, restart)) = running {
+        let (each, floods, look) = (transfers.clone(), transfers.clone(), restart.watch(args.interface.as_deref()));
         builder = builder.on_end(move |record| each.tell(record)).counter(logging::lost());
-        builder = builder.on_period(SUM, move |_| floods.sum_up());
+        builder = builder.on_period(PERIOD, move |_| {
+            floods.sum_up();
+            look();
+        });
     }
     if let Some(ports) = args.port_range.clone() {
         builder = builder.port_range(ports);

@@ -114,10 +114,12 @@ pub mod config {
 }
 
 pub mod dhcp {
+    use std::sync::Arc;
+
     use clap::Args;
     use tuffet::{Builder, Server};
 
-    use super::super::{Result, args::Serve, sources::Opened};
+    use super::super::{Result, args::Serve, logging::Transfers, sources::Opened};
 
     #[derive(Args, Debug)]
     pub struct Dhcp {}
@@ -128,7 +130,12 @@ pub mod dhcp {
     pub struct Sockets;
 
     impl Dhcp {
-        pub fn watch(&self, _: &Serve, opened: &Opened, builder: Builder) -> Result<(Option<Sockets>, Builder)> {
+        pub fn watch(
+            &self,
+            _: &Serve,
+            (opened, _): (&Opened, &Arc<Transfers>),
+            builder: Builder,
+        ) -> Result<(Option<Sockets>, Builder)> {
             let CurrentProxy = opened.boots;
             Ok((None, builder))
         }
@@ -183,8 +190,13 @@ pub mod sandbox {
 
     pub struct Entrance;
 
-    pub fn become_these(_: &str) -> Result<()> {
-        Ok(())
+    pub fn become_these(_: &str) -> Result<Vec<(&'static str, std::ffi::OsString)>> {
+        Ok(Vec::new())
+    }
+
+    #[cfg(feature = "full")]
+    pub fn nobody() -> Option<String> {
+        None
     }
 
     impl Plan {

@@ -6,11 +6,29 @@ use crate::error::Error;
 
 /// The architecture that a machine sends in option 93 (RFC 4578 section 2.1). The numbers are those of IANA's list
 /// "Processor Architecture Types".
+///
+/// ```
+/// use tuffet::dhcp::Arch;
+///
+/// let arch: Arch = "x64".parse()?;
+/// assert_eq!((arch, arch.family().unwrap().key), (Arch(7), "x64"));
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Arch(pub u16);
 
 /// The architectures of a condition: `x64` means all numbers of that family, and `16` means only that number.
+///
+/// ```
+/// use tuffet::dhcp::{Arch, Arches};
+///
+/// let all: Arches = "x64".parse()?;
+/// let one: Arches = "16".parse()?;
+/// assert!(all.contains(Arch(7)) && all.contains(Arch(16)) && one.contains(Arch(16)) && !one.contains(Arch(7)));
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Arches {
     /// All numbers of a family.
     Family(&'static Family),
@@ -19,7 +37,15 @@ pub enum Arches {
 }
 
 /// A family of machines that boot the same files.
+///
+/// ```
+/// use tuffet::dhcp::Family;
+///
+/// let arm64 = Family::all().find(|family| family.key == "arm64").unwrap();
+/// assert!(arm64.is_efi() && arm64.files.contains(&"grubaa64.efi"));
+/// ```
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Family {
     /// The name of the family in rules and on the command line.
     pub key: &'static str,
@@ -38,6 +64,9 @@ pub struct Family {
 
 /// The scripts that iPXE runs, best first.
 pub(super) const SCRIPTS: &[&str] = &["boot.ipxe", "autoexec.ipxe", "menu.ipxe", "default.ipxe", "ipxe/boot.ipxe"];
+
+/// The scripts that U-Boot's `dhcp` loads and its distro boot runs, best first.
+pub(super) const UBOOT: &[&str] = &["boot.scr.uimg", "boot.scr"];
 
 /// shim comes first: it loads the GRUB beside it, with and without Secure Boot.
 macro_rules! efi {
@@ -152,6 +181,8 @@ impl Family {
 impl Arch {
     /// BIOS. A machine that sends no architecture counts as BIOS too.
     pub const BIOS: Self = Self(0);
+    /// The number for the unknown architecture of a machine that runs U-Boot. IANA's list ends far below it.
+    pub const UNKNOWN: Self = Self(u16::MAX);
 
     /// The family of this architecture, if its boot files are known.
     pub fn family(self) -> Option<&'static Family> {
@@ -235,6 +266,7 @@ mod tests {
         all.dedup();
         assert_eq!(all.len(), numbers);
         for family in &FAMILIES {
+            assert!(crate::rules::ARCHES.contains(&family.key), "rules know {}", family.key);
             assert_eq!(family.key.parse::<Arch>().unwrap().family(), Some(family));
             assert!(format!("http-{}", family.key).parse::<Arch>().unwrap().is_http());
             assert!(family.ipxe.iter().all(|file| is_ipxe(file)), "{:?}", family.ipxe);

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use smol::LocalExecutor;
 
-use super::{Family, Machine, arch::SCRIPTS};
+use super::{
+    Family, Machine,
+    arch::{SCRIPTS, UBOOT},
+};
 use crate::{
     error::{ErrorCode, Refusal},
     handler::{Handler, Request},
@@ -20,6 +23,8 @@ use crate::{
 pub struct Menu {
     /// The script that iPXE runs, of [`SCRIPTS`].
     script: Entry,
+    /// The script that U-Boot runs, of [`UBOOT`].
+    uboot: Entry,
     families: BTreeMap<&'static str, Found>,
 }
 
@@ -46,12 +51,12 @@ impl Menu {
     pub async fn find(handler: &dyn Handler) -> Self {
         let executor = LocalExecutor::new();
         let first = |names: &'static [&'static str]| executor.spawn(Entry::find(handler, names));
-        let script = first(SCRIPTS);
+        let (script, uboot) = (first(SCRIPTS), first(UBOOT));
         let families: Vec<_> =
             Family::all().map(|family| (family.key, first(family.files), first(family.ipxe))).collect();
         executor
             .run(async {
-                let mut menu = Self { script: script.await, ..Self::default() };
+                let mut menu = Self { script: script.await, uboot: uboot.await, ..Self::default() };
                 for (key, file, ipxe) in families {
                     let found = Found { file: file.await, ipxe: ipxe.await };
                     menu.families.insert(key, found);
@@ -75,6 +80,7 @@ impl Menu {
     #[must_use]
     pub fn or_known(mut self, old: &Self) -> Self {
         self.script.keep(&old.script);
+        self.uboot.keep(&old.uboot);
         for (key, found) in &mut self.families {
             if let Some(known) = old.families.get(key) {
                 found.file.keep(&known.file);
@@ -86,11 +92,15 @@ impl Menu {
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {
         let families = self.families.values().flat_map(|found| [&found.file, &found.ipxe]);
-        std::iter::once(&self.script).chain(families)
+        [&self.script, &self.uboot].into_iter().chain(families)
     }
 
-    /// The boot file of a machine, or the reason why there is none, for people.
+    /// The boot file of a machine, or the reason why there is none, for people. U-Boot needs no file: it may only need
+    /// the address of the server, for `pxe get`. Then the name is empty.
     pub(super) fn choose(&self, machine: &Machine) -> Result<&'static str, String> {
+        if machine.uboot {
+            return Ok(self.uboot.file.unwrap_or_default());
+        }
         let family = machine.arch.family().ok_or_else(|| format!("no boot file for {} is known", machine.arch))?;
         let (nothing, script) = (Found::default(), &self.script);
         let Found { file, ipxe } = self.families.get(family.key).unwrap_or(&nothing);

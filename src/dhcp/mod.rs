@@ -2,7 +2,8 @@
 //!
 //! PXE 2.1 section 2.2.3 lets two servers answer a DHCPDISCOVER: one server leases an address, and the other one names
 //! a boot file and leases nothing. This module is the second server, for networks whose DHCP server cannot name boot
-//! files. It answers only clients whose option 60 begins with `PXEClient` or `HTTPClient`. It never offers an address.
+//! files. It answers only clients whose option 60 begins with `PXEClient`, `HTTPClient` or `U-Boot`. It never offers an
+//! address.
 //!
 //! The decisions are pure: a [`Proxy`] makes a [`Reply`] from a datagram and its [`Arrival`], with no socket and no
 //! clock. [`Sockets`] receive the datagrams and send the answers.
@@ -21,15 +22,18 @@
 //! ```
 
 mod arch;
+mod interface;
 mod menu;
 mod packet;
 mod proxy;
 mod rule;
 mod serve;
+mod service;
 
 pub use arch::{Arch, Arches, Family};
+pub use interface::{Interface, interfaces};
 pub use menu::Menu;
 pub use packet::Machine;
 pub use proxy::{Arrival, BootFile, NoReply, Offer, Proxy, Reply, ServerPort};
 pub use rule::Rule;
-pub use serve::{CurrentProxy, Interface, Serving, Sockets, interfaces};
+pub use serve::{CurrentProxy, RequestReport, Serving, Sockets};

@@ -35,10 +35,11 @@ const USE_BOOT_FILE: u8 = 8;
 
 /// The options that the server reads, with the least length of each. The server skips all other options, because an
 /// error in one of them would hide the options after it.
-const READ: [(u8, usize); 7] = [(53, 1), (54, 4), (60, 9), (77, 1), (93, 2), (97, 1), (IPXE, 0)];
+const READ: [(u8, usize); 7] = [(53, 1), (54, 4), (60, 6), (77, 1), (93, 2), (97, 1), (IPXE, 0)];
 
 /// A machine that wants to boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Machine {
     /// The MAC address of its network card, if the card is an Ethernet card.
     pub mac: Option<Mac>,
@@ -50,6 +51,8 @@ pub struct Machine {
     pub http: bool,
     /// Whether the machine already runs iPXE (option 175 or 77).
     pub ipxe: bool,
+    /// Whether the machine runs U-Boot (`U-Boot` in option 60), which is no PXE client.
+    pub uboot: bool,
 }
 
 /// The packet of a client that wants to boot.
@@ -69,6 +72,7 @@ pub(super) struct ClientMessage {
 pub(super) struct ReplyFields<'a> {
     pub(super) kind: MessageType,
     pub(super) server: Ipv4Addr,
+    /// The boot file. U-Boot may get an answer without one.
     pub(super) file: &'a str,
 }
 
@@ -101,9 +105,9 @@ impl ClientMessage {
             Some(DhcpOption::ClassIdentifier(class)) => class.as_slice(),
             _ => &[],
         };
-        let http = class.starts_with(b"HTTPClient");
-        if !http && !class.starts_with(b"PXEClient") {
-            return Err("it is from neither a PXEClient nor an HTTPClient");
+        let (http, uboot) = (class.starts_with(b"HTTPClient"), class.starts_with(b"U-Boot"));
+        if !http && !uboot && !class.starts_with(b"PXEClient") {
+            return Err("it is of no PXEClient, no HTTPClient and no U-Boot");
         }
         let id = match opts.get(OptionCode::ClientMachineIdentifier) {
             Some(DhcpOption::ClientMachineIdentifier(id)) => Some(id.clone()),
@@ -112,10 +116,11 @@ impl ClientMessage {
         let machine = Machine {
             mac: mac(&message),
             // The first byte of option 97 is the type, and 0 is the only type.
-            uuid: id.as_deref().and_then(|id| id.strip_prefix(&[0])?.try_into().ok()).map(|bytes| turned(Uuid(bytes))),
-            arch: arch(opts).or_else(|| arch_of(class)).unwrap_or(Arch::BIOS),
+            uuid: id.as_deref().and_then(|id| id.strip_prefix(&[0])?.try_into().ok()).map(|bytes| Uuid(bytes).turned()),
+            arch: arch(opts).or_else(|| arch_of(class)).unwrap_or(if uboot { Arch::UNKNOWN } else { Arch::BIOS }),
             http,
             ipxe: is_ipxe(opts),
+            uboot,
         };
         let relay = find(RELAY).filter(|value| value.len() <= OPTION).map(Into::into);
         let boot_item = find(VENDOR).and_then(|value| Some(split(value).ok()?.into_iter()));
@@ -151,7 +156,7 @@ impl ClientMessage {
         let sname = server.to_string();
         debug_assert!(sname.len() < SNAME);
         message.set_sname(sname.as_bytes());
-        if name.len() <= FILE {
+        if !file.is_empty() && name.len() <= FILE {
             message.set_fname(&name);
         }
         let class = if self.machine.http { "HTTPClient" } else { "PXEClient" };
@@ -161,7 +166,9 @@ impl ClientMessage {
             DhcpOption::ClassIdentifier(class.into()),
         ];
         options.extend(self.vendor(kind).map(DhcpOption::VendorExtensions));
-        options.push(DhcpOption::BootfileName(name));
+        if !file.is_empty() {
+            options.push(DhcpOption::BootfileName(name));
+        }
         options.extend(self.id.clone().map(DhcpOption::ClientMachineIdentifier));
         let relay = self.relay.clone();
         options.extend(relay.map(|relay| DhcpOption::Unknown(UnknownOption::new(OptionCode::from(RELAY), relay))));
@@ -169,13 +176,14 @@ impl ClientMessage {
         encode(&message, &options).map_err(|_| "it cannot be encoded")
     }
 
-    /// Option 43. It tells BIOS and iPXE to take the boot file at once. EFI gets no such order, so it asks at port
+    /// Option 43. U-Boot reads no options of a server that leases nothing. The option tells BIOS and iPXE to take the boot file at once. EFI gets no such order, so it asks at port
     /// 4011, and gets the boot file from there. Some EFI firmware cannot do without that request (tianocore's
     /// `PxeBcDhcp4.c` handles both).
     fn vendor(&self, kind: MessageType) -> Option<Vec<u8>> {
         let machine = &self.machine;
         let item = self.boot_item.as_ref().filter(|_| kind == MessageType::Ack);
-        let takes_at_once = !machine.http && (machine.ipxe || !machine.arch.family().is_some_and(Family::is_efi));
+        let takes_at_once =
+            !(machine.http || machine.uboot) && (machine.ipxe || !machine.arch.family().is_some_and(Family::is_efi));
         let mut vendor = Vec::new();
         if takes_at_once {
             vendor.extend([DISCOVERY_CONTROL, 1, USE_BOOT_FILE]);
@@ -206,6 +214,8 @@ fn encode(message: &Message, options: &[DhcpOption]) -> Result<Vec<u8>, dhcproto
 /// concatenated (RFC 3396). Bytes after the end option are ignored.
 fn split(bytes: &[u8]) -> Result<Vec<(u8, Vec<u8>)>, &'static str> {
     let mut options: Vec<(u8, Vec<u8>)> = Vec::new();
+    // The place of each code. A search for each option would take milliseconds for a large packet of empty ones.
+    let mut places = [usize::MAX; 256];
     let mut rest = bytes;
     loop {
         match *rest {
@@ -214,9 +224,13 @@ fn split(bytes: &[u8]) -> Result<Vec<(u8, Vec<u8>)>, &'static str> {
             [PAD, ref more @ ..] => rest = more,
             [code, length, ref more @ ..] => {
                 let (value, more) = more.split_at_checked(length.into()).ok_or("an option is cut off")?;
-                match options.iter_mut().find(|(known, _)| *known == code) {
+                let place = &mut places[usize::from(code)];
+                match options.get_mut(*place) {
                     Some((_, known)) => known.extend(value),
-                    None => options.push((code, value.to_vec())),
+                    None => {
+                        *place = options.len();
+                        options.push((code, value.to_vec()));
+                    }
                 }
                 rest = more;
             }
@@ -259,7 +273,7 @@ fn is_ipxe(opts: &DhcpOptions) -> bool {
 impl Machine {
     /// A machine with firmware of this architecture. Its MAC address and its UUID are unknown.
     pub fn new(arch: Arch) -> Self {
-        Self { mac: None, uuid: None, arch, http: arch.is_http(), ipxe: false }
+        Self { mac: None, uuid: None, arch, http: arch.is_http(), ipxe: false, uboot: false }
     }
 
     /// Sets the MAC address of the network card.
@@ -287,22 +301,10 @@ impl fmt::Display for Machine {
             Some(mac) => write!(f, "{mac}")?,
             None => f.write_str("a machine without Ethernet")?,
         }
+        if self.uboot {
+            return f.write_str(" (U-Boot)");
+        }
         let ipxe = if self.ipxe { ", iPXE" } else { "" };
         write!(f, " ({}{ipxe})", self.arch)
     }
-}
-
-/// Reverses the bytes of each of the first three groups of a UUID. Firmware sends these groups in option 97 with the
-/// last byte first (RFC 4578 section 2.3), as the mainboard's tables have them. People write the first byte first.
-fn turned(Uuid(mut bytes): Uuid) -> Uuid {
-    for group in [0..4, 4..6, 6..8] {
-        bytes[group].reverse();
-    }
-    Uuid(bytes)
-}
-
-/// Whether the UUIDs are equal, with either byte order of the first three groups. Some firmware sends these groups as
-/// people write them.
-pub(super) fn are_same(one: Uuid, other: Uuid) -> bool {
-    one == other || turned(one) == other
 }

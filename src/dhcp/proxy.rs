@@ -24,6 +24,18 @@ const TFTP_PORT: u16 = 69;
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Chooses the boot file of a machine, and makes the answer to its packet.
+///
+/// ```
+/// use tuffet::dhcp::{Machine, Proxy, Rule};
+///
+/// let proxy = Proxy::default()
+///     .rules(vec![Rule::new("the lab", "lab/grubx64.efi").arch("x64".parse()?)])
+///     .tftp(69)
+///     .http(["192.0.2.1:80".parse()?]);
+/// let machine = Machine::new("x64".parse()?);
+/// assert_eq!(proxy.choose(&machine).unwrap().file, "lab/grubx64.efi");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Proxy {
     rules: Vec<Rule>,
@@ -34,6 +46,7 @@ pub struct Proxy {
 
 /// The port that received a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ServerPort {
     /// Port 67, to which a client broadcasts its DHCPDISCOVER.
     Dhcp,
@@ -54,6 +67,7 @@ pub struct Arrival {
 
 /// The answer to a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reply {
     /// The packet.
     pub bytes: Vec<u8>,
@@ -65,10 +79,11 @@ pub struct Reply {
 
 /// A machine and its boot file, as the log shows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Offer {
     /// The machine that gets the answer.
     pub machine: Machine,
-    /// The boot file in the answer: a name or a URL.
+    /// The boot file in the answer: a name or a URL. It is empty if U-Boot is only told the server.
     pub file: String,
     /// The reason for this boot file.
     pub why: String,
@@ -78,8 +93,9 @@ pub struct Offer {
 
 /// The boot file of a machine, and the reason for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BootFile {
-    /// The name of a file of the sources, or the URL of a rule.
+    /// The name of a file of the sources, or the URL of a rule. It is empty if U-Boot is only told the server.
     pub file: String,
     /// The reason for this boot file, for people.
     pub why: String,
@@ -87,6 +103,7 @@ pub struct BootFile {
 
 /// The reason why a datagram gets no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NoReply {
     /// The datagram is not for this server: it is from another kind of client, has another message type, or is no DHCP
     /// packet.
@@ -167,7 +184,8 @@ impl Proxy {
             Some(rule) => Ok(BootFile { file: rule.file().into(), why: rule.title().into() }),
             None => {
                 let file = self.menu.choose(machine)?.to_owned();
-                Ok(BootFile { file, why: "found in the sources".into() })
+                let why = if file.is_empty() { "`pxe get` needs no boot script" } else { "found in the sources" };
+                Ok(BootFile { file, why: why.into() })
             }
         }
     }
@@ -253,10 +271,15 @@ fn url(scheme: &str, ip: Ipv4Addr, port: u16, usual: u16) -> String {
 impl fmt::Display for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { machine, file, why, acknowledges } = self;
+        if file.is_empty() {
+            return write!(f, "{machine} is told the server: {why}");
+        }
         let says = if *acknowledges { "is sent to" } else { "may boot" };
         write!(f, "{machine} {says} {file}: {why}")
     }
 }
+
+impl std::error::Error for NoReply {}
 
 impl fmt::Display for NoReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

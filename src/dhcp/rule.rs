@@ -1,6 +1,6 @@
 //! The operator's rules: which machine gets which boot file.
 
-use super::{Arches, Machine, packet::are_same};
+use super::{Arches, Machine};
 use crate::rules::{Mac, MacPrefix, Uuid};
 
 /// A boot file for the machines that meet all conditions of the rule. A rule without conditions matches all machines.
@@ -80,7 +80,7 @@ impl Rule {
             return Err("another MAC address");
         }
         if !self.uuids.is_empty()
-            && !machine.uuid.is_some_and(|uuid| self.uuids.iter().any(|known| are_same(*known, uuid)))
+            && !machine.uuid.is_some_and(|uuid| self.uuids.iter().any(|known| known.is_same(uuid)))
         {
             return Err("another UUID");
         }

@@ -32,7 +32,7 @@
 //! let pool = Pool { listener: 0, ports: (1..=64).collect() };
 //! let mut endpoint = Endpoint::new(Policy::default(), vec![pool], 0x5eed);
 //! let now = Instant::now();
-//! let client = Envelope::from("192.0.2.7:1069".parse()?);
+//! let client = Envelope::new("192.0.2.7:1069".parse()?);
 //!
 //! let Action::Begin(start) = endpoint.handle(now, 0, &client, b"\0\x01pxelinux.0\0octet\0") else { panic!() };
 //! assert!(start.port > 0 && start.envelope == client);
@@ -74,6 +74,9 @@ use pool::LEAST;
 use pool::Tids;
 use recent::Recent;
 use transfers::Transfers;
+
+#[cfg(feature = "net")]
+pub(crate) use pool::WINDOWSIZE_SINGLE_PORT;
 
 pub use policy::{Admits, DropReason, Policy};
 pub use pool::{AMPLIFICATION, AMPLIFICATION_SINGLE_PORT, Pool};
@@ -438,7 +441,7 @@ impl CloseReason {
 
 impl Envelope {
     /// The envelope of a datagram of which only the sender is known.
-    pub const fn from(peer: SocketAddr) -> Self {
+    pub const fn new(peer: SocketAddr) -> Self {
         Self { peer, local: None, interface: 0, broadcast: false }
     }
 }

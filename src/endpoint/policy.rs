@@ -3,6 +3,13 @@
 use std::{fmt, net::IpAddr, sync::Arc};
 
 /// The limits of an endpoint. They can be changed while it runs.
+///
+/// ```
+/// use tuffet::endpoint::Policy;
+///
+/// let mut policy = Policy::default();
+/// policy.max_transfers = 100;
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Policy {

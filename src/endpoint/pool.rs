@@ -14,6 +14,8 @@ pub const AMPLIFICATION: u32 = 50;
 /// As [`AMPLIFICATION`], for a single port, which everybody knows.
 pub const AMPLIFICATION_SINGLE_PORT: u32 = 150;
 
+/// The largest windowsize of a single port by default, in blocks.
+pub(crate) const WINDOWSIZE_SINGLE_PORT: u16 = 4;
 /// Blocks that an ACK pays for in addition to its window.
 const SPARE: u32 = 4;
 /// The least number of ports for a transfer in lock-step.
@@ -79,7 +81,7 @@ impl Pool {
     /// The largest window that one ACK pays for, in blocks.
     pub(super) fn windowsize(&self, peer: &SocketAddr, blksize: u16) -> u16 {
         let most = self.amplification(self.ports.len()).saturating_mul(headers(peer)) / block(peer, blksize);
-        let most = if self.is_single() { most.min(4) } else { most };
+        let most = if self.is_single() { most.min(WINDOWSIZE_SINGLE_PORT.into()) } else { most };
         most.clamp(1, u16::MAX.into()) as u16
     }
 }

@@ -13,7 +13,7 @@ fn single_port() -> Endpoint {
 
 fn client(n: u16) -> Envelope {
     let [high, low] = n.to_be_bytes();
-    Envelope::from(([192, 0, high, low], 1069).into())
+    Envelope::new(([192, 0, high, low], 1069).into())
 }
 
 fn rrq(name: &str, options: &str) -> Vec<u8> {

@@ -8,7 +8,7 @@ use crate::{error::Refusal, source::Source};
 /// A handler that is written with `async fn`: every type with this trait is a [`Handler`].
 ///
 /// Its futures may borrow from the handler and the request, and need not be `Send`. The other methods of [`Handler`],
-/// such as [`limit`](Handler::limit), need an implementation of that trait.
+/// such as [`close`](Handler::close), need an implementation of that trait.
 ///
 /// ```
 /// use tuffet::{AsyncHandler, Refusal, Request, Server, Source};

@@ -187,7 +187,7 @@ impl Bucket {
         let key = self.key(request)?;
         let uploads = Uploads {
             store: &self.writes,
-            overwrite: self.overwrite,
+            overwrite: self.overwrite && !request.must_be_new(),
             part: LEAST_PART,
             budget: self.budget,
             held: &self.held,

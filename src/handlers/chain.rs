@@ -3,7 +3,6 @@ use std::{fmt, ops::ControlFlow};
 use crate::{
     error::{ErrorCode, Refusal},
     handler::{Answer, Handler, Request},
-    options::{Direction, Limits},
     source::Source,
 };
 
@@ -13,8 +12,8 @@ use crate::{
 /// say "not allowed" for a missing object, and a dead web server must not hide the files of a directory. Only a refusal
 /// that [ends the search](Refusal::ending_search) stops it, so that a handler can forbid a name to the handlers behind
 /// it. If no handler has the file, the peer gets the refusal of the first one. A WRQ goes to the first handler that
-/// [takes writes](Handler::takes_writes), whatever its answer. An option that [any](Handler::limit) handler does not
-/// grant is not granted.
+/// [takes writes](Handler::takes_writes), whatever its answer. The [limits](Request::limit) of every handler that was
+/// asked hold.
 ///
 /// ```
 /// use tuffet::{handlers::Memory, Handler, Refusal, Request, read};
@@ -60,12 +59,6 @@ impl Handler for Chain {
         match self.0.iter().find(|handler| handler.takes_writes()) {
             Some(handler) => handler.write(request, data),
             None => Box::pin(async { Err(Refusal::denied().because("no source here takes uploads")) }),
-        }
-    }
-
-    fn limit(&self, request: &Request, direction: Direction, limits: &mut Limits) {
-        for handler in &self.0 {
-            handler.limit(request, direction, limits);
         }
     }
 

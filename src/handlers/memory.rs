@@ -95,8 +95,14 @@ impl Memory {
     }
 
     /// Returns whether there was a file of this name.
-    async fn receive(&self, name: &str, mut data: Source) -> Result<bool, Refusal> {
-        self.may_put(&self.store(), name)?;
+    async fn receive(&self, request: &Request, mut data: Source) -> Result<bool, Refusal> {
+        let name = &*request.text();
+        let overwrite = self.overwrite && !request.must_be_new();
+        let may_put = |store: &Store| match store.files.contains_key(name) {
+            true if !overwrite => Err(Refusal::exists()),
+            _ => Ok(()),
+        };
+        may_put(&self.store())?;
         let mut room = Room::new(self, name)?;
         self.fits(&self.store(), data.size().unwrap_or(0))?;
         let mut bytes = Vec::new();
@@ -108,12 +114,8 @@ impl Memory {
         // The buffer must not be larger than the counted bytes.
         let bytes = Bytes::from(bytes.into_boxed_slice());
         let mut store = self.store();
-        self.may_put(&store, name)?;
+        may_put(&store)?;
         Ok(room.fill(&mut store, name.into(), bytes))
-    }
-
-    fn may_put(&self, store: &Store, name: &str) -> Result<(), Refusal> {
-        if !self.overwrite && store.files.contains_key(name) { Err(Refusal::exists()) } else { Ok(()) }
     }
 
     fn fits(&self, store: &Store, bytes: u64) -> Result<(), Refusal> {
@@ -152,7 +154,7 @@ impl Handler for Memory {
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
         Box::pin(async {
             request.check_upload()?;
-            if self.receive(&request.text(), data).await? {
+            if self.receive(request, data).await? {
                 request.note_replaced();
             }
             Ok(())

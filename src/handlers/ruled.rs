@@ -6,7 +6,7 @@ use crate::{
     error::Refusal,
     handler::{Answer, Handler, Request},
     handlers::Search,
-    options::{Direction, Limits},
+    options::Direction,
     rules::{Machine, Machines, Rules, Verdict},
     source::Source,
 };
@@ -64,11 +64,13 @@ impl Ruled {
         self.machines.find(request.peer().ip(), mac)
     }
 
+    /// Decides on the request, and lowers its limits to those of the decision.
     fn decide(&self, request: &Request, direction: Direction) -> Result<Verdict, Refusal> {
         let verdict = self.rules.decide(request, direction, &self.machine(request)).map_err(Refusal::ending_search)?;
         if !verdict.candidates().iter().any(|candidate| candidate.request() == request) {
             log::debug!("{}: {} is {verdict:?}", request.peer(), request.shown());
         }
+        request.limit(|limits| verdict.limit(limits));
         Ok(verdict)
     }
 }
@@ -103,18 +105,6 @@ impl Handler for Ruled {
             }
             Err(Refusal::denied().because("no target of the rule takes uploads"))
         })
-    }
-
-    fn limit(&self, request: &Request, direction: Direction, limits: &mut Limits) {
-        self.handler.limit(request, direction, limits);
-        if let Ok(verdict) = self.rules.decide(request, direction, &self.machine(request)) {
-            verdict.limit(limits);
-            for candidate in verdict.candidates() {
-                if let Some(source) = candidate.source() {
-                    source.limit(candidate.request(), direction, limits);
-                }
-            }
-        }
     }
 
     fn takes_writes(&self) -> bool {

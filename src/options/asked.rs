@@ -72,6 +72,12 @@ impl AskedOptions {
         self.agree(Direction::Read, mode, limits, Some(1)).tsize().is_some()
     }
 
+    /// The size of the upload that this WRQ announces. It is a statement of the client, not a wish, so no limit applies
+    /// to it.
+    pub(crate) fn told_size(&self) -> Option<u64> {
+        self.agree(Direction::Write, Mode::Octet, &Limits::default(), None).tsize()
+    }
+
     /// Tells of each option that is granted its place in the request, and its value.
     fn grant(
         &self,

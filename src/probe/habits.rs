@@ -5,6 +5,12 @@ use std::time::Duration;
 use crate::error::ErrorCode;
 
 /// The traits of one client.
+///
+/// ```
+/// use tuffet::probe::habits;
+///
+/// assert!(habits::ALL.iter().any(|(name, habits)| *name == "grub" && *habits == habits::GRUB));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Habits {

@@ -8,6 +8,16 @@ use crate::{
 };
 
 /// Checks the packets of one transfer, as the client sees them.
+///
+/// ```
+/// use tuffet::{packet::{Mode, Options, Packet, Request}, probe::{Judge, Warning}};
+///
+/// let mut judge = Judge::default();
+/// let options = Options::from_iter([("blksize", "1024")]);
+/// judge.sent(&Packet::Rrq(Request { filename: b"menu".into(), mode: Mode::Octet, options }.into()));
+/// judge.received(&Packet::Oack(Options::from_iter([("tsize", "9")])), true);
+/// assert_eq!(judge.warnings(0), [Warning::Unasked("tsize".into())]);
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Judge {
     asked: Options,

@@ -19,7 +19,21 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// How many further copies a server may send in such a silence.
 const IN_SILENCE: u64 = 4;
 
-/// Fetches one file from one server as a boot client does. See [the module](super).
+/// Fetches one file from one server as a boot client does.
+///
+/// ```
+/// use std::time::Duration;
+/// use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
+///
+/// let server = Server::builder().listen("127.0.0.1:0").handler(read(async |_| vec![0; 2000])).bind()?.spawn()?;
+/// let report = Probe::new(server.addrs()[0], "zeros", habits::PHONE)
+///     .faults(Faults::new().with(Way::Received, 2, Fault::Duplicate))
+///     .limit(Duration::from_secs(30))
+///     .linger(Duration::ZERO)
+///     .run(|happened| println!("{:?} {:?}", happened.at, happened.packet))?;
+/// assert!(report.ending.is_success() && report.bytes == 2000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent before `run`"]
 pub struct Probe {
@@ -61,7 +75,7 @@ pub struct Report {
     pub warnings: Vec<Warning>,
 }
 
-/// A packet, and its time.
+/// A packet, and its time, as [`Probe::run`] reports them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Happened<'a> {

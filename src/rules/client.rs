@@ -22,6 +22,14 @@ use crate::Error;
 pub struct Mac(pub [u8; 6]);
 
 /// A prefix of MAC addresses: a vendor's, such as `52:54:00`, or a whole address.
+///
+/// ```
+/// use tuffet::rules::{Mac, MacPrefix};
+///
+/// let vendor: MacPrefix = "52:54:00".parse()?;
+/// assert!(vendor.contains(Mac([0x52, 0x54, 0, 1, 2, 3])));
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct MacPrefix(Vec<u8>);
 
@@ -37,6 +45,7 @@ pub struct MacPrefix(Vec<u8>);
 /// # Ok::<(), tuffet::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Clients {
     /// The clients of a network. A single address is a network of one.
     Network(IpNet),

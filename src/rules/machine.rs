@@ -4,9 +4,18 @@
 use std::{fmt, str::FromStr};
 
 use super::client::Mac;
+use crate::Error;
 
 /// The facts about a machine. [`Machines`](super::Machines) remembers them, and rules use them as `${mac}`, `${uuid}`,
 /// `${serial}` and `${arch}`.
+///
+/// ```
+/// use tuffet::rules::Machine;
+///
+/// let machine = Machine::in_name("grub/x86_64-efi/grub.cfg-01-52-54-00-12-34-56");
+/// assert_eq!(machine.arch.as_deref(), Some("x64"));
+/// assert_eq!(machine.mac.unwrap().to_string(), "52-54-00-12-34-56");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Machine {
@@ -22,8 +31,19 @@ pub struct Machine {
 }
 
 /// A UUID, written `01234567-89ab-cdef-0123-456789abcdef` in either case.
+///
+/// ```
+/// use tuffet::rules::Uuid;
+///
+/// let uuid: Uuid = "01234567-89AB-cdef-0123-456789abcdef".parse()?;
+/// assert_eq!(uuid.to_string(), "01234567-89ab-cdef-0123-456789abcdef");
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Uuid(pub [u8; 16]);
+
+/// The architectures that a name or ProxyDHCP shows.
+pub const ARCHES: [&str; 7] = ["bios", "ia32", "x64", "arm", "arm64", "riscv64", "loongarch64"];
 
 /// Architectures by the ends of the names of UEFI files (UEFI specification, section 3.5.1.1).
 const FILES: [(&str, &str); 6] = [
@@ -120,17 +140,31 @@ fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+impl Uuid {
+    /// The UUID with the bytes of each of its first three groups reversed. Firmware has these groups with the last byte
+    /// first (RFC 4578 section 2.3), and people write the first byte first.
+    pub(crate) fn turned(self) -> Self {
+        let Self(mut bytes) = self;
+        [0..4, 4..6, 6..8].into_iter().for_each(|group| bytes[group].reverse());
+        Self(bytes)
+    }
+
+    /// Whether the UUIDs are equal, with either byte order of the first three groups. Some firmware sends these groups
+    /// as people write them, and PXELINUX asks for files by the other order.
+    pub(crate) fn is_same(self, other: Self) -> bool {
+        self == other || self.turned() == other
+    }
+}
+
 impl FromStr for Uuid {
-    type Err = &'static str;
+    type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let no = "not a UUID, such as 01234567-89ab-cdef-0123-456789abcdef";
-        if !text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) {
-            return Err(no);
-        }
         let digits: String = text.split('-').collect();
-        let number = u128::from_str_radix(&digits, 16).ok().filter(|_| is_hex(&digits));
-        number.map(|number| Self(number.to_be_bytes())).ok_or(no)
+        let is_uuid = text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && is_hex(&digits);
+        let number = u128::from_str_radix(&digits, 16).ok().filter(|_| is_uuid);
+        let no = || Error::Config("not a UUID, such as 01234567-89ab-cdef-0123-456789abcdef".into());
+        number.map(|number| Self(number.to_be_bytes())).ok_or_else(no)
     }
 }
 

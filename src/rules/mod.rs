@@ -67,7 +67,7 @@ mod template;
 use std::{fmt, sync::Arc};
 
 pub use client::{Clients, Mac, MacPrefix};
-pub use machine::{Machine, Uuid};
+pub use machine::{ARCHES, Machine, Uuid};
 pub use machines::Machines;
 pub use rule::{Mismatch, Rule};
 pub use target::is_url;
@@ -83,13 +83,30 @@ use rule::Effects;
 use template::Values;
 
 /// Rules, in the order in which they are tried.
+///
+/// ```
+/// use tuffet::{Request, handlers::Memory, options::Direction, packet, rules::{Machine, Rule, Rules}};
+///
+/// let rules = Rules::new(vec![Rule::new("menus").name("^menu$")?.target("menus/${client}")?.target("menu")?])?;
+///
+/// let packet = packet::Request { filename: b"menu".into(), mode: packet::Mode::Octet, options: Default::default() };
+/// let request = Request::new("192.0.2.7:1069".parse()?, "192.0.2.1:69".parse()?, packet)?;
+/// let mut tried = Vec::new();
+/// let verdict = rules.explain(&request, Direction::Read, &Machine::default(), |rule, result| {
+///     tried.push(format!("{}: {}", rule.title(), result.map_or_else(|why| why.to_string(), |()| "yes".into())));
+/// })?;
+/// assert_eq!(tried, ["menus: yes"]);
+/// let paths: Vec<_> = verdict.candidates().iter().map(|candidate| candidate.request().path()).collect();
+/// assert_eq!(paths, ["menus/192.0.2.7", "menu"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Rules {
     rules: Vec<Rule>,
     needs_machine: bool,
 }
 
-/// The decision of the rules on a request.
+/// The decision of the [rules](Rules) on a request.
 #[derive(Clone)]
 pub struct Verdict {
     candidates: Vec<Candidate>,
@@ -99,7 +116,7 @@ pub struct Verdict {
     windowsize: Option<u16>,
 }
 
-/// A file that may be served.
+/// A file that may be served, according to a [`Verdict`].
 #[derive(Clone)]
 pub struct Candidate {
     source: Option<Arc<dyn Handler>>,
@@ -153,12 +170,12 @@ impl Rules {
         let mut said = Effects::default();
         let mut candidates = vec![Candidate::plain(None, request.clone())];
         let told = if self.needs_machine { Machine::in_name(&request.text()) } else { Machine::default() };
-        // A client may send any name, so the conditions of rules ignore the facts in names.
+        // A client may send any name, so the conditions on MAC addresses, which the kernel knows, ignore names.
         let known = machine.clone().or(told);
         for rule in &self.rules {
             // A rule that goes on has at most one target, a plain name.
             let path = candidates.first().map_or(request, Candidate::request).text().into_owned();
-            let groups = match rule.matches(request, direction, machine.mac, &path) {
+            let groups = match rule.matches(request, direction, (machine.mac, &known), &path) {
                 Ok(groups) => groups,
                 Err(mismatch) => {
                     tried(rule, Err(mismatch));

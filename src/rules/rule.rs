@@ -6,6 +6,7 @@ use regex_lite::{Captures, Regex, RegexBuilder};
 
 use super::{
     client::{Clients, Mac},
+    machine::{Machine, Uuid},
     target::Target,
     template::{self, Variable},
 };
@@ -31,6 +32,9 @@ use crate::{
 pub struct Rule {
     title: String,
     clients: Vec<Clients>,
+    arches: Vec<String>,
+    uuids: Vec<Uuid>,
+    serials: Vec<String>,
     pub(super) name: Option<Regex>,
     mode: Option<Mode>,
     direction: Option<Direction>,
@@ -53,7 +57,7 @@ pub(super) struct Effects {
     pub(super) refuse: Option<Refusal>,
 }
 
-/// The condition that a request did not meet.
+/// The condition that a request did not meet, see [`Rules::explain`](super::Rules::explain).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mismatch {
@@ -61,6 +65,12 @@ pub enum Mismatch {
     Client,
     /// The rule is for other MAC addresses, or the client's MAC address is unknown.
     Mac(Option<Mac>),
+    /// The rule is for other architectures, or that of the machine is unknown.
+    Arch,
+    /// The rule is for other UUIDs, or that of the machine is unknown.
+    Uuid,
+    /// The rule is for other serial numbers, or that of the machine is unknown.
+    Serial,
     /// The rule is for other names.
     Name,
     /// The rule is for the other transfer mode.
@@ -75,6 +85,9 @@ impl Rule {
         Self {
             title: title.into(),
             clients: Vec::new(),
+            arches: Vec::new(),
+            uuids: Vec::new(),
+            serials: Vec::new(),
             name: None,
             mode: None,
             direction: None,
@@ -88,6 +101,34 @@ impl Rule {
     #[must_use]
     pub fn client(mut self, clients: Clients) -> Self {
         self.clients.push(clients);
+        self
+    }
+
+    /// Matches only machines of this [architecture](super::ARCHES), in either case. Call it again for more of them.
+    /// Defaults to all.
+    ///
+    /// The architecture, the UUID and the serial number come from the [table of machines](super::Machines), or else
+    /// from [the requested name](super::Machine::in_name). A machine without the fact does not match. None of the three
+    /// is proven: a client may send any packet and any name.
+    #[must_use]
+    pub fn arch(mut self, arch: impl Into<String>) -> Self {
+        self.arches.push(arch.into());
+        self
+    }
+
+    /// Matches only the machine with this UUID, with either byte order of its first three groups. Call it again for
+    /// more machines. Defaults to all. See also [`arch`](Self::arch).
+    #[must_use]
+    pub fn uuid(mut self, uuid: Uuid) -> Self {
+        self.uuids.push(uuid);
+        self
+    }
+
+    /// Matches only the machine with this serial number, in either case. Call it again for more machines. Defaults to
+    /// all. See also [`arch`](Self::arch).
+    #[must_use]
+    pub fn serial(mut self, serial: impl Into<String>) -> Self {
+        self.serials.push(serial.into());
         self
     }
 
@@ -307,12 +348,13 @@ impl Rule {
             .map_err(|error| Error::Config(format!("{}: {error}", self.title)))
     }
 
-    /// The groups of the name's match, if the rule matches the request.
+    /// The groups of the name's match, if the rule matches the request. `known` may have facts that only the name shows,
+    /// and `mac` is from elsewhere.
     pub(super) fn matches<'n>(
         &self,
         request: &Request,
         direction: Direction,
-        mac: Option<Mac>,
+        (mac, known): (Option<Mac>, &Machine),
         name: &'n str,
     ) -> Result<Option<Captures<'n>>, Mismatch> {
         if self.direction.is_some_and(|wanted| wanted != direction) {
@@ -326,6 +368,16 @@ impl Rule {
             let by_card = self.clients.iter().any(|clients| matches!(clients, Clients::Card(_)));
             return Err(if by_card { Mismatch::Mac(mac) } else { Mismatch::Client });
         }
+        let is_one_of = |all: &[String], fact: &Option<String>| {
+            all.is_empty() || fact.as_ref().is_some_and(|fact| all.iter().any(|one| one.eq_ignore_ascii_case(fact)))
+        };
+        let is_uuid = |uuid: Uuid| self.uuids.iter().any(|one| one.is_same(uuid));
+        match () {
+            () if !is_one_of(&self.arches, &known.arch) => return Err(Mismatch::Arch),
+            () if !(self.uuids.is_empty() || known.uuid.is_some_and(is_uuid)) => return Err(Mismatch::Uuid),
+            () if !is_one_of(&self.serials, &known.serial) => return Err(Mismatch::Serial),
+            () => {}
+        }
         match &self.name {
             Some(regex) => regex.captures(name).map(Some).ok_or(Mismatch::Name),
             None => Ok(None),
@@ -334,6 +386,7 @@ impl Rule {
 
     pub(super) fn needs_machine(&self) -> bool {
         self.clients.iter().any(|clients| matches!(clients, Clients::Card(_)))
+            || !(self.arches.is_empty() && self.uuids.is_empty() && self.serials.is_empty())
             || self.effects.targets.iter().any(Target::needs_machine)
     }
 }
@@ -344,12 +397,17 @@ impl fmt::Debug for Rule {
     }
 }
 
+impl std::error::Error for Mismatch {}
+
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Client => f.write_str("it is for other clients"),
             Self::Mac(Some(mac)) => write!(f, "it is for other clients than {mac}"),
             Self::Mac(None) => f.write_str("it is for other clients, and the MAC address of this one is not known"),
+            Self::Arch => f.write_str("it is for another architecture, or that of this machine is not known"),
+            Self::Uuid => f.write_str("it is for another UUID, or that of this machine is not known"),
+            Self::Serial => f.write_str("it is for another serial number, or that of this machine is not known"),
             Self::Name => f.write_str("it is for other names"),
             Self::Mode => f.write_str("it is for the other mode"),
             Self::Direction => f.write_str("it is for the other kind of request"),

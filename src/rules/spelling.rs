@@ -42,9 +42,8 @@ impl Spelling {
             Self::HexHyp => Some(joined(&bytes(text)?, "-")),
             Self::HexRaw => Some(joined(&bytes(text)?, "")),
             Self::Guid => {
-                let mut bytes: [u8; 16] = bytes(text)?.try_into().ok()?;
-                [0..4, 4..6, 6..8].into_iter().for_each(|group| bytes[group].reverse());
-                Some(Uuid(bytes).to_string())
+                let bytes: [u8; 16] = bytes(text)?.try_into().ok()?;
+                Some(Uuid(bytes).turned().to_string())
             }
         }
     }

@@ -94,21 +94,36 @@ fn a_rule_that_goes_on_leaves_its_name_to_the_next() {
 }
 
 #[test]
+fn the_limits_come_with_the_files() {
+    let own = read(async |request: Request| {
+        request.limit(|limits| limits.blksize = 600);
+        request.path().to_owned()
+    });
+    let limited = [rule("^old/(.*)").target("$1").unwrap().options([OptionName::Tsize]).windowsize(8).source(own)];
+    let (handler, request) = (Ruled::new(rules(limited), Memory::new()), request("old/x"));
+    assert_eq!(request.limits(), Limits::default());
+    block_on(handler.read(&request)).unwrap();
+    let limits = request.limits();
+    assert_eq!((limits.windowsize, limits.blksize, limits.only.as_deref()), (8, 600, Some(&[OptionName::Tsize][..])));
+}
+
+#[test]
 fn conditions_are_all_met() {
     let rule = Rule::new("all").client("10.0.0.0/24".parse().unwrap()).name("^x").unwrap();
     let rule = rule.mode(Mode::Octet).direction(Direction::Write);
-    let matches = |name: &str, direction| rule.matches(&request(name), direction, None, name).map(|_| ());
+    let nobody = Machine::default();
+    let matches = |name: &str, direction| rule.matches(&request(name), direction, (None, &nobody), name).map(|_| ());
     assert_eq!(matches("x", Direction::Write), Ok(()));
     assert_eq!(matches("y", Direction::Write), Err(Mismatch::Name));
     assert_eq!(matches("x", Direction::Read), Err(Mismatch::Direction));
     let elsewhere = rule.clone().mode(Mode::Netascii);
-    assert_eq!(elsewhere.matches(&request("x"), Direction::Write, None, "x").err(), Some(Mismatch::Mode));
+    assert_eq!(elsewhere.matches(&request("x"), Direction::Write, (None, &nobody), "x").err(), Some(Mismatch::Mode));
     let others = Rule::new("others").client("10.0.1.0/24".parse().unwrap());
-    assert_eq!(others.matches(&request("x"), Direction::Read, None, "x").err(), Some(Mismatch::Client));
+    assert_eq!(others.matches(&request("x"), Direction::Read, (None, &nobody), "x").err(), Some(Mismatch::Client));
     let cards = Rule::new("cards").client("52:54:00".parse().unwrap());
     assert!(cards.needs_machine() && !others.needs_machine());
-    assert_eq!(cards.matches(&request("x"), Direction::Read, None, "x").err(), Some(Mismatch::Mac(None)));
-    assert!(cards.matches(&request("x"), Direction::Read, Some(Mac([0x52, 0x54, 0, 1, 2, 3])), "x").is_ok());
+    assert_eq!(cards.matches(&request("x"), Direction::Read, (None, &nobody), "x").err(), Some(Mismatch::Mac(None)));
+    assert!(cards.matches(&request("x"), Direction::Read, (Some(Mac([0x52, 0x54, 0, 1, 2, 3])), &nobody), "x").is_ok());
 }
 
 /// A client may send any name, so facts in names fill in targets, but meet no condition.
@@ -356,4 +371,44 @@ fn clients_do_not_leave_what_is_fixed() {
         }
     }
     assert!(refused > 100 && served > 10_000, "{refused} {served}");
+}
+
+#[test]
+fn a_rule_is_for_machines() {
+    let uuid = "01234567-89ab-cdef-0123-456789abcdef";
+    let known = |arch: &str, uuid: Option<&str>| Machine {
+        arch: Some(arch.into()),
+        uuid: uuid.map(|uuid| uuid.parse().unwrap()),
+        ..Machine::default()
+    };
+    let decide = |rule: Rule, name: &str, machine: &Machine| {
+        let rules = rules([rule.target("matched").unwrap()]);
+        assert!(rules.needs_machine());
+        let mut why = None;
+        let verdict = rules.explain(&request(name), Direction::Read, machine, |_, result| why = result.err()).unwrap();
+        assert_eq!(verdict.candidates()[0].request().path() == "matched", why.is_none());
+        why
+    };
+    let rule = || Rule::new("");
+    let x64 = || rule().arch("arm64").arch("x64");
+    assert_eq!(decide(x64(), "f", &known("x64", None)), None);
+    assert_eq!(decide(x64(), "f", &known("bios", None)), Some(Mismatch::Arch));
+    assert_eq!(decide(x64(), "f", &Machine::default()), Some(Mismatch::Arch));
+    // The name shows it, unless more is known.
+    assert_eq!(decide(x64(), "shimX64.efi", &Machine::default()), None);
+    assert_eq!(decide(x64(), "shimx64.efi", &known("bios", None)), Some(Mismatch::Arch));
+    let one = || rule().uuid(uuid.parse().unwrap());
+    assert_eq!(decide(one(), "f", &known("x64", Some(uuid))), None);
+    // In the byte order of the firmware, by which PXELINUX asks.
+    assert_eq!(decide(one(), "pxelinux.cfg/67452301-ab89-efcd-0123-456789abcdef", &Machine::default()), None);
+    assert_eq!(
+        decide(one(), "pxelinux.cfg/67452301-ab89-efcd-0123-456789abcdee", &Machine::default()),
+        Some(Mismatch::Uuid)
+    );
+    let pi = || rule().serial("1A2B3C4D");
+    assert_eq!(decide(pi(), "1a2b3c4d/start4.elf", &Machine::default()), None);
+    assert_eq!(decide(pi(), "1a2b3c4e/start4.elf", &Machine::default()), Some(Mismatch::Serial));
+    // All kinds of facts have to match.
+    assert_eq!(decide(x64().uuid(uuid.parse().unwrap()), "f", &known("x64", None)), Some(Mismatch::Uuid));
+    assert_eq!(decide(x64().serial("7"), "1a2b3c4d/bootx64.efi", &Machine::default()), Some(Mismatch::Serial));
 }

@@ -15,7 +15,7 @@ use super::{
     settings::{Bound, Settings, Terms},
 };
 #[cfg(feature = "net")]
-use crate::options::Limits;
+use crate::{endpoint::WINDOWSIZE_SINGLE_PORT, options::Limits};
 use crate::{
     error::{Error, Refusal},
     handler::Handler,
@@ -356,7 +356,7 @@ impl Builder {
     #[cfg(feature = "net")]
     pub(super) fn costs_of_windows(&self) -> Option<String> {
         let (windowsize, single_port) = (self.settings.policy.windowsize?, self.bound.single_port);
-        let default = if single_port { 4 } else { Limits::default().windowsize };
+        let default = if single_port { WINDOWSIZE_SINGLE_PORT } else { Limits::default().windowsize };
         // The figure is for blocks that fit Ethernet, and for an ACK of 32 bytes to each port.
         let ports = if single_port { 1 } else { self.bound.transfer_ports as u64 };
         let factor = u64::from(windowsize) * 1500 / (32 * ports);

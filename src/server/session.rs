@@ -14,14 +14,14 @@ use super::{outbox::Outgoing, settings::Terms, shard::Shard, tasks::TaskSlot, tr
 use crate::{
     driver::{
         self, Wire,
-        feed::{Feed, catch_panic, catch_panic_now, upload},
+        feed::{Feed, catch_panic, upload},
         mailbox::Mailbox,
     },
     endpoint::{Ended, Start},
     error::{ErrorCode, Refusal},
     handler::{self, Request},
     hint::{Hint, Seen},
-    options::{self, Agreed, Direction},
+    options::{Agreed, Direction, Limits},
     packet::{Mode, Options, Packet},
     shown,
     stats::{Protocol, Record, Registered},
@@ -70,7 +70,7 @@ impl Session {
         let request = Request::new(peer, self.local, packet.clone());
         let path = request.as_ref().map_or_else(|_| filename.clone(), |request| shown::name(&request.path_bytes()));
         let live = shard.shared.begin(peer, path.clone(), (direction, Protocol::Tftp), began);
-        let request = request.map(|request| request.received_at(began));
+        let request = request.map(|request| request.received_at(began).limited_to(self.limits()));
         let end = match &request {
             Ok(request) => {
                 let active = ActiveSession { shard: &shard, session: &self, live: &live };
@@ -134,6 +134,12 @@ impl Session {
         };
         shard.shared.end(live, &record, request.as_ref().ok(), &trace);
     }
+
+    /// What the server allows.
+    fn limits(&self) -> Limits {
+        let Start { blksize, windowsize, .. } = self.start;
+        Limits { blksize, windowsize, ..Limits::default() }
+    }
 }
 
 /// The end of a session whose transfer has not begun.
@@ -155,11 +161,10 @@ impl ActiveSession<'_> {
     async fn read(&self, request: &Request) -> Result<End, Outcome> {
         let handler = &self.session.terms.handler;
         let mut source = self.wait_for_handler(catch_panic(handler::find(handler.as_ref(), request))).await?;
-        let limits = self.limits(request)?;
-        if source.size().is_none() && self.session.start.asked.tells_size(request.mode(), &limits) {
+        if source.size().is_none() && self.session.start.asked.tells_size(request.mode(), &request.limits()) {
             self.wait_at_most(READ_AHEAD_TIME, catch_panic(source.read_ahead(READ_AHEAD_BYTES))).await?;
         }
-        let (agreed, oack) = self.answer(request, &limits, source.size());
+        let (agreed, oack) = self.answer(request, source.size());
         self.live.set_size(source.size());
         let origin = source.shared_origin();
         let transfer = Transfer::send(oack.clone(), agreed, self.timing());
@@ -168,32 +173,23 @@ impl ActiveSession<'_> {
     }
 
     async fn write(&self, request: &Request) -> Result<End, Outcome> {
-        let (agreed, oack) = self.answer(request, &self.limits(request)?, None);
-        let most = self.session.terms.settings.max_upload;
-        if agreed.tsize().is_some_and(|size| size > most) {
+        let (size, most) = (self.session.start.asked.told_size(), self.session.terms.settings.max_upload);
+        if size.is_some_and(|size| size > most) {
             return Err(self.refuse(Refusal::too_big()));
         }
-        self.live.set_size(agreed.tsize());
+        self.live.set_size(size);
         let handler = &self.session.terms.handler;
-        let mut upload = upload(agreed.tsize(), most, |data| handler.write(request, data.into()));
+        let mut upload = upload(size, most, |data| handler.write(request, data.into()));
         self.wait_for_handler(poll_fn(|cx| upload.poll_accepts(cx))).await?;
+        let (agreed, oack) = self.answer(request, None);
         let transfer = Transfer::receive(oack.clone(), agreed, self.timing());
         Ok(self.drive(transfer, upload, oack).await)
     }
 
-    /// The limits for this request.
-    fn limits(&self, request: &Request) -> Result<options::Limits, Outcome> {
-        let Start { direction, blksize, windowsize, .. } = self.session.start;
-        let mut limits = options::Limits { blksize, windowsize, ..options::Limits::default() };
-        let limited = catch_panic_now(|| self.session.terms.handler.limit(request, direction, &mut limits));
-        limited.map_err(|refusal| self.refuse(refusal))?;
-        Ok(limits)
-    }
-
-    fn answer(&self, request: &Request, limits: &options::Limits, size: Option<u64>) -> (Agreed, Options) {
+    fn answer(&self, request: &Request, size: Option<u64>) -> (Agreed, Options) {
         let Start { id, direction, asked, .. } = &self.session.start;
         let (options, mode) = (request.options(), request.mode());
-        let (agreed, oack) = asked.answer(options, *direction, mode, limits, size);
+        let (agreed, oack) = asked.answer(options, *direction, mode, &request.limits(), size);
         let described = |options: &Options| match options.is_empty() {
             true => "no options".into(),
             false => shown::cut(&options.to_string(), shown::TEXT).into_owned(),

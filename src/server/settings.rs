@@ -43,13 +43,16 @@ pub(crate) struct Terms {
 /// The terms of new requests. Each request looks at them once.
 pub(crate) struct Current(RwLock<Arc<Terms>>);
 
-/// The defaults of settings that the program lets its user set too.
+/// The defaults of settings that the program needs too.
 impl super::Builder {
     /// Default of [`max_upload`](Self::max_upload), in bytes.
     pub const MAX_UPLOAD: u64 = 1 << 30;
 
     /// Default of [`drain`](Self::drain).
     pub const DRAIN: Duration = Duration::from_secs(10);
+
+    /// Default of [`transfer_ports`](Self::transfer_ports).
+    pub const TRANSFER_PORTS: usize = 64;
 }
 
 impl Default for Bound {
@@ -57,7 +60,7 @@ impl Default for Bound {
         Self {
             single_port: false,
             port_range: None,
-            transfer_ports: 64,
+            transfer_ports: super::Builder::TRANSFER_PORTS,
             interface: None,
             shards: 1,
             batched: true,

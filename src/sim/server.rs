@@ -21,10 +21,9 @@ use crate::{
 
 /// The default address of a server, from those that are reserved for documentation.
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 69);
-/// How many ports serve transfers.
-const POOL: usize = 64;
 
-/// A server in virtual time, with one shard. It stays on its thread (`!Send`), as its handlers' futures do.
+/// A server in virtual time, with one shard. It stays on its thread (`!Send`), as its handlers' futures do. [The
+/// module](super) has an example.
 pub struct Server {
     shard: Rc<Shard>,
     tasks: Rc<Tasks>,
@@ -74,7 +73,7 @@ impl Server {
         let mut random = fastrand::Rng::with_seed(seed);
         let listener = builder.first_address().unwrap_or(ADDRESS);
         let mut addrs = vec![listener];
-        let ports = if builder.is_single_port() { vec![0] } else { (1..=POOL).collect() };
+        let ports = if builder.is_single_port() { vec![0] } else { (1..=Builder::TRANSFER_PORTS).collect() };
         while addrs.len() <= *ports.last().unwrap_or(&0) {
             let addr = SocketAddr::new(listener.ip(), random.u16(32768..));
             if !addrs.contains(&addr) {
@@ -117,12 +116,12 @@ impl Server {
 
     /// Delivers a datagram at this time, before the deadlines up to then: a peer that has sent a packet is not late.
     pub fn deliver_at(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        self.deliver_enveloped(now, Envelope::from(from), to, bytes);
+        self.deliver_enveloped(now, Envelope::new(from), to, bytes);
     }
 
     /// As [`deliver`](Self::deliver), for a datagram to the broadcast address.
     pub fn deliver_broadcast(&mut self, from: SocketAddr, bytes: &[u8]) {
-        let envelope = Envelope { broadcast: true, ..Envelope::from(from) };
+        let envelope = Envelope { broadcast: true, ..Envelope::new(from) };
         self.deliver_enveloped(self.now(), envelope, self.addr(), bytes);
     }
 

@@ -6,6 +6,14 @@ use std::{
 };
 
 /// The faults and delays of a network, in probabilities and times.
+///
+/// ```
+/// use std::time::Duration;
+/// use tuffet::sim::LinkConditions;
+///
+/// let conditions = LinkConditions { reorder: 0.01, ..LinkConditions::lossy(Duration::from_millis(5), 0.02) };
+/// assert_eq!((conditions.loss, conditions.duplicate), (0.02, 0.0));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct LinkConditions {
     /// A packet does not arrive.
@@ -20,8 +28,9 @@ pub struct LinkConditions {
     pub jitter: Duration,
 }
 
-/// A fault of one chosen packet.
+/// A fault of one chosen packet, see [`Wire::with_fault`].
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Fault {
     /// The packet does not arrive.
     Lose,

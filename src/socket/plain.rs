@@ -6,7 +6,7 @@ use super::{Envelope, Inbox, LARGEST, Outgoing};
 
 pub(super) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
     let (len, peer) = socket.recv_from(&mut inbox.buffer[..LARGEST])?;
-    inbox.envelopes.push((Envelope::from(peer), len));
+    inbox.envelopes.push((Envelope::new(peer), len));
     Ok(())
 }
 

@@ -15,6 +15,16 @@ use crate::{atomic::AtomicU64, options::Direction, transfer::Outcome};
 /// The numbers add up. Each of the `requests` that is neither `repeated` nor `over_limit` nor `unanswered` has begun a
 /// transfer. Each transfer is `running`, or counts under one outcome of `reads` or `writes`. (While the server works,
 /// an event may be counted in one number and not yet in another.)
+///
+/// ```
+/// use tuffet::stats::Counters;
+///
+/// let (mut then, mut now) = (Counters::default(), Counters::default());
+/// (then.requests, now.requests) = (5, 7);
+/// now.reads.complete = 2;
+/// let period = now.since(&then);
+/// assert_eq!((period.requests, period.reads.total()), (2, 2));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -57,29 +67,34 @@ pub struct Counters {
     pub own: BTreeMap<&'static str, u64>,
 }
 
-/// How many transfers ended with each outcome.
-///
-/// ```
-/// let outcomes = tuffet::stats::Outcomes::default();
-/// assert_eq!(outcomes.total(), 0);
-/// assert!(outcomes.iter().any(|(name, _)| name == "timed_out"));
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "they are those of `Outcome`")]
-pub struct Outcomes {
-    pub complete: u64,
-    pub probably_complete: u64,
-    pub probe: u64,
-    pub aborted: u64,
-    pub timed_out: u64,
-    pub refused: u64,
-    pub failed: u64,
-    pub upstream_failed: u64,
-    pub replaced: u64,
-    pub stopped: u64,
+macro_rules! outcomes {
+    ($($name:ident)*) => {
+        /// How many transfers ended with each outcome.
+        ///
+        /// ```
+        /// let outcomes = tuffet::stats::Outcomes::default();
+        /// assert_eq!(outcomes.total(), 0);
+        /// assert!(outcomes.iter().any(|(name, _)| name == "timed_out"));
+        /// ```
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+        #[non_exhaustive]
+        #[allow(missing_docs, reason = "they are those of `Outcome`")]
+        pub struct Outcomes {
+            $(pub $name: u64,)*
+        }
+
+        impl Outcomes {
+            /// The [names](Outcome::name) of the outcomes.
+            pub(crate) const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+            fn fields(&mut self) -> [(&'static str, &mut u64); Self::NAMES.len()] {
+                [$((stringify!($name), &mut self.$name)),*]
+            }
+        }
+    };
 }
+outcomes! { complete probably_complete probe aborted timed_out refused failed upstream_failed replaced stopped }
 
 /// A counter of your own, which is delivered with those of the server: see
 /// [`Builder::counter`](crate::Builder::counter). Its clones count together.
@@ -207,28 +222,6 @@ impl Outcomes {
             Outcome::Replaced(_) => &mut self.replaced,
             Outcome::Stopped => &mut self.stopped,
         }
-    }
-
-    fn fields(&mut self) -> [(&'static str, &mut u64); 10] {
-        // A field that is missing here does not compile.
-        macro_rules! named {
-            ($($name:ident),*) => {{
-                let Self { $($name),* } = self;
-                [$((stringify!($name), $name)),*]
-            }};
-        }
-        named![
-            complete,
-            probably_complete,
-            probe,
-            aborted,
-            timed_out,
-            refused,
-            failed,
-            upstream_failed,
-            replaced,
-            stopped
-        ]
     }
 }
 

@@ -10,6 +10,10 @@ use std::{
 use crate::{endpoint::CloseReason, hint::Hint, options::Direction, packet::Options, shown, transfer::Outcome};
 
 /// The protocol of a transfer.
+///
+/// ```
+/// assert_eq!(tuffet::stats::Protocol::default().name(), "tftp");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Protocol {
@@ -101,7 +105,16 @@ pub struct Record {
     pub status: Option<u16>,
 }
 
-/// One transfer that is running.
+/// One transfer that is running, of [`Handle::transfers`](crate::Handle::transfers) or
+/// [`Builder::on_begin`](crate::Builder::on_begin).
+///
+/// ```
+/// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?.spawn()?;
+/// for transfer in server.handle().transfers() {
+///     println!("{} has {} bytes of {}", transfer.peer, transfer.bytes, transfer.path);
+/// }
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Snapshot {

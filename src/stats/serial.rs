@@ -118,7 +118,8 @@ fn error(record: &Record) -> (Option<u16>, Option<String>) {
             };
             (told, Some(reason))
         }
-        _ => (None, None),
+        Outcome::Complete | Outcome::ProbablyComplete | Outcome::Probe => (None, None),
+        Outcome::TimedOut | Outcome::Stopped => (None, None),
     }
 }
 

@@ -67,7 +67,7 @@ use crate::{
 use connection::{Connection, WaitEnd};
 use coroutine::Coroutine;
 
-/// What the transfer asks its driver to do.
+/// What the transfer asks its driver to do. [`Transfer`] has an example.
 #[derive(Debug)]
 #[must_use = "a step that is not taken stalls the transfer"]
 // The layout is no promise; `coroutine::Resumed` says what it is for.
@@ -330,7 +330,11 @@ impl Outcome {
 
     /// Whether the file arrived, as far as this side can know.
     pub const fn is_success(&self) -> bool {
-        matches!(self, Self::Complete | Self::ProbablyComplete)
+        match self {
+            Self::Complete | Self::ProbablyComplete => true,
+            Self::Probe | Self::Aborted { .. } | Self::TimedOut | Self::Refused(_) => false,
+            Self::Failed(_) | Self::Replaced(_) | Self::Stopped => false,
+        }
     }
 }
 
@@ -344,7 +348,7 @@ impl fmt::Display for Outcome {
             }
             Self::Replaced(why) => write!(f, ": {why}"),
             Self::Refused(refusal) | Self::Failed(refusal) => write!(f, ": {refusal}"),
-            _ => Ok(()),
+            Self::Complete | Self::ProbablyComplete | Self::Probe | Self::TimedOut | Self::Stopped => Ok(()),
         }
     }
 }

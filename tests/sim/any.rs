@@ -343,7 +343,7 @@ pub fn endpoint(bytes: &[u8]) {
             (6, _) => endpoint.make_room(now),
             (7, _) => drop(endpoint.stale_port(now)),
             _ => {
-                let envelope = Envelope { broadcast: dice.one_in(8), ..Envelope::from(peer) };
+                let envelope = Envelope { broadcast: dice.one_in(8), ..Envelope::new(peer) };
                 let port = if dice.one_in(2) { 0 } else { dice.below(5) };
                 let packet = dice.packet().encode();
                 match endpoint.handle(now, port, &envelope, &packet) {

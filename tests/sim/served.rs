@@ -9,7 +9,7 @@ use std::{
 use tuffet::{
     Builder, Handler, Refusal, Request,
     handler::Answer,
-    options::{Agreed, Direction, Limits, accept},
+    options::{Agreed, Limits, accept},
     packet::{Mode, Options, Packet},
     sim,
     stats::Record,
@@ -183,7 +183,8 @@ impl Peer for Server {
 }
 
 impl Handler for File {
-    fn read<'a>(&'a self, _: &'a Request) -> Answer<'a, tuffet::Source> {
+    fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, tuffet::Source> {
+        self.limit(request);
         let pieces = self.source.lock().unwrap().take();
         let (size, time) = (self.size, self.time.clone());
         Box::pin(async move {
@@ -196,7 +197,8 @@ impl Handler for File {
         })
     }
 
-    fn write<'a>(&'a self, _: &'a Request, mut data: tuffet::Source) -> Answer<'a, ()> {
+    fn write<'a>(&'a self, request: &'a Request, mut data: tuffet::Source) -> Answer<'a, ()> {
+        self.limit(request);
         let mut fails = self.sink_fails.clone();
         Box::pin(async move {
             while let Some(chunk) = data.next().await {
@@ -219,10 +221,12 @@ impl Handler for File {
     fn takes_writes(&self) -> bool {
         true
     }
+}
 
-    fn limit(&self, _: &Request, _: Direction, limits: &mut Limits) {
+impl File {
+    fn limit(&self, request: &Request) {
         if let Some(ours) = &self.limits {
-            *limits = ours.clone();
+            request.limit(|limits| *limits = ours.clone());
         }
     }
 }

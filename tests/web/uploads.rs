@@ -165,6 +165,26 @@ fn an_upload_keeps_to_its_conditions() {
     assert_eq!(Connection::to(&server).put("/x", b"1", &["If-Match: *"]).status, 412);
 }
 
+/// Of two uploads that may only make a new file, the one that is complete first makes it.
+#[test]
+fn one_of_two_uploads_makes_a_new_file() {
+    let place = tempfile::tempdir().unwrap();
+    let server = serve(Directory::new(place.path()).unwrap().uploads(true).overwrite(true));
+    let head = "PUT /new HTTP/1.1\r\nContent-Length: 5\r\nIf-None-Match: *\r\n";
+    let mut slow = Connection::to(&server);
+    // The 100 says that the conditions were looked at.
+    slow.send(format!("{head}Expect: 100-continue\r\n\r\n"));
+    assert_eq!(slow.answer().status, 100);
+    let mut quick = Connection::to(&server);
+    assert_eq!(quick.send(format!("{head}\r\nquick")).answer().status, 201);
+    assert_eq!(slow.send("slow!").answer().status, 412);
+    assert_eq!(fs::read(place.path().join("new")).unwrap(), b"quick");
+    // The connection of the refused upload goes on.
+    assert_eq!(slow.get("/new", &[]).text(), "quick");
+    let records: Vec<_> = (0..3).map(|_| server.record().status).collect();
+    assert_eq!(records, [Some(201), Some(412), Some(200)]);
+}
+
 /// A client that waits for a 100 need not send what nobody wants.
 #[test]
 fn an_upload_is_accepted_when_its_bytes_are_wanted() {

@@ -9,7 +9,10 @@ use tuffet::{
 };
 
 use super::{
-    super::{rules::Planned, sources::Source},
+    super::{
+        rules::{Planned, condition},
+        sources::Source,
+    },
     file::{Reader, Value},
 };
 
@@ -17,7 +20,7 @@ type Name<'i> = toml::Spanned<std::borrow::Cow<'i, str>>;
 /// Adds the value of a key to the rule.
 type Key = fn(&mut Planned, &Value<'_>) -> Result<Rule, String>;
 
-const KEYS: [(&str, Key); 16] = [
+const KEYS: [(&str, Key); 19] = [
     ("title", |planned, value| text(value).map(|_| planned.rule.clone())),
     ("client", |planned, value| {
         let clients = texts(value)?.into_iter();
@@ -28,6 +31,9 @@ const KEYS: [(&str, Key); 16] = [
             false => Ok(clients.into_iter().fold(planned.rule.clone(), Rule::client)),
         }
     }),
+    ("arch", |planned, value| conditions(planned, "arch", value)),
+    ("uuid", |planned, value| conditions(planned, "uuid", value)),
+    ("serial", |planned, value| conditions(planned, "serial", value)),
     ("name", |planned, value| said(planned.rule.clone().name(text(value)?))),
     ("mode", |planned, value| {
         let known = [("octet", Mode::Octet), ("netascii", Mode::Netascii)];
@@ -105,6 +111,15 @@ fn read(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Planned> {
         planned.check().unwrap_or_else(|why| reader.wrong(at, format!("rule: {why}")));
     }
     (reader.errors.len() == errors).then_some(planned)
+}
+
+/// Adds the conditions of a key on the machine. The rule is for each of the named machines.
+fn conditions(planned: &Planned, key: &str, value: &Value<'_>) -> Result<Rule, String> {
+    let values = texts(value)?;
+    if values.is_empty() {
+        return Err("an empty list would be for all; leave it out, or name some".into());
+    }
+    values.into_iter().try_fold(planned.rule.clone(), |rule, value| condition(rule, key, value))
 }
 
 /// The place of the rule in the file, and its title.

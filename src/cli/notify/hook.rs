@@ -30,11 +30,13 @@ use crate::cli::sandbox;
 
 /// The first argument of the helper.
 const HELPER: &str = "tuffet-on-upload";
-/// The prefix of the command's variables.
+/// The prefix of the command's variables for the fields of a record.
 const PREFIX: &str = "TFTP_";
-/// The service manager's variables for the server, which the command does not get.
-const OF_SERVICE: [&str; 6] =
-    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+/// The variables of the server's environment that the helper and the command have, besides those of [`LANGUAGE`]. Other
+/// variables may be secrets of the server, such as the keys of a bucket, or messages to it from the service manager.
+const KEPT: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"];
+/// The prefix of further variables for the language.
+const LANGUAGE: &str = "LC_";
 /// How much of the end of the command's standard error is logged, in characters.
 const SAID: usize = 300;
 /// How often the helper checks whether the command has ended.
@@ -84,7 +86,7 @@ impl Hook {
         let mut command = Command::new(env::current_exe()?);
         command.arg(HELPER).arg(ids.unwrap_or_default()).arg(limit.as_millis().to_string()).arg(program);
         command.args(&words.0[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        OF_SERVICE.iter().for_each(|name| _ = command.env_remove(name));
+        command.env_clear().envs(env::vars_os().filter(|(name, _)| is_kept(name)));
         // Ctrl-C is for the server, which ends when all uploads are reported.
         let mut process = command.process_group(0).spawn()?;
         let (Some(asks), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
@@ -139,9 +141,9 @@ pub fn helper() -> Option<ExitCode> {
     let limit = Duration::from_millis(limit.to_str()?.parse().ok()?);
     let words: Vec<OsString> = args.collect();
     let run = || {
-        sandbox::become_these(&ids.to_string_lossy())?;
+        let own = sandbox::become_these(&ids.to_string_lossy())?;
         for json in io::stdin().lock().lines() {
-            let why = run(&words, limit, &json?).err();
+            let why = run(&words, &own, limit, &json?).err();
             println!("{}", serde_json::to_string(&why)?);
         }
         Result::Ok(())
@@ -155,14 +157,16 @@ pub fn helper() -> Option<ExitCode> {
     })
 }
 
-/// Runs the command for one upload.
-fn run(words: &[OsString], limit: Duration, json: &str) -> std::result::Result<(), String> {
+fn is_kept(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| KEPT.contains(&name) || name.starts_with(LANGUAGE))
+}
+
+/// Runs the command for one upload. It has the environment of the helper, and its user's `own` variables.
+fn run(words: &[OsString], own: &[(&str, OsString)], limit: Duration, json: &str) -> std::result::Result<(), String> {
     let (program, args) = words.split_first().ok_or("no command")?;
     let shown = Path::new(program).display();
     let mut command = Command::new(program);
-    let of_records = |name: &OsStr| name.to_string_lossy().starts_with(PREFIX);
-    env::vars_os().filter(|(name, _)| of_records(name)).for_each(|(name, _)| _ = command.env_remove(name));
-    command.args(args).envs(variables(json)).process_group(0);
+    command.args(args).envs(own.iter().cloned()).envs(variables(json)).process_group(0);
     let started = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = started.map_err(|error| format!("cannot run {shown}: {error}"))?;
     // A pipe has room for more than a record, so this never waits; and the command need not read it.
@@ -267,6 +271,7 @@ mod tests {
     #[test]
     fn a_command_that_hangs_is_killed_with_all_that_it_started() {
         let words = |script: &str| ["sh", "-c", script].map(OsString::from);
+        let run = |words: &[OsString], limit, json: &str| run(words, &[], limit, json);
         let why = run(&words("echo begun >&2; sleep 1000 | sleep 1000"), Duration::from_secs(2), "{}").unwrap_err();
         assert_eq!(why, "sh was killed after 2s: begun");
         let why = run(&words("echo $TFTP_PATH >&2; exit 3"), Duration::from_secs(60), r#"{"path":"x"}"#).unwrap_err();

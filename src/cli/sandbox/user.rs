@@ -5,7 +5,7 @@
 //! `nobody` could not read the directory, or not write where uploads go, it stays root, without any capability.
 
 use std::{
-    ffi::CString,
+    ffi::{CString, OsString},
     fmt,
     fs::{self, File, Metadata},
     os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
@@ -120,7 +120,7 @@ impl Identity {
         }
     }
 
-    fn nobody() -> Self {
+    pub fn nobody() -> Self {
         Self { name: "nobody".into(), ..Self::unlisted(NOBODY, Gid::from_raw(NOBODY)) }
     }
 
@@ -157,6 +157,20 @@ impl Identity {
         }
     }
 
+    /// `USER:GROUP` by numbers, for [`named`](Self::named).
+    pub fn to_user(&self) -> String {
+        format!("{}:{}", self.uid, self.gid)
+    }
+
+    /// The variables that a login sets.
+    pub fn variables(&self) -> [(&'static str, OsString); 3] {
+        let (name, home) = match User::from_uid(self.uid) {
+            Ok(Some(user)) => (user.name, user.dir),
+            _ => (self.uid.to_string(), "/".into()),
+        };
+        [("HOME", home.into()), ("USER", name.clone().into()), ("LOGNAME", name.into())]
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -181,7 +195,7 @@ impl Identity {
     }
 
     /// Whether the user namespace of this process has this user.
-    fn is_mapped(&self) -> bool {
+    pub fn is_mapped(&self) -> bool {
         let has = |file: &str, id: u32| {
             let Ok(map) = fs::read_to_string(file) else { return true };
             map.lines().any(|line| {

@@ -37,12 +37,13 @@ pub(super) async fn receive(
     let name = relative_path(request);
     let shorter = place.without_root(&name);
     let (asked, whose) = (policy.clone(), request.clone());
+    let overwrite = policy.overwrite && !request.must_be_new();
     let partial = unblock(move || {
         // If there is such a directory, the name is taken literally.
         let is_there = |name: &Path| place.dir.is_dir(name.parent().unwrap_or(name));
         let name = shorter.filter(|_| !is_there(&name)).unwrap_or(name);
         asked.check_name(&name.to_string_lossy())?;
-        create(&place, &asked.path(&whose, name), &asked, size.unwrap_or(0), &user)
+        create((&place, &asked.path(&whose, name)), (&asked, overwrite), size.unwrap_or(0), &user)
     })
     .await?;
     let mut buffer = Vec::new();
@@ -60,7 +61,7 @@ pub(super) async fn receive(
     let policy = policy.clone();
     let replaced = unblock(move || {
         append(&partial.bytes(), buffer, &policy)?;
-        partial.commit(policy.overwrite, policy.keep)
+        partial.commit(overwrite, policy.keep)
     });
     if replaced.await? {
         request.note_replaced();
@@ -68,7 +69,12 @@ pub(super) async fn receive(
     Ok(())
 }
 
-fn create(place: &Place, path: &Path, policy: &Policy, size: u64, user: &str) -> Result<Partial, Refusal> {
+fn create(
+    (place, path): (&Place, &Path),
+    (policy, overwrite): (&Policy, bool),
+    size: u64,
+    user: &str,
+) -> Result<Partial, Refusal> {
     let name = path.file_name().ok_or(Refusal::not_found())?;
     if partial::is_partial(path) {
         return Err(Refusal::denied().because("the name is reserved for unfinished uploads"));
@@ -83,7 +89,7 @@ fn create(place: &Place, path: &Path, policy: &Policy, size: u64, user: &str) ->
         }
         _ => place.dir.clone(),
     };
-    check_free(&dir, name, policy, why)?;
+    check_free(&dir, name, (policy, overwrite), why)?;
     let partial = Partial::create(dir, name, policy.umask).map_err(why)?;
     policy.check_space(&partial.bytes(), size)?;
     Ok(partial)
@@ -150,14 +156,19 @@ fn make_with_mode(root: &Dir, path: &Path, _: Option<u32>) -> io::Result<()> {
 }
 
 /// Checks that a new file may have this name.
-fn check_free(dir: &Dir, name: &OsStr, policy: &Policy, why: impl Fn(io::Error) -> Refusal) -> Result<(), Refusal> {
+fn check_free(
+    dir: &Dir,
+    name: &OsStr,
+    (policy, overwrite): (&Policy, bool),
+    why: impl Fn(io::Error) -> Refusal,
+) -> Result<(), Refusal> {
     if policy.keep > 0 {
         versions::check_name(dir, name).map_err(&why)?;
     }
     match dir.symlink_metadata(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(why(error)),
-        Ok(_) if !policy.overwrite => Err(Refusal::exists()),
+        Ok(_) if !overwrite => Err(Refusal::exists()),
         Ok(there) if !there.is_file() => Err(Refusal::denied().because("not a regular file")),
         Ok(there) if there.permissions().readonly() => Err(Refusal::denied().because("the file is read-only")),
         Ok(_) => Ok(()),

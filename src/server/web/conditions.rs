@@ -98,6 +98,11 @@ pub(super) fn allows_new(headers: &HeaderMap) -> bool {
     !headers.contains_key(header::IF_MATCH)
 }
 
+/// Whether an upload may only make a new file (`If-None-Match: *`).
+pub(super) fn must_be_new(headers: &HeaderMap) -> bool {
+    all(headers, header::IF_NONE_MATCH).is_some_and(|tags| tags.trim() == "*")
+}
+
 fn to_seconds(time: SystemTime) -> Option<SystemTime> {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs()))

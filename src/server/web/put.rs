@@ -47,6 +47,10 @@ pub(super) async fn write(
         no.headers_mut().insert(header::CONNECTION, header_value("close"));
         return Ok(no);
     }
+    let must_be_new = conditions::must_be_new(request.headers());
+    if let Some(ours) = transfer.request.as_ref().ok().filter(|_| must_be_new) {
+        ours.note_must_be_new();
+    }
     let upload = Rc::<UploadState>::default();
     let taken = receive(transfer, state, request, &upload).await;
     state.source_is_ready();
@@ -62,6 +66,9 @@ pub(super) async fn write(
         Err(_) if upload.client_left.get() => Err(NoAnswer),
         Err(refusal) => {
             state.unread.set(!upload.ended.get() && sends_anyway);
+            if must_be_new && refusal.code() == ErrorCode::FILE_EXISTS {
+                return Ok(refuse_with(transfer, StatusCode::PRECONDITION_FAILED, FAILED, false));
+            }
             refuse(transfer, refusal, false)
         }
     }

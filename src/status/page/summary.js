@@ -1,6 +1,6 @@
 // The head of the page: counters, which filter what is below, and how fast all transfers were.
 
-import { by, bytes, make, plural, set, shape, time } from "./words.js";
+import { FAILED, by, bytes, make, plural, set, shape, time } from "./words.js";
 
 /// Samples of an hour.
 const HOUR = 720;
@@ -13,7 +13,7 @@ export const FILTERS = {
   refused: { sections: ["trouble", "rest"], shows: (it) => it.boots[0].some((record) => record.outcome === "refused") },
   failed: {
     sections: ["trouble", "rest"],
-    shows: (it) => it.boots[0].some((record) => ["aborted", "timed_out", "failed", "upstream_failed"].includes(record.outcome)),
+    shows: (it) => it.boots[0].some((record) => FAILED.some(([name]) => name === record.outcome)),
   },
   unanswered: { sections: ["unanswered"], shows: () => false },
 };
@@ -27,14 +27,14 @@ export const filter = () => chosen;
 function tiles(answer, troubled) {
   const now = answer.counters;
   const of = (...names) => names.reduce((sum, name) => sum + (now.reads[name] || 0) + (now.writes[name] || 0), 0);
-  const failed = of("aborted", "timed_out", "failed", "upstream_failed");
+  const failed = of(...FAILED.map(([name]) => name));
   const unanswered = now.over_limit + now.unanswered;
   return [
     ["trouble", "in trouble", troubled, troubled ? "bad" : "", "Machines whose last transfer failed."],
     ["running", "running", now.running, "", "Transfers that are running now."],
     ["complete", "complete", of("complete", "probably_complete"), "", "Transfers that succeeded since the server started."],
     ["refused", "refused", of("refused"), "", "Transfers that the server refused: mostly files that do not exist, for which many boot clients ask."],
-    ["failed", "failed", failed, failed ? "bad" : "", `Aborted by the client ${of("aborted")}, timed out ${of("timed_out")}, failed on this server ${of("failed")}, upstream failed ${of("upstream_failed")}.`],
+    ["failed", "failed", failed, failed ? "bad" : "", "Transfers: " + FAILED.map(([name, words]) => `${words} ${of(name)}`).join(", ") + "."],
     ["unanswered", "not answered", unanswered, unanswered ? "warn" : "", `Requests over a limit ${now.over_limit}, not admitted or while stopping ${now.unanswered}.`],
     [null, "sent again", now.retransmits, "", "Packets sent again because their acknowledgment did not come in time: packets were lost, or clients are slow."],
     [null, "lost in buffers", now.dropped, now.dropped ? "warn" : "", "Datagrams that the system dropped because a receive buffer was full."],

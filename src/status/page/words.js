@@ -17,6 +17,8 @@ const OUTCOMES = {
   stopped: ["warn", "server stopped"],
   running: ["busy", "running"],
 };
+/// The outcomes of transfers that went wrong and were not refused, with their words.
+export const FAILED = Object.entries(OUTCOMES).filter(([name, [kind]]) => kind === "bad" && name !== "refused").map(([name, [, words]]) => [name, words]);
 /// What the ERROR of a refusal means, in short.
 const CODES = { 1: "not found", 2: "not allowed", 3: "too big, or disk full", 4: "malformed request", 6: "exists already", 8: "options not agreed" };
 

@@ -1,0 +1,372 @@
+//! The thread of the server: it receives the datagrams of all sockets, and sends the answers.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    net::{IpAddr, SocketAddr, SocketAddrV4},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use smol::{LocalExecutor, Task, Timer};
+
+use super::{
+    Arrival, CurrentProxy, Interface, Machine, Menu, NoReply, Proxy, Reply, RequestReport, ServerPort, Sockets,
+    serve::{Hooks, Link},
+};
+use crate::{
+    endpoint::Envelope,
+    rules::{self, Machines},
+    server::{Handle, Outgoing},
+    socket::{Inbox, Port},
+    stats::Counter,
+};
+
+/// The largest number of answers in a second. A large room of machines that is switched on sends fewer requests, and
+/// each machine repeats its request.
+const REPLIES_PER_SECOND: u32 = 1000;
+/// The largest number of datagrams that are read in a second, so that a flood of them takes no time from transfers. The
+/// system drops what is not read.
+const DATAGRAMS_PER_SECOND: u32 = 10_000;
+/// How long the menu is used before the server searches at the sources again, and how often it searches at the interfaces.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(10);
+/// The pause after an error of a socket, for instance while its interface is down.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Answers the datagrams of all sockets.
+pub(super) struct Service {
+    live: CurrentProxy,
+    handle: Handle,
+    machines: Machines,
+    answers: Counter,
+    nothing: Counter,
+    hooks: RefCell<Hooks>,
+    inbox: RefCell<Inbox>,
+    /// When the last search of the sources ended. `None` during a search.
+    looked: Cell<Option<Instant>>,
+    second: Cell<Second>,
+}
+
+/// The work since the beginning of the current second.
+#[derive(Clone, Copy)]
+struct Second {
+    began: Instant,
+    datagrams: u32,
+    answers: u32,
+}
+
+/// An interface whose sockets are read.
+struct ServedInterface {
+    interface: Interface,
+    /// The index of the interface that the sockets are bound to.
+    index: Option<u32>,
+    /// A task for each socket. Its end closes the socket.
+    _tasks: Vec<Task<()>>,
+}
+
+impl Service {
+    /// A service with the settings of these sockets.
+    pub(super) fn new(sockets: Sockets, handle: Handle) -> Rc<Self> {
+        let Sockets { live, machines, answers, nothing, hooks, .. } = sockets;
+        let (hooks, inbox, second) = (hooks.into(), Inbox::new().into(), Second::new(Instant::now()).into());
+        Rc::new(Self { live, handle, machines, answers, nothing, hooks, inbox, looked: Cell::new(None), second })
+    }
+
+    pub(super) async fn serve(self: Rc<Self>, links: Vec<Link>) {
+        let executor = Rc::new(LocalExecutor::new());
+        let serve = async {
+            // Datagrams that arrive in the meantime wait in their sockets.
+            self.look().await;
+            let mut attended: Vec<ServedInterface> =
+                links.into_iter().map(|link| self.serve_interface(link, &executor)).collect();
+            loop {
+                Timer::after(SEARCH_INTERVAL).await;
+                attended.iter_mut().for_each(|attended| self.rebind(attended, &executor));
+            }
+        };
+        executor.run(serve).await
+    }
+
+    async fn look(&self) {
+        look(&self.live, &self.handle).await;
+        self.looked.set(Some(Instant::now()));
+    }
+
+    fn serve_interface(self: &Rc<Self>, link: Link, executor: &Rc<LocalExecutor<'static>>) -> ServedInterface {
+        let Link { interface, index, ports } = link;
+        let task = |(server_port, port)| {
+            let (service, searches, interface) = (self.clone(), executor.clone(), interface.clone());
+            executor.spawn(async move { service.receive(server_port, &port, &interface, &searches).await })
+        };
+        let tasks = ports.into_iter().map(task).collect();
+        ServedInterface { interface, index, _tasks: tasks }
+    }
+
+    /// Binds the ports again if the interface was removed and made anew, because the old sockets receive nothing.
+    fn rebind(self: &Rc<Self>, attended: &mut ServedInterface, executor: &Rc<LocalExecutor<'static>>) {
+        let interface = attended.interface.clone();
+        let now = interface.index();
+        // A new bridge may have no address for a while, and a new process would not find it.
+        if now.is_none() || now == attended.index || !interface.is_ready() {
+            return;
+        }
+        let name = interface.name.clone();
+        match Link::bind(interface) {
+            Ok(link) => {
+                log::info!("dhcp: {name} was removed and created again, and machines on it get answers again");
+                *attended = self.serve_interface(link, executor);
+            }
+            Err(error) => {
+                // One error is enough.
+                attended.index = now;
+                log::error!("dhcp: {name} was removed and created again, and machines on it get no answers: {error}");
+                (self.hooks.borrow().out_of_reach)(&name);
+            }
+        }
+    }
+
+    async fn receive(
+        self: &Rc<Self>,
+        server_port: ServerPort,
+        port: &Port,
+        interface: &Interface,
+        searches: &LocalExecutor<'static>,
+    ) {
+        let mut queue = VecDeque::new();
+        loop {
+            if let Some(end) = self.second.get().end(Instant::now()) {
+                Timer::at(end).await;
+            }
+            let received = poll_fn(|cx| port.poll_receive(cx, &mut self.inbox.borrow_mut())).await;
+            if let Err(error) = received {
+                log::debug!("dhcp: {} of {}: {error}", port.local(), interface.name);
+                Timer::after(PAUSE).await;
+                continue;
+            }
+            let proxy = self.live.proxy();
+            let mut is_asked = false;
+            for (envelope, datagram) in self.inbox.borrow().datagrams() {
+                let Some(arrival) = interface.arrival(server_port, envelope) else { continue };
+                is_asked |= self.answer(&proxy, interface, arrival, datagram, &mut queue);
+            }
+            port.send(&mut queue);
+            if is_asked && self.looked.get().is_some_and(|looked| looked.elapsed() > SEARCH_INTERVAL) {
+                self.looked.set(None);
+                let service = self.clone();
+                searches.spawn(async move { service.look().await }).detach();
+            }
+        }
+    }
+
+    /// Answers a datagram. Returns whether a machine that wants to boot sent it.
+    fn answer(
+        &self,
+        proxy: &Proxy,
+        interface: &Interface,
+        arrival: Arrival,
+        datagram: &[u8],
+        queue: &mut VecDeque<Outgoing>,
+    ) -> bool {
+        let interface = interface.name.as_str();
+        let now = Instant::now();
+        let mut second = self.second.get();
+        if !second.read(now) {
+            return false;
+        }
+        let answer = proxy.answer(datagram, arrival);
+        let is_asked = !matches!(answer, Err(NoReply::NotForUs(_)));
+        let has_time = !is_asked || second.answer();
+        self.second.set(second);
+        match answer {
+            _ if !has_time => {}
+            Ok(Reply { to, .. }) if !self.admits(to) => {
+                log::debug!("dhcp: {to} is not admitted and gets no answer, on {interface}");
+                return false;
+            }
+            Ok(Reply { bytes, to, offer }) => {
+                self.answers.add(1);
+                self.learn(&offer.machine);
+                self.report(RequestReport { machine: &offer.machine, answer: Ok(&offer), interface });
+                // The packet is longer than the header of an `Outgoing`, so the payload has the rest.
+                let (header, payload) =
+                    bytes.split_first_chunk().map_or(([0; 4], &[][..]), |(head, rest)| (*head, rest));
+                let from = Some(IpAddr::V4(arrival.local));
+                queue.push_back(Outgoing { to: to.into(), from, header, payload: Bytes::copy_from_slice(payload) });
+            }
+            Err(NoReply::NoBootFile(machine, why)) => {
+                self.nothing.add(1);
+                self.report(RequestReport { machine: &machine, answer: Err(&why), interface });
+            }
+            Err(NoReply::NotForUs(why)) => {
+                log::trace!("dhcp: {} is not answered, on {interface}: {why}", arrival.from);
+            }
+        }
+        is_asked
+    }
+
+    fn report(&self, told: RequestReport<'_>) {
+        (self.hooks.borrow_mut().tell)(told);
+    }
+
+    /// Whether the server answers this client or relay at all. A client without an address is among everybody, and
+    /// everybody is admitted.
+    fn admits(&self, to: SocketAddrV4) -> bool {
+        to.ip().is_broadcast() || self.handle.terms().settings.policy.admit(IpAddr::V4(*to.ip()))
+    }
+
+    fn learn(&self, machine: &Machine) {
+        let mut known = rules::Machine::default();
+        (known.mac, known.uuid) = (machine.mac, machine.uuid);
+        known.arch = machine.arch.family().filter(|_| !machine.uboot).map(|family| family.key.into());
+        self.machines.learn(None, known);
+    }
+}
+
+impl Second {
+    fn new(began: Instant) -> Self {
+        Self { began, datagrams: 0, answers: 0 }
+    }
+
+    /// Whether there is time for another datagram.
+    fn read(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.began) >= Duration::from_secs(1) {
+            *self = Self::new(now);
+        }
+        self.datagrams += 1;
+        self.datagrams <= DATAGRAMS_PER_SECOND
+    }
+
+    /// Whether there is time for another answer.
+    fn answer(&mut self) -> bool {
+        self.answers += 1;
+        self.answers <= REPLIES_PER_SECOND
+    }
+
+    /// The end of this second, if there is no time for more before it.
+    fn end(&self, now: Instant) -> Option<Instant> {
+        let is_spent = self.datagrams >= DATAGRAMS_PER_SECOND || self.answers >= REPLIES_PER_SECOND;
+        let end = self.began + Duration::from_secs(1);
+        Some(end).filter(|end| is_spent && *end > now)
+    }
+}
+
+pub(super) async fn look(live: &CurrentProxy, handle: &Handle) {
+    let menu = Menu::find(&*handle.terms().handler).await;
+    live.change(|proxy| {
+        match (proxy.failure(), menu.failure()) {
+            (None, Some(failure)) => {
+                log::warn!("dhcp: cannot look for boot files, and announces those found before: {failure}");
+            }
+            (Some(_), None) => log::info!("dhcp: can look for boot files again"),
+            _ => {}
+        }
+        let menu = menu.or_known(proxy.known());
+        proxy.menu(menu)
+    });
+}
+
+impl Interface {
+    /// The arrival of a datagram. `None` if its sender has no IPv4 address, or the interface has none.
+    fn arrival(&self, server_port: ServerPort, envelope: Envelope) -> Option<Arrival> {
+        let SocketAddr::V4(from) = envelope.peer else { return None };
+        let told = envelope.local.and_then(|ip| match ip {
+            IpAddr::V4(ip) => Some(ip).filter(|ip| !ip.is_unspecified() && !ip.is_broadcast()),
+            IpAddr::V6(_) => None,
+        });
+        let told = told.filter(|told| self.addresses.is_empty() || self.addresses.contains(told));
+        let local = told.or(self.addresses.first().copied())?;
+        Some(Arrival { server_port, from, local })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, sync::mpsc};
+
+    use super::*;
+    use crate::{Server, dhcp::Rule, handlers::Memory};
+
+    const PXE: &[u8] = include_bytes!("../../tests/dhcp/captured/edk2_pxe.bin");
+    const PXE_4011: &[u8] = include_bytes!("../../tests/dhcp/captured/edk2_pxe_4011.bin");
+
+    fn sockets() -> Sockets {
+        let live = CurrentProxy::default();
+        live.change(|proxy| proxy.rules(vec![Rule::new("all", "file")]));
+        Sockets::bind(Vec::new(), live).unwrap()
+    }
+
+    /// How many answers a datagram gets.
+    fn answers(service: &Service, server_port: ServerPort, from: Ipv4Addr, datagram: &[u8]) -> usize {
+        let lan = Interface { name: "lan".into(), addresses: vec![Ipv4Addr::new(192, 0, 2, 1)] };
+        let envelope = Envelope { peer: (from, 4011).into(), local: None, interface: 0, broadcast: false };
+        let mut queue = VecDeque::new();
+        let arrival = lan.arrival(server_port, envelope).unwrap();
+        service.answer(&service.live.proxy(), &lan, arrival, datagram, &mut queue);
+        queue.len()
+    }
+
+    #[test]
+    fn a_client_that_is_not_admitted_gets_no_answer_at_its_address() {
+        let (denied, other) = (Ipv4Addr::new(192, 0, 2, 111), Ipv4Addr::new(192, 0, 2, 112));
+        let builder = Server::builder().listen("127.0.0.1:0").handler(Memory::new());
+        let server = builder.admit(move |client| client != IpAddr::V4(denied)).bind().unwrap();
+        let service = Service::new(sockets(), server.handle());
+        assert_eq!(answers(&service, ServerPort::Pxe, denied, PXE_4011), 0);
+        assert_eq!(answers(&service, ServerPort::Pxe, other, PXE_4011), 1);
+        // The address that the client has, or its relay has, and not the one that the datagram came from.
+        for field in [12..16, 24..28] {
+            let from = |address: Ipv4Addr| {
+                let mut discovery = PXE.to_vec();
+                discovery[field.clone()].copy_from_slice(&address.octets());
+                discovery
+            };
+            assert_eq!(answers(&service, ServerPort::Dhcp, other, &from(denied)), 0);
+            assert_eq!(answers(&service, ServerPort::Dhcp, denied, &from(other)), 1);
+        }
+        // A client that has no address yet.
+        assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 1);
+        assert_eq!((service.answers.value(), service.nothing.value()), (4, 0));
+    }
+
+    #[test]
+    fn the_hook_gets_each_request() {
+        let server = Server::builder().listen("127.0.0.1:0").handler(Memory::new()).bind().unwrap();
+        let (told, heard) = mpsc::channel();
+        let sockets = sockets().on_request(move |question| told.send(question.to_string()).unwrap());
+        let live = sockets.live.clone();
+        let service = Service::new(sockets, server.handle());
+        assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 1);
+        live.change(|proxy| proxy.rules(Vec::new()));
+        assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 0);
+        assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, b"nothing"), 0);
+        let heard: Vec<String> = heard.try_iter().collect();
+        assert!(
+            matches!(&heard[..], [one, two] if one.ends_with("may boot file: all, on lan")
+                && two.contains("gets no answer: none of its boot files exists")),
+            "{heard:?}"
+        );
+    }
+
+    #[test]
+    fn a_flood_has_a_share_of_each_second() {
+        let now = Instant::now();
+        let mut second = Second::new(now);
+        let read = (0..DATAGRAMS_PER_SECOND + 9).filter(|_| second.read(now)).count();
+        assert_eq!(read, DATAGRAMS_PER_SECOND as usize);
+        let end = now + Duration::from_secs(1);
+        assert_eq!((second.end(now), second.end(end)), (Some(end), None));
+        assert!(second.read(end) && second.end(end).is_none(), "another second");
+        assert_eq!((0..REPLIES_PER_SECOND + 9).filter(|_| second.answer()).count(), REPLIES_PER_SECOND as usize);
+        assert_eq!(second.end(end), Some(end + Duration::from_secs(1)));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_interface_has_an_index_and_one_without_an_address_is_not_ready() {
+        let interface = |name: &str| Interface { name: name.into(), addresses: Vec::new() };
+        assert!(interface("lo").index().is_some() && !interface("lo").is_ready());
+        assert!(interface("none-such").index().is_none() && !interface("none-such").is_ready());
+    }
+}
