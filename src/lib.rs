@@ -37,8 +37,9 @@
 //! # The pure core
 //!
 //! [`packet`], [`options`], [`netascii`], [`transfer`] and [`endpoint`] know no sockets, no clock and no executor.
-//! [`transfer::Transfer`] is a state machine that you can drive by whatever means you have: a blocking loop (see the example
-//! `blocking`), another runtime, a simulator. [`endpoint::Endpoint`] is another, for which datagram is whose.
+//! [`transfer::Transfer`] is a state machine that you can drive by whatever means you have: a blocking loop (see the
+//! example `blocking`), another runtime, a simulator. [`endpoint::Endpoint`] is another: it decides which transfer a
+//! datagram belongs to.
 //!
 //! # Features
 //!

@@ -219,8 +219,8 @@ impl Request {
         if filename.is_empty() {
             return Err(Malformed::Filename);
         }
-        // Firmware that reads option 67 of DHCP with the NUL at its end sends two NULs, or DHCP's end mark between them. No
-        // mode is empty, and none begins with the end mark.
+        // Firmware that reads option 67 of DHCP with the NUL at its end sends two NULs, or DHCP's end mark between
+        // them. No mode is empty, and none begins with the end mark.
         let (mode, rest) = split_nul(after_option(rest)).ok_or(Malformed::Mode)?;
         Ok(Self {
             filename: filename.to_vec(),

@@ -67,8 +67,8 @@ pub struct Source<C = LocalChunks> {
     chunks: C,
 }
 
-/// An open file whose bytes are those of a source, from the first on. Whatever can send them without reading them may do
-/// so, and asks at the end whether they are still those that they were.
+/// An open file whose bytes are those of a source, from the first on. Whatever can send them without reading them may
+/// do so, and asks at the end whether they are still those that they were.
 #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "who sends files uses it"))]
 pub(crate) trait Plain: Send + Sync {
     fn file(&self) -> &std::fs::File;

@@ -1,4 +1,5 @@
-//! What ACKs can make a server send: of clients that acknowledge every block, of repeats, and of somebody who forges them.
+//! What ACKs can make a server send: of clients that acknowledge every block, of repeats, and of somebody who forges
+//! them.
 #![cfg(feature = "sim")]
 
 mod sim;

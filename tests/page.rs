@@ -204,7 +204,8 @@ fn the_page_shows_what_runs_and_what_became_of_it() {
     assert!(complaints.is_empty(), "{complaints:?}");
 }
 
-/// As many as a room has, and more: most ask for a configuration that is not there, some for files of a mirror that is down.
+/// As many as a room has, and more: most ask for a configuration that is not there, some for files of a mirror that is
+/// down.
 fn a_bad_night(serving: &Serving) {
     for n in 1..=40 {
         let mut peer = machine(serving, &format!("127.0.2.{n}"));

@@ -1,4 +1,5 @@
-//! What lies between a server and its clients: narrow hops, filters, fragments, and what ICMP says, be it true or forged.
+//! What lies between a server and its clients: narrow hops, filters, fragments, and what ICMP says, be it true or
+//! forged.
 //!
 //! Those that need machines of their own run once more in namespaces.
 #![cfg(all(target_os = "linux", feature = "net"))]
@@ -20,8 +21,8 @@ use machines::{TWO_LINKS, files, forge, forge_icmp, on, on_machines, peer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tuffet::{Client, transfer::Outcome};
 
-/// A router between the server and three clients: `wide` has 1500 bytes all the way, `narrow` a path of which the server
-/// knows that it takes 600, and `hidden` a hop of 1400 of which no ICMP error tells (of IPv6 it does).
+/// A router between the server and three clients: `wide` has 1500 bytes all the way, `narrow` a path of which the
+/// server knows that it takes 600, and `hidden` a hop of 1400 of which no ICMP error tells (of IPv6 it does).
 const ROUTED: &str = "
     ip netns add router
     ip link add s0 type veth peer name r0 netns router

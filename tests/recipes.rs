@@ -1,4 +1,5 @@
-//! The recipes of docs/recipes: each configuration is loaded, served and asked as it stands there, with other directories.
+//! The recipes of docs/recipes: each configuration is loaded, served and asked as it stands there, with other
+//! directories.
 #![cfg(all(unix, feature = "full"))]
 
 #[path = "common/program.rs"]

@@ -1,5 +1,5 @@
-//! Template files as targets of rules, from outside: what a machine gets, what `explain` shows, and what the log says of a
-//! template that fails.
+//! Template files as targets of rules, from outside: what a machine gets, what `explain` shows, and what the log says
+//! of a template that fails.
 #![cfg(all(unix, feature = "full"))]
 
 #[path = "common/program.rs"]

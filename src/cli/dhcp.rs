@@ -296,7 +296,7 @@ mod tests {
             ("uuid=1=>y", "not a UUID"),
             ("mac=5=>y", "not the beginning of a MAC"),
             ("ipxe=maybe=>y", "neither true nor false"),
-            ("os=linux=>y", "there is no such key"),
+            ("os=linux=>y", "unknown key"),
         ] {
             let error = bad.parse::<Boot>().unwrap_err();
             assert!(error.contains(why), "{bad}: {error}");

@@ -101,11 +101,8 @@ impl Sockets {
             links: interfaces.into_iter().map(Link::bind).collect::<Result<_, _>>()?,
             live,
             machines: Machines::default(),
-            answers: Counter::new("dhcp_answers", "Answers of ProxyDHCP with a boot file."),
-            nothing: Counter::new(
-                "dhcp_nothing",
-                "Questions to ProxyDHCP of machines for which there was no boot file.",
-            ),
+            answers: Counter::new("dhcp_answers", "ProxyDHCP replies with a boot file."),
+            nothing: Counter::new("dhcp_nothing", "ProxyDHCP requests of machines without a boot file here."),
             hooks: Hooks::default(),
         })
     }
@@ -215,8 +212,8 @@ impl fmt::Display for RequestReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { machine, answer, interface } = self;
         match answer {
-            Ok(offer) => write!(f, "{offer}, by {interface}"),
-            Err(why) => write!(f, "{machine} gets no answer: {why}, by {interface}"),
+            Ok(offer) => write!(f, "{offer}, on {interface}"),
+            Err(why) => write!(f, "{machine} gets no answer: {why}, on {interface}"),
         }
     }
 }

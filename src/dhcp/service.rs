@@ -26,12 +26,12 @@ use crate::{
 
 /// The largest number of answers in a second. A large room of machines that is switched on sends fewer requests, and
 /// each machine repeats its request.
-const ANSWERS: u32 = 1000;
+const REPLIES_PER_SECOND: u32 = 1000;
 /// The largest number of datagrams that are read in a second, so that a flood of them takes no time from transfers. The
 /// system drops what is not read.
-const DATAGRAMS: u32 = 10_000;
-/// How long the menu is used before the server looks at the sources again, and how often it looks at the interfaces.
-const FRESH: Duration = Duration::from_secs(10);
+const DATAGRAMS_PER_SECOND: u32 = 10_000;
+/// How long the menu is used before the server searches at the sources again, and how often it searches at the interfaces.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(10);
 /// The pause after an error of a socket, for instance while its interface is down.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -58,7 +58,7 @@ struct Second {
 }
 
 /// An interface whose sockets are read.
-struct Attended {
+struct ServedInterface {
     interface: Interface,
     /// The index of the interface that the sockets are bound to.
     index: Option<u32>,
@@ -79,10 +79,11 @@ impl Service {
         let serve = async {
             // Datagrams that arrive in the meantime wait in their sockets.
             self.look().await;
-            let mut attended: Vec<Attended> = links.into_iter().map(|link| self.attend(link, &executor)).collect();
+            let mut attended: Vec<ServedInterface> =
+                links.into_iter().map(|link| self.serve_interface(link, &executor)).collect();
             loop {
-                Timer::after(FRESH).await;
-                attended.iter_mut().for_each(|attended| self.renew(attended, &executor));
+                Timer::after(SEARCH_INTERVAL).await;
+                attended.iter_mut().for_each(|attended| self.rebind(attended, &executor));
             }
         };
         executor.run(serve).await
@@ -93,18 +94,18 @@ impl Service {
         self.looked.set(Some(Instant::now()));
     }
 
-    fn attend(self: &Rc<Self>, link: Link, executor: &Rc<LocalExecutor<'static>>) -> Attended {
+    fn serve_interface(self: &Rc<Self>, link: Link, executor: &Rc<LocalExecutor<'static>>) -> ServedInterface {
         let Link { interface, index, ports } = link;
         let task = |(server_port, port)| {
             let (service, looks, interface) = (self.clone(), executor.clone(), interface.clone());
             executor.spawn(async move { service.receive(server_port, &port, &interface, &looks).await })
         };
         let tasks = ports.into_iter().map(task).collect();
-        Attended { interface, index, _tasks: tasks }
+        ServedInterface { interface, index, _tasks: tasks }
     }
 
     /// Binds the ports again if the interface was removed and made anew, because the old sockets receive nothing.
-    fn renew(self: &Rc<Self>, attended: &mut Attended, executor: &Rc<LocalExecutor<'static>>) {
+    fn rebind(self: &Rc<Self>, attended: &mut ServedInterface, executor: &Rc<LocalExecutor<'static>>) {
         let interface = attended.interface.clone();
         let now = interface.index();
         // A new bridge may have no address for a while, and a new process would not find it.
@@ -114,13 +115,13 @@ impl Service {
         let name = interface.name.clone();
         match Link::bind(interface) {
             Ok(link) => {
-                log::info!("dhcp: {name} was removed and made anew, and machines on it get answers again");
-                *attended = self.attend(link, executor);
+                log::info!("dhcp: {name} was removed and created again, and machines on it get answers again");
+                *attended = self.serve_interface(link, executor);
             }
             Err(error) => {
                 // One error is enough.
                 attended.index = now;
-                log::error!("dhcp: {name} was removed and made anew, and machines on it get no answers: {error}");
+                log::error!("dhcp: {name} was removed and created again, and machines on it get no answers: {error}");
                 (self.hooks.borrow().out_of_reach)(&name);
             }
         }
@@ -151,7 +152,7 @@ impl Service {
                 is_asked |= self.answer(&proxy, interface, arrival, datagram, &mut queue);
             }
             port.send(&mut queue);
-            if is_asked && self.looked.get().is_some_and(|looked| looked.elapsed() > FRESH) {
+            if is_asked && self.looked.get().is_some_and(|looked| looked.elapsed() > SEARCH_INTERVAL) {
                 self.looked.set(None);
                 let service = self.clone();
                 looks.spawn(async move { service.look().await }).detach();
@@ -234,18 +235,18 @@ impl Second {
             *self = Self::new(now);
         }
         self.datagrams += 1;
-        self.datagrams <= DATAGRAMS
+        self.datagrams <= DATAGRAMS_PER_SECOND
     }
 
     /// Whether there is time for another answer.
     fn answer(&mut self) -> bool {
         self.answers += 1;
-        self.answers <= ANSWERS
+        self.answers <= REPLIES_PER_SECOND
     }
 
     /// The end of this second, if there is no time for more before it.
     fn end(&self, now: Instant) -> Option<Instant> {
-        let is_spent = self.datagrams >= DATAGRAMS || self.answers >= ANSWERS;
+        let is_spent = self.datagrams >= DATAGRAMS_PER_SECOND || self.answers >= REPLIES_PER_SECOND;
         let end = self.began + Duration::from_secs(1);
         Some(end).filter(|end| is_spent && *end > now)
     }
@@ -256,7 +257,7 @@ pub(super) async fn look(live: &CurrentProxy, handle: &Handle) {
     live.change(|proxy| {
         match (proxy.failure(), menu.failure()) {
             (None, Some(failure)) => {
-                log::warn!("dhcp: cannot look for boot files, and tells those of the last look: {failure}");
+                log::warn!("dhcp: cannot look for boot files, and announces those found before: {failure}");
             }
             (Some(_), None) => log::info!("dhcp: can look for boot files again"),
             _ => {}
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_admitted_gets_no_answer_at_its_address() {
+    fn a_client_that_is_not_admitted_gets_no_answer_at_its_address() {
         let (denied, other) = (Ipv4Addr::new(192, 0, 2, 111), Ipv4Addr::new(192, 0, 2, 112));
         let builder = Server::builder().listen("127.0.0.1:0").handler(Memory::new());
         let server = builder.admit(move |client| client != IpAddr::V4(denied)).bind().unwrap();
@@ -330,10 +331,10 @@ mod tests {
     }
 
     #[test]
-    fn the_hook_is_told_of_each_question() {
+    fn the_hook_gets_each_request() {
         let server = Server::builder().listen("127.0.0.1:0").handler(Memory::new()).bind().unwrap();
         let (told, heard) = mpsc::channel();
-        let sockets = sockets().on_question(move |question| told.send(question.to_string()).unwrap());
+        let sockets = sockets().on_request(move |question| told.send(question.to_string()).unwrap());
         let live = sockets.live.clone();
         let service = Service::new(sockets, server.handle());
         assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 1);
@@ -342,8 +343,8 @@ mod tests {
         assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, b"nothing"), 0);
         let heard: Vec<String> = heard.try_iter().collect();
         assert!(
-            matches!(&heard[..], [one, two] if one.ends_with("may boot file: all, by lan")
-                && two.contains("gets no answer: none of the files for it is there")),
+            matches!(&heard[..], [one, two] if one.ends_with("may boot file: all, on lan")
+                && two.contains("gets no answer: none of its boot files exists")),
             "{heard:?}"
         );
     }
@@ -352,12 +353,12 @@ mod tests {
     fn a_flood_has_a_share_of_each_second() {
         let now = Instant::now();
         let mut second = Second::new(now);
-        let read = (0..DATAGRAMS + 9).filter(|_| second.read(now)).count();
-        assert_eq!(read, DATAGRAMS as usize);
+        let read = (0..DATAGRAMS_PER_SECOND + 9).filter(|_| second.read(now)).count();
+        assert_eq!(read, DATAGRAMS_PER_SECOND as usize);
         let end = now + Duration::from_secs(1);
         assert_eq!((second.end(now), second.end(end)), (Some(end), None));
         assert!(second.read(end) && second.end(end).is_none(), "another second");
-        assert_eq!((0..ANSWERS + 9).filter(|_| second.answer()).count(), ANSWERS as usize);
+        assert_eq!((0..REPLIES_PER_SECOND + 9).filter(|_| second.answer()).count(), REPLIES_PER_SECOND as usize);
         assert_eq!(second.end(end), Some(end + Duration::from_secs(1)));
     }
 

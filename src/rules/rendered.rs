@@ -18,8 +18,9 @@ use crate::{Refusal, Request, Source};
 
 /// The longest template, in bytes.
 const TEMPLATE: usize = 64 << 10;
-/// The stack for a template, in bytes, and more for each byte of it. minijinja bounds the depth of brackets, but a chain of
-/// operators, filters or `elif` costs it stack as well: 920 bytes for each byte of the worst chain without optimization.
+/// The stack for a template, in bytes, and more for each byte of it. minijinja bounds the depth of brackets, but a
+/// chain of operators, filters or `elif` costs it stack as well: 920 bytes for each byte of the worst chain without
+/// optimization.
 const STACK: (usize, usize) = (2 << 20, 1280);
 /// The longest result, in bytes.
 const RENDERED: usize = 1 << 20;

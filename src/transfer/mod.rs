@@ -13,12 +13,12 @@
 //!
 //! - [`Step::Send`] and [`Step::Push`] are done at once, without waiting, and answered with [`Event::Continue`].
 //! - [`Step::Wait`] is answered with whichever comes first: a packet of the peer, the deadline, or what the step
-//!   [`Want`]s. Of several that are there, packets come first, in their order, and a timeout comes last: a peer that was
-//!   heard is not late.
+//!   [`Want`]s. Of several that are there, packets come first, in their order, and a timeout comes last: a peer that
+//!   was heard is not late.
 //! - The deadline of a wait replaces the one before it.
 //! - Time never goes back from one resume to the next.
-//! - Only packets of the transfer's peer are handed over: those of its address and port. A client learns the server's port
-//!   from the first answer (RFC 1350 section 4); packets of other ports are for the driver to answer with ERROR 5.
+//! - Only packets of the transfer's peer are handed over: those of its address and port. A client learns the server's
+//!   port from the first answer (RFC 1350 section 4); packets of other ports are for the driver to answer with ERROR 5.
 //! - A server hands a repeated request over as [`Event::Repeat`], and whatever else it decides as [`Event::Replaced`],
 //!   [`Event::Unreachable`] or [`Event::Stop`].
 //! - A transfer that is dropped is over; it holds nothing that needs an end.

@@ -1,5 +1,5 @@
-//! Machines of their own, for a test that runs once more in namespaces of its own: there it is the server's machine, and
-//! the others are namespaces that threads of it enter.
+//! Machines of their own, for a test that runs once more in namespaces of its own: there it is the server's machine,
+//! and the others are namespaces that threads of it enter.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
 use std::{

@@ -301,7 +301,8 @@ pub fn one(bytes: &[u8]) {
     assert!(lasted <= secs(30), "{lasted:?} without a sign of life");
 }
 
-/// A client and a server over a wire that may be too bad for them: both end, and nobody takes half a file for the whole.
+/// A client and a server over a wire that may be too bad for them: both end, and nobody takes half a file for the
+/// whole.
 pub fn pair(bytes: &[u8]) {
     let setup = Dice(bytes).setup();
     let ran = setup.run();

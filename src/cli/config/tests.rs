@@ -67,7 +67,7 @@ fn all_errors_have_their_places() {
         ("f:6:18: ", "listen: invalid value \"localhost\": not an address"),
         ("f:7:1: ", "did you mean max-upload?"),
         ("f:8:14: ", "port-range is a string or a number"),
-        ("f:9:1: ", "zzz: there is no such key"),
+        ("f:9:1: ", "zzz: unknown key"),
         ("f:10:11: ", "verbose must be a number from 0 to 255"),
         ("f:11:", ""),
     ]
