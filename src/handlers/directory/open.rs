@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     ffi::OsString,
     fs::File,
-    io,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::{Duration, Instant, SystemTime},
@@ -17,7 +17,7 @@ use smol::unblock;
 use super::{
     chunks::Chunks,
     denied::{self, Wish},
-    download::read_cached,
+    download::{read_cached, read_waiting},
     made::{self, Made},
     place::Place,
     refuse, refuse_denied,
@@ -108,7 +108,7 @@ impl Files {
         }
         let origin = place.text(&path).into();
         let (file, made) = made::find(file, &version).await?;
-        let tail = tail(&file, version.size);
+        let (file, tail) = if made.is_some() { (file, None) } else { tail(file, version.size).await };
         let opened = Opened { file, version, origin, whole: OnceLock::new(), chunks: Chunks::default(), made, tail };
         Ok(if opened.made.is_some() { Arc::new(opened) } else { self.share(path, now, opened) })
     }
@@ -149,12 +149,9 @@ impl Opened {
         if self.is_same(now) {
             return Ok(());
         }
-        if self.has_grown(now) {
-            let (opened, again) = (self.clone(), sent.again());
-            let again = unblock(move || again.of_file(&opened.file, opened.version.size)).await?;
-            if again == *sent {
-                return Ok(());
-            }
+        let (opened, sent) = (self.clone(), sent.clone());
+        if now.size > self.version.size && unblock(move || opened.still_has(&sent)).await? {
+            return Ok(());
         }
         Err(changed())
     }
@@ -164,8 +161,12 @@ impl Opened {
         now == (Version { changed: now.changed, ..self.version })
     }
 
-    fn has_grown(&self, now: Version) -> bool {
-        now.size > self.version.size && self.tail.is_some() && tail(&self.file, self.version.size) == self.tail
+    /// Whether a file that has grown still has the bytes that were sent. It waits for the disk.
+    fn still_has(&self, sent: &Trace) -> io::Result<bool> {
+        let Some(tail) = &self.tail else { return Ok(false) };
+        let (size, mut now) = (self.version.size, vec![0; tail.len()]);
+        read_waiting(&self.file, size - tail.len() as u64, &mut now)?;
+        Ok(now == *tail && sent.again().of_file(&self.file, size)? == *sent)
     }
 
     /// The whole content, if the file is small and another transfer has read it.
@@ -233,11 +234,22 @@ impl Version {
     }
 }
 
-/// The last bytes of a file of this size, if they can be read without a wait for the disk, as with a growing file.
-fn tail(file: &File, size: u64) -> Option<Vec<u8>> {
+/// The last bytes of a file of this size, if they can be read without a wait for the disk, as with a growing file. Where
+/// the file system does not say whether a read would wait, another thread reads them.
+async fn tail(file: File, size: u64) -> (File, Option<Vec<u8>>) {
     let at = size.saturating_sub(TAIL);
     let mut tail = vec![0; (size - at) as usize];
-    (read_cached(file, at, &mut tail)? == tail.len()).then_some(tail)
+    match read_cached(&file, at, &mut tail) {
+        Ok(length) => (file, (length == tail.len()).then_some(tail)),
+        Err(ErrorKind::Unsupported) => {
+            unblock(move || {
+                let read = read_waiting(&file, at, &mut tail);
+                (file, read.is_ok().then_some(tail))
+            })
+            .await
+        }
+        Err(_) => (file, None),
+    }
 }
 
 /// Opens a file without a wait for the disk, or reports that it does not exist. After any other failure the caller
