@@ -150,10 +150,8 @@ impl Opened {
             return Ok(());
         }
         let (opened, sent) = (self.clone(), sent.clone());
-        if now.size > self.version.size && unblock(move || opened.still_has(&sent)).await? {
-            return Ok(());
-        }
-        Err(changed())
+        let is_good = move || io::Result::Ok(opened.has_grown(now) && opened.trace(&sent)? == sent);
+        if unblock(is_good).await? { Ok(()) } else { Err(changed()) }
     }
 
     /// When another file is renamed over this one, the inode changes, but the old content is sent to its end.
@@ -161,12 +159,18 @@ impl Opened {
         now == (Version { changed: now.changed, ..self.version })
     }
 
-    /// Whether a file that has grown still has the bytes that were sent. It waits for the disk.
-    fn still_has(&self, sent: &Trace) -> io::Result<bool> {
-        let Some(tail) = &self.tail else { return Ok(false) };
-        let (size, mut now) = (self.version.size, vec![0; tail.len()]);
-        read_waiting(&self.file, size - tail.len() as u64, &mut now)?;
-        Ok(now == *tail && sent.again().of_file(&self.file, size)? == *sent)
+    /// Whether the file is larger than before, with the same bytes where it ended. They are seldom waited for: what has
+    /// grown was written a moment ago.
+    fn has_grown(&self, now: Version) -> bool {
+        let Some(tail) = self.tail.as_ref().filter(|_| now.size > self.version.size) else { return false };
+        let mut bytes = vec![0; tail.len()];
+        let at = self.version.size - tail.len() as u64;
+        read_waiting(&self.file, at, &mut bytes).is_ok_and(|()| bytes == *tail)
+    }
+
+    /// The trace of the bytes that the file has now. It waits for the disk.
+    fn trace(&self, sent: &Trace) -> io::Result<Trace> {
+        sent.again().of_file(&self.file, self.version.size)
     }
 
     /// The whole content, if the file is small and another transfer has read it.
