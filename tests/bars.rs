@@ -9,7 +9,7 @@ use std::{
     io::Read,
     net::UdpSocket,
     os::fd::{AsFd, OwnedFd},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
 };
 
 use rustix::{
@@ -111,8 +111,7 @@ fn bars_leave_nothing_on_the_screen() {
             client.send_to(&[0, 4, 0, block], server).unwrap();
         }
         watched.until(|shown| shown.contains(" complete 700 bytes"));
-        let stop = Command::new("kill").args(["-TERM", &watched.child.id().to_string()]).status().unwrap();
-        assert!(stop.success());
+        program::signals::kill("-TERM", &watched.child);
         let shown = watched.until(|_| false);
         assert!(shown.contains("serving") && shown.contains("stopping"), "{shown}");
         for rest in ["127.0.0.1 <", "…", "KiB", "=>", "B/s  "] {

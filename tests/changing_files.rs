@@ -17,7 +17,11 @@ const SIZE: usize = 100_000;
 
 /// Gets the file, has something done to it after a few blocks, and goes on to the end.
 fn get(change: impl FnOnce(&Path)) -> Result<Vec<u8>, ErrorCode> {
-    let directory = tempfile::tempdir().unwrap();
+    get_in(&std::env::temp_dir(), change)
+}
+
+fn get_in(place: &Path, change: impl FnOnce(&Path)) -> Result<Vec<u8>, ErrorCode> {
+    let directory = tempfile::tempdir_in(place).unwrap();
     let path = directory.path().join("file");
     fs::write(&path, file(SIZE)).unwrap();
     let serving = Serving::new(Directory::new(directory.path()).unwrap());
@@ -81,6 +85,16 @@ fn a_file_that_grows_comes_as_long_as_it_was() {
     assert_got(get(|path| File::options().write(true).open(path).unwrap().set_len(1 << 20).unwrap()), Ok(file(SIZE)));
     // The same bytes once more, and then some.
     assert_got(get(|path| fs::write(path, file(2 * SIZE)).unwrap()), Ok(file(SIZE)));
+}
+
+/// Its file system cannot say whether a read would wait.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_grows_in_a_tmpfs_comes_as_long_as_it_was() {
+    let shared_memory = Path::new("/dev/shm");
+    assert_got(get_in(shared_memory, append), Ok(file(SIZE)));
+    let change = |path: &Path| (write_at(path, SIZE as u64 - 100, &[1; 100]), append(path)).1;
+    assert_got(get_in(shared_memory, change), Err(ErrorCode::NOT_DEFINED));
 }
 
 #[test]

@@ -363,7 +363,7 @@ fn a_client_that_is_interrupted_leaves_nothing_behind() {
     let address = silent.local_addr().unwrap().to_string();
     let mut get = tuffet(&["get", &address, "file"]).current_dir(directory.path()).spawn().unwrap();
     silent.recv(&mut [0; 600]).unwrap();
-    Command::new("kill").args(["-INT", &get.id().to_string()]).status().unwrap();
+    program::signals::kill("-INT", &get);
     assert_eq!(get.wait().unwrap().code(), Some(130));
     assert_eq!(directory.path().read_dir().unwrap().count(), 0);
 }

@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Lines, Write},
     path::{Path, PathBuf},
-    process::{ChildStderr, Command, Stdio},
+    process::{ChildStderr, Stdio},
 };
 
 use program::{Server, run, text, tuffet};
@@ -146,7 +146,7 @@ impl Reloaded {
     }
 
     fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.server.child.id().to_string()]).status().unwrap().success());
+        program::signals::kill(signal, &self.server.child);
     }
 
     fn stop(mut self) {

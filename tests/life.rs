@@ -27,7 +27,8 @@ fn stop_lets_transfers_end_and_takes_no_more() {
             peer.rrq("600", &[]).expect_data(1, &file(600)[..512]);
         }
         serving.stop();
-        thread::sleep(common::SHORT);
+        // Every loop has seen that it is to stop.
+        assert!(serving.responds(LONG));
         let mut late = Peer::new(serving.addr());
         late.rrq("600", &[]);
         for peer in &mut peers {
@@ -129,7 +130,7 @@ fn the_last_transfer_ends_the_draining_even_without_a_packet() {
     Peer::new(serving.addr()).rrq("slow", &[]);
     eventually("it runs", || serving.transfers().len() == 1);
     serving.stop();
-    thread::sleep(common::SHORT);
+    assert!(serving.responds(LONG));
     go.send_blocking(()).unwrap();
     assert_eq!(serving.record().outcome, Outcome::Refused(Refusal::silent()));
     eventually("the server has ended", || !serving.is_running());

@@ -5,7 +5,7 @@ mod common;
 #[path = "common/program.rs"]
 mod program;
 
-use std::{fs, net::UdpSocket, process::Command};
+use std::{fs, net::UdpSocket};
 
 use common::{LONG, eventually};
 use program::Server;
@@ -67,8 +67,7 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     let name = [b'x'; 250];
     (0..2000).for_each(|_| miss(&server.address, &name));
     // It ends as well, although nobody takes what it has still to say.
-    let kill = Command::new("kill").arg(server.child.id().to_string()).status().unwrap();
-    assert!(kill.success());
+    program::signals::kill("-TERM", &server.child);
     eventually("it has ended", || server.child.try_wait().unwrap().is_some_and(|status| status.success()));
 }
 
@@ -77,8 +76,7 @@ fn a_reader_that_goes_away_is_survived() {
     let mut server = Server::start(&["-v", "/"]);
     drop(server.child.stderr.take());
     (0..20).for_each(|_| miss(&server.address, b"missing"));
-    let kill = Command::new("kill").arg(server.child.id().to_string()).status().unwrap();
-    assert!(kill.success());
+    program::signals::kill("-TERM", &server.child);
     eventually("it has ended", || server.child.try_wait().unwrap().is_some_and(|status| status.success()));
 }
 

@@ -24,7 +24,7 @@ use tuffet::packet::Packet;
 
 use self::{
     common::{Peer, eventually, file},
-    stock::{Daemon, bytes, finish, free_tcp_port, limited, said},
+    stock::{Daemon, bytes, finish, free_tcp_port, limited, said, signals},
 };
 
 const PART: usize = 5 << 20;
@@ -289,7 +289,7 @@ fn an_upload_that_is_given_up_leaves_nothing() {
     eventually("the parts are given up", || store.unfinished() == 0);
     // Nor does one that the server's end ends.
     let _peer = server.uploading(&store, "x");
-    assert!(Command::new("kill").args(["-INT", &server.child.id().to_string()]).status().unwrap().success());
+    signals::kill("-INT", &server.child);
     assert!(server.child.wait().unwrap().success());
     assert_eq!(store.unfinished(), 0);
     assert!(!store.object("images/x").exists());

@@ -16,7 +16,7 @@ use std::{
     thread,
 };
 
-use sandboxed::{NOBODY, Server, text, tree, tuffet};
+use sandboxed::{NOBODY, Server, signals, text, tree, tuffet};
 
 const LANDLOCKED: &str = "landlock for files, TCP and signals";
 
@@ -216,8 +216,7 @@ fn the_log_goes_on_in_a_new_file() {
     let (log, old) = (logs.join("log"), logs.join("log.1"));
     let server = Server::start(&["--log-file", text(&log), text(&root)]);
     let reload = |server: &Server| {
-        let kill = Command::new("kill").args(["-HUP", &server.child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
+        signals::kill("-HUP", &server.child);
         assert_eq!(server.get("file").stdout, b"text");
     };
     // In a directory of root's it has the file that is there; it was given it.

@@ -11,7 +11,7 @@ use std::{
     process::Command,
 };
 
-use sandboxed::{NOBODY, Server, said, text, tree, tuffet};
+use sandboxed::{NOBODY, Server, said, signals, text, tree, tuffet};
 
 /// What is said at the start where a directory that is made anew would be out of reach.
 const BOUND: &str = "the server ends with code 75 and must be restarted: its landlock rules cover this directory only";
@@ -70,7 +70,7 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
         let landlocked = fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|names| names.contains("landlock"));
         make_anew(&root, "new");
         match signal {
-            true => drop(Command::new("kill").args(["-HUP", &server.child.id().to_string()]).status().unwrap()),
+            true => signals::kill("-HUP", &server.child),
             false => {
                 let get = tuffet(&["get", "-q", "--patience", "2s", &server.address, "file", "-"]).output().unwrap();
                 if !landlocked && get.stdout == b"new" {

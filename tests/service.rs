@@ -2,6 +2,8 @@
 #![cfg(all(unix, feature = "full"))]
 
 mod common;
+#[path = "common/signals.rs"]
+mod signals;
 
 use std::{
     fs::{self, File},
@@ -65,7 +67,7 @@ impl Service {
     }
 
     fn kill(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+        signals::kill(signal, &self.child);
     }
 
     fn said(&self) -> String {

@@ -353,6 +353,11 @@ mod tests {
         lines.begin().unwrap();
         lines.push(b"first\n".to_vec());
         is_asked.recv().unwrap();
-        lines.flush();
+        let (tell, is_over) = channel();
+        thread::spawn(move || {
+            lines.flush();
+            _ = tell.send(());
+        });
+        is_over.recv_timeout(Duration::from_secs(20)).expect("an end");
     }
 }

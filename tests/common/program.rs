@@ -1,6 +1,9 @@
 //! The program, run by a test.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
+#[path = "signals.rs"]
+pub mod signals;
+
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Child, ChildStdout, Command, Output, Stdio},
@@ -65,8 +68,7 @@ impl Server {
 
     /// Asks it to end; it exits with 0, having printed nothing more. What it said on standard error is returned.
     pub fn stop(mut self, signal: &str) -> String {
-        let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
+        signals::kill(signal, &self.child);
         let (mut printed, mut said) = (String::new(), String::new());
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         self.stdout.read_to_string(&mut printed).unwrap();

@@ -1,6 +1,9 @@
 //! The program as it serves from within its sandbox, seen from outside.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
+#[path = "signals.rs"]
+pub mod signals;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
@@ -81,7 +84,7 @@ impl Server {
 
     /// Ends it, and returns what it has said.
     pub fn stop(mut self) -> String {
-        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+        signals::kill("-TERM", &self.child);
         let said = said(&mut self.child);
         assert_eq!(self.child.wait().unwrap().code(), Some(0), "{said}");
         said

@@ -47,8 +47,8 @@ pub struct State {
     pub served: AtomicUsize,
     /// Bodies that are being sent.
     pub open: AtomicUsize,
-    /// Before each answer.
-    pub delay: Mutex<Duration>,
+    /// No answer begins while a test holds this.
+    pub gate: Mutex<()>,
 }
 
 pub fn content(size: usize) -> Vec<u8> {
@@ -69,7 +69,7 @@ impl Files {
             heads: Mutex::default(),
             served: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
-            delay: Mutex::default(),
+            gate: Mutex::default(),
         });
         let serving = state.clone();
         Self { upstream: Upstream::new(move |head, stream| serving.answer(head, stream)), state }
@@ -109,7 +109,7 @@ fn value(head: &str, header: &str) -> Option<String> {
 impl State {
     fn answer(&self, head: &str, stream: &mut TcpStream) {
         self.heads.lock().unwrap().push(head.to_owned());
-        std::thread::sleep(*self.delay.lock().unwrap());
+        drop(self.gate.lock().unwrap());
         let content = self.content.lock().unwrap().clone();
         let etag = *self.etag.lock().unwrap();
         let fault = self.faults.lock().unwrap().pop_front();

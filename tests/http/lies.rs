@@ -117,10 +117,10 @@ fn a_slow_body_is_a_body() {
         stream.write_all(HEAD.as_bytes()).unwrap();
         for byte in b'0'..=b'9' {
             stream.write_all(&[byte]).unwrap();
-            thread::sleep(Duration::from_millis(150));
+            thread::sleep(Duration::from_millis(400));
         }
     });
     // Each byte is in time, and all of them together are not.
-    let http = settings(&upstream.url()).upstream_timeout(Duration::from_millis(1000)).build().unwrap();
+    let http = settings(&upstream.url()).upstream_timeout(Duration::from_secs(3)).build().unwrap();
     assert_eq!(fetch(&http, "x").unwrap(), b"0123456789");
 }

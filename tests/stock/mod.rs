@@ -6,6 +6,8 @@
 
 pub mod client;
 pub mod server;
+#[path = "../common/signals.rs"]
+pub mod signals;
 
 use std::{
     fmt::Write,

@@ -73,8 +73,7 @@ impl Server {
     }
 
     fn end(mut self, troubles: &[&str]) -> Vec<Line> {
-        let kill = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
+        super::signals::kill("-TERM", &self.child);
         let status = self.child.wait().unwrap();
         let stderr = fs::read_to_string(self.logs.path().join("stderr")).unwrap();
         // The level is the second word.

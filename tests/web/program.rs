@@ -30,8 +30,7 @@ impl Program {
     }
 
     fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        run::signals::kill(signal, &self.child);
     }
 
     fn stop(mut self) -> String {

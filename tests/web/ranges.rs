@@ -13,6 +13,7 @@ use tuffet::{Gen, Source, handlers::Directory, read, transfer::Outcome};
 use super::{
     MODIFIED,
     client::{Connection, get},
+    common::Peer,
     put, serve,
 };
 
@@ -49,6 +50,27 @@ fn parts_of_a_directorys_file() {
     assert_eq!((answer.status, answer.header("content-range")), (416, Some("bytes */500000")));
     assert_eq!(connection.get("/image", &["Range: bytes=0-1,5-6"]).body.len(), 500_000, "several are all");
     assert_eq!(connection.get("/image", &["Range: lines=1-2"]).status, 200);
+}
+
+/// Larger than a number of 32 bits can say.
+#[cfg(unix)]
+#[test]
+fn a_file_of_5_gib() {
+    use std::os::unix::fs::FileExt;
+    const SIZE: u64 = 5 << 30;
+    let place = tempfile::tempdir().unwrap();
+    let image = std::fs::File::create(place.path().join("image")).unwrap();
+    image.write_all_at(b"the end", SIZE - 7).unwrap();
+    let server = serve(Directory::new(place.path()).unwrap());
+    for range in [format!("bytes={}-", SIZE - 7), "bytes=-7".into()] {
+        let answer = Connection::to(&server).get("/image", &[&format!("Range: {range}")]);
+        assert_eq!((answer.status, answer.text()), (206, "the end"), "{range}");
+        let told = format!("bytes {}-{}/{SIZE}", SIZE - 7, SIZE - 1);
+        assert_eq!(answer.header("content-range"), Some(told.as_str()));
+    }
+    let mut peer = Peer::new(server.addr());
+    peer.rrq("image", &[("tsize", "0")]).expect_oack(&[("tsize", &SIZE.to_string())]);
+    peer.error(0);
 }
 
 /// What cannot begin in the middle is asked for what comes before, and for nothing behind.

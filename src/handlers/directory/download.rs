@@ -1,6 +1,6 @@
 //! Reads of a file, no farther than the transfer needs.
 
-use std::{fs::File, sync::Arc};
+use std::{fs::File, io::ErrorKind, sync::Arc};
 
 use bytes::Bytes;
 use smol::unblock;
@@ -75,7 +75,7 @@ fn chunk_size((window, largest): (usize, usize), readers: usize) -> usize {
 /// Up to `most` bytes, but at least one.
 async fn read(opened: &Arc<Opened>, at: u64, most: usize) -> Result<Bytes, Refusal> {
     let mut chunk = vec![0; most];
-    if let Some(length) = read_cached(&opened.file, at, &mut chunk) {
+    if let Ok(length) = read_cached(&opened.file, at, &mut chunk) {
         chunk.truncate(length);
         return Ok(chunk.into());
     }
@@ -88,17 +88,20 @@ async fn read(opened: &Arc<Opened>, at: u64, most: usize) -> Result<Bytes, Refus
 }
 
 /// Reads from the page cache, which needs no other thread. After any failure the caller reads with a wait for the disk,
-/// which reports the error.
+/// which reports the error. `Unsupported`: the file system cannot do that, as tmpfs and FUSE.
 #[cfg(target_os = "linux")]
-pub(super) fn read_cached(file: &File, at: u64, chunk: &mut [u8]) -> Option<usize> {
+pub(super) fn read_cached(file: &File, at: u64, chunk: &mut [u8]) -> Result<usize, ErrorKind> {
     use rustix::io::{ReadWriteFlags, preadv2};
     let mut chunk = [std::io::IoSliceMut::new(chunk)];
-    preadv2(file, &mut chunk, at, ReadWriteFlags::NOWAIT).ok().filter(|&length| length > 0)
+    match preadv2(file, &mut chunk, at, ReadWriteFlags::NOWAIT) {
+        Ok(0) => Err(ErrorKind::UnexpectedEof),
+        read => read.map_err(|error| error.kind()),
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn read_cached(_: &File, _: u64, _: &mut [u8]) -> Option<usize> {
-    None
+pub(super) fn read_cached(_: &File, _: u64, _: &mut [u8]) -> Result<usize, ErrorKind> {
+    Err(ErrorKind::Unsupported)
 }
 
 /// Many transfers may share the file, so its position is not used.

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     ffi::OsString,
     fs::File,
-    io,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::{Duration, Instant, SystemTime},
@@ -17,7 +17,7 @@ use smol::unblock;
 use super::{
     chunks::Chunks,
     denied::{self, Wish},
-    download::read_cached,
+    download::{read_cached, read_waiting},
     made::{self, Made},
     place::Place,
     refuse, refuse_denied,
@@ -108,7 +108,7 @@ impl Files {
         }
         let origin = place.text(&path).into();
         let (file, made) = made::find(file, &version).await?;
-        let tail = tail(&file, version.size);
+        let (file, tail) = if made.is_some() { (file, None) } else { tail(file, version.size).await };
         let opened = Opened { file, version, origin, whole: OnceLock::new(), chunks: Chunks::default(), made, tail };
         Ok(if opened.made.is_some() { Arc::new(opened) } else { self.share(path, now, opened) })
     }
@@ -149,14 +149,9 @@ impl Opened {
         if self.is_same(now) {
             return Ok(());
         }
-        if self.has_grown(now) {
-            let (opened, again) = (self.clone(), sent.again());
-            let again = unblock(move || again.of_file(&opened.file, opened.version.size)).await?;
-            if again == *sent {
-                return Ok(());
-            }
-        }
-        Err(changed())
+        let (opened, sent) = (self.clone(), sent.clone());
+        let is_good = move || io::Result::Ok(opened.has_grown(now) && opened.trace(&sent)? == sent);
+        if unblock(is_good).await? { Ok(()) } else { Err(changed()) }
     }
 
     /// When another file is renamed over this one, the inode changes, but the old content is sent to its end.
@@ -164,8 +159,18 @@ impl Opened {
         now == (Version { changed: now.changed, ..self.version })
     }
 
+    /// Whether the file is larger than before, with the same bytes where it ended. They are seldom waited for: what has
+    /// grown was written a moment ago.
     fn has_grown(&self, now: Version) -> bool {
-        now.size > self.version.size && self.tail.is_some() && tail(&self.file, self.version.size) == self.tail
+        let Some(tail) = self.tail.as_ref().filter(|_| now.size > self.version.size) else { return false };
+        let mut bytes = vec![0; tail.len()];
+        let at = self.version.size - tail.len() as u64;
+        read_waiting(&self.file, at, &mut bytes).is_ok_and(|()| bytes == *tail)
+    }
+
+    /// The trace of the bytes that the file has now. It waits for the disk.
+    fn trace(&self, sent: &Trace) -> io::Result<Trace> {
+        sent.again().of_file(&self.file, self.version.size)
     }
 
     /// The whole content, if the file is small and another transfer has read it.
@@ -233,11 +238,22 @@ impl Version {
     }
 }
 
-/// The last bytes of a file of this size, if they can be read without a wait for the disk, as with a growing file.
-fn tail(file: &File, size: u64) -> Option<Vec<u8>> {
+/// The last bytes of a file of this size, if they can be read without a wait for the disk, as with a growing file. Where
+/// the file system does not say whether a read would wait, another thread reads them.
+async fn tail(file: File, size: u64) -> (File, Option<Vec<u8>>) {
     let at = size.saturating_sub(TAIL);
     let mut tail = vec![0; (size - at) as usize];
-    (read_cached(file, at, &mut tail)? == tail.len()).then_some(tail)
+    match read_cached(&file, at, &mut tail) {
+        Ok(length) => (file, (length == tail.len()).then_some(tail)),
+        Err(ErrorKind::Unsupported) => {
+            unblock(move || {
+                let read = read_waiting(&file, at, &mut tail);
+                (file, read.is_ok().then_some(tail))
+            })
+            .await
+        }
+        Err(_) => (file, None),
+    }
 }
 
 /// Opens a file without a wait for the disk, or reports that it does not exist. After any other failure the caller
