@@ -33,20 +33,22 @@ pub fn environment(program: Command) -> Command {
         program.mut_subcommand(name, |command| {
             command.mut_args(|arg| {
                 let is_option = arg.get_long().is_some() && arg.get_action().takes_values();
-                sources(if is_option { arg.allow_negative_numbers(true) } else { arg })
+                list(if is_option { arg.allow_negative_numbers(true) } else { arg })
             })
         })
     })
 }
 
-/// In a variable, commas separate arguments, as in options with lists. On the command line a comma is part of a name.
-fn sources(arg: Arg) -> Arg {
+/// The values of a list in a variable, without the spaces around them. An empty variable sets nothing. In a variable,
+/// commas also separate arguments; on the command line a comma is part of a name.
+fn list(arg: Arg) -> Arg {
     let is_list = arg.is_positional() && matches!(arg.get_action(), clap::ArgAction::Append);
-    let Some(set) = arg.get_env().filter(|_| is_list).and_then(env::var_os) else { return arg };
+    let delimiter = if is_list { Some(',') } else { arg.get_value_delimiter() };
+    let (Some(set), Some(delimiter)) = (arg.get_env().and_then(env::var_os), delimiter) else { return arg };
     // The parser keeps the values for as long as the program runs.
     let set: &OsStr = Box::leak(set.into_boxed_os_str());
     let list: Vec<&OsStr> = match set.to_str() {
-        Some(set) => set.split(',').map(str::trim).filter(|one| !one.is_empty()).map(OsStr::new).collect(),
+        Some(set) => set.split(delimiter).map(str::trim).filter(|one| !one.is_empty()).map(OsStr::new).collect(),
         None => vec![set],
     };
     let arg = arg.env(Resettable::Reset);
