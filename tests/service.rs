@@ -135,7 +135,7 @@ impl Manager {
 #[test]
 fn the_manager_is_told() {
     let mut manager = None;
-    let mut service = Service::set(&["--drain", "90s"], |command, place| {
+    let mut service = Service::set(&["--drain", "2h"], |command, place| {
         manager = Some(Manager::new(place));
         command.env("NOTIFY_SOCKET", place.join("notify")).env("WATCHDOG_USEC", "200000");
     });
@@ -157,7 +157,7 @@ fn the_manager_is_told() {
     service.kill("-TERM");
     let said = manager.expect("STOPPING=1");
     assert!(
-        said.contains("STATUS=stopping when 1 transfer has ended") && said.contains("EXTEND_TIMEOUT_USEC=95000000"),
+        said.contains("STATUS=stopping when 1 transfer has ended") && said.contains("EXTEND_TIMEOUT_USEC=7205000000"),
         "{said}"
     );
     manager.expect("WATCHDOG=1");

@@ -16,7 +16,7 @@ use tuffet::stats::{self, Counter};
 use super::{
     bars::MultiProgress,
     floods::{self, Floods},
-    format::{Format, RECORDS, TRANSFERS},
+    format::{Format, RECORDS, TRANSFERS, count},
     journal::Target,
     lines::{Lines, Sink},
 };
@@ -198,7 +198,7 @@ impl Sink for LogFile {
 
     fn tell(&self, state: Result<u64, &io::Error>) {
         match state {
-            Ok(lost) => log::warn!("the log file takes lines again; {lost} are missing in it"),
+            Ok(lost) => log::warn!("the log file takes lines again, and lacks {}", count(lost, "line")),
             Err(error) => log::error!("cannot write to the log file {}: {error}", self.path.display()),
         }
     }

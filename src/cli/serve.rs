@@ -23,7 +23,7 @@ use super::{
     args::Serve,
     bars::{self, MultiProgress},
     config, container, dhcp,
-    format::Format,
+    format::{Format, count},
     limits, line,
     logging::{self, Transfers},
     restart::Restart,
@@ -65,7 +65,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     // After everything is bound and opened, and before there is a second thread.
     let user = entrance.enter()?;
     // As the new user of the server, because its limits count.
-    limits::threads(args.shards)?;
+    limits::threads(args.shards + limits::BESIDES)?;
     let _writing = logging::begin(transfers.clone())?;
     let _telling = told.begin()?;
     let drain = args.drain.into();
@@ -103,7 +103,7 @@ fn remove_leftovers(directories: Vec<Directory>) -> io::Result<()> {
     let remove = move || {
         let removed: usize = directories.iter().map(Directory::remove_leftovers).sum();
         if removed > 0 {
-            info!("removed {removed} files of uploads that a killed server had left");
+            info!("removed {} of uploads that a killed server had left", count(removed as u64, "file"));
         }
     };
     thread::Builder::new().name("leftovers".into()).spawn(remove).map(drop)
@@ -217,7 +217,11 @@ pub fn another(taken: SocketAddr, first: u16, bind: impl Fn(SocketAddr) -> io::R
 /// The options that are set and have no effect.
 pub fn without_effect(args: &Serve, matches: &ArgMatches) -> Vec<String> {
     let asks_others = sources::all(args).iter().any(|source| source.url().is_some());
-    line::without_effect(matches, args.upload || sources::takes_uploads(args), asks_others)
+    let mut said = line::without_effect(matches, args.upload || sources::takes_uploads(args), asks_others);
+    if args.single_port && args.port_range.is_some() {
+        said.push("--port-range does nothing with --single-port".into());
+    }
+    said
 }
 
 /// Prints the addresses alone on standard output, so that a script can read the actual port for port 0. All the rest
