@@ -166,6 +166,12 @@ fn variables_hold_lists_and_unknown_ones_are_told() {
     assert!(said.contains("TUFFET_PATIENCE=foo: not a time"), "{said}");
 }
 
+#[test]
+fn errors_take_one_line_whatever_a_path_holds() {
+    let said = failure(&["serve", "--listen", "127.0.0.1:0", "no\nsuch\u{1b}[2J"]);
+    assert!(said.contains(r"cannot serve no\nsuch\u{1b}[2J: "), "{said}");
+}
+
 /// Neither a panic nor silence where the system gives no thread.
 #[cfg(target_os = "linux")]
 #[test]

@@ -217,11 +217,7 @@ pub fn another(taken: SocketAddr, first: u16, bind: impl Fn(SocketAddr) -> io::R
 /// The options that are set and have no effect.
 pub fn without_effect(args: &Serve, matches: &ArgMatches) -> Vec<String> {
     let asks_others = sources::all(args).iter().any(|source| source.url().is_some());
-    let mut said = line::without_effect(matches, args.upload || sources::takes_uploads(args), asks_others);
-    if args.single_port && args.port_range.is_some() {
-        said.push("--port-range does nothing with --single-port".into());
-    }
-    said
+    line::without_effect(matches, args.upload || sources::takes_uploads(args), asks_others)
 }
 
 /// Prints the addresses alone on standard output, so that a script can read the actual port for port 0. All the rest
