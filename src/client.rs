@@ -1,19 +1,19 @@
 //! The client: the coroutines of [`transfer`](crate::transfer), run from the side that sends the request.
 
 mod blocking;
+mod sockets;
 
 use std::{
     future::Future,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant, SystemTime},
 };
 
 use futures_lite::{future::poll_fn, ready};
-use smol::{Async, Timer};
-use socket2::{Domain, Socket, Type};
+use smol::Timer;
 
 use crate::{
     driver::feed::{Feed, upload},
@@ -27,6 +27,7 @@ use crate::{
 };
 
 pub use blocking::Blocking;
+pub(crate) use sockets::{Sockets, is_refusal};
 
 /// Gets files from a TFTP server and puts files there.
 ///
@@ -211,7 +212,7 @@ async fn run<F: Feed>(
     let record = Record {
         id: 0,
         peer: connection.peer,
-        local: connection.socket.get_ref().local_addr()?,
+        local: connection.sockets.local_addr()?,
         path: filename.clone(),
         filename,
         origin: None,
@@ -239,11 +240,7 @@ async fn run<F: Feed>(
 
 /// The socket of one transfer, which is driven by the [contract](crate::transfer#the-drivers-contract).
 struct Connection {
-    socket: Async<UdpSocket>,
-    /// Another socket with the same local port, connected to the server's port. It receives what comes from there, and
-    /// only a connected socket learns from ICMP that the port is closed. The answer may come from any port (the
-    /// server's TID), so one socket cannot do both.
-    request_socket: Option<Async<UdpSocket>>,
+    sockets: Sockets,
     /// The address of the request until the server has answered, then the server's TID.
     peer: SocketAddr,
     answered: bool,
@@ -255,12 +252,9 @@ struct Connection {
 
 impl Connection {
     fn new(server: SocketAddr) -> io::Result<Self> {
-        let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = bind((any, 0).into())?;
-        // Without this socket, a closed port looks like silence.
-        let request_socket = connected(socket.get_ref().local_addr()?, server).ok();
+        let sockets = Sockets::new(server)?;
         let granted = Options::new();
-        Ok(Self { socket, request_socket, peer: server, answered: false, over: false, granted, buffer: vec![0; 65536] })
+        Ok(Self { sockets, peer: server, answered: false, over: false, granted, buffer: vec![0; 65536] })
     }
 
     async fn run<F: Feed>(
@@ -305,13 +299,13 @@ impl Connection {
     /// A packet that cannot be sent now counts as lost, as on any wire. Before the server has answered, the failure is
     /// an error.
     async fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        match self.socket.send_to(bytes, self.peer).await {
+        match self.sockets.send_to(bytes, self.peer).await {
             Err(error) if !self.answered && !is_refusal(&error) => Err(error),
             Err(error) => {
                 log::debug!("{}: cannot send {} bytes: {error}", self.peer, bytes.len());
                 Ok(())
             }
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
         }
     }
 
@@ -333,7 +327,7 @@ impl Connection {
 
     fn poll_packet(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Packet>> {
         loop {
-            let (len, from) = match ready!(self.poll_datagram(cx)) {
+            let (len, from) = match ready!(self.sockets.poll_receive(&mut self.buffer, cx)) {
                 Ok(received) => received,
                 // Once the server has answered, its TID may be closed while its last packets are on the way.
                 Err(error) if is_refusal(&error) && self.answered => continue,
@@ -361,7 +355,7 @@ impl Connection {
                 // RFC 1350 section 4: the first answer counts, and any other sender gets an ERROR.
                 let error = Refusal::unknown_tid().packet().filter(|_| !matches!(packet, Packet::Error { .. }));
                 if let Some(error) = error {
-                    let _ = self.socket.get_ref().send_to(&error.encode(), from);
+                    self.sockets.send_or_drop(&error.encode(), from);
                 }
                 continue;
             }
@@ -370,73 +364,12 @@ impl Connection {
     }
 }
 
-impl Connection {
-    fn poll_datagram(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(usize, SocketAddr)>> {
-        for socket in self.request_socket.iter().chain([&self.socket]) {
-            loop {
-                match socket.get_ref().recv_from(&mut self.buffer) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    received => return Poll::Ready(received),
-                }
-                match socket.poll_readable(cx) {
-                    Poll::Ready(ready) => ready?,
-                    Poll::Pending => break,
-                }
-            }
-        }
-        Poll::Pending
-    }
-}
-
-/// Windows reports a closed port to every socket, as a reset.
-fn is_refusal(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset)
-}
-
-/// A socket that shares its port with another socket of this process. On Linux the port must be chosen before the
-/// socket allows sharing. Otherwise Linux may choose a port that the sockets of another client share.
-fn bind(address: SocketAddr) -> io::Result<Async<UdpSocket>> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
-    let is_chosen = address.port() != 0;
-    let chooses_first = cfg!(any(target_os = "linux", target_os = "android"));
-    if is_chosen || !chooses_first {
-        share(&socket)?;
-    }
-    socket.bind(&address.into())?;
-    if !is_chosen && chooses_first {
-        share(&socket)?;
-    }
-    Async::new(socket.into())
-}
-
-#[cfg_attr(not(unix), allow(clippy::unnecessary_wraps))]
-fn share(socket: &Socket) -> io::Result<()> {
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    // BSD systems have another option for this.
-    #[cfg(all(
-        unix,
-        not(any(target_os = "linux", target_os = "android", target_os = "solaris", target_os = "illumos"))
-    ))]
-    socket.set_reuse_port(true)?;
-    #[cfg(not(unix))]
-    let _ = socket;
-    Ok(())
-}
-
-/// A socket with the same local port that receives from this server alone.
-fn connected(local: SocketAddr, server: SocketAddr) -> io::Result<Async<UdpSocket>> {
-    let socket = bind(local)?;
-    socket.get_ref().connect(server)?;
-    Ok(socket)
-}
-
 /// Tells the server that the client gives up a transfer in the middle. Otherwise the server would retransmit in vain.
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.answered && !self.over {
             let error = Packet::Error { code: ErrorCode::NOT_DEFINED, message: "given up".into() };
-            let _ = self.socket.get_ref().send_to(&error.encode(), self.peer);
+            self.sockets.send_or_drop(&error.encode(), self.peer);
         }
     }
 }

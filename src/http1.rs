@@ -2,19 +2,25 @@
 //!
 //! A client that connects and sends no request blocks no other client: when there are too many connections, the oldest
 //! one without a running request is closed.
+//!
+//! While the machine's clock has no date that HTTP can write, all connections are closed: hyper panics then.
 
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    future::Future,
+    future::{Future, poll_fn},
     net::{SocketAddr, TcpListener, TcpStream},
+    pin::pin,
     rc::Rc,
-    time::Duration,
+    task::Poll,
+    time::{Duration, SystemTime},
 };
 
 use hyper::server::conn::http1;
 use smol::{Async, LocalExecutor, Task, Timer};
 use smol_hyper::rt::SmolTimer;
+
+use crate::stats::nearest_rfc3339;
 
 /// How long to wait when the system has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -28,6 +34,8 @@ pub(crate) struct Connections {
     begun: Cell<u64>,
     /// The most connections at once.
     most: usize,
+    /// Whether the log says that the clock has no date.
+    told: Cell<bool>,
 }
 
 /// A connection, which is closed when this is dropped.
@@ -47,7 +55,7 @@ pub(crate) fn protocol(head: Duration, longest: usize) -> http1::Builder {
 
 impl Connections {
     pub(crate) fn new(most: usize) -> Rc<Self> {
-        Rc::new(Self { all: RefCell::default(), begun: Cell::new(0), most })
+        Rc::new(Self { all: RefCell::default(), begun: Cell::new(0), most, told: Cell::new(false) })
     }
 
     #[cfg(feature = "web")]
@@ -79,6 +87,7 @@ impl Connections {
     ) {
         loop {
             match listener.accept().await {
+                Ok(_) if !self.has_date() => {}
                 // Without room, the new connection is closed.
                 Ok((stream, peer)) if self.make_room() => {
                     let busy = Busy::default();
@@ -97,12 +106,24 @@ impl Connections {
         }
     }
 
+    /// Whether the clock has a date for HTTP. Otherwise the log says so, once until the clock is right again.
+    fn has_date(&self) -> bool {
+        let is_right = is_date(SystemTime::now());
+        if !is_right && !self.told.get() {
+            log::error!("the clock of this machine is before 1970 or behind 9999: HTTP connections are closed");
+        }
+        self.told.set(!is_right);
+        is_right
+    }
+
     fn add<'a>(self: &Rc<Self>, executor: &LocalExecutor<'a>, serving: impl Future<Output = ()> + 'a, busy: Busy) {
         let number = self.begun.get();
         self.begun.set(number + 1);
         let all = Rc::downgrade(self);
         let task = executor.spawn(async move {
-            serving.await;
+            let mut serving = pin!(serving);
+            // The clock may be set at any time.
+            poll_fn(|cx| if is_date(SystemTime::now()) { serving.as_mut().poll(cx) } else { Poll::Ready(()) }).await;
             let ended = all.upgrade().and_then(|all: Rc<Self>| all.all.borrow_mut().remove(&number));
             // This task ends here by itself.
             if let Some(Connection { task, .. }) = ended {
@@ -110,5 +131,25 @@ impl Connections {
             }
         });
         self.all.borrow_mut().insert(number, Connection { task, busy });
+    }
+}
+
+/// Whether HTTP can write this date (RFC 9110 section 5.6.7).
+fn is_date(time: SystemTime) -> bool {
+    nearest_rfc3339(time) == time
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_that_http_cannot_write() {
+        let after = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(
+            [before, after(0), after(253_402_300_799), after(253_402_300_800)].map(is_date),
+            [false, true, true, false]
+        );
     }
 }

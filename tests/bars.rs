@@ -19,6 +19,8 @@ use rustix::{
 };
 
 const NAME: &str = "a/directory/with/a/rather/long/name/and/vmlinuz-6.18";
+/// A name whose characters take two columns each.
+const WIDE: &str = "a/目录/很长的名字/也是一个很长的名字/还有更长的名字/操作系统内核";
 
 /// A server whose standard error is a terminal.
 struct Watched {
@@ -88,21 +90,30 @@ impl Drop for Watched {
 #[test]
 fn bars_leave_nothing_on_the_screen() {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join(NAME);
-    fs::create_dir_all(file.parent().unwrap()).unwrap();
-    fs::write(&file, [7; 700]).unwrap();
-    // The second is narrower than a bar.
-    for (columns, later) in [(100, 100), (60, 60), (100, 120)] {
+    for name in [NAME, WIDE] {
+        let file = directory.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, [7; 700]).unwrap();
+    }
+    for (columns, later, name, begin, end) in [
+        (100, 100, NAME, "127.0.0.1 < …", "/vmlinuz-6.18 "),
+        (100, 120, NAME, "127.0.0.1 < …", "/vmlinuz-6.18 "),
+        (80, 80, WIDE, "127.0.0.1 < …", "操作系统内核 "),
+        (60, 60, NAME, "127.0.0.1 < …", "/vmlinuz-6.18 "),
+        (40, 40, WIDE, "127.0.0.1 < …", "操作系统内核 "),
+        (20, 20, NAME, "…uz-6.18 ", "0 %"),
+    ] {
         let mut watched = Watched::start(directory.path(), 30, columns);
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let request = [b"\0\x01", NAME.as_bytes(), b"\0octet\0tsize\x000\0"].concat();
+        let request = [b"\0\x01", name.as_bytes(), b"\0octet\0tsize\x000\0"].concat();
         client.send_to(&request, &watched.address).unwrap();
         let mut buffer = [0; 600];
         let (_, server) = client.recv_from(&mut buffer).unwrap();
         client.send_to(b"\0\x04\0\0", server).unwrap();
 
-        let shown = watched.until(|shown| shown.contains("127.0.0.1 < …"));
-        assert!(shown.contains("/vmlinuz-6.18") && !shown.contains("a/directory"), "{shown}");
+        let is_bar = |line: &&str| line.contains(begin) && line.contains(end);
+        let shown = watched.until(|shown| shown.lines().any(|line| is_bar(&line)));
+        assert!(!shown.lines().find(is_bar).unwrap().contains(name.split('/').nth(1).unwrap()), "{shown}");
         watched.resize(30, later);
         for block in [1, 2] {
             while buffer[..4] != [0, 3, 0, block] {

@@ -156,10 +156,20 @@ fn variables_hold_lists_and_unknown_ones_are_told() {
         assert_eq!(explain(name, &[("TUFFET_SOURCE", &both)]), (true, String::new()));
     }
     assert!(!explain("three", &[("TUFFET_SOURCE", &both)]).0);
+    // Containers set empty variables for what they leave out.
+    let lists = [("TUFFET_SOURCE", &both[..]), ("TUFFET_ALLOW", "10.0.0.0/8, ::1"), ("TUFFET_DENY", "")];
+    assert_eq!(explain("one", &lists), (true, String::new()));
+    assert!(!explain("one", &[("TUFFET_SOURCE", &both), ("TUFFET_ALLOW", "10.0.1.0/24, ::1")]).0);
     let (_, said) = explain("one", &[("TUFFET_SOURCES", &both)]);
     assert!(said.contains("TUFFET_SOURCES; did you mean TUFFET_SOURCE?") && said.lines().count() == 1, "{said}");
     let (_, said) = explain("one", &[("TUFFET_PATIENCE", "foo")]);
     assert!(said.contains("TUFFET_PATIENCE=foo: not a time"), "{said}");
+}
+
+#[test]
+fn errors_take_one_line_whatever_a_path_holds() {
+    let said = failure(&["serve", "--listen", "127.0.0.1:0", "no\nsuch\u{1b}[2J"]);
+    assert!(said.contains(r"cannot serve no\nsuch\u{1b}[2J: "), "{said}");
 }
 
 /// Neither a panic nor silence where the system gives no thread.
@@ -179,6 +189,40 @@ fn a_server_without_threads_says_so() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("tuffet: cannot start a thread") && said.contains("ulimit -u"), "{said}");
     assert!(!said.contains("panicked"), "{said}");
+}
+
+/// The limit does not count for root, and another user may have no right to the directory of the build.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_user_without_threads_is_told_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("tuffet");
+    fs::copy(env!("CARGO_BIN_EXE_tuffet"), &program).unwrap();
+    fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let other: &[&str] = match rustix::process::geteuid().is_root() {
+        true => &["setpriv", "--reuid=64322", "--regid=64322", "--clear-groups"],
+        false => &["env"],
+    };
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = silent.local_addr().unwrap().to_string();
+    for args in [
+        &["get", &server, "name", "-"][..],
+        &["put", &server, path(&program)],
+        #[cfg(feature = "full")]
+        &["probe", &server, "name"],
+        #[cfg(feature = "full")]
+        &["explain", "10.0.0.5", "tuffet", path(directory.path())],
+        #[cfg(feature = "full")]
+        &["serve", "--listen", "127.0.0.1:0", "--upload", "--on-upload", "true", path(directory.path())],
+    ] {
+        let mut command = Command::new("bash");
+        command.args(["-c", "ulimit -u 1 && exec \"$0\" \"$@\""]).args(other).arg(&program).args(args);
+        let output = command.output().unwrap();
+        let said = text(&output.stderr);
+        assert!(said.contains("cannot start a ") && said.contains("ulimit -u"), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+        assert_eq!(output.status.code(), Some(1), "{said}");
+    }
 }
 
 #[test]

@@ -92,6 +92,12 @@ fn a_file_with_errors_is_not_served() {
     let output = run(&["check-config", place.config()]);
     assert!(output.status.success() && output.stderr.is_empty());
     assert_eq!(text(&output.stdout), format!("{}: ok\n", place.config()));
+    #[cfg(feature = "http")]
+    for target in ["http://192.0.2.1/menu?file=${path}&client=${client}", "http://192.0.2.1/${mac}/${path}"] {
+        place.write("one", &format!("[[rule]]\ntarget = '{target}'\n"));
+        let output = run(&["check-config", place.config()]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
     let gone = place.directory.path().join("gone");
     place.write("gone", &format!("[[rule]]\nroot = {:?}\n", gone.join("too")));
     let output = run(&["check-config", place.config()]);

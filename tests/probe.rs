@@ -4,6 +4,7 @@
 mod common;
 
 use std::{
+    io::ErrorKind,
     net::{SocketAddr, UdpSocket},
     thread,
     time::Duration,
@@ -165,6 +166,19 @@ fn a_server_that_is_not_there_is_given_up() {
     let report = probe.run(|_| ()).unwrap();
     assert_eq!((report.ending, report.first_answer), (Ending::GaveUp, None));
     assert!(report.repeats > 0);
+}
+
+#[test]
+fn a_closed_port_ends_it_at_once() {
+    for local in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(socket) = UdpSocket::bind(local) else { continue };
+        let closed = socket.local_addr().unwrap();
+        drop(socket);
+        // Longer than any test may take.
+        let probe = probe(closed, "x", habits::EDK2).limit(Duration::from_secs(3600));
+        assert_eq!(probe.run(|_| ()).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(probe.run_size(|_| ()).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    }
 }
 
 /// GRUB does not listen for seconds while it unpacks, which is not the server's time.

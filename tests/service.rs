@@ -137,7 +137,7 @@ impl Manager {
 #[test]
 fn the_service_manager_is_notified() {
     let mut manager = None;
-    let mut service = Service::set(&["--drain", "90s"], |command, place| {
+    let mut service = Service::set(&["--drain", "2h"], |command, place| {
         manager = Some(Manager::new(place));
         command.env("NOTIFY_SOCKET", place.join("notify")).env("WATCHDOG_USEC", "200000");
     });
@@ -159,7 +159,7 @@ fn the_service_manager_is_notified() {
     service.kill("-TERM");
     let said = manager.expect("STOPPING=1");
     assert!(
-        said.contains("STATUS=stopping when 1 transfer has ended") && said.contains("EXTEND_TIMEOUT_USEC=95000000"),
+        said.contains("STATUS=stopping when 1 transfer has ended") && said.contains("EXTEND_TIMEOUT_USEC=7205000000"),
         "{said}"
     );
     manager.expect("WATCHDOG=1");

@@ -14,13 +14,47 @@ use tuffet::{Handle, options::Direction, stats::Snapshot};
 const MOST: usize = 20;
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// The width of a title, in columns.
-const TITLE: usize = 32;
 /// The columns that remain for the name, however long the client's address is.
 const NAME: usize = 12;
 
-const SIZE_KNOWN: &str = "{prefix:32} {wide_bar} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta:>4}";
-const SIZE_UNKNOWN: &str = "{prefix:32} {wide_msg} {bytes:>10} {bytes_per_sec:>12}";
+/// The form of bars that take one line of a terminal.
+struct Form {
+    /// The width of a title, in columns.
+    title: usize,
+    /// The width of the longest title.
+    longest: usize,
+    size_known: &'static str,
+    size_unknown: &'static str,
+}
+
+impl Form {
+    fn new(columns: usize) -> Self {
+        match columns {
+            80.. => Self {
+                title: 32,
+                // All but the title, and a bar of one column.
+                longest: columns - 42,
+                size_known: "{prefix:32} {wide_bar} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta:>4}",
+                size_unknown: "{prefix:32} {wide_msg} {bytes:>10} {bytes_per_sec:>12}",
+            },
+            _ => {
+                let title = columns.saturating_sub(" 1023.99 MiB".len());
+                Self { title, longest: title, size_known: "{prefix} {percent:>3} %", size_unknown: "{prefix} {bytes}" }
+            }
+        }
+    }
+
+    fn now() -> Self {
+        #[cfg(unix)]
+        if let Ok(size) = rustix::termios::tcgetwinsize(std::io::stderr()) {
+            // Some terminals do not know their size.
+            if size.ws_col > 0 {
+                return Self::new(size.ws_col.into());
+            }
+        }
+        Self::new(80)
+    }
+}
 
 /// The place of all bars. They are hidden with `quiet`, or if standard error is no terminal.
 pub fn screen(quiet: bool) -> MultiProgress {
@@ -30,7 +64,7 @@ pub fn screen(quiet: bool) -> MultiProgress {
 
 /// The bar of one transfer, for a [`screen`]. Without a screen it is not drawn, so it leaves no line behind.
 pub fn bar(name: &str, size: Option<u64>) -> ProgressBar {
-    titled(end(name, TITLE), size)
+    titled(end(&name.escape_debug().to_string(), Form::now().title), size)
 }
 
 fn titled(title: String, size: Option<u64>) -> ProgressBar {
@@ -39,13 +73,21 @@ fn titled(title: String, size: Option<u64>) -> ProgressBar {
     bar
 }
 
-/// The end of a name, which tells more than its beginning.
+/// The end of a name that takes at most so many columns. The end tells more than the beginning.
 fn end(name: &str, columns: usize) -> String {
-    let name = name.escape_debug().to_string();
-    match name.chars().count() {
-        long if long > columns => format!("…{}", name.chars().skip(long - columns + 1).collect::<String>()),
-        _ => name,
+    // Chinese characters, for example, take two columns.
+    let width = |c: char| if c.is_ascii() { 1 } else { 2 };
+    if name.chars().map(width).sum::<usize>() <= columns {
+        return name.to_owned();
     }
+    let mut left = columns.saturating_sub(1);
+    let fits = |(_, c): &(usize, char)| {
+        let rest = left.checked_sub(width(*c));
+        left = rest.unwrap_or(0);
+        rest.is_some()
+    };
+    let from = name.char_indices().rev().take_while(fits).last().map_or(name.len(), |(at, _)| at);
+    format!("…{}", &name[from..])
 }
 
 /// Changes the bar's look when the size becomes known.
@@ -53,7 +95,8 @@ pub fn set_size(bar: &ProgressBar, size: Option<u64>) {
     if let Some(size) = size {
         bar.set_length(size);
     }
-    let template = if size.is_some() { SIZE_KNOWN } else { SIZE_UNKNOWN };
+    let Form { size_known, size_unknown, .. } = Form::now();
+    let template = if size.is_some() { size_known } else { size_unknown };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
@@ -98,7 +141,7 @@ impl Running {
 
     fn show_one(&mut self, transfer: &Snapshot) {
         if self.bars.len() < MOST && !self.bars.contains_key(&transfer.id) {
-            let bar = titled(title(transfer), transfer.size);
+            let bar = titled(title(transfer, &Form::now()), transfer.size);
             let bar = match &self.more {
                 Some(more) => self.screen.insert_before(more, bar),
                 None => self.screen.add(bar),
@@ -129,11 +172,15 @@ impl Running {
     }
 }
 
-fn title(transfer: &Snapshot) -> String {
+/// The client and the end of the name, or the latter alone if there is no room for both.
+fn title(transfer: &Snapshot, form: &Form) -> String {
     let arrow = if transfer.direction == Direction::Read { "<" } else { ">" };
     let client = format!("{} {arrow} ", transfer.peer.ip());
-    let left = TITLE.saturating_sub(client.len()).max(NAME);
-    client + &end(&transfer.path, left)
+    let left = form.title.saturating_sub(client.len()).max(NAME);
+    match client.len() + left <= form.longest {
+        true => client + &end(&transfer.path, left),
+        false => end(&transfer.path, form.title),
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +191,15 @@ mod tests {
     fn long_names_are_cut_at_the_front() {
         assert_eq!(end("pxelinux.0", 10), "pxelinux.0");
         assert_eq!(end("boot/amd64/linux", 6), "…linux");
-        assert_eq!(end("\u{1b}[2J", 20), "\\u{1b}[2J");
+        // Of 7 columns one is for the mark, and three characters need the rest.
+        assert_eq!(end("日本語", 6), "日本語");
+        assert_eq!((end("日本語日本語", 7), end("日本語日本語", 6)), ("…日本語".into(), "…本語".into()));
+        assert_eq!((end("name", 1), end("name", 0)), ("…".into(), "…".into()));
+    }
+
+    #[test]
+    fn control_characters_are_not_drawn() {
+        assert_eq!(bar("\u{1b}[2J", None).prefix(), "\\u{1b}[2J");
     }
 
     #[test]

@@ -33,20 +33,22 @@ pub fn environment(program: Command) -> Command {
         program.mut_subcommand(name, |command| {
             command.mut_args(|arg| {
                 let is_option = arg.get_long().is_some() && arg.get_action().takes_values();
-                sources(if is_option { arg.allow_negative_numbers(true) } else { arg })
+                list(if is_option { arg.allow_negative_numbers(true) } else { arg })
             })
         })
     })
 }
 
-/// In a variable, commas separate arguments, as in options with lists. On the command line a comma is part of a name.
-fn sources(arg: Arg) -> Arg {
+/// The values of a list in a variable, without the spaces around them. An empty variable sets nothing. In a variable,
+/// commas also separate arguments; on the command line a comma is part of a name.
+fn list(arg: Arg) -> Arg {
     let is_list = arg.is_positional() && matches!(arg.get_action(), clap::ArgAction::Append);
-    let Some(set) = arg.get_env().filter(|_| is_list).and_then(env::var_os) else { return arg };
+    let delimiter = if is_list { Some(',') } else { arg.get_value_delimiter() };
+    let (Some(set), Some(delimiter)) = (arg.get_env().and_then(env::var_os), delimiter) else { return arg };
     // The parser keeps the values for as long as the program runs.
     let set: &OsStr = Box::leak(set.into_boxed_os_str());
     let list: Vec<&OsStr> = match set.to_str() {
-        Some(set) => set.split(',').map(str::trim).filter(|one| !one.is_empty()).map(OsStr::new).collect(),
+        Some(set) => set.split(delimiter).map(str::trim).filter(|one| !one.is_empty()).map(OsStr::new).collect(),
         None => vec![set],
     };
     let arg = arg.env(Resettable::Reset);
@@ -68,9 +70,22 @@ pub fn end(error: &clap::Error) -> ! {
     usage_error(&explain(error, &words))
 }
 
+/// Prints a message in one line: a path, for example, may hold control characters.
+pub fn say(message: impl std::fmt::Display) {
+    let message = message.to_string();
+    let shown = message.chars().fold(String::new(), |mut shown, char| {
+        match char.is_control() {
+            true => shown.extend(char.escape_debug()),
+            false => shown.push(char),
+        }
+        shown
+    });
+    eprintln!("tuffet: {shown}");
+}
+
 /// Ends the program as [`end`] does, for errors that the parser cannot see.
 pub fn usage_error(message: &str) -> ! {
-    eprintln!("tuffet: {message}");
+    say(message);
     std::process::exit(USAGE_ERROR)
 }
 
@@ -186,22 +201,29 @@ fn unknown_variable(name: &str) -> Option<String> {
     Some(format!("unknown variable {name}; {meant}"))
 }
 
-/// Options without effect, because their condition is missing: options of uploads without uploads, and of web servers
-/// without one.
+/// Options without effect, because of other options: those of uploads without uploads, for example.
 pub fn without_effect(matches: &ArgMatches, takes_uploads: bool, has_web: bool) -> Vec<String> {
     let Some(matches) = matches.subcommand_matches("serve") else { return Vec::new() };
     let program = Arguments::command();
     let options = program.find_subcommand("serve").into_iter().flat_map(Command::get_arguments);
-    let needs = [("Uploads", takes_uploads, "--upload"), ("Web servers", has_web, "a web server or bucket to serve")];
+    // The small program lacks some of these options.
+    let is_on = |id| matches.try_get_one::<bool>(id).ok().flatten().is_some_and(|on| *on);
+    let reason = |option: &Arg| match (option.get_help_heading(), option.get_id().as_str()) {
+        (Some("Uploads"), _) | (_, "on_upload") if !takes_uploads => Some("without --upload"),
+        (Some("Web servers"), _) if !has_web => Some("without a web server or bucket to serve"),
+        (_, "dhcp_interface" | "dhcp_boot") if !is_on("dhcp") => Some("without --dhcp"),
+        (_, "port_range") if is_on("single_port") => Some("with --single-port"),
+        _ => None,
+    };
     let said = options.filter_map(|option| {
-        let (.., needed) = needs.iter().find(|(of, there, _)| option.get_help_heading() == Some(of) && !there)?;
+        let reason = reason(option)?;
         let values: Vec<_> = matches.get_raw(option.get_id().as_str())?.collect();
         let defaults: Vec<_> = option.get_default_values().iter().map(|value| value.as_os_str()).collect();
         // The configuration file and the environment set defaults too, so an option is set if it differs from the
         // program's own default.
         let off = ["false".into(), "0".into(), OsString::new()];
         let is_set = values != defaults && !off.iter().any(|off| values == [off.as_os_str()]);
-        is_set.then(|| format!("--{} has no effect without {needed}", option.get_long().unwrap_or_default()))
+        is_set.then(|| format!("--{} has no effect {reason}", option.get_long().unwrap_or_default()))
     });
     said.collect()
 }
@@ -281,6 +303,15 @@ mod tests {
         assert_eq!(said("--overwrite", false, true), ["--overwrite has no effect without --upload"]);
         assert_eq!(said("--mkdir --max-upload 1M --upload-names a,b --keep-versions 2", false, true).len(), 4);
         assert_eq!(said("--overwrite --upload", true, true), [""; 0]);
+        let ports = "--port-range has no effect with --single-port";
+        assert_eq!(said("--single-port --port-range 5000-5009", true, true), [ports]);
+        assert_eq!(said("--port-range 5000-5009", true, true), [""; 0]);
+        #[cfg(feature = "full")]
+        {
+            let set = "--dhcp-interface eth0 --dhcp-boot arch=x64=>grub.efi --on-upload true";
+            assert_eq!(said(set, false, true).len(), 3);
+            assert_eq!(said(&format!("--dhcp {set}"), true, true), [""; 0]);
+        }
         #[cfg(feature = "http")]
         assert_eq!(said("--stale --cache 1M", true, false).len(), 2);
     }

@@ -105,7 +105,7 @@ impl Dhcp {
         Self::settle(args, &opened.boots);
         let sockets = Sockets::bind(chosen(args)?, opened.boots.clone()).map_err(|error| explain(&error))?;
         let (log, restart) = (log.clone(), opened.restart.clone());
-        let sockets = sockets.record_machines(&opened.machines).on_question(move |told| log.tell_question(&told));
+        let sockets = sockets.record_machines(&opened.machines).on_request(move |told| log.log_dhcp_request(&told));
         let sockets = sockets.on_out_of_reach(move |interface| restart.need_for_interface(interface));
         let builder = sockets.watch(builder);
         Ok((Some(sockets), builder))

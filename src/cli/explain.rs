@@ -21,7 +21,7 @@ use tuffet::{
     rules::{Candidate, Mac, Machine, Rules, Uuid},
 };
 
-use super::{Result, args::Serve, dhcp, remote::bytes, rules, sandbox, serve, sources::Opened, values};
+use super::{Result, args::Serve, dhcp, limits, remote::bytes, rules, sandbox, serve, sources::Opened, values};
 
 /// The options that UEFI firmware on Ethernet asks for.
 const USUAL: &str = "tsize=0,blksize=1468,windowsize=4";
@@ -140,6 +140,7 @@ fn report(args: &Explain) -> Result<Report> {
     if let Some(user) = entrance.enter()? {
         report.say("user", user);
     }
+    limits::threads(limits::OF_CLIENT)?;
     let direction = if args.write { Direction::Write } else { Direction::Read };
     if !args.serve.access.admits(address) {
         report.say("answer", "none: --allow and --deny do not admit this client");
@@ -190,6 +191,7 @@ fn boot(args: &Explain, mac: Mac, mut report: Report) -> Result<Report> {
     if let Some(user) = entrance.enter()? {
         report.say("user", user);
     }
+    limits::threads(limits::OF_CLIENT)?;
     let offers = dhcp::settings(&args.serve).menu(smol::block_on(Menu::find(&*handler)));
     report.say("machine", machine);
     for rule in offers.each_rule() {

@@ -14,6 +14,8 @@ use tuffet::{
     transfer::{Outcome, Outcome::Refused},
 };
 
+use super::format;
+
 /// The lines of one client: at once, and per second. A boot has ten to twenty misses.
 const EACH: (f64, f64) = (50.0, 1.0);
 /// The lines of all clients.
@@ -81,16 +83,16 @@ impl<C> Default for Floods<C> {
 impl<C: Display + Ord> Held<C> {
     fn line(&self, kind: &str) -> String {
         let (count, path, clients) = (self.count, cut(&self.path), self.clients.len());
-        let requests = if count == 1 { "request" } else { "requests" };
+        let requests = format::count(count, "more request");
         let Some((most, of_most)) = self.clients.iter().max_by_key(|(client, count)| (**count, *client)) else {
-            return format!("{count} more {requests} {kind}");
+            return format!("{requests} {kind}");
         };
         let who = match clients {
             1 => format!("from {most}"),
             CLIENTS => format!("from {CLIENTS} clients or more, {of_most} of them from {most}"),
             _ => format!("from {clients} clients, {of_most} of them from {most}"),
         };
-        format!("{count} more {requests} {kind}, {who}; the last was for {path}")
+        format!("{requests} {kind}, {who}; the last was for {path}")
     }
 }
 

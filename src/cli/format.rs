@@ -14,6 +14,11 @@ use tuffet::stats::{self, nearest_rfc3339};
 
 use super::journal::Target;
 
+/// A number of things: `1 file`, `2 files`.
+pub fn count(number: u64, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
 /// The log target of the library's line for each transfer.
 pub const TRANSFERS: &str = "tuffet::transfers";
 /// The log target of the program's own line for it.
@@ -108,6 +113,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn one_thing_has_no_plural() {
+        let files = [0, 1, 2].map(|number| count(number, "file"));
+        assert_eq!(files, ["0 files", "1 file", "2 files"]);
+    }
 
     #[test]
     fn every_time_can_be_shown() {

@@ -45,25 +45,31 @@ pub fn raise_open_files() {
     }
 }
 
-/// The number of further threads: signals, the service manager, bars, the status page, HTTP, timers, a web client,
-/// disks.
-const BESIDES: usize = 9;
+/// The threads of a server beside its shards: signals, the service manager, bars, the status page, HTTP, timers, a web
+/// client, disks.
+pub const BESIDES: usize = 9;
+/// The threads of a client: timers, disks, the resolver, a web client.
+pub const OF_CLIENT: usize = 4;
 
-/// Whether the system allows so many shards and the further threads: a library below may panic if it gets no thread.
-/// All test threads have ended when this returns.
-pub fn threads(shards: usize) -> Result<(), String> {
-    let hold = Mutex::new(());
+/// Whether the system allows so many threads: a library below may panic if it gets none. All test threads have ended
+/// when this returns.
+pub fn threads(count: usize) -> Result<(), String> {
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
     thread::scope(|threads| {
-        let held = hold.lock();
-        let wait = || drop(hold.lock());
-        let begun =
-            (0..shards + BESIDES).try_for_each(|_| thread::Builder::new().spawn_scoped(threads, wait).map(drop));
+        let wait = || drop(held.lock().map(|held| held.recv()));
+        let begun = (0..count).try_for_each(|_| thread::Builder::new().spawn_scoped(threads, wait).map(drop));
         // This lets all test threads end.
-        drop(held);
+        drop(hold);
         begun.map_err(|error| no_thread(&error))
     })
 }
 
 pub fn no_thread(error: &io::Error) -> String {
-    format!("cannot start a thread: {error}; `ulimit -u`, TasksMax= or the container's limit of processes is too low")
+    not_started("thread", error)
+}
+
+/// The error for a thread or a process that the system does not start.
+pub fn not_started(what: &str, error: &io::Error) -> String {
+    format!("cannot start a {what}: {error}; `ulimit -u`, TasksMax= or the container's limit of processes is too low")
 }

@@ -16,7 +16,7 @@ use tuffet::stats::{self, Counter};
 use super::{
     bars::MultiProgress,
     floods::{self, Floods},
-    format::{Format, RECORDS, TRANSFERS},
+    format::{Format, RECORDS, TRANSFERS, count},
     journal::Target,
     log_lines::{LogLines, Sink},
 };
@@ -133,7 +133,7 @@ impl Transfers {
 
     /// Logs what becomes of a machine's question for its boot file.
     #[cfg(feature = "full")]
-    pub fn tell_question(&self, told: &tuffet::dhcp::RequestReport<'_>) {
+    pub fn log_dhcp_request(&self, told: &tuffet::dhcp::RequestReport<'_>) {
         let machine = told.machine;
         let client = machine.mac.map_or_else(|| "machines without Ethernet".into(), |mac| mac.to_string());
         let (kind, name) = match told.answer {
@@ -198,7 +198,7 @@ impl Sink for LogFile {
 
     fn report(&self, state: Result<u64, &io::Error>) {
         match state {
-            Ok(lost) => log::warn!("the log file can be written again; {lost} lines are missing in it"),
+            Ok(lost) => log::warn!("the log file can be written again, without {}", count(lost, "line")),
             Err(error) => log::error!("cannot write to the log file {}: {error}", self.path.display()),
         }
     }

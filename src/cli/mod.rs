@@ -85,7 +85,7 @@ pub fn main() -> ExitCode {
     }
     let result = config::arguments().and_then(|(arguments, matches)| run(arguments.command, &matches));
     result.unwrap_or_else(|error| {
-        eprintln!("tuffet: {error}");
+        command_line::say(error);
         ExitCode::FAILURE
     })
 }
@@ -100,7 +100,7 @@ fn run(command: Command, matches: &ArgMatches) -> Result<ExitCode> {
         #[cfg(feature = "full")]
         Command::ExtraCommand(extra) => extra.is_quiet(),
     };
-    unknown.iter().filter(|_| !is_quiet).for_each(|variable| eprintln!("tuffet: {variable}"));
+    unknown.iter().filter(|_| !is_quiet).for_each(command_line::say);
     match command {
         Command::Serve(args) => serve::run(&args, &[unknown, serve::without_effect(&args, matches)].concat()),
         Command::Get(args) => get::run(args),

@@ -20,7 +20,9 @@ use tuffet::{
 use super::{
     Result,
     args::Output,
-    command_line, remote,
+    command_line,
+    format::count,
+    limits, remote,
     url::Location,
     values::{self, Remote},
 };
@@ -112,12 +114,13 @@ fn delay(text: &str) -> std::result::Result<(i64, Duration), String> {
 }
 
 pub fn run(args: &Probe) -> Result<ExitCode> {
-    let (remote, name) = args.file();
-    let server = address(remote)?;
-    let probe = probe::Probe::new(server, name, args.client).faults(args.faults()).limit(args.limit.into());
+    let (server, name) = args.file();
+    let address = address(server)?;
+    limits::threads(limits::OF_CLIENT)?;
+    let probe = probe::Probe::new(address, name, args.client).faults(args.faults()).limit(args.limit.into());
     let mut worst = 0;
     let mut screen = Screen::new(args);
-    let failed = |error: io::Error| format!("{remote}: {error}");
+    let failed = |error: io::Error| remote::failed(&error, server);
     if let Some(report) = probe.run_size(|happened| screen.show(happened)).map_err(failed)? {
         worst = screen.judge(&report, args);
         screen = Screen::new(args);
@@ -232,8 +235,7 @@ impl Screen {
     fn flush(&mut self) {
         match std::mem::take(&mut self.left_out) {
             0 => {}
-            1 => self.print("            … 1 packet"),
-            n => self.print(&format!("            … {n} packets")),
+            n => self.print(&format!("            … {}", count(n as u64, "packet"))),
         }
         for line in std::mem::take(&mut self.held) {
             self.print(&line);
@@ -302,8 +304,7 @@ fn notes(report: &Report, args: &Probe) -> Vec<String> {
         notes.push(format!("for {paused} of it {client} paused, as the real one does; --limit does not count pauses"));
     }
     if report.late > 0 {
-        let packets = if report.late == 1 { "packet" } else { "packets" };
-        notes.push(format!("{} {packets} came after the end", report.late));
+        notes.push(format!("{} came after the end", count(report.late, "packet")));
     }
     notes
 }

@@ -1,6 +1,9 @@
 //! The common part of `get` and `put`: the server, and the result of the transfer.
 
-use std::{io::ErrorKind, process::ExitCode};
+use std::{
+    io::{self, ErrorKind},
+    process::ExitCode,
+};
 
 use smol::future;
 use tuffet::{Client, Error, stats::Record, transfer::Outcome};
@@ -9,9 +12,9 @@ use super::{
     Result,
     args::{Output, RequestArgs},
     bars::{self, BinaryBytes, MultiProgress},
-    format::Format,
+    format::{Format, count},
     journal::Target,
-    logging, signals,
+    limits, logging, signals,
     values::Remote,
 };
 
@@ -27,6 +30,7 @@ pub fn run(
 ) -> Result<ExitCode> {
     let screen = bars::screen(output.quiet);
     logging::start(output.level(), Format::Text, Target::Stderr, screen.clone());
+    limits::threads(limits::OF_CLIENT)?;
     let transfer = async {
         let record = transfer(client(server, request).await?, screen).await.map_err(|error| explain(error, server))?;
         if !output.quiet {
@@ -68,10 +72,18 @@ fn explain(error: Error, server: &Remote) -> String {
             Some(detail) => detail.to_owned(),
             None => format!("the transfer with {server} failed: {}", refusal.message()),
         },
-        Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
+        Error::Io(error) => failed(&error, server),
+        error => format!("{server}: {error}"),
+    }
+}
+
+/// The failure of a socket.
+pub fn failed(error: &io::Error, server: &Remote) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => {
             format!("{server}: the port is closed; does the TFTP server run there, and is {} its port?", server.port)
         }
-        error => format!("{server}: {error}"),
+        _ => format!("{server}: {error}"),
     }
 }
 
@@ -88,5 +100,5 @@ fn summary(record: &Record) -> String {
 
 /// A number of bytes, with a unit.
 pub fn bytes(number: u64) -> String {
-    if number == 1 { "1 byte".into() } else { format!("{number} bytes") }
+    count(number, "byte")
 }

@@ -51,14 +51,10 @@ impl Names {
         self.maps.iter().chain(&self.rules)
     }
 
-    /// The sources of its files, as far as a URL names the web server.
+    /// The sources of its files: directories, and what is opened of URLs.
     pub fn sources(&self) -> impl Iterator<Item = Source> {
-        let urls = |planned: &Planned| {
-            let targets: Vec<_> = planned.targets.iter().map(|target| planned.rule.fill(target)).collect();
-            targets.into_iter().filter(|target| is_url(target))
-        };
         let source = |url: String| Source::try_from(OsString::from(url)).ok();
-        self.all().flat_map(move |planned| planned.root.clone().into_iter().chain(urls(planned).filter_map(source)))
+        self.all().flat_map(move |planned| planned.root.clone().into_iter().chain(planned.bases().filter_map(source)))
     }
 }
 
@@ -98,6 +94,21 @@ impl Planned {
             let error = error.to_string();
             error.strip_prefix(&format!("{}: ", self.rule.title())).unwrap_or(&error).to_owned()
         })
+    }
+
+    /// The URLs without what a client can change in them.
+    fn bases(&self) -> impl Iterator<Item = String> {
+        let base = |target: &String| {
+            let mut base = None;
+            let open = |url: &str| {
+                base = Some(url.to_owned());
+                Ok(tuffet::handlers::Memory::new())
+            };
+            // An error is told when the rule is made.
+            _ = self.rule.clone().url(target, open);
+            base
+        };
+        self.targets.iter().filter(|target| is_url(target)).filter_map(base)
     }
 
     fn rule<H: Handler>(

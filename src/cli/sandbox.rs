@@ -192,13 +192,15 @@ impl Entrance {
         }
         let identity = choice.identity;
         let name = identity.name().to_owned();
+        // Without that right, --user would not help.
+        let or_user = if capabilities::may_change_user() { ", or see --user" } else { "" };
         if plan.is_off {
             if plan.user.is_some() {
                 identity.assume()?;
             }
             info!("no sandbox: user {identity} keeps all its rights");
         } else {
-            check_access(&plan, &identity)?;
+            check_access(&plan, &identity, or_user)?;
             // Open the paths of the rules while that is still allowed.
             let rules = plan.landlock.then(|| landlock::SandboxRules::new(&plan, &identity)).transpose()?;
             for log in &plan.logs {
@@ -222,7 +224,7 @@ impl Entrance {
                 }
             }
         }
-        plan.directories.iter().for_each(|(path, _)| readable::check(path, &identity));
+        plan.directories.iter().for_each(|(path, _)| readable::check(path, &identity, or_user));
         Ok(Some(name))
     }
 }
@@ -255,7 +257,7 @@ fn restrict(identity: &Identity, rules: Option<landlock::SandboxRules>) -> Resul
 }
 
 /// Reports at the start what would be an ERROR for each client.
-fn check_access(plan: &Plan, identity: &Identity) -> Result<()> {
+fn check_access(plan: &Plan, identity: &Identity, or_user: &str) -> Result<()> {
     for (path, kind) in &plan.directories {
         let Ok(directory) = fs::metadata(path) else { continue };
         let (path, name) = (path.display(), identity);
@@ -268,10 +270,7 @@ fn check_access(plan: &Plan, identity: &Identity) -> Result<()> {
             .into());
         }
         if *kind != Use::Read && !identity.may(&directory, user::WRITE | user::SEARCH) {
-            warn!(
-                "uploads into {path} will be refused: user {name} may not write there; change the owner of {path}, \
-                 or see --user"
-            );
+            warn!("uploads into {path} will be refused: user {name} may not write there; change its owner{or_user}");
         }
     }
     Ok(())

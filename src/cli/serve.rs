@@ -23,7 +23,7 @@ use super::{
     args::Serve,
     bars::{self, MultiProgress},
     command_line, config, container, dhcp,
-    format::Format,
+    format::{Format, count},
     limits,
     logging::{self, Transfers},
     restart::Restart,
@@ -65,7 +65,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     // After everything is bound and opened, and before there is a second thread.
     let user = entrance.enter()?;
     // As the new user of the server, because its limits count.
-    limits::threads(args.shards)?;
+    limits::threads(args.shards + limits::BESIDES)?;
     let _writing = logging::begin(transfers.clone())?;
     let _telling = notifier.begin()?;
     let drain = args.drain.into();
@@ -103,7 +103,7 @@ fn remove_leftovers(directories: Vec<Directory>) -> io::Result<()> {
     let remove = move || {
         let removed: usize = directories.iter().map(Directory::remove_leftovers).sum();
         if removed > 0 {
-            info!("removed {removed} unfinished uploads of a server that was killed");
+            info!("removed {} of uploads that a killed server had left", count(removed as u64, "file"));
         }
     };
     thread::Builder::new().name("leftovers".into()).spawn(remove).map(drop)

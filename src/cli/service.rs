@@ -15,7 +15,7 @@ use log::{debug, warn};
 use sd_notify::NotifyState;
 use tuffet::{Handle, stats::Counters};
 
-use super::{bars::BinaryBytes, signals};
+use super::{bars::BinaryBytes, format::count, signals};
 
 /// The longest time between two status messages.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -40,8 +40,7 @@ fn status(counters: &Counters) -> String {
     let ended: u64 = both.iter().map(|outcomes| outcomes.total()).sum();
     let arrived: u64 = both.iter().map(|outcomes| outcomes.complete + outcomes.probably_complete).sum();
     let bytes = BinaryBytes(counters.bytes_read + counters.bytes_written);
-    let transfers = if counters.running == 1 { "transfer" } else { "transfers" };
-    format!("{} {transfers} running; {arrived} of {ended} arrived, {bytes}", counters.running)
+    format!("{} running; {arrived} of {ended} arrived, {bytes}", count(counters.running, "transfer"))
 }
 
 /// Reports that the sockets are bound: from now on requests wait there.
@@ -61,9 +60,10 @@ pub fn reload(work: impl FnOnce()) {
 /// Reports that no more requests are taken, and that running transfers may take this time.
 pub fn stopping(running: usize, drain: Duration) {
     STOPPING.store(true, Relaxed);
-    let time = u32::try_from(drain.saturating_add(GOODBYE).as_micros()).unwrap_or(u32::MAX);
+    // The crate's own message takes 71 minutes at most.
+    let time = format!("EXTEND_TIMEOUT_USEC={}", drain.saturating_add(GOODBYE).as_micros());
     let status = format!("stopping when {} ended", signals::have(running));
-    say(&[NotifyState::Stopping, NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(time)]);
+    say(&[NotifyState::Stopping, NotifyState::Status(&status), NotifyState::Custom(&time)]);
 }
 
 /// Reports the transfers, and feeds the watchdog as long as the server's loops run: a timer alone would feed it while a

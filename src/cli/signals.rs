@@ -12,7 +12,7 @@ use log::{info, warn};
 use smol::stream::StreamExt;
 use tuffet::Handle;
 
-use super::service;
+use super::{format::count, service};
 
 #[cfg(unix)]
 const ENDING: [Signal; 2] = [Signal::Int, Signal::Term];
@@ -78,7 +78,7 @@ fn stop(server: &Handle, drain: Duration) {
 
 /// A number of transfers, with its verb.
 pub fn have(transfers: usize) -> String {
-    if transfers == 1 { "1 transfer has".into() } else { format!("{transfers} transfers have") }
+    format!("{} {}", count(transfers as u64, "transfer"), if transfers == 1 { "has" } else { "have" })
 }
 
 /// Waits for a signal that ends the program.

@@ -101,7 +101,7 @@ impl Menu {
         if machine.uboot {
             return Ok(self.uboot.file.unwrap_or_default());
         }
-        let family = machine.arch.family().ok_or_else(|| format!("no boot file of {} is known", machine.arch))?;
+        let family = machine.arch.family().ok_or_else(|| format!("no boot file for {} is known", machine.arch))?;
         let (nothing, script) = (Found::default(), &self.script);
         let Found { file, ipxe } = self.families.get(family.key).unwrap_or(&nothing);
         let in_order = match script.file {

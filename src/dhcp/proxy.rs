@@ -184,7 +184,7 @@ impl Proxy {
             Some(rule) => Ok(BootFile { file: rule.file().into(), why: rule.title().into() }),
             None => {
                 let file = self.menu.choose(machine)?.to_owned();
-                let why = if file.is_empty() { "`pxe get` needs no boot script" } else { "it is in the sources" };
+                let why = if file.is_empty() { "`pxe get` needs no boot script" } else { "found in the sources" };
                 Ok(BootFile { file, why: why.into() })
             }
         }

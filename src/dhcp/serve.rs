@@ -122,7 +122,7 @@ impl Sockets {
     /// Calls this hook for each machine that asks for its boot file, instead of logging a line. Anybody on the network
     /// can forge such questions, so a log had better have a limit. Defaults to a line of level info.
     #[must_use]
-    pub fn on_question(mut self, hook: impl FnMut(RequestReport<'_>) + Send + 'static) -> Self {
+    pub fn on_request(mut self, hook: impl FnMut(RequestReport<'_>) + Send + 'static) -> Self {
         self.hooks.tell = Box::new(hook);
         self
     }
@@ -207,7 +207,7 @@ impl fmt::Debug for Hooks {
     }
 }
 
-/// `52-54-00-12-34-56 (EFI x64) may boot bootnetx64.efi: it is in the sources, by eth0`
+/// `52-54-00-12-34-56 (EFI x64) may boot bootnetx64.efi: found in the sources, on eth0`
 impl fmt::Display for RequestReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { machine, answer, interface } = self;

@@ -97,8 +97,8 @@ impl Service {
     fn serve_interface(self: &Rc<Self>, link: Link, executor: &Rc<LocalExecutor<'static>>) -> ServedInterface {
         let Link { interface, index, ports } = link;
         let task = |(server_port, port)| {
-            let (service, looks, interface) = (self.clone(), executor.clone(), interface.clone());
-            executor.spawn(async move { service.receive(server_port, &port, &interface, &looks).await })
+            let (service, searches, interface) = (self.clone(), executor.clone(), interface.clone());
+            executor.spawn(async move { service.receive(server_port, &port, &interface, &searches).await })
         };
         let tasks = ports.into_iter().map(task).collect();
         ServedInterface { interface, index, _tasks: tasks }
@@ -132,7 +132,7 @@ impl Service {
         server_port: ServerPort,
         port: &Port,
         interface: &Interface,
-        looks: &LocalExecutor<'static>,
+        searches: &LocalExecutor<'static>,
     ) {
         let mut queue = VecDeque::new();
         loop {
@@ -155,7 +155,7 @@ impl Service {
             if is_asked && self.looked.get().is_some_and(|looked| looked.elapsed() > SEARCH_INTERVAL) {
                 self.looked.set(None);
                 let service = self.clone();
-                looks.spawn(async move { service.look().await }).detach();
+                searches.spawn(async move { service.look().await }).detach();
             }
         }
     }
@@ -182,13 +182,13 @@ impl Service {
         match answer {
             _ if !has_time => {}
             Ok(Reply { to, .. }) if !self.admits(to) => {
-                log::debug!("dhcp: {to} is not admitted and gets no answer, by {interface}");
+                log::debug!("dhcp: {to} is not admitted and gets no answer, on {interface}");
                 return false;
             }
             Ok(Reply { bytes, to, offer }) => {
                 self.answers.add(1);
                 self.learn(&offer.machine);
-                self.tell(RequestReport { machine: &offer.machine, answer: Ok(&offer), interface });
+                self.report(RequestReport { machine: &offer.machine, answer: Ok(&offer), interface });
                 // The packet is longer than the header of an `Outgoing`, so the payload has the rest.
                 let (header, payload) =
                     bytes.split_first_chunk().map_or(([0; 4], &[][..]), |(head, rest)| (*head, rest));
@@ -197,16 +197,16 @@ impl Service {
             }
             Err(NoReply::NoBootFile(machine, why)) => {
                 self.nothing.add(1);
-                self.tell(RequestReport { machine: &machine, answer: Err(&why), interface });
+                self.report(RequestReport { machine: &machine, answer: Err(&why), interface });
             }
             Err(NoReply::NotForUs(why)) => {
-                log::trace!("dhcp: {} is not answered, by {interface}: {why}", arrival.from);
+                log::trace!("dhcp: {} is not answered, on {interface}: {why}", arrival.from);
             }
         }
         is_asked
     }
 
-    fn tell(&self, told: RequestReport<'_>) {
+    fn report(&self, told: RequestReport<'_>) {
         (self.hooks.borrow_mut().tell)(told);
     }
 

@@ -134,12 +134,13 @@ impl Http {
     }
 
     /// The answer of the base itself, in a few words, such as `answered 200 OK` or `answered 301 Moved Permanently to
-    /// http://other/netboot/`, for the operator, before the first client comes. The request is a HEAD, on a connection
-    /// of its own. Files may exist although the base does not, so a bad answer is no reason not to serve.
+    /// http://other/netboot/`, for the operator, before the first client comes. The request is a HEAD, or a GET if the
+    /// server has no HEAD, on a connection of its own. Files may exist although the base does not, so a bad answer is
+    /// no reason not to serve.
     ///
     /// # Errors
     /// [`Refusal::upstream`] with the cause as its detail, if there is no answer within the
-    /// [`upstream_timeout`](HttpBuilder::upstream_timeout), or the status is 408, 429 or 500 to 599 other than 501.
+    /// [`upstream_timeout`](HttpBuilder::upstream_timeout), or the status is 408, 429 or 500 to 599.
     pub async fn ask_base(&self) -> Result<String, Refusal> {
         shared::answered(self.rules.upstream_timeout, upstream::ask_base(&self.settings)).await
     }

@@ -1,13 +1,16 @@
 //! Runs a [`BootClient`] against a server.
 
 use std::{
-    io::{self, ErrorKind},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    io,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
+use smol::{Timer, future};
+
 use super::{BootClient, Ending, Faults, Habits, Judge, Warning, Way};
 use crate::{
+    client::{Sockets, is_refusal},
     error::ErrorCode,
     packet::{Options, Packet},
 };
@@ -119,7 +122,8 @@ impl Probe {
     /// Fetches the file, and reports each packet to `observer`. Blocks this thread.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Those of the socket. The kind is [`io::ErrorKind::ConnectionRefused`] if the server's machine says that the port
+    /// is closed.
     pub fn run(&self, observer: impl FnMut(&Happened)) -> io::Result<Report> {
         self.fetch(BootClient::new(self.habits, &self.name), self.faults.clone(), observer)
     }
@@ -127,20 +131,18 @@ impl Probe {
     /// Asks for the size first, if the client does that.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// As [`run`](Self::run).
     pub fn run_size(&self, observer: impl FnMut(&Happened)) -> io::Result<Option<Report>> {
         let client = BootClient::asking_size(self.habits, &self.name);
         client.map(|client| self.fetch(client, Faults::new(), observer)).transpose()
     }
 
     fn fetch(&self, client: BootClient, faults: Faults, observer: impl FnMut(&Happened)) -> io::Result<Report> {
-        let any: IpAddr =
-            if self.server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind((any, 0))?;
+        let sockets = Sockets::new(self.server)?;
         let start = Instant::now();
         let (judge, report) = (Judge::default(), Report::new());
         let connection = Connection {
-            socket,
+            sockets,
             server: self.server,
             peer: None,
             start,
@@ -178,7 +180,7 @@ impl Report {
 
 /// A running client.
 struct Connection<F> {
-    socket: UdpSocket,
+    sockets: Sockets,
     server: SocketAddr,
     /// The server's TID, once it has answered.
     peer: Option<SocketAddr>,
@@ -261,11 +263,9 @@ impl<F: FnMut(&Happened)> Connection<F> {
         match way {
             Way::Sent => {
                 self.report.datagrams.0 += 1;
-                match self.socket.send_to(&packet.encode(), self.to(packet)) {
-                    // The server's port was closed a moment ago, which may change.
-                    Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
-                    other => other.map(drop),
-                }
+                let sent = smol::block_on(self.sockets.send_to(&packet.encode(), self.to(packet)));
+                // Whether the port is closed is told when receiving.
+                sent.or_else(|error| if is_refusal(&error) { Ok(()) } else { Err(error) })
             }
             Way::Received => {
                 self.judge.received(packet, self.client.is_next(packet));
@@ -292,15 +292,18 @@ impl<F: FnMut(&Happened)> Connection<F> {
     }
 
     fn receive(&mut self, within: Duration) -> io::Result<()> {
-        self.socket.set_read_timeout(Some(within.max(Duration::from_millis(1))))?;
         let mut buffer = [0; LARGEST];
-        let (len, from) = match self.socket.recv_from(&mut buffer) {
-            Ok(received) => received,
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => return Ok(()),
-                ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => return Ok(()),
-                _ => return Err(error),
-            },
+        let receive = async { Some(self.sockets.receive(&mut buffer).await) };
+        let wait = async {
+            Timer::after(within).await;
+            None
+        };
+        let (len, from) = match smol::block_on(future::or(receive, wait)) {
+            None => return Ok(()),
+            Some(Ok(received)) => received,
+            // Once the server has answered, its TID may be closed while its last packets are on the way.
+            Some(Err(error)) if is_refusal(&error) && self.peer.is_some() => return Ok(()),
+            Some(Err(error)) => return Err(error),
         };
         if from.ip() != self.server.ip() {
             if self.peer.is_none() {
@@ -322,7 +325,7 @@ impl<F: FnMut(&Happened)> Connection<F> {
             // RFC 1350 section 4. A repeated request may have begun another transfer.
             if !matches!(packet, Packet::Error { .. }) {
                 let error = Packet::Error { code: ErrorCode::UNKNOWN_TID, message: "Unknown transfer ID".into() };
-                _ = self.socket.send_to(&error.encode(), from);
+                self.sockets.send_or_drop(&error.encode(), from);
             }
             return Ok(());
         }

@@ -40,7 +40,8 @@ impl Serving {
         allow_many_files();
         let (sender, records) = channel();
         let batched = std::env::var_os("TUFFET_TEST_BATCHED").is_none_or(|value| value != "0");
-        let builder = Server::builder().batched(batched).handler(handler).on_end(move |record| drop(sender.send(record.clone())));
+        let builder =
+            Server::builder().batched(batched).handler(handler).on_end(move |record| drop(sender.send(record.clone())));
         let builder = listen.iter().fold(set(builder), |builder, at| builder.listen(at));
         let server = builder.bind().unwrap();
         let (handle, addrs) = (server.handle(), server.addrs().to_vec());

@@ -186,8 +186,9 @@ fn the_base_is_asked_before_anybody_comes() {
         ("200 OK\r\nContent-Length: 1000", Ok("answered 200 OK")),
         ("404 Not Found\r\nContent-Length: 0", Ok("answered 404 Not Found")),
         ("403 Forbidden\r\nContent-Length: 0", Ok("answered 403 Forbidden")),
-        ("405 Method Not Allowed\r\nContent-Length: 0", Ok("answered 405 Method Not Allowed")),
-        ("501 Not Implemented\r\nContent-Length: 0", Ok("answered 501 Not Implemented")),
+        // Then a GET shows how the base is.
+        ("405 Method Not Allowed\r\nContent-Length: 0", Ok("answered 418 I'm a teapot")),
+        ("501 Not Implemented\r\nContent-Length: 0", Ok("answered 418 I'm a teapot")),
         (
             "301 Moved Permanently\r\nLocation: https://h/x/\r\nContent-Length: 0",
             Ok("answered 301 Moved Permanently to https://h/x/"),
@@ -196,7 +197,8 @@ fn the_base_is_asked_before_anybody_comes() {
         ("503 Service Unavailable\r\nContent-Length: 0", Err("answered 503 Service Unavailable")),
     ] {
         let upstream = Upstream::new(move |head, stream| {
-            assert!(head.starts_with("HEAD /base/ HTTP/1.1\r\n"), "{head}");
+            let answer = if head.starts_with("HEAD ") { answer } else { "418 I'm a teapot\r\nContent-Length: 0" };
+            assert!(head.contains(" /base/ HTTP/1.1\r\n"), "{head}");
             write!(stream, "HTTP/1.1 {answer}\r\n\r\n").unwrap();
         });
         let answer = ask(&http(&format!("{}base", upstream.url())));

@@ -26,7 +26,7 @@ use serde_json::Value;
 use tuffet::stats::Counter;
 
 use super::{QUEUE, Result, queue::Queue};
-use crate::cli::sandbox;
+use crate::cli::{limits, sandbox};
 
 /// The first argument of the helper.
 const HELPER: &str = "tuffet-on-upload";
@@ -88,7 +88,9 @@ impl Hook {
         command.args(&words.0[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
         command.env_clear().envs(env::vars_os().filter(|(name, _)| is_kept(name)));
         // Ctrl-C is for the server, which ends when all uploads are reported.
-        let mut process = command.process_group(0).spawn()?;
+        let spawned = command.process_group(0).spawn();
+        let mut process =
+            spawned.map_err(|error| format!("--on-upload: {}", limits::not_started("process", &error)))?;
         let (Some(asks), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
             return Err("--on-upload: no pipe".into());
         };

@@ -13,7 +13,7 @@ use clap::Args;
 use humantime::Duration;
 use tuffet::{Builder, stats::Record};
 
-use super::{Result, args::Serve, sandbox::Entrance, values};
+use super::{Result, args::Serve, format::count, sandbox::Entrance, values};
 pub use event::Event;
 pub use hook::{helper, program};
 
@@ -121,7 +121,7 @@ impl Drop for NotifierGuard {
             ("--webhook", self.webhook.as_ref().map_or(0, queue::Queue::close)),
         ];
         for (who, lost) in lost.into_iter().filter(|(_, lost)| *lost > 0) {
-            log::warn!("transfers not reported to {who}: {lost}");
+            log::warn!("{who} did not get {}", count(lost, "transfer"));
         }
     }
 }

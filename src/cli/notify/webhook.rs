@@ -21,7 +21,9 @@ pub struct WebhookReporter {
 
 /// Checks that this is a URL for a webhook.
 pub fn check(text: &str) -> std::result::Result<String, String> {
-    Webhook::url(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+    Webhook::url(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| format!("{error}; a URL is such as http://192.0.2.1/hook"))
 }
 
 impl WebhookReporter {

@@ -15,8 +15,8 @@ use super::user::Identity;
 const MOST: usize = 2000;
 
 /// Warns about the first file or directory that this user may not read, with the number of further ones. Call it as
-/// that user.
-pub fn check(root: &Path, identity: &Identity) {
+/// that user. `or_user` is further advice.
+pub fn check(root: &Path, identity: &Identity, or_user: &str) {
     let denied = denied(root);
     if let Some(first) = denied.first() {
         let more = match denied.len() - 1 {
@@ -25,7 +25,7 @@ pub fn check(root: &Path, identity: &Identity) {
             more => format!(" and {more} more"),
         };
         let path = first.display();
-        warn!("user {identity} may not read {path}{more}: `chmod -R o+rX {path}`, or see --user");
+        warn!("user {identity} may not read {path}{more}: `chmod -R o+rX {path}`{or_user}");
     }
 }
 

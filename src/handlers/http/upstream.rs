@@ -10,7 +10,7 @@ use std::{
 };
 
 use reqwest::{
-    Client, ClientBuilder, Response, StatusCode, Url,
+    Client, ClientBuilder, Method, Response, StatusCode, Url,
     header::{HeaderMap, LOCATION},
     redirect::{Action, Attempt, Policy},
 };
@@ -100,12 +100,16 @@ pub(super) async fn ask_base(settings: &Settings) -> Result<String, Refusal> {
     let client = builder(settings).redirect(Policy::none()).build();
     let client = client.map_err(|error| Refusal::upstream().because(causes(&error)))?;
     let base = &settings.base;
-    let response = base.authorize(client.head(base.to_string())).send().await.map_err(failed)?;
+    let ask = |method| base.authorize(client.request(method, base.to_string())).send();
+    let mut response = ask(Method::HEAD).await.map_err(failed)?;
+    // Some servers lack HEAD. The body of a GET is not read.
+    if matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
+        response = ask(Method::GET).await.map_err(failed)?;
+    }
     let (status, location) = (response.status(), response.headers().get(LOCATION));
     let to = location.and_then(|to| response.url().join(to.to_str().ok()?).ok());
     match to.filter(|_| status.is_redirection()) {
-        // 501 answers the HEAD, which some servers lack.
-        _ if answer::is_passing(status) && status != StatusCode::NOT_IMPLEMENTED => Err(self::status(&response)),
+        _ if answer::is_passing(status) => Err(self::status(&response)),
         Some(to) => Ok(format!("answered {status} to {to}")),
         None => Ok(format!("answered {status}")),
     }

@@ -30,7 +30,8 @@ function draw() {
   const words = (transfer) => [machine(transfer.client), cardOf(machine(transfer.client)), transfer.path];
   const isWanted = (transfer) => words(transfer).some((word) => word.toLowerCase().includes(search));
   showRunning(answer.running.filter(isWanted), answer.running_total, cardOf);
-  const isAnyUnanswered = showUnanswered(answer.unanswered.filter((client) => client.client.includes(search)), cardOf);
+  const isWantedClient = ({ client }) => [client, cardOf(client)].some((word) => word.toLowerCase().includes(search));
+  const isAnyUnanswered = showUnanswered(answer.unanswered.filter(isWantedClient), cardOf);
   showRest(shown.filter((it) => !it.trouble), all.length, troubled);
   for (const section of ["trouble", "run", "unanswered", "rest"]) {
     const isOut = chosen && !chosen.sections.includes(section);
