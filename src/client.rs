@@ -26,7 +26,7 @@ use crate::{
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
 };
 
-pub use blocking::Blocking;
+pub use blocking::BlockingClient;
 pub(crate) use sockets::{Sockets, is_refusal};
 
 /// Gets files from a TFTP server and puts files there.

@@ -1,7 +1,7 @@
 //! Hints: the likely causes of failed transfers, and what helps.
 //!
 //! A client that fails does not say why, but how it fails shows the cause. The server logs the [`Hint`] that it finds,
-//! and puts it into the [`Record`](crate::stats::Record) for [`on_end`](crate::Builder::on_end).
+//! and puts it into the [`Record`](crate::stats::Record) for [`on_end`](crate::ServerBuilder::on_end).
 
 use std::fmt;
 

@@ -56,7 +56,7 @@
 //! | `templates` | targets of rules that are [template files](rules#template-files) | through `full` |
 //! | `serde` | what [`stats`] tells can be serialized | through `status` |
 //! | `status` | a page, metrics and an API that show what a server does | through `full` |
-//! | `web` | [`Builder::http`]: the same files over HTTP | through `full` |
+//! | `web` | [`ServerBuilder::http`]: the same files over HTTP | through `full` |
 //! | `tracing` | each transfer is a span of `tracing` | no |
 //! | `cli` | the program `tuffet`, small: directories, memory, uploads, a client | through `full` |
 //! | `full` | the whole program: configuration, rules, status page, bars, manual, sandbox, systemd | yes |
@@ -123,13 +123,13 @@ mod unblock;
 #[doc(no_inline)]
 pub use bytes::Bytes;
 #[cfg(feature = "net")]
-pub use client::{Blocking, Client};
+pub use client::{BlockingClient, Client};
 pub use error::{Error, ErrorCode, Refusal};
 pub use generators::{Co, Gen, SendCo, SendGen};
 pub use handler::{AsyncHandler, Handler, Request, read, write};
-pub use server::{Builder, Handle};
 #[cfg(feature = "net")]
 pub use server::{Running, Server, serve};
+pub use server::{ServerBuilder, ServerHandle};
 pub use source::{IntoSource, SendSource, Source};
 
 #[cfg(all(doctest, feature = "directory", feature = "web"))]

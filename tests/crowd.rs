@@ -9,7 +9,7 @@ mod hall;
 use std::{env, time::Duration};
 
 use hall::{Attack, Forged, Hall};
-use tuffet::Builder;
+use tuffet::ServerBuilder;
 
 fn machines() -> usize {
     env::var("CROWD").ok().and_then(|count| count.parse().ok()).unwrap_or(400)
@@ -21,7 +21,7 @@ fn storm(forged: Forged) -> Attack {
 
 #[test]
 fn every_machine_of_a_hall_boots() {
-    let mut hall = Hall::new(Builder::default, machines(), 1);
+    let mut hall = Hall::new(ServerBuilder::default, machines(), 1);
     hall.run();
     hall.assert_booted();
     hall.assert_counters_add_up();
@@ -30,7 +30,7 @@ fn every_machine_of_a_hall_boots() {
 #[test]
 fn every_machine_boots_over_a_bad_network() {
     for seed in 0..4 {
-        let mut hall = Hall::new(Builder::default, machines() / 4, seed);
+        let mut hall = Hall::new(ServerBuilder::default, machines() / 4, seed);
         hall.loss = 0.02;
         hall.duplicates = 0.01;
         hall.run();
@@ -41,7 +41,7 @@ fn every_machine_boots_over_a_bad_network() {
 
 #[test]
 fn every_machine_boots_while_the_server_is_reloaded() {
-    let mut hall = Hall::new(Builder::default, machines() / 2, 5);
+    let mut hall = Hall::new(ServerBuilder::default, machines() / 2, 5);
     hall.reloads = 20;
     hall.run();
     hall.assert_booted();
@@ -50,7 +50,7 @@ fn every_machine_boots_while_the_server_is_reloaded() {
 
 #[test]
 fn machines_that_are_reset_boot_from_the_same_ports() {
-    let mut hall = Hall::new(Builder::default, machines() / 2, 6);
+    let mut hall = Hall::new(ServerBuilder::default, machines() / 2, 6);
     hall.resets = 0.3;
     hall.loss = 0.005;
     hall.run();
@@ -62,7 +62,7 @@ fn machines_that_are_reset_boot_from_the_same_ports() {
 fn every_machine_boots_in_a_storm_of_forged_requests() {
     for single_port in [false, true] {
         // The storm fills this table of transfers in a quarter of a second.
-        let builder = move || Builder::default().single_port(single_port).max_transfers(5000);
+        let builder = move || ServerBuilder::default().single_port(single_port).max_transfers(5000);
         let mut hall = Hall::new(builder, machines() / 10, 7);
         hall.attacks = vec![storm(Forged::Requests)];
         hall.run();
@@ -73,7 +73,7 @@ fn every_machine_boots_in_a_storm_of_forged_requests() {
 
 #[test]
 fn a_server_that_is_stopped_ends_what_runs() {
-    let mut hall = Hall::new(Builder::default, machines(), 8);
+    let mut hall = Hall::new(ServerBuilder::default, machines(), 8);
     hall.stop_after = Some(Duration::from_millis(1500));
     hall.run();
     assert!(hall.server.is_over());
@@ -82,7 +82,7 @@ fn a_server_that_is_stopped_ends_what_runs() {
 
 #[test]
 fn every_machine_boots_while_somebody_guesses_their_acks() {
-    let mut hall = Hall::new(Builder::default, machines() / 10, 9);
+    let mut hall = Hall::new(ServerBuilder::default, machines() / 10, 9);
     hall.attacks = vec![storm(Forged::Acks)];
     hall.run();
     hall.assert_booted();
@@ -92,7 +92,7 @@ fn every_machine_boots_while_somebody_guesses_their_acks() {
 /// All faults and attacks happen at once, and another server takes over in the middle.
 #[test]
 fn every_machine_boots_on_the_worst_of_days() {
-    let mut hall = Hall::new(Builder::default, machines(), 10);
+    let mut hall = Hall::new(ServerBuilder::default, machines(), 10);
     (hall.loss, hall.duplicates, hall.resets, hall.reloads) = (0.005, 0.005, 0.05, 5);
     hall.attacks = vec![storm(Forged::Requests), storm(Forged::Acks)];
     (hall.stop_after, hall.restarts) = (Some(Duration::from_millis(1500)), true);

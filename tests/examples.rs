@@ -35,7 +35,7 @@ impl Example {
         Self { child, stdout, listening }
     }
 
-    fn client(&self) -> tuffet::Blocking {
+    fn client(&self) -> tuffet::BlockingClient {
         let address = self.listening.split(',').next().unwrap();
         Client::new(address.parse().unwrap()).blocking()
     }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use tuffet::{
-    Builder, Bytes, Handler, Request, Source,
+    Bytes, Handler, Request, ServerBuilder, Source,
     endpoint::{AMPLIFICATION, AMPLIFICATION_SINGLE_PORT},
     handler::Answer,
     packet::{Mode, Options, Packet},
@@ -47,7 +47,7 @@ impl Forger {
     fn new(single_port: bool, options: &str) -> Self {
         let bytes = Bytes::from(vec![7; SIZE]);
         let handler = read(async move |_| Source::from(bytes.clone()));
-        let builder = Builder::default().handler(handler).single_port(single_port).max_requests_per_client(0);
+        let builder = ServerBuilder::default().handler(handler).single_port(single_port).max_requests_per_client(0);
         let mut server = Server::new(builder, 11);
         let mut ports = BTreeSet::new();
         for n in 0..1500_u16 {
@@ -191,7 +191,7 @@ impl Handler for Store {
 fn two_servers_cannot_be_set_against_each_other() {
     let store = Store::default();
     let server = |address: &str, seed| {
-        let builder = Builder::default().listen(address).handler(store.clone());
+        let builder = ServerBuilder::default().listen(address).handler(store.clone());
         Server::new(builder, seed)
     };
     let (mut one, mut two) = (server("192.0.2.1:69", 1), server("192.0.2.2:69", 2));

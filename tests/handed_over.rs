@@ -6,13 +6,13 @@ mod common;
 use std::net::{SocketAddr, UdpSocket};
 
 use common::{Peer, Serving, file, size};
-use tuffet::{Builder, Error, Handler, Request, Server, read, transfer::Outcome};
+use tuffet::{Error, Handler, Request, Server, ServerBuilder, read, transfer::Outcome};
 
 fn files() -> impl Handler {
     read(async |request: Request| file(size(&request)))
 }
 
-fn serving(socket: UdpSocket, set: impl FnOnce(Builder) -> Builder) -> Serving {
+fn serving(socket: UdpSocket, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Serving {
     Serving::on(&[], files(), |builder| set(builder.socket(socket)))
 }
 
@@ -66,7 +66,7 @@ fn a_passed_socket_gets_the_options_of_own_sockets() {
 
 #[test]
 fn an_unfit_socket_is_refused_with_the_remedy() {
-    let refused = |builder: Builder| match builder.bind() {
+    let refused = |builder: ServerBuilder| match builder.bind() {
         Err(Error::Config(text)) => text,
         other => panic!("{other:?}"),
     };

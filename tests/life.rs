@@ -244,7 +244,7 @@ fn sources_that_are_woken_from_other_threads_miss_nothing() {
 
 #[test]
 fn a_hook_may_stop_the_server() {
-    let handle = std::sync::Arc::new(std::sync::OnceLock::<tuffet::Handle>::new());
+    let handle = std::sync::Arc::new(std::sync::OnceLock::<tuffet::ServerHandle>::new());
     let hooked = handle.clone();
     let hook = move |_: &tuffet::stats::Record| hooked.get().unwrap().stop();
     let server = Server::builder().listen("127.0.0.1:0").handler(files()).on_end(hook).bind().unwrap();

@@ -103,7 +103,7 @@ fn no_datagram_is_sent_with_df() {
         return;
     }
     for (single_port, batched) in [(false, true), (true, true), (false, false), (true, false)] {
-        let set = |builder: tuffet::Builder| builder.single_port(single_port).batched(batched);
+        let set = |builder: tuffet::ServerBuilder| builder.single_port(single_port).batched(batched);
         let serving = Serving::on(&["10.9.0.1:69"], files(), set);
         on("client", || {
             let mut wire = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)).unwrap();
@@ -128,7 +128,7 @@ fn no_datagram_is_sent_with_df() {
 }
 
 /// Only ICMP can end these transfers in time.
-fn patient(builder: tuffet::Builder) -> tuffet::Builder {
+fn patient(builder: tuffet::ServerBuilder) -> tuffet::ServerBuilder {
     builder.patience(Duration::from_secs(3600))
 }
 
@@ -244,7 +244,7 @@ fn an_address_that_comes_later_is_served() {
     assert_eq!(bound.warnings(), ["no interface has the address 10.9.0.5 yet; waiting for it"]);
     drop(bound);
     for (shards, batched) in [(1, true), (2, true), (1, false)] {
-        let set = |builder: tuffet::Builder| builder.shards(shards).batched(batched);
+        let set = |builder: tuffet::ServerBuilder| builder.shards(shards).batched(batched);
         let _serving = Serving::on(&["10.9.0.5:69", "[fd09::5]:69"], files(), set);
         let address = |what: &str, address: &str| {
             let words = ["address", what, address, "dev", "s0"];

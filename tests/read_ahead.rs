@@ -114,7 +114,7 @@ fn a_source_that_is_never_out_of_empty_chunks_keeps_nobody_waiting() {
 #[cfg(feature = "sim")]
 fn after_pauses(pauses: &'static [u64]) -> (Packet, Duration) {
     use tuffet::{
-        Builder,
+        ServerBuilder,
         sim::{Server, Time},
     };
 
@@ -129,7 +129,7 @@ fn after_pauses(pauses: &'static [u64]) -> (Packet, Duration) {
             }
         })
     });
-    let mut server = Server::at(Builder::default().handler(handler), 3, time);
+    let mut server = Server::at(ServerBuilder::default().handler(handler), 3, time);
     let began = server.now();
     let request = Packet::Rrq(common::request("x", &[("tsize", "0"), ("blksize", "1024")])).encode();
     for second in 0..60 {

@@ -21,7 +21,7 @@ use tokio::{
     runtime::{Builder as Runtimes, Handle as Tokio, Runtime},
 };
 use tuffet::{
-    Builder, Client, Co, Error, Gen, Handler, Refusal, Request, SendCo, SendGen, SendSource, Server, Source,
+    Client, Co, Error, Gen, Handler, Refusal, Request, SendCo, SendGen, SendSource, Server, ServerBuilder, Source,
     handlers::Memory, read,
 };
 
@@ -32,7 +32,7 @@ fn runtimes() -> [Runtime; 2] {
         .map(|mut builder| builder.worker_threads(2).enable_all().build().unwrap())
 }
 
-fn entering(builder: Builder, tokio: Tokio) -> Builder {
+fn entering(builder: ServerBuilder, tokio: Tokio) -> ServerBuilder {
     builder.around_threads(move |thread| {
         let _entered = tokio.enter();
         thread();

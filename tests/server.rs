@@ -14,7 +14,7 @@ use std::{
 
 use common::{Peer, Serving, file, size};
 use tuffet::{
-    Builder, Client, Gen, Handler, Refusal, Request, Source,
+    Client, Gen, Handler, Refusal, Request, ServerBuilder, Source,
     handler::Answer,
     packet::{Mode, Packet},
     read,
@@ -60,7 +60,7 @@ fn there_and_back(client: &Client, files: &Files, size: usize) {
     assert!(files.0.lock().unwrap().remove("put").unwrap() == file(size), "{size} bytes to the server");
 }
 
-fn sizes_and_windows(set: impl Fn(Builder) -> Builder) {
+fn sizes_and_windows(set: impl Fn(ServerBuilder) -> ServerBuilder) {
     for listen in ["127.0.0.1:0", "[::1]:0"] {
         let files = Files::default();
         let serving = Serving::on(&[listen], files.clone(), &set);

@@ -281,7 +281,7 @@ fn everything_adds_up_and_is_given_back() {
     // The reactor of the handler's timers is the process's, and stays.
     smol::block_on(smol::Timer::after(Duration::from_millis(1)));
     let files_before = open_files();
-    let set = |builder: tuffet::Builder| {
+    let set = |builder: tuffet::ServerBuilder| {
         let builder = builder.shards(2).patience(PATIENCE).max_transfers(24);
         let builder = builder.on_end(move |record| records.record(record));
         let hook = move |counters: &Counters| periods.periods.lock().unwrap().push(counters.clone());

@@ -4,9 +4,9 @@
 use std::future::Ready;
 
 use tuffet::{
-    Blocking, Builder, Bytes, Client, Co, Error, Gen, Handle, Refusal, Request, Running, SendCo, SendGen, SendSource,
-    Server, Source, endpoint::Endpoint, handler::Answer, handlers::Chain, handlers::Memory, packet::Packet,
-    source::LocalChunks, stats::Counter, stats::Record, transfer::Transfer,
+    BlockingClient, Bytes, Client, Co, Error, Gen, Refusal, Request, Running, SendCo, SendGen, SendSource, Server,
+    ServerBuilder, ServerHandle, Source, endpoint::Endpoint, handler::Answer, handlers::Chain, handlers::Memory,
+    packet::Packet, source::LocalChunks, stats::Counter, stats::Record, transfer::Transfer,
 };
 
 fn send<T: Send>() {}
@@ -26,8 +26,8 @@ macro_rules! stay {
 
 #[test]
 fn what_serves_and_what_fetches_is_send() {
-    send::<(Builder, Server, Running)>();
-    send_and_sync::<(Handle, Client, Blocking)>();
+    send::<(ServerBuilder, Server, Running)>();
+    send_and_sync::<(ServerHandle, Client, BlockingClient)>();
     send_and_sync::<(Request, Refusal, Error, Packet, Record, Counter)>();
     send_and_sync::<(Chain, Memory)>();
     send::<(Transfer, SendSource, SendCo<Bytes>, SendGen<Bytes, Ready<()>>)>();

@@ -34,14 +34,14 @@ use std::{
 };
 
 use common::Serving;
-use tuffet::{Builder, Handler};
+use tuffet::{Handler, ServerBuilder};
 
 /// A server of this over HTTP as well.
 fn serve(handler: impl Handler) -> Serving {
     serve_with(handler, |builder| builder)
 }
 
-fn serve_with(handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Serving {
+fn serve_with(handler: impl Handler, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Serving {
     Serving::with(handler, |builder| set(builder.http("127.0.0.1:0")))
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tuffet::{Bytes, Error, Handle, Request};
+use tuffet::{Bytes, Error, Request, ServerHandle};
 
 use crate::arguments::Arguments;
 
@@ -21,7 +21,7 @@ pub struct Server {
 
 enum Kind {
     /// The thread returns the CPU time that it took.
-    Within(Handle, JoinHandle<Result<Duration, Error>>),
+    Within(ServerHandle, JoinHandle<Result<Duration, Error>>),
     /// A process, and the CPU time that it had taken before.
     Process(u32, Duration),
     Unknown,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use clap::Args;
 use ipnet::IpNet;
-use tuffet::Builder;
+use tuffet::ServerBuilder;
 
 #[derive(Args, Debug)]
 pub struct Access {
@@ -20,7 +20,7 @@ pub struct Access {
 }
 
 impl Access {
-    pub fn apply(&self, builder: Builder) -> Builder {
+    pub fn apply(&self, builder: ServerBuilder) -> ServerBuilder {
         if self.allow.is_empty() && self.deny.is_empty() {
             return builder;
         }

@@ -13,7 +13,7 @@ use log::LevelFilter;
 #[cfg(feature = "http")]
 use tuffet::handlers::Http;
 use tuffet::{
-    Builder, Client,
+    Client, ServerBuilder,
     endpoint::Policy,
     options::{BLKSIZE, WINDOWSIZE},
     packet::Mode,
@@ -125,7 +125,7 @@ pub struct Serve {
     pub mkdir: bool,
 
     /// Refuse uploads that are larger than this
-    #[arg(long, value_name = "SIZE", env = "TUFFET_MAX_UPLOAD", default_value_t = Size(Builder::MAX_UPLOAD))]
+    #[arg(long, value_name = "SIZE", env = "TUFFET_MAX_UPLOAD", default_value_t = Size(ServerBuilder::MAX_UPLOAD))]
     #[arg(help_heading = "Uploads")]
     pub max_upload: Size,
 
@@ -178,7 +178,7 @@ pub struct Serve {
     pub limits: super::limits::Limits,
 
     /// When stopped, wait this long for running transfers to end
-    #[arg(long, value_name = "TIME", env = "TUFFET_DRAIN", default_value_t = Builder::DRAIN.into())]
+    #[arg(long, value_name = "TIME", env = "TUFFET_DRAIN", default_value_t = ServerBuilder::DRAIN.into())]
     #[arg(value_parser = values::duration, help_heading = "Transfers")]
     pub drain: Duration,
 

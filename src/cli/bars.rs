@@ -8,7 +8,7 @@ use std::{
 
 pub use indicatif::{BinaryBytes, MultiProgress, ProgressBar};
 use indicatif::{ProgressDrawTarget, ProgressStyle};
-use tuffet::{Handle, options::Direction, stats::Snapshot};
+use tuffet::{ServerHandle, options::Direction, stats::Snapshot};
 
 /// The most bars: more than a screen of them would help nobody.
 const MOST: usize = 20;
@@ -103,7 +103,7 @@ pub fn set_size(bar: &ProgressBar, size: Option<u64>) {
 }
 
 /// Shows the running transfers until the channel is closed.
-pub fn watch(screen: MultiProgress, server: &Handle, over: &Receiver<()>) {
+pub fn watch(screen: MultiProgress, server: &ServerHandle, over: &Receiver<()>) {
     let mut bars = Running { screen, bars: BTreeMap::new(), more: None };
     while over.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
         bars.show(&server.transfers());

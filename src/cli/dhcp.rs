@@ -11,7 +11,7 @@ use std::{
 use clap::{ArgAction, Args};
 use log::{info, warn};
 use tuffet::{
-    Builder, Error, Server,
+    Error, Server, ServerBuilder,
     dhcp::{Interface, Proxy, Rule, Serving, Sockets},
 };
 
@@ -97,8 +97,8 @@ impl Dhcp {
         &self,
         args: &Serve,
         (opened, log): (&Opened, &Arc<Transfers>),
-        builder: Builder,
-    ) -> Result<(Option<Sockets>, Builder)> {
+        builder: ServerBuilder,
+    ) -> Result<(Option<Sockets>, ServerBuilder)> {
         if !self.dhcp {
             return Ok((None, builder));
         }

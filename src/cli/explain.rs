@@ -12,7 +12,7 @@ use std::{
 
 use clap::{ArgAction, Args};
 use tuffet::{
-    Builder, Handler, Refusal, Request,
+    Handler, Refusal, Request, ServerBuilder,
     dhcp::{self as proxy, Menu},
     endpoint::{Action, Endpoint, Envelope, Policy, Pool},
     handlers::{Chain, Ruled, Search},
@@ -335,7 +335,7 @@ fn look(source: &dyn Handler, candidate: &Candidate, direction: Direction) -> st
 /// What a server with these settings allows, as its endpoint answers the request.
 fn limits(args: &Serve, request: &Request, direction: Direction) -> std::result::Result<Limits, Refusal> {
     let most = args.port_range.as_ref().map_or(usize::MAX, ExactSizeIterator::len);
-    let ports = if args.single_port { vec![0] } else { (1..=most.min(Builder::TRANSFER_PORTS)).collect() };
+    let ports = if args.single_port { vec![0] } else { (1..=most.min(ServerBuilder::TRANSFER_PORTS)).collect() };
     let mut policy = Policy::default();
     (policy.blksize, policy.windowsize) = (args.blksize, args.windowsize);
     let mut endpoint = Endpoint::new(policy, vec![Pool { listener: 0, ports }], 0);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use tuffet::Builder;
+use tuffet::ServerBuilder;
 
 use super::{serve::another, values};
 
@@ -38,8 +38,8 @@ impl FromStr for Http {
 }
 
 impl HttpArgs {
-    pub fn apply(&self, builder: Builder) -> Builder {
-        self.http.iter().flat_map(|http| super::serve::available(&http.0)).fold(builder, Builder::http)
+    pub fn apply(&self, builder: ServerBuilder) -> ServerBuilder {
+        self.http.iter().flat_map(|http| super::serve::available(&http.0)).fold(builder, ServerBuilder::http)
     }
 
     /// Why this address cannot be bound and what to do, if it is an address for HTTP and not one for TFTP.

@@ -3,7 +3,7 @@
 use std::{io, sync::Mutex, thread};
 
 use clap::Args;
-use tuffet::{Builder, endpoint::Policy};
+use tuffet::{ServerBuilder, endpoint::Policy};
 
 use super::values;
 
@@ -22,7 +22,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    pub fn apply(&self, mut builder: Builder) -> Builder {
+    pub fn apply(&self, mut builder: ServerBuilder) -> ServerBuilder {
         if let Some(most) = self.max_transfers_per_client {
             builder = builder.max_transfers_per_client(most);
         }

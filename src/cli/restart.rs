@@ -11,7 +11,7 @@ use std::{
 };
 
 use log::error;
-use tuffet::Handle;
+use tuffet::ServerHandle;
 
 /// The exit code for this: EX_TEMPFAIL of sysexits(3), a temporary failure. A service manager that restarts failed
 /// services starts the server again.
@@ -24,12 +24,12 @@ pub struct Restart(Arc<State>);
 #[derive(Default)]
 struct State {
     is_needed: AtomicBool,
-    server: OnceLock<Handle>,
+    server: OnceLock<ServerHandle>,
 }
 
 impl Restart {
     /// Ends this server as soon as a restart is needed.
-    pub fn end(&self, server: Handle) {
+    pub fn end(&self, server: ServerHandle) {
         _ = self.0.server.set(server);
     }
 

@@ -14,7 +14,7 @@ use std::{
 use clap::ArgMatches;
 use log::{info, warn};
 use tuffet::{
-    Builder, Error, Handler, Server,
+    Error, Handler, Server, ServerBuilder,
     handlers::{Chain, Directory},
 };
 
@@ -54,7 +54,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let served = handler.describe();
     let questions = opened.questions();
     let builder = builder(args, Some((&transfers, &restart)));
-    let builder = sockets.into_iter().fold(builder, Builder::socket).handler(handler);
+    let builder = sockets.into_iter().fold(builder, ServerBuilder::socket).handler(handler);
     let (status, builder) = args.status.watch(builder)?;
     let (boots, builder) = args.dhcp.watch(args, (&opened, &transfers), builder)?;
     let server = notifier.watch(builder).bind().map_err(|error| explain(&error, args))?;
@@ -135,7 +135,7 @@ pub fn open(args: &Serve, opened: &Opened) -> Result<Vec<Box<dyn Handler>>> {
 }
 
 /// The settings of the server, and the destinations of its records.
-pub fn builder(args: &Serve, running: Option<(&Arc<Transfers>, &Restart)>) -> Builder {
+pub fn builder(args: &Serve, running: Option<(&Arc<Transfers>, &Restart)>) -> ServerBuilder {
     let mut builder = Server::builder()
         .single_port(args.single_port)
         .shards(args.shards)

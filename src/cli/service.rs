@@ -13,7 +13,7 @@ use std::{
 use listenfd::ListenFd;
 use log::{debug, warn};
 use sd_notify::NotifyState;
-use tuffet::{Handle, stats::Counters};
+use tuffet::{ServerHandle, stats::Counters};
 
 use super::{bars::BinaryBytes, format::count, signals};
 
@@ -68,7 +68,7 @@ pub fn stopping(running: usize, drain: Duration) {
 
 /// Reports the transfers, and feeds the watchdog as long as the server's loops run: a timer alone would feed it while a
 /// handler blocks everything.
-pub fn watch(server: Handle) -> io::Result<()> {
+pub fn watch(server: ServerHandle) -> io::Result<()> {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use std::{
 use async_signal::{Signal, Signals};
 use log::{info, warn};
 use smol::stream::StreamExt;
-use tuffet::Handle;
+use tuffet::ServerHandle;
 
 use super::{format::count, service};
 
@@ -24,7 +24,7 @@ const ENDING: [Signal; 1] = [Signal::Int];
 ///
 /// A reload returns how long running transfers may take from then on.
 pub fn obey(
-    server: Handle,
+    server: ServerHandle,
     #[cfg_attr(not(unix), allow(unused_mut, reason = "nothing reloads there"))] mut drain: Duration,
     mut reload: impl FnMut() -> Duration + Send + 'static,
 ) -> io::Result<()> {
@@ -66,7 +66,7 @@ pub fn obey(
     Ok(())
 }
 
-fn stop(server: &Handle, drain: Duration) {
+fn stop(server: &ServerHandle, drain: Duration) {
     let running = server.transfers().len();
     match running {
         0 => info!("stopping"),

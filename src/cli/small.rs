@@ -4,13 +4,13 @@
 
 pub mod access {
     use clap::Args;
-    use tuffet::Builder;
+    use tuffet::ServerBuilder;
 
     #[derive(Args, Debug)]
     pub struct Access {}
 
     impl Access {
-        pub fn apply(&self, builder: Builder) -> Builder {
+        pub fn apply(&self, builder: ServerBuilder) -> ServerBuilder {
             builder
         }
     }
@@ -19,7 +19,7 @@ pub mod access {
 pub mod bars {
     use std::{fmt, sync::mpsc::Receiver};
 
-    use tuffet::Handle;
+    use tuffet::ServerHandle;
 
     /// A number of bytes, with a unit.
     pub struct BinaryBytes(pub u64);
@@ -40,7 +40,7 @@ pub mod bars {
 
     pub fn set_size(_: &ProgressBar, _: Option<u64>) {}
 
-    pub fn watch(_: MultiProgress, _: &Handle, _: &Receiver<()>) {}
+    pub fn watch(_: MultiProgress, _: &ServerHandle, _: &Receiver<()>) {}
 
     impl MultiProgress {
         pub fn add(&self, bar: ProgressBar) -> ProgressBar {
@@ -77,7 +77,7 @@ pub mod config {
     use std::path::Path;
 
     use clap::{ArgMatches, Args};
-    use tuffet::Handle;
+    use tuffet::ServerHandle;
 
     use super::super::{
         Result,
@@ -102,7 +102,7 @@ pub mod config {
     pub struct Reload(Opened);
 
     impl Reload {
-        pub fn new(_: &Serve, opened: Opened, _: Handle) -> Self {
+        pub fn new(_: &Serve, opened: Opened, _: ServerHandle) -> Self {
             Self(opened)
         }
 
@@ -117,7 +117,7 @@ pub mod dhcp {
     use std::sync::Arc;
 
     use clap::Args;
-    use tuffet::{Builder, Server};
+    use tuffet::{Server, ServerBuilder};
 
     use super::super::{Result, args::Serve, logging::Transfers, sources::Opened};
 
@@ -134,8 +134,8 @@ pub mod dhcp {
             &self,
             _: &Serve,
             (opened, _): (&Opened, &Arc<Transfers>),
-            builder: Builder,
-        ) -> Result<(Option<Sockets>, Builder)> {
+            builder: ServerBuilder,
+        ) -> Result<(Option<Sockets>, ServerBuilder)> {
             let CurrentProxy = opened.boots;
             Ok((None, builder))
         }
@@ -235,7 +235,7 @@ pub mod sandbox {
 pub mod service {
     use std::{io, net::UdpSocket, time::Duration};
 
-    use tuffet::Handle;
+    use tuffet::ServerHandle;
 
     pub fn sockets() -> super::super::Result<Vec<UdpSocket>> {
         Ok(Vec::new())
@@ -249,14 +249,14 @@ pub mod service {
 
     pub fn stopping(_: usize, _: Duration) {}
 
-    pub fn watch(_: Handle) -> io::Result<()> {
+    pub fn watch(_: ServerHandle) -> io::Result<()> {
         Ok(())
     }
 }
 
 pub mod status {
     use clap::Args;
-    use tuffet::{Builder, Server};
+    use tuffet::{Server, ServerBuilder};
 
     use super::super::Result;
 
@@ -266,7 +266,7 @@ pub mod status {
     pub struct Status;
 
     impl StatusArgs {
-        pub fn watch(&self, builder: Builder) -> Result<(Option<Status>, Builder)> {
+        pub fn watch(&self, builder: ServerBuilder) -> Result<(Option<Status>, ServerBuilder)> {
             Ok((None, builder))
         }
     }
@@ -280,7 +280,7 @@ pub mod notify {
     use std::process::ExitCode;
 
     use clap::Args;
-    use tuffet::Builder;
+    use tuffet::ServerBuilder;
 
     use super::super::{Result, args::Serve, sandbox::Entrance};
 
@@ -298,7 +298,7 @@ pub mod notify {
     }
 
     impl Notifier {
-        pub fn watch(&self, builder: Builder) -> Builder {
+        pub fn watch(&self, builder: ServerBuilder) -> ServerBuilder {
             builder
         }
 

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use log::{info, warn};
 use tuffet::{
-    Builder, Error, Server,
+    Error, Server, ServerBuilder,
     status::{Serving, Status},
 };
 
@@ -23,7 +23,7 @@ pub struct StatusArgs {
 
 impl StatusArgs {
     /// Binds the status server, if it is wanted, and shows it the transfers.
-    pub fn watch(&self, builder: Builder) -> Result<(Option<Status>, Builder)> {
+    pub fn watch(&self, builder: ServerBuilder) -> Result<(Option<Status>, ServerBuilder)> {
         let Some(address) = self.status else { return Ok((None, builder)) };
         let status = Status::bind(address).map_err(explain)?;
         let builder = builder.watch(&status);

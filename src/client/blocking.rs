@@ -7,7 +7,7 @@ use crate::{error::Error, source::IntoSource, stats::Record};
 
 /// A [`Client`] whose calls block their thread until the transfer is over. Do not use it in async code.
 #[derive(Clone, Debug)]
-pub struct Blocking(Client);
+pub struct BlockingClient(Client);
 
 impl Client {
     /// This client, for a program without async.
@@ -21,12 +21,12 @@ impl Client {
     /// assert_eq!(motd, b"hello\n");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn blocking(self) -> Blocking {
-        Blocking(self)
+    pub fn blocking(self) -> BlockingClient {
+        BlockingClient(self)
     }
 }
 
-impl Blocking {
+impl BlockingClient {
     /// Gets a file. Its bytes go to this writer as they arrive. A writer is a file or a `&mut Vec<u8>`, for example.
     ///
     /// # Errors

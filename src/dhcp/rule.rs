@@ -71,6 +71,9 @@ impl Rule {
     }
 
     /// Whether the rule matches this machine, or the reason why it does not, for people.
+    ///
+    /// # Errors
+    /// The condition that the machine does not meet, for people.
     pub fn check(&self, machine: &Machine) -> Result<(), &'static str> {
         let is = |mac: Mac| self.macs.iter().any(|prefix| prefix.contains(mac));
         if !self.arches.is_empty() && !self.arches.iter().any(|arches| arches.contains(machine.arch)) {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::Error,
     rules::Machines,
-    server::{Builder, Handle},
+    server::{ServerBuilder, ServerHandle},
     socket::{Binding, Port, Role, Share},
     stats::Counter,
 };
@@ -142,12 +142,12 @@ impl Sockets {
     }
 
     /// Adds the counters of ProxyDHCP to the server of this builder.
-    pub fn watch(&self, builder: Builder) -> Builder {
+    pub fn watch(&self, builder: ServerBuilder) -> ServerBuilder {
         builder.counter(&self.answers).counter(&self.nothing)
     }
 
     /// Looks for the boot files of this server. Blocks until the search is complete.
-    pub fn look(&self, handle: &Handle) -> Proxy {
+    pub fn look(&self, handle: &ServerHandle) -> Proxy {
         smol::block_on(look(&self.live, handle));
         self.live.proxy()
     }
@@ -156,7 +156,7 @@ impl Sockets {
     ///
     /// # Errors
     /// [`Error::Io`] if the thread cannot be started.
-    pub fn serve(mut self, handle: Handle) -> Result<Serving, Error> {
+    pub fn serve(mut self, handle: ServerHandle) -> Result<Serving, Error> {
         let (over, is_over) = channel::bounded(1);
         let serve = move || {
             let links = std::mem::take(&mut self.links);

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     endpoint::Envelope,
     rules::{self, Machines},
-    server::{Handle, Outgoing},
+    server::{Outgoing, ServerHandle},
     socket::{Inbox, Port},
     stats::Counter,
 };
@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Answers the datagrams of all sockets.
 pub(super) struct Service {
     live: CurrentProxy,
-    handle: Handle,
+    handle: ServerHandle,
     machines: Machines,
     answers: Counter,
     nothing: Counter,
@@ -68,7 +68,7 @@ struct ServedInterface {
 
 impl Service {
     /// A service with the settings of these sockets.
-    pub(super) fn new(sockets: Sockets, handle: Handle) -> Rc<Self> {
+    pub(super) fn new(sockets: Sockets, handle: ServerHandle) -> Rc<Self> {
         let Sockets { live, machines, answers, nothing, hooks, .. } = sockets;
         let (hooks, inbox, second) = (hooks.into(), Inbox::new().into(), Second::new(Instant::now()).into());
         Rc::new(Self { live, handle, machines, answers, nothing, hooks, inbox, looked: Cell::new(None), second })
@@ -252,7 +252,7 @@ impl Second {
     }
 }
 
-pub(super) async fn look(live: &CurrentProxy, handle: &Handle) {
+pub(super) async fn look(live: &CurrentProxy, handle: &ServerHandle) {
     let menu = Menu::find(&*handle.terms().handler).await;
     live.change(|proxy| {
         match (proxy.failure(), menu.failure()) {

@@ -43,7 +43,7 @@ pub struct Machine {
 pub struct Uuid(pub [u8; 16]);
 
 /// The architectures that a name or ProxyDHCP shows.
-pub const ARCHES: [&str; 7] = ["bios", "ia32", "x64", "arm", "arm64", "riscv64", "loongarch64"];
+pub const ARCHES: &[&str] = &["bios", "ia32", "x64", "arm", "arm64", "riscv64", "loongarch64"];
 
 /// Architectures by the ends of the names of UEFI files (UEFI specification, section 3.5.1.1).
 const FILES: [(&str, &str); 6] = [

@@ -45,7 +45,7 @@ use crate::{
 /// # fn main() {}
 /// ```
 #[must_use = "nothing is bound before `bind`"]
-pub struct Builder {
+pub struct ServerBuilder {
     pub(super) listen: Vec<SocketAddr>,
     /// The first setting that makes no sense.
     pub(super) wrong: Option<Error>,
@@ -62,7 +62,7 @@ pub struct Builder {
     pub(super) http: Vec<SocketAddr>,
 }
 
-impl Default for Builder {
+impl Default for ServerBuilder {
     fn default() -> Self {
         let nothing = crate::read(async |_| Err::<&str, _>(Refusal::not_found()));
         Self {
@@ -83,7 +83,7 @@ impl Default for Builder {
     }
 }
 
-impl Builder {
+impl ServerBuilder {
     /// Listens on this address, or on all addresses of a name. Call it again for more addresses. With port 0 the
     /// system chooses a port. A name is looked up at once, and [`bind`](Self::bind) reports a name that has no
     /// address.
@@ -286,7 +286,7 @@ impl Builder {
         self
     }
 
-    /// How long transfers may continue after [`Handle::stop`](super::Handle::stop). Defaults to 10 s.
+    /// How long transfers may continue after [`ServerHandle::stop`](super::ServerHandle::stop). Defaults to 10 s.
     pub fn drain(mut self, drain: Duration) -> Self {
         self.settings.drain = drain;
         self
@@ -395,9 +395,9 @@ impl Builder {
     }
 }
 
-impl std::fmt::Debug for Builder {
+impl std::fmt::Debug for ServerBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Builder")
+        f.debug_struct("ServerBuilder")
             .field("listen", &self.listen)
             .field("sockets", &self.sockets)
             .field("bound", &self.bound)

@@ -1,4 +1,4 @@
-//! The server: [`Builder`], [`Handle`] and, with sockets, [`Server`](crate::Server).
+//! The server: [`ServerBuilder`], [`ServerHandle`] and, with sockets, [`Server`](crate::Server).
 
 mod around;
 mod builder;
@@ -39,7 +39,7 @@ use crate::stats::{Counter, Counters, Drops, Record, Registry, Snapshot, Unanswe
 use heartbeats::Heartbeats;
 use settings::{Bound, Current, Terms};
 
-pub use builder::Builder;
+pub use builder::ServerBuilder;
 #[cfg(feature = "net")]
 pub use {
     running::Running,
@@ -72,7 +72,7 @@ pub(crate) use {
 /// # fn main() {}
 /// ```
 #[derive(Clone, Debug)]
-pub struct Handle(pub(crate) Arc<Shared>);
+pub struct ServerHandle(pub(crate) Arc<Shared>);
 
 /// The state that all shards share. No block touches it.
 pub(crate) struct Shared {
@@ -99,9 +99,9 @@ enum Phase {
     Over,
 }
 
-impl Handle {
-    /// Refuses further requests, lets the transfers continue for as long as [`Builder::drain`] says, and then makes
-    /// [`Server::run`] return.
+impl ServerHandle {
+    /// Refuses further requests, lets the transfers continue for as long as [`ServerBuilder::drain`] says, and then
+    /// makes [`Server::run`] return.
     pub fn stop(&self) {
         self.0.enter(Phase::Draining);
     }
@@ -138,7 +138,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::Config`] for settings that are out of their bounds. Then nothing changes.
-    pub fn reload(&self, builder: Builder) -> Result<(), Error> {
+    pub fn reload(&self, builder: ServerBuilder) -> Result<(), Error> {
         self.0.current.exchange(builder.into_terms()?);
         Ok(())
     }
@@ -165,7 +165,7 @@ impl Handle {
         self.0.registry.counters()
     }
 
-    /// The counters that were added by [`Builder::counter`].
+    /// The counters that were added by [`ServerBuilder::counter`].
     pub fn own_counters(&self) -> &[Counter] {
         self.0.registry.own()
     }
@@ -173,8 +173,8 @@ impl Handle {
 
 impl Shared {
     /// `own`: the addresses of all sockets.
-    pub(crate) fn new(builder: Builder, own: own_addresses::OwnAddresses, drops: Vec<Box<dyn Drops>>) -> Self {
-        let Builder { bound, settings, handler, on_begin, on_end, counters, .. } = builder;
+    pub(crate) fn new(builder: ServerBuilder, own: own_addresses::OwnAddresses, drops: Vec<Box<dyn Drops>>) -> Self {
+        let ServerBuilder { bound, settings, handler, on_begin, on_end, counters, .. } = builder;
         Self {
             bound,
             current: Current::new(Terms { settings, handler }),

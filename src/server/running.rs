@@ -10,7 +10,7 @@ use std::{
 use futures_lite::future;
 use smol::channel::{Receiver, bounded};
 
-use super::{Handle, Server};
+use super::{Server, ServerHandle};
 use crate::error::Error;
 
 /// A server that runs in threads of its own. [`Server::spawn`] makes one.
@@ -32,7 +32,7 @@ use crate::error::Error;
 #[must_use = "dropped, it stops"]
 pub struct Running {
     addrs: Vec<SocketAddr>,
-    handle: Handle,
+    handle: ServerHandle,
     thread: Option<JoinHandle<()>>,
     ended: Receiver<Result<(), Error>>,
 }
@@ -93,12 +93,12 @@ impl Running {
     }
 
     /// The handle, which stops the server and shows what it does.
-    pub fn handle(&self) -> &Handle {
+    pub fn handle(&self) -> &ServerHandle {
         &self.handle
     }
 
-    /// Refuses further requests, lets the transfers continue for as long as [`Builder::drain`](crate::Builder::drain)
-    /// says, and waits for the threads.
+    /// Refuses further requests, lets the transfers continue for as long as
+    /// [`ServerBuilder::drain`](crate::ServerBuilder::drain) says, and waits for the threads.
     ///
     /// ```
     /// # smol::block_on(async {

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Builder, Handle, Phase, Shared, around::Around, listen::Ports, loops, own_addresses::OwnAddresses, period::Period,
+    Phase, ServerBuilder, ServerHandle, Shared, around::Around, listen::Ports, loops, own_addresses::OwnAddresses,
+    period::Period,
 };
 use crate::{error::Error, handler::Request, socket::Port};
 
@@ -17,22 +18,22 @@ use crate::{error::Error, handler::Request, socket::Port};
 /// A request may have a forged address. Before a packet has come from that address, the server sends it one block of
 /// 512 bytes, or an OACK, three times at most, and once more for each repeated request. That is 1632 bytes with IP
 /// headers for an RRQ of 38, 43 times as much, and three times as much if the request has any option. The server sends
-/// a window only after the OACK was acknowledged. [`Builder::max_requests_per_client`] bounds how often a forger can
-/// cause this.
+/// a window only after the OACK was acknowledged. [`ServerBuilder::max_requests_per_client`] bounds how often a forger
+/// can cause this.
 ///
 /// ACKs may be forged too, but a forger must guess the port of the transfer (RFC 1350 section 4). If it sends each of
-/// its packets to all ports that the transfer could have, the server sends at most
-/// [50 times](crate::endpoint::AMPLIFICATION) as many bytes, IP headers included, and
-/// [150 times](crate::endpoint::AMPLIFICATION_SINGLE_PORT) as many with a [single port](Builder::single_port). So an
-/// ACK brings a window of that size at most, unless [`Builder::windowsize`] says more. Blocks that are sent again are
-/// paid for by the packets of the client. The module
+/// its packets to all ports that the transfer could have, the server sends at most [50
+/// times](crate::endpoint::AMPLIFICATION) as many bytes, IP headers included, and [150
+/// times](crate::endpoint::AMPLIFICATION_SINGLE_PORT) as many with a [single port](ServerBuilder::single_port). So an
+/// ACK brings a window of that size at most, unless [`ServerBuilder::windowsize`] says more. Blocks that are sent again
+/// are paid for by the packets of the client. The module
 /// [`transfer`](crate::transfer#what-a-server-sends-to-a-silent-address) says what the server sends in every state.
 ///
 /// # HTTP
-/// [`Builder::http`] (feature `web`) serves the same handler over HTTP/1.1, on one more thread, which counts its
-/// transfers by itself, as each shard does. A GET is a read, a HEAD a [probe](crate::transfer::Outcome::Probe), a PUT
-/// a write. Limits, patience, hooks, [`Handle::reload`](super::Handle::reload) and `drain` are those of TFTP. A
-/// request that TFTP answers with silence gets status 503 with `Retry-After`. The connection of a client that is not
+/// [`ServerBuilder::http`] (feature `web`) serves the same handler over HTTP/1.1, on one more thread, which counts its
+/// transfers by itself, as each shard does. A GET is a read, a HEAD a [probe](crate::transfer::Outcome::Probe), a PUT a
+/// write. Limits, patience, hooks, [`ServerHandle::reload`](super::ServerHandle::reload) and `drain` are those of TFTP.
+/// A request that TFTP answers with silence gets status 503 with `Retry-After`. The connection of a client that is not
 /// admitted is closed. A transfer is complete when the system has taken its last byte.
 ///
 /// # ICMP
@@ -68,8 +69,8 @@ pub struct Server {
 
 impl Server {
     /// A builder with the default settings.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
     }
 
     /// The addresses that the server listens on. An address with port 0 shows the port that the system chose.
@@ -77,7 +78,7 @@ impl Server {
         &self.addrs
     }
 
-    /// The addresses at which the server serves [HTTP](Builder::http).
+    /// The addresses at which the server serves [HTTP](ServerBuilder::http).
     #[cfg(feature = "web")]
     pub fn http_addrs(&self) -> &[SocketAddr] {
         self.http_listeners.addrs()
@@ -89,16 +90,16 @@ impl Server {
     }
 
     /// A handle that stops the server and shows what it does, while it runs.
-    pub fn handle(&self) -> Handle {
-        Handle(self.shared.clone())
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle(self.shared.clone())
     }
 
-    /// Serves until [`Handle::stop`]. Blocks this thread, which is the first shard; other shards get threads. An async
-    /// program uses [`run_until`](Self::run_until), because its handlers may wait for work of this thread.
+    /// Serves until [`ServerHandle::stop`]. Blocks this thread, which is the first shard; other shards get threads. An
+    /// async program uses [`run_until`](Self::run_until), because its handlers may wait for work of this thread.
     ///
     /// # Errors
     /// [`Error::Io`] if a socket fails for good, or a thread cannot be started; [`Error::Config`] if
-    /// [`Builder::around_threads`] does not run its thread.
+    /// [`ServerBuilder::around_threads`] does not run its thread.
     pub fn run(self) -> Result<(), Error> {
         let Self { shards, period, around, shared, .. } = self;
         #[cfg(feature = "web")]
@@ -133,7 +134,7 @@ impl Server {
     }
 }
 
-impl Builder {
+impl ServerBuilder {
     /// Binds the sockets.
     ///
     /// # Errors

@@ -44,7 +44,7 @@ pub(crate) struct Terms {
 pub(crate) struct Current(RwLock<Arc<Terms>>);
 
 /// The defaults of settings that the program needs too.
-impl super::Builder {
+impl super::ServerBuilder {
     /// Default of [`max_upload`](Self::max_upload), in bytes.
     pub const MAX_UPLOAD: u64 = 1 << 30;
 
@@ -60,7 +60,7 @@ impl Default for Bound {
         Self {
             single_port: false,
             port_range: None,
-            transfer_ports: super::Builder::TRANSFER_PORTS,
+            transfer_ports: super::ServerBuilder::TRANSFER_PORTS,
             interface: None,
             shards: 1,
             batched: true,
@@ -74,8 +74,8 @@ impl Default for Settings {
         Self {
             policy: Policy::default(),
             timing: Timing::default(),
-            max_upload: super::Builder::MAX_UPLOAD,
-            drain: super::Builder::DRAIN,
+            max_upload: super::ServerBuilder::MAX_UPLOAD,
+            drain: super::ServerBuilder::DRAIN,
         }
     }
 }

@@ -20,10 +20,10 @@
 //! network pass in milliseconds, and the same seed gives exactly the same packets.
 //!
 //! ```
-//! use tuffet::{Builder, packet::Packet, read, sim};
+//! use tuffet::{ServerBuilder, packet::Packet, read, sim};
 //!
 //! let handler = read(async |request: tuffet::Request| format!("hello {}\n", request.peer().ip()));
-//! let mut server = sim::Server::new(Builder::default().handler(handler), 42);
+//! let mut server = sim::Server::new(ServerBuilder::default().handler(handler), 42);
 //! let client = "192.0.2.7:1069".parse()?;
 //! server.deliver(client, server.addr(), b"\0\x01motd\0octet\0");
 //! let answer = server.sent().pop().unwrap();

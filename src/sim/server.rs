@@ -14,7 +14,7 @@ use std::{
 
 use super::Time;
 use crate::{
-    Builder, Handle,
+    ServerBuilder, ServerHandle,
     endpoint::{Envelope, Pool},
     server::{Next, OwnAddresses, Shard, Shared, Tasks},
 };
@@ -30,7 +30,7 @@ pub struct Server {
     time: Time,
     bell: Arc<Bell>,
     addrs: Vec<SocketAddr>,
-    handle: Handle,
+    handle: ServerHandle,
     sent: Vec<Datagram>,
     is_over: bool,
 }
@@ -60,7 +60,7 @@ impl Server {
     ///
     /// # Panics
     /// If a setting makes no sense.
-    pub fn new(builder: Builder, seed: u64) -> Self {
+    pub fn new(builder: ServerBuilder, seed: u64) -> Self {
         Self::at(builder, seed, Time::new())
     }
 
@@ -68,12 +68,12 @@ impl Server {
     ///
     /// # Panics
     /// If a setting makes no sense.
-    pub fn at(builder: Builder, seed: u64, time: Time) -> Self {
+    pub fn at(builder: ServerBuilder, seed: u64, time: Time) -> Self {
         assert!(builder.mistake().is_none(), "{:?}", builder.mistake());
         let mut random = fastrand::Rng::with_seed(seed);
         let listener = builder.first_address().unwrap_or(ADDRESS);
         let mut addrs = vec![listener];
-        let ports = if builder.is_single_port() { vec![0] } else { (1..=Builder::TRANSFER_PORTS).collect() };
+        let ports = if builder.is_single_port() { vec![0] } else { (1..=ServerBuilder::TRANSFER_PORTS).collect() };
         while addrs.len() <= *ports.last().unwrap_or(&0) {
             let addr = SocketAddr::new(listener.ip(), random.u16(32768..));
             if !addrs.contains(&addr) {
@@ -86,7 +86,7 @@ impl Server {
         let pool = Pool { listener: 0, ports };
         let (secret, clock) = (random.u128(..), Box::new(time.clone()));
         let shard = Shard::new(shared.clone(), &tasks, addrs.clone(), vec![pool], secret, clock);
-        Self { shard, tasks, time, bell, addrs, handle: Handle(shared), sent: Vec::new(), is_over: false }
+        Self { shard, tasks, time, bell, addrs, handle: ServerHandle(shared), sent: Vec::new(), is_over: false }
     }
 
     /// The address that receives requests.
@@ -100,7 +100,7 @@ impl Server {
     }
 
     /// The handle, to stop and to reload the server, and to see its state.
-    pub fn handle(&self) -> &Handle {
+    pub fn handle(&self) -> &ServerHandle {
         &self.handle
     }
 

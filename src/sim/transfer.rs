@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::{Datagram, LinkConditions, Server, Time, Wire};
 use crate::{
-    Builder, Error, Handler,
+    Error, Handler, ServerBuilder,
     packet::{Mode, Options, Packet, Request},
     stats::Record,
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
@@ -74,7 +74,7 @@ pub fn put(handler: &(impl Handler + Clone), name: &str, data: impl Into<Bytes>)
 /// [`Error::Refused`] if client and server do not agree on the options.
 #[must_use = "nothing happens before it is awaited"]
 pub struct Simulation {
-    builder: Builder,
+    builder: ServerBuilder,
     time: Time,
     request: Request,
     data: Option<Bytes>,
@@ -102,7 +102,7 @@ impl Simulation {
     fn new(handler: impl Handler, name: &str, data: Option<Bytes>) -> Self {
         let request = Request { filename: name.into(), mode: Mode::Octet, options: Options::new() };
         Self {
-            builder: Builder::default().handler(handler),
+            builder: ServerBuilder::default().handler(handler),
             time: Time::new(),
             request,
             data,
@@ -155,7 +155,7 @@ impl Simulation {
     }
 
     /// Changes settings of the server, as `.server(|builder| builder.single_port(true))`.
-    pub fn server(mut self, set: impl FnOnce(Builder) -> Builder) -> Self {
+    pub fn server(mut self, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         self.builder = set(self.builder);
         self
     }

@@ -9,8 +9,8 @@ use std::{
 use super::Record;
 use crate::{atomic::AtomicU64, options::Direction, transfer::Outcome};
 
-/// The counters of a server: since it began ([`Handle::counters`](crate::Handle::counters)), or in one period
-/// ([`Builder::on_period`](crate::Builder::on_period)).
+/// The counters of a server: since it began ([`ServerHandle::counters`](crate::ServerHandle::counters)), or in one
+/// period ([`ServerBuilder::on_period`](crate::ServerBuilder::on_period)).
 ///
 /// The numbers add up. Each of the `requests` that is neither `repeated` nor `over_limit` nor `unanswered` has begun a
 /// transfer. Each transfer is `running`, or counts under one outcome of `reads` or `writes`. (While the server works,
@@ -36,7 +36,7 @@ pub struct Counters {
     /// Requests without an answer because too many transfers were running, or the client had sent too many requests.
     pub over_limit: u64,
     /// Requests without an answer for another reason: the server was stopping, it does not
-    /// [admit](crate::Builder::admit) the client, or no client can have the address.
+    /// [admit](crate::ServerBuilder::admit) the client, or no client can have the address.
     pub unanswered: u64,
     /// Transfers that are running now; not counted for a period.
     pub running: u64,
@@ -63,7 +63,7 @@ pub struct Counters {
     /// Datagrams that the system dropped because the receive buffer of a socket was full. Always 0 where the system
     /// does not tell; Linux does.
     pub dropped: u64,
-    /// The counters that were added by [`Builder::counter`](crate::Builder::counter).
+    /// The counters that were added by [`ServerBuilder::counter`](crate::ServerBuilder::counter).
     pub own: BTreeMap<&'static str, u64>,
 }
 
@@ -97,7 +97,7 @@ macro_rules! outcomes {
 outcomes! { complete probably_complete probe aborted timed_out refused failed upstream_failed replaced stopped }
 
 /// A counter of your own, which is delivered with those of the server: see
-/// [`Builder::counter`](crate::Builder::counter). Its clones count together.
+/// [`ServerBuilder::counter`](crate::ServerBuilder::counter). Its clones count together.
 ///
 /// ```
 /// use tuffet::{Server, read, stats::Counter};

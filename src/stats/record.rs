@@ -105,8 +105,8 @@ pub struct Record {
     pub status: Option<u16>,
 }
 
-/// One transfer that is running, of [`Handle::transfers`](crate::Handle::transfers) or
-/// [`Builder::on_begin`](crate::Builder::on_begin).
+/// One transfer that is running, of [`ServerHandle::transfers`](crate::ServerHandle::transfers) or
+/// [`ServerBuilder::on_begin`](crate::ServerBuilder::on_begin).
 ///
 /// ```
 /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?.spawn()?;

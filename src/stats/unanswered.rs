@@ -11,7 +11,7 @@ use std::{
 const MOST: usize = 32;
 
 /// A client whose request was not answered: because of a limit, because the server does not admit the client, or
-/// because the server is stopping. See [`Handle::unanswered`](crate::Handle::unanswered).
+/// because the server is stopping. See [`ServerHandle::unanswered`](crate::ServerHandle::unanswered).
 ///
 /// Serialized (feature `serde`): `{"client": "10.0.0.7", "reason": "too many transfers", "requests": 3, "last": 0.5}`,
 /// where `last` is in seconds ago.

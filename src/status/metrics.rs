@@ -6,7 +6,7 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, 
 
 use super::Seen;
 use crate::{
-    Handle,
+    ServerHandle,
     stats::{Counter, Protocol, Record},
 };
 
@@ -89,7 +89,7 @@ impl Page {
     }
 }
 
-pub(super) fn text(handle: &Handle, seen: &Seen) -> Result<String> {
+pub(super) fn text(handle: &ServerHandle, seen: &Seen) -> Result<String> {
     let counters = handle.counters();
     let page = Page(Registry::new());
     page.gauge("tuffet_build_info", "The version of the program.", ("version", env!("CARGO_PKG_VERSION")), 1)?;

@@ -27,7 +27,7 @@ use std::{
 
 use smol::{Async, channel};
 
-use crate::{Error, Handle, stats::Record};
+use crate::{Error, ServerHandle, stats::Record};
 use history::History;
 use metrics::Histograms;
 use site::{About, Site};
@@ -138,7 +138,7 @@ impl Status {
     ///
     /// # Errors
     /// [`Error::Io`] if the thread cannot be started, or the socket cannot be polled.
-    pub fn serve(self, handle: Handle) -> Result<Serving, Error> {
+    pub fn serve(self, handle: ServerHandle) -> Result<Serving, Error> {
         let listener = Async::new(self.listener)?;
         let site = Site::new(handle, self.about, self.seen, self.addr.ip().to_canonical().is_loopback());
         let (over, is_over) = channel::bounded(1);

@@ -22,7 +22,7 @@ use super::{
     metrics,
     rates::{EVERY, Rates},
 };
-use crate::{Handle, stats::Outcomes};
+use crate::{ServerHandle, stats::Outcomes};
 
 /// The most transfers in one answer of the API.
 const RUNNING: usize = 256;
@@ -49,7 +49,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 pub(super) struct Site {
-    handle: Handle,
+    handle: ServerHandle,
     about: About,
     seen: Arc<Seen>,
     /// Whether the page is for this machine only.
@@ -68,7 +68,7 @@ pub(super) struct About {
 type Answer = (StatusCode, &'static str, Bytes);
 
 impl Site {
-    pub(super) fn new(handle: Handle, about: About, seen: Arc<Seen>, private: bool) -> Self {
+    pub(super) fn new(handle: ServerHandle, about: About, seen: Arc<Seen>, private: bool) -> Self {
         Self { handle, about, seen, private, rates: RefCell::default(), cards: RefCell::default() }
     }
 

@@ -11,13 +11,13 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use tuffet::{Builder, Error, Handle, Handler, Server, stats::Record};
+use tuffet::{Error, Handler, Server, ServerBuilder, ServerHandle, stats::Record};
 
 use super::LONG;
 
 /// A server that runs until this is dropped.
 pub struct Serving {
-    pub handle: Handle,
+    pub handle: ServerHandle,
     pub addrs: Vec<SocketAddr>,
     #[cfg(feature = "web")]
     pub http: Vec<SocketAddr>,
@@ -31,12 +31,12 @@ impl Serving {
     }
 
     /// On a loopback address of its own, and a port that the system chooses.
-    pub fn with(handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
+    pub fn with(handler: impl Handler, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         Self::on(&[&format!("{}:0", own_address())], handler, set)
     }
 
     /// `TUFFET_TEST_BATCHED=0` has the tests run over the loop for other systems.
-    pub fn on(listen: &[&str], handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
+    pub fn on(listen: &[&str], handler: impl Handler, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         allow_many_files();
         let (sender, records) = channel();
         let batched = std::env::var_os("TUFFET_TEST_BATCHED").is_none_or(|value| value != "0");
@@ -115,9 +115,9 @@ impl Drop for Serving {
 }
 
 impl Deref for Serving {
-    type Target = Handle;
+    type Target = ServerHandle;
 
-    fn deref(&self) -> &Handle {
+    fn deref(&self) -> &ServerHandle {
         &self.handle
     }
 }

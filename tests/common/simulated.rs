@@ -10,14 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tuffet::{Builder, Handle, Handler, read, sim, stats::Record};
+use tuffet::{Handler, ServerBuilder, ServerHandle, read, sim, stats::Record};
 
 use super::{LONG, Link, Peer};
 
 /// A server, and the peers that it talks to.
 pub struct Simulated {
     network: Rc<RefCell<Network>>,
-    handle: Handle,
+    handle: ServerHandle,
     records: Receiver<Record>,
 }
 
@@ -39,12 +39,12 @@ impl Simulated {
         Self::with(handler, |builder| builder)
     }
 
-    pub fn with(handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
+    pub fn with(handler: impl Handler, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         Self::at(sim::Time::new(), handler, set)
     }
 
     /// Whose handler takes so long, and then says "at last".
-    pub fn slow(delay: Duration, set: impl FnOnce(Builder) -> Builder) -> Self {
+    pub fn slow(delay: Duration, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         let time = sim::Time::new();
         let clock = time.clone();
         let handler = read(move |_| {
@@ -57,9 +57,9 @@ impl Simulated {
         Self::at(time, handler, set)
     }
 
-    fn at(time: sim::Time, handler: impl Handler, set: impl FnOnce(Builder) -> Builder) -> Self {
+    fn at(time: sim::Time, handler: impl Handler, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         let (sender, records) = channel();
-        let builder = Builder::default().handler(handler).on_end(move |record| drop(sender.send(record.clone())));
+        let builder = ServerBuilder::default().handler(handler).on_end(move |record| drop(sender.send(record.clone())));
         let server = sim::Server::at(set(builder), 1350, time);
         let handle = server.handle().clone();
         let network = Network { server, inboxes: HashMap::new(), peers: 0 };
@@ -162,9 +162,9 @@ impl Link for Place {
 }
 
 impl Deref for Simulated {
-    type Target = Handle;
+    type Target = ServerHandle;
 
-    fn deref(&self) -> &Handle {
+    fn deref(&self) -> &ServerHandle {
         &self.handle
     }
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use tuffet::{
-    Builder, Bytes, Handler, Refusal, Request, Source,
+    Bytes, Handler, Refusal, Request, ServerBuilder, Source,
     packet::Packet,
     probe::{BootClient, Ending},
     read,
@@ -66,7 +66,7 @@ pub struct Hall {
     earlier: Vec<SocketAddr>,
     time: Time,
     begin: Instant,
-    builder: Box<dyn Fn() -> Builder>,
+    builder: Box<dyn Fn() -> ServerBuilder>,
     machines: Vec<Machine>,
     by_address: BTreeMap<SocketAddr, usize>,
     events: BinaryHeap<Reverse<(Instant, u64, Event)>>,
@@ -111,7 +111,7 @@ fn handler(time: Time) -> impl Handler {
 }
 
 impl Hall {
-    pub fn new(builder: impl Fn() -> Builder + 'static, machines: usize, seed: u64) -> Self {
+    pub fn new(builder: impl Fn() -> ServerBuilder + 'static, machines: usize, seed: u64) -> Self {
         let time = Time::new();
         let mut random = fastrand::Rng::with_seed(seed);
         let ended = Arc::<AtomicU64>::default();

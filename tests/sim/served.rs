@@ -7,7 +7,7 @@ use std::{
 };
 
 use tuffet::{
-    Builder, Handler, Refusal, Request,
+    Handler, Refusal, Request, ServerBuilder,
     handler::Answer,
     options::{Agreed, Limits, accept},
     packet::{Mode, Options, Packet},
@@ -124,7 +124,7 @@ impl Server {
         (file.sink_busy, file.sink_fails) = (self.sink_busy, self.sink_fails.clone());
         self.running.get_or_insert_with(|| {
             let records = records.clone();
-            let builder = Builder::default()
+            let builder = ServerBuilder::default()
                 .handler(file.clone())
                 .single_port(single_port)
                 .timeout(timing.timeout)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, CommandFactory};
 use log::{error, info, warn};
-use tuffet::Handle;
+use tuffet::ServerHandle;
 
 use super::{
     super::{
@@ -25,7 +25,7 @@ const FIXED: [&str; 4] = ["Network", "Output", "Safety", "Configuration"];
 pub struct Reload {
     path: Option<PathBuf>,
     opened: Opened,
-    server: Handle,
+    server: ServerHandle,
     /// The options of the last reload.
     args: Option<Box<Serve>>,
     /// The fixed options with their values at the start of the server.
@@ -34,7 +34,7 @@ pub struct Reload {
 }
 
 impl Reload {
-    pub fn new(args: &Serve, opened: Opened, server: Handle) -> Self {
+    pub fn new(args: &Serve, opened: Opened, server: ServerHandle) -> Self {
         let path = args.config.config.clone();
         let merged = path.as_deref().and_then(|path| merged(path, words()).ok()?.ok());
         let fixed = merged.map(|(_, matches)| fixed(&matches)).unwrap_or_default();

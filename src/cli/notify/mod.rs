@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use clap::Args;
 use humantime::Duration;
-use tuffet::{Builder, stats::Record};
+use tuffet::{ServerBuilder, stats::Record};
 
 use super::{Result, args::Serve, format::count, sandbox::Entrance, values};
 pub use event::Event;
@@ -73,7 +73,7 @@ impl NotifyArgs {
 
 impl Notifier {
     /// Connects the queues to the server's transfers.
-    pub fn watch(&self, mut builder: Builder) -> Builder {
+    pub fn watch(&self, mut builder: ServerBuilder) -> ServerBuilder {
         if let Some(hook) = &self.hook {
             let (queue, is_upload) = (hook.queue.clone(), |record: &Record| Event::of(record) == Some(Event::Upload));
             builder = builder.counter(&hook.lost);
