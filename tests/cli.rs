@@ -315,7 +315,7 @@ fn files_are_put_and_got() {
     assert_eq!(fs::read(served.join("stored")).unwrap(), bytes);
 
     let again = failure(&["put", address, path(&file), "stored"]);
-    assert!(again.starts_with(&format!("tuffet: {address} says: ERROR 6 ")), "{again}");
+    assert!(again.starts_with(&format!("tuffet: {address} sent ERROR 6 ")), "{again}");
 
     let got = here.join("got");
     let get = run(&["get", "--blksize", "512", "--windowsize", "1", address, "stored", path(&got)]);
@@ -328,7 +328,7 @@ fn files_are_put_and_got() {
     assert_eq!(get.stdout, bytes);
 
     let missing = failure(&["get", address, "missing", path(&here.join("missing"))]);
-    assert!(missing.starts_with(&format!("tuffet: {address} says: ERROR 1 ")), "{missing}");
+    assert!(missing.starts_with(&format!("tuffet: {address} sent ERROR 1 ")), "{missing}");
     assert_eq!(here.read_dir().unwrap().count(), 2, "nothing half-written is left");
 
     let said = server.stop("-TERM");

@@ -169,7 +169,7 @@ fn hup_reads_it_again_in_the_sandbox() {
     let address = reloaded.server.address.clone();
     assert_eq!(get(&address, "b"), None);
     place.write("one", "map = '^b$=>a'\n");
-    reloaded.reload("is in force");
+    reloaded.reload("new transfers follow it");
     assert_eq!(get(&address, "b").as_deref(), Some("one"));
     // Whatever the kernel can do of it, what was not named at the start is warned of.
     place.write("two", "");
@@ -192,23 +192,23 @@ fn hup_reads_it_again() {
     assert!(put(b"in memory") && !put(b"replaced"));
 
     place.write("two", "[[rule]]\nname = '^b$'\ntarget = 'a'\n");
-    reload("is in force");
+    reload("new transfers follow it");
     assert_eq!(get(&address, "a").as_deref(), Some("two"));
     assert_eq!(get(&address, "b").as_deref(), Some("two"));
     assert_eq!(get(&address, "kept").as_deref(), Some("in memory"));
 
     place.write("one", "windowsize = 'many'\n");
-    let lines = reload("nothing has changed");
+    let lines = reload("the reload failed and changed nothing");
     assert!(lines.contains("tuffet.toml:2:14: windowsize"), "{lines}");
     place.write("missing", "");
-    reload("nothing has changed");
+    reload("the reload failed and changed nothing");
     assert_eq!(get(&address, "b").as_deref(), Some("two"));
 
     place.write("missing", "overwrite = true\n");
-    reload("nothing has changed");
+    reload("the reload failed and changed nothing");
     assert!(!put(b"replaced"));
     place.write("two", "overwrite = true\n");
-    reload("is in force");
+    reload("new transfers follow it");
     assert!(put(b"replaced"));
     assert_eq!(get(&address, "kept").as_deref(), Some("replaced"));
 

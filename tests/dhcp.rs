@@ -276,7 +276,7 @@ fn u_boot_is_told_the_server() {
     assert_eq!((file.as_str(), said.contains(" (U-Boot) is told the server: ")), ("", true), "{said}");
     let scripts = proxy(&["boot.scr.uimg", "boot.scr", "pxelinux.0"]);
     let (file, said) = told(&scripts, None);
-    assert!(file.trim_end_matches('\0') == "boot.scr.uimg" && said.ends_with("boot.scr.uimg: it is in the sources"));
+    assert!(file.trim_end_matches('\0') == "boot.scr.uimg" && said.ends_with("boot.scr.uimg: found in the sources"));
     // Without an architecture it is no BIOS.
     let rule = |arch: &str| scripts.clone().rules(vec![Rule::new("", "by-rule").arch(arch.parse().unwrap())]);
     assert_eq!(told(&rule("bios"), None).0.trim_end_matches('\0'), "boot.scr.uimg");
@@ -497,7 +497,7 @@ fn an_offer_is_logged_with_its_reason() {
     let proxy = proxy(ALL);
     let machine = Machine::new("x64".parse().unwrap()).mac("52:54:00:12:34:56".parse().unwrap());
     let answer = ask(&proxy, ServerPort::Dhcp, NOBODY, &Question::pxe(DISCOVER, 7)).unwrap();
-    let expected = "52-54-00-12-34-56 (EFI x64) may boot bootnetx64.efi: it is in the sources";
+    let expected = "52-54-00-12-34-56 (EFI x64) may boot bootnetx64.efi: found in the sources";
     assert_eq!((answer.offer.to_string().as_str(), answer.offer.machine.mac), (expected, machine.mac));
     let nothing = ask(&self::proxy(&[]), ServerPort::Dhcp, NOBODY, &Question::pxe(DISCOVER, 11)).unwrap_err();
     let expected = "52-54-00-12-34-56 (EFI arm64) gets no answer: none of its boot files exists:  shimaa64.efi, ";

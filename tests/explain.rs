@@ -111,8 +111,8 @@ fn the_boot_file_of_a_machine_is_explained() {
     assert!(said.contains("answer   lab.efi: ") && said.contains("ipxe     tftp://192.0.2.1/lab.efi: "), "{said}");
     let (told, said) = boots(&[mac, "bios"], root, config);
     assert!(told && said.contains("no: another architecture\n"), "{said}");
-    assert!(said.contains("answer   undionly.kpxe: it is in the sources\n"), "{said}");
-    assert!(said.contains("ipxe     tftp://192.0.2.1/boot.ipxe: it is in the sources\n"), "{said}");
+    assert!(said.contains("answer   undionly.kpxe: found in the sources\n"), "{said}");
+    assert!(said.contains("ipxe     tftp://192.0.2.1/boot.ipxe: found in the sources\n"), "{said}");
     // No answer, because nothing is there, and because a rule says so.
     let (told, said) = boots(&["00:0a:f7:00:00:01", "arm64"], root, config);
     assert!(!told && said.contains("answer   none: none of its boot files exists:  shimaa64.efi, "), "{said}");

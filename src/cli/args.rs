@@ -209,7 +209,7 @@ pub struct Serve {
 #[cfg(feature = "http")]
 #[derive(Args, Debug)]
 pub struct Web {
-    /// Memory to cache files that several clients fetch, for each source; 0 is no cache
+    /// Memory for cached files, for each source; 0 is no cache
     #[arg(long, value_name = "SIZE", env = "TUFFET_CACHE", default_value_t = Size(Http::CACHE as u64))]
     #[arg(help_heading = "Web servers")]
     pub cache: Size,
@@ -231,7 +231,7 @@ pub struct Web {
     #[arg(help_heading = "Web servers")]
     pub headers: Vec<Header>,
 
-    /// Tell web servers which client asks: X-Forwarded-For, X-TFTP-IP, X-TFTP-Port, X-TFTP-File
+    /// Tell web servers the client: X-Forwarded-For, X-TFTP-IP, X-TFTP-Port, X-TFTP-File
     #[arg(long, env = "TUFFET_IDENTIFY", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Web servers")]
     pub identify: bool,

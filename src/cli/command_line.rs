@@ -264,7 +264,7 @@ mod tests {
             ("serve --max-transfers 0", "a number from 1"),
             ("serve --max-requests-per-client -5", "a number from 0"),
             ("serve --keep-versions x", "a number from 0"),
-            ("serve --log-format xml", "it is one of text"),
+            ("serve --log-format xml", "use one of text"),
             ("serve ftp://h/", "SOURCE \"ftp://h/\": a URL begins with"),
             ("get", "HOST[:PORT] is missing; it is tuffet get"),
             ("get h:70000 x", "from 0 to 65535"),

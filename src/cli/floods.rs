@@ -149,14 +149,14 @@ mod tests {
         }
         assert!((1000..=1201).contains(&lines), "{lines}");
         let sums = floods.sum_up();
-        let sum = format!("{} more requests refused, of 1024 clients and more, 1 of them of ", 20_000 - lines);
+        let sum = format!("{} more requests refused, from 1024 clients or more, 1 of them from ", 20_000 - lines);
         assert!(matches!(&sums[..], [one] if one.starts_with(&sum)), "{sums:?}");
         // A client in a loop has some lines of its own.
         now += Duration::from_secs(60);
         let lines = (0..1000).filter(|_| admit(&mut floods, 7, now)).count();
         assert_eq!(
             (lines, floods.sum_up()),
-            (50, vec!["950 more requests refused, of 7; the last was for file".into()])
+            (50, vec!["950 more requests refused, from 7; the last was for file".into()])
         );
     }
 }

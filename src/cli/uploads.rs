@@ -30,7 +30,7 @@ pub struct Uploads {
     #[arg(value_parser = values::switch, help_heading = "Uploads")]
     pub upload_per_client: bool,
 
-    /// Allow uploads to replace files, and keep this many older ones: NAME.~1~, NAME.~2~
+    /// Allow replacing files, and keep this many older ones: NAME.~1~, NAME.~2~
     #[arg(long, value_name = "NUMBER", env = "TUFFET_KEEP_VERSIONS", default_value = "0", help_heading = "Uploads")]
     #[arg(value_parser = values::number(0..=u32::MAX as usize))]
     pub keep_versions: usize,

@@ -267,7 +267,7 @@ fn url(scheme: &str, ip: Ipv4Addr, port: u16, usual: u16) -> String {
     if port == usual { format!("{scheme}://{ip}/") } else { format!("{scheme}://{ip}:{port}/") }
 }
 
-/// `52-54-00-12-34-56 (EFI x64) may boot bootnetx64.efi: it is in the sources`
+/// `52-54-00-12-34-56 (EFI x64) may boot bootnetx64.efi: found in the sources`
 impl fmt::Display for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { machine, file, why, acknowledges } = self;

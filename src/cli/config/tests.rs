@@ -50,7 +50,7 @@ fn every_option_is_a_key() {
         let key = option.get_long().unwrap_or(option.get_id().as_str());
         let found = errors(&format!("{key} = {{}}"));
         assert_eq!(found.len(), 1, "{key}");
-        assert_eq!(found[0].contains("no such key"), ["help", "config"].contains(&key), "{found:?}");
+        assert_eq!(found[0].contains("unknown key"), ["help", "config"].contains(&key), "{found:?}");
     }
 }
 
@@ -62,11 +62,11 @@ fn all_errors_have_their_places() {
     for (i, (place, what)) in [
         ("f:1:14: ", "windowsize: invalid value \"0\": not a number from 1 to 65535"),
         ("f:2:1: ", "did you mean sources?"),
-        ("f:4:13: ", "blksize has one value"),
-        ("f:5:10: ", "upload is true or false"),
+        ("f:4:13: ", "blksize takes one value"),
+        ("f:5:10: ", "upload must be true or false"),
         ("f:6:18: ", "listen: invalid value \"localhost\": not an address"),
         ("f:7:1: ", "did you mean max-upload?"),
-        ("f:8:14: ", "port-range is a string or a number"),
+        ("f:8:14: ", "port-range must be a string or a number"),
         ("f:9:1: ", "zzz: unknown key"),
         ("f:10:11: ", "verbose must be a number from 0 to 255"),
         ("f:11:", ""),
@@ -115,12 +115,12 @@ fn wrong_rules_are_reported_with_their_places() {
         ("rule = [3]", "f:1:9: ", "[[rule]]"),
         ("[[rule]]\nnmae = 'x'", "f:2:1: ", "did you mean name?"),
         ("[[rule]]\nname = '('", "f:2:8: ", "regular expression"),
-        ("[[rule]]\nname = 5", "f:2:8: ", "it is a string"),
+        ("[[rule]]\nname = 5", "f:2:8: ", "it must be a string"),
         ("[[rule]]\nclient = '10.0.0.0/40'", "f:2:10: ", "\"10.0.0.0/40\" is not a network"),
         ("[[rule]]\nclient = []", "f:2:10: ", "would match all"),
         ("[[rule]]\n\n[[rule]]\nname = '(a)'\ntarget = '$2'", "f:3:1: ", "no group 2"),
         ("[[rule]]\ntarget = 'http://$0/'", "f:1:1: ", "host"),
-        ("[[rule]]\ntarget = ['a', 'b']\ngo-on = true", "f:1:1: ", "goes on"),
+        ("[[rule]]\ntarget = ['a', 'b']\ngo-on = true", "f:1:1: ", "with `go-on`"),
         ("[[rule]]\nroot = 'ftp://h/'", "f:2:8: ", "http://"),
         ("[[rule]]\nrefuse = 'no'", "f:2:10: ", "\"silent\""),
         ("[[rule]]\nblksize = 7", "f:2:11: ", "8 to 65464"),
