@@ -30,18 +30,17 @@ impl Serving {
         Self::with(handler, |builder| builder)
     }
 
-    /// On a loopback address of its own, and a port that the system chooses.
+    /// On a loopback address of its own, and a port that the system chooses. `TUFFET_TEST_BATCHED=0` has the tests run
+    /// over the loop for other systems.
     pub fn with(handler: impl Handler, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
-        Self::on(&[&format!("{}:0", own_address())], handler, set)
+        let batched = std::env::var_os("TUFFET_TEST_BATCHED").is_none_or(|value| value != "0");
+        Self::on(&[&format!("{}:0", own_address())], handler, |builder| set(builder.batched(batched)))
     }
 
-    /// `TUFFET_TEST_BATCHED=0` has the tests run over the loop for other systems.
     pub fn on(listen: &[&str], handler: impl Handler, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         allow_many_files();
         let (sender, records) = channel();
-        let batched = std::env::var_os("TUFFET_TEST_BATCHED").is_none_or(|value| value != "0");
-        let builder =
-            Server::builder().batched(batched).handler(handler).on_end(move |record| drop(sender.send(record.clone())));
+        let builder = Server::builder().handler(handler).on_end(move |record| drop(sender.send(record.clone())));
         let builder = listen.iter().fold(set(builder), |builder, at| builder.listen(at));
         let server = builder.bind().unwrap();
         let (handle, addrs) = (server.handle(), server.addrs().to_vec());
