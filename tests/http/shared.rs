@@ -235,6 +235,19 @@ fn many_files_at_once_come_in_pieces() {
     }
 }
 
+/// Each piece costs a round trip to the upstream, so a client that comes alone should not wait for many of them.
+#[test]
+fn a_later_client_of_a_large_file_costs_few_round_trips() {
+    let files = Files::new(16 * MIB);
+    *files.state.headers.lock().unwrap() = "Accept-Ranges: bytes\r\nCache-Control: max-age=60\r\n".into();
+    let (http, expected) = (settings(&files.url()).cache(MIB).build().unwrap(), files.content());
+    for _ in 0..2 {
+        smol::block_on(read(&http, &expected, Duration::ZERO)).unwrap();
+    }
+    let ranges: Vec<_> = (0..files.requests()).filter_map(|n| files.asked(n, "range")).collect();
+    assert!(ranges[0].starts_with("bytes=0-") && ranges.len() <= 3, "{ranges:?}");
+}
+
 #[test]
 fn what_is_not_for_all_is_asked_for_by_each() {
     for header in ["Cache-Control: no-store", "Cache-Control: private, max-age=60", "Vary: *"] {

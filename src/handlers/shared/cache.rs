@@ -120,6 +120,21 @@ impl Cache {
         state.segments.range((object, position + 1)..=(object, u64::MAX)).next().map(|(place, _)| place.1)
     }
 
+    /// The position of the object's next cached run of at least this many bytes after this position.
+    pub(super) fn next_run_after(&self, object: u64, position: u64, least: u64) -> Option<u64> {
+        let state = self.state();
+        let (mut start, mut end) = (0, 0);
+        let mut segments = state.segments.range((object, position + 1)..=(object, u64::MAX));
+        let reached = segments.any(|(place, segment)| {
+            if place.1 != end {
+                start = place.1;
+            }
+            end = place.1 + segment.bytes.len() as u64;
+            end - start >= least
+        });
+        reached.then_some(start)
+    }
+
     /// The position of the object's first gap.
     pub(super) fn first_gap(&self, object: u64) -> u64 {
         let state = self.state();
@@ -217,6 +232,12 @@ mod tests {
         cache.insert(2, 5, Bytes::from_static(b"s"));
         cache.insert(2, 7, Bytes::from_static(b"behind a gap"));
         assert_eq!([1, 2, 3].map(|object| cache.first_gap(object)), [0, 6, 0]);
+        cache.insert(2, 19, Bytes::from_static(b"in a row"));
+        let run = |position, least| cache.next_run_after(2, position, least);
+        assert_eq!(
+            [run(0, 1), run(0, 2), run(0, 20), run(0, 21), run(7, 1)],
+            [Some(5), Some(7), Some(7), None, Some(19)]
+        );
         cache.forget(2);
         cache.insert(2, 0, Bytes::from_static(b"other"));
         cache.forget(1);

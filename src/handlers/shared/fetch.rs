@@ -14,7 +14,8 @@ use crate::{Bytes, Refusal};
 
 /// Tries without a byte of progress before the fetch fails, after half a minute: no client waits for longer.
 const TRIES: u32 = 10;
-/// The size of the pieces of a file while there are few fetches.
+/// The size of the pieces of a file while there are few fetches. A fetch that is alone in its file asks for all of its
+/// part at once, because each piece costs a round trip to the upstream.
 const LARGE_PIECE: u64 = 256 << 10;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -33,6 +34,8 @@ pub(super) struct Fetch<U: Upstream> {
     /// Whether the file is requested in pieces even if there are few fetches, and the position where they end.
     in_pieces: bool,
     until: u64,
+    /// The position where a large piece ends, if the file has no other fetch.
+    alone_until: Option<u64>,
     /// None before the first answer, and after a break.
     body: Option<U::Body>,
     /// The position where this answer ends, if it is not the end of the file.
@@ -69,14 +72,29 @@ impl<U: Upstream> Fetch<U> {
         position: u64,
     ) -> Self {
         origin.begun();
-        let (in_pieces, until) = (false, u64::MAX);
+        let (in_pieces, until, alone_until) = (false, u64::MAX, None);
         let (body, end, skip, rest, failures, over) = (None, None, 0, Bytes::new(), 0, None);
-        Self { origin, ask, validator, size, position, in_pieces, until, body, end, skip, rest, failures, over }
+        Self {
+            origin,
+            ask,
+            validator,
+            size,
+            position,
+            in_pieces,
+            until,
+            alone_until,
+            body,
+            end,
+            skip,
+            rest,
+            failures,
+            over,
+        }
     }
 
-    /// Ends all further pieces at this position.
-    pub(super) fn until(&mut self, position: u64) {
-        self.until = position;
+    /// Ends all further pieces at this position. If the fetch is alone, the next piece goes to the other position.
+    pub(super) fn until(&mut self, position: u64, alone: Option<u64>) {
+        (self.until, self.alone_until) = (position, alone);
     }
 
     /// The next bytes, of any length. The future can be dropped without a loss.
@@ -169,7 +187,11 @@ impl<U: Upstream> Fetch<U> {
         }
         let Some(validator) = &self.validator else { return Err(passing("it cannot be told from another file")) };
         let piece = self.origin.piece().or(self.in_pieces.then_some(LARGE_PIECE));
-        let end = piece.map(|piece| (self.position + piece).min(self.until.max(self.position + 1)));
+        let end = match self.alone_until {
+            Some(until) if self.in_pieces && self.origin.piece().is_none() => Some(until),
+            _ => piece.map(|piece| self.until.min(self.position + piece)),
+        };
+        let end = end.map(|end| end.max(self.position + 1));
         let end = self.size.zip(end).map(|(size, end)| size.min(end));
         let part = self.origin.part(&self.ask, (validator, self.size), (self.position, end)).await?;
         (self.skip, self.end) = (self.position - part.first, part.end.filter(|_| self.size.is_some()));

@@ -268,6 +268,13 @@ impl<U: Upstream> Object<U> {
         state.fetches.len() > 1 || state.fetch(id).is_none_or(|fetch| fetch.position == self.size)
     }
 
+    /// Where the part of a fetch at this position ends, if it is the only one. It passes a few cached segments, because
+    /// another request would cost a round trip.
+    fn alone_until(&self, position: u64) -> Option<u64> {
+        let is_alone = self.state().fetches.len() == 1;
+        is_alone.then(|| self.cache.next_run_after(self.id, position, NEAR).unwrap_or(self.size))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -295,7 +302,7 @@ async fn run<U: Upstream>(turn: Turn<U>, mut fetch: Fetch<U>) {
         if let Some(position) = object.demand(turn.id) {
             object.wait(turn.id, position, began).await;
             let until = object.cache.next_after(object.id, position).unwrap_or(object.size);
-            fetch.until(until);
+            fetch.until(until, object.alone_until(position));
             let most = usize::try_from(until.min(object.size) - position).map_or(SEGMENT, |most| most.min(SEGMENT));
             let bytes = fetch.segment(most).await;
             if !object.put(turn.id, bytes) {
