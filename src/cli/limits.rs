@@ -52,14 +52,14 @@ const BESIDES: usize = 9;
 /// Whether the system allows so many shards and the further threads: a library below may panic if it gets no thread.
 /// All test threads have ended when this returns.
 pub fn threads(shards: usize) -> Result<(), String> {
-    let (hold, held) = std::sync::mpsc::channel::<()>();
-    let held = Mutex::new(held);
+    let hold = Mutex::new(());
     thread::scope(|threads| {
-        let wait = || drop(held.lock().map(|held| held.recv()));
+        let held = hold.lock();
+        let wait = || drop(hold.lock());
         let begun =
             (0..shards + BESIDES).try_for_each(|_| thread::Builder::new().spawn_scoped(threads, wait).map(drop));
         // This lets all test threads end.
-        drop(hold);
+        drop(held);
         begun.map_err(|error| no_thread(&error))
     })
 }

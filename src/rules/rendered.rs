@@ -14,7 +14,7 @@ use super::{
     spelling::SPELLINGS,
     template::{VARIABLES, Values},
 };
-use crate::{Refusal, Request, Source};
+use crate::{Refusal, Request, Source, unblock::unblock};
 
 /// The longest template, in bytes.
 const TEMPLATE: usize = 64 << 10;
@@ -67,7 +67,7 @@ pub(super) async fn render(source: Source, request: &Request, context: &Context)
     let text = String::from_utf8(bytes).map_err(|_| no("", &"it is not UTF-8"))?;
     let context = context.clone();
     // This may take milliseconds, which would delay other transfers.
-    let rendered = smol::unblock(move || with_stack(&text, context)).await;
+    let rendered = unblock(move || with_stack(&text, context)).await;
     let bytes = rendered.map_err(|(line, why)| no(&format!(":{line}"), &why))?;
     Ok(Source::from(bytes).with_origin(origin.clone()))
 }

@@ -2,10 +2,7 @@
 
 use std::{
     fmt, io,
-    sync::{
-        Arc,
-        mpsc::{RecvTimeoutError, Sender, channel},
-    },
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -20,8 +17,15 @@ pub(super) struct Period {
 
 /// The running periods. They end when this is dropped, which waits for the last call.
 pub(super) struct Going {
-    over: Option<Sender<()>>,
+    over: Arc<Over>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Whether the server has ended.
+#[derive(Default)]
+struct Over {
+    is_over: Mutex<bool>,
+    changed: Condvar,
 }
 
 impl Period {
@@ -30,15 +34,16 @@ impl Period {
     }
 
     pub(super) fn begin(self, registry: Arc<Registry>, around: Around) -> io::Result<Going> {
-        let (over, is_over) = channel();
+        let over = Arc::<Over>::default();
+        let ending = over.clone();
         let periods = move || {
             let mut then = Counters::default();
             loop {
-                let ended = is_over.recv_timeout(self.every);
+                let is_over = ending.is_over_within(self.every);
                 let now = registry.counters();
                 (self.hook)(&now.since(&then));
                 then = now;
-                if ended != Err(RecvTimeoutError::Timeout) {
+                if is_over {
                     break Ok(());
                 }
             }
@@ -49,13 +54,26 @@ impl Period {
             }
         };
         let thread = thread::Builder::new().name("tuffet-period".into()).spawn(work)?;
-        Ok(Going { over: Some(over), thread: Some(thread) })
+        Ok(Going { over, thread: Some(thread) })
+    }
+}
+
+impl Over {
+    fn is_over_within(&self, time: Duration) -> bool {
+        let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(is_over, time, |is_over| !*is_over);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn end(&self) {
+        *self.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
     }
 }
 
 impl Drop for Going {
     fn drop(&mut self) {
-        self.over = None;
+        self.over.end();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             log::error!("the hook of the period panicked");
         }

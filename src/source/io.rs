@@ -94,6 +94,7 @@ mod blocking {
     use crate::{
         generators::{SendCo, SendGen},
         source::{IntoSource, SendChunks, SendSource},
+        unblock::unblock,
     };
 
     impl Source {
@@ -155,7 +156,7 @@ mod blocking {
         let mut buffer = vec![0; CHUNK];
         loop {
             // The thread keeps them until the read ends, whatever becomes of the transfer meanwhile.
-            let (length, back) = smol::unblock(move || (read(&mut reader, &mut buffer), (reader, buffer))).await;
+            let (length, back) = unblock(move || (read(&mut reader, &mut buffer), (reader, buffer))).await;
             (reader, buffer) = back;
             match length? {
                 0 => return Ok(()),

@@ -4,10 +4,9 @@
 use std::{fs::File, io, sync::Arc};
 
 use bytes::Bytes;
-use smol::unblock;
 
 use super::open::{Opened, Version};
-use crate::{Gen, error::Refusal, source::Source};
+use crate::{Gen, error::Refusal, source::Source, unblock::unblock};
 
 /// How many bytes are read before the transfer begins, so that the size of a small file is known.
 const AHEAD: usize = 64 << 10;

@@ -12,7 +12,6 @@ use std::{
 
 use bytes::Bytes;
 use cap_std::fs::{Dir, OpenOptions};
-use smol::unblock;
 
 use super::{
     chunks::Chunks,
@@ -23,7 +22,7 @@ use super::{
     refuse, refuse_denied,
     trace::Trace,
 };
-use crate::{error::Refusal, source::Plain};
+use crate::{error::Refusal, source::Plain, unblock::unblock};
 
 /// From this many files on, files without a reader are removed from the table.
 const FEW: usize = 64;
