@@ -314,19 +314,19 @@ impl Request {
         mem::take(&mut *unpoisoned(&self.notes.0.hooks))
     }
 
-    /// Notes that this upload has replaced a file.
     /// Whether an upload must not replace a file, even if others may: the client of a PUT said so with `If-None-Match:
     /// *`. A handler refuses it with [`Refusal::exists`] if there is such a file when the upload is complete, as those of
     /// this crate do. The server itself looks only before the upload begins.
     pub fn must_be_new(&self) -> bool {
-        self.hooks.0.must_be_new.load(Relaxed)
+        self.notes.0.must_be_new.load(Relaxed)
     }
 
     #[cfg(feature = "web")]
     pub(crate) fn note_must_be_new(&self) {
-        self.hooks.0.must_be_new.store(true, Relaxed);
+        self.notes.0.must_be_new.store(true, Relaxed);
     }
 
+    /// Notes that this upload has replaced a file.
     pub(crate) fn note_replaced(&self) {
         self.notes.0.replaced.store(true, Relaxed);
     }
