@@ -172,8 +172,10 @@ impl Desk {
         let is_asked = !matches!(answer, Err(Silence::NotMine(_)));
         let has_time = !is_asked || second.answer();
         self.second.set(second);
+        if !has_time {
+            return is_asked;
+        }
         match answer {
-            _ if !has_time => {}
             Ok(Answer { to, .. }) if !self.admits(to) => {
                 log::debug!("dhcp: {to} is not admitted and gets no answer, by {interface}");
                 return false;
@@ -190,6 +192,7 @@ impl Desk {
             }
             Err(Silence::Nothing(machine, why)) => {
                 self.nothing.add(1);
+                self.learn(&machine);
                 self.tell(Told { machine: &machine, answer: Err(&why), interface });
             }
             Err(Silence::NotMine(why)) => {
