@@ -2,7 +2,8 @@
 //! kernel.
 //!
 //!     apt install qemu-system-x86 ipxe-qemu ipxe ovmf grub-efi-amd64-bin grub-common dnsmasq-base iproute2 busybox
-//!         debian-installer-12-netboot-amd64
+//!         debian-installer-12-netboot-amd64 qemu-system-arm qemu-efi-aarch64 u-boot-qemu
+//!         debian-installer-12-netboot-arm64
 //!     cargo test --test boot_lan -- --ignored --test-threads 1
 #![cfg(all(target_os = "linux", feature = "full"))]
 
@@ -13,9 +14,11 @@ mod stock;
 
 use std::{
     env, fs,
+    io::{Read, Write},
     net::{TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -40,6 +43,7 @@ const APPEND: &str = "console=ttyS0 panic=-1";
 
 /// Where the kernel is in Debian's tree.
 const KERNEL: &str = "debian-installer/amd64/linux";
+const KERNEL_ARM64: &str = "debian-installer/arm64/linux";
 
 /// Runs this test again in a network of its own. Returns whether this is there already, with all that it needs.
 fn in_lan(test: &str) -> bool {
@@ -55,10 +59,14 @@ fn in_lan(test: &str) -> bool {
 
 /// Debian's tree.
 fn tree() -> PathBuf {
-    let output = Command::new("dpkg").args(["-L", "debian-installer-12-netboot-amd64"]).output().expect("dpkg");
+    tree_of("debian-installer-12-netboot-amd64", KERNEL)
+}
+
+fn tree_of(package: &str, kernel: &str) -> PathBuf {
+    let output = Command::new("dpkg").args(["-L", package]).output().expect("dpkg");
     let files = String::from_utf8(output.stdout).unwrap();
-    let root = files.lines().find_map(|file| file.strip_suffix(KERNEL).filter(|root| root.ends_with("/text/")));
-    root.expect("debian-installer-12-netboot-amd64 is installed").into()
+    let root = files.lines().find_map(|file| file.strip_suffix(kernel).filter(|root| root.ends_with("/text/")));
+    root.unwrap_or_else(|| panic!("{package} is installed")).into()
 }
 
 /// What is other than in Debian's tree: menus that wait for nobody.
@@ -113,14 +121,11 @@ impl Lan {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Switches a machine on, and waits until its kernel has switched it off. Returns what it showed.
+    /// Switches a machine on, and waits until its kernel has switched it off. Returns the log of the server.
     fn boots(&self, machine: &[&str]) -> String {
         let serial = self.here.path().join("serial");
         let mut command = limited("qemu-system-x86_64");
-        command
-            .args(["-display", "none", "-no-reboot", "-m", "512", "-serial"])
-            .arg(format!("file:{}", serial.display()));
-        command.args(["-netdev", "tap,id=net,ifname=plug,script=no,downscript=no"]).args(machine);
+        command.args(COMMON).arg("-serial").arg(format!("file:{}", serial.display())).args(machine);
         let output = finish(command);
         let shown = String::from_utf8_lossy(&fs::read(serial).unwrap_or_default()).into_owned();
         let log = self.log();
@@ -131,6 +136,61 @@ impl Lan {
     }
 }
 
+/// A machine of QEMU's, whose serial line a person sits at.
+struct Console {
+    machine: Child,
+    shown: Arc<Mutex<String>>,
+    /// How much of it was read before.
+    read: usize,
+}
+
+impl Console {
+    /// Switches a machine with a processor of arm64 on.
+    fn arm64(machine: &[&str]) -> Self {
+        let mut command = Command::new("qemu-system-aarch64");
+        command.args(["-machine", "virt", "-cpu", "cortex-a57", "-monitor", "none", "-serial", "stdio"]);
+        command.args(COMMON).args(PLAIN_NET).args(machine);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut machine = command.spawn().expect("qemu-system-arm is installed");
+        let mut stdout = machine.stdout.take().unwrap();
+        let shown = Arc::<Mutex<String>>::default();
+        let sink = shown.clone();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = stdout.read(&mut buffer) {
+                sink.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
+            }
+        });
+        Self { machine, shown, read: 0 }
+    }
+
+    /// Waits until it shows this after what was waited for before.
+    fn shows(&mut self, text: &str, lan: &Lan) {
+        let began = Instant::now();
+        loop {
+            let shown = self.shown.lock().unwrap().clone();
+            if let Some(at) = shown[self.read..].find(text) {
+                self.read += at + text.len();
+                return;
+            }
+            let has_ended = self.machine.try_wait().unwrap().is_some();
+            assert!(!has_ended && began.elapsed() < PATIENCE, "no {text}: {shown}\n{}", lan.log());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn types(&mut self, line: &str) {
+        self.machine.stdin.as_mut().unwrap().write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        _ = self.machine.kill();
+        _ = self.machine.wait();
+    }
+}
+
 impl Drop for Lan {
     fn drop(&mut self) {
         _ = self.tuffet.kill();
@@ -138,10 +198,24 @@ impl Drop for Lan {
     }
 }
 
+/// What all machines have.
+const COMMON: [&str; 7] =
+    ["-display", "none", "-no-reboot", "-m", "768", "-netdev", "tap,id=net,ifname=plug,script=no,downscript=no"];
+/// How long a machine may take to show something, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(120);
 const NET: [&str; 2] = ["-device", "virtio-net-pci,netdev=net"];
 /// Without iPXE: what boots is EDK2's own.
 const PLAIN_NET: [&str; 2] = ["-device", "virtio-net-pci,netdev=net,romfile="];
 const EFI: [&str; 4] = ["-machine", "q35", "-bios", "/usr/share/ovmf/OVMF.fd"];
+
+const EFI_ARM64: [&str; 2] = ["-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"];
+
+/// Without PXE, which EDK2 would try before HTTP boot.
+fn no_pxe() -> [&'static str; 4] {
+    let [ipv4, ipv6] =
+        ["name=opt/org.tianocore/IPv4PXESupport,string=n", "name=opt/org.tianocore/IPv6PXESupport,string=n"];
+    ["-fw_cfg", ipv4, "-fw_cfg", ipv6]
+}
 
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -216,12 +290,70 @@ fn efi_reaches_the_kernel_by_http_boot() {
     let (menus, tree) = (menus(), tree());
     script(menus.path());
     let lan = Lan::new(&[path(menus.path()), "/usr/lib/ipxe", path(&tree)]);
-    // Without PXE, which EDK2 would try before.
-    let no_pxe = ["IPv4", "IPv6"].map(|family| format!("name=opt/org.tianocore/{family}PXESupport,string=n"));
-    let no_pxe = no_pxe.iter().flat_map(|setting| ["-fw_cfg", setting]).collect();
-    let log = lan.boots(&[EFI.to_vec(), PLAIN_NET.to_vec(), no_pxe].concat());
+    let log = lan.boots(&[&EFI[..], &PLAIN_NET, &no_pxe()].concat());
     assert!(log.contains("(EFI x64, HTTP boot) may boot http://192.0.2.1/snponly.efi"), "{log}");
     assert!(log.contains("(EFI x64, iPXE) may boot http://192.0.2.1/boot.ipxe"), "{log}");
+}
+
+/// shim of Debian, and its GRUB, which then asks the DHCP server.
+#[test]
+#[ignore = "needs root, qemu-system-arm, qemu-efi-aarch64, dnsmasq-base, debian-installer-12-netboot-arm64 and iproute2"]
+fn arm64_reaches_grub_by_pxe_and_shim() {
+    if !in_lan("arm64_reaches_grub_by_pxe_and_shim") {
+        return;
+    }
+    let lan = Lan::new(&[path(&tree_of("debian-installer-12-netboot-arm64", KERNEL_ARM64))]);
+    let mut console = Console::arm64(&EFI_ARM64);
+    console.shows("Welcome to GRUB!", &lan);
+    let log = lan.log();
+    assert!(log.contains("(EFI arm64) is sent to debian-installer/arm64/bootnetaa64.efi"), "{log}");
+    assert!(log.contains("debian-installer/arm64/grubaa64.efi complete"), "{log}");
+}
+
+/// The kernel is a program for EFI, too.
+#[test]
+#[ignore = "needs root, qemu-system-arm, qemu-efi-aarch64, dnsmasq-base, debian-installer-12-netboot-arm64 and iproute2"]
+fn arm64_reaches_the_kernel_by_http() {
+    if !in_lan("arm64_reaches_the_kernel_by_http") {
+        return;
+    }
+    let here = tempfile::tempdir().unwrap();
+    let kernel = tree_of("debian-installer-12-netboot-arm64", KERNEL_ARM64).join(KERNEL_ARM64);
+    fs::copy(kernel, here.path().join("bootaa64.efi")).unwrap();
+    let lan = Lan::new(&[path(here.path())]);
+    let mut console = Console::arm64(&[&EFI_ARM64[..], &no_pxe()].concat());
+    console.shows("EFI stub: Booting Linux Kernel", &lan);
+    console.shows("Linux version ", &lan);
+    let log = lan.log();
+    assert!(log.contains("(EFI arm64, HTTP boot) may boot http://192.0.2.1/bootaa64.efi"), "{log}");
+}
+
+/// By what docs/dhcp.md has a person type, because U-Boot drops the answers of ProxyDHCP.
+#[test]
+#[ignore = "needs root, qemu-system-arm, u-boot-qemu, dnsmasq-base, debian-installer-12-netboot-arm64 and iproute2"]
+fn u_boot_reaches_the_kernel_when_it_is_told_the_server() {
+    if !in_lan("u_boot_reaches_the_kernel_when_it_is_told_the_server") {
+        return;
+    }
+    let documented = include_str!("../docs/dhcp.md").split_once("```text\nsetenv autoload no").unwrap().1;
+    let documented = documented.split_once("```").unwrap().0;
+    let menus = tempfile::tempdir().unwrap();
+    fs::create_dir(menus.path().join("pxelinux.cfg")).unwrap();
+    let menu = format!("default linux\nlabel linux\nkernel {KERNEL_ARM64}\nappend console=ttyAMA0 panic=-1\n");
+    fs::write(menus.path().join("pxelinux.cfg/default"), menu).unwrap();
+    let tree = tree_of("debian-installer-12-netboot-arm64", KERNEL_ARM64);
+    let lan = Lan::new(&[path(menus.path()), path(&tree)]);
+    let mut console = Console::arm64(&["-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"]);
+    console.shows("stop autoboot", &lan);
+    console.types("");
+    for line in ["setenv autoload no"].into_iter().chain(documented.lines().filter(|line| !line.is_empty())) {
+        console.shows("=> ", &lan);
+        console.types(line);
+    }
+    console.shows("Linux version ", &lan);
+    let log = lan.log();
+    assert!(log.contains("(U-Boot) is told the server"), "{log}");
+    assert!(log.contains(&format!("{KERNEL_ARM64} complete")), "{log}");
 }
 
 #[test]

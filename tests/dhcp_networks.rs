@@ -262,6 +262,39 @@ fn a_flood_of_questions_is_summed_up_and_delays_no_transfer() {
     assert!(said.contains(" more requests for a boot file by DHCP, of "), "{said}");
 }
 
+/// The rules for files know what a machine told by DHCP, and the kernel knows which machine has an address.
+#[cfg(feature = "full")]
+#[test]
+#[ignore = "needs root, unshare and iproute2"]
+fn a_machine_that_asked_for_its_boot_file_is_known_to_rules() {
+    if !on_machines("a_machine_that_asked_for_its_boot_file_is_known_to_rules", TWO_LINKS) {
+        return;
+    }
+    let uuid = "uuid=03020100-0504-0706-0809-0a0b0c0d0e0f,arch=bios ^pxelinux.0$=>of-bios";
+    let program =
+        Program::start(&["--dhcp", "--dhcp-interface", "s0", "--map", uuid, "--map", "arch=x64 ^pxelinux.0$=>of-x64"]);
+    for name in ["of-bios", "of-x64"] {
+        fs::write(program.place.path().join("files").join(name), name).unwrap();
+    }
+    on("client", || {
+        let output = Command::new("ip").args(["-br", "link", "show", "c0"]).output().unwrap();
+        let output = String::from_utf8(output.stdout).unwrap();
+        let mac: tuffet::rules::Mac = output.split_whitespace().nth(2).unwrap().parse().unwrap();
+        let got = || String::from_utf8(get("10.9.0.1", "pxelinux.0").stdout).unwrap();
+        assert_eq!(got(), "...", "it has not asked yet");
+        for (arch, expected) in [(0, "of-bios"), (7, "of-x64")] {
+            let mut question = Question::pxe(DISCOVER, arch);
+            question.header[28..34].copy_from_slice(&mac.0);
+            let socket = client("c0", 68);
+            // There is no boot file for x64, and so no answer.
+            eventually("it is known", || {
+                socket.send_to(&question.bytes(), "255.255.255.255:67").unwrap();
+                got() == expected
+            });
+        }
+    });
+}
+
 /// A second server, on a net with a switch.
 const TWO_SERVERS: &str = "
     ip netns add client; ip netns add other

@@ -179,8 +179,10 @@ impl Service {
         let is_asked = !matches!(answer, Err(NoReply::NotForUs(_)));
         let has_time = !is_asked || second.answer();
         self.second.set(second);
+        if !has_time {
+            return is_asked;
+        }
         match answer {
-            _ if !has_time => {}
             Ok(Reply { to, .. }) if !self.admits(to) => {
                 log::debug!("dhcp: {to} is not admitted and gets no answer, on {interface}");
                 return false;
@@ -197,6 +199,7 @@ impl Service {
             }
             Err(NoReply::NoBootFile(machine, why)) => {
                 self.nothing.add(1);
+                self.learn(&machine);
                 self.report(RequestReport { machine: &machine, answer: Err(&why), interface });
             }
             Err(NoReply::NotForUs(why)) => {
