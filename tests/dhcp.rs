@@ -500,6 +500,6 @@ fn an_offer_is_logged_with_its_reason() {
     let expected = "52-54-00-12-34-56 (EFI x64) may boot bootnetx64.efi: found in the sources";
     assert_eq!((answer.offer.to_string().as_str(), answer.offer.machine.mac), (expected, machine.mac));
     let nothing = ask(&self::proxy(&[]), ServerPort::Dhcp, NOBODY, &Question::pxe(DISCOVER, 11)).unwrap_err();
-    let expected = "52-54-00-12-34-56 (EFI arm64) gets no answer: none of its boot files exists:  shimaa64.efi, ";
+    let expected = "52-54-00-12-34-56 (EFI arm64) gets no answer: none of its boot files exists: shimaa64.efi, ";
     assert!(nothing.to_string().starts_with(expected), "{nothing}");
 }

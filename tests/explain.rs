@@ -115,7 +115,7 @@ fn the_boot_file_of_a_machine_is_explained() {
     assert!(said.contains("ipxe     tftp://192.0.2.1/boot.ipxe: found in the sources\n"), "{said}");
     // No answer, because nothing is there, and because a rule says so.
     let (told, said) = boots(&["00:0a:f7:00:00:01", "arm64"], root, config);
-    assert!(!told && said.contains("answer   none: none of its boot files exists:  shimaa64.efi, "), "{said}");
+    assert!(!told && said.contains("answer   none: none of its boot files exists: shimaa64.efi, "), "{said}");
     let uuid = ["--uuid", "00112233-4455-6677-8899-aabbccddeeff"];
     let (told, said) = boots(&[&["00:0a:f7:00:00:01", "bios"], &uuid[..]].concat(), root, config);
     assert!(!told && said.contains("gives it no answer\n"), "{said}");
@@ -134,7 +134,7 @@ fn a_wrong_table_of_boot_files_is_reported_with_its_place() {
         ("[[boot]]\nfile = 'x'\narch = 'amiga'\n", "3:8: arch: \"amiga\" is not an architecture"),
         ("[[boot]]\nfile = 'x'\nmac = []\n", "3:7: mac: an empty list"),
         ("[[boot]]\nfile = 'x'\nuuid = '12'\n", "3:8: uuid: \"12\" is not a UUID"),
-        ("[[boot]]\nfile = 'x'\nipxe = 'yes'\n", "3:8: ipxe: it is true or false"),
+        ("[[boot]]\nfile = 'x'\nipxe = 'yes'\n", "3:8: ipxe: it must be true or false"),
         ("[[boot]]\nfile = 'x'\narhc = 'x64'\n", "3:1: arhc: unknown key; did you mean arch?"),
         ("boot = 'x'\n", "1:8: boot: write each boot file as a table [[boot]]"),
     ] {

@@ -296,8 +296,8 @@ fn invalid_rules_are_errors() {
         (rule("(a)").target("$2").unwrap(), "there is no group 2"),
         (rule("(a)").target("${b}").unwrap(), "there is no group `b`"),
         (Rule::new("x").target("$1").unwrap(), "there is no group 1"),
-        (rule("a").target("b").unwrap().target("c").unwrap().go_on(true), "it goes on"),
-        (rule("a").url("http://h/a", echo).unwrap().go_on(true), "it goes on"),
+        (rule("a").target("b").unwrap().target("c").unwrap().go_on(true), "with `go-on`"),
+        (rule("a").url("http://h/a", echo).unwrap().go_on(true), "with `go-on`"),
     ] {
         let text = check(rule).unwrap();
         assert!(text.contains(why), "{text}");
