@@ -216,10 +216,10 @@ impl Rules {
             }
         }
         let ignores_case = said.ignore_case.unwrap_or(request.ignores_case());
-        let candidates = candidates.into_iter().map(|candidate| Candidate {
-            source: candidate.source.or_else(|| said.source.clone()),
-            request: candidate.request.ignoring_case(ignores_case),
-            ..candidate
+        let candidates = candidates.into_iter().map(|mut candidate| {
+            candidate.source = candidate.source.or_else(|| said.source.clone());
+            candidate.request = candidate.request.ignoring_case(ignores_case);
+            candidate
         });
         let Effects { only, blksize, windowsize, upload, .. } = said;
         Ok(Verdict { candidates: candidates.collect(), upload, only, blksize, windowsize })
