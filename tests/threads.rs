@@ -1,53 +1,64 @@
-//! Which types may go to another thread, and which stay on theirs, as the documentation of each says.
-#![cfg(feature = "net")]
+//! The program where the system gives it no threads.
+#![cfg(all(target_os = "linux", feature = "cli"))]
 
-use std::future::Ready;
+#[path = "common/program.rs"]
+mod program;
 
-use tuffet::{
-    Blocking, Builder, Bytes, Client, Co, Error, Gen, Handle, Refusal, Request, Running, SendCo, SendGen, SendSource,
-    Server, Source, endpoint::Endpoint, handler::Answer, handlers::Chain, handlers::Memory, packet::Packet,
-    source::LocalChunks, stats::Counter, stats::Record, transfer::Transfer,
-};
+use std::{fs, path::Path, process::Command};
 
-fn send<T: Send>() {}
-fn send_and_sync<T: Send + Sync>() {}
+use program::text;
 
-/// Does not compile if a type is `Send`: then there are two functions to choose from.
-macro_rules! stay {
-    ($($type:ty),* $(,)?) => {{
-        trait Stays<Which> {
-            fn on_its_thread() {}
-        }
-        impl<T: ?Sized> Stays<()> for T {}
-        impl<T: ?Sized + Send> Stays<u8> for T {}
-        $(<$type as Stays<_>>::on_its_thread();)*
-    }};
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
 }
 
+/// Neither a panic nor silence where the system gives no thread.
 #[test]
-fn what_serves_and_what_fetches_is_send() {
-    send::<(Builder, Server, Running)>();
-    send_and_sync::<(Handle, Client, Blocking)>();
-    send_and_sync::<(Request, Refusal, Error, Packet, Record, Counter)>();
-    send_and_sync::<(Chain, Memory)>();
-    send::<(Transfer, SendSource, SendCo<Bytes>, SendGen<Bytes, Ready<()>>)>();
-    #[cfg(feature = "directory")]
-    send_and_sync::<tuffet::handlers::Directory>();
-    #[cfg(feature = "http")]
-    send_and_sync::<(tuffet::handlers::Http, tuffet::stats::Webhook)>();
-    #[cfg(feature = "object-store")]
-    send_and_sync::<tuffet::handlers::Bucket>();
-    #[cfg(feature = "rules")]
-    send_and_sync::<(tuffet::handlers::Ruled, tuffet::rules::Machines)>();
-    #[cfg(feature = "dhcp")]
-    send::<(tuffet::dhcp::Live, tuffet::dhcp::Sockets, tuffet::dhcp::Serving)>();
-    #[cfg(feature = "status")]
-    send::<(tuffet::status::Status, tuffet::status::Serving)>();
+fn a_server_without_threads_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    // A user of whom nothing else runs: started as root, the server becomes it, and then the limit counts.
+    let (user, soft) = ("64321:64321", "ulimit -u 1");
+    let args = ["serve", "--listen", "127.0.0.1:0", "--no-landlock", "--user", user, path(directory.path())];
+    let is_root = rustix::process::geteuid().is_root();
+    let args = args.iter().filter(|arg| is_root || !["--user", user].contains(arg));
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("{soft} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tuffet")]).args(args);
+    let output = command.output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("tuffet: cannot start a thread") && said.contains("ulimit -u"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
 }
 
+/// The limit does not count for root, and another user may have no right to the directory of the build.
 #[test]
-fn what_belongs_to_one_transfer_or_shard_stays() {
-    stay!(Source, LocalChunks, Gen<Bytes, Ready<()>>, Co<Bytes>, Answer<'static, Source>, Endpoint);
-    #[cfg(feature = "sim")]
-    stay!(tuffet::sim::Server, <tuffet::sim::Simulation as IntoFuture>::IntoFuture);
+fn a_user_without_threads_is_told_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("tuffet");
+    fs::copy(env!("CARGO_BIN_EXE_tuffet"), &program).unwrap();
+    fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let other: &[&str] = match rustix::process::geteuid().is_root() {
+        true => &["setpriv", "--reuid=64322", "--regid=64322", "--clear-groups"],
+        false => &["env"],
+    };
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = silent.local_addr().unwrap().to_string();
+    for args in [
+        &["get", &server, "name", "-"][..],
+        &["put", &server, path(&program)],
+        #[cfg(feature = "full")]
+        &["probe", &server, "name"],
+        #[cfg(feature = "full")]
+        &["explain", "10.0.0.5", "tuffet", path(directory.path())],
+        #[cfg(feature = "full")]
+        &["serve", "--listen", "127.0.0.1:0", "--upload", "--on-upload", "true", path(directory.path())],
+    ] {
+        let mut command = Command::new("bash");
+        command.args(["-c", "ulimit -u 1 && exec \"$0\" \"$@\""]).args(other).arg(&program).args(args);
+        let output = command.output().unwrap();
+        let said = text(&output.stderr);
+        assert!(said.contains("cannot start a ") && said.contains("ulimit -u"), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+        assert_eq!(output.status.code(), Some(1), "{said}");
+    }
 }
