@@ -259,7 +259,7 @@ fn a_flood_of_questions_is_summed_up_and_delays_no_transfer() {
     let said = program.said();
     let lines = said.matches(" may boot pxelinux.0: ").count();
     assert!((1000..1050 + 20 * took as usize).contains(&lines) && lines < answered, "{lines} lines in {took} s");
-    assert!(said.contains(" more requests for a boot file by DHCP, of "), "{said}");
+    assert!(said.contains(" more requests for a boot file by DHCP, from "), "{said}");
 }
 
 /// The rules for files know what a machine told by DHCP, and the kernel knows which machine has an address.

@@ -55,7 +55,7 @@ fn floods_of_misses_are_summed_up() {
         assert!((50..100).contains(&each) && (1..10).contains(&sums.count()), "{said}");
         let summed = said.lines().filter_map(|line| line.split_once(" more request")?.0.split(' ').next_back());
         assert_eq!(each + summed.map(|count| count.parse::<usize>().unwrap()).sum::<usize>(), 400, "{said}");
-        assert!(said.contains(" of 127.0.0.1; the last was for missing-399"), "{said}");
+        assert!(said.contains(" from 127.0.0.1; the last was for missing-399"), "{said}");
     }
 }
 

@@ -90,7 +90,7 @@ fn explain_shows_what_a_machine_would_get() {
     );
     assert!(said.contains("         kernel http://m/vmlinuz host=kiosk site=lab\n"), "{said}");
     let (served, said) = explain(&["menu/1a2b3c4d"]);
-    assert!(served && said.contains("ip=0A000005") && said.contains("mac      not known\n"), "{said}");
+    assert!(served && said.contains("ip=0A000005") && said.contains("mac      unknown\n"), "{said}");
     let (served, said) = explain(&["menu/01-52-54-00-12-34-56"]);
     assert!(served && said.contains("mac      52-54-00-12-34-56, from the file name\n"), "{said}");
     let (served, said) = explain(&["broken"]);
@@ -103,10 +103,10 @@ fn a_rule_says_what_is_wrong_with_its_values() {
     for (rule, why) in [
         ("set = { mac = 'x' }", "it is a variable of every request"),
         ("set = { 'a-b' = 'x' }", "letters, digits"),
-        ("set = 'x'", "it is a table"),
+        ("set = 'x'", "it must be a table"),
         ("env = 'TUFFET_NOT_THERE_AT_ALL'", "TUFFET_NOT_THERE_AT_ALL: environment variable not found"),
         ("set = { a = 'x' }\nname = '(?<a>x)'\ntarget = '$1'", "`a` is set, and a group"),
-        ("target = 'a.j2'\ngo-on = true", "it goes on"),
+        ("target = 'a.j2'\ngo-on = true", "with `go-on`"),
         ("target = '${mac:hexa}'", "`:hexa` is no spelling"),
     ] {
         let config = place.path("wrong.toml");
