@@ -319,12 +319,12 @@ impl Request {
     /// *`. A handler refuses it with [`Refusal::exists`] if there is such a file when the upload is complete, as those of
     /// this crate do. The server itself looks only before the upload begins.
     pub fn must_be_new(&self) -> bool {
-        self.hooks.0.must_be_new.load(Relaxed)
+        self.notes.0.must_be_new.load(Relaxed)
     }
 
     #[cfg(feature = "web")]
     pub(crate) fn note_must_be_new(&self) {
-        self.hooks.0.must_be_new.store(true, Relaxed);
+        self.notes.0.must_be_new.store(true, Relaxed);
     }
 
     pub(crate) fn note_replaced(&self) {
