@@ -4,12 +4,7 @@
 #[path = "common/program.rs"]
 mod program;
 
-use std::{
-    fs,
-    io::Write,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{fs, io::Write, path::Path, process::Stdio};
 
 use program::{Server, run, text, tuffet};
 
