@@ -252,7 +252,9 @@ fn a_later_client_of_a_large_file_costs_few_round_trips() {
         smol::block_on(read(&http, &expected, Duration::ZERO)).unwrap();
     }
     let ranges: Vec<_> = (0..files.requests()).filter_map(|n| files.asked(n, "range")).collect();
-    assert!(ranges[0].starts_with("bytes=0-") && ranges.len() <= 3, "{ranges:?}");
+    let last: usize = ranges[0].strip_prefix("bytes=0-").unwrap().parse().unwrap();
+    // The end of the file, as much as the cache holds, may be there still, with gaps.
+    assert!(last > 14 * MIB && ranges.len() <= 1 + MIB / (32 << 10), "{ranges:?}");
 }
 
 #[test]
