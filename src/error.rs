@@ -276,7 +276,7 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 /// use tuffet::Error;
 ///
 /// let error = Error::Bind("0.0.0.0:69".parse()?, std::io::ErrorKind::AddrInUse.into());
-/// assert!(error.to_string().contains("another socket has this port"));
+/// assert!(error.to_string().contains("another socket uses this port"));
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
 #[non_exhaustive]

@@ -155,21 +155,21 @@ fn a_put_of_a_slow_source() {
 fn settings_have_bounds() {
     let server = || Server::builder().listen("127.0.0.1:0");
     for (builder, why) in [
-        (server().blksize(7), "blksize cannot be 7: it is 8 to 65464"),
-        (server().blksize(65465), "blksize cannot be 65465: it is 8 to 65464"),
-        (server().windowsize(0), "windowsize cannot be 0: it is 1 to 65535"),
-        (server().shards(0).blksize(1), "shards cannot be 0: it is 1 or more"),
-        (server().transfer_ports(0), "transfer_ports cannot be 0: it is 1 or more"),
+        (server().blksize(7), "blksize cannot be 7: it must be 8 to 65464"),
+        (server().blksize(65465), "blksize cannot be 65465: it must be 8 to 65464"),
+        (server().windowsize(0), "windowsize cannot be 0: it must be 1 to 65535"),
+        (server().shards(0).blksize(1), "shards cannot be 0: it must be 1 or more"),
+        (server().transfer_ports(0), "transfer_ports cannot be 0: it must be 1 or more"),
     ] {
         assert_eq!(builder.bind().unwrap_err().to_string(), why);
     }
     let client = || Client::new(([127, 0, 0, 1], 9).into());
     let seconds = Duration::from_secs;
     for (client, why) in [
-        (client().blksize(7), "blksize cannot be 7: it is 8 to 65464"),
-        (client().windowsize(0), "windowsize cannot be 0: it is 1 to 65535"),
-        (client().timeout(Duration::from_millis(999)), "the timeout in seconds cannot be 0: it is 1 to 255"),
-        (client().timeout(seconds(256)), "the timeout in seconds cannot be 256: it is 1 to 255"),
+        (client().blksize(7), "blksize cannot be 7: it must be 8 to 65464"),
+        (client().windowsize(0), "windowsize cannot be 0: it must be 1 to 65535"),
+        (client().timeout(Duration::from_millis(999)), "the timeout in seconds cannot be 0: it must be 1 to 255"),
+        (client().timeout(seconds(256)), "the timeout in seconds cannot be 256: it must be 1 to 255"),
     ] {
         let got = smol::block_on(client.get("x", async |_| Ok(()))).unwrap_err();
         let put = smol::block_on(client.put("x", "")).unwrap_err();

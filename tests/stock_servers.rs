@@ -123,7 +123,7 @@ impl Server {
 
         let missing = self.tuffet("get", &[], &["missing".as_ref(), self.here("missing").as_os_str()]);
         assert_eq!(missing.status.code(), Some(1));
-        assert!(said(&missing).contains("says: ERROR 1 "), "{}", said(&missing));
+        assert!(said(&missing).contains("sent ERROR 1 "), "{}", said(&missing));
         assert!(!self.here("missing").exists());
     }
 

@@ -239,7 +239,7 @@ fn a_web_server_that_refuses_at_first_is_told_again() {
         said.contains("accepts records again") && said.contains("did not accept a record: answered 410 Gone"),
         "{said}"
     );
-    assert!(said.contains("transfers not reported to --webhook: 1"), "{said}");
+    assert!(said.contains("--webhook did not get 1 transfer"), "{said}");
     assert!(!said.contains("token"), "it may be a secret: {said}");
 }
 
