@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 
 /// The most bytes that are kept of one file.
-const MOST: usize = 256 << 10;
+const MOST: usize = 1 << 20;
 
 /// Machines that boot from one file at the same time read it side by side. A chunk that one of them has read is found
 /// here by the others, so it is read once, and lies once in memory and in the caches of the processor.
