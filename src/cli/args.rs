@@ -177,9 +177,9 @@ pub struct Serve {
     #[command(flatten)]
     pub limits: super::limits::Limits,
 
-    /// When stopped, wait this long for running transfers to end
+    /// When stopped, wait this long for running transfers to end (0: not at all)
     #[arg(long, value_name = "TIME", env = "TUFFET_DRAIN", default_value_t = ServerBuilder::DRAIN.into())]
-    #[arg(value_parser = values::duration, help_heading = "Transfers")]
+    #[arg(value_parser = values::any_duration, help_heading = "Transfers")]
     pub drain: Duration,
 
     /// Append a line for every transfer to this file; SIGHUP reopens it

@@ -158,12 +158,19 @@ pub fn switch(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// A time such as `500ms` or `1m 30s`. A number alone is in seconds, as in the RFCs and other servers.
+/// A time such as `500ms` or `1m 30s`, longer than 0. A number alone is in seconds, as in the RFCs and other servers.
 pub fn duration(text: &str) -> Result<humantime::Duration, String> {
+    match any_duration(text)? {
+        none if none.is_zero() => Err("it must be longer than 0".into()),
+        some => Ok(some),
+    }
+}
+
+/// As [`duration`], or 0.
+pub fn any_duration(text: &str) -> Result<humantime::Duration, String> {
     let is_number = text.ends_with(|last: char| last.is_ascii_digit());
     let text = if is_number { format!("{text}s") } else { text.to_owned() };
     match humantime::parse_duration(&text) {
-        Ok(Duration::ZERO) => Err("it must be longer than 0".into()),
         Ok(duration) if duration <= LONGEST => Ok(duration.into()),
         Ok(_) | Err(humantime::DurationError::NumberOverflow) => Err("longer than 100 years".into()),
         Err(_) => Err("not a time, such as 500ms, 5s or 1m".into()),
@@ -269,6 +276,9 @@ mod tests {
         assert!(duration("100y").is_ok());
         for bad in ["", "0", "0s", "-1", "soon", "102y", "99999999999", "99999999999999999999"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+        for zero in ["0", "0ms"] {
+            assert!(any_duration(zero).unwrap().is_zero(), "{zero}");
         }
     }
 
