@@ -17,8 +17,8 @@ use stock::{Daemon, assert_holds, client::Client, free_tcp_port, server::Server}
 use tuffet::packet::Mode::Octet;
 
 /// The most memory that the server may ever have had, in KiB: a router has some to spare, but not the 47 MB of these
-/// files.
-const MEMORY: u64 = 16 << 10;
+/// files. It takes 15.3 MiB, and on a busy machine, where the four drift apart, once 16.3 MiB.
+const MEMORY: u64 = 18 << 10;
 
 const KERNEL: &str = "debian-installer/amd64/linux";
 const INITRD: &str = "debian-installer/amd64/initrd.gz";
