@@ -298,7 +298,7 @@ fn a_user_who_is_not_root_gives_up_its_capabilities() {
     let mut command = Command::new(program);
     command.uid(NOBODY).gid(NOBODY).args(["serve", "--listen", "127.0.0.1:0", "--upload", text(&root)]);
     let said = Server::run(&mut command).stop();
-    assert!(said.contains("chmod -R o+rX") && said.contains("chown it") && !said.contains("--user"), "{said}");
+    assert!(said.contains("chmod -R o+rX") && said.contains("change its owner") && !said.contains("--user"), "{said}");
 }
 
 /// A container whose root is the only user, and one whose root may not change its user.
