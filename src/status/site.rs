@@ -208,6 +208,7 @@ const _: () = {
 };
 
 /// Whether a line of the script begins with `  name: [`.
+#[allow(dead_code, reason = "Rust 1.85 does not see that a constant uses it")]
 const fn has_word(mut script: &[u8], name: &[u8]) -> bool {
     while let [_, rest @ ..] = script {
         if let [b'\n', b' ', b' ', line @ ..] = script {
