@@ -208,7 +208,10 @@ fn a_server_that_may_not_bind_again_asks_to_be_started_anew() {
         eventually("it has ended", || program.child.try_wait().unwrap().is_some());
         let said = program.said();
         assert_eq!(program.child.wait().unwrap().code(), Some(75), "{said}");
-        assert!(said.contains("s0 was removed and created again, and this server may not bind its ports again"), "{said}");
+        assert!(
+            said.contains("s0 was removed and created again, and this server may not bind its ports again"),
+            "{said}"
+        );
     }
 }
 
