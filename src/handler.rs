@@ -58,7 +58,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + 'a>>;
 /// # let _: &dyn Handler = &Motd(String::new());
 /// ```
 ///
-/// A handler that cannot be shared by threads is none:
+/// A type that threads cannot share is no handler:
 ///
 /// ```compile_fail,E0277
 /// let count = std::rc::Rc::new(0);
@@ -113,7 +113,8 @@ pub trait Handler: Send + Sync + 'static {
 /// ```
 /// use tuffet::{Request, packet};
 ///
-/// let packet = packet::Request { filename: b"\\Boot\\BCD".into(), mode: packet::Mode::Octet, options: Default::default() };
+/// let (filename, options) = (b"\\Boot\\BCD".into(), Default::default());
+/// let packet = packet::Request { filename, mode: packet::Mode::Octet, options };
 /// let request = Request::new("192.0.2.7:1069".parse()?, "192.0.2.1:69".parse()?, packet)?;
 /// assert_eq!((request.path(), request.peer().port()), ("Boot/BCD", 1069));
 /// assert_eq!(request.with_path("boot/bcd")?.path(), "boot/bcd");
@@ -136,7 +137,7 @@ pub struct Request {
 
 type Hook = Box<dyn FnOnce(&Record) + Send>;
 
-/// What the server learns from the handler of a request. All copies of the request share it, and requests that differ
+/// Facts that the handler of a request tells the server. All copies of the request share it, and requests that differ
 /// only in it are equal.
 #[derive(Clone, Default)]
 struct Notes(Arc<Noted>);
@@ -316,8 +317,8 @@ impl Request {
     }
 
     /// Whether an upload must not replace a file, even if others may: the client of a PUT said so with `If-None-Match:
-    /// *`. A handler refuses it with [`Refusal::exists`] if there is such a file when the upload is complete, as those of
-    /// this crate do. The server itself looks only before the upload begins.
+    /// *`. A handler refuses it with [`Refusal::exists`] if there is such a file when the upload is complete, as the
+    /// handlers of this crate do. The server itself looks only before the upload begins.
     pub fn must_be_new(&self) -> bool {
         self.notes.0.must_be_new.load(Relaxed)
     }

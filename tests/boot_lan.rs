@@ -198,7 +198,7 @@ impl Drop for Lan {
     }
 }
 
-/// What all machines have.
+/// The arguments of all machines.
 const COMMON: [&str; 7] =
     ["-display", "none", "-no-reboot", "-m", "768", "-netdev", "tap,id=net,ifname=plug,script=no,downscript=no"];
 /// How long a machine may take to show something, on a machine that has much else to do.

@@ -1,4 +1,4 @@
-//! What ACKs can make a server send: of clients that acknowledge every block, of repeats, and of somebody who forges
+//! The packets that ACKs can make a server send: of clients that acknowledge every block, of repeats, and of somebody who forges
 //! them.
 #![cfg(feature = "sim")]
 

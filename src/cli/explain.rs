@@ -332,7 +332,7 @@ fn look(source: &dyn Handler, candidate: &Candidate, direction: Direction) -> st
     }
 }
 
-/// What a server with these settings allows, as its endpoint answers the request.
+/// The limits of a server with these settings: the answer of its endpoint to the request.
 fn limits(args: &Serve, request: &Request, direction: Direction) -> std::result::Result<Limits, Refusal> {
     let most = args.port_range.as_ref().map_or(usize::MAX, ExactSizeIterator::len);
     let ports = if args.single_port { vec![0] } else { (1..=most.min(ServerBuilder::TRANSFER_PORTS)).collect() };

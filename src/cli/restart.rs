@@ -36,8 +36,8 @@ impl Restart {
     /// Notes that another directory has replaced this one, and that the sandbox was made for the old one.
     pub fn need_for(&self, directory: &Path) {
         self.need(format_args!(
-            "{} was replaced by another directory, which the sandbox does not allow: the server ends with code {CODE}, so \
-             that the service manager restarts it; without a service manager, see --no-landlock",
+            "{} was replaced by another directory, which the sandbox does not allow: the server ends with code {CODE}, \
+             so that the service manager restarts it; without a service manager, see --no-landlock",
             directory.display()
         ));
     }
@@ -45,8 +45,8 @@ impl Restart {
     /// Notes that an interface was removed and made anew, and that the sockets of this server are bound to the old one.
     pub fn need_for_interface(&self, name: &str) {
         self.need(format_args!(
-            "interface {name} was removed and created again, and this server may not bind its ports again: it ends with \
-             code {CODE}, so that the service manager restarts it"
+            "interface {name} was removed and created again, and this server may not bind its ports again: it ends \
+             with code {CODE}, so that the service manager restarts it"
         ));
     }
 

@@ -61,7 +61,7 @@ pub(super) struct Link {
     pub(super) ports: Vec<(ServerPort, Port)>,
 }
 
-/// What becomes of a machine's question, as the log shows it.
+/// A machine's request and its answer, as the log shows them.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RequestReport<'a> {

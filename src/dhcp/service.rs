@@ -30,7 +30,8 @@ const REPLIES_PER_SECOND: u32 = 1000;
 /// The largest number of datagrams that are read in a second, so that a flood of them takes no time from transfers. The
 /// system drops what is not read.
 const DATAGRAMS_PER_SECOND: u32 = 10_000;
-/// How long the menu is used before the server searches at the sources again, and how often it searches at the interfaces.
+/// How long the menu is used before the server searches the sources again, and how often it checks that its interfaces
+/// are still the same.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(10);
 /// The pause after an error of a socket, for instance while its interface is down.
 const PAUSE: Duration = Duration::from_millis(500);

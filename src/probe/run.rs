@@ -122,7 +122,7 @@ impl Probe {
     /// Fetches the file, and reports each packet to `observer`. Blocks this thread.
     ///
     /// # Errors
-    /// Those of the socket. The kind is [`io::ErrorKind::ConnectionRefused`] if the server's machine says that the port
+    /// The errors of the socket. The kind is [`io::ErrorKind::ConnectionRefused`] if the server's machine says that the port
     /// is closed.
     pub fn run(&self, observer: impl FnMut(&Happened)) -> io::Result<Report> {
         self.fetch(BootClient::new(self.habits, &self.name), self.faults.clone(), observer)

@@ -135,7 +135,7 @@ impl Session {
         shard.shared.end(live, &record, request.as_ref().ok(), &trace);
     }
 
-    /// What the server allows.
+    /// The limits of the server.
     fn limits(&self) -> Limits {
         let Start { blksize, windowsize, .. } = self.start;
         Limits { blksize, windowsize, ..Limits::default() }

@@ -58,7 +58,7 @@ pub(super) struct Connection {
     replaced: Option<&'static str>,
 }
 
-/// What ended a wait.
+/// The event that ended a wait.
 pub(super) enum WaitEnd {
     Packet(Packet),
     Repeat,

@@ -67,7 +67,7 @@ use crate::{
 use connection::{Connection, WaitEnd};
 use coroutine::Coroutine;
 
-/// What the transfer asks its driver to do. [`Transfer`] has an example.
+/// The next step that the transfer asks of its driver. [`Transfer`] has an example.
 #[derive(Debug)]
 #[must_use = "a step that is not taken stalls the transfer"]
 // The layout is no promise; `coroutine::Resumed` says what it is for.
