@@ -176,9 +176,9 @@ impl ClientMessage {
         encode(&message, &options).map_err(|_| "it cannot be encoded")
     }
 
-    /// Option 43. It tells BIOS and iPXE to take the boot file at once. EFI gets no such order, so it asks at port 4011,
-    /// and gets the boot file from there. Some EFI firmware cannot do without that request (tianocore's `PxeBcDhcp4.c`
-    /// handles both). U-Boot reads no options of a server that leases nothing.
+    /// Option 43. It tells BIOS and iPXE to take the boot file at once. EFI gets no such order, so it asks at port
+    /// 4011, and gets the boot file from there. Some EFI firmware cannot do without that request (tianocore's
+    /// `PxeBcDhcp4.c` handles both). U-Boot reads no options of a server that leases nothing.
     fn vendor(&self, kind: MessageType) -> Option<Vec<u8>> {
         let machine = &self.machine;
         let item = self.boot_item.as_ref().filter(|_| kind == MessageType::Ack);
