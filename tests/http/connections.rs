@@ -22,24 +22,23 @@ enum Second {
 
 /// An upstream whose connections are good for one request.
 fn forgetful(second: Second) -> Upstream {
-    let served = Mutex::new(std::collections::HashSet::new());
-    Upstream::new(move |_, stream| {
-        let first = served.lock().unwrap().insert(stream.peer_addr().unwrap());
-        match second {
-            _ if first => stream.write_all(HELLO).unwrap(),
-            Second::InTheHead => stream.write_all(&HELLO[..20]).unwrap(),
+    Upstream::by_connection(move |mut stream| {
+        if upstream::read_head(&mut stream).is_none() {
+            return;
+        }
+        // A client that is gone by now has nothing to be told: each write may fail.
+        let _ = stream.write_all(HELLO);
+        if matches!(second, Second::Before) || upstream::read_head(&mut stream).is_none() {
+            return;
+        }
+        let _ = match second {
+            Second::Closed | Second::Before => Ok(()),
+            Second::Reset => return upstream::reset(&stream),
+            Second::InTheHead => stream.write_all(&HELLO[..20]),
             Second::TooLate => {
-                let answer = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                stream.write_all(answer.as_bytes()).unwrap();
+                stream.write_all(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             }
-            _ => {}
-        }
-        match second {
-            Second::Reset if !first => upstream::reset(stream),
-            Second::Before => stream.shutdown(Shutdown::Both).unwrap(),
-            _ if !first => stream.shutdown(Shutdown::Both).unwrap(),
-            _ => {}
-        }
+        };
     })
 }
 

@@ -65,6 +65,11 @@ impl Upstream {
         })
     }
 
+    /// Calls `script` with each connection.
+    pub fn by_connection(script: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        Self::serving("http", script)
+    }
+
     fn serving(scheme: &'static str, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("{scheme}://{}/", listener.local_addr().unwrap());
@@ -101,10 +106,11 @@ pub fn until_closed(stream: &mut TcpStream) {
 pub fn reset(stream: &TcpStream) {
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
     // Nothing more is read, so the thread ends and drops the socket.
-    stream.shutdown(Shutdown::Read).unwrap();
+    let _ = stream.shutdown(Shutdown::Read);
 }
 
-fn read_head(stream: &mut impl Read) -> Option<String> {
+/// The head of the next request, or none where the other side has ended the connection.
+pub fn read_head(stream: &mut impl Read) -> Option<String> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read(&mut byte) {
