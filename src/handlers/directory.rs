@@ -18,6 +18,10 @@ use crate::{
 /// connection takes any size. The smaller bounds the memory of a crowd of readers, and the larger saves system calls.
 const STREAM: (usize, usize) = (16 << 10, 64 << 10);
 
+/// The smallest read of a TFTP transfer, in bytes, if its window is not larger. It also bounds the files that are read
+/// whole at once.
+const SMALLEST_CHUNK: usize = 6 << 10;
+
 #[cfg(target_os = "linux")]
 mod acl;
 mod case;
@@ -31,6 +35,7 @@ mod partial;
 mod place;
 mod policy;
 mod root;
+mod small;
 mod trace;
 mod upload;
 mod versions;
@@ -249,12 +254,7 @@ impl Directory {
     }
 
     /// The client's own file of this name, if it may have one, or else the common one.
-    async fn open(
-        &self,
-        request: &Request,
-        place: &Arc<place::Place>,
-        path: PathBuf,
-    ) -> Result<Arc<open::Opened>, Refusal> {
+    async fn open(&self, request: &Request, place: &Arc<place::Place>, path: PathBuf) -> Result<open::Found, Refusal> {
         if self.policy.per_client {
             match self.open_any_case(request, place, policy::own_directory(request).join(&path)).await {
                 Err(refusal) if refusal.code() == ErrorCode::FILE_NOT_FOUND => {}
@@ -269,7 +269,7 @@ impl Directory {
         request: &Request,
         place: &Arc<place::Place>,
         path: PathBuf,
-    ) -> Result<Arc<open::Opened>, Refusal> {
+    ) -> Result<open::Found, Refusal> {
         match self.open_exactly(request, place, path.clone()).await {
             Err(refusal) if self.may_ignore_case(request, &refusal) => {
                 let found = self.cases.find(place.clone(), path, request.received()).await;
@@ -284,7 +284,7 @@ impl Directory {
         request: &Request,
         place: &Arc<place::Place>,
         path: PathBuf,
-    ) -> Result<Arc<open::Opened>, Refusal> {
+    ) -> Result<open::Found, Refusal> {
         if partial::is_partial(&path) {
             return Err(Refusal::not_found().because("an unfinished upload"));
         }
@@ -318,7 +318,10 @@ impl Handler for Directory {
                 }
                 (opened, _) => opened,
             };
-            let opened = self.within_reach(opened).await?;
+            let opened = match self.within_reach(opened).await? {
+                open::Found::Open(opened) => opened,
+                open::Found::Small(small) => return Ok(small.source()),
+            };
             let origin = opened.origin.clone();
             // A file that was just written to may be written to again, and only reading it shows that.
             let plain = request.protocol() == Protocol::Http && opened.made.is_none() && opened.version.is_settled();
@@ -380,7 +383,7 @@ fn chunk_sizes(request: &Request) -> (usize, usize) {
 fn chunk_size(options: &Options) -> usize {
     let asked = options::asked(options);
     let blksize = usize::from(asked.blksize());
-    let window = (blksize * usize::from(asked.windowsize())).clamp(6 << 10, 64 << 10);
+    let window = (blksize * usize::from(asked.windowsize())).clamp(SMALLEST_CHUNK, 64 << 10);
     // A block that spans two chunks would have to be copied.
     window - window % blksize
 }

@@ -27,15 +27,10 @@ pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, (window, largest): (
     let (size, modified, start) = (opened.version.size, opened.version.modified(), Start::default());
     let first = start.clone();
     let chunks = Gen::new(async move |co| {
-        if let Some(whole) = opened.whole() {
-            co.yield_(whole.slice(usize::try_from(first.get()).map_or(whole.len(), |first| first.min(whole.len()))..))
-                .await;
-            return Ok(());
-        }
         let (mut at, mut sent) = (first.get(), Trace::new(opened.version.is_settled(), first.get()));
         while at < size {
-            let (bytes, settled) = match opened.chunks.find(at, window, size) {
-                Some(chunk) => (chunk, true),
+            let bytes = match opened.chunks.find(at, window, size) {
+                Some(chunk) => chunk,
                 None => {
                     let settled = opened.version.is_settled();
                     let chunk = chunk_size((window, largest), Arc::strong_count(&readers));
@@ -44,7 +39,7 @@ pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, (window, largest): (
                     if settled {
                         opened.keep_chunk(at, &bytes);
                     }
-                    (bytes, settled)
+                    bytes
                 }
             };
             at += bytes.len() as u64;
@@ -52,9 +47,6 @@ pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, (window, largest): (
             if at == size {
                 // Check before the last chunk, because after it the transfer may have ended.
                 opened.check_unchanged(&sent).await?;
-                if settled && bytes.len() as u64 == size {
-                    opened.keep(&bytes);
-                }
             }
             co.yield_(bytes).await;
         }

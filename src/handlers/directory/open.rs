@@ -6,7 +6,7 @@ use std::{
     fs::File,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -20,11 +20,12 @@ use super::{
     made::{self, Made},
     place::Place,
     refuse, refuse_denied,
+    small::Small,
     trace::Trace,
 };
 use crate::{error::Refusal, source::Plain, unblock::unblock};
 
-/// From this many files on, files without a reader are removed from the table.
+/// From this many files on, files without a reader are removed from the table, and the content of small files too.
 const FEW: usize = 64;
 
 /// A file that was modified this long ago gets a new version with its next modification: the time of a file moves in
@@ -42,8 +43,6 @@ pub(super) struct Opened {
     pub(super) version: Version,
     /// Its path, as it appears in logs.
     pub(super) origin: Arc<str>,
-    /// The whole content, if one read returned all of it and no other content has this version.
-    whole: OnceLock<Bytes>,
     /// The last chunks that were read.
     pub(super) chunks: Chunks,
     /// The beginning, if the kernel generates the file and reports a wrong size.
@@ -65,10 +64,25 @@ pub(super) struct Version {
     is_file: bool,
 }
 
-/// The key is the name as text, because a path is hashed more slowly.
-type Known = HashMap<OsString, (Instant, Weak<Opened>), foldhash::quality::RandomState>;
+/// A file that was found.
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    Small(Small),
+    Open(Arc<Opened>),
+}
 
-/// The open files. A room of machines that boots from one file needs one descriptor.
+/// A file in the table, which keeps no file open.
+#[derive(Debug)]
+enum Kept {
+    Small(Small),
+    Open(Weak<Opened>),
+}
+
+/// The key is the name as text, because a path is hashed more slowly.
+type Known = HashMap<OsString, (Instant, Kept), foldhash::quality::RandomState>;
+
+/// The open files, and small ones that were open a moment ago. A room of machines that boots from one file needs one
+/// descriptor.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     /// Each file has a time before it was last opened.
@@ -84,7 +98,7 @@ impl Files {
         place: &Arc<Place>,
         path: PathBuf,
         (received, user): (Option<Instant>, &Arc<str>),
-    ) -> Result<Arc<Opened>, Refusal> {
+    ) -> Result<Found, Refusal> {
         if let Some(known) = self.opened_since(&path, received) {
             return Ok(known);
         }
@@ -105,38 +119,83 @@ impl Files {
         if !version.is_file {
             return Err(Refusal::not_found().because("not a regular file"));
         }
-        let origin = place.text(&path).into();
-        let (file, made) = made::find(file, &version).await?;
-        let (file, tail) = if made.is_some() { (file, None) } else { tail(file, version.size).await };
-        let opened = Opened { file, version, origin, whole: OnceLock::new(), chunks: Chunks::default(), made, tail };
-        Ok(if opened.made.is_some() { Arc::new(opened) } else { self.share(path, now, opened) })
+        let known = same(&self.known(), &path, &version);
+        let found = match known {
+            Some(same) => same,
+            None => Found::new(file, version, place.text(&path).into()).await?,
+        };
+        Ok(self.share(path, now, found))
     }
 
     /// A file that was opened after the request was received is as good as one opened now. So a storm of requests opens
     /// the file once for each batch.
-    fn opened_since(&self, path: &Path, received: Option<Instant>) -> Option<Arc<Opened>> {
+    fn opened_since(&self, path: &Path, received: Option<Instant>) -> Option<Found> {
         let known = self.known();
-        let (at, opened) = known.get(path.as_os_str())?;
-        opened.upgrade().filter(|_| received.is_some_and(|received| received <= *at))
+        let (at, kept) = known.get(path.as_os_str())?;
+        kept.found().filter(|_| received.is_some_and(|received| received <= *at))
     }
 
-    /// The open file of the same name, if it is in the same state.
-    fn share(&self, path: PathBuf, at: Instant, opened: Opened) -> Arc<Opened> {
-        if opened.version.identity == (0, 0) {
-            return Arc::new(opened);
+    /// The known file of the same name, if it is in the same state, or else this one.
+    fn share(&self, path: PathBuf, at: Instant, found: Found) -> Found {
+        if !found.can_be_shared() {
+            return found;
         }
         let mut known = self.known();
         if known.len() >= FEW {
-            known.retain(|_, (_, opened)| opened.strong_count() > 0);
+            known.retain(|_, (_, kept)| matches!(kept, Kept::Open(opened) if opened.strong_count() > 0));
         }
-        let same = known.get(path.as_os_str()).and_then(|(_, opened)| opened.upgrade());
-        let opened = same.filter(|same| same.version == opened.version).unwrap_or_else(|| Arc::new(opened));
-        known.insert(path.into(), (at, Arc::downgrade(&opened)));
-        opened
+        let found = same(&known, &path, found.version()).unwrap_or(found);
+        let kept = match &found {
+            Found::Small(small) => Kept::Small(small.clone()),
+            Found::Open(opened) => Kept::Open(Arc::downgrade(opened)),
+        };
+        known.insert(path.into(), (at, kept));
+        found
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The known file of this name, if it is in this state.
+fn same(known: &Known, path: &Path, version: &Version) -> Option<Found> {
+    let (_, kept) = known.get(path.as_os_str())?;
+    kept.found().filter(|found| found.version() == version)
+}
+
+impl Kept {
+    fn found(&self) -> Option<Found> {
+        match self {
+            Self::Small(small) => small.is_fresh().then(|| Found::Small(small.clone())),
+            Self::Open(opened) => opened.upgrade().map(Found::Open),
+        }
+    }
+}
+
+impl Found {
+    async fn new(file: File, version: Version, origin: Arc<str>) -> Result<Self, Refusal> {
+        let (file, made) = made::find(file, &version).await?;
+        if made.is_none() {
+            if let Some(small) = Small::read(&file, version, &origin) {
+                return Ok(Self::Small(small));
+            }
+        }
+        let (file, tail) = if made.is_some() { (file, None) } else { tail(file, version.size).await };
+        Ok(Self::Open(Arc::new(Opened { file, version, origin, chunks: Chunks::default(), made, tail })))
+    }
+
+    fn version(&self) -> &Version {
+        match self {
+            Self::Small(small) => &small.version,
+            Self::Open(opened) => &opened.version,
+        }
+    }
+
+    /// Whether the version tells all about the content.
+    fn can_be_shared(&self) -> bool {
+        let is_made = matches!(self, Self::Open(opened) if opened.made.is_some());
+        !is_made && self.version().identity != (0, 0)
     }
 }
 
@@ -170,17 +229,6 @@ impl Opened {
     /// The trace of the bytes that the file has now. It waits for the disk.
     fn trace(&self, sent: &Trace) -> io::Result<Trace> {
         sent.again().of_file(&self.file, self.version.size)
-    }
-
-    /// The whole content, if the file is small and another transfer has read it.
-    pub(super) fn whole(&self) -> Option<Bytes> {
-        self.whole.get().cloned()
-    }
-
-    /// Keeps the whole content, which was checked, for readers of the same version. As with a chunk, the file must be
-    /// settled.
-    pub(super) fn keep(&self, whole: &Bytes) {
-        self.whole.get_or_init(|| whole.clone());
     }
 
     /// Keeps a chunk for other readers of the same version, if there are any. They check it themselves.
