@@ -275,65 +275,6 @@ fn readers_side_by_side_read_once() {
     }
 }
 
-/// Whether this process has the file open.
-#[cfg(target_os = "linux")]
-fn is_open(path: &Path) -> bool {
-    let links = fs::read_dir("/proc/self/fd").unwrap().flatten().map(|entry| fs::read_link(entry.path()));
-    links.flatten().any(|open| open == path)
-}
-
-/// Whether the file system can read without a wait. tmpfs cannot, and there small files are read like large ones.
-#[cfg(target_os = "linux")]
-fn reads_without_a_wait(path: &Path) -> bool {
-    use rustix::io::{ReadWriteFlags, preadv2};
-    let (file, mut byte) = (fs::File::open(path).unwrap(), [0]);
-    preadv2(file, &mut [std::io::IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT).is_ok()
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn small_files_are_read_at_once_and_closed() {
-    let (temp, directory) = tree();
-    if !reads_without_a_wait(&root(&temp).join("file")) {
-        return;
-    }
-    let path = fs::canonicalize(root(&temp)).unwrap().join("sized");
-    for (size, settled, open) in
-        [(1, true, false), (6144, true, false), (6145, true, true), (1, false, true), (0, true, true)]
-    {
-        let bytes = &big()[..size];
-        fs::write(&path, bytes).unwrap();
-        if settled {
-            settle(&path);
-        }
-        let source = block_on(directory.read(&request("sized").unwrap())).unwrap();
-        assert_eq!((source.size(), is_open(&path)), (Some(size as u64), open), "{size} bytes, settled: {settled}");
-        fs::write(&path, "other").unwrap();
-        if !open {
-            assert_eq!(block_on(source.collect(1 << 20)).unwrap(), bytes, "as it was when the request came");
-        }
-    }
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_small_file_that_has_not_changed_is_not_read_again() {
-    let (temp, directory) = tree();
-    if !reads_without_a_wait(&root(&temp).join("file")) {
-        return;
-    }
-    settle(&root(&temp).join("file"));
-    let request = request("file").unwrap();
-    let read = || block_on(async { directory.read(&request).await.unwrap().next().await.unwrap().unwrap() });
-    // The content counts for a second, which a busy machine may need for something else.
-    let shares = (0..100).any(|_| {
-        let (one, two) = (read(), read());
-        assert_eq!((&one[..], &two[..]), (&b"file"[..], &b"file"[..]));
-        one.as_ptr() == two.as_ptr()
-    });
-    assert!(shares);
-}
-
 #[test]
 fn readers_apart_and_of_other_windows_get_the_file_as_well() {
     let (temp, directory) = tree();

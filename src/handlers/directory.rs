@@ -253,6 +253,12 @@ impl Directory {
         result
     }
 
+    /// A small file that was read a moment ago, if it is still there in the same state.
+    fn unchanged(&self, request: &Request, path: &Path) -> Option<small::Small> {
+        let root = self.root.plain_path().filter(|_| !self.policy.per_client)?;
+        self.files.unchanged(root, path, request.received())
+    }
+
     /// The client's own file of this name, if it may have one, or else the common one.
     async fn open(&self, request: &Request, place: &Arc<place::Place>, path: PathBuf) -> Result<open::Found, Refusal> {
         if self.policy.per_client {
@@ -309,15 +315,17 @@ impl fmt::Debug for Directory {
 impl Handler for Directory {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
         Box::pin(async {
-            let place = self.place(request.received()).await?;
             let path = relative_path(request);
-            let shorter = place.without_root(&path);
-            let opened = match (self.open(request, &place, path).await, shorter) {
-                (Err(refusal), Some(shorter)) if refusal.code() == ErrorCode::FILE_NOT_FOUND => {
-                    self.open(request, &place, shorter).await
+            if let Some(small) = self.unchanged(request, &path) {
+                return Ok(small.source());
+            }
+            let place = self.place(request.received()).await?;
+            let mut opened = self.open(request, &place, path.clone()).await;
+            if opened.as_ref().is_err_and(|refusal| refusal.code() == ErrorCode::FILE_NOT_FOUND) {
+                if let Some(shorter) = place.without_root(&path) {
+                    opened = self.open(request, &place, shorter).await;
                 }
-                (opened, _) => opened,
-            };
+            }
             let opened = match self.within_reach(opened).await? {
                 open::Found::Open(opened) => opened,
                 open::Found::Small(small) => return Ok(small.source()),

@@ -135,7 +135,7 @@ mod tests {
         }
         let dir = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap().into();
         let path: Arc<Path> = directory.path().into();
-        (directory, Place { dir, path: path.clone(), real: path, also: Arc::default() })
+        (directory, Place { dir, path: path.clone(), real: path, also: Arc::default(), at: Instant::now() })
     }
 
     #[test]

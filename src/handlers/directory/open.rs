@@ -85,7 +85,7 @@ type Known = HashMap<OsString, (Instant, Kept), foldhash::quality::RandomState>;
 /// descriptor.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    /// Each file has a time before it was last opened.
+    /// Each file has a time before it was last opened, and before the last look at the root.
     known: Mutex<Known>,
     /// Each reader has a clone.
     pub(super) readers: Arc<()>,
@@ -102,7 +102,6 @@ impl Files {
         if let Some(known) = self.opened_since(&path, received) {
             return Ok(known);
         }
-        let now = Instant::now();
         let file = match open_cached(&place.dir, &path) {
             Some(opened) => opened.map_err(refuse)?,
             None => {
@@ -124,7 +123,26 @@ impl Files {
             Some(same) => same,
             None => Found::new(file, version, place.text(&path).into()).await?,
         };
-        Ok(self.share(path, now, found))
+        Ok(self.share(path, place.at, found))
+    }
+
+    /// A small file that was read a moment ago, if it is in the same state at its full path, without a link on the way.
+    /// That takes the place of a look at the root, and finds the same file: it is below the directory that is there now.
+    pub(super) fn unchanged(&self, root: &Path, path: &Path, received: Option<Instant>) -> Option<Small> {
+        let (at, small) = match self.known().get(path.as_os_str())? {
+            (at, Kept::Small(small)) if small.is_fresh() => (*at, small.clone()),
+            _ => return None,
+        };
+        // One look is enough for the requests of one batch.
+        if received.is_none_or(|received| received > at) {
+            let now = Instant::now();
+            let file = open_plainly(&root.join(path))?;
+            if version(&file).ok()? != small.version {
+                return None;
+            }
+            self.share(path.into(), now, Found::Small(small.clone()));
+        }
+        Some(small)
     }
 
     /// A file that was opened after the request was received is as good as one opened now. So a storm of requests opens
@@ -307,22 +325,39 @@ async fn tail(file: File, size: u64) -> (File, Option<Vec<u8>>) {
 /// opens it with a wait, which reports the error.
 #[cfg(target_os = "linux")]
 fn open_cached(root: &Dir, path: &Path) -> Option<io::Result<File>> {
-    use rustix::{
-        fs::{Mode, OFlags, ResolveFlags, openat2},
-        io::Errno,
-    };
-    // Without O_NONBLOCK a FIFO would wait here for its writer.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
-    match openat2(root, path, flags, Mode::empty(), resolve) {
-        Ok(file) => Some(Ok(file.into())),
+    use rustix::{fs::ResolveFlags, io::Errno};
+    match open_in_memory(root, path, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS) {
+        Ok(file) => Some(Ok(file)),
         Err(Errno::NOENT) => Some(Err(io::ErrorKind::NotFound.into())),
         Err(_) => None,
     }
 }
 
+/// Opens the file at a full path without a link in it, without a wait for the disk.
+#[cfg(target_os = "linux")]
+fn open_plainly(path: &Path) -> Option<File> {
+    open_in_memory(rustix::fs::CWD, path, rustix::fs::ResolveFlags::NO_SYMLINKS).ok()
+}
+
+#[cfg(target_os = "linux")]
+fn open_in_memory(
+    base: impl std::os::fd::AsFd,
+    path: &Path,
+    resolve: rustix::fs::ResolveFlags,
+) -> rustix::io::Result<File> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+    // Without O_NONBLOCK a FIFO would wait here for its writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(openat2(base, path, flags, Mode::empty(), resolve | ResolveFlags::CACHED)?.into())
+}
+
 #[cfg(not(target_os = "linux"))]
 fn open_cached(_: &Dir, _: &Path) -> Option<io::Result<File>> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_plainly(_: &Path) -> Option<File> {
     None
 }
 

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     path::{Component, Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 use cap_std::{ambient_authority, fs::Dir};
@@ -21,6 +22,8 @@ pub(super) struct Place {
     pub(super) real: Arc<Path>,
     /// Further directories that links may lead to.
     pub(super) also: Arc<[PathBuf]>,
+    /// A time before the look that found the root.
+    pub(super) at: Instant,
 }
 
 impl Place {

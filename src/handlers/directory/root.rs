@@ -80,7 +80,13 @@ impl Root {
         }
         let seen = self.seen();
         let (dir, path, real) = (seen.dir.clone(), self.path.clone(), seen.real.clone());
-        Ok(Arc::new(Place { dir, path, real, also: also.clone() }))
+        Ok(Arc::new(Place { dir, path, real, also: also.clone(), at: seen.at }))
+    }
+
+    /// Its path, if there was no link in it at the last look.
+    pub(super) fn plain_path(&self) -> Option<&Path> {
+        let is_plain = !self.is_blind.load(Relaxed) && self.seen().real.as_os_str() == self.path.as_os_str();
+        is_plain.then_some(&*self.path)
     }
 
     /// The directory that is there now. It waits for the disk.
@@ -125,6 +131,7 @@ impl Root {
                         self.path.display()
                     );
                 }
+                self.seen().at = now;
                 return Ok(());
             }
             Err(error) => return Err(error),

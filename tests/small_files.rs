@@ -1,0 +1,151 @@
+//! Small files of a directory, whose content is in memory for a second: what a transfer of one costs, and that the client
+//! gets what is at the path when its request comes.
+#![cfg(all(feature = "directory", target_os = "linux"))]
+
+use std::{
+    env, fs,
+    fs::File,
+    io::IoSliceMut,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::symlink,
+    path::Path,
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use rustix::io::{ReadWriteFlags, preadv2};
+use smol::future::block_on;
+use tuffet::{Bytes, Handler, Refusal, Request, Source, handlers::Directory, packet};
+
+fn read(directory: &Directory, name: &str) -> Result<Source, Refusal> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 69));
+    let packet = packet::Request { filename: name.into(), mode: packet::Mode::Octet, options: Default::default() };
+    block_on(directory.read(&Request::new(address, address, packet).unwrap()))
+}
+
+fn first_chunk(directory: &Directory, name: &str) -> Result<Bytes, Refusal> {
+    block_on(read(directory, name)?.next()).unwrap()
+}
+
+/// Writes a file that seems to be old, so that its next change shows.
+fn write(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    write_at(path, bytes, SystemTime::UNIX_EPOCH);
+}
+
+fn write_at(path: &Path, bytes: &[u8], time: SystemTime) {
+    fs::write(path, bytes).unwrap();
+    File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+/// Whether the file system tells if a read would wait. Where it does not, as tmpfs, small files are read like large
+/// ones.
+fn tells_of_waits(path: &Path) -> bool {
+    preadv2(File::open(path).unwrap(), &mut [IoSliceMut::new(&mut [0])], 0, ReadWriteFlags::NOWAIT).is_ok()
+}
+
+/// Whether this process has the file open.
+fn is_open(path: &Path) -> bool {
+    let links = fs::read_dir("/proc/self/fd").unwrap().flatten().map(|entry| fs::read_link(entry.path()));
+    links.flatten().any(|open| open == path)
+}
+
+#[test]
+fn they_are_read_when_the_request_comes_and_closed() {
+    let temp = tempfile::tempdir().unwrap();
+    let (directory, path) = (Directory::new(temp.path()).unwrap(), temp.path().canonicalize().unwrap().join("f"));
+    for (size, open) in [(1, false), (6144, false), (6145, true), (0, true)] {
+        let bytes: Vec<u8> = (0..size).map(|n| n as u8).collect();
+        write(&path, &bytes);
+        let open = open || !tells_of_waits(&path);
+        let source = read(&directory, "f").unwrap();
+        assert_eq!((source.size(), is_open(&path)), (Some(size), open), "{size} bytes");
+        write_at(&path, b"other", SystemTime::now() + Duration::from_secs(3600));
+        if !open {
+            assert_eq!(block_on(source.collect(1 << 20)).unwrap(), bytes);
+        }
+        // What was just written may be written again within the same tick of its clock.
+        let source = read(&directory, "f").unwrap();
+        assert!(is_open(&path));
+        assert_eq!(block_on(source.collect(1 << 20)).unwrap(), b"other");
+    }
+}
+
+#[test]
+fn one_that_has_not_changed_is_not_read_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let directory = Directory::new(temp.path()).unwrap();
+    write(&temp.path().join("f"), b"same");
+    // A busy machine may need the second for something else.
+    let is_shared = (0..100).any(|_| {
+        let [one, two] = [(); 2].map(|()| first_chunk(&directory, "f").unwrap());
+        assert_eq!((&one[..], &two[..]), (&b"same"[..], &b"same"[..]));
+        one.as_ptr() == two.as_ptr()
+    });
+    assert!(is_shared || !tells_of_waits(&temp.path().join("f")));
+}
+
+#[test]
+fn they_come_from_the_root_that_is_there_now() {
+    let temp = tempfile::tempdir().unwrap();
+    let base = temp.path().canonicalize().unwrap();
+    let [root, link] = ["root", "link"].map(|name| base.join(name));
+    write(&base.join("root/sub/f"), b"one");
+    write(&base.join("other/sub/f"), b"two");
+    symlink("root", &link).unwrap();
+    let directories = [&root, &link].map(|path| Directory::new(path).unwrap());
+    let assert_both = |expected: Result<&'static [u8], Refusal>| {
+        for directory in &directories {
+            assert_eq!(first_chunk(directory, "sub/f"), expected.clone().map(Bytes::from_static));
+        }
+    };
+    for _ in 0..10 {
+        assert_both(Ok(b"one"));
+        // No file is renamed, only a directory above it.
+        fs::rename(&root, base.join("former")).unwrap();
+        fs::rename(base.join("other"), &root).unwrap();
+        assert_both(Ok(b"two"));
+        // The same file has the same name, but behind a link that leads out of the root.
+        fs::rename(root.join("sub"), base.join("outside")).unwrap();
+        symlink("../outside", root.join("sub")).unwrap();
+        assert_both(Err(Refusal::denied()));
+        fs::remove_file(root.join("sub")).unwrap();
+        assert_both(Err(Refusal::not_found()));
+        fs::rename(base.join("outside"), root.join("sub")).unwrap();
+        assert_both(Ok(b"two"));
+        fs::rename(&root, base.join("other")).unwrap();
+        fs::rename(base.join("former"), &root).unwrap();
+    }
+}
+
+/// What the file system is asked for a file that has not changed: to open it, to look at it, and to close it.
+#[test]
+#[ignore = "needs strace"]
+fn one_that_has_not_changed_takes_one_opening() {
+    const THERE: &str = "TUFFET_TEST_IS_TRACED";
+    const READS: usize = 100;
+    if let Some(root) = env::var_os(THERE) {
+        let directory = Directory::new(root).unwrap();
+        return (0..READS).for_each(|_| assert_eq!(first_chunk(&directory, "f").unwrap(), "same"));
+    }
+    let temp = tempfile::tempdir().unwrap();
+    write(&temp.path().join("f"), b"same");
+    if !tells_of_waits(&temp.path().join("f")) {
+        return;
+    }
+    let calls = temp.path().join("calls");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-e", "trace=openat2,preadv2,statx", "-o"]).arg(&calls);
+    strace.arg(env::current_exe().unwrap()).args([
+        "--ignored",
+        "--exact",
+        "one_that_has_not_changed_takes_one_opening",
+    ]);
+    assert!(strace.env(THERE, temp.path().canonicalize().unwrap()).status().expect("strace").success());
+    let calls = fs::read_to_string(calls).unwrap();
+    let count = |name| calls.lines().filter(|line| line.contains(name)).count();
+    let counts = ["openat2(", "statx(", "preadv2("].map(count);
+    // The first read takes more, and so does one each second.
+    let least = [READS, READS, 1];
+    assert!(counts.iter().zip(least).all(|(count, least)| (least..least + READS / 4).contains(count)), "{counts:?}");
+}
