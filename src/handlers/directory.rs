@@ -52,8 +52,9 @@ mod versions;
 /// anew at this path, a link that is moved, and a file system that is mounted over it.
 ///
 /// If a file changes while it is sent, its transfers end with an error. If it has only grown at its end, they send its
-/// old length. Replace a file by renaming another over it: then running transfers send the old bytes to the end. Files
-/// that the kernel generates, as in /proc and /sys, are read to their end, whatever size the system reports.
+/// old length. Replace a file by renaming another over it: then running transfers send the old bytes to the end. A file
+/// of up to 6 KiB is mostly read whole when it is opened, and then its transfers send that. Files that the kernel
+/// generates, as in /proc and /sys, are read to their end, whatever size the system reports.
 ///
 /// # Uploads
 /// Uploads are off unless [`uploads`](Self::uploads) allows them. The bytes go to a file without a name. When all of
