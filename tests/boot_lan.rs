@@ -3,7 +3,7 @@
 //!
 //!     apt install qemu-system-x86 ipxe-qemu ipxe ovmf grub-efi-amd64-bin grub-common dnsmasq-base iproute2 busybox
 //!         debian-installer-12-netboot-amd64 qemu-system-arm qemu-efi-aarch64 u-boot-qemu
-//!         debian-installer-12-netboot-arm64
+//!         debian-installer-12-netboot-arm64 u-boot-tools
 //!     cargo test --test boot_lan -- --ignored --test-threads 1
 #![cfg(all(target_os = "linux", feature = "full"))]
 
@@ -98,8 +98,13 @@ struct Lan {
 impl Lan {
     /// It serves what these arguments say.
     fn new(args: &[&str]) -> Self {
+        Self::beside(DNSMASQ, args)
+    }
+
+    /// The same beside another DHCP server.
+    fn beside(dnsmasq: &str, args: &[&str]) -> Self {
         let here = tempfile::tempdir().unwrap();
-        let dnsmasq = format!("exec ip netns exec router {DNSMASQ}");
+        let dnsmasq = format!("exec ip netns exec router {dnsmasq}");
         let dnsmasq = Daemon::start(Command::new("sh").args(["-c", &dnsmasq]).stderr(Stdio::null()));
         let log = here.path().join("log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
@@ -208,6 +213,7 @@ const NET: [&str; 2] = ["-device", "virtio-net-pci,netdev=net"];
 const PLAIN_NET: [&str; 2] = ["-device", "virtio-net-pci,netdev=net,romfile="];
 const EFI: [&str; 4] = ["-machine", "q35", "-bios", "/usr/share/ovmf/OVMF.fd"];
 
+const U_BOOT: [&str; 2] = ["-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"];
 const EFI_ARM64: [&str; 2] = ["-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"];
 
 /// Without PXE, which EDK2 would try before HTTP boot.
@@ -335,18 +341,12 @@ fn u_boot_reaches_the_kernel_when_it_is_told_the_server() {
     if !in_lan("u_boot_reaches_the_kernel_when_it_is_told_the_server") {
         return;
     }
-    let documented = include_str!("../docs/dhcp.md").split_once("```text\nsetenv autoload no").unwrap().1;
-    let documented = documented.split_once("```").unwrap().0;
-    let menus = tempfile::tempdir().unwrap();
-    fs::create_dir(menus.path().join("pxelinux.cfg")).unwrap();
-    let menu = format!("default linux\nlabel linux\nkernel {KERNEL_ARM64}\nappend console=ttyAMA0 panic=-1\n");
-    fs::write(menus.path().join("pxelinux.cfg/default"), menu).unwrap();
-    let tree = tree_of("debian-installer-12-netboot-arm64", KERNEL_ARM64);
+    let (menus, tree) = menu_for_u_boot();
     let lan = Lan::new(&[path(menus.path()), path(&tree)]);
-    let mut console = Console::arm64(&["-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"]);
+    let mut console = Console::arm64(&U_BOOT);
     console.shows("stop autoboot", &lan);
     console.types("");
-    for line in ["setenv autoload no"].into_iter().chain(documented.lines().filter(|line| !line.is_empty())) {
+    for line in documented("```text\n", "setenv autoload no").lines() {
         console.shows("=> ", &lan);
         console.types(line);
     }
@@ -354,6 +354,44 @@ fn u_boot_reaches_the_kernel_when_it_is_told_the_server() {
     let log = lan.log();
     assert!(log.contains("(U-Boot) is told the server"), "{log}");
     assert!(log.contains(&format!("{KERNEL_ARM64} complete")), "{log}");
+}
+
+/// With nothing typed, because the DHCP server names this server. It names no file: the script is U-Boot's own idea.
+#[test]
+#[ignore = "needs root, qemu-system-arm, u-boot-qemu, u-boot-tools, dnsmasq-base, debian-installer-12-netboot-arm64 and iproute2"]
+fn u_boot_reaches_the_kernel_by_its_script() {
+    if !in_lan("u_boot_reaches_the_kernel_by_its_script") {
+        return;
+    }
+    let (menus, tree) = menu_for_u_boot();
+    let mut make = limited("sh");
+    make.args(["-ec", documented("```sh\n", "echo 'pxe get")]).current_dir(menus.path());
+    let output = finish(make);
+    assert!(output.status.success(), "{}", stock::said(&output));
+    let lan = Lan::beside(&format!("{DNSMASQ} --dhcp-boot=,,192.0.2.1"), &[path(menus.path()), path(&tree)]);
+    let mut console = Console::arm64(&U_BOOT);
+    console.shows("Linux version ", &lan);
+    let log = lan.log();
+    assert!(log.contains("    U-Boot          boot.scr.uimg ("), "{log}");
+    assert!(log.contains("(U-Boot) may boot boot.scr.uimg: found in the sources"), "{log}");
+    assert!(log.contains(" read boot.scr.uimg complete "), "{log}");
+    assert!(log.contains(&format!("{KERNEL_ARM64} complete")), "{log}");
+}
+
+/// The block of docs/dhcp.md that is of this kind and begins so.
+fn documented(kind: &str, begin: &str) -> &'static str {
+    let mut blocks = include_str!("../docs/dhcp.md").split(kind);
+    let block = blocks.find(|block| block.starts_with(begin)).unwrap();
+    block.split_once("```").unwrap().0
+}
+
+/// A menu for Debian's kernel, and Debian's tree.
+fn menu_for_u_boot() -> (tempfile::TempDir, PathBuf) {
+    let menus = tempfile::tempdir().unwrap();
+    fs::create_dir(menus.path().join("pxelinux.cfg")).unwrap();
+    let menu = format!("default linux\nlabel linux\nkernel {KERNEL_ARM64}\nappend console=ttyAMA0 panic=-1\n");
+    fs::write(menus.path().join("pxelinux.cfg/default"), menu).unwrap();
+    (menus, tree_of("debian-installer-12-netboot-arm64", KERNEL_ARM64))
 }
 
 #[test]

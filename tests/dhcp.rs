@@ -89,10 +89,11 @@ fn each_architecture_has_its_boot_file() {
     }
 }
 
-/// What the clients of `tests/boot_lan.rs` really send: EDK2 of November 2022, and iPXE of January 2019.
+/// What the clients of `tests/boot_lan.rs` really send: EDK2 of November 2022, iPXE of January 2019, and U-Boot 2025.01.
 #[test]
 fn captured_requests() {
-    let proxy = http(proxy(&["pxelinux.0", "bootnetx64.efi", "snponly.efi", "boot.ipxe"]));
+    let files = &["pxelinux.0", "bootnetx64.efi", "snponly.efi", "boot.ipxe", "boot.scr.uimg", "bootaa64.efi"];
+    let proxy = http(proxy(files));
     let (nobody, machine) = (NOBODY, "192.0.2.111:4011".parse().unwrap());
     let discovery = (ServerPort::Dhcp, nobody, EVERYBODY, MessageType::Offer);
     let script = "http://192.0.2.1:8080/boot.ipxe";
@@ -112,6 +113,9 @@ fn captured_requests() {
             "EFI x64, HTTP boot",
             "http://192.0.2.1:8080/snponly.efi",
         ),
+        (include_bytes!("dhcp/captured/uboot.bin"), discovery, "U-Boot", "boot.scr.uimg"),
+        // Its class has the architecture in hexadecimal, unlike everybody's.
+        (include_bytes!("dhcp/captured/uboot_efi.bin"), discovery, "EFI arm64", "bootaa64.efi"),
     ] {
         let answer = proxy.answer(question, Arrival { server_port, from, local: SERVER }).unwrap();
         let read = Read::of(&answer.bytes);
@@ -257,7 +261,8 @@ fn a_relay_gets_its_option_back() {
     assert_eq!(Read::of(&answer.bytes).message.giaddr(), Ipv4Addr::new(198, 51, 100, 1));
 }
 
-/// U-Boot with `CONFIG_SERVERIP_FROM_PROXYDHCP` reads the fields of the answer, and no options.
+/// U-Boot with `CONFIG_SERVERIP_FROM_PROXYDHCP` reads the fields of the answer. With lwIP it also wants the options of a
+/// PXE server's DHCPOFFER.
 #[test]
 fn u_boot_is_told_the_server() {
     let question = |arch: Option<u16>| {
@@ -269,6 +274,13 @@ fn u_boot_is_told_the_server() {
         let message = dhcproto::Decodable::from_bytes(&answer.bytes).unwrap();
         let message: dhcproto::v4::Message = message;
         assert_eq!((message.siaddr(), message.yiaddr(), answer.to), (SERVER, Ipv4Addr::UNSPECIFIED, EVERYBODY));
+        assert_eq!(message.opts().msg_type(), Some(MessageType::Offer));
+        for (code, option) in [
+            (OptionCode::ServerIdentifier, DhcpOption::ServerIdentifier(SERVER)),
+            (OptionCode::ClassIdentifier, DhcpOption::ClassIdentifier(b"PXEClient".to_vec())),
+        ] {
+            assert_eq!(message.opts().get(code), Some(&option));
+        }
         let has_option = message.opts().get(OptionCode::BootfileName).is_some();
         let file = String::from_utf8(message.fname().unwrap_or_default().to_vec()).unwrap();
         assert_eq!(has_option, !file.is_empty());

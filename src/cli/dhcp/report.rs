@@ -43,6 +43,11 @@ pub fn report(proxy: &Proxy, served: &str, server: Ipv4Addr) -> String {
     if uses_grub {
         say("", "GRUB without Red Hat's patch asks the DHCP server for its other files: see docs/dhcp.md");
     }
+    let mut uboot = Machine::new(Arch::UNKNOWN);
+    uboot.uboot = true;
+    if let Some(script) = proxy.choose(&uboot).ok().filter(|script| !script.file.is_empty()) {
+        say("U-Boot", &format!("{} (most builds of U-Boot ask the DHCP server: see docs/dhcp.md)", script.file));
+    }
     if !others.is_empty() {
         say("nothing", &others.join(", "));
     }
