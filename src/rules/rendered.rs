@@ -29,7 +29,11 @@ const FUEL: u64 = 200_000;
 
 /// The values of a template.
 #[derive(Clone)]
-pub(super) struct Context(Arc<BTreeMap<String, Value>>);
+pub(super) struct Context {
+    known: Arc<BTreeMap<String, Value>>,
+    /// Whether the client could end a line of the result, and begin another, such as a command of a boot menu.
+    has_line_ends: bool,
+}
 
 impl Context {
     pub(super) fn new(values: &Values<'_>, rule: &Rule) -> Self {
@@ -38,18 +42,24 @@ impl Context {
         // An unknown fact is `none`, so that templates can compare it.
         let value = |variable| values.of(variable).map_or_else(|| Value::from(()), |value| Value::from(&*value));
         known.extend(VARIABLES.map(|(name, variable)| (name.to_owned(), value(variable))));
+        let of_client = VARIABLES.iter().filter_map(|(_, variable)| values.of(*variable));
+        // All groups are parts of the name.
+        let has_line_ends = of_client.into_iter().any(|value| value.contains(char::is_control));
         let text = |found: Option<regex_lite::Match<'_>>| Value::from(found.map_or("", |found| found.as_str()));
         let groups = values.groups.map_or_else(Vec::new, |groups| groups.iter().map(text).collect());
         known.insert("groups".into(), groups.into());
         let names = rule.name.iter().flat_map(|name| name.capture_names()).flatten();
         let named = names.filter_map(|name| Some((name.to_owned(), text(values.groups?.name(name)))));
         known.extend(named.collect::<Vec<_>>());
-        Self(Arc::new(known))
+        Self { known: Arc::new(known), has_line_ends }
     }
 }
 
 /// Renders the template that comes from this source.
 pub(super) async fn render(source: Source, request: &Request, context: &Context) -> Result<Source, Refusal> {
+    if context.has_line_ends {
+        return Err(Refusal::denied().because("a template cannot have a name with control characters"));
+    }
     let origin = source.origin().map_or_else(|| request.text().into_owned(), Into::into);
     let no = |place: &str, why: &dyn std::fmt::Display| {
         let refusal = Refusal::internal().because(format_args!("{origin}{place}: {why}"));
@@ -91,7 +101,7 @@ fn rendered(text: &str, context: Context) -> Result<Vec<u8>, (usize, String)> {
     // Messages need no file name: the log shows it anyway.
     let result = environment
         .template_from_named_str("", text)
-        .and_then(|template| template.render_captured_to(Value::from((*context.0).clone()), &mut out).map(drop));
+        .and_then(|template| template.render_captured_to(Value::from((*context.known).clone()), &mut out).map(drop));
     result.map(|()| out.0).map_err(|error| {
         let why = match (error.kind(), error.detail()) {
             (ErrorKind::WriteFailure, _) => format!("what is rendered has {RENDERED} bytes at most"),
@@ -256,6 +266,55 @@ mod tests {
                 Err(refusal) => assert_eq!(refusal.code(), ErrorCode::NOT_DEFINED, "{link}"),
             }
         }
+    }
+
+    /// A line of a boot menu is a command.
+    #[test]
+    fn a_client_adds_no_line_to_its_menu() {
+        let menu = "#!ipxe\nkernel {{ site }} \"{{ which }}\" {{ path }} {{ groups[1] }}\nboot\n";
+        for name in ["x\nshell", "x\rshell", "a\nb/x", "x\x0bshell", "x\x1b[2J", "\nx", "x\u{85}shell", "x\x7f"] {
+            let refusal = get(menu, name).unwrap_err();
+            assert!(refusal.code() == ErrorCode::ACCESS_VIOLATION && refusal.ends_search(), "{name:?}: {refusal}");
+        }
+        let long = "x".repeat(60_000);
+        for name in [
+            "x\" || shell",
+            "x'; shell #",
+            "${net0/mac}",
+            "}} {{ site }} {% raw %}",
+            "{% include 'none' %}",
+            "{# x",
+            "x && shell || boot",
+            "$1 ${path} $$",
+            "a\\x0ashell",
+            "x%0ashell",
+            "\u{2028}\u{202e}x",
+            &long,
+        ] {
+            let (text, _) = get(menu, name).unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+            let path = name.replace('\\', "/");
+            let which = path.rsplit('/').next().unwrap();
+            assert_eq!(text, format!("#!ipxe\nkernel lab \"{which}\" {path} {which}\nboot\n"));
+        }
+    }
+
+    /// A client may say any serial number and MAC address, but only in their own letters.
+    #[test]
+    fn facts_in_a_name_have_few_letters() {
+        let menu = "{{ mac | default('-') }} {{ uuid | default('-') }} {{ serial | default('-') }} {{ arch }}";
+        for name in [
+            "1a2b3c4d\" || shell/x",
+            "1a2b3c4;/x",
+            "1a2b 3c4/x",
+            "pxelinux.cfg/01-52-54-00-12-34-5g",
+            "pxelinux.cfg/52-54-00-12-34-56-;/x",
+            "01234567-89ab-cdef-0123-456789abcde}/x",
+            "{{serial}}/x",
+        ] {
+            assert_eq!(get(menu, name).unwrap().0, "- - - x64", "{name}");
+        }
+        let (text, _) = get(menu, "1a2b3c4d/\"01-52-54-00-12-34-56\";shell").unwrap();
+        assert_eq!(text, "52-54-00-12-34-56 - 1a2b3c4d x64");
     }
 
     #[test]
