@@ -22,6 +22,7 @@ use crate::{
     server::{Outgoing, ServerHandle},
     socket::{Inbox, Port},
     stats::Counter,
+    unblock::unblock,
 };
 
 /// The largest number of answers in a second. A large room of machines that is switched on sends fewer requests, and
@@ -90,8 +91,10 @@ impl Service {
         executor.run(serve).await
     }
 
+    /// Searches on another thread: an answer after that of the DHCP server is too late for some clients, such as U-Boot.
     async fn look(&self) {
-        look(&self.live, &self.handle).await;
+        let (live, handle) = (self.live.clone(), self.handle.clone());
+        unblock(move || smol::block_on(look(&live, &handle))).await;
         self.looked.set(Some(Instant::now()));
     }
 
@@ -287,7 +290,10 @@ impl Interface {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, sync::mpsc};
+    use std::{
+        net::Ipv4Addr,
+        sync::{Mutex, mpsc},
+    };
 
     use super::*;
     use crate::{Server, dhcp::Rule, handlers::Memory};
@@ -332,6 +338,22 @@ mod tests {
         // A client that has no address yet.
         assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 1);
         assert_eq!((service.answers.value(), service.nothing.value()), (4, 0));
+    }
+
+    #[test]
+    fn a_search_does_not_hold_the_thread_of_the_answers() {
+        let (release, hold) = mpsc::channel::<()>();
+        let hold = Mutex::new(hold);
+        let handler = crate::read(async move |_: crate::Request| {
+            // It ends when the other side is dropped.
+            let held = hold.lock().unwrap().recv_timeout(Duration::from_secs(60));
+            assert_eq!(held, Err(mpsc::RecvTimeoutError::Disconnected), "the search held the thread");
+            Err::<crate::Source, _>(crate::Refusal::not_found())
+        });
+        let server = Server::builder().listen("127.0.0.1:0").handler(handler).bind().unwrap();
+        let service = Service::new(sockets(), server.handle());
+        smol::block_on(smol::future::zip(service.look(), async { drop(release) }));
+        assert!(service.looked.get().is_some());
     }
 
     #[test]
