@@ -120,9 +120,10 @@ fn mac(part: &str) -> Option<Mac> {
         (ends_word || !before.ends_with(|c: char| c.is_alphanumeric() || c == '-' || c == ':'))
             && !after.starts_with(|c: char| c.is_alphanumeric() || c == '-' || c == ':')
     };
-    // Nearly all names are shorter.
-    let starts = (0..=part.len().checked_sub(LENGTH)?).filter(is_address);
-    starts.filter_map(|at| part.get(at..at + LENGTH)?.parse().ok()).next()
+    // Nearly all names are shorter. Of a long one, `is_address` would read all that is before each place.
+    let starts = 0..=part.len().checked_sub(LENGTH)?;
+    let mut found = starts.filter_map(|at| Some((at, part.get(at..at + LENGTH)?.parse().ok()?)));
+    found.find(|(at, _)| is_address(at)).map(|(_, mac)| mac)
 }
 
 fn uuid(part: &str) -> Option<Uuid> {
