@@ -26,7 +26,7 @@ use std::{
 use async_io::Async;
 use socket2::SockRef;
 
-#[cfg(feature = "web")]
+#[cfg(any(feature = "status", feature = "web"))]
 pub(crate) use bind::listen;
 pub(crate) use bind::{Binding, Role, Share};
 
