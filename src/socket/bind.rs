@@ -101,7 +101,9 @@ impl Port {
             // The system tells the address with each datagram, at some cost. A socket of a single address does not
             // need it.
             let tells = listens || local.ip().is_unspecified();
-            batched && (!tells || linux::enable_packet_info(&socket, local.is_ipv6()).is_ok())
+            batched
+                && linux::has_batches(&socket)
+                && (!tells || linux::enable_packet_info(&socket, local.is_ipv6()).is_ok())
         };
         #[cfg(not(target_os = "linux"))]
         let (_, _, _, batched) = (listens, serves, batched, false);
