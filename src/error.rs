@@ -326,6 +326,11 @@ impl Error {
     }
 }
 
+/// Whether this is a link-local address without an interface.
+fn is_unscoped(address: &SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(address) if address.ip().is_unicast_link_local() && address.scope_id() == 0)
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -335,6 +340,9 @@ impl fmt::Display for Error {
                     io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
                     io::ErrorKind::AddrInUse => "; another socket uses this port: choose another port",
                     io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+                    io::ErrorKind::InvalidInput if is_unscoped(address) => {
+                        "; a link-local address needs the number of its interface, such as [fe80::1%2]:69"
+                    }
                     _ => "",
                 })
             }
@@ -399,6 +407,10 @@ mod tests {
             let error = Error::Bind(address, kind.into());
             assert_eq!(format!("{error:?}"), error.to_string());
             assert!(error.to_string().contains("0.0.0.0:69") && error.to_string().contains(fix), "{error}");
+        }
+        for (address, is_explained) in [("[fe80::1]:69", true), ("[fe80::1%2]:69", false), ("[::1]:69", false)] {
+            let error = Error::Bind(address.parse().unwrap(), io::ErrorKind::InvalidInput.into());
+            assert_eq!(error.to_string().contains("the number of its interface"), is_explained, "{error}");
         }
     }
 }

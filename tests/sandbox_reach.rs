@@ -224,6 +224,7 @@ fn files_of_the_server_that_clients_could_replace_are_refused() {
     let config = root.join("etc/tuffet.toml");
     fs::write(&config, "windowsize = 4\n").unwrap();
     symlink(root.join("etc/log"), temp.path().join("log")).unwrap();
+    symlink(root.join("etc/early"), temp.path().join("early")).unwrap();
     fs::write(root.join("etc/log"), "").unwrap();
     let refused = |args: &[&str]| {
         let args = [&["serve", "--listen", "127.0.0.1:0", "--upload", text(&root)], args].concat();
@@ -233,12 +234,17 @@ fn files_of_the_server_that_clients_could_replace_are_refused() {
         assert!(said.contains("clients may upload"), "{said}");
         said
     };
-    for log in [root.join("new-log"), root.join("etc/log"), temp.path().join("log"), root.join("../root/log")] {
+    let links = ["log", "early"].map(|link| temp.path().join(link));
+    for log in [root.join("new-log"), root.join("etc/log"), root.join("../root/log")].into_iter().chain(links) {
         assert!(refused(&["--log-file", text(&log)]).contains("the log"));
     }
     assert!(!root.join("new-log").exists(), "it was made all the same");
     #[cfg(feature = "full")]
-    assert!(refused(&["--config", text(&config)]).contains("the configuration"));
+    {
+        assert!(refused(&["--config", text(&config)]).contains("the configuration"));
+        let command = format!("{} all", text(&config));
+        assert!(refused(&["--on-upload", &command]).contains("the program of --on-upload"));
+    }
     // For those who only read it is no matter.
     Server::start(&["--log-file", text(&root.join("etc/log")), text(&root)]).stop();
     Server::start(&["--upload", "--log-file", text(&temp.path().join("other")), text(&root)]).stop();
@@ -250,7 +256,8 @@ fn files_of_the_server_that_clients_could_replace_are_refused() {
 fn the_server_works_where_new_system_calls_are_forbidden() {
     let (_temp, root) = tree();
     symlink(root.join("file"), root.join("link")).unwrap();
-    for (call, error) in [("statx", "EPERM"), ("statx", "ENOSYS"), ("openat2", "EPERM"), ("openat2", "ENOSYS")] {
+    let calls = ["statx", "openat2", "recvmmsg", "sendmmsg"];
+    for (call, error) in calls.into_iter().flat_map(|call| ["EPERM", "ENOSYS"].map(|error| (call, error))) {
         let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}"));
         let mut strace = Command::new("strace");
         strace.args([

@@ -309,6 +309,15 @@ fn an_address_that_is_taken_is_an_error() {
     assert!(error.to_string().contains(&status.addr().to_string()), "{error}");
 }
 
+/// At boot a server may start before the network.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_address_that_is_not_there_yet_is_waited_for() {
+    for address in ["192.0.2.77:0", "[2001:db8::77]:0"].map(|address| address.parse::<SocketAddr>().unwrap()) {
+        assert_eq!(Status::bind(address).unwrap().addr().ip(), address.ip());
+    }
+}
+
 #[test]
 fn texts_of_clients_are_cut() {
     let (serving, _shown, addr) = serve();

@@ -277,7 +277,7 @@ pub mod status {
 }
 
 pub mod notify {
-    use std::process::ExitCode;
+    use std::{path::PathBuf, process::ExitCode};
 
     use clap::Args;
     use tuffet::ServerBuilder;
@@ -294,6 +294,10 @@ pub mod notify {
     impl NotifyArgs {
         pub fn open(&self, _: &Serve, _: &Entrance) -> Result<Notifier> {
             Ok(Notifier)
+        }
+
+        pub fn program(&self) -> Option<PathBuf> {
+            None
         }
     }
 

@@ -97,7 +97,7 @@ pub fn check_own_files(args: &Serve) -> super::Result<()> {
     for source in sources::all(args) {
         let Some(directory) = source.directory() else { continue };
         for (what, path) in own_files(args) {
-            if is_below(path, directory) {
+            if is_below(&path, directory) {
                 let (path, directory) = (path.display(), directory.display());
                 return Err(format!(
                     "{what} {path} is in {directory}, into which clients may upload: they could replace it; move it \
@@ -110,22 +110,35 @@ pub fn check_own_files(args: &Serve) -> super::Result<()> {
     Ok(())
 }
 
-fn own_files(args: &Serve) -> impl Iterator<Item = (&'static str, &Path)> {
-    let log = args.log_file.as_deref().map(|path| ("the log", path));
-    let config = args.config.file().map(|path| ("the configuration", path));
+fn own_files(args: &Serve) -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let log = args.log_file.clone().map(|path| ("the log", path));
+    let config = args.config.file().map(|path| ("the configuration", path.to_owned()));
+    let program = args.notify.program().map(|path| ("the program of --on-upload", path));
     #[cfg(feature = "http")]
-    let certificates = args.web.ca.as_deref().map(|path| ("the certificate", path));
+    let certificates = args.web.ca.clone().map(|path| ("the certificate", path));
     #[cfg(not(feature = "http"))]
     let certificates = None;
-    [log, config, certificates].into_iter().flatten()
+    [log, config, program, certificates].into_iter().flatten()
 }
+
+/// The most links in a row that the kernel follows.
+const LINKS: usize = 40;
 
 /// Whether the file, its name, or the target of a link of that name is in the directory or below it.
 fn is_below(file: &Path, directory: &Path) -> bool {
     let Ok(directory) = fs::canonicalize(directory) else { return false };
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let is_in = |path: &Path| fs::canonicalize(path).is_ok_and(|path| path.starts_with(&directory));
-    is_in(parent) || is_in(file)
+    let mut file = file.to_owned();
+    for _ in 0..LINKS {
+        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if is_in(parent) || is_in(&file) {
+            return true;
+        }
+        // The target of a link may not exist yet.
+        let Ok(target) = fs::read_link(&file) else { return false };
+        file = parent.join(target);
+    }
+    true
 }
 
 #[cfg(test)]
@@ -165,6 +178,9 @@ mod tests {
             std::os::unix::fs::symlink(path("root/sub/log"), path("link")).unwrap();
             std::os::unix::fs::symlink(path("root"), path("root-link")).unwrap();
             assert!(is_below(&path("link"), &path("root")));
+            std::os::unix::fs::symlink(path("root/none"), path("early")).unwrap();
+            std::os::unix::fs::symlink("early", path("earlier")).unwrap();
+            assert!(is_below(&path("earlier"), &path("root")) && !is_below(&path("earlier"), &path("root-x")));
             assert!(is_below(&path("root/log"), &path("root-link")) && is_below(&path("root-link/log"), &path("root")));
         }
     }

@@ -29,6 +29,8 @@ const READS: u32 = 20;
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// The most entries, remembered ones included. The kernel's table has only machines that have answered it.
 const MOST: usize = 16 << 10;
+/// The longest datagram of the kernel in bytes: it makes them no longer than this for any buffer.
+const DATAGRAM: usize = 32 << 10;
 /// On how many interfaces one address is looked up.
 const INTERFACES: usize = 8;
 
@@ -45,7 +47,12 @@ struct Table {
     entries: HashMap<Key, (Mac, Instant)>,
     /// The interfaces that have neighbours.
     interfaces: HashSet<u32>,
+    kernel: Kernel,
 }
+
+/// The connection to the kernel. It stays open: a flood of forged addresses costs a question for each.
+#[derive(Default)]
+struct Kernel(Option<Socket>);
 
 impl Neighbours {
     /// The MAC address of this peer, if the kernel knows it, or knew it a moment ago.
@@ -63,19 +70,19 @@ impl Neighbours {
         if table.since.is_none_or(|since| now.saturating_duration_since(since) >= GOOD) {
             table.since = Some(now);
             table.reads = 0;
-            table.read(now, dump);
+            table.read(now, Kernel::dump);
         }
         let known = table.find(ip, interface);
         match known {
             Some((mac, seen)) if Some(seen) >= table.since => return Some(mac),
             _ => {}
         }
-        let known = table.look_up(ip, interface, now, &mut one).or(known.map(|(mac, _)| mac));
+        let known = table.look_up(ip, interface, now, Kernel::one).or(known.map(|(mac, _)| mac));
         if known.is_some() || table.reads >= READS {
             return known;
         }
         // The peer may be on an interface that had no neighbours before.
-        table.read(now, dump);
+        table.read(now, Kernel::dump);
         table.find(ip, interface).map(|(mac, _)| mac)
     }
 
@@ -83,15 +90,15 @@ impl Neighbours {
     #[cfg(feature = "status")]
     pub(crate) fn all(&self) -> HashMap<IpAddr, Mac> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        table.read(Instant::now(), dump);
+        table.read(Instant::now(), Kernel::dump);
         table.entries.iter().map(|((ip, _), (mac, _))| (*ip, *mac)).collect()
     }
 }
 
 impl Table {
-    fn read(&mut self, now: Instant, dump: impl FnOnce() -> io::Result<Vec<(Key, Mac)>>) {
+    fn read(&mut self, now: Instant, dump: impl FnOnce(&mut Kernel) -> io::Result<Vec<(Key, Mac)>>) {
         self.reads += 1;
-        let entries = match dump() {
+        let entries = match dump(&mut self.kernel) {
             Ok(entries) => entries,
             Err(error) => return log::warn!("cannot read the neighbour table: {error}"),
         };
@@ -118,14 +125,14 @@ impl Table {
         ip: IpAddr,
         interface: u32,
         now: Instant,
-        one: &mut impl FnMut(Key) -> io::Result<Option<Mac>>,
+        one: impl Fn(&mut Kernel, Key) -> io::Result<Option<Mac>>,
     ) -> Option<Mac> {
         let interfaces: Vec<_> = match interface {
             0 => self.interfaces.iter().copied().take(INTERFACES).collect(),
             interface => vec![interface],
         };
         for interface in interfaces {
-            match one((ip, interface)) {
+            match one(&mut self.kernel, (ip, interface)) {
                 Ok(None) => {}
                 Ok(Some(mac)) => {
                     self.entries.insert((ip, interface), (mac, now));
@@ -139,34 +146,60 @@ impl Table {
     }
 }
 
-/// Reads the whole table.
-fn dump() -> io::Result<Vec<(Key, Mac)>> {
-    let mut entries = Vec::new();
-    ask(NeighbourMessage::default(), NLM_F_REQUEST | NLM_F_DUMP, |neighbour| entries.extend(entry(&neighbour)))?;
-    Ok(entries)
-}
+impl Kernel {
+    /// Reads the whole table.
+    fn dump(&mut self) -> io::Result<Vec<(Key, Mac)>> {
+        let mut entries = Vec::new();
+        let take = |neighbour| entries.extend(entry(&neighbour));
+        self.ask(NeighbourMessage::default(), NLM_F_REQUEST | NLM_F_DUMP, take)??;
+        Ok(entries)
+    }
 
-/// Reads a single entry.
-fn one((ip, interface): Key) -> io::Result<Option<Mac>> {
-    let mut wanted = NeighbourMessage::default();
-    wanted.header.ifindex = interface;
-    let (family, address) = match ip {
-        IpAddr::V4(ip) => (AddressFamily::Inet, NeighbourAddress::Inet(ip)),
-        IpAddr::V6(ip) => (AddressFamily::Inet6, NeighbourAddress::Inet6(ip)),
-    };
-    wanted.header.family = family;
-    wanted.attributes.push(NeighbourAttribute::Destination(address));
-    let mut found = None;
-    match ask(wanted, NLM_F_REQUEST, |neighbour| found = entry(&neighbour)) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(None),
-        result => result.map(|()| found.map(|(_, mac)| mac)),
+    /// Reads a single entry.
+    fn one(&mut self, (ip, interface): Key) -> io::Result<Option<Mac>> {
+        let mut wanted = NeighbourMessage::default();
+        wanted.header.ifindex = interface;
+        let (family, address) = match ip {
+            IpAddr::V4(ip) => (AddressFamily::Inet, NeighbourAddress::Inet(ip)),
+            IpAddr::V6(ip) => (AddressFamily::Inet6, NeighbourAddress::Inet6(ip)),
+        };
+        wanted.header.family = family;
+        wanted.attributes.push(NeighbourAttribute::Destination(address));
+        let mut found = None;
+        match self.ask(wanted, NLM_F_REQUEST, |neighbour| found = entry(&neighbour))? {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(None),
+            answer => answer.map(|()| found.map(|(_, mac)| mac)),
+        }
+    }
+
+    /// The kernel's answer, or why there is none.
+    fn ask(
+        &mut self,
+        wanted: NeighbourMessage,
+        flags: u16,
+        take: impl FnMut(NeighbourMessage),
+    ) -> io::Result<io::Result<()>> {
+        let socket = self.0.take().map_or_else(connect, Ok)?;
+        // After an error, the rest of an answer may still come.
+        let answer = exchange(&socket, wanted, flags, take)?;
+        self.0 = Some(socket);
+        Ok(answer)
     }
 }
 
-fn ask(wanted: NeighbourMessage, flags: u16, mut take: impl FnMut(NeighbourMessage)) -> io::Result<()> {
+fn connect() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&NetlinkAddr::new(0, 0))?;
+    Ok(socket)
+}
+
+fn exchange(
+    socket: &Socket,
+    wanted: NeighbourMessage,
+    flags: u16,
+    mut take: impl FnMut(NeighbourMessage),
+) -> io::Result<io::Result<()>> {
     let mut header = NetlinkHeader::default();
     header.flags = flags;
     let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(Neighbour(wanted)));
@@ -174,21 +207,23 @@ fn ask(wanted: NeighbourMessage, flags: u16, mut take: impl FnMut(NeighbourMessa
     let mut buffer = vec![0; message.buffer_len()];
     message.serialize(&mut buffer);
     socket.send(&buffer, 0)?;
+    let mut datagram = Vec::with_capacity(DATAGRAM);
     loop {
-        let (datagram, _) = socket.recv_from_full()?;
+        datagram.clear();
+        socket.recv(&mut datagram, 0)?;
         let mut rest = &datagram[..];
         while !rest.is_empty() {
             let message = NetlinkMessage::<Neighbour>::deserialize(rest)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
             match message.payload {
                 NetlinkPayload::InnerMessage(Neighbour(neighbour)) => take(neighbour),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(error) => return Ok(Err(error.to_io())),
+                NetlinkPayload::Done(_) => return Ok(Ok(())),
                 _ => {}
             }
             // A reply with a single entry has no end message.
             if flags & NLM_F_DUMP != NLM_F_DUMP {
-                return Ok(());
+                return Ok(Ok(()));
             }
             let length = (message.header.length as usize).next_multiple_of(4);
             rest = rest.get(length.max(1)..).unwrap_or_default();
@@ -257,35 +292,35 @@ mod tests {
     #[test]
     fn neighbours_that_the_kernel_forgot_are_remembered_for_a_while() {
         let (mut table, start) = (Table::default(), Instant::now());
-        table.read(start, || Ok(vec![((ip(1), 2), MAC), ((ip(9), 2), Mac([9; 6]))]));
+        table.read(start, |_| Ok(vec![((ip(1), 2), MAC), ((ip(9), 2), Mac([9; 6]))]));
         // A flood of forged addresses has pushed the entry out; then another machine gets the address.
-        table.read(start + REMEMBERED / 2, || Ok(vec![((ip(9), 2), Mac([9; 6]))]));
+        table.read(start + REMEMBERED / 2, |_| Ok(vec![((ip(9), 2), Mac([9; 6]))]));
         assert_eq!((find(&table, 1, 0), find(&table, 1, 2), find(&table, 1, 3)), (Some(MAC), Some(MAC), None));
-        table.read(start + REMEMBERED / 2, || Ok(vec![((ip(1), 2), Mac([1; 6])), ((ip(9), 2), Mac([9; 6]))]));
+        table.read(start + REMEMBERED / 2, |_| Ok(vec![((ip(1), 2), Mac([1; 6])), ((ip(9), 2), Mac([9; 6]))]));
         assert_eq!(find(&table, 1, 0), Some(Mac([1; 6])));
-        table.read(start + REMEMBERED * 2, || Ok(vec![((ip(9), 2), Mac([9; 6]))]));
+        table.read(start + REMEMBERED * 2, |_| Ok(vec![((ip(9), 2), Mac([9; 6]))]));
         assert_eq!((find(&table, 1, 0), find(&table, 9, 0)), (None, Some(Mac([9; 6]))));
         // A failed read removes no entry.
-        table.read(start + REMEMBERED * 2, || Err(io::ErrorKind::OutOfMemory.into()));
+        table.read(start + REMEMBERED * 2, |_| Err(io::ErrorKind::OutOfMemory.into()));
         assert_eq!(find(&table, 9, 0), Some(Mac([9; 6])));
     }
 
     #[test]
     fn a_new_neighbour_is_looked_up_alone() {
         let (mut table, now) = (Table::default(), Instant::now());
-        table.read(now, || Ok(vec![((ip(9), 2), Mac([9; 6])), ((ip(8), 3), Mac([8; 6]))]));
+        table.read(now, |_| Ok(vec![((ip(9), 2), Mac([9; 6])), ((ip(8), 3), Mac([8; 6]))]));
         table.reads = READS;
-        let mut one = |key: Key| Ok((key == (ip(1), 3)).then_some(MAC));
-        assert_eq!(table.look_up(ip(1), 0, now, &mut one), Some(MAC));
+        let one = |_: &mut Kernel, key: Key| Ok((key == (ip(1), 3)).then_some(MAC));
+        assert_eq!(table.look_up(ip(1), 0, now, one), Some(MAC));
         assert_eq!(find(&table, 1, 0), Some(MAC));
-        assert_eq!((table.look_up(ip(2), 0, now, &mut one), table.look_up(ip(1), 2, now, &mut one)), (None, None));
+        assert_eq!((table.look_up(ip(2), 0, now, one), table.look_up(ip(1), 2, now, one)), (None, None));
     }
 
     #[test]
     fn memory_is_bounded() {
         let (mut table, now) = (Table::default(), Instant::now());
         for n in 0..8 {
-            table.read(now, || Ok((0..MOST as u32 / 4).map(|m| ((ip(n << 16 | m), 2), MAC)).collect()));
+            table.read(now, |_| Ok((0..MOST as u32 / 4).map(|m| ((ip(n << 16 | m), 2), MAC)).collect()));
             assert!(table.entries.len() <= MOST);
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     hash::{BuildHasher, RandomState},
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
 };
 
 use super::settings::Bound as Settings;
@@ -92,16 +92,16 @@ impl Ports {
 
     fn pool(&mut self, listener: usize, settings: &Settings) -> Result<Vec<usize>, Error> {
         let port = self.listeners[listener].port;
-        let ip = self.ports[port].local().ip();
+        let address = transfer_address(self.ports[port].local());
         if settings.single_port {
             return Ok(vec![port]);
         }
-        let same_ip = |other: &&Listener| self.ports[other.port].local().ip() == ip;
-        if let Some(earlier) = self.listeners[..listener].iter().find(same_ip) {
+        let has_it = |other: &&Listener| transfer_address(self.ports[other.port].local()) == address;
+        if let Some(earlier) = self.listeners[..listener].iter().find(has_it) {
             return Ok(earlier.pool.clone());
         }
         let begin = self.ports.len();
-        self.ports.extend(bind_pool(ip, settings, settings.transfer_ports)?);
+        self.ports.extend(bind_pool(address, settings, settings.transfer_ports)?);
         Ok((begin..self.ports.len()).collect())
     }
 }
@@ -124,23 +124,34 @@ fn adopt(socket: UdpSocket, settings: &Settings) -> Result<Port, Error> {
 /// given up its privilege.
 pub(super) fn bind_another(port: &Port, settings: &Settings) -> Result<Port, Error> {
     let address = port.local();
-    let another = bind_pool(address.ip(), settings, 1)?.pop();
+    let another = bind_pool(transfer_address(address), settings, 1)?.pop();
     another.ok_or_else(|| Error::Bind(address, io::ErrorKind::AddrInUse.into()))
+}
+
+/// The address of transfers, without a port. A link-local address keeps its interface.
+fn transfer_address(mut listening: SocketAddr) -> SocketAddr {
+    listening.set_port(0);
+    listening
 }
 
 /// Binds random ports for transfers at this address: as many as are wanted and free, at least one. They are TIDs,
 /// which nobody should be able to guess (RFC 1350 section 4).
-fn bind_pool(ip: IpAddr, settings: &Settings, wanted: usize) -> Result<Vec<Port>, Error> {
-    let bind = |port| Port::bind(Binding { address: (ip, port).into(), share: Share::No, role: role(settings, false) });
+fn bind_pool(mut address: SocketAddr, settings: &Settings, wanted: usize) -> Result<Vec<Port>, Error> {
+    let mut bind = |port| {
+        address.set_port(port);
+        let bound = Port::bind(Binding { address, share: Share::No, role: role(settings, false) });
+        bound.map_err(|error| Error::Bind(address, error))
+    };
     let Some(range) = settings.port_range.clone() else {
-        return (0..wanted).map(|_| bind(0).map_err(|error| Error::Bind((ip, 0).into(), error))).collect();
+        return (0..wanted).map(|_| bind(0)).collect();
     };
     let (lowest, random) = (*range.start(), RandomState::new());
     let mut range: Vec<u16> = range.collect();
     range.sort_by_cached_key(|port| random.hash_one(port));
     let free: Vec<Port> = range.into_iter().filter_map(|port| bind(port).ok()).take(wanted).collect();
     if free.is_empty() {
-        return Err(Error::Bind((ip, lowest).into(), io::ErrorKind::AddrInUse.into()));
+        address.set_port(lowest);
+        return Err(Error::Bind(address, io::ErrorKind::AddrInUse.into()));
     }
     Ok(free)
 }
@@ -161,11 +172,11 @@ mod tests {
 
     #[test]
     fn ports_are_drawn_anew_and_within_their_range() {
-        let ip = Ipv4Addr::new(127, 0, 0, 1).into();
+        let ip = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let any = Settings::default();
         let pool = bind_pool(ip, &any, 8).unwrap();
         let another = bind_another(&pool[0], &any).unwrap();
-        assert!(another.local().ip() == ip && pool.iter().all(|port| port.local() != another.local()));
+        assert!(another.local().ip() == ip.ip() && pool.iter().all(|port| port.local() != another.local()));
         // Eight of a hundred ports, and others each time.
         let range = 21_000..=21_099;
         let some = Settings { port_range: Some(range.clone()), ..any };
@@ -182,6 +193,16 @@ mod tests {
         assert!((1..=3).contains(&pool.len()));
         if pool.len() == 3 {
             assert!(bind_another(&pool[0], &few).is_err(), "none is free");
+        }
+    }
+
+    /// Each link may have the same addresses.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn transfers_of_a_link_local_address_are_on_its_link() {
+        let address: SocketAddr = "[fe80::77%1]:69".parse().unwrap();
+        for port in bind_pool(transfer_address(address), &Settings::default(), 2).unwrap() {
+            assert!(matches!(port.local(), SocketAddr::V6(local) if local.scope_id() == 1 && local.port() != 69));
         }
     }
 }

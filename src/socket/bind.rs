@@ -16,7 +16,7 @@ use super::linux;
 /// The buffer for a storm of requests while the server is busy, in bytes. The kernel doubles it, and may grant less.
 const BUFFER: usize = 4 << 20;
 /// The queue for a storm of connections. The system may grant fewer.
-#[cfg(feature = "web")]
+#[cfg(any(feature = "status", feature = "web"))]
 const BACKLOG: i32 = 4096;
 
 /// How a socket is bound.
@@ -101,7 +101,9 @@ impl Port {
             // The system tells the address with each datagram, at some cost. A socket of a single address does not
             // need it.
             let tells = listens || local.ip().is_unspecified();
-            batched && (!tells || linux::enable_packet_info(&socket, local.is_ipv6()).is_ok())
+            batched
+                && linux::has_batches(&socket)
+                && (!tells || linux::enable_packet_info(&socket, local.is_ipv6()).is_ok())
         };
         #[cfg(not(target_os = "linux"))]
         let (_, _, _, batched) = (listens, serves, batched, false);
@@ -129,12 +131,12 @@ fn bind_to_address(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
     Ok(awaited)
 }
 
-/// A listening TCP socket, with the options of [`Port::bind`].
-#[cfg(feature = "web")]
-pub(crate) fn listen(address: SocketAddr, interface: Option<&str>) -> io::Result<std::net::TcpListener> {
+/// A listening TCP socket, with the options of [`Port::bind`]. `only_v6`: an IPv6 socket serves no IPv4 client.
+#[cfg(any(feature = "status", feature = "web"))]
+pub(crate) fn listen(address: SocketAddr, interface: Option<&str>, only_v6: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(only_v6)?;
     }
     // A restarted server need not wait for the connections of the previous one. On other systems the option means
     // more.

@@ -11,6 +11,8 @@ pub(crate) mod epoll;
 mod linux;
 pub(crate) mod mtu;
 mod plain;
+#[cfg(target_os = "linux")]
+mod scarce;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +28,7 @@ use std::{
 use async_io::Async;
 use socket2::SockRef;
 
-#[cfg(feature = "web")]
+#[cfg(any(feature = "status", feature = "web"))]
 pub(crate) use bind::listen;
 pub(crate) use bind::{Binding, Role, Share};
 
@@ -191,6 +193,8 @@ fn send_all(queue: &mut VecDeque<Outgoing>, mut send: impl FnMut(&mut VecDeque<O
             Err(error) if is_of_earlier(&error) && tries < TRIES => tries += 1,
             Err(error) => {
                 if let Some(lost) = queue.pop_front() {
+                    #[cfg(target_os = "linux")]
+                    scarce::warn(&error, lost.to);
                     log::debug!("{}: cannot send {} bytes: {error}", lost.to, lost.len());
                 }
                 tries = 0;

@@ -27,7 +27,7 @@ use std::{
 
 use smol::{Async, channel};
 
-use crate::{Error, ServerHandle, stats::Record};
+use crate::{Error, ServerHandle, socket, stats::Record};
 use history::History;
 use metrics::Histograms;
 use site::{About, Site};
@@ -95,12 +95,14 @@ struct Seen {
 }
 
 impl Status {
-    /// Binds the address. Use one of this machine only, unless others should see the page.
+    /// Binds the address. Use one of this machine only, unless others should see the page. `[::]` is for IPv4 as well.
+    ///
+    /// On Linux the server also binds an address that no interface has yet (`IP_FREEBIND`).
     ///
     /// # Errors
     /// [`Error::Bind`] if the address cannot be bound.
     pub fn bind(address: SocketAddr) -> Result<Self, Error> {
-        let bound = TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let bound = socket::listen(address, None, false).and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (addr, listener) = bound.map_err(|error| Error::Bind(address, error))?;
         let seen = Seen { started: SystemTime::now(), history: History::default(), histograms: Histograms::new() };
         Ok(Self { listener, addr, about: About::default(), seen: Arc::new(seen) })

@@ -7,7 +7,7 @@ mod hook;
 mod queue;
 mod webhook;
 
-use std::time::Instant;
+use std::{path::PathBuf, time::Instant};
 
 use clap::Args;
 use humantime::Duration;
@@ -63,6 +63,11 @@ impl NotifyArgs {
             hook: self.on_upload.as_ref().map(start).transpose()?,
             webhook: self.webhook.as_deref().map(open).transpose()?,
         })
+    }
+
+    /// The program of `--on-upload`, if there is one.
+    pub fn program(&self) -> Option<PathBuf> {
+        self.on_upload.as_ref().and_then(|words| program(words).ok())
     }
 
     /// Checks the options as far as possible without serving.

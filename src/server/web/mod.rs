@@ -38,7 +38,8 @@ impl Listeners {
     pub(super) fn bind(addresses: &[SocketAddr], interface: Option<&str>) -> Result<Self, Error> {
         let mut all = Self::default();
         for &address in addresses {
-            let bound = socket::listen(address, interface).and_then(|listener| Ok((listener.local_addr()?, listener)));
+            let bound =
+                socket::listen(address, interface, true).and_then(|listener| Ok((listener.local_addr()?, listener)));
             let (addr, listener) = bound.map_err(|error| Error::Bind(address, error))?;
             all.addrs.push(addr);
             all.listeners.push(listener);

@@ -13,7 +13,7 @@ mod errors;
 mod receive;
 mod send;
 
-use std::{io, mem, os::fd::AsRawFd};
+use std::{io, mem, os::fd::AsRawFd, ptr};
 
 use libc::{c_int, msghdr, socklen_t};
 
@@ -24,6 +24,16 @@ pub(super) use send::{Narrow, send};
 /// Asks for a receive buffer above the system's limit, which needs a privilege.
 pub(super) fn enlarge(socket: &impl AsRawFd, buffer: usize) {
     let _ = set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, buffer as c_int);
+}
+
+/// Whether the system has the batched calls: a sandbox may forbid them. Neither call does anything with no datagrams.
+pub(super) fn has_batches(socket: &impl AsRawFd) -> bool {
+    let (fd, none) = (socket.as_raw_fd(), ptr::null_mut());
+    // SAFETY: the kernel reads and writes no header of a list without any.
+    unsafe {
+        libc::recvmmsg(fd, none, 0, libc::MSG_DONTWAIT as _, ptr::null_mut()) == 0
+            && libc::sendmmsg(fd, none, 0, 0) == 0
+    }
 }
 
 /// Asks for the local address of received datagrams.
