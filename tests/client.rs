@@ -5,7 +5,7 @@ mod common;
 
 use std::{io::ErrorKind, net::UdpSocket, thread, time::Duration};
 
-use common::{Serving, file, guard};
+use common::{Serving, closed_port, file, guard};
 use tuffet::{
     Client, Error, ErrorCode, Gen, Refusal, Request, Server, Source, packet::Packet, read, transfer::Outcome, write,
 };
@@ -79,9 +79,8 @@ fn a_silent_server_is_a_timeout() {
 #[test]
 fn a_closed_port_ends_it_at_once() {
     for local in ["127.0.0.1:0", "[::1]:0"] {
-        let Ok(socket) = UdpSocket::bind(local) else { continue };
+        let Some(socket) = closed_port(local) else { continue };
         let closed = socket.local_addr().unwrap();
-        drop(socket);
         // Longer than any test may take.
         let client = Client::new(closed).patience(Duration::from_secs(3600));
         let refused = |error: &Error| matches!(error, Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused);

@@ -95,7 +95,7 @@ fn allow_many_files() {
 
 /// Each server has another one where the system lets it: what one server still sends to a client that is gone must not
 /// be taken for the answer of another by a client that has got the same port, be it that of a test beside this one.
-fn own_address() -> Ipv4Addr {
+pub fn own_address() -> Ipv4Addr {
     static COUNT: AtomicU8 = AtomicU8::new(1);
     if cfg!(not(target_os = "linux")) {
         return Ipv4Addr::LOCALHOST;
