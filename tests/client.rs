@@ -5,7 +5,7 @@ mod common;
 
 use std::{io::ErrorKind, net::UdpSocket, thread, time::Duration};
 
-use common::{Serving, file, guard};
+use common::{Serving, closed_port, eventually, file, guard};
 use tuffet::{
     Client, Error, ErrorCode, Gen, Refusal, Request, Server, Source, packet::Packet, read, transfer::Outcome, write,
 };
@@ -55,17 +55,20 @@ fn a_client_takes_no_packet_of_a_foreign_tid() {
 fn a_record_tells_what_was_agreed() {
     let serving = Serving::with(read(async |_: Request| file(5000)), |builder| builder.blksize(1000));
     let client = Client::new(serving.addr());
-    let mut size = None;
-    let record = smol::block_on(client.get("x", async |data| {
-        size = data.size();
-        data.collect(5000).await.map(drop)
-    }));
-    let record = record.unwrap();
-    assert_eq!(size, Some(5000));
-    assert_eq!(record.asked.to_string(), "blksize=1428 windowsize=16 tsize=0");
-    assert_eq!(record.granted.to_string(), "blksize=1000 windowsize=16 tsize=5000");
-    assert_eq!((record.blksize, record.bytes, record.retransmits), (1000, 5000, 0));
-    assert_eq!(record.local.port(), serving.record().peer.port());
+    eventually("a client has repeated nothing, as on a machine that is not busy", || {
+        let mut size = None;
+        let record = smol::block_on(client.get("x", async |data| {
+            size = data.size();
+            data.collect(5000).await.map(drop)
+        }));
+        let record = record.unwrap();
+        assert_eq!(size, Some(5000));
+        assert_eq!(record.asked.to_string(), "blksize=1428 windowsize=16 tsize=0");
+        assert_eq!(record.granted.to_string(), "blksize=1000 windowsize=16 tsize=5000");
+        assert_eq!((record.blksize, record.bytes), (1000, 5000));
+        assert_eq!(record.local.port(), serving.record().peer.port());
+        record.retransmits == 0
+    });
 }
 
 #[test]
@@ -79,9 +82,8 @@ fn a_silent_server_is_a_timeout() {
 #[test]
 fn a_closed_port_ends_it_at_once() {
     for local in ["127.0.0.1:0", "[::1]:0"] {
-        let Ok(socket) = UdpSocket::bind(local) else { continue };
+        let Some(socket) = closed_port(local) else { continue };
         let closed = socket.local_addr().unwrap();
-        drop(socket);
         // Longer than any test may take.
         let client = Client::new(closed).patience(Duration::from_secs(3600));
         let refused = |error: &Error| matches!(error, Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused);

@@ -339,33 +339,6 @@ fn an_endless_source_delays_no_other_transfer() {
     assert!(matches!(serving.record().outcome, Outcome::Replaced(_)));
 }
 
-#[test]
-fn a_record_tells_how_it_ended() {
-    let serving = Serving::with(slow(smol::channel::bounded(1).1), |builder| builder.patience(Duration::from_secs(2)));
-    let mut peer = Peer::new(serving.addr());
-    let options = [("tsize", "0"), ("blksize", "1000"), ("unknown", "1")];
-    peer.rrq("2000", &options).expect_oack(&[("tsize", "2000"), ("blksize", "1000")]);
-    peer.error(8);
-    let probe = serving.record();
-    assert_eq!((probe.outcome, probe.bytes, probe.path.as_str()), (Outcome::Probe, 0, "2000"));
-    assert_eq!(
-        (probe.asked.to_string(), probe.granted.to_string()),
-        ("tsize=0 blksize=1000 unknown=1".to_owned(), "tsize=2000 blksize=1000".to_owned())
-    );
-    assert_eq!((probe.peer, probe.local), (peer.socket.local_addr().unwrap(), serving.addr()));
-    // Silence.
-    peer.rrq("2000", &[]).expect_data(1, &file(2000)[..512]);
-    let silent = serving.record();
-    assert_eq!((silent.outcome, silent.acked), (Outcome::TimedOut, 0));
-    // Silence at the very end.
-    peer.rrq("600", &[]).expect_data(1, &file(600)[..512]);
-    peer.ack(1);
-    peer.expect_data(2, &file(600)[512..]);
-    let record = serving.record();
-    assert_eq!((record.outcome, record.bytes), (Outcome::ProbablyComplete, 512));
-    assert!(serving.records().is_empty(), "one record of each transfer");
-}
-
 /// Written with `async fn`, it borrows from itself and from the request between two waits.
 struct Async(Mutex<Vec<u8>>);
 

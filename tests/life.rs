@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{LONG, Peer, Serving, doomed_socket, eventually, file, guard, request, size};
+use common::{LONG, Peer, Serving, doomed_socket, eventually, file, guard, own_address, request, size};
 use tuffet::{
     Client, Gen, Handler, Refusal, Request, Server, Source, handler::Answer, packet::Packet, read, transfer::Outcome,
 };
@@ -186,7 +186,8 @@ fn an_upload_shows_its_size() {
 
 #[test]
 fn the_same_port_again_and_again() {
-    let mut addr = "127.0.0.1:0".to_owned();
+    // At an address where nobody else takes a port while it is free.
+    let mut addr = format!("{}:0", own_address());
     for round in 0..20 {
         let mut serving = Serving::on(&[&addr], files(), |builder| builder.shards(1 + round % 2));
         addr = serving.addr().to_string();

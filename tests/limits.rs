@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Link, Peer, file, request, simulated::Simulated, size};
+use common::{LONG, Link, Peer, file, request, simulated::Simulated, size};
 use tuffet::{Handler, Refusal, Request, packet::Packet, read};
 
 fn files() -> impl Handler {
@@ -79,6 +79,26 @@ fn a_room_of_machines_behind_one_address_is_served() {
         peer.expect_data(2, &file(600)[512..]);
         peer.ack(2);
     }
+}
+
+#[test]
+fn the_limit_of_all_transfers_holds_under_a_flood_and_the_server_recovers() {
+    let serving = Simulated::with(files(), |builder| builder.max_transfers(50));
+    let clients: Vec<Peer<_>> = (0..300).map(|_| serving.peer()).collect();
+    for name in ["600", "missing", "600"] {
+        for client in &clients {
+            client.send(Packet::Rrq(request(name, &[])));
+            assert!(serving.transfers().len() <= 50);
+        }
+    }
+    assert_eq!(serving.transfers().len(), 50, "it is full");
+    // The server loses its patience with clients that never answer.
+    serving.pass(LONG * 2);
+    assert!(serving.transfers().is_empty());
+    let mut peer = serving.peer();
+    peer.rrq("600", &[]).expect_data(1, &file(600)[..512]);
+    peer.ack(1);
+    peer.expect_data(2, &file(600)[512..]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use common::{SHORT, Serving, eventually, file, request};
+use common::{LONG, SHORT, Serving, eventually, file, request};
 use machines::{TWO_LINKS, enter, files, forge, on, on_machines, peer};
 use tuffet::{Client, packet::Packet, transfer::Outcome};
 
@@ -146,11 +146,10 @@ fn a_single_port_passes_a_nat() {
     if !on_machines("a_single_port_passes_a_nat", BEHIND_NAT) {
         return;
     }
-    let get = |machine| {
+    let get = |machine, patience| {
         on(machine, || {
             // The same port on both machines: the translator has to change one of them.
-            let mut client = Client::new("10.9.0.1:69".parse().unwrap()).windowsize(8);
-            client = client.patience(Duration::from_secs(2));
+            let client = Client::new("10.9.0.1:69".parse().unwrap()).windowsize(8).patience(patience);
             smol::block_on(client.get("300000", async |data| {
                 assert!(data.collect(300_000).await? == file(300_000));
                 Ok(())
@@ -160,7 +159,8 @@ fn a_single_port_passes_a_nat() {
     let serving = Serving::on(&["0.0.0.0:69"], files(), |builder| builder.single_port(true));
     thread::scope(|threads| {
         let transfers: Vec<_> = ["one", "two"].iter().flat_map(|machine| [machine; 5]).collect();
-        let transfers: Vec<_> = transfers.into_iter().map(|machine| threads.spawn(move || get(machine))).collect();
+        let transfers: Vec<_> =
+            transfers.into_iter().map(|machine| threads.spawn(move || get(machine, LONG))).collect();
         for transfer in transfers {
             assert_eq!(transfer.join().unwrap().unwrap().bytes, 300_000);
         }
@@ -188,7 +188,7 @@ fn a_single_port_passes_a_nat() {
     drop(serving);
     // Without it the translator knows nothing of the ports that the transfers come from.
     let serving = Serving::on(&["0.0.0.0:69"], files(), |builder| builder.patience(Duration::from_secs(1)));
-    assert!(get("one").is_err());
+    assert!(get("one", Duration::from_secs(2)).is_err());
     assert!(!serving.record().outcome.is_success());
 }
 

@@ -1,12 +1,15 @@
-//! What hooks are told: at the beginning, at the end, and where a request was served.
+//! What hooks and records tell: at the beginning, at the end, and where a request was served.
 #![cfg(feature = "sim")]
 
 mod common;
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use common::{file, simulated::Simulated};
-use tuffet::{Handler, Refusal, Request, Source, read, write};
+use common::{file, simulated::Simulated, size};
+use tuffet::{Gen, Handler, Refusal, Request, Source, read, transfer::Outcome, write};
 
 type Told = Arc<Mutex<Vec<String>>>;
 
@@ -102,4 +105,54 @@ fn a_transfer_begins_before_its_handler_is_asked_and_ends_once() {
     server.peer().rrq("../file", &[]).expect_error(2);
     let ends = server.record().outcome.to_string();
     assert_eq!(taken(&told), ["2 read ../file".to_owned(), format!("2 {ends}")]);
+}
+
+fn impatient(handler: impl Handler) -> Simulated {
+    Simulated::with(handler, |builder| builder.patience(Duration::from_secs(2)))
+}
+
+#[test]
+fn the_record_has_a_hint_where_the_cause_is_known() {
+    let server = impatient(read(async |request: Request| file(size(&request))));
+    server.peer().rrq("600", &[]);
+    assert_eq!(server.record().hint, None, "nothing is known of a client that says no more");
+    let mut peer = server.peer();
+    peer.rrq("2000", &[("blksize", "1000")]).expect_oack(&[("blksize", "1000")]);
+    peer.ack(0);
+    let better = tuffet::hint::Hint::SmallerBlocks { blksize: 1000, better: 512 };
+    assert_eq!(server.record().hint, Some(better));
+    let mut peer = server.peer();
+    peer.rrq("9", &[]).expect_data(1, file(9));
+    peer.ack(1);
+    assert_eq!(server.record().hint, None);
+}
+
+#[test]
+fn a_record_tells_how_it_ended() {
+    let server = impatient(read(async |request: Request| {
+        let all = file(size(&request));
+        Gen::new(async move |co| co.yield_(all).await)
+    }));
+    let mut peer = server.peer();
+    let options = [("tsize", "0"), ("blksize", "1000"), ("unknown", "1")];
+    peer.rrq("2000", &options).expect_oack(&[("tsize", "2000"), ("blksize", "1000")]);
+    peer.error(8);
+    let probe = server.record();
+    assert_eq!((probe.outcome, probe.bytes, probe.path.as_str()), (Outcome::Probe, 0, "2000"));
+    assert_eq!(
+        (probe.asked.to_string(), probe.granted.to_string()),
+        ("tsize=0 blksize=1000 unknown=1".to_owned(), "tsize=2000 blksize=1000".to_owned())
+    );
+    assert_eq!((probe.peer, probe.local), (peer.socket.addr(), server.addr()));
+    // Silence.
+    peer.rrq("2000", &[]).expect_data(1, &file(2000)[..512]);
+    let silent = server.record();
+    assert_eq!((silent.outcome, silent.acked), (Outcome::TimedOut, 0));
+    // Silence at the very end.
+    peer.rrq("600", &[]).expect_data(1, &file(600)[..512]);
+    peer.ack(1);
+    peer.expect_data(2, &file(600)[512..]);
+    let record = server.record();
+    assert_eq!((record.outcome, record.bytes), (Outcome::ProbablyComplete, 512));
+    assert!(server.records().is_empty(), "one record of each transfer");
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::{Peer, Serving, doomed_socket, eventually, file, request, size};
-use tuffet::{Client, Gen, Handler, Request, packet::Packet, read, transfer::Outcome};
+use tuffet::{Client, Error, ErrorCode, Gen, Handler, Request, packet::Packet, read, transfer::Outcome};
 
 /// These tests count what belongs to the whole process, so they run one at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -104,7 +104,7 @@ fn an_upload_larger_than_files_may_be_ends_and_the_program_does_not() {
         Packet::Ack(0)
     };
     let refused = put("big", 500_001);
-    assert!(matches!(refused, Packet::Error { code: tuffet::ErrorCode::DISK_FULL, .. }), "{refused:?}");
+    assert!(matches!(refused, Packet::Error { code: ErrorCode::DISK_FULL, .. }), "{refused:?}");
     assert_eq!(put("small", 20_001), Packet::Ack(0));
     assert_eq!(fs::read_dir(limited.place.path()).unwrap().count(), 1);
     assert!(limited.program.try_wait().unwrap().is_none());
@@ -161,37 +161,43 @@ fn more_silent_uploads_than_files_lock_no_client_out() {
     assert_eq!(fs::read(limited.place.path().join("one")).unwrap(), file(100));
 }
 
-/// Whether the client gets all of the file.
-async fn gets(client: Client, size: usize) -> bool {
+/// What becomes of a client that gets a file.
+async fn outcome(client: Client, size: usize) -> Result<Outcome, Error> {
     let name = size.to_string();
     let record = client.get(&name, async |data| {
         assert!(data.collect(size).await? == file(size));
         Ok(())
     });
-    record.await.is_ok_and(|record| record.outcome == Outcome::Complete)
+    Ok(record.await?.outcome)
 }
 
 async fn get(client: Client, size: usize) {
-    assert!(gets(client, size).await);
+    loop {
+        match outcome(client.clone(), size).await {
+            // On a busy machine a copy of its request may be read so late that it looks like a new one.
+            Err(Error::Peer { code: ErrorCode::UNKNOWN_TID, .. }) => {}
+            outcome => return assert_eq!(outcome.unwrap(), Outcome::Complete),
+        }
+    }
 }
 
 #[test]
 fn a_thousand_clients_at_once() {
     // The shards may still be about to open theirs when an idle server's are counted.
     const SLACK: usize = 80;
+    // All of them take turns in one thread, on a machine that may be busy.
+    const PATIENCE: Duration = Duration::from_secs(600);
     let _alone = alone();
     let clients = 1000.min(open_files_limit() - 300);
     let before = open_files();
     for shards in [1, 2] {
-        // A request that came twice, the second time after the end, is a transfer that nobody answers.
-        let serving = Serving::with(files(), |builder| builder.shards(shards).patience(common::LONG / 2));
+        let serving = Serving::with(files(), |builder| builder.shards(shards).patience(PATIENCE));
         let idle = open_files();
         // Most of them are the ports that transfers are served from.
         assert!(idle - before < 100 * shards, "{} files for an idle server", idle - before);
         let executor = smol::LocalExecutor::new();
-        let tasks: Vec<_> = (0..clients)
-            .map(|n| executor.spawn(get(Client::new(serving.addr()).windowsize(1 + n as u16 % 8), 20_000)))
-            .collect();
+        let client = |n: usize| Client::new(serving.addr()).windowsize(1 + n as u16 % 8).patience(PATIENCE);
+        let tasks: Vec<_> = (0..clients).map(|n| executor.spawn(get(client(n), 20_000))).collect();
         smol::block_on(executor.run(async {
             smol::future::yield_now().await;
             let with_clients = open_files();
@@ -200,7 +206,8 @@ fn a_thousand_clients_at_once() {
                 task.await;
             }
         }));
-        eventually("all sessions are gone", || serving.transfers().is_empty());
+        // A request that came twice, the second time after the end, is a transfer that nobody answers.
+        eventually("all sessions are gone", || serving.transfers().iter().all(|transfer| transfer.bytes == 0));
         let complete = serving.records().iter().filter(|record| record.outcome.is_success()).count();
         assert!(complete >= clients, "{complete} of {clients}");
         assert!(open_files() <= idle + SLACK);
@@ -253,7 +260,9 @@ fn memory_comes_back_after_a_flood() {
         eventually("all sessions are gone", || serving.transfers().is_empty());
         serving.records();
         // The server's patience is short, and the machine may be busy.
-        eventually("it is served", || smol::block_on(gets(Client::new(serving.addr()), 20_000)));
+        eventually("it is served", || {
+            smol::block_on(outcome(Client::new(serving.addr()), 20_000)).is_ok_and(|outcome| outcome.is_success())
+        });
     };
     // The first floods fill what is kept for good: buffers, the memory of recent transfers, the allocator's own.
     flood();

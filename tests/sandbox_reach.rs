@@ -186,15 +186,16 @@ fn unreadable_files_are_named_with_the_user() {
     }
 }
 
-/// A person who is in more groups than her own. The files of users and groups are those of a namespace.
+/// A person who is in more groups than her own, of a name that no machine has. The files of users and groups are those
+/// of a namespace.
 #[test]
 #[ignore = "needs root and unshare"]
 fn the_owner_of_the_directory_brings_no_groups_along() {
     const THERE: &str = "TUFFET_TEST_HAS_OWN_USERS";
     if std::env::var_os(THERE).is_none() {
         let script = "mount -t tmpfs none /mnt; cp /etc/passwd /etc/group /mnt
-            echo 'alice:x:1234:1234::/nowhere:/bin/false' >>/mnt/passwd
-            printf 'alice:x:1234:\\nsecrets:x:4321:alice\\nothers:x:4322:alice\\n' >>/mnt/group
+            echo 'tuffet-test:x:1234:1234::/nowhere:/bin/false' >>/mnt/passwd
+            printf 'tuffet-test:x:1234:\\nsecrets:x:4321:tuffet-test\\nothers:x:4322:tuffet-test\\n' >>/mnt/group
             mount --bind /mnt/passwd /etc/passwd; mount --bind /mnt/group /etc/group
             exec \"$0\" --ignored --exact the_owner_of_the_directory_brings_no_groups_along";
         let mut command = Command::new("unshare");
@@ -205,8 +206,8 @@ fn the_owner_of_the_directory_brings_no_groups_along() {
     chown(&root, Some(1234), Some(0)).unwrap();
     for (options, gid, groups) in [
         (&[][..], 1234, "1234"),
-        (&["--user", "alice"], 1234, "1234 4321 4322"),
-        (&["--user", "alice:secrets"], 4321, "4321"),
+        (&["--user", "tuffet-test"], 1234, "1234 4321 4322"),
+        (&["--user", "tuffet-test:secrets"], 4321, "4321"),
         (&["--user", "1234:4322"], 4322, "4322"),
         (&["--user", "nobody"], NOBODY, "65534"),
     ] {

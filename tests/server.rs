@@ -284,24 +284,6 @@ fn a_repeated_request_reaches_the_shard_that_has_it() {
 }
 
 #[test]
-fn the_record_has_a_hint_where_the_cause_is_known() {
-    let serving = Serving::with(read(async |request: Request| file(size(&request))), |builder| {
-        builder.patience(std::time::Duration::from_millis(300))
-    });
-    Peer::new(serving.addr()).rrq("600", &[]);
-    assert_eq!(serving.record().hint, None, "nothing is known of a client that says no more");
-    let mut peer = Peer::new(serving.addr());
-    peer.rrq("2000", &[("blksize", "1000")]).expect_oack(&[("blksize", "1000")]);
-    peer.ack(0);
-    let better = tuffet::hint::Hint::SmallerBlocks { blksize: 1000, better: 512 };
-    assert_eq!(serving.record().hint, Some(better));
-    let mut peer = Peer::new(serving.addr());
-    peer.rrq("9", &[]).expect_data(1, file(9));
-    peer.ack(1);
-    assert_eq!(serving.record().hint, None);
-}
-
-#[test]
 #[cfg(target_os = "linux")]
 fn a_broadcast_is_answered_from_the_address_of_the_interface() {
     let serving = Serving::on(&["0.0.0.0:0"], read(async |request: Request| file(size(&request))), |builder| builder);

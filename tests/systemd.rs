@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use common::{Peer, eventually};
+use common::{Peer, SHORT, eventually};
 
 const UNITS: [&str; 2] = ["tuffet.service", "tuffet.socket"];
 
@@ -81,8 +81,9 @@ fn a_request_starts_the_server() {
     command.args(["--datagram", "--listen", &address.to_string(), env!("CARGO_BIN_EXE_tuffet"), "serve"]);
     command.current_dir(&place).stdout(Stdio::null()).stderr(Stdio::null());
     let _activated = Activated(command.spawn().unwrap());
-    eventually("it listens", || UdpSocket::bind(address).is_err());
     let mut peer = Peer::new(address);
+    // Until somebody listens there nobody answers, and it takes its time to start.
+    eventually("it answers", || peer.rrq("file", &[]).receive_within(SHORT * 4).is_some());
     peer.rrq("file", &[]).expect_data(1, "as it is");
     peer.ack(1);
 }

@@ -111,7 +111,7 @@ fn the_last_ack_waits_for_the_handler() {
     peer.expect(Packet::Ack(1));
     let record = serving.record();
     assert_eq!((record.outcome, record.bytes), (Outcome::Complete, 5));
-    peer.expect_silence();
+    peer.expect_nothing_new();
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod program;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::ChildStderr,
     sync::mpsc::{self, Receiver},
     thread,
@@ -15,6 +15,7 @@ use std::{
 
 use common::{LONG, Peer};
 use program::Server;
+use socket2::{Domain, Socket, Type};
 
 /// A web server that calls this with each connection, and its URL.
 fn upstream(serve: impl Fn(TcpStream) + Send + 'static) -> String {
@@ -57,13 +58,17 @@ fn wait_for(said: &Receiver<String>, text: &str) -> String {
     }
 }
 
-fn closed_port() -> String {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    format!("http://127.0.0.1:{port}/")
+/// The URL of a port that is closed as long as the socket lives.
+fn closed_port() -> (Socket, String) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let url = format!("http://{}/", socket.local_addr().unwrap().as_socket().unwrap());
+    (socket, url)
 }
 
 #[test]
 fn the_answer_of_the_base_url_is_in_the_log() {
+    let (_closed, dead) = closed_port();
     for (url, expected) in [
         (answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"), "answered 200 OK"),
         (answering("HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\n"), "answered 404 Not Found"),
@@ -72,9 +77,9 @@ fn the_answer_of_the_base_url_is_in_the_log() {
             "answered 301 Moved Permanently to https://h/",
         ),
         (answering("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"), "fails now: answered 502 Bad Gateway"),
-        (closed_port(), "Connection refused"),
+        (dead.clone(), "Connection refused"),
         ("http://mirror.invalid/".into(), "dns error"),
-        (closed_port().replace("http:", "https:"), "Connection refused"),
+        (dead.replace("http:", "https:"), "Connection refused"),
     ] {
         let (_server, said) = start(&[&url]);
         let line = wait_for(&said, &format!("{url} "));

@@ -8,7 +8,7 @@ pub mod simulated;
 
 #[cfg(feature = "net")]
 #[allow(unused_imports, reason = "a test that runs in virtual time has no use for it")]
-pub use serving::Serving;
+pub use serving::{Serving, own_address};
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
@@ -226,6 +226,27 @@ pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
         assert!(begin.elapsed() < LONG, "in vain: {what}");
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Does this within ever more time, until it succeeds: what takes a moment takes longer on a busy machine.
+#[track_caller]
+pub fn within_any_time<T>(what: &str, mut attempt: impl FnMut(Duration) -> Option<T>) -> T {
+    let mut time = SHORT;
+    loop {
+        if let Some(done) = attempt(time) {
+            return done;
+        }
+        assert!(time < LONG, "in vain: {what}");
+        time *= 2;
+    }
+}
+
+/// A port that is closed as long as this lives, and that nobody else gets meanwhile: it is for packets from elsewhere.
+pub fn closed_port(address: &str) -> Option<UdpSocket> {
+    let socket = UdpSocket::bind(address).ok()?;
+    let discard = SocketAddr::new(socket.local_addr().unwrap().ip(), 9);
+    socket.connect(discard).unwrap();
+    Some(socket)
 }
 
 /// Tells at its end that it was dropped.

@@ -127,6 +127,12 @@ impl Network {
     }
 }
 
+impl Place {
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
 impl Link for Place {
     fn send_to(&self, bytes: &[u8], to: SocketAddr) {
         let network = &mut *self.network.borrow_mut();

@@ -51,17 +51,11 @@ fn the_next_source_is_asked_after_a_refusal() {
 
 #[test]
 fn the_next_source_is_asked_after_a_dead_or_silent_one() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (_closed, dead) = upstream::closed_port();
     let silent = Upstream::new(|_, stream| upstream::until_closed(stream));
-    let hangs_up = Upstream::new(|_, stream| stream.shutdown(Shutdown::Both).unwrap());
+    let hangs_up = Upstream::new(|_, stream| upstream::close(stream));
     let stranger = Upstream::secure("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
-    for url in [
-        format!("http://127.0.0.1:{port}/"),
-        "http://mirror.invalid/".to_owned(),
-        silent.url(),
-        hangs_up.url(),
-        stranger.url(),
-    ] {
+    for url in [dead, "http://mirror.invalid/".to_owned(), silent.url(), hangs_up.url(), stranger.url()] {
         let (_here, last) = directory();
         let first = settings(&url).upstream_timeout(Duration::from_millis(500)).build().unwrap();
         let chain = first.or(answered_404()).or(last);

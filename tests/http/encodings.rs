@@ -1,7 +1,5 @@
 //! Labels on bodies that were not asked for.
 
-use std::net::Shutdown;
-
 use super::*;
 
 /// An upstream with this header on a body of so many bytes, in which a range of it can be had.
@@ -21,7 +19,7 @@ fn labelled(header: &'static str) -> Upstream {
         let until = if first == 0 && head.contains("/broken ") { 5 } else { length };
         stream.write_all(&body[..until]).unwrap();
         if until < length {
-            stream.shutdown(Shutdown::Both).unwrap();
+            upstream::close(stream);
         }
     })
 }
@@ -75,7 +73,7 @@ fn a_body_that_is_compressed_for_its_way_is_no_file() {
     ] {
         let upstream = Upstream::new(move |_, stream| {
             write!(stream, "HTTP/1.1 200 OK\r\n{codings}\r\n\r\n5\r\nhello\r\n0\r\n\r\n").unwrap();
-            stream.shutdown(Shutdown::Both).unwrap();
+            upstream::close(stream);
         });
         let answer = fetch(&http(&upstream.url()), "x");
         match is_file {

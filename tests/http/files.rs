@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io::Write,
-    net::{Shutdown, TcpStream},
+    net::TcpStream,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -171,7 +171,7 @@ impl State {
                 std::thread::sleep(Duration::from_millis(20));
                 upstream::reset(stream);
             }
-            Some(Fault::Close(_)) => drop(stream.shutdown(Shutdown::Both)),
+            Some(Fault::Close(_)) => upstream::close(stream),
             Some(Fault::Stall(_)) => upstream::until_closed(stream),
             _ if chunked => drop(stream.write_all(b"0\r\n\r\n")),
             _ => {}

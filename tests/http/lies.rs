@@ -2,7 +2,6 @@
 
 use std::{
     io::Write,
-    net::Shutdown,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -13,7 +12,10 @@ use std::{
 
 use tuffet::Refusal;
 
-use super::{fetch, http, open, settings, upstream::Upstream};
+use super::{
+    fetch, http, open, settings,
+    upstream::{self, Upstream},
+};
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\nETag: \"one\"\r\nContent-Length: 10\r\n\r\n";
 
@@ -61,7 +63,7 @@ fn a_body_that_is_always_shorter_than_it_says_is_given_up() {
         move |_, stream| {
             asked.fetch_add(1, SeqCst);
             write!(stream, "{HEAD}01234").unwrap();
-            stream.shutdown(Shutdown::Both).unwrap();
+            upstream::close(stream);
         }
     });
     assert_eq!(fetch(&http(&upstream.url()), "x"), Err(Refusal::upstream()));
@@ -103,7 +105,7 @@ fn parts_that_are_others() {
                     return write!(stream, "HTTP/1.1 {part}\r\n\r\n56789abcdef").unwrap();
                 }
                 write!(stream, "{HEAD}01234").unwrap();
-                stream.shutdown(Shutdown::Both).unwrap();
+                upstream::close(stream);
             });
             let source = open(&settings(&upstream.url()).cache(cache).build().unwrap(), "x").unwrap();
             assert_eq!(smol::block_on(source.collect(100)), Err(Refusal::upstream()), "{part}");

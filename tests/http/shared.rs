@@ -405,7 +405,7 @@ fn the_upstream_is_told_who_asks() {
     ] {
         assert_eq!(files.asked(1, name).as_deref(), Some(value), "{name}");
     }
-    *files.state.headers.lock().unwrap() = "Cache-Control: public\r\n".into();
+    *files.state.headers.lock().unwrap() = "Cache-Control: public, max-age=60\r\n".into();
     fetch(&http, "y").unwrap();
     fetch(&http, "y").unwrap();
     assert_eq!(files.requests(), 3);

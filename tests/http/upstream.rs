@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -16,6 +16,7 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
+use socket2::{Domain, Socket, Type};
 
 pub struct Upstream {
     url: String,
@@ -39,7 +40,7 @@ impl Upstream {
         Self::new(move |_, stream| {
             stream.write_all(answer.as_bytes()).unwrap();
             if !marked {
-                stream.shutdown(Shutdown::Both).unwrap();
+                close(stream);
             }
         })
     }
@@ -100,6 +101,19 @@ impl Upstream {
 /// Returns when the other side has closed the connection.
 pub fn until_closed(stream: &mut TcpStream) {
     while !matches!(stream.read(&mut [0; 100]), Ok(0) | Err(_)) {}
+}
+
+/// Closes the connection, unless the other side has done so.
+pub fn close(stream: &TcpStream) {
+    let _ = stream.shutdown(Shutdown::Both);
+}
+
+/// The URL of a port that is closed as long as the socket lives, and that nobody else gets meanwhile.
+pub fn closed_port() -> (Socket, String) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let url = format!("http://{}/", socket.local_addr().unwrap().as_socket().unwrap());
+    (socket, url)
 }
 
 /// Ends the connection with a RST.
