@@ -117,8 +117,6 @@ pub mod stats;
 #[cfg(feature = "status")]
 pub mod status;
 pub mod transfer;
-#[cfg(feature = "net")]
-mod unblock;
 
 #[doc(no_inline)]
 pub use bytes::Bytes;

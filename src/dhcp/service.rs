@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use smol::{LocalExecutor, Task, Timer};
+use smol::{LocalExecutor, Task, Timer, unblock};
 
 use super::{
     Arrival, CurrentProxy, Interface, Machine, Menu, NoReply, Proxy, Reply, RequestReport, ServerPort, Sockets,
@@ -22,7 +22,6 @@ use crate::{
     server::{Outgoing, ServerHandle},
     socket::{Inbox, Port},
     stats::Counter,
-    unblock::unblock,
 };
 
 /// The largest number of answers in a second. A large room of machines that is switched on sends fewer requests, and

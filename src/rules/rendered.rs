@@ -8,13 +8,14 @@ use std::{
 };
 
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value, syntax::SyntaxConfig};
+use smol::unblock;
 
 use super::{
     Rule,
     spelling::SPELLINGS,
     template::{VARIABLES, Values},
 };
-use crate::{Refusal, Request, Source, unblock::unblock};
+use crate::{Refusal, Request, Source};
 
 /// The longest template, in bytes.
 const TEMPLATE: usize = 64 << 10;

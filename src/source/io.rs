@@ -90,11 +90,12 @@ mod blocking {
         io::{self, ErrorKind, Read, Seek},
     };
 
+    use smol::unblock;
+
     use super::*;
     use crate::{
         generators::{SendCo, SendGen},
         source::{IntoSource, SendChunks, SendSource},
-        unblock::unblock,
     };
 
     impl Source {

@@ -12,12 +12,12 @@ use std::{
 
 use cap_std::fs::Dir;
 use foldhash::quality::RandomState;
+use smol::unblock;
 
 use super::{
     open::{self, Version},
     place::Place,
 };
-use crate::unblock::unblock;
 
 /// The most names that are kept, of all directories together: some 25 MB.
 const MOST: usize = 200_000;

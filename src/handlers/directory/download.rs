@@ -3,13 +3,13 @@
 use std::{fs::File, io::ErrorKind, sync::Arc};
 
 use bytes::Bytes;
+use smol::unblock;
 
 use super::{made, open::Opened, trace::Trace};
 use crate::{
     Gen,
     error::Refusal,
     source::{Source, Start},
-    unblock::unblock,
 };
 
 /// How many bytes all readers together may read ahead while they are few. With more readers, each one's chunk is

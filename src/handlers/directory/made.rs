@@ -4,9 +4,10 @@
 use std::{fs::File, io, sync::Arc};
 
 use bytes::Bytes;
+use smol::unblock;
 
 use super::open::{Opened, Version};
-use crate::{Gen, error::Refusal, source::Source, unblock::unblock};
+use crate::{Gen, error::Refusal, source::Source};
 
 /// How many bytes are read before the transfer begins, so that the size of a small file is known.
 const AHEAD: usize = 64 << 10;

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use cap_std::fs::{Dir, OpenOptions};
+use smol::unblock;
 
 use super::{
     chunks::Chunks,
@@ -23,7 +24,7 @@ use super::{
     small::Small,
     trace::Trace,
 };
-use crate::{error::Refusal, source::Plain, unblock::unblock};
+use crate::{error::Refusal, source::Plain};
 
 /// From this many files on, files without a reader are removed from the table, and the content of small files too.
 const FEW: usize = 64;

@@ -11,9 +11,9 @@ use std::{
 };
 
 use cap_std::{ambient_authority, fs::Dir};
+use smol::unblock;
 
 use super::place::Place;
-use crate::unblock::unblock;
 
 /// The device and the inode; zeros if unknown, and then another directory is never noticed.
 type Identity = (u64, u64);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use cap_std::fs::Dir;
+use smol::unblock;
 
 use super::{
     denied::{self, Wish},
@@ -17,7 +18,7 @@ use super::{
     policy::Policy,
     refuse_denied, refuse_upload, relative_path, versions,
 };
-use crate::{error::Refusal, handler::Request, source::Source, unblock::unblock};
+use crate::{error::Refusal, handler::Request, source::Source};
 
 /// Takes all of `data`, and writes about `chunk` bytes to the disk at a time. It checks all that can be checked before
 /// it polls `data`.
