@@ -201,6 +201,8 @@ pub struct Counts {
 pub struct Endpoint {
     policy: Policy,
     pools: Vec<Pool>,
+    /// When each listener was last found empty.
+    emptied: Vec<Option<Instant>>,
     /// The addresses of the server itself.
     own: Vec<SocketAddr>,
     mtu: Mtu,
@@ -232,6 +234,7 @@ impl Endpoint {
         Self {
             admission: Admission::new(&policy),
             policy,
+            emptied: vec![None; pools.len()],
             pools,
             own: Vec::new(),
             mtu: Box::new(|_, _| u16::MAX),
@@ -278,6 +281,16 @@ impl Endpoint {
     /// Whether there are no transfers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Reports at which ports no datagram waits. A driver that never reports this has no queues: what it hands over has
+    /// just arrived.
+    pub fn emptied(&mut self, now: Instant, is_empty: impl Fn(usize) -> bool) {
+        for (pool, emptied) in self.pools.iter().zip(&mut self.emptied) {
+            if is_empty(pool.listener) {
+                *emptied = Some(now);
+            }
+        }
     }
 
     /// Says what the driver does about a datagram that came to this port.

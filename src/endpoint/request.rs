@@ -25,6 +25,8 @@ const LONGEST_OPTIONS: usize = 512;
 /// A client whose packet came a moment ago was not reset: its request is an old one. A client that was reset asks
 /// again.
 const QUIET: Duration = Duration::from_secs(1);
+/// The same for a request that may have waited in the queue of a busy listener since before that packet.
+const QUIET_IN_QUEUE: Duration = Duration::from_secs(5);
 
 impl Endpoint {
     /// `len`: the length of the datagram.
@@ -51,13 +53,13 @@ impl Endpoint {
         let asked = (self.pools[pool].listener, envelope.peer, envelope.local);
         let hash = self.hasher.hash_one((direction, &*request));
         if let Some(earlier) = self.transfers.find_request(&asked) {
-            if self.is_repeated(now, earlier, direction, &request) {
+            if self.is_repeated(now, pool, earlier, direction, &request) {
                 self.counts.repeated += 1;
                 return Action::Repeat(earlier);
             }
             // This is a late copy of the request before the one that the server answers.
             let ended = self.recent.request_ended_at(&asked, hash);
-            if ended.is_some_and(|at| now.saturating_duration_since(at) < QUIET) {
+            if ended.is_some_and(|at| self.may_be_older(now, pool, at)) {
                 self.counts.repeated += 1;
                 return Action::Drop(DropReason::Late);
             }
@@ -88,7 +90,14 @@ impl Endpoint {
     }
 
     /// Whether this is a copy of the request that the transfer answers.
-    fn is_repeated(&mut self, now: Instant, earlier: Id, direction: Direction, request: &packet::Request) -> bool {
+    fn is_repeated(
+        &mut self,
+        now: Instant,
+        pool: usize,
+        earlier: Id,
+        direction: Direction,
+        request: &packet::Request,
+    ) -> bool {
         let Some(entry) = self.transfers.get(earlier) else { return false };
         if entry.direction != direction || *entry.request != *request {
             return false;
@@ -100,8 +109,14 @@ impl Endpoint {
                 true
             }
             // The client sent this copy before its first ACK, and the copy waited longer in the queue of its socket.
-            Some(at) => now.saturating_duration_since(at) < QUIET,
+            Some(at) => self.may_be_older(now, pool, at),
         }
+    }
+
+    /// Whether a request may have been sent before the packet of its client that was handled at this time.
+    fn may_be_older(&self, now: Instant, pool: usize, packet_at: Instant) -> bool {
+        let may_have_waited = self.emptied[pool].is_some_and(|emptied| emptied <= packet_at);
+        now.saturating_duration_since(packet_at) < if may_have_waited { QUIET_IN_QUEUE } else { QUIET }
     }
 
     fn admit_transfer(&mut self, now: Instant, client: IpAddr) -> Result<(), DropReason> {

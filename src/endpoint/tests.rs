@@ -114,6 +114,31 @@ fn a_client_that_is_reset_asks_again_and_gets_another_transfer() {
     assert_eq!(endpoint.closed(), Some((first.id, CloseReason::Replaced)));
 }
 
+/// A busy server may read a listener's queue seconds after the packets that came later to the transfer's port.
+#[test]
+fn a_copy_that_waited_in_a_queue_does_not_replace_its_transfer() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    let after = |millis| now + Duration::from_millis(millis);
+    endpoint.emptied(now, |_| true);
+    let first = begin(&mut endpoint, after(100), &client(1), &rrq("a", ""));
+    let _ = endpoint.handle(after(200), first.port, &client(1), &ack(1));
+    // The listener was empty in the turn that read the ACK, before it read the ACK.
+    endpoint.emptied(after(200), |port| port == 0);
+    endpoint.emptied(after(4000), |port| port != 0);
+    assert!(matches!(endpoint.handle(after(5100), 0, &client(1), &rrq("a", "")), Action::Repeat(id) if id == first.id));
+    // No queue is as long as this, and after an empty one a request is new.
+    let second = begin(&mut endpoint, after(5200), &client(1), &rrq("a", ""));
+    assert_eq!(endpoint.closed(), Some((first.id, CloseReason::Replaced)));
+    let _ = endpoint.handle(after(6000), second.port, &client(1), &ack(1));
+    endpoint.emptied(after(6001), |port| port == 0);
+    assert!(matches!(endpoint.handle(after(6999), 0, &client(1), &rrq("a", "")), Action::Repeat(_)));
+    begin(&mut endpoint, after(7000), &client(1), &rrq("b", ""));
+    assert_eq!(endpoint.closed(), Some((second.id, CloseReason::Replaced)));
+    // The transfer of `a` has ended since the listener was empty.
+    let late = endpoint.handle(after(11_999), 0, &client(1), &rrq("a", ""));
+    assert!(matches!(late, Action::Drop(DropReason::Late)), "{late:?}");
+}
+
 #[test]
 fn the_oldest_half_open_transfer_gives_way() {
     let policy = Policy { max_transfers: 100, max_transfers_per_client: Some(1), ..Policy::default() };

@@ -188,6 +188,11 @@ impl Shard {
         }
     }
 
+    /// Reports at which ports no datagram waits.
+    pub(crate) fn emptied(&self, is_empty: impl Fn(usize) -> bool) {
+        self.endpoint.borrow_mut().emptied(self.now(), is_empty);
+    }
+
     /// Counts received datagrams.
     pub(crate) fn received(&self, count: usize) {
         self.tally.received.add(count as u64);

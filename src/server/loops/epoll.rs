@@ -54,6 +54,7 @@ pub(super) fn run(
         // within one batch, and it sent its last ACK before its request.
         ready.sort_unstable_by(|a, b| b.cmp(a));
         shard.read_clock();
+        shard.emptied(|port| !ready.iter().any(|ready| ready.port == port && ready.readable));
         for Ready { port, readable, writable, failed } in ready.drain(..) {
             if writable {
                 reactor.watch_writable(&ports, port, false)?;

@@ -68,11 +68,14 @@ fn poll_work(
     // The listeners come first in the list and are read last: a client may end one transfer and begin the next within
     // one batch, and it sent its last ACK before its request.
     for (i, port) in ports.iter().enumerate().rev() {
-        if let Poll::Ready(received) = port.poll_receive(cx, inbox) {
-            received?;
-            shard.read_clock();
-            deliver(shard, tasks, i, inbox);
-            work = true;
+        match port.poll_receive(cx, inbox) {
+            Poll::Ready(received) => {
+                received?;
+                shard.read_clock();
+                deliver(shard, tasks, i, inbox);
+                work = true;
+            }
+            Poll::Pending => shard.emptied(|port| port == i),
         }
         if shard.outboxes.is_blocked(i) && port.poll_writable(cx)?.is_ready() {
             shard.outboxes.unblock(i);
