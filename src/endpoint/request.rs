@@ -25,8 +25,6 @@ const LONGEST_OPTIONS: usize = 512;
 /// A client whose packet came a moment ago was not reset: its request is an old one. A client that was reset asks
 /// again.
 const QUIET: Duration = Duration::from_secs(1);
-/// The same for a request that may have waited in the queue of a busy listener since before that packet.
-const QUIET_IN_QUEUE: Duration = Duration::from_secs(5);
 
 impl Endpoint {
     /// `len`: the length of the datagram.
@@ -113,10 +111,11 @@ impl Endpoint {
         }
     }
 
-    /// Whether a request may have been sent before the packet of its client that was handled at this time.
+    /// Whether a request may have been sent before the packet of its client that was handled at this time: it waited in
+    /// the listener's queue, which was not empty since then, or the network delivered it late.
     fn may_be_older(&self, now: Instant, pool: usize, packet_at: Instant) -> bool {
-        let may_have_waited = self.emptied[pool].is_some_and(|emptied| emptied <= packet_at);
-        now.saturating_duration_since(packet_at) < if may_have_waited { QUIET_IN_QUEUE } else { QUIET }
+        self.emptied[pool].is_some_and(|emptied| emptied <= packet_at)
+            || now.saturating_duration_since(packet_at) < QUIET
     }
 
     fn admit_transfer(&mut self, now: Instant, client: IpAddr) -> Result<(), DropReason> {

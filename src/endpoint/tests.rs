@@ -125,17 +125,19 @@ fn a_copy_that_waited_in_a_queue_does_not_replace_its_transfer() {
     // The listener was empty in the turn that read the ACK, before it read the ACK.
     endpoint.emptied(after(200), |port| port == 0);
     endpoint.emptied(after(4000), |port| port != 0);
-    assert!(matches!(endpoint.handle(after(5100), 0, &client(1), &rrq("a", "")), Action::Repeat(id) if id == first.id));
-    // No queue is as long as this, and after an empty one a request is new.
-    let second = begin(&mut endpoint, after(5200), &client(1), &rrq("a", ""));
+    let copy = endpoint.handle(after(30_000), 0, &client(1), &rrq("a", ""));
+    assert!(matches!(copy, Action::Repeat(id) if id == first.id), "{copy:?}");
+    endpoint.emptied(after(30_000), |port| port == 0);
+    // Now a request is new.
+    let second = begin(&mut endpoint, after(30_000), &client(1), &rrq("a", ""));
     assert_eq!(endpoint.closed(), Some((first.id, CloseReason::Replaced)));
-    let _ = endpoint.handle(after(6000), second.port, &client(1), &ack(1));
-    endpoint.emptied(after(6001), |port| port == 0);
-    assert!(matches!(endpoint.handle(after(6999), 0, &client(1), &rrq("a", "")), Action::Repeat(_)));
-    begin(&mut endpoint, after(7000), &client(1), &rrq("b", ""));
+    let _ = endpoint.handle(after(31_000), second.port, &client(1), &ack(1));
+    endpoint.emptied(after(31_001), |port| port == 0);
+    assert!(matches!(endpoint.handle(after(31_999), 0, &client(1), &rrq("a", "")), Action::Repeat(_)));
+    begin(&mut endpoint, after(32_000), &client(1), &rrq("b", ""));
     assert_eq!(endpoint.closed(), Some((second.id, CloseReason::Replaced)));
     // The transfer of `a` has ended since the listener was empty.
-    let late = endpoint.handle(after(11_999), 0, &client(1), &rrq("a", ""));
+    let late = endpoint.handle(after(60_000), 0, &client(1), &rrq("a", ""));
     assert!(matches!(late, Action::Drop(DropReason::Late)), "{late:?}");
 }
 

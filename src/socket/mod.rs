@@ -151,6 +151,11 @@ impl Port {
         }
     }
 
+    /// Whether no datagram waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.socket.peek_from(&mut [0]).is_err_and(|error| error.kind() == Kind::WouldBlock)
+    }
+
     /// Has it send to all machines of a network at once, too.
     #[cfg(feature = "dhcp")]
     pub(crate) fn allow_broadcast(&self) -> io::Result<()> {

@@ -85,6 +85,7 @@ fn receive(
             Err(error) => return Err(error.into()),
         }
         if !inbox.is_full() {
+            shard.emptied(|emptied| emptied == port);
             break;
         }
     }

@@ -68,14 +68,11 @@ fn poll_work(
     // The listeners come first in the list and are read last: a client may end one transfer and begin the next within
     // one batch, and it sent its last ACK before its request.
     for (i, port) in ports.iter().enumerate().rev() {
-        match port.poll_receive(cx, inbox) {
-            Poll::Ready(received) => {
-                received?;
-                shard.read_clock();
-                deliver(shard, tasks, i, inbox);
-                work = true;
-            }
-            Poll::Pending => shard.emptied(|port| port == i),
+        if let Poll::Ready(received) = port.poll_receive(cx, inbox) {
+            received?;
+            shard.read_clock();
+            deliver(shard, tasks, i, inbox);
+            work = true;
         }
         if shard.outboxes.is_blocked(i) && port.poll_writable(cx)?.is_ready() {
             shard.outboxes.unblock(i);
@@ -83,6 +80,8 @@ fn poll_work(
     }
     while alarm.poll(shard.deadline(), cx).is_ready() {
         shard.read_clock();
+        // The reactor may not have noticed a datagram yet, so only the socket knows.
+        shard.emptied(|listener| ports[listener].is_empty());
         if shard.expire() {
             work = true;
             break;
