@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use common::{Peer, Serving, file, size};
@@ -309,4 +310,23 @@ fn a_second_server_is_refused_its_address() {
         let mut peer = Peer::new(serving.addr());
         peer.rrq("missing", &[]).expect_error(1);
     }
+}
+
+/// In the middle of a file the machine is switched off and on. Its boot loader uses the same port each time.
+#[test]
+fn a_client_that_is_reset_is_served_anew() {
+    // Far more than the test takes: the transfer before does not end by itself.
+    let serving = Serving::with(Files::default(), |builder| builder.patience(Duration::from_secs(3600)));
+    let mut peer = Peer::new(serving.addr());
+    peer.rrq("5000", &[]).expect_data(1, &file(5000)[..512]);
+    peer.ack(1);
+    peer.expect_data(2, &file(5000)[512..1024]);
+    peer.socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let request = Packet::Rrq(common::request("5000", &[])).encode();
+    common::eventually("another transfer has begun", || {
+        peer.socket.send_to(&request, serving.addr()).unwrap();
+        let received = |_| peer.socket.recv_from(&mut [0; 600]).ok().map(|(_, from)| from);
+        (0..10).filter_map(received).any(|from| from != peer.to)
+    });
+    assert!(matches!(serving.record().outcome, Outcome::Replaced(_)));
 }

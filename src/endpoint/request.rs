@@ -114,7 +114,7 @@ impl Endpoint {
     /// Whether a request may have been sent before the packet of its client that was handled at this time: it waited in
     /// the listener's queue, which was not empty since then, or the network delivered it late.
     fn may_be_older(&self, now: Instant, pool: usize, packet_at: Instant) -> bool {
-        self.emptied[pool].is_some_and(|emptied| emptied <= packet_at)
+        self.emptied[pool].is_none_or(|emptied| emptied <= packet_at)
             || now.saturating_duration_since(packet_at) < QUIET
     }
 

@@ -96,6 +96,7 @@ fn another_request_replaces_a_transfer_and_a_late_copy_does_not() {
     assert!(matches!(late, Action::Drop(DropReason::Late)), "{late:?}");
     assert_eq!(endpoint.closed(), None);
     // After a second, the machine has been reset and repeats its first request.
+    endpoint.emptied(now + secs(1), |_| true);
     let third = begin(&mut endpoint, now + secs(1), &client(1), &rrq("a", ""));
     assert_eq!((endpoint.closed(), endpoint.closed()), (Some((second.id, CloseReason::Replaced)), None));
     assert_ne!((third.id, third.port), (second.id, second.port));
@@ -110,6 +111,7 @@ fn a_client_that_is_reset_asks_again_and_gets_another_transfer() {
     let _ = endpoint.handle(now, first.port, &client(1), &ack(1));
     let early = endpoint.handle(now + Duration::from_millis(900), 0, &client(1), &rrq("a", ""));
     assert!(matches!(early, Action::Repeat(_)));
+    endpoint.emptied(now + secs(1), |_| true);
     begin(&mut endpoint, now + secs(1), &client(1), &rrq("a", ""));
     assert_eq!(endpoint.closed(), Some((first.id, CloseReason::Replaced)));
 }
@@ -119,7 +121,6 @@ fn a_client_that_is_reset_asks_again_and_gets_another_transfer() {
 fn a_copy_that_waited_in_a_queue_does_not_replace_its_transfer() {
     let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
     let after = |millis| now + Duration::from_millis(millis);
-    endpoint.emptied(now, |_| true);
     let first = begin(&mut endpoint, after(100), &client(1), &rrq("a", ""));
     let _ = endpoint.handle(after(200), first.port, &client(1), &ack(1));
     // The listener was empty in the turn that read the ACK, before it read the ACK.

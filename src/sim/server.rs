@@ -172,6 +172,7 @@ impl Server {
         self.shard.read_clock();
         if let Some(port) = self.addrs.iter().position(|addr| *addr == to).filter(|_| !self.is_over) {
             self.shard.received(1);
+            self.shard.emptied(|_| true);
             self.shard.receive(&self.tasks, port, &envelope, bytes);
         }
         self.shard.expire();
