@@ -154,6 +154,8 @@ impl State {
         };
         let chunked = *self.chunked.lock().unwrap();
         for piece in body[..until].chunks(16 << 10) {
+            // Counted first: the other side may be done with it before this thread runs again.
+            self.served.fetch_add(piece.len(), SeqCst);
             let sent = match chunked {
                 true => write!(stream, "{:x}\r\n", piece.len())
                     .and_then(|()| stream.write_all(piece))
@@ -161,9 +163,9 @@ impl State {
                 false => stream.write_all(piece),
             };
             if sent.is_err() {
+                self.served.fetch_sub(piece.len(), SeqCst);
                 return;
             }
-            self.served.fetch_add(piece.len(), SeqCst);
         }
         match fault {
             Some(Fault::Reset(_)) => {
