@@ -308,11 +308,10 @@ fn readers_apart_and_of_other_windows_get_the_file_as_well() {
 fn a_file_whose_time_was_set_back_is_not_the_one_before() {
     let (temp, directory) = tree();
     let path = root(&temp).join("image");
-    let request = request("image").unwrap();
     for size in [200_000, 1000] {
         fs::write(&path, vec![b'o'; size]).unwrap();
         settle(&path);
-        let mut readers = [(); 9].map(|()| block_on(directory.read(&request)).unwrap());
+        let mut readers = [(); 9].map(|()| block_on(directory.read(&request("image").unwrap())).unwrap());
         while block_on(readers[0].next()).is_some() {}
         // So that the clock of the file system has moved.
         std::thread::sleep(Duration::from_millis(50));

@@ -161,7 +161,7 @@ fn more_silent_uploads_than_files_lock_no_client_out() {
     assert_eq!(fs::read(limited.place.path().join("one")).unwrap(), file(100));
 }
 
-/// What becomes of a client that gets a file.
+/// The outcome of a client that gets a file.
 async fn outcome(client: Client, size: usize) -> Result<Outcome, Error> {
     let name = size.to_string();
     let record = client.get(&name, async |data| {

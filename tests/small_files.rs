@@ -64,7 +64,7 @@ fn they_are_read_when_the_request_comes_and_closed() {
         if !open {
             assert_eq!(block_on(source.collect(1 << 20)).unwrap(), bytes);
         }
-        // What was just written may be written again within the same tick of its clock.
+        // A program may write to the file again within the same tick of its clock.
         let source = read(&directory, "f").unwrap();
         assert!(is_open(&path));
         assert_eq!(block_on(source.collect(1 << 20)).unwrap(), b"other");

@@ -90,7 +90,7 @@ impl Service {
         executor.run(serve).await
     }
 
-    /// Searches on another thread: an answer after that of the DHCP server is too late for some clients, such as U-Boot.
+    /// Searches on another thread: for clients such as U-Boot, an answer after that of the DHCP server is too late.
     async fn look(&self) {
         let (live, handle) = (self.live.clone(), self.handle.clone());
         unblock(move || smol::block_on(look(&live, &handle))).await;

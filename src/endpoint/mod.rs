@@ -283,8 +283,8 @@ impl Endpoint {
         self.len() == 0
     }
 
-    /// Reports at which ports no datagram waits. Without this, a request like that of a running transfer always counts as
-    /// a copy of it, which may have waited. So a driver without queues reports it for all ports before each datagram.
+    /// Reports at which ports no datagram waits. Without this report, a request like that of a running transfer always
+    /// counts as a copy, which may have waited. So a driver without queues reports all ports before each datagram.
     pub fn emptied(&mut self, now: Instant, is_empty: impl Fn(usize) -> bool) {
         for (pool, emptied) in self.pools.iter().zip(&mut self.emptied) {
             if is_empty(pool.listener) {

@@ -122,8 +122,8 @@ impl Probe {
     /// Fetches the file, and reports each packet to `observer`. Blocks this thread.
     ///
     /// # Errors
-    /// The errors of the socket. The kind is [`io::ErrorKind::ConnectionRefused`] if the server's machine says that the port
-    /// is closed.
+    /// The errors of the socket. The kind is [`io::ErrorKind::ConnectionRefused`] if the server's machine says that the
+    /// port is closed.
     pub fn run(&self, observer: impl FnMut(&Happened)) -> io::Result<Report> {
         self.fetch(BootClient::new(self.habits, &self.name), self.faults.clone(), observer)
     }

@@ -120,7 +120,7 @@ fn mac(part: &str) -> Option<Mac> {
         (ends_word || !before.ends_with(|c: char| c.is_alphanumeric() || c == '-' || c == ':'))
             && !after.starts_with(|c: char| c.is_alphanumeric() || c == '-' || c == ':')
     };
-    // Nearly all names are shorter. Only parsed text goes to `is_address`, which may read much of a long name before it.
+    // Nearly all names are shorter. Only parsed text goes to `is_address`, which may read much of what is before it.
     let starts = 0..=part.len().checked_sub(LENGTH)?;
     let mut found = starts.filter_map(|at| Some((at, part.get(at..at + LENGTH)?.parse().ok()?)));
     found.find(|(at, _)| is_address(at)).map(|(_, mac)| mac)

@@ -10,8 +10,8 @@ use std::{
 /// The least time between two warnings.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Warns if the error is `ENOBUFS`. A flood of forged addresses of the same link fills the kernel's neighbour table. Then
-/// datagrams reach only machines that are still in it.
+/// Warns if the error is `ENOBUFS`. A flood of forged addresses of the same link fills the kernel's neighbour table.
+/// Then datagrams reach only machines that are still in it.
 pub(super) fn warn(error: &io::Error, to: SocketAddr) {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     if error.raw_os_error() != Some(libc::ENOBUFS) {

@@ -128,7 +128,7 @@ impl Files {
     }
 
     /// A small file that was read a moment ago, if it is in the same state at its full path, without a link on the way.
-    /// That takes the place of a look at the root, and finds the same file: it is below the directory that is there now.
+    /// This takes the place of a look at the root, since the file is below the directory that is there now.
     pub(super) fn unchanged(&self, root: &Path, path: &Path, received: Option<Instant>) -> Option<Small> {
         let (at, small) = match self.known().get(path.as_os_str())? {
             (at, Kept::Small(small)) if small.is_fresh() => (*at, small.clone()),
@@ -304,8 +304,8 @@ impl Version {
     }
 }
 
-/// The last bytes of a file of this size, if they can be read without a wait for the disk, as with a growing file. Where
-/// the file system does not say whether a read would wait, another thread reads them.
+/// The last bytes of a file of this size, if they can be read without a wait for the disk, as with a growing file.
+/// Where the file system does not say whether a read would wait, another thread reads them.
 async fn tail(file: File, size: u64) -> (File, Option<Vec<u8>>) {
     let at = size.saturating_sub(TAIL);
     let mut tail = vec![0; (size - at) as usize];
