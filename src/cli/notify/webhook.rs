@@ -5,7 +5,7 @@ use std::{path::Path, thread, time::Duration};
 use tuffet::stats::{Counter, Webhook};
 
 use super::{Event, QUEUE, Result, queue::Queue};
-use crate::cli::sources;
+use crate::cli::sources::web;
 
 /// Pauses between the tries for one record: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -29,7 +29,7 @@ pub fn check(text: &str) -> std::result::Result<String, String> {
 impl WebhookReporter {
     pub fn open(url: &str, ca: Option<&Path>, events: Vec<Event>) -> Result<Self> {
         let webhook = match ca {
-            Some(path) => Webhook::with_certificates(url, &sources::certificates(path)?)?,
+            Some(path) => Webhook::with_certificates(url, &web::certificates(path)?)?,
             None => Webhook::url(url)?,
         };
         let lost = Counter::new("webhook_lost", "Records of transfers that the webhook did not get.");

@@ -17,8 +17,6 @@ use tuffet::Handler;
 
 use super::{Result, args::Serve};
 pub use opened::Opened;
-#[cfg(feature = "http")]
-pub use web::certificates;
 
 const KINDS: [&dyn Kind; 4] = [&memory::Memory, &web::Web, &bucket::Bucket, &directory::Directory];
 
