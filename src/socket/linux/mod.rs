@@ -15,7 +15,7 @@ mod send;
 
 use std::{io, mem, os::fd::AsRawFd, ptr};
 
-use libc::{c_int, msghdr, socklen_t};
+use libc::{c_int, mmsghdr, msghdr, socklen_t};
 
 pub(super) use errors::{is_of_earlier, receive_errors};
 pub(super) use receive::receive;
@@ -28,11 +28,13 @@ pub(super) fn enlarge(socket: &impl AsRawFd, buffer: usize) {
 
 /// Whether the system has the batched calls: a sandbox may forbid them. Neither call does anything with no datagrams.
 pub(super) fn has_batches(socket: &impl AsRawFd) -> bool {
-    let (fd, none) = (socket.as_raw_fd(), ptr::null_mut());
-    // SAFETY: the kernel reads and writes no header of a list without any.
+    let mut header = mmsghdr { msg_hdr: empty_header(), msg_len: 0 };
+    // A null pointer would do on Linux, but not everywhere that Linux is emulated.
+    let (fd, header) = (socket.as_raw_fd(), &raw mut header);
+    // SAFETY: `header` lives until after both calls, and they get a list of none.
     unsafe {
-        libc::recvmmsg(fd, none, 0, libc::MSG_DONTWAIT as _, ptr::null_mut()) == 0
-            && libc::sendmmsg(fd, none, 0, 0) == 0
+        libc::recvmmsg(fd, header, 0, libc::MSG_DONTWAIT as _, ptr::null_mut()) == 0
+            && libc::sendmmsg(fd, header, 0, 0) == 0
     }
 }
 
