@@ -20,23 +20,59 @@ const OF_KUBERNETES: [&str; 2] = ["TUFFET_PORT", "TUFFET_SERVICE_"];
 /// The exit code for a wrong command line.
 const USAGE_ERROR: i32 = 2;
 
-/// The program's options, with the values from the environment.
-pub fn command() -> Command {
-    environment(Arguments::command())
+/// Parses the words of a command line, and the environment.
+pub fn parse(
+    program: Command,
+    words: impl IntoIterator<Item = impl Into<OsString>>,
+) -> Result<(Arguments, ArgMatches), clap::Error> {
+    let program = environment(program);
+    let words = joined(&program, words.into_iter().map(Into::into));
+    let matches = program.try_get_matches_from(words)?;
+    Ok((Arguments::from_arg_matches(&matches)?, matches))
 }
 
 /// Adds the values from the environment that clap would read differently.
-pub fn environment(program: Command) -> Command {
+fn environment(program: Command) -> Command {
     let names: Vec<String> = program.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    names.into_iter().fold(program, |program, name| {
-        // `-1` is a wrong value and not an option.
-        program.mut_subcommand(name, |command| {
-            command.mut_args(|arg| {
-                let is_option = arg.get_long().is_some() && arg.get_action().takes_values();
-                list(if is_option { arg.allow_negative_numbers(true) } else { arg })
-            })
-        })
-    })
+    names.into_iter().fold(program, |program, name| program.mut_subcommand(name, |command| command.mut_args(list)))
+}
+
+/// The words of the command line. A value that begins with `-` is joined to its option by `=`, because clap takes the
+/// second word of `--timeout -5s` for an option, and not for a wrong value.
+fn joined(program: &Command, words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    for word in words {
+        let command = joined.get(1).and_then(|name| program.find_subcommand(name));
+        let are_options_over = joined.iter().any(|word| word == "--");
+        let before = joined.last_mut().filter(|before| {
+            let takes_it = |command| takes_value(command, before) && is_negative(command, &word);
+            !are_options_over && command.is_some_and(takes_it)
+        });
+        match before {
+            Some(before) => {
+                before.push("=");
+                before.push(word);
+            }
+            None => joined.push(word),
+        }
+    }
+    joined
+}
+
+/// Whether this word is an option, and the next word its value.
+fn takes_value(command: &Command, word: &OsStr) -> bool {
+    let is_named = |option: &&Arg| {
+        let long = option.get_long().is_some_and(|long| word.to_str() == Some(&format!("--{long}")));
+        long || option.get_short().is_some_and(|short| word.to_str() == Some(&format!("-{short}")))
+    };
+    command.get_arguments().find(is_named).is_some_and(|option| option.get_action().takes_values())
+}
+
+/// Whether this word begins with `-`, but with no option.
+fn is_negative(command: &Command, word: &OsStr) -> bool {
+    let word = word.to_string_lossy();
+    let first = word.strip_prefix('-').and_then(|rest| rest.chars().next());
+    first.is_some_and(|first| first != '-' && !command.get_arguments().any(|option| option.get_short() == Some(first)))
 }
 
 /// The values of a list in a variable, without the spaces around them. An empty variable sets nothing. In a variable,
@@ -57,8 +93,7 @@ fn list(arg: Arg) -> Arg {
 
 /// The command line and the environment. If they are wrong, the program ends.
 pub fn read() -> (Arguments, ArgMatches) {
-    let read = command().try_get_matches().and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
-    read.unwrap_or_else(|error| end(&error))
+    parse(Arguments::command(), env::args_os()).unwrap_or_else(|error| end(&error))
 }
 
 /// Prints the help if it was asked for, or otherwise the error in one line, and ends the program.
@@ -234,9 +269,8 @@ mod tests {
 
     fn said(line: &str) -> String {
         let words: Vec<String> = line.split(' ').map(Into::into).collect();
-        let matches = command().try_get_matches_from(std::iter::once("tuffet".to_owned()).chain(words.clone()));
-        let matches = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
-        explain(&matches.err().unwrap_or_else(|| panic!("{line}")), &words)
+        let parsed = parse(Arguments::command(), std::iter::once("tuffet").chain(line.split(' ')));
+        explain(&parsed.err().unwrap_or_else(|| panic!("{line}")), &words)
     }
 
     #[test]
@@ -248,7 +282,20 @@ mod tests {
             ("serve --zzz", "`tuffet serve --help`"),
             ("serve --listen", "--listen needs a value"),
             ("serve --patience foo", "--patience \"foo\": not a time, such as 500ms"),
-            ("serve --patience -1", "not a time"),
+            ("serve --patience -1", "--patience \"-1\": not a time"),
+            ("serve --timeout -5s", "--timeout \"-5s\": not a time"),
+            ("get --patience -1.5m h x", "--patience \"-1.5m\": not a time"),
+            ("serve --max-upload -5M", "--max-upload \"-5M\": not a size"),
+            ("serve --listen -10.0.0.1:69", "--listen \"-10.0.0.1:69\": not an address"),
+            ("serve -l -10.0.0.1", "--listen \"-10.0.0.1\": not an address"),
+            ("serve --port-range -5-9", "--port-range \"-5-9\": not two ports"),
+            ("serve --listen -v", "--listen needs a value"),
+            ("serve --listen --upload", "--listen needs a value"),
+            (
+                "serve --listen --uplaod",
+                if cfg!(feature = "full") { "did you mean" } else { "unknown option --uplaod" },
+            ),
+            ("serve -5s", "unknown option -5"),
             ("serve --drain 9999999999999y", "100 years"),
             ("serve --drain 99999999999999999999999y", "100 years"),
             ("get --timeout foo h x", "--timeout \"foo\": not a time"),
@@ -297,7 +344,7 @@ mod tests {
     fn options_without_effect_are_reported() {
         let said = |line: &str, uploads, web| {
             let words = ["tuffet", "serve"].into_iter().chain(line.split_whitespace());
-            without_effect(&command().try_get_matches_from(words).unwrap(), uploads, web)
+            without_effect(&parse(Arguments::command(), words).unwrap().1, uploads, web)
         };
         assert_eq!(said("", false, false), [""; 0]);
         assert_eq!(said("--overwrite", false, true), ["--overwrite has no effect without --upload"]);

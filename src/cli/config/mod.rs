@@ -15,7 +15,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, Args, CommandFactory};
 
 use super::{
     Result,
@@ -151,9 +151,8 @@ fn merged(path: &Path, words: Vec<OsString>) -> Result<std::result::Result<(Argu
     let command = ["serve", "boot", "explain"]
         .iter()
         .fold(Arguments::command(), |command, name| command.mut_subcommand(name, defaults));
-    let matches = command_line::environment(command).try_get_matches_from(words);
-    let arguments = matches.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
-    Ok(arguments.map(|(mut arguments, matches)| {
+    let parsed = command_line::parse(command, words);
+    Ok(parsed.map(|(mut arguments, matches)| {
         if let Some(serve) = serve_mut(&mut arguments.command) {
             serve.names.rules = file.rules;
             serve.dhcp.tables = file.boots;
