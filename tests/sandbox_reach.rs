@@ -243,12 +243,47 @@ fn files_of_the_server_that_clients_could_replace_are_refused() {
     #[cfg(feature = "full")]
     {
         assert!(refused(&["--config", text(&config)]).contains("the configuration"));
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o755)).unwrap();
         let command = format!("{} all", text(&config));
         assert!(refused(&["--on-upload", &command]).contains("the program of --on-upload"));
     }
     // For those who only read it is no matter.
     Server::start(&["--log-file", text(&root.join("etc/log")), text(&root)]).stop();
     Server::start(&["--upload", "--log-file", text(&temp.path().join("other")), text(&root)]).stop();
+}
+
+/// The server where these system calls are forbidden, as a profile of a service or a container does it.
+fn without(calls: &str, error: &str, args: &[&str]) -> Server {
+    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:error={error}"));
+    let mut strace = Command::new("strace");
+    // With `-D` the child is the server, and not strace.
+    strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
+    strace.args([env!("CARGO_BIN_EXE_tuffet"), "serve"]);
+    Server::run(strace.args(["--listen", "127.0.0.1:0", "--upload", "--no-sandbox"]).args(args))
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn uploads_work_where_links_are_forbidden() {
+    for (calls, error) in [("linkat", "EPERM"), ("linkat", "ENOSYS"), ("renameat2", "EPERM")] {
+        let (_temp, root) = tree();
+        let server = without(calls, error, &[text(&root)]);
+        assert!(server.put("new", "1").status.success(), "{calls} {error}");
+        let again = String::from_utf8(server.put("new", "2").stderr).unwrap();
+        assert!(again.contains("already exists"), "{calls} {error}: {again}");
+        assert_eq!(server.get("new").stdout, b"1", "{calls} {error}");
+        server.stop();
+        let server = without(calls, error, &["--overwrite", "--keep-versions", "1", text(&root)]);
+        assert!(server.put("new", "3").status.success() && server.put("newer", "4").status.success());
+        assert_eq!(["new", "new.~1~", "newer"].map(|name| server.get(name).stdout), [b"3", b"1", b"4"]);
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 4, "{calls} {error}: a hidden file is left");
+        server.stop();
+    }
+    let (_temp, root) = tree();
+    let server = without("linkat,renameat2", "EPERM", &[text(&root)]);
+    assert!(!server.put("new", "1").status.success());
+    let said = server.stop();
+    assert!(said.contains("linkat and renameat2 are forbidden"), "{said}");
 }
 
 /// As an old profile of containers does it.
@@ -259,22 +294,8 @@ fn the_server_works_where_new_system_calls_are_forbidden() {
     symlink(root.join("file"), root.join("link")).unwrap();
     let calls = ["statx", "openat2", "recvmmsg", "sendmmsg"];
     for (call, error) in calls.into_iter().flat_map(|call| ["EPERM", "ENOSYS"].map(|error| (call, error))) {
-        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}"));
-        let mut strace = Command::new("strace");
-        strace.args([
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            &trace,
-            "-e",
-            &inject,
-            env!("CARGO_BIN_EXE_tuffet"),
-            "serve",
-        ]);
-        strace.args(["--listen", "127.0.0.1:0", "--upload", "--overwrite", "--ignore-case", "--no-sandbox"]);
-        let server = Server::run(strace.arg(&root));
+        let inject = format!("{call}: {error}");
+        let server = without(call, error, &["--overwrite", "--ignore-case", text(&root)]);
         for name in ["file", "FILE", "link"] {
             assert_eq!(server.get(name).stdout, b"text", "{name} {inject}");
         }

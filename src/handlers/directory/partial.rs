@@ -215,9 +215,21 @@ fn with_new_name<T>(mut make: impl FnMut(&str) -> io::Result<T>) -> io::Result<(
 #[cfg(target_os = "linux")]
 fn create_nameless(dir: &Dir) -> Option<File> {
     use rustix::fs::{Mode, OFlags, openat};
-    static HAS_PROC: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| Path::new("/proc/self/fd").exists());
+    static CAN_LINK: std::sync::LazyLock<bool> =
+        std::sync::LazyLock::new(|| Path::new("/proc/self/fd").exists() && may_link());
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    openat(dir, ".", flags, Mode::from_raw_mode(0o644)).ok().filter(|_| *HAS_PROC).map(File::from)
+    openat(dir, ".", flags, Mode::from_raw_mode(0o644)).ok().filter(|_| *CAN_LINK).map(File::from)
+}
+
+/// Whether the process may make links at all: profiles of services and containers can forbid the call. Where it is
+/// allowed, the error is that there is no such file.
+#[cfg(target_os = "linux")]
+fn may_link() -> bool {
+    use rustix::{
+        fs::{AtFlags, CWD, linkat},
+        io::Errno,
+    };
+    linkat(CWD, c"", CWD, c"", AtFlags::empty()) == Err(Errno::NOENT)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -245,9 +257,13 @@ fn rename_new(dir: &Dir, from: &str, to: &OsStr) -> io::Result<()> {
     {
         use rustix::{fs, io::Errno};
         match fs::renameat_with(dir, from, dir, to, fs::RenameFlags::NOREPLACE) {
-            // Not all file systems and kernels support this.
-            Err(Errno::INVAL | Errno::NOSYS) => {}
+            // Not all file systems and kernels support this, and a profile may forbid it.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => {}
             done => return Ok(done?),
+        }
+        if !may_link() {
+            let why = "the system calls linkat and renameat2 are forbidden: new files need one of them";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
     }
     // The other name is removed when the partial file is dropped.

@@ -51,12 +51,15 @@ pub(super) fn keep(dir: &Dir, name: &OsStr, most: usize, replace: impl Fn() -> i
             Err(error) if error.kind() == io::ErrorKind::NotFound => &|| Ok(()),
             // Another server keeps versions here.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
-            // The file system has no hard links, or allows none to a file of another user.
-            Err(_) => {
-                dir.rename(name, dir, &kept)?;
-                numbers.push(next);
-                &|| dir.rename(&kept, dir, name)
-            }
+            // There are no hard links on the file system, or to a file of another user, or in this sandbox at all.
+            Err(_) => match dir.rename(name, dir, &kept) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => &|| Ok(()),
+                renamed => {
+                    renamed?;
+                    numbers.push(next);
+                    &|| dir.rename(&kept, dir, name)
+                }
+            },
         },
     };
     if let Err(error) = replace() {
