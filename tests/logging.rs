@@ -59,6 +59,27 @@ fn floods_of_misses_are_summed_up() {
     }
 }
 
+/// Whatever a flood is made of, it does not fill the disk of an operator who looks into a boot with `-v`.
+#[test]
+fn floods_of_garbage_are_summed_up() {
+    let server = Server::start(&["-v", "/"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for n in 0..3000 {
+        socket.send_to(b"\0\x09garbage", &server.address).unwrap();
+        // The server has read those before it, and the queue of its socket does not overflow.
+        if n % 50 == 0 {
+            miss(&server.address, b"missing");
+        }
+    }
+    let said = server.stop("-TERM");
+    let each = said.lines().filter(|line| line.contains(": not answered: ") && !line.contains("such as: ")).count();
+    let sums = said.lines().filter(|line| line.contains("such as: ") && line.contains(": not answered: "));
+    let counts = sums.map(|line| line.split_once(" more line").unwrap().0.rsplit(' ').next().unwrap());
+    let summed: usize = counts.map(|count| count.parse::<usize>().unwrap()).sum();
+    assert!((1000..1500).contains(&each), "{each} lines");
+    assert_eq!(each + summed, 3000);
+}
+
 #[test]
 fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Decides which requests have a line of their own in the log. A room of machines asks for hundreds of missing files,
 //! and each of these requests has a line. But the requests of a client in a loop, or of a flood with forged addresses,
-//! are summed up.
+//! are summed up, and so are all other lines that one place in the program logs too often.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -96,6 +96,46 @@ impl<C: Display + Ord> Held<C> {
     }
 }
 
+/// A place in the program that logs.
+pub type Place = (Option<&'static str>, Option<u32>);
+
+/// Admits the lines of each place. Each datagram of a flood may make a place log a line, whatever the line says.
+#[derive(Default)]
+pub struct Places(HashMap<Place, Repeats>);
+
+#[derive(Default)]
+struct Repeats {
+    bucket: Bucket,
+    /// The number of lines that were not admitted.
+    count: u64,
+    /// The first of them.
+    first: String,
+}
+
+impl Places {
+    /// Whether this line is logged.
+    pub fn admit(&mut self, place: Place, line: &impl Display, now: Instant) -> bool {
+        let repeats = self.0.entry(place).or_default();
+        if repeats.bucket.take(now, ALL) {
+            return true;
+        }
+        if repeats.count == 0 {
+            repeats.first = cut(&line.to_string());
+        }
+        repeats.count += 1;
+        false
+    }
+
+    /// A line for each place with lines that were not admitted since the last call.
+    pub fn sum_up(&mut self) -> Vec<String> {
+        let held = self.0.values_mut().filter(|repeats| repeats.count > 0);
+        held.map(|Repeats { count, first, .. }| {
+            format!("{}, such as: {}", format::count(std::mem::take(count), "more line"), std::mem::take(first))
+        })
+        .collect()
+    }
+}
+
 impl Bucket {
     fn take(&mut self, now: Instant, (size, per_second): (f64, f64)) -> bool {
         self.refill(now, per_second);
@@ -136,6 +176,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_place_that_logs_too_often_is_summed_up() {
+        let (mut places, now) = (Places::default(), Instant::now());
+        let [one, other] = [1, 2].map(|line| (Some("place"), Some(line)));
+        let lines = (0..5000).filter(|n| places.admit(one, &format_args!("line {n}"), now)).count();
+        assert_eq!(lines, 1000);
+        assert!(places.admit(other, &"line", now), "another place");
+        assert_eq!(places.sum_up(), ["4000 more lines, such as: line 1000"]);
+        assert_eq!(places.sum_up(), [""; 0]);
+        assert!(places.admit(one, &"line", now + Duration::from_secs(1)));
+    }
 
     #[test]
     fn forged_clients_share_the_lines_of_all() {

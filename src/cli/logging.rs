@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     panic::{self, AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
 
@@ -15,7 +15,7 @@ use tuffet::stats::{self, Counter};
 
 use super::{
     bars::MultiProgress,
-    floods::{self, Floods},
+    floods::{self, Floods, Places},
     format::{Format, RECORDS, TRANSFERS, count},
     journal::Target,
     log_lines::{LogLines, Sink},
@@ -23,6 +23,8 @@ use super::{
 
 /// Standard error, if the log goes there.
 static STDERR: OnceLock<LogLines> = OnceLock::new();
+/// The places that log.
+static PLACES: LazyLock<Mutex<Places>> = LazyLock::new(Mutex::default);
 
 /// Logs to standard error from now on, above these bars.
 pub fn start(level: LevelFilter, format: Format, target: Target, bars: MultiProgress) {
@@ -38,8 +40,30 @@ pub fn start(level: LevelFilter, format: Format, target: Target, bars: MultiProg
         .build();
     log::set_max_level(logger.filter());
     // This fails only if there is a logger already.
-    if log::set_boxed_logger(Box::new(logger)).is_ok() {
+    if log::set_boxed_logger(Box::new(Limited(logger))).is_ok() {
         _ = STDERR.set(lines);
+    }
+}
+
+/// A logger that keeps a flood from filling the disk.
+struct Limited(env_logger::Logger);
+
+impl log::Log for Limited {
+    fn enabled(&self, metadata: &log::Metadata) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &log::Record) {
+        // The lines of transfers have limits of their own, and at the level `trace` all datagrams are asked for.
+        let is_unlimited = record.target() == RECORDS || record.level() == log::Level::Trace;
+        let place = (record.module_path_static(), record.line());
+        if self.0.matches(record) && (is_unlimited || locked(&PLACES).admit(place, record.args(), Instant::now())) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
     }
 }
 
@@ -145,8 +169,10 @@ impl Transfers {
         }
     }
 
-    /// Logs a summary of the requests without a line.
+    /// Logs a summary of the requests and the other lines that were not logged.
     pub fn sum_up(&self) {
+        let lines = locked(&PLACES).sum_up();
+        lines.iter().for_each(|line| log::warn!("{line}"));
         for line in locked(&self.floods).sum_up() {
             log::warn!("{line}");
             if let Some(file) = &self.file {
