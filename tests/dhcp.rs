@@ -146,7 +146,7 @@ fn ipxe_goes_on_with_its_script() {
     // The script is what they are for.
     assert_eq!(offer(&plain, &Question::pxe(DISCOVER, 0)).file, "undionly.kpxe");
     assert_eq!(offer(&plain, &Question::pxe(DISCOVER, 7)).file, "ipxe.efi");
-    for class in [&b"iPXE"[..], b"\x04iPXE"] {
+    for class in [&b"iPXE"[..], b"\x04iPXE", b"\x04iPXE\x03lab", b"\x03lab\x04iPXE"] {
         for arch in [0, 7] {
             let question = Question::pxe(DISCOVER, arch).option(77, class);
             let read = offer(&plain, &question);
@@ -157,8 +157,9 @@ fn ipxe_goes_on_with_its_script() {
     }
     let named = Question::pxe(DISCOVER, 0).option(175, &[0xb1, 1, 1, 0xeb, 3, 1, 0, 0]);
     assert_eq!(offer(&plain, &named).file, "tftp://192.0.2.1/boot.ipxe");
-    let other = Question::pxe(DISCOVER, 0).option(77, b"GRUB");
-    assert_eq!(offer(&plain, &other).file, "undionly.kpxe");
+    for other in [&b"GRUB"[..], b"\x05iPXE", b"\x03lab\x04", b"\x00"] {
+        assert_eq!(offer(&plain, &Question::pxe(DISCOVER, 0).option(77, other)).file, "undionly.kpxe", "{other:?}");
+    }
 }
 
 #[test]

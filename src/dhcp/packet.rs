@@ -1,6 +1,6 @@
 //! The packets: the request of a client, and the answer to it. `dhcproto` reads and writes the fields and options.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{fmt, net::Ipv4Addr, ops::Range};
 
 use dhcproto::{
     Decodable, Encodable, Encoder,
@@ -19,12 +19,16 @@ const LEAST: usize = 300;
 /// The lengths of the fields `sname` and `file`, with the NUL at the end.
 const SNAME: usize = 64;
 const FILE: usize = 128;
+/// The places of these fields.
+const SNAME_FIELD: Range<usize> = 44..44 + SNAME;
+const FILE_FIELD: Range<usize> = 108..108 + FILE;
 /// The largest length of one option.
 const OPTION: usize = 255;
 
 const PAD: u8 = 0;
 const END: u8 = 255;
 const VENDOR: u8 = 43;
+const OVERLOAD: u8 = 52;
 const RELAY: u8 = 82;
 const IPXE: u8 = 175;
 /// Tags inside of option 43 (PXE 2.1 table 2-1): how a client discovers boot servers, and which boot item it requests.
@@ -84,7 +88,14 @@ impl ClientMessage {
         if header[HEADER - MAGIC.len()..] != MAGIC {
             return Err("it has no magic cookie");
         }
-        let options = split(options)?;
+        let mut options = split(options)?;
+        // RFC 2132 section 9.3: the two fields may hold more options.
+        let overload = options.iter().find(|(code, _)| *code == OVERLOAD).and_then(|(_, value)| value.first().copied());
+        for (bit, field) in [(1, FILE_FIELD), (2, SNAME_FIELD)] {
+            if overload.unwrap_or_default() & bit != 0 {
+                split(&header[field])?.into_iter().for_each(|more| add(&mut options, more));
+            }
+        }
         let find = |code: u8| options.iter().find(|(known, _)| *known == code).map(|(_, value)| value.as_slice());
         let mut known = header.to_vec();
         for (code, least) in READ {
@@ -239,6 +250,14 @@ fn split(bytes: &[u8]) -> Result<Vec<(u8, Vec<u8>)>, &'static str> {
     }
 }
 
+/// Adds an option, or more of its value.
+fn add(options: &mut Vec<(u8, Vec<u8>)>, (code, value): (u8, Vec<u8>)) {
+    match options.iter_mut().find(|(known, _)| *known == code) {
+        Some((_, known)) => known.extend(value),
+        None => options.push((code, value)),
+    }
+}
+
 fn mac(message: &Message) -> Option<Mac> {
     // `chaddr` would panic with a longer address.
     let is_ethernet = message.htype() == HType::Eth && message.hlen() == 6;
@@ -260,14 +279,26 @@ fn arch_of(class: &[u8]) -> Option<Arch> {
     rest.split(':').next()?.parse().ok().map(Arch)
 }
 
-/// Whether the client is iPXE. iPXE sends its own option 175, and its name as the user class (option 77), with the
-/// length before the name (RFC 3004) or without.
+/// Whether the client is iPXE. iPXE sends its own option 175, and its name as a user class (option 77), alone or in a
+/// list.
 fn is_ipxe(opts: &DhcpOptions) -> bool {
     let is_named = match opts.get(OptionCode::UserClass) {
-        Some(DhcpOption::UserClass(class)) => class == b"iPXE" || class.strip_prefix(&[4]) == Some(b"iPXE"),
+        Some(DhcpOption::UserClass(classes)) => classes == b"iPXE" || has_class(classes, b"iPXE"),
         _ => false,
     };
     is_named || opts.get(OptionCode::from(IPXE)).is_some()
+}
+
+/// Whether a list of user classes (RFC 3004 section 4) has this one.
+fn has_class(mut list: &[u8], name: &[u8]) -> bool {
+    while let [length, ref rest @ ..] = *list {
+        match rest.split_at_checked(length.into()) {
+            Some((class, _)) if class == name => return true,
+            Some((_, rest)) => list = rest,
+            None => return false,
+        }
+    }
+    false
 }
 
 impl Machine {

@@ -67,6 +67,14 @@ fn options_that_are_odd_hide_none_behind_them() {
     let bytes = question.bytes();
     let arrival = Arrival { server_port: ServerPort::Dhcp, from: NOBODY, local: SERVER };
     assert!(proxy.answer(&bytes[..bytes.len() - 1], arrival).is_ok());
+    // Options in the fields for names (RFC 2132 section 9.3).
+    let mut overloaded = Question::new(DISCOVER).option(52, &[3]).option(60, b"PXE");
+    overloaded.header[108..116].copy_from_slice(b"\x3c\x06Client");
+    overloaded.header[116] = 255;
+    overloaded.header[44..49].copy_from_slice(&[93, 2, 0, 7, 255]);
+    assert_eq!(offer(&proxy, &overloaded).file, "bootnetx64.efi");
+    overloaded.header[109] = 200;
+    assert!(ask(&proxy, ServerPort::Dhcp, NOBODY, &overloaded).is_err(), "an option longer than its field");
     // A length of the hardware address that nothing has room for.
     question.header[2] = 200;
     assert!(ask(&proxy, ServerPort::Dhcp, NOBODY, &question).is_ok_and(|answer| answer.offer.machine.mac.is_none()));
