@@ -410,6 +410,20 @@ fn certificates() {
     assert_eq!(fetch(&trusting(&upstream), "x").unwrap(), b"hello");
 }
 
+/// As `openssl req -x509` makes it: the certificate of the server is that of its own authority.
+#[test]
+fn a_certificate_that_signs_itself_is_trusted_where_it_is_given() {
+    let own = include_bytes!("http/self-signed.pem");
+    let upstream = Upstream::secured_by(own, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let given = |url: &str, pem: &[u8]| settings(url).root_certificates(pem).unwrap().build().unwrap();
+    assert_eq!(fetch(&given(&upstream.url(), own), "x").unwrap(), b"hello");
+    let other_name = upstream.url().replace("127.0.0.1", "localhost");
+    for stranger in [http(&upstream.url()), trusting(&upstream), given(&other_name, own)] {
+        let refusal = open(&stranger, "x").unwrap_err();
+        assert!(refusal.detail().unwrap().contains("certificate"), "{refusal}");
+    }
+}
+
 #[test]
 fn https_stays_https() {
     let upstream = Upstream::secure("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\nContent-Length: 0\r\n\r\n");

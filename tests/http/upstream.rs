@@ -47,7 +47,11 @@ impl Upstream {
 
     /// The same over TLS, as 127.0.0.1, by the authority of `ca.pem` (both end in 2126).
     pub fn secure(answer: &'static str) -> Self {
-        let pem = include_bytes!("server.pem");
+        Self::secured_by(include_bytes!("server.pem"), answer)
+    }
+
+    /// The same with this certificate and its key.
+    pub fn secured_by(pem: &'static [u8], answer: &'static str) -> Self {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()

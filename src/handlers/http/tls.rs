@@ -4,10 +4,14 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, RootCertStore,
-    client::danger::ServerCertVerifier,
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    server::ParsedCertificate,
 };
 use rustls_platform_verifier::Verifier;
 
@@ -35,8 +39,67 @@ pub(in crate::handlers) fn with_roots(pem: &[u8]) -> Result<ClientConfig, Error>
         return Err(no(&"there is no certificate in the file"));
     }
     let provider = provider();
-    let verifier = Verifier::new_with_extra_roots(roots, provider.clone()).map_err(|error| no(&error))?;
-    Ok(config(provider, Arc::new(verifier)))
+    let usual = Verifier::new_with_extra_roots(roots.clone(), provider.clone()).map_err(|error| no(&error))?;
+    Ok(config(provider, Arc::new(WithGiven { usual, given: roots })))
+}
+
+/// Also trusts a server whose own certificate is one of the given ones. `openssl req -x509` makes a certificate that is
+/// that of an authority too, and the usual verifier refuses it as that of a server.
+#[derive(Debug)]
+struct WithGiven {
+    usual: Verifier,
+    given: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for WithGiven {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.usual.verify_server_cert(certificate, intermediates, name, ocsp, now).or_else(|error| {
+            if !is_of_authority(&error) || !self.given.contains(certificate) {
+                return Err(error);
+            }
+            verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+            Ok(ServerCertVerified::assertion())
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.usual.supported_verify_schemes()
+    }
+}
+
+/// Whether the certificate of a server is good so far, and in time, but is that of an authority.
+fn is_of_authority(error: &rustls::Error) -> bool {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+        }
+        _ => false,
+    }
 }
 
 fn config(provider: Arc<CryptoProvider>, verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {
