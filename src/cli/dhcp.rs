@@ -168,27 +168,33 @@ fn outgoing(args: &Serve) -> Option<Ipv4Addr> {
     addresses.iter().find(|address| used == Some(IpAddr::V4(**address))).or(addresses.first()).copied()
 }
 
-/// Looks for boot files in the sources, and reports what each kind of machine will get.
+/// Looks for boot files in the sources. Returns what each kind of machine will get, for people.
 ///
 /// The search has the user and the sandbox of the server, so it finds only files that the server can serve.
 ///
 /// # Errors
 /// If the sources have no boot file or cannot be searched, and the command needs a boot file.
-pub fn look(sockets: Option<&Sockets>, server: &Server, served: &str, args: &Serve) -> Result<()> {
-    let Some(sockets) = sockets else { return Ok(()) };
+pub fn look(sockets: Option<&Sockets>, server: &Server, served: &str, args: &Serve) -> Result<String> {
+    let Some(sockets) = sockets else { return Ok(String::new()) };
     sockets.live().change(|proxy| places(proxy, server.addrs(), server.http_addrs()));
     let proxy = sockets.look(&server.handle());
+    let failure = proxy.failure().map(|failure| format!("cannot look for boot files in {served}: {failure}"));
     if proxy.is_empty() && args.dhcp.needed {
-        let failed = proxy.failure().map(|failure| format!("cannot look for boot files in {served}: {failure}"));
-        return Err(failed.unwrap_or_else(|| report::nothing(served)).into());
+        return Err(failure.unwrap_or_else(|| report::nothing(served)).into());
     }
-    let report = report::report(&proxy, served, self::server(args));
+    if let Some(failure) = failure {
+        warn!("dhcp: {failure}");
+    }
+    Ok(report::report(&proxy, served, self::server(args)))
+}
+
+/// Shows the report of [`look`].
+pub fn tell(report: &str, args: &Serve) {
     if args.log_format.log_format != Format::Text {
         report.lines().for_each(|line| info!("dhcp: {}", line.trim_start()));
     } else if !args.output.quiet {
         _ = write!(io::stderr(), "{report}");
     }
-    Ok(())
 }
 
 /// Starts the thread that answers.

@@ -137,7 +137,7 @@ fn report(args: &Explain) -> Result<Report> {
     let sources = serve::open(&args.serve, &opened)?;
     let rules = rules::rules(&args.serve, &opened)?;
     // Look up files as the user that the server becomes.
-    if let Some(user) = entrance.enter()? {
+    if let Some(user) = entrance.enter()?.user {
         report.say("user", user);
     }
     limits::threads(limits::OF_CLIENT)?;
@@ -188,7 +188,7 @@ fn boot(args: &Explain, mac: Mac, mut report: Report) -> Result<Report> {
     machine.uuid = args.uuid;
     let entrance = sandbox::Entrance::for_a_look(&args.serve)?;
     let handler = serve::handler(&args.serve, &Opened::as_user(entrance.user()))?;
-    if let Some(user) = entrance.enter()? {
+    if let Some(user) = entrance.enter()?.user {
         report.say("user", user);
     }
     limits::threads(limits::OF_CLIENT)?;

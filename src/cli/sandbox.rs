@@ -12,7 +12,7 @@ mod user;
 use std::{ffi::OsString, fs, path::PathBuf};
 
 use clap::{ArgAction, Args};
-use log::{Level, info, warn};
+use log::{Level, warn};
 
 use super::{
     Result,
@@ -184,7 +184,7 @@ impl Entrance {
     ///
     /// # Errors
     /// If the user cannot be changed as requested, or could not read the served directories.
-    pub fn enter(self) -> Result<Option<String>> {
+    pub fn enter(self) -> Result<Entered> {
         let Self { plan, choice } = self;
         let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
         if threads > 1 && !plan.is_off {
@@ -192,13 +192,14 @@ impl Entrance {
         }
         let identity = choice.identity;
         let name = identity.name().to_owned();
+        let mut lines = Vec::new();
         // Without that right, --user would not help.
         let or_user = if capabilities::may_change_user() { ", or see --user" } else { "" };
         if plan.is_off {
             if plan.user.is_some() {
                 identity.assume()?;
             }
-            info!("no sandbox: user {identity} keeps all its rights");
+            lines.push((Level::Info, format!("no sandbox: user {identity} keeps all its rights")));
         } else {
             check_access(&plan, &identity, or_user)?;
             // Open the paths of the rules while that is still allowed.
@@ -211,21 +212,42 @@ impl Entrance {
             // Root without capabilities still owns most files, so only landlock can protect them.
             let level = if identity.is_root() && !done.confined { Level::Warn } else { Level::Info };
             let landlock = done.landlock;
-            log::log!(level, "sandbox: user {identity}{why}; no capabilities, no new privileges, {landlock}");
+            lines.push((
+                level,
+                format!("sandbox: user {identity}{why}; no capabilities, no new privileges, {landlock}"),
+            ));
             for (path, kind) in plan.directories.iter().filter(|_| done.confined) {
                 if let Some(why) = landlock::is_bound(path, *kind, &identity) {
                     let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                     let path = path.display();
-                    info!(
-                        "if {path} is replaced by another directory, the server ends with code {} and must be \
-                         restarted: its landlock rules cover this directory only, because {why}; see --no-landlock",
-                        restart::CODE
-                    );
+                    lines.push((
+                        Level::Info,
+                        format!(
+                            "if {path} is replaced by another directory, the server ends with code {} and must be \
+                             restarted: its landlock rules cover this directory only, because {why}; see --no-landlock",
+                            restart::CODE
+                        ),
+                    ));
                 }
             }
         }
         plan.directories.iter().for_each(|(path, _)| readable::check(path, &identity, or_user));
-        Ok(Some(name))
+        Ok(Entered { user: Some(name), lines })
+    }
+}
+
+/// The sandbox that the process is in.
+#[derive(Debug)]
+pub struct Entered {
+    /// The name of the user, if it is known.
+    pub user: Option<String>,
+    lines: Vec<(Level, String)>,
+}
+
+impl Entered {
+    /// Logs what the sandbox is. A server that refuses to start says only why.
+    pub fn tell(&self) {
+        self.lines.iter().for_each(|(level, line)| log::log!(*level, "{line}"));
     }
 }
 

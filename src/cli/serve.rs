@@ -63,7 +63,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     // This reads the file, which root may own.
     let mut config = config::Reload::new(args, opened, server.handle());
     // After everything is bound and opened, and before there is a second thread.
-    let user = entrance.enter()?;
+    let entered = entrance.enter()?;
     // As the new user of the server, because its limits count.
     limits::threads(args.shards + limits::BESIDES)?;
     let _writing = logging::begin(transfers.clone())?;
@@ -74,8 +74,10 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
         config.reload().map_or(drain, |args| args.drain.into())
     };
     signals::obey(server.handle(), drain, reload)?;
-    dhcp::look(boots.as_ref(), &server, &served, args)?;
-    announce(&server, &served, user.as_deref(), args, notes);
+    let report = dhcp::look(boots.as_ref(), &server, &served, args)?;
+    entered.tell();
+    dhcp::tell(&report, args);
+    announce(&server, &served, entered.user.as_deref(), args, notes);
     look(&directories);
     if args.upload {
         remove_leftovers(directories)?;

@@ -262,7 +262,7 @@ pub(super) async fn look(live: &CurrentProxy, handle: &ServerHandle) {
     let menu = Menu::find(&*handle.terms().handler).await;
     live.change(|proxy| {
         match (proxy.failure(), menu.failure()) {
-            (None, Some(failure)) => {
+            (None, Some(failure)) if !proxy.known().is_empty() => {
                 log::warn!("dhcp: cannot look for boot files, and announces those found before: {failure}");
             }
             (Some(_), None) => log::info!("dhcp: can look for boot files again"),
