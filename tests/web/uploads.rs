@@ -70,6 +70,10 @@ fn a_refused_upload_has_its_status() {
         }
         assert_eq!(server.record().status, Some(status), "{path}");
     }
+    // The rest of the upload is not read, so that no other request can follow it, and the client is told.
+    let answer = connection.put("/part", b"12345", &["Content-Range: bytes 0-4/10"]);
+    assert_eq!((answer.header("connection"), answer.text()), (Some("close"), "Bad request\n"));
+    let mut connection = Connection::to(&server);
     // Of a size that was not told.
     connection.send("PUT /more HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
     connection.send(format!("100\r\n{}\r\n0\r\n\r\n", "x".repeat(256)));

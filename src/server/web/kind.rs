@@ -33,6 +33,8 @@ const BYTES: &str = "application/octet-stream";
 
 pub(super) fn of(path: &str) -> &'static str {
     let name = path.rsplit('/').next().unwrap_or(path);
+    // Bytes such as the 0xff of a client that reads option 67 to its end are not part of the name that is served.
+    let name = name.trim_end_matches(char::REPLACEMENT_CHARACTER);
     let Some((_, end)) = name.rsplit_once('.') else { return BYTES };
     let end = end.to_ascii_lowercase();
     KINDS.iter().find(|(_, ends)| ends.contains(&end.as_str())).map_or(BYTES, |(kind, _)| kind)
@@ -54,6 +56,7 @@ mod tests {
             ("linux", BYTES),
             ("a.efi/linux", BYTES),
             ("grub/grub.cfg", "text/plain; charset=utf-8"),
+            ("bootx64.efi\u{fffd}", "application/efi"),
         ] {
             assert_eq!(of(path), kind, "{path}");
         }

@@ -65,11 +65,18 @@ pub(super) async fn write(
         // The client has gone, so no answer is sent.
         Err(_) if upload.client_left.get() => Err(NoAnswer),
         Err(refusal) => {
-            state.unread.set(!upload.ended.get() && sends_anyway);
-            if must_be_new && refusal.code() == ErrorCode::FILE_EXISTS {
-                return Ok(refuse_with(transfer, StatusCode::PRECONDITION_FAILED, FAILED, false));
+            let is_unread = !upload.ended.get();
+            state.unread.set(is_unread && sends_anyway);
+            let mut no = match refusal.code() {
+                ErrorCode::FILE_EXISTS if must_be_new => {
+                    refuse_with(transfer, StatusCode::PRECONDITION_FAILED, FAILED, false)
+                }
+                _ => refuse(transfer, refusal, false)?,
+            };
+            if is_unread {
+                no.headers_mut().insert(header::CONNECTION, header_value("close"));
             }
-            refuse(transfer, refusal, false)
+            Ok(no)
         }
     }
 }

@@ -5,6 +5,9 @@ use hyper::{Response, StatusCode, header};
 use super::{answer::header_value, body::Reply, transfer::Transfer};
 use crate::error::{ErrorCode, Refusal};
 
+/// The line for a 400.
+const BAD_REQUEST: &str = "Bad request";
+
 /// No answer, on purpose: the connection is closed.
 #[derive(Debug)]
 pub(super) struct NoAnswer;
@@ -37,7 +40,9 @@ fn status(refusal: &Refusal) -> StatusCode {
 /// The answer of a refused transfer, which ends with it.
 pub(super) fn refuse(transfer: &Transfer, refusal: Refusal, is_head: bool) -> Result<Response<Reply>, NoAnswer> {
     let has_answer = refusal.packet().is_some() || refusal.is_busy();
-    let (status, text) = (status(&refusal), refusal.message());
+    let status = status(&refusal);
+    // The text of this one is about TFTP.
+    let text = if refusal == Refusal::bad_request() { BAD_REQUEST } else { refusal.message() };
     transfer.refuse(refusal);
     if !has_answer {
         return Err(NoAnswer);
