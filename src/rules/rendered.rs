@@ -76,7 +76,11 @@ pub(super) async fn render(source: Source, request: &Request, context: &Context)
         Err(refusal) if refusal == Refusal::too_big() => return Err(too_long(())),
         other => other?,
     };
-    let text = String::from_utf8(bytes).map_err(|_| no("", &"it is not UTF-8"))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        no(&format!(":{line}"), &"it is not UTF-8")
+    })?;
     let context = context.clone();
     // This may take milliseconds, which would delay other transfers.
     let rendered = unblock(move || with_stack(&text, context)).await;
@@ -240,7 +244,8 @@ mod tests {
         }
         let too_long = get(vec![b' '; TEMPLATE + 1], "x").unwrap_err();
         assert!(too_long.detail().unwrap().contains("65536 bytes at most"), "{too_long}");
-        assert!(get(&b"\xff"[..], "x").unwrap_err().detail().unwrap().contains("not UTF-8"));
+        let not_text = get(&b"a\nb \xff\n"[..], "x").unwrap_err();
+        assert!(not_text.detail().unwrap().ends_with(":2: it is not UTF-8"), "{not_text}");
     }
 
     /// Each of them is as long as a template may be, and most are good.
