@@ -11,7 +11,10 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     io::{self, BufRead, BufReader, Read, Write},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::unix::{
+        fs::PermissionsExt,
+        process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
     thread,
@@ -55,8 +58,12 @@ pub fn words(text: &str) -> std::result::Result<Words, String> {
 /// The path of a command's program.
 pub fn program(words: &Words) -> Result<PathBuf> {
     let name = &words.0[0];
-    let is_program = |path: &Path| path.metadata().is_ok_and(|found| found.is_file());
+    let is_program =
+        |path: &Path| path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
     let found = match name.contains('/') {
+        true if Path::new(name).is_file() && !is_program(Path::new(name)) => {
+            return Err(format!("--on-upload: {name} is not executable; `chmod +x {name}` makes it so").into());
+        }
         true => Some(PathBuf::from(name)).filter(|path| is_program(path)),
         false => {
             let path = env::var_os("PATH").unwrap_or_default();
@@ -268,6 +275,8 @@ mod tests {
         assert!(program(&words("sh").unwrap()).unwrap().ends_with("sh"));
         let why = program(&words("no-such-program-here").unwrap()).unwrap_err().to_string();
         assert!(why.contains("cannot find the program no-such-program-here"), "{why}");
+        let why = program(&words("/etc/passwd").unwrap()).unwrap_err().to_string();
+        assert!(why.contains("/etc/passwd is not executable"), "{why}");
     }
 
     #[test]
