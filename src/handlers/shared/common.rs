@@ -72,7 +72,8 @@ macro_rules! common_settings {
             self
         }
 
-        /// Also trusts the certificates of this PEM file. By default only those of the system are trusted.
+        /// Also trusts the certificates of this PEM file: those of authorities, and those of servers that sign
+        /// themselves. By default only those of the system are trusted.
         ///
         /// # Errors
         /// [`Error::Config`] if the file has no certificate, or one that cannot be used.
