@@ -61,7 +61,7 @@ impl Reload {
         let (arguments, matches) = merged(path, words())??;
         let args = match arguments.command {
             Command::Serve(args) => args,
-            Command::ExtraCommand(ExtraCommand::Boot(boot)) => Box::new(boot.into_serve()?),
+            Command::ExtraCommand(ExtraCommand::Boot(boot)) => Box::new(boot.into_serve()?.0),
             _ => return Ok(None),
         };
         let opened = self.opened.again();
