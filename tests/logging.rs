@@ -71,12 +71,14 @@ fn floods_of_garbage_are_summed_up() {
             miss(&server.address, b"missing");
         }
     }
+    miss(&server.address, b"missing");
     let said = server.stop("-TERM");
     let each = said.lines().filter(|line| line.contains(": not answered: ") && !line.contains("such as: ")).count();
     let sums = said.lines().filter(|line| line.contains("such as: ") && line.contains(": not answered: "));
     let counts = sums.map(|line| line.split_once(" more line").unwrap().0.rsplit(' ').next().unwrap());
     let summed: usize = counts.map(|count| count.parse::<usize>().unwrap()).sum();
-    assert!((1000..1500).contains(&each), "{each} lines");
+    // A slow machine has time for more lines.
+    assert!(each >= 1000 && summed > 0, "{each} lines, {summed} without");
     assert_eq!(each + summed, 3000);
 }
 
