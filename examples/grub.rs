@@ -17,7 +17,7 @@ const MACHINES: &[(&str, &str, &str)] =
 
 /// A configuration for each known machine, under the name that GRUB asks for.
 pub fn configurations() -> impl Handler {
-    read(async |request: Request| {
+    read(|request: Request| {
         let mac = request.path().strip_prefix("grub/grub.cfg-01-")?;
         let (_, name, release) = MACHINES.iter().find(|(known, ..)| known.eq_ignore_ascii_case(mac))?;
         Some(Gen::new(async move |co| {

@@ -6,7 +6,7 @@
 use tuffet::{Error, Gen, Request, Server, read};
 
 fn main() -> Result<(), Error> {
-    let hello = read(async |request: Request| {
+    let hello = read(|request: Request| {
         Gen::new(async move |co| {
             co.yield_(format!("Hello {},\n", request.peer().ip())).await;
             co.yield_(format!("you asked for {}.\n", request.path())).await;

@@ -263,6 +263,20 @@ impl From<io::Error> for Refusal {
     }
 }
 
+/// For a handler that is itself a client, or opens another handler. What the peer of that client said stays with the
+/// operator.
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused(refusal) => refusal,
+            Error::File(error) | Error::Io(error) => error.into(),
+            Error::Peer { code: ErrorCode::FILE_NOT_FOUND, .. } => Self::not_found(),
+            Error::Peer { .. } | Error::TimedOut => Self::upstream().because(error),
+            Error::Bind(..) | Error::Config(_) => Self::internal().because(error),
+        }
+    }
+}
+
 /// Whether this process or the system is out of descriptors. `EMFILE` and `ENFILE` have these numbers on every Unix.
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
@@ -394,6 +408,24 @@ mod tests {
         ] {
             assert_eq!((refusal.code().0, refusal.message()), (code, text));
         }
+    }
+
+    #[test]
+    fn an_error_within_a_handler_is_the_refusal_of_its_kind() {
+        let peer = |code| Error::Peer { code, message: "/srv/secret".into() };
+        for (error, refusal) in [
+            (Error::Refused(Refusal::exists()), Refusal::exists()),
+            (Error::File(io::ErrorKind::StorageFull.into()), Refusal::disk_full()),
+            (Error::Io(io::ErrorKind::NotFound.into()), Refusal::not_found()),
+            (peer(ErrorCode::FILE_NOT_FOUND), Refusal::not_found()),
+            (peer(ErrorCode::ACCESS_VIOLATION), Refusal::upstream()),
+            (Error::TimedOut, Refusal::upstream()),
+            (Error::Config("no such mirror".into()), Refusal::internal()),
+        ] {
+            assert_eq!(Refusal::from(error), refusal);
+        }
+        let refusal = Refusal::from(peer(ErrorCode::NOT_DEFINED));
+        assert!(refusal.detail().unwrap().contains("/srv/secret") && !refusal.message().contains("secret"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::{
 };
 
 pub use asynchronous::AsyncHandler;
-pub use closures::{read, write};
+pub use closures::{ReadFn, read, write};
 
 /// A future that a handler returns. It stays on the thread of its transfer, so it is not `Send`, and need not be.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + 'a>>;
@@ -271,7 +271,7 @@ impl Request {
     /// ```
     /// use tuffet::{Request, read};
     ///
-    /// let handler = read(async |request: Request| {
+    /// let handler = read(|request: Request| {
     ///     // Some old firmware cannot take an OACK.
     ///     request.limit(|limits| limits.answer = !request.path().starts_with("old/"));
     ///     "firmware\n"
@@ -298,7 +298,7 @@ impl Request {
     /// ```
     /// use tuffet::{Request, read};
     ///
-    /// let handler = read(async |request: Request| {
+    /// let handler = read(|request: Request| {
     ///     request.on_end(|record| {
     ///         if record.outcome.is_success() {
     ///             println!("{} is installed", record.peer.ip());

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::{future::ready, panic, sync::Mutex, time::Duration};
+use std::{panic, sync::Mutex, time::Duration};
 
 use smol::stream::StreamExt;
 
@@ -16,12 +16,12 @@ use tuffet::{
 fn endless(held: Mutex<Option<Guard>>) -> impl Handler {
     read(move |_| {
         let held = held.lock().unwrap().take();
-        ready(Gen::new(async move |co| {
+        Gen::new(async move |co| {
             let _held = held;
             for _ in 0..u32::MAX {
                 co.yield_(vec![7; 512]).await;
             }
-        }))
+        })
     })
 }
 

@@ -1,7 +1,13 @@
 //! Handlers, as an embedding program tests its own: a file at a time, in virtual time.
 #![cfg(feature = "sim")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use futures_lite::future::block_on;
 use tuffet::{
@@ -55,6 +61,56 @@ fn a_refusal_is_what_the_client_is_told() {
     assert!(matches!(told("none"), Error::Peer { code: ErrorCode::FILE_NOT_FOUND, .. }));
     assert!(matches!(told("secret"), Error::Peer { code: ErrorCode::ACCESS_VIOLATION, .. }));
     assert!(matches!(told("silent"), Error::TimedOut));
+}
+
+#[test]
+fn a_closure_answers_at_once_or_later_with_anything_that_is_a_source() {
+    fn text(request: Request) -> String {
+        request.path().to_owned()
+    }
+    async fn text_later(request: Request) -> Result<String, Error> {
+        Ok(text(request))
+    }
+    let (prefix, calls) = (String::new(), AtomicUsize::new(0));
+    let borrowed = prefix.clone();
+    let handlers: [Arc<dyn Handler>; 9] = [
+        Arc::new(read(|_| "hello")),
+        Arc::new(read(async |_| b"hello".to_vec())),
+        Arc::new(read(text)),
+        Arc::new(read(text_later)),
+        Arc::new(read(move |request: Request| format!("{prefix}{}", request.path()))),
+        Arc::new(read(async move |request: Request| format!("{borrowed}{}", request.path()))),
+        Arc::new(read(|request: Request| -> Result<_, Error> {
+            Ok(Gen::new(async |co| co.yield_(text(request)).await))
+        })),
+        Arc::new(read(move |request: Request| {
+            let first = calls.fetch_add(1, Relaxed) == 0;
+            async move { first.then(|| text(request)) }
+        })),
+        Arc::new(read(|request: Request| std::future::ready(text(request)))),
+    ];
+    for (n, handler) in handlers.iter().enumerate() {
+        let report = block_on(async { sim::get(handler, "hello").await });
+        assert_eq!(report.unwrap().data, "hello", "handler {n}");
+    }
+}
+
+#[test]
+fn a_closure_may_fail_with_any_error_that_is_a_refusal() {
+    let missing = || Error::File(std::io::ErrorKind::NotFound.into());
+    let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let handlers: [(Arc<dyn Handler>, _); 6] = [
+        (Arc::new(read(move |_| Err::<&str, _>(missing()))), ErrorCode::FILE_NOT_FOUND),
+        (Arc::new(read(async move |_| Err::<&str, _>(missing()))), ErrorCode::FILE_NOT_FOUND),
+        (Arc::new(read(move |_| Err::<&str, _>(full()))), ErrorCode::DISK_FULL),
+        (Arc::new(read(|_| Err::<&str, _>(Refusal::denied()))), ErrorCode::ACCESS_VIOLATION),
+        (Arc::new(read(|_| None::<String>)), ErrorCode::FILE_NOT_FOUND),
+        (Arc::new(read(|_| -> &str { panic!("on purpose") })), ErrorCode::NOT_DEFINED),
+    ];
+    for (n, (handler, expected)) in handlers.iter().enumerate() {
+        let error = block_on(async { sim::get(handler, "x").await }).unwrap_err();
+        assert!(matches!(&error, Error::Peer { code, .. } if code == expected), "handler {n}: {error}");
+    }
 }
 
 #[test]

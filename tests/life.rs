@@ -145,7 +145,7 @@ fn a_server_responds_unless_a_handler_blocks_its_thread() {
         if request.path() == "blocks" {
             _ = wait.lock().unwrap().recv();
         }
-        async { "a file" }
+        "a file"
     });
     let serving = Serving::with(handler, |builder| builder.shards(2));
     (0..100).for_each(|_| assert!(serving.responds(LONG)));

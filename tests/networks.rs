@@ -242,7 +242,7 @@ fn forged_requests_do_not_lock_anybody_out() {
     }
     // A handler that works for each request would be what is flooded.
     let made = tuffet::Bytes::from(file(100_000));
-    let handler = tuffet::read(move |_| std::future::ready(made.clone()));
+    let handler = tuffet::read(move |_| made.clone());
     let serving = Serving::on(&["0.0.0.0:69"], handler, |builder| builder.max_transfers(500));
     on("client", || {
         let rrq = Packet::Rrq(request("100000", &[])).encode();

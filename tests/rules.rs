@@ -4,7 +4,6 @@
 mod common;
 
 use std::{
-    future::ready,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -26,7 +25,7 @@ fn a_repeated_request_is_answered_again_by_the_same_session() {
     let counted = calls.clone();
     let serving = Simulated::new(read(move |request: Request| {
         counted.fetch_add(1, SeqCst);
-        ready(file(size(&request)))
+        file(size(&request))
     }));
     let mut peer = serving.peer();
     for options in [&[][..], &[("tsize", "0")]] {
@@ -71,12 +70,12 @@ fn another_request_from_the_same_port_replaces_the_session() {
     let (held, dropped) = guard();
     let serving = Simulated::new(read(move |request: Request| {
         let held = held.lock().unwrap().take();
-        ready(Gen::new(async move |co| {
+        Gen::new(async move |co| {
             let _held = held;
             for _ in 0..size(&request) {
                 co.yield_(vec![7; 512]).await;
             }
-        }))
+        })
     }));
     let mut peer = serving.peer();
     peer.rrq("9/a", &[]).expect_data(1, [7; 512]);
@@ -307,7 +306,7 @@ fn a_silent_refusal_is_silent() {
     let count = asked.clone();
     let serving = Simulated::new(read(move |_| {
         count.fetch_add(1, SeqCst);
-        ready(Err::<&str, _>(Refusal::silent()))
+        Err::<&str, _>(Refusal::silent())
     }));
     let mut peer = serving.peer();
     for n in 1..=2 {
@@ -342,12 +341,12 @@ fn no_chunk_is_pulled_before_the_window_has_room() {
     let count = made.clone();
     let serving = Simulated::new(read(move |_| {
         let count = count.clone();
-        ready(Gen::new(async move |co| {
+        Gen::new(async move |co| {
             for _ in 0..1_000_000 {
                 count.fetch_add(1, SeqCst);
                 co.yield_(vec![1; 512]).await;
             }
-        }))
+        })
     }));
     let mut peer = serving.peer();
     peer.rrq("endless", &[("windowsize", "4")]).expect_oack(&[("windowsize", "4")]);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tuffet::{Bytes, Error, Request, ServerHandle};
+use tuffet::{Bytes, Error, ServerHandle};
 
 use crate::arguments::Arguments;
 
@@ -47,7 +47,7 @@ impl Server {
             // All of the thousands of clients have one address.
             .max_transfers_per_client(usize::MAX)
             .max_requests_per_client(0)
-            .handler(tuffet::read(move |_: Request| std::future::ready(file.clone())))
+            .handler(tuffet::read(move |_| file.clone()))
             .bind()?;
         let (address, handle) = (server.addrs()[0], server.handle());
         let thread = thread::spawn(|| {

@@ -62,7 +62,7 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
 
 /// A handler without stored files: a generator makes the bytes.
 fn tree() -> impl Handler {
-    read(async |request: Request| {
+    read(|request: Request| {
         let name = request.path();
         if name == MENU {
             return Ok(Source::from(SCRIPT));

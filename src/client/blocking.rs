@@ -15,7 +15,7 @@ impl Client {
     /// ```
     /// use tuffet::{Client, Server, read};
     ///
-    /// let server = Server::builder().listen("127.0.0.1:0").handler(read(async |_| "hello\n")).bind()?.spawn()?;
+    /// let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
     /// let mut motd = Vec::new();
     /// Client::new(server.addrs()[0]).blocking().get("motd", &mut motd)?;
     /// assert_eq!(motd, b"hello\n");

@@ -11,7 +11,7 @@
 //! ```
 //! use tuffet::dhcp::{Machine, Menu, Proxy};
 //!
-//! let menu = smol::block_on(Menu::find(&tuffet::read(async |request: tuffet::Request| match request.path() {
+//! let menu = smol::block_on(Menu::find(&tuffet::read(|request: tuffet::Request| match request.path() {
 //!     "bootnetx64.efi" => Ok("MZ..."),
 //!     _ => Err(tuffet::Refusal::not_found()),
 //! })));

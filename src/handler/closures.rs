@@ -10,10 +10,16 @@ use crate::{
 
 /// A handler that serves reads with this closure and refuses writes.
 ///
-/// The closure is `async` even if it awaits nothing, or it is an `async fn`. A plain closure returns a future.
+/// The closure takes a [`Request`] and returns anything that is [`IntoSource`]: text, bytes, a generator, a file, an
+/// `Option` or a `Result` of these. It is a plain closure, an `async` one, or a function. The shard serves nothing else
+/// while a plain closure runs, so one that waits for something is `async`. The parameter has a type, as in
+/// `|request: Request|`, unless it is not used.
 ///
 /// ```
 /// use tuffet::{Refusal, Request, read};
+///
+/// let handler = read(|request: Request| format!("hello {}\n", request.peer().ip()));
+/// # let _: &dyn tuffet::Handler = &handler;
 ///
 /// let greeting = "hello".to_owned();
 /// let handler = read(async move |request: Request| match request.path() {
@@ -22,20 +28,25 @@ use crate::{
 /// });
 /// # let _: &dyn tuffet::Handler = &handler;
 ///
-/// async fn motd(request: Request) -> String {
-///     format!("hello {}\n", request.peer().ip())
+/// async fn motd(request: Request) -> Result<String, tuffet::Error> {
+///     Ok(format!("hello {}\n", request.peer().ip()))
 /// }
 /// let handler = read(motd);
 /// # let _: &dyn tuffet::Handler = &handler;
-///
-/// let handler = read(|_| std::future::ready("hello\n"));
-/// # let _: &dyn tuffet::Handler = &handler;
 /// ```
-pub fn read<S: IntoSource + 'static>(f: impl AsyncFn(Request) -> S + Send + Sync + 'static) -> impl Handler {
+///
+/// A closure that returns something else does not compile:
+///
+/// ```compile_fail,E0277
+/// tuffet::read(|_| 7);
+/// ```
+pub fn read<M: 'static>(f: impl ReadFn<M>) -> impl Handler {
     Read(f, PhantomData)
 }
 
 /// A handler that takes writes with this closure and has no files to read.
+///
+/// The closure is `async`, or it returns a future: the bytes arrive while it waits for them.
 ///
 /// ```
 /// use tuffet::{Refusal, Request, Source, write};
@@ -51,16 +62,67 @@ pub fn write(f: impl AsyncFn(Request, Source) -> Result<(), Refusal> + Send + Sy
     Write(f)
 }
 
-struct Read<F, S>(F, PhantomData<fn() -> S>);
+/// The closures that [`read`] takes, plain and `async`.
+///
+/// The compiler finds `M`, which tells the two kinds apart. Other types cannot implement this trait; they implement
+/// [`Handler`].
+///
+/// ```
+/// use tuffet::{Handler, handler::ReadFn};
+///
+/// fn twice<M: 'static>(f: impl ReadFn<M> + Clone) -> impl Handler {
+///     tuffet::read(f.clone()).or(tuffet::read(f))
+/// }
+/// # let _: &dyn Handler = &twice(|_| "hello");
+/// ```
+pub trait ReadFn<M>: sealed::ReadFn<M> {}
+
+impl<F: sealed::ReadFn<M>, M> ReadFn<M> for F {}
+
+mod sealed {
+    use super::{Answer, IntoSource, PhantomData, Request, Source};
+
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` does not answer reads",
+        label = "this should take a `tuffet::Request` and return a source",
+        note = "`tuffet::read` takes `Fn(Request) -> S` or `AsyncFn(Request) -> S`, where `S` is `tuffet::IntoSource`"
+    )]
+    pub trait ReadFn<M>: Send + Sync + 'static {
+        fn answer<'a>(&'a self, request: &'a Request) -> Answer<'a, Source>;
+    }
+
+    #[derive(Debug)]
+    pub struct Plain<S>(PhantomData<S>);
+    #[derive(Debug)]
+    pub struct Async<S>(PhantomData<S>);
+
+    impl<F, S> ReadFn<Plain<S>> for F
+    where
+        F: Fn(Request) -> S + Send + Sync + 'static,
+        S: IntoSource,
+    {
+        fn answer<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
+            Box::pin(async { Ok(self(request.clone()).into_source()?.into_local()) })
+        }
+    }
+
+    impl<F, S> ReadFn<Async<S>> for F
+    where
+        F: AsyncFn(Request) -> S + Send + Sync + 'static,
+        S: IntoSource,
+    {
+        fn answer<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
+            Box::pin(async { Ok(self(request.clone()).await.into_source()?.into_local()) })
+        }
+    }
+}
+
+struct Read<F, M>(F, PhantomData<fn() -> M>);
 struct Write<F>(F);
 
-impl<F, S> Handler for Read<F, S>
-where
-    F: AsyncFn(Request) -> S + Send + Sync + 'static,
-    S: IntoSource + 'static,
-{
+impl<F: ReadFn<M>, M: 'static> Handler for Read<F, M> {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
-        Box::pin(async { Ok(self.0(request.clone()).await.into_source()?.into_local()) })
+        self.0.answer(request)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
 /// ```
 /// use tuffet::{handlers::Memory, Handler, Refusal, Request, read};
 ///
-/// let made_up = read(async |request: Request| match request.path() {
+/// let made_up = read(|request: Request| match request.path() {
 ///     "motd" => Ok("hello\n"),
 ///     _ => Err(Refusal::not_found()),
 /// });
@@ -137,12 +137,7 @@ mod tests {
     };
 
     fn only(name: &'static str) -> impl Handler {
-        read(move |request: Request| async move {
-            match request.path() {
-                path if path == name => Ok(name),
-                _ => Err(Refusal::not_found()),
-            }
-        })
+        read(move |request: Request| (request.path() == name).then_some(name))
     }
 
     fn get(chain: &Chain, path: &str) -> Result<Vec<u8>, Refusal> {

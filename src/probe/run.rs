@@ -28,7 +28,7 @@ const IN_SILENCE: u64 = 4;
 /// use std::time::Duration;
 /// use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
 ///
-/// let server = Server::builder().listen("127.0.0.1:0").handler(read(async |_| vec![0; 2000])).bind()?.spawn()?;
+/// let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| vec![0; 2000])).bind()?.spawn()?;
 /// let report = Probe::new(server.addrs()[0], "zeros", habits::PHONE)
 ///     .faults(Faults::new().with(Way::Received, 2, Fault::Duplicate))
 ///     .limit(Duration::from_secs(30))

@@ -64,7 +64,7 @@ pub struct ServerBuilder {
 
 impl Default for ServerBuilder {
     fn default() -> Self {
-        let nothing = crate::read(async |_| Err::<&str, _>(Refusal::not_found()));
+        let nothing = crate::read(|_| Err::<&str, _>(Refusal::not_found()));
         Self {
             listen: Vec::new(),
             wrong: None,
@@ -135,7 +135,7 @@ impl ServerBuilder {
     /// ```
     /// use tuffet::{Server, read};
     ///
-    /// let handler = read(async |_| "hello\n");
+    /// let handler = read(|_| "hello\n");
     /// let server = Server::builder().listen("127.0.0.1:0").http("127.0.0.1:0").handler(handler).bind()?;
     /// println!("http://{}/motd", server.http_addrs()[0]);
     /// # Ok::<(), tuffet::Error>(())

@@ -21,7 +21,7 @@ use crate::error::Error;
 /// ```
 /// use tuffet::{Client, Server, read};
 ///
-/// let handler = read(async |_| "hello\n");
+/// let handler = read(|_| "hello\n");
 /// let server = Server::builder().listen("127.0.0.1:0").handler(handler).bind()?.spawn()?;
 /// let client = Client::new(server.addrs()[0]);
 /// let record = smol::block_on(client.get("motd", async |data| data.collect(100).await.map(drop)))?;

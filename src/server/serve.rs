@@ -47,7 +47,7 @@ use crate::{error::Error, handler::Request, socket::Port};
 ///
 /// let server = Server::builder()
 ///     .listen("127.0.0.1:0")
-///     .handler(read(async |request: tuffet::Request| format!("hello {}\n", request.peer())))
+///     .handler(read(|request: tuffet::Request| format!("hello {}\n", request.peer())))
 ///     .bind()?;
 /// println!("listening on {}", server.addrs()[0]);
 /// let running = server.spawn()?;
@@ -207,7 +207,7 @@ where
     F: Fn(String) -> S + Send + Sync + 'static,
     S: crate::IntoSource + 'static,
 {
-    let handler = crate::read(async move |request: Request| make(request.path().to_owned()));
+    let handler = crate::read(move |request: Request| make(request.path().to_owned()));
     Server::builder().handler(handler).bind()?.run()
 }
 

@@ -7,7 +7,7 @@
 //! use tuffet::{read, sim};
 //!
 //! # futures_lite::future::block_on(async {
-//! let handler = std::sync::Arc::new(read(async |request: tuffet::Request| format!("hello {}\n", request.peer().ip())));
+//! let handler = std::sync::Arc::new(read(|request: tuffet::Request| format!("hello {}\n", request.peer().ip())));
 //! let report = sim::get(&handler, "motd").loss(0.2).seed(7).await?;
 //! assert_eq!(report.data, "hello 192.0.2.7\n");
 //! assert!(report.record.outcome.is_success());
@@ -22,7 +22,7 @@
 //! ```
 //! use tuffet::{ServerBuilder, packet::Packet, read, sim};
 //!
-//! let handler = read(async |request: tuffet::Request| format!("hello {}\n", request.peer().ip()));
+//! let handler = read(|request: tuffet::Request| format!("hello {}\n", request.peer().ip()));
 //! let mut server = sim::Server::new(ServerBuilder::default().handler(handler), 42);
 //! let client = "192.0.2.7:1069".parse()?;
 //! server.deliver(client, server.addr(), b"\0\x01motd\0octet\0");

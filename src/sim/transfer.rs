@@ -34,7 +34,7 @@ const LATENCY: Duration = Duration::from_micros(500);
 /// use tuffet::{read, sim};
 ///
 /// # futures_lite::future::block_on(async {
-/// let zeros = Arc::new(read(async |_| vec![0; 100_000]));
+/// let zeros = Arc::new(read(|_| vec![0; 100_000]));
 /// let report = sim::get(&zeros, "zeros").option("blksize", "1468").loss(0.1).seed(3).await?;
 /// assert_eq!((report.data.len(), report.record.blksize), (100_000, 1468));
 /// assert!(report.lost > 0);

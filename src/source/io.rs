@@ -106,7 +106,7 @@ mod blocking {
         /// use std::process::{Command, Stdio};
         /// use tuffet::{Refusal, Request, Source, read};
         ///
-        /// let handler = read(async |request: Request| {
+        /// let handler = read(|request: Request| {
         ///     let mut program = Command::new("mkconfig").arg(request.path()).stdout(Stdio::piped()).spawn()?;
         ///     let output = program.stdout.take().ok_or(Refusal::internal())?;
         ///     Ok::<_, Refusal>(Source::reader(output))
@@ -123,10 +123,10 @@ mod blocking {
         ///
         /// ```no_run
         /// use std::fs::File;
-        /// use tuffet::{Request, read};
+        /// use tuffet::read;
         ///
         /// // A file is a source by itself, and so is a result with one.
-        /// let handler = read(async |_: Request| File::open("/etc/hostname"));
+        /// let handler = read(|_| File::open("/etc/hostname"));
         /// # let _: &dyn tuffet::Handler = &handler;
         /// ```
         ///

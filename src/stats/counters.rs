@@ -104,7 +104,7 @@ outcomes! { complete probably_complete probe aborted timed_out refused failed up
 ///
 /// let greeted = Counter::new("greeted", "Machines that were greeted");
 /// let counter = greeted.clone();
-/// let handler = read(async move |_| {
+/// let handler = read(move |_| {
 ///     counter.add(1);
 ///     "hello\n"
 /// });
