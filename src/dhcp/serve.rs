@@ -1,6 +1,7 @@
 //! The sockets: ports 67 and 4011 of each interface, and a thread that answers their datagrams.
 
 use std::{
+    cell::RefCell,
     fmt,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, PoisonError, RwLock},
@@ -49,7 +50,7 @@ pub struct Sockets {
     pub(super) machines: Machines,
     pub(super) answers: Counter,
     pub(super) nothing: Counter,
-    pub(super) hooks: Hooks,
+    pub(super) hooks: RefCell<Hooks>,
 }
 
 /// The sockets of one interface.
@@ -103,7 +104,7 @@ impl Sockets {
             machines: Machines::default(),
             answers: Counter::new("dhcp_answers", "ProxyDHCP replies with a boot file."),
             nothing: Counter::new("dhcp_nothing", "ProxyDHCP requests of machines without a boot file here."),
-            hooks: Hooks::default(),
+            hooks: RefCell::default(),
         })
     }
 
@@ -123,7 +124,7 @@ impl Sockets {
     /// can forge such questions, so a log had better have a limit. Defaults to a line of level info.
     #[must_use]
     pub fn on_request(mut self, hook: impl FnMut(RequestReport<'_>) + Send + 'static) -> Self {
-        self.hooks.tell = Box::new(hook);
+        self.hooks.get_mut().tell = Box::new(hook);
         self
     }
 
@@ -132,7 +133,7 @@ impl Sockets {
     /// there is no hook, and the log has an error.
     #[must_use]
     pub fn on_out_of_reach(mut self, hook: impl Fn(&str) + Send + 'static) -> Self {
-        self.hooks.out_of_reach = Box::new(hook);
+        self.hooks.get_mut().out_of_reach = Box::new(hook);
         self
     }
 

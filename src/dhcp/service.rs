@@ -14,14 +14,13 @@ use smol::{LocalExecutor, Task, Timer, unblock};
 
 use super::{
     Arrival, CurrentProxy, Interface, Machine, Menu, NoReply, Proxy, Reply, RequestReport, ServerPort, Sockets,
-    serve::{Hooks, Link},
+    serve::Link,
 };
 use crate::{
     endpoint::Envelope,
-    rules::{self, Machines},
+    rules,
     server::{Outgoing, ServerHandle},
     socket::{Inbox, Port},
-    stats::Counter,
 };
 
 /// The largest number of answers in a second. A large room of machines that is switched on sends fewer requests, and
@@ -38,12 +37,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Answers the datagrams of all sockets.
 pub(super) struct Service {
-    live: CurrentProxy,
+    /// The settings. The sockets themselves are with the tasks that read them.
+    sockets: Sockets,
     handle: ServerHandle,
-    machines: Machines,
-    answers: Counter,
-    nothing: Counter,
-    hooks: RefCell<Hooks>,
     inbox: RefCell<Inbox>,
     /// When the last search of the sources ended. `None` during a search.
     looked: Cell<Option<Instant>>,
@@ -70,9 +66,8 @@ struct ServedInterface {
 impl Service {
     /// A service with the settings of these sockets.
     pub(super) fn new(sockets: Sockets, handle: ServerHandle) -> Rc<Self> {
-        let Sockets { live, machines, answers, nothing, hooks, .. } = sockets;
-        let (hooks, inbox, second) = (hooks.into(), Inbox::new().into(), Second::new(Instant::now()).into());
-        Rc::new(Self { live, handle, machines, answers, nothing, hooks, inbox, looked: Cell::new(None), second })
+        let (inbox, second) = (Inbox::new().into(), Second::new(Instant::now()).into());
+        Rc::new(Self { sockets, handle, inbox, looked: Cell::new(None), second })
     }
 
     pub(super) async fn serve(self: Rc<Self>, links: Vec<Link>) {
@@ -92,7 +87,7 @@ impl Service {
 
     /// Searches on another thread: for clients such as U-Boot, an answer after that of the DHCP server is too late.
     async fn look(&self) {
-        let (live, handle) = (self.live.clone(), self.handle.clone());
+        let (live, handle) = (self.sockets.live.clone(), self.handle.clone());
         unblock(move || smol::block_on(look(&live, &handle))).await;
         self.looked.set(Some(Instant::now()));
     }
@@ -125,7 +120,7 @@ impl Service {
                 // One error is enough.
                 attended.index = now;
                 log::error!("dhcp: {name} was removed and created again, and machines on it get no answers: {error}");
-                (self.hooks.borrow().out_of_reach)(&name);
+                (self.sockets.hooks.borrow().out_of_reach)(&name);
             }
         }
     }
@@ -148,7 +143,7 @@ impl Service {
                 Timer::after(PAUSE).await;
                 continue;
             }
-            let proxy = self.live.proxy();
+            let proxy = self.sockets.live.proxy();
             let mut is_asked = false;
             for (envelope, datagram) in self.inbox.borrow().datagrams() {
                 let Some(arrival) = interface.arrival(server_port, envelope) else { continue };
@@ -191,7 +186,7 @@ impl Service {
                 return false;
             }
             Ok(Reply { bytes, to, offer }) => {
-                self.answers.add(1);
+                self.sockets.answers.add(1);
                 self.learn(&offer.machine);
                 self.report(RequestReport { machine: &offer.machine, answer: Ok(&offer), interface });
                 // The packet is longer than the header of an `Outgoing`, so the payload has the rest.
@@ -201,7 +196,7 @@ impl Service {
                 queue.push_back(Outgoing { to: to.into(), from, header, payload: Bytes::copy_from_slice(payload) });
             }
             Err(NoReply::NoBootFile(machine, why)) => {
-                self.nothing.add(1);
+                self.sockets.nothing.add(1);
                 self.learn(&machine);
                 self.report(RequestReport { machine: &machine, answer: Err(&why), interface });
             }
@@ -213,7 +208,7 @@ impl Service {
     }
 
     fn report(&self, told: RequestReport<'_>) {
-        (self.hooks.borrow_mut().tell)(told);
+        (self.sockets.hooks.borrow_mut().tell)(told);
     }
 
     /// Whether the server answers this client or relay at all. A client without an address is among everybody, and
@@ -226,7 +221,7 @@ impl Service {
         let mut known = rules::Machine::default();
         (known.mac, known.uuid) = (machine.mac, machine.uuid);
         known.arch = machine.arch.family().filter(|_| !machine.uboot).map(|family| family.key.into());
-        self.machines.learn(None, known);
+        self.sockets.machines.learn(None, known);
     }
 }
 
@@ -312,7 +307,7 @@ mod tests {
         let envelope = Envelope { peer: (from, 4011).into(), local: None, interface: 0, broadcast: false };
         let mut queue = VecDeque::new();
         let arrival = lan.arrival(server_port, envelope).unwrap();
-        service.answer(&service.live.proxy(), &lan, arrival, datagram, &mut queue);
+        service.answer(&service.sockets.live.proxy(), &lan, arrival, datagram, &mut queue);
         queue.len()
     }
 
@@ -336,7 +331,7 @@ mod tests {
         }
         // A client that has no address yet.
         assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 1);
-        assert_eq!((service.answers.value(), service.nothing.value()), (4, 0));
+        assert_eq!((service.sockets.answers.value(), service.sockets.nothing.value()), (4, 0));
     }
 
     #[test]
