@@ -45,7 +45,7 @@ fn serve(interface: &str) -> (Running, Serving) {
         "pxelinux.0" => Ok("..."),
         _ => Err(Refusal::not_found()),
     });
-    let builder = sockets.watch(Server::builder().listen("0.0.0.0:69").handler(handler));
+    let builder = Server::builder().listen("0.0.0.0:69").handler(handler).watch_dhcp(&sockets);
     let running = builder.bind().unwrap().spawn().unwrap();
     let serving = sockets.serve(running.handle().clone()).unwrap();
     (running, serving)

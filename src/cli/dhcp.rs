@@ -107,7 +107,7 @@ impl Dhcp {
         let (log, restart) = (log.clone(), opened.restart.clone());
         let sockets = sockets.record_machines(&opened.machines).on_request(move |told| log.log_dhcp_request(&told));
         let sockets = sockets.on_out_of_reach(move |interface| restart.need_for_interface(interface));
-        let builder = sockets.watch(builder);
+        let builder = builder.watch_dhcp(&sockets);
         Ok((Some(sockets), builder))
     }
 

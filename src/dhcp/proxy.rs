@@ -36,7 +36,7 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.')
 /// assert_eq!(proxy.choose(&machine).unwrap().file, "lab/grubx64.efi");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
     rules: Vec<Rule>,
     menu: Menu,
@@ -55,7 +55,7 @@ pub enum ServerPort {
 }
 
 /// The port, the sender and the interface of a datagram.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// The port that received the datagram.
     pub server_port: ServerPort,

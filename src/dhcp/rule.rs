@@ -14,7 +14,7 @@ use crate::rules::{Mac, MacPrefix, Uuid};
 /// assert_eq!(proxy.choose(&machine).unwrap().file, "lab/grubx64.efi");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     title: String,
     file: String,

@@ -63,7 +63,7 @@ pub(super) struct Link {
 }
 
 /// A machine's request and its answer, as the log shows them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequestReport<'a> {
     /// The machine that asks for its boot file.
@@ -142,11 +142,6 @@ impl Sockets {
         &self.live
     }
 
-    /// Adds the counters of ProxyDHCP to the server of this builder.
-    pub fn watch(&self, builder: ServerBuilder) -> ServerBuilder {
-        builder.counter(&self.answers).counter(&self.nothing)
-    }
-
     /// Looks for the boot files of this server. Blocks until the search is complete.
     pub fn look(&self, handle: &ServerHandle) -> Proxy {
         smol::block_on(look(&self.live, handle));
@@ -169,6 +164,13 @@ impl Sockets {
         };
         let thread = thread::Builder::new().name("tuffet-dhcp".into()).spawn(serve)?;
         Ok(Serving { over: Some(over), thread: Some(thread) })
+    }
+}
+
+impl ServerBuilder {
+    /// Delivers the counters of this ProxyDHCP server, `dhcp_answers` and `dhcp_nothing`, with those of the server.
+    pub fn watch_dhcp(self, sockets: &Sockets) -> Self {
+        self.counter(&sockets.answers).counter(&sockets.nothing)
     }
 }
 

@@ -315,8 +315,9 @@ mod tests {
     fn a_client_that_is_not_admitted_gets_no_answer_at_its_address() {
         let (denied, other) = (Ipv4Addr::new(192, 0, 2, 111), Ipv4Addr::new(192, 0, 2, 112));
         let builder = Server::builder().listen("127.0.0.1:0").handler(Memory::new());
-        let server = builder.admit(move |client| client != IpAddr::V4(denied)).bind().unwrap();
-        let service = Service::new(sockets(), server.handle());
+        let (builder, sockets) = (builder.admit(move |client| client != IpAddr::V4(denied)), sockets());
+        let server = builder.watch_dhcp(&sockets).bind().unwrap();
+        let service = Service::new(sockets, server.handle());
         assert_eq!(answers(&service, ServerPort::Pxe, denied, PXE_4011), 0);
         assert_eq!(answers(&service, ServerPort::Pxe, other, PXE_4011), 1);
         // The address that the client has, or its relay has, and not the one that the datagram came from.
@@ -331,7 +332,8 @@ mod tests {
         }
         // A client that has no address yet.
         assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 1);
-        assert_eq!((service.sockets.answers.value(), service.sockets.nothing.value()), (4, 0));
+        let counted = server.handle().counters().own;
+        assert_eq!((counted["dhcp_answers"], counted["dhcp_nothing"]), (4, 0));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct Probe {
 }
 
 /// The result of a probe.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
     /// How the transfer ended for the client.

@@ -14,7 +14,7 @@ use std::{
 /// let conditions = LinkConditions { reorder: 0.01, ..LinkConditions::lossy(Duration::from_millis(5), 0.02) };
 /// assert_eq!((conditions.loss, conditions.duplicate), (0.02, 0.0));
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinkConditions {
     /// A packet does not arrive.
     pub loss: f64,
@@ -29,7 +29,7 @@ pub struct LinkConditions {
 }
 
 /// A fault of one chosen packet, see [`Wire::with_fault`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
     /// The packet does not arrive.
