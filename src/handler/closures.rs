@@ -75,46 +75,46 @@ pub fn write(f: impl AsyncFn(Request, Source) -> Result<(), Refusal> + Send + Sy
 /// }
 /// # let _: &dyn Handler = &twice(|_| "hello");
 /// ```
-pub trait ReadFn<M>: sealed::ReadFn<M> {}
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not answer reads",
+    label = "this should take a `tuffet::Request` and return a source",
+    note = "`tuffet::read` takes `Fn(Request) -> S` or `AsyncFn(Request) -> S`, where `S` is `tuffet::IntoSource`"
+)]
+pub trait ReadFn<M>: Send + Sync + 'static {
+    #[doc(hidden)]
+    fn answer<'a>(&'a self, request: &'a Request, _: sealed::Sealed) -> Answer<'a, Source>;
+}
 
-impl<F: sealed::ReadFn<M>, M> ReadFn<M> for F {}
-
-mod sealed {
-    use super::{Answer, IntoSource, PhantomData, Request, Source};
-
-    #[diagnostic::on_unimplemented(
-        message = "`{Self}` does not answer reads",
-        label = "this should take a `tuffet::Request` and return a source",
-        note = "`tuffet::read` takes `Fn(Request) -> S` or `AsyncFn(Request) -> S`, where `S` is `tuffet::IntoSource`"
-    )]
-    pub trait ReadFn<M>: Send + Sync + 'static {
-        fn answer<'a>(&'a self, request: &'a Request) -> Answer<'a, Source>;
+impl<F, S> ReadFn<sealed::Plain<S>> for F
+where
+    F: Fn(Request) -> S + Send + Sync + 'static,
+    S: IntoSource,
+{
+    fn answer<'a>(&'a self, request: &'a Request, _: sealed::Sealed) -> Answer<'a, Source> {
+        Box::pin(async { Ok(self(request.clone()).into_source()?.into_local()) })
     }
+}
 
+impl<F, S> ReadFn<sealed::Async<S>> for F
+where
+    F: AsyncFn(Request) -> S + Send + Sync + 'static,
+    S: IntoSource,
+{
+    fn answer<'a>(&'a self, request: &'a Request, _: sealed::Sealed) -> Answer<'a, Source> {
+        Box::pin(async { Ok(self(request.clone()).await.into_source()?.into_local()) })
+    }
+}
+
+/// Types that other crates cannot name.
+mod sealed {
+    use std::marker::PhantomData;
+
+    #[derive(Debug)]
+    pub struct Sealed;
     #[derive(Debug)]
     pub struct Plain<S>(PhantomData<S>);
     #[derive(Debug)]
     pub struct Async<S>(PhantomData<S>);
-
-    impl<F, S> ReadFn<Plain<S>> for F
-    where
-        F: Fn(Request) -> S + Send + Sync + 'static,
-        S: IntoSource,
-    {
-        fn answer<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
-            Box::pin(async { Ok(self(request.clone()).into_source()?.into_local()) })
-        }
-    }
-
-    impl<F, S> ReadFn<Async<S>> for F
-    where
-        F: AsyncFn(Request) -> S + Send + Sync + 'static,
-        S: IntoSource,
-    {
-        fn answer<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
-            Box::pin(async { Ok(self(request.clone()).await.into_source()?.into_local()) })
-        }
-    }
 }
 
 struct Read<F, M>(F, PhantomData<fn() -> M>);
@@ -122,7 +122,7 @@ struct Write<F>(F);
 
 impl<F: ReadFn<M>, M: 'static> Handler for Read<F, M> {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
-        self.0.answer(request)
+        self.0.answer(request, sealed::Sealed)
     }
 }
 
