@@ -4,7 +4,7 @@ use std::{fmt, io, net::SocketAddr, ops::RangeInclusive, sync::Arc};
 
 use crate::{packet::Packet, shown, transfer::Outcome};
 
-/// The code of an ERROR packet (RFC 1350 section 5, RFC 2347 section 4).
+/// The code of an ERROR packet (RFC 1350 appendix; code 8: RFC 2347).
 ///
 /// ```
 /// use tuffet::{ErrorCode, Refusal};
@@ -42,7 +42,7 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A refusal that the peer is told: an ERROR code and a fixed text. RFC 1350 section 5 has the texts of its codes.
+/// A refusal that the peer is told: an ERROR code and a fixed text. RFC 1350's appendix has the texts of its codes.
 ///
 /// The text is `&'static str` on purpose: a path of the server, an address of an upstream or a message of the system
 /// cannot get into it. Details for the operator go into [`because`](Self::because), which is logged and never sent.
