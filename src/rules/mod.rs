@@ -247,7 +247,7 @@ impl Effects {
 }
 
 impl Verdict {
-    /// The files that may be served; the first that exists is. `None` if no target had all its values.
+    /// The files that may be served; the first that exists is served. Empty if no target has all its values.
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates
     }
