@@ -197,7 +197,7 @@ impl ServerBuilder {
 
     /// The largest windowsize that the server grants, in blocks, 1 or more. Defaults to 64, or less where one forged
     /// ACK, sent to all ports that the transfer may have, would bring more than
-    /// [50 times](crate::endpoint::AMPLIFICATION) its bytes. So blocks above 1500 bytes get smaller windows. A
+    /// [50 times](crate::endpoint::AMPLIFICATION) its bytes. So blocks that do not fit Ethernet get smaller windows. A
     /// [single port](Self::single_port) has 4 at most, 3 with blocks above 1168 bytes. A value that is set here holds
     /// in every case; [`Server::warnings`](crate::Server::warnings) says what it costs.
     pub fn windowsize(mut self, most: u16) -> Self {
