@@ -110,7 +110,7 @@ impl Connections {
     fn has_date(&self) -> bool {
         let is_right = is_date(SystemTime::now());
         if !is_right && !self.told.get() {
-            log::error!("the clock of this machine is before 1970 or behind 9999: HTTP connections are closed");
+            log::error!("the clock of this machine is before 1970 or after 9999: HTTP connections are closed");
         }
         self.told.set(!is_right);
         is_right
