@@ -2,7 +2,7 @@
 //!
 //! A transfer is a coroutine that yields packets and is resumed by ACKs. The data of a transfer is a coroutine too,
 //! written by you, that yields bytes when they are wanted and not before. Nothing is stored between the two, so a
-//! machine with a few megabytes to spare can serve files of any size, from anywhere, or such as do not exist.
+//! machine with a few megabytes to spare can serve files of any size, from anywhere, or files that do not exist.
 //!
 //! ```no_run
 //! # #[cfg(not(feature = "net"))]

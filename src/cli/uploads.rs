@@ -86,10 +86,10 @@ pub fn look_at_also(args: &Serve) {
     }
 }
 
-/// Whether clients could replace files that the server itself writes or reads.
+/// Checks that no client can replace a file that the server itself writes or reads.
 ///
 /// # Errors
-/// The file, and the directory that it is in.
+/// A client could: the text names the file, and the directory that it is in.
 pub fn check_own_files(args: &Serve) -> super::Result<()> {
     if !args.upload {
         return Ok(());

@@ -12,7 +12,7 @@ use dhcproto::{
 use super::{Arch, Family};
 use crate::rules::{Mac, Uuid};
 
-/// The length of the fields before the options, with the magic cookie (RFC 2131 section 2).
+/// The length of the fields before the options, with the magic cookie (RFC 2131 sections 2 and 3).
 const HEADER: usize = 240;
 /// The least length of a BOOTP message (RFC 1542 section 2.1). Some clients and relays drop shorter packets.
 const LEAST: usize = 300;

@@ -15,7 +15,7 @@ struct Item {
     option: OptionName,
     /// Its place in the request.
     place: usize,
-    /// None if it makes no sense.
+    /// `None` if the value is not valid.
     value: Option<u64>,
 }
 

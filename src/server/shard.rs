@@ -332,7 +332,7 @@ impl Shard {
     }
 }
 
-/// Drops a datagram without an answer. The log entry shows floods.
+/// Logs that a datagram gets no answer. Many such lines show a flood.
 fn log_dropped(peer: SocketAddr, dropped: DropReason) {
     log::debug!("{peer}: not answered: {dropped}");
 }

@@ -3,7 +3,8 @@
 //! The user's generators are those of genawaiter (see `source`). A transfer differs: it takes arguments with each
 //! resume, must cost little, and must be `Send`, so that the futures of a client are `Send`. genawaiter's `rc` stays
 //! on its thread, and its `sync` makes a block about 300 ns dearer. So the body and the driver share nothing here.
-//! The events and wants that pass between them are in an [`Exchange`], which they hand to each other through a thread-local variable.
+//! The events and steps that pass between them are in an [`Exchange`], which they hand to each other through a
+//! thread-local variable.
 //!
 //! A body may await only [`Co::step`]: there is no executor behind it.
 

@@ -43,7 +43,7 @@ pub(super) struct Transfer {
     status: Cell<Option<u16>>,
     /// The outcome, once the whole answer has gone to the kernel.
     outcome: RefCell<Option<Outcome>>,
-    /// How many bytes of the file were count_bytes so far.
+    /// How many bytes of the file have been counted so far.
     bytes: Cell<u64>,
 }
 
@@ -186,7 +186,7 @@ impl Transfer {
 }
 
 impl Drop for Transfer {
-    /// Records that the connection was cut_off off.
+    /// Records that the connection was cut off.
     fn drop(&mut self) {
         self.cut_off(if self.site.is_over.get() { Outcome::Stopped } else { Self::closed_by_client() }, u64::MAX);
     }
