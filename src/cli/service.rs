@@ -19,8 +19,8 @@ use super::{bars::BinaryBytes, format::count, signals};
 
 /// The longest time between two status messages.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How long the end takes after the drain.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// The time that the program may take to end once the transfers have ended.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// Whether the server is stopping; then the status says only that.
 static STOPPING: AtomicBool = AtomicBool::new(false);
@@ -61,7 +61,7 @@ pub fn reload(work: impl FnOnce()) {
 pub fn stopping(running: usize, drain: Duration) {
     STOPPING.store(true, Relaxed);
     // The crate's own message takes 71 minutes at most.
-    let time = format!("EXTEND_TIMEOUT_USEC={}", drain.saturating_add(GOODBYE).as_micros());
+    let time = format!("EXTEND_TIMEOUT_USEC={}", drain.saturating_add(SHUTDOWN_GRACE).as_micros());
     let status = format!("stopping when {} ended", signals::have(running));
     say(&[NotifyState::Stopping, NotifyState::Status(&status), NotifyState::Custom(&time)]);
 }
