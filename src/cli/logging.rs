@@ -155,14 +155,14 @@ impl Transfers {
         }
     }
 
-    /// Logs what becomes of a machine's question for its boot file.
+    /// Logs a machine's DHCP request for its boot file, and the answer.
     #[cfg(feature = "full")]
     pub fn log_dhcp_request(&self, told: &tuffet::dhcp::RequestReport<'_>) {
         let machine = told.machine;
         let client = machine.mac.map_or_else(|| "machines without Ethernet".into(), |mac| mac.to_string());
         let (kind, name) = match told.answer {
             Ok(offer) => ("for a boot file by DHCP", offer.file.clone()),
-            Err(_) => ("for a boot file by DHCP that there is not", machine.arch.to_string()),
+            Err(_) => ("by DHCP for which there is no boot file", machine.arch.to_string()),
         };
         if locked(&self.machines).admit(kind.into(), client, &name, Instant::now()) {
             log::info!("dhcp: {told}");
