@@ -60,16 +60,16 @@ pub struct Source<C = LocalChunks> {
     plain: Option<Arc<dyn Plain>>,
     /// Bytes that were read ahead, in memory of their own: chunks may be tiny, or slices of a large buffer.
     ahead: Vec<u8>,
-    /// The chunk behind them that was too much.
+    /// The chunk after them that did not fit.
     beyond: Option<Bytes>,
     /// Whether the source has no more chunks.
     ended: bool,
     chunks: C,
 }
 
-/// An open file whose bytes are those of a source, from the first on. Whatever can send them without reading them may
-/// do so, and asks at the end whether they are still those that they were.
-#[cfg_attr(not(feature = "web"), allow(dead_code, reason = "who sends files uses it"))]
+/// An open file that holds exactly the bytes of a source. A sender can have the kernel send the file, without reading
+/// it. [`check`](Self::check) then tells whether the file has changed meanwhile.
+#[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the HTTP server uses it"))]
 pub(crate) trait Plain: Send + Sync {
     fn file(&self) -> &std::fs::File;
 
@@ -267,22 +267,22 @@ impl<C: Chunks> Source<C> {
         self
     }
 
-    /// Its bytes are those of this file.
-    #[cfg_attr(not(feature = "directory"), allow(dead_code, reason = "who has files uses it"))]
+    /// Sets the file that holds exactly the bytes of this source.
+    #[cfg_attr(not(feature = "directory"), allow(dead_code, reason = "only directories have files"))]
     pub(crate) fn with_plain(mut self, plain: Arc<dyn Plain>) -> Self {
         self.plain = Some(plain);
         self
     }
 
-    /// The file that has its bytes, if there is one.
-    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "who sends files uses it"))]
+    /// The file that holds exactly the bytes of this source, if there is one.
+    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the HTTP server uses it"))]
     pub(crate) fn plain(&self) -> Option<&Arc<dyn Plain>> {
         self.plain.as_ref()
     }
 
     /// Leaves out the bytes before this one. Returns whether it can: no chunk has been made yet, and the source allows
     /// it.
-    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "who serves parts of files uses it"))]
+    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the HTTP server uses it"))]
     pub(crate) fn begin_at(&mut self, first: u64) -> bool {
         let untouched = self.given == 0 && self.ahead.is_empty() && self.beyond.is_none() && !self.ended;
         let Some(start) = self.start.take().filter(|_| untouched) else { return first == 0 };

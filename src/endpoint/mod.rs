@@ -65,7 +65,7 @@ use crate::{
     options::{AskedOptions, Direction},
     packet::{self, Malformed, Packet},
 };
-#[cfg_attr(not(feature = "web"), allow(unused_imports, reason = "who serves HTTP uses it"))]
+#[cfg_attr(not(feature = "web"), allow(unused_imports, reason = "only the HTTP server uses it"))]
 pub(crate) use admission::Admission;
 use clients::Clients;
 use deadlines::Deadlines;

@@ -21,12 +21,12 @@ impl Trace {
     }
 
     #[cfg(feature = "web")]
-    #[allow(clippy::unused_self, reason = "the other one has something to do")]
+    #[allow(clippy::unused_self, reason = "with the feature `tracing`, it uses the span")]
     pub(super) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
         work()
     }
 
-    #[allow(clippy::unused_self, reason = "the other one has something to do")]
+    #[allow(clippy::unused_self, reason = "with the feature `tracing`, it uses the span")]
     pub(super) fn end(&self, _: &Record) {}
 }
 
