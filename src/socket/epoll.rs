@@ -24,9 +24,9 @@ use rustix::{
 
 use super::Port;
 
-/// The number of the bell among the numbers of the ports.
+/// The bell's number in epoll's events; the other numbers are indices of ports.
 const BELL: u64 = u64::MAX;
-/// As [`BELL`], for the timer.
+/// The timer's number in epoll's events.
 const TIMER: u64 = u64::MAX - 1;
 /// A timeout of zero, or the interval of a timer that does not repeat.
 const ZERO: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -43,7 +43,7 @@ pub(crate) struct Reactor {
 /// Ends a wait from another thread, or from this thread before it waits.
 struct Bell {
     event: OwnedFd,
-    /// Whether the bell was rung since the last question.
+    /// Whether the bell was rung since the last call of [`Reactor::was_rung`].
     rung: AtomicBool,
     /// Whether the thread waits, so that only a system call can reach it.
     waiting: AtomicBool,

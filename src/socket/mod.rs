@@ -55,8 +55,8 @@ pub(crate) struct Port {
     narrow: linux::Narrow,
 }
 
-/// How many datagrams the system has dropped before a socket, for observers in other threads. It does not keep the
-/// socket open.
+/// How many datagrams for a socket the system has dropped, for observers in other threads. It does not keep the socket
+/// open.
 #[derive(Debug)]
 pub(crate) struct Drops {
     socket: Weak<UdpSocket>,
@@ -101,8 +101,8 @@ impl Port {
             && SockRef::from(&self.socket).only_v6().is_ok_and(|only| !only)
     }
 
-    /// Receives up to a batch of datagrams, and the peers whose ports are [closed](Inbox::closed_ports). `failed`: the
-    /// system has reported an error to receive.
+    /// Receives up to a batch of datagrams, and the peers whose ports are [closed](Inbox::closed_ports). `failed` tells
+    /// whether the system has reported an error that is to be received.
     ///
     /// # Errors
     /// `WouldBlock` if there is nothing to receive.
@@ -156,7 +156,7 @@ impl Port {
         self.socket.peek_from(&mut [0]).is_err_and(|error| error.kind() == Kind::WouldBlock)
     }
 
-    /// Has it send to all machines of a network at once, too.
+    /// Allows the socket to send to a broadcast address.
     #[cfg(feature = "dhcp")]
     pub(crate) fn allow_broadcast(&self) -> io::Result<()> {
         SockRef::from(&self.socket).set_broadcast(true)

@@ -21,7 +21,7 @@ pub(crate) struct Registry {
     unanswered_clients: UnansweredClients,
 }
 
-/// How many datagrams the system has dropped before a socket.
+/// How many datagrams for a socket the system has dropped.
 pub(crate) trait Drops: std::fmt::Debug + Send {
     fn count(&mut self) -> u64;
     /// Whether the socket is closed, so that its count is final.

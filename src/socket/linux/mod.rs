@@ -71,8 +71,8 @@ fn set(socket: &impl AsRawFd, level: c_int, name: c_int, value: c_int) -> io::Re
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// How many datagrams the kernel has dropped before this socket, mostly because its buffer was full. The kernel counts
-/// them when it is asked: SO_RXQ_OVFL would cost time with each datagram, and report nothing before the next one.
+/// How many datagrams for this socket the kernel has dropped, mostly because its buffer was full. This call asks the
+/// kernel for its count: SO_RXQ_OVFL would cost time with each datagram, and report nothing before the next one.
 pub(super) fn dropped(socket: &impl AsRawFd) -> Option<u32> {
     const DROPS: usize = 8;
     let mut counts = [0_u32; DROPS + 1];
