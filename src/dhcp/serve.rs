@@ -121,7 +121,7 @@ impl Sockets {
     }
 
     /// Calls this hook for each machine that asks for its boot file, instead of logging a line. Anybody on the network
-    /// can forge such questions, so a log had better have a limit. Defaults to a line of level info.
+    /// can forge such requests, so limit what you log. Defaults to a line of level info.
     #[must_use]
     pub fn on_request(mut self, hook: impl FnMut(RequestReport<'_>) + Send + 'static) -> Self {
         self.hooks.get_mut().tell = Box::new(hook);

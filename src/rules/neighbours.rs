@@ -50,7 +50,7 @@ struct Table {
     kernel: Kernel,
 }
 
-/// The connection to the kernel. It stays open: a flood of forged addresses costs a question for each.
+/// The connection to the kernel. It stays open, because a flood of forged addresses asks the kernel about each.
 #[derive(Default)]
 struct Kernel(Option<Socket>);
 

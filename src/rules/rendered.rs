@@ -144,7 +144,7 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// What takes no more than is good.
+/// A writer that takes [`RENDERED`] bytes at most.
 struct Bounded(Vec<u8>);
 
 impl Write for Bounded {

@@ -143,7 +143,7 @@ impl ServerHandle {
         Ok(())
     }
 
-    /// What requests are answered by at this moment.
+    /// The terms of requests that arrive now.
     #[cfg(feature = "dhcp")]
     pub(crate) fn terms(&self) -> Arc<settings::Terms> {
         self.0.current.terms()

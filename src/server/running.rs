@@ -29,7 +29,7 @@ use crate::error::Error;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-#[must_use = "dropped, it stops"]
+#[must_use = "it serves until this is dropped"]
 pub struct Running {
     addrs: Vec<SocketAddr>,
     handle: ServerHandle,

@@ -110,7 +110,7 @@ impl Notifier {
     }
 }
 
-#[must_use = "it tells until this is dropped"]
+#[must_use = "it calls the hooks until this is dropped"]
 pub struct NotifierGuard {
     hook: Option<queue::Queue<String>>,
     webhook: Option<queue::Queue<(Event, String)>>,

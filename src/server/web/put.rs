@@ -152,7 +152,7 @@ struct UploadState {
     ended: Cell<bool>,
     /// The client left before the end.
     client_left: Cell<bool>,
-    /// The client sent what is no chunk.
+    /// The client sent a malformed chunk.
     is_malformed: Cell<bool>,
 }
 
@@ -203,7 +203,7 @@ impl Stream for Data {
     }
 }
 
-/// Whether the client sent what is no chunk (RFC 9112 section 7.1). Otherwise the connection has ended.
+/// Whether the client sent a malformed chunk (RFC 9112 section 7.1). Otherwise the connection has ended.
 fn is_malformed(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
     cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
