@@ -231,7 +231,7 @@ impl Proxy {
             (ServerPort::Pxe, MessageType::Request | MessageType::Inform) => MessageType::Ack,
             (ServerPort::Pxe, _) => return Err(NoReply::NotForUs("it is no request")),
         };
-        if !(message.giaddr().is_unspecified() || is_of_one(message.giaddr())) {
+        if !(message.giaddr().is_unspecified() || is_unicast(message.giaddr())) {
             return Err(NoReply::NotForUs("its relay's address (giaddr) is not unicast"));
         }
         let machine = message.machine;
@@ -254,13 +254,13 @@ fn destination(message: &ClientMessage, server_port: ServerPort, from: SocketAdd
     }
     match server_port {
         // The client listens at the port from which it sent its packet.
-        ServerPort::Pxe if is_of_one(*from.ip()) && from.port() != 0 => from,
-        _ if is_of_one(message.ciaddr()) => SocketAddrV4::new(message.ciaddr(), CLIENT_PORT),
+        ServerPort::Pxe if is_unicast(*from.ip()) && from.port() != 0 => from,
+        _ if is_unicast(message.ciaddr()) => SocketAddrV4::new(message.ciaddr(), CLIENT_PORT),
         _ => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),
     }
 }
 
-fn is_of_one(ip: Ipv4Addr) -> bool {
+fn is_unicast(ip: Ipv4Addr) -> bool {
     !(ip.is_unspecified() || ip.is_broadcast() || ip.is_multicast() || ip.is_loopback())
 }
 
