@@ -120,7 +120,7 @@ impl Port {
             };
             match received {
                 Err(error) if error.kind() == Kind::Interrupted => {}
-                Err(error) if is_of_earlier(&error) => self.receive_errors(inbox),
+                Err(error) if is_about_earlier_datagram(&error) => self.receive_errors(inbox),
                 Err(error) if error.kind() == Kind::WouldBlock => {
                     // The caller may have been woken by an error that a call to send has already reported.
                     if inbox.closed_ports.is_empty() && !failed {
@@ -195,7 +195,7 @@ fn send_all(queue: &mut VecDeque<Outgoing>, mut send: impl FnMut(&mut VecDeque<O
             }
             Err(error) if error.kind() == Kind::WouldBlock => return,
             Err(error) if error.kind() == Kind::Interrupted => {}
-            Err(error) if is_of_earlier(&error) && tries < TRIES => tries += 1,
+            Err(error) if is_about_earlier_datagram(&error) && tries < TRIES => tries += 1,
             Err(error) => {
                 if let Some(lost) = queue.pop_front() {
                     #[cfg(target_os = "linux")]
@@ -210,9 +210,9 @@ fn send_all(queue: &mut VecDeque<Outgoing>, mut send: impl FnMut(&mut VecDeque<O
 
 /// Whether a call may have failed because of an earlier datagram, which its destination did not want. That says
 /// nothing about the socket or the current datagram.
-fn is_of_earlier(error: &io::Error) -> bool {
+fn is_about_earlier_datagram(error: &io::Error) -> bool {
     #[cfg(target_os = "linux")]
-    if linux::is_of_earlier(error) {
+    if linux::is_about_earlier_datagram(error) {
         return true;
     }
     matches!(error.kind(), Kind::ConnectionRefused | Kind::ConnectionReset)

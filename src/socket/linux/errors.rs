@@ -94,7 +94,7 @@ fn reports_closed_port(peer: IpAddr, message: &Message<'_>) -> bool {
 
 /// Whether a call may have failed because of an ICMP error about an earlier datagram. The kernel reports such an error
 /// once. It says nothing about the socket or the current datagram.
-pub(in super::super) fn is_of_earlier(error: &io::Error) -> bool {
+pub(in super::super) fn is_about_earlier_datagram(error: &io::Error) -> bool {
     // Linux turns ICMP errors into these codes, in `icmp_err_convert` and `icmpv6_err_convert`.
     matches!(
         error.raw_os_error(),

@@ -17,7 +17,7 @@ use std::{io, mem, os::fd::AsRawFd, ptr};
 
 use libc::{c_int, mmsghdr, msghdr, socklen_t};
 
-pub(super) use errors::{is_of_earlier, receive_errors};
+pub(super) use errors::{is_about_earlier_datagram, receive_errors};
 pub(super) use receive::receive;
 pub(super) use send::{Narrow, send};
 
