@@ -167,11 +167,11 @@ impl Rules {
         machine: &Machine,
         mut tried: impl FnMut(&Rule, Result<(), Mismatch>),
     ) -> Result<Verdict, Refusal> {
-        let mut said = Effects::default();
+        let mut effects = Effects::default();
         let mut candidates = vec![Candidate::plain(None, request.clone())];
-        let told = if self.needs_machine { Machine::in_name(&request.text()) } else { Machine::default() };
+        let in_name = if self.needs_machine { Machine::in_name(&request.text()) } else { Machine::default() };
         // A client may send any name, so the conditions on MAC addresses, which the kernel knows, ignore names.
-        let known = machine.clone().or(told);
+        let known = machine.clone().or(in_name);
         for rule in &self.rules {
             // A rule that goes on has at most one target, a plain name.
             let path = candidates.first().map_or(request, Candidate::request).text().into_owned();
@@ -210,18 +210,18 @@ impl Rules {
                     candidates = found;
                 }
             }
-            said.hear(&rule.effects);
+            effects.merge(&rule.effects);
             if !rule.goes_on {
                 break;
             }
         }
-        let ignores_case = said.ignore_case.unwrap_or(request.ignores_case());
+        let ignores_case = effects.ignore_case.unwrap_or(request.ignores_case());
         let candidates = candidates.into_iter().map(|mut candidate| {
-            candidate.source = candidate.source.or_else(|| said.source.clone());
+            candidate.source = candidate.source.or_else(|| effects.source.clone());
             candidate.request = candidate.request.ignoring_case(ignores_case);
             candidate
         });
-        let Effects { only, blksize, windowsize, upload, .. } = said;
+        let Effects { only, blksize, windowsize, upload, .. } = effects;
         Ok(Verdict { candidates: candidates.collect(), upload, only, blksize, windowsize })
     }
 
@@ -236,7 +236,7 @@ impl Rules {
 
 impl Effects {
     /// Merges the effects of a later rule, which win.
-    fn hear(&mut self, later: &Self) {
+    fn merge(&mut self, later: &Self) {
         self.source = later.source.clone().or(self.source.take());
         self.ignore_case = later.ignore_case.or(self.ignore_case);
         self.only = later.only.clone().or(self.only.take());
