@@ -63,8 +63,8 @@ impl Place {
             return Err(no("the bucket is missing"));
         }
         // In abfs://container@account, the user is the container.
-        let is_user_a_container = matches!(kind, Kind::Azure);
-        if url.password().is_some() || (!url.username().is_empty() && !is_user_a_container) {
+        let user_is_container = matches!(kind, Kind::Azure);
+        if url.password().is_some() || (!url.username().is_empty() && !user_is_container) {
             return Err(no("credentials are taken from the environment, such as AWS_ACCESS_KEY_ID"));
         }
         if url.query().is_some() || url.fragment().is_some() {
@@ -168,7 +168,7 @@ impl HttpService for Connector {
         Box::pin(async {
             let again = again(&request);
             match (self.client.execute(request).await, again) {
-                (Err(error), Some(again)) if is_of_old_connection(error.kind()) => self.fresh.execute(again).await,
+                (Err(error), Some(again)) if may_be_stale_connection(error.kind()) => self.fresh.execute(again).await,
                 (answer, _) => answer,
             }
         })
@@ -185,7 +185,7 @@ fn again(request: &HttpRequest) -> Option<HttpRequest> {
 }
 
 /// Whether a store may have closed an idle connection while the request was on its way.
-fn is_of_old_connection(kind: HttpErrorKind) -> bool {
+fn may_be_stale_connection(kind: HttpErrorKind) -> bool {
     !matches!(kind, HttpErrorKind::Connect | HttpErrorKind::Timeout | HttpErrorKind::Decode)
 }
 

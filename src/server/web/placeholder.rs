@@ -101,7 +101,7 @@ impl Placeholders {
                 }
                 Err(Errno::AGAIN) => ready!(stream.poll_writable(cx))?,
                 Err(Errno::INTR) => {}
-                Err(error) if is_of_the_file(error) => {
+                Err(error) if is_file_error(error) => {
                     return Poll::Ready(Err(self.fail(io::Error::from(error).into())));
                 }
                 Err(error) => return Poll::Ready(Err(error.into())),
@@ -115,7 +115,7 @@ fn copied() -> Refusal {
 }
 
 /// Whether `sendfile` failed because of the file. Otherwise the socket is the reason.
-fn is_of_the_file(error: Errno) -> bool {
+fn is_file_error(error: Errno) -> bool {
     matches!(error, Errno::IO | Errno::STALE | Errno::INVAL | Errno::OVERFLOW)
 }
 
