@@ -41,9 +41,9 @@ const KEPT: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDI
 /// The prefix of further variables for the language.
 const LANGUAGE: &str = "LC_";
 /// How much of the end of the command's standard error is logged, in characters.
-const SAID: usize = 300;
+const STDERR_TAIL: usize = 300;
 /// How often the helper checks whether the command has ended.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A command, as the user wrote it and split into words.
 #[derive(Clone, Debug)]
@@ -182,13 +182,13 @@ fn run(words: &[OsString], own: &[(&str, OsString)], limit: Duration, json: &str
     if let Some(mut stdin) = child.stdin.take() {
         _ = writeln!(stdin, "{json}");
     }
-    let mut said = LastWords::of(child.stderr.take());
+    let mut tail = StderrTail::of(child.stderr.take());
     let begun = Instant::now();
     let status = loop {
-        said.read();
+        tail.read();
         match child.try_wait() {
             Ok(Some(status)) => break Some(status),
-            Ok(None) if begun.elapsed() < limit => thread::sleep(LOOK),
+            Ok(None) if begun.elapsed() < limit => thread::sleep(POLL_INTERVAL),
             _ => {
                 // Kill the command with its process group.
                 let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -198,45 +198,45 @@ fn run(words: &[OsString], own: &[(&str, OsString)], limit: Duration, json: &str
             }
         }
     };
-    let said = said.end();
+    let tail = tail.end();
     match status {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(match (status.code(), status.signal()) {
-            (Some(code), _) => format!("{shown} ended with {code}{said}"),
-            (_, Some(signal)) => format!("{shown} was ended by signal {signal}{said}"),
-            _ => format!("{shown} failed{said}"),
+            (Some(code), _) => format!("{shown} ended with {code}{tail}"),
+            (_, Some(signal)) => format!("{shown} was ended by signal {signal}{tail}"),
+            _ => format!("{shown} failed{tail}"),
         }),
-        None => Err(format!("{shown} was killed after {limit:?}{said}")),
+        None => Err(format!("{shown} was killed after {limit:?}{tail}")),
     }
 }
 
 /// The end of the command's standard error. Nothing waits for its pipe, which background processes may keep open.
-struct LastWords {
+struct StderrTail {
     pipe: Option<ChildStderr>,
-    last: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
-impl LastWords {
+impl StderrTail {
     fn of(pipe: Option<ChildStderr>) -> Self {
         let pipe = pipe.filter(|pipe| fcntl_setfl(pipe, OFlags::NONBLOCK).is_ok());
-        Self { pipe, last: Vec::new() }
+        Self { pipe, bytes: Vec::new() }
     }
 
     /// Takes what is in the pipe.
     fn read(&mut self) {
         let (Some(pipe), mut buffer) = (&mut self.pipe, [0; 4096]) else { return };
         while let Ok(read @ 1..) = pipe.read(&mut buffer) {
-            self.last.extend_from_slice(&buffer[..read]);
-            let surplus = self.last.len().saturating_sub(SAID);
-            self.last.drain(..surplus);
+            self.bytes.extend_from_slice(&buffer[..read]);
+            let surplus = self.bytes.len().saturating_sub(STDERR_TAIL);
+            self.bytes.drain(..surplus);
         }
     }
 
     /// `: ` and the text, if there is any.
     fn end(mut self) -> String {
         self.read();
-        let said = String::from_utf8_lossy(&self.last).trim().escape_debug().to_string();
-        if said.is_empty() { said } else { format!(": {said}") }
+        let tail = String::from_utf8_lossy(&self.bytes).trim().escape_debug().to_string();
+        if tail.is_empty() { tail } else { format!(": {tail}") }
     }
 }
 
