@@ -15,8 +15,8 @@ pub(super) struct Period {
     hook: Box<dyn Fn(&Counters) + Send>,
 }
 
-/// The running periods. They end when this is dropped, which waits for the last call.
-pub(super) struct Going {
+/// The thread that calls the hook. It ends when this is dropped, after a last call.
+pub(super) struct PeriodThread {
     over: Arc<Over>,
     thread: Option<JoinHandle<()>>,
 }
@@ -33,7 +33,7 @@ impl Period {
         Self { every: every.max(Duration::from_millis(1)), hook: Box::new(hook) }
     }
 
-    pub(super) fn begin(self, registry: Arc<Registry>, around: Around) -> io::Result<Going> {
+    pub(super) fn begin(self, registry: Arc<Registry>, around: Around) -> io::Result<PeriodThread> {
         let over = Arc::<Over>::default();
         let ending = over.clone();
         let periods = move || {
@@ -54,7 +54,7 @@ impl Period {
             }
         };
         let thread = thread::Builder::new().name("tuffet-period".into()).spawn(work)?;
-        Ok(Going { over, thread: Some(thread) })
+        Ok(PeriodThread { over, thread: Some(thread) })
     }
 }
 
@@ -71,7 +71,7 @@ impl Over {
     }
 }
 
-impl Drop for Going {
+impl Drop for PeriodThread {
     fn drop(&mut self) {
         self.over.end();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
