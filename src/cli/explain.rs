@@ -132,7 +132,7 @@ fn report(args: &Explain) -> Result<Report> {
         Client::Card(mac) => return boot(args, mac, report),
         Client::Address(address) => address,
     };
-    let entrance = sandbox::Entrance::for_a_look(&args.serve)?;
+    let entrance = sandbox::Entrance::for_explain(&args.serve)?;
     let opened = Opened::as_user(entrance.user());
     let sources = serve::open(&args.serve, &opened)?;
     let rules = rules::rules(&args.serve, &opened)?;
@@ -186,7 +186,7 @@ fn boot(args: &Explain, mac: Mac, mut report: Report) -> Result<Report> {
     let name = args.name.to_string_lossy();
     let mut machine = proxy::Machine::new(name.parse().map_err(|why| format!("{name}: {why}"))?).mac(mac);
     machine.uuid = args.uuid;
-    let entrance = sandbox::Entrance::for_a_look(&args.serve)?;
+    let entrance = sandbox::Entrance::for_explain(&args.serve)?;
     let handler = serve::handler(&args.serve, &Opened::as_user(entrance.user()))?;
     if let Some(user) = entrance.enter()?.user {
         report.say("user", user);

@@ -161,7 +161,7 @@ impl Entrance {
     }
 
     /// The same for `explain`, which leaves everything outside of the process as it is.
-    pub fn for_a_look(args: &Serve) -> Result<Self> {
+    pub fn for_explain(args: &Serve) -> Result<Self> {
         let mut entrance = Self::new(args)?;
         entrance.plan.logs.clear();
         Ok(entrance)
@@ -174,7 +174,7 @@ impl Entrance {
         Some(if capabilities::may_change_user() { format!("{name} (see --user)") } else { name.into() })
     }
 
-    /// The future user of the server, for a helper that [becomes the same](become_these). `None` if the server keeps
+    /// The future user of the server, for a helper that [becomes that user](become_user). `None` if the server keeps
     /// its user and all its rights.
     pub fn ids(&self) -> Option<String> {
         (!self.plan.is_off || self.plan.user.is_some()).then(|| self.choice.identity.ids())
@@ -253,7 +253,7 @@ impl Entered {
 
 /// Becomes the user with these [ids](Entrance::ids), without capabilities and new privileges. Without ids nothing
 /// changes. Returns the variables of the environment that belong to the user, if it is another one than before.
-pub fn become_these(ids: &str) -> Result<Vec<(&'static str, OsString)>> {
+pub fn become_user(ids: &str) -> Result<Vec<(&'static str, OsString)>> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }

@@ -192,7 +192,7 @@ pub mod sandbox {
 
     pub struct Entrance;
 
-    pub fn become_these(_: &str) -> Result<Vec<(&'static str, std::ffi::OsString)>> {
+    pub fn become_user(_: &str) -> Result<Vec<(&'static str, std::ffi::OsString)>> {
         Ok(Vec::new())
     }
 
@@ -216,7 +216,7 @@ pub mod sandbox {
             Ok(Self)
         }
 
-        pub fn for_a_look(_: &Serve) -> Result<Self> {
+        pub fn for_explain(_: &Serve) -> Result<Self> {
             Ok(Self)
         }
 

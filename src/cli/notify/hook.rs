@@ -150,7 +150,7 @@ pub fn helper() -> Option<ExitCode> {
     let limit = Duration::from_millis(limit.to_str()?.parse().ok()?);
     let words: Vec<OsString> = args.collect();
     let run = || {
-        let own = sandbox::become_these(&ids.to_string_lossy())?;
+        let own = sandbox::become_user(&ids.to_string_lossy())?;
         for json in io::stdin().lock().lines() {
             let why = run(&words, &own, limit, &json?).err();
             println!("{}", serde_json::to_string(&why)?);
