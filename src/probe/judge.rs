@@ -25,7 +25,7 @@ pub struct Judge {
     windowsize: u64,
     tsize: Option<u64>,
     /// The client's last packet.
-    said: Option<Packet>,
+    last_packet: Option<Packet>,
     over: bool,
     bytes: u64,
     /// How many packets the client repeated.
@@ -84,14 +84,14 @@ impl Judge {
         if let Packet::Rrq(request) = packet {
             self.asked = request.options.clone();
         }
-        self.repeats += u64::from(self.said.as_ref() == Some(packet));
+        self.repeats += u64::from(self.last_packet.as_ref() == Some(packet));
         self.over |= matches!(packet, Packet::Error { .. });
-        self.said = Some(packet.clone());
+        self.last_packet = Some(packet.clone());
     }
 
     /// Takes a packet of the server. `is_next`: it is the DATA that the client waits for.
     pub fn received(&mut self, packet: &Packet, is_next: bool) {
-        let left = matches!(self.said, Some(Packet::Error { .. }));
+        let left = matches!(self.last_packet, Some(Packet::Error { .. }));
         match packet {
             Packet::Error { .. } if left => self.warn(Warning::ErrorToError),
             _ if self.over => self.late += 1,

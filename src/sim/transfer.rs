@@ -206,12 +206,12 @@ impl Network {
         let mut client = Client {
             transfer,
             data,
-            got: Vec::new(),
+            received: Vec::new(),
             server: server.addr(),
             tid: None,
             deadline: begin,
             outcome: None,
-            said: Vec::new(),
+            outbox: Vec::new(),
         };
         client.resume(begin, Event::Continue);
         let [up, down] = [seed.wrapping_mul(2), seed.wrapping_mul(2) + 1].map(|seed| Wire::new(conditions, seed));
@@ -227,7 +227,7 @@ impl Network {
             for datagram in self.server.sent() {
                 self.down.send(now, datagram);
             }
-            for datagram in self.client.said.drain(..) {
+            for datagram in self.client.outbox.drain(..) {
                 self.up.send(now, datagram);
             }
             if self.server.waits_for_others() {
@@ -259,7 +259,7 @@ impl Network {
         // A late copy of the request has a record of its own, later.
         let record = self.records.try_recv().map_err(|_| Error::TimedOut)?;
         Ok(Report {
-            data: std::mem::take(&mut self.client.got).into(),
+            data: std::mem::take(&mut self.client.received).into(),
             record,
             elapsed: self.server.now() - self.begin,
             sent: self.up.sent + self.down.sent,
@@ -274,13 +274,13 @@ struct Client {
     transfer: Transfer,
     /// The file to send.
     data: Option<Bytes>,
-    got: Vec<u8>,
+    received: Vec<u8>,
     server: SocketAddr,
     /// The server's port, once it has answered.
     tid: Option<SocketAddr>,
     deadline: Instant,
     outcome: Option<Outcome>,
-    said: Vec<Datagram>,
+    outbox: Vec<Datagram>,
 }
 
 impl Client {
@@ -304,11 +304,11 @@ impl Client {
             event = match self.transfer.resume(now, event) {
                 Step::Send(packet) => {
                     let to = self.tid.unwrap_or(self.server);
-                    self.said.push(Datagram { from: CLIENT, to, bytes: packet.encode() });
+                    self.outbox.push(Datagram { from: CLIENT, to, bytes: packet.encode() });
                     Event::Continue
                 }
                 Step::Push(chunk) => {
-                    self.got.extend_from_slice(&chunk);
+                    self.received.extend_from_slice(&chunk);
                     Event::Continue
                 }
                 Step::Wait(Want::Packet, deadline) => {
