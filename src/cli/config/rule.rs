@@ -34,7 +34,7 @@ const KEYS: [(&str, Key); 19] = [
     ("arch", |planned, value| conditions(planned, "arch", value)),
     ("uuid", |planned, value| conditions(planned, "uuid", value)),
     ("serial", |planned, value| conditions(planned, "serial", value)),
-    ("name", |planned, value| said(planned.rule.clone().name(text(value)?))),
+    ("name", |planned, value| in_words(planned.rule.clone().name(text(value)?))),
     ("mode", |planned, value| {
         let known = [("octet", Mode::Octet), ("netascii", Mode::Netascii)];
         Ok(planned.rule.clone().mode(one_of(value, &known)?))
@@ -54,7 +54,7 @@ const KEYS: [(&str, Key); 19] = [
     ("ignore-case", |planned, value| Ok(planned.rule.clone().ignore_case(truth(value)?))),
     ("options", |planned, value| {
         let only: Result<Vec<OptionName>, _> = texts(value)?.into_iter().map(str::parse).collect();
-        Ok(planned.rule.clone().options(said(only)?))
+        Ok(planned.rule.clone().options(in_words(only)?))
     }),
     ("blksize", |planned, value| Ok(planned.rule.clone().blksize(number(value, BLKSIZE)?))),
     ("windowsize", |planned, value| Ok(planned.rule.clone().windowsize(number(value, WINDOWSIZE)?))),
@@ -67,13 +67,13 @@ const KEYS: [(&str, Key); 19] = [
         let DeValue::Table(table) = value.get_ref() else {
             return Err("it must be a table of names and values".into());
         };
-        let set = |rule: Rule, (name, value): (&Name<'_>, &Value<'_>)| said(rule.set(name.get_ref(), text(value)?));
+        let set = |rule: Rule, (name, value): (&Name<'_>, &Value<'_>)| in_words(rule.set(name.get_ref(), text(value)?));
         table.iter().try_fold(planned.rule.clone(), set)
     }),
     ("env", |planned, value| {
         let set = |rule: Rule, name: &str| {
             let value = std::env::var(name).map_err(|error| format!("{name}: {error}"))?;
-            said(rule.set(name, &value))
+            in_words(rule.set(name, &value))
         };
         texts(value)?.into_iter().try_fold(planned.rule.clone(), set)
     }),
@@ -132,7 +132,8 @@ pub(super) fn title(reader: &Reader<'_>, table: &DeTable<'_>, at: usize) -> Stri
     }
 }
 
-fn said<T>(result: Result<T, Error>) -> Result<T, String> {
+/// The error as text.
+fn in_words<T>(result: Result<T, Error>) -> Result<T, String> {
     result.map_err(|error| error.to_string())
 }
 
