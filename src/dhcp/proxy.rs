@@ -141,9 +141,8 @@ impl Proxy {
     }
 
     /// Sets the addresses at which the same files are served over HTTP. iPXE then gets the URLs of scripts there.
-    /// Clients that boot by HTTP get an answer only with such an address. A client gets the address to which it sent its
-    /// request, if that is listed. Otherwise it gets that address if `0.0.0.0` is listed, which stands for every address
-    /// of this machine, and else the first listed address. Defaults to none.
+    /// Clients that boot by HTTP get an answer only with such an address. A client gets the address that it asked, if
+    /// that is one of them (`0.0.0.0` stands for all addresses of this machine), or else the first. Defaults to none.
     ///
     /// ```
     /// use tuffet::dhcp::{Machine, Proxy};
