@@ -23,7 +23,7 @@ use self::{
     place::Place,
     upload::{Aborts, Uploads},
 };
-use super::shared::{self, Gateway, Rules};
+use super::shared::{self, Gateway, GatewaySettings};
 use crate::{Error, Refusal, Request, Source, handler::Answer};
 
 /// The smallest part of an object that S3 takes, except for the last part.
@@ -87,7 +87,7 @@ pub struct Bucket {
     reads: Arc<dyn ObjectStore>,
     writes: Arc<dyn ObjectStore>,
     gateway: Gateway<Objects>,
-    rules: Rules,
+    gateway_settings: GatewaySettings,
     uploads: bool,
     overwrite: bool,
     budget: usize,
@@ -138,7 +138,7 @@ impl Bucket {
     /// refusal has the cause as its detail.
     pub async fn ask_base(&self) -> Result<String, Refusal> {
         let listed = async { objects::listed(&*self.reads, self.prefix()).await };
-        shared::answered(self.rules.upstream_timeout, listed).await
+        shared::answered(self.gateway_settings.upstream_timeout, listed).await
     }
 
     /// The bytes in the cache now.
@@ -239,7 +239,7 @@ impl fmt::Debug for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bucket")
             .field("place", &crate::Handler::describe(self))
-            .field("cache", &self.rules.cache)
+            .field("cache", &self.gateway_settings.cache)
             .field("uploads", &self.uploads)
             .field("overwrite", &self.overwrite)
             .finish_non_exhaustive()

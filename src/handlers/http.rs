@@ -17,7 +17,7 @@ use reqwest::header::HeaderMap;
 
 pub use self::builder::HttpBuilder;
 use self::upstream::{Ask, Settings, Upstream};
-use super::shared::{self, Gateway, Rules};
+use super::shared::{self, Gateway, GatewaySettings};
 use crate::{Error, Refusal, Request, Source, handler::Answer};
 
 /// Reads files from an HTTP or HTTPS server, and takes no writes.
@@ -90,7 +90,7 @@ use crate::{Error, Refusal, Request, Source, handler::Answer};
 /// ```
 pub struct Http {
     settings: Settings,
-    rules: Rules,
+    gateway_settings: GatewaySettings,
     identify: bool,
     gateway: Gateway<Upstream>,
 }
@@ -142,7 +142,7 @@ impl Http {
     /// [`Refusal::upstream`] with the cause as its detail, if there is no answer within the
     /// [`upstream_timeout`](HttpBuilder::upstream_timeout), or the status is 408, 429 or 500 to 599.
     pub async fn ask_base(&self) -> Result<String, Refusal> {
-        shared::answered(self.rules.upstream_timeout, upstream::ask_base(&self.settings)).await
+        shared::answered(self.gateway_settings.upstream_timeout, upstream::ask_base(&self.settings)).await
     }
 
     async fn open(&self, request: &Request) -> Result<Source, Refusal> {
@@ -170,10 +170,10 @@ impl fmt::Debug for Http {
         f.debug_struct("Http")
             .field("base", &self.settings.base.to_string())
             .field("connect_timeout", &self.settings.connect_timeout)
-            .field("upstream_timeout", &self.rules.upstream_timeout)
+            .field("upstream_timeout", &self.gateway_settings.upstream_timeout)
             .field("redirects", &self.settings.redirects)
             .field("direct", &self.settings.direct)
-            .field("cache", &self.rules.cache)
+            .field("cache", &self.gateway_settings.cache)
             .finish_non_exhaustive()
     }
 }

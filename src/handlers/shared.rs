@@ -15,7 +15,7 @@ use std::{fmt, time::Duration};
 
 pub(super) use self::{
     common::{CACHE, CONNECT_TIMEOUT, Common, UPSTREAM_TIMEOUT, answered, common_settings},
-    gateway::{Gateway, Rules},
+    gateway::{Gateway, GatewaySettings},
 };
 use crate::{Bytes, Refusal, Source};
 

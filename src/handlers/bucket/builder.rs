@@ -94,7 +94,7 @@ impl BucketBuilder {
     /// [`Error::Config`] if the URL or the prefix is invalid, or the environment makes no sense.
     pub fn build(self) -> Result<Bucket, Error> {
         let Self { from, common, fresh, uploads, overwrite, budget } = self;
-        let (from, Common { rules, connect_timeout, tls }) = (from?, common);
+        let (from, Common { gateway_settings, connect_timeout, tls }) = (from?, common);
         let Stores { reads, writes } = match &from {
             From::Url(place) => {
                 let settings = Settings { connect_timeout, tls: tls.unwrap_or_else(|| tls::system(true)) };
@@ -102,9 +102,9 @@ impl BucketBuilder {
             }
             From::Given(store, _) => Stores { reads: store.clone(), writes: store.clone() },
         };
-        let gateway = Gateway::new(Objects { store: reads.clone(), fresh }, rules);
+        let gateway = Gateway::new(Objects { store: reads.clone(), fresh }, gateway_settings);
         let (held, aborts) = (Arc::new(AtomicUsize::new(0)), Arc::default());
-        Ok(Bucket { from, reads, writes, gateway, rules, uploads, overwrite, budget, held, aborts })
+        Ok(Bucket { from, reads, writes, gateway, gateway_settings, uploads, overwrite, budget, held, aborts })
     }
 }
 

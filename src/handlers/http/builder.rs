@@ -111,11 +111,11 @@ impl HttpBuilder {
     /// be made for it.
     pub fn build(self) -> Result<Http, Error> {
         let Self { base, common, redirects, direct, headers, identify } = self;
-        let (base, Common { rules, connect_timeout, tls }) = (base?, common);
+        let (base, Common { gateway_settings, connect_timeout, tls }) = (base?, common);
         let tls = tls.unwrap_or_else(|| tls::system(base.is_https()));
         let settings = Settings { base, connect_timeout, redirects, direct, headers, tls };
         let upstream = Upstream::new(&settings).map_err(|why| Error::Config(format!("{}: {why}", settings.base)))?;
-        Ok(Http { settings, rules, identify, gateway: Gateway::new(upstream, rules) })
+        Ok(Http { settings, gateway_settings, identify, gateway: Gateway::new(upstream, gateway_settings) })
     }
 }
 

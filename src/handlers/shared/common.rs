@@ -6,7 +6,7 @@ use async_compat::Compat;
 use futures_lite::future;
 use smol::Timer;
 
-use super::gateway::Rules;
+use super::gateway::GatewaySettings;
 use crate::Refusal;
 
 /// The default size of the cache, in bytes: small enough for a router, and enough for machines that boot together to
@@ -17,7 +17,7 @@ pub(in crate::handlers) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5)
 
 /// Set by the methods of [`common_settings`].
 pub(in crate::handlers) struct Common {
-    pub(in crate::handlers) rules: Rules,
+    pub(in crate::handlers) gateway_settings: GatewaySettings,
     pub(in crate::handlers) connect_timeout: Duration,
     /// If more than the system's certificates are trusted.
     pub(in crate::handlers) tls: Option<rustls::ClientConfig>,
@@ -25,11 +25,11 @@ pub(in crate::handlers) struct Common {
 
 impl Default for Common {
     fn default() -> Self {
-        Self { rules: Rules::default(), connect_timeout: CONNECT_TIMEOUT, tls: None }
+        Self { gateway_settings: GatewaySettings::default(), connect_timeout: CONNECT_TIMEOUT, tls: None }
     }
 }
 
-impl Default for Rules {
+impl Default for GatewaySettings {
     fn default() -> Self {
         Self { cache: CACHE, misses: Duration::from_secs(5), stale_if_error: false, upstream_timeout: UPSTREAM_TIMEOUT }
     }
@@ -42,27 +42,27 @@ macro_rules! common_settings {
         /// its own GET. Defaults to 2 MiB, which a router can spare. A larger cache costs the upstream less if many
         /// transfers of one file begin within seconds, until the whole file fits.
         pub fn cache(mut self, bytes: usize) -> Self {
-            self.common.rules.cache = bytes;
+            self.common.gateway_settings.cache = bytes;
             self
         }
 
         /// How long a missing file is remembered. Boot loaders ask for many names that do not exist. Defaults to 5 s.
         pub fn remember_misses(mut self, time: Duration) -> Self {
-            self.common.rules.misses = time;
+            self.common.gateway_settings.misses = time;
             self
         }
 
         /// Serves the cached answer, as far as the cache still has it, if the upstream does not answer or answers 500
         /// to 599. Defaults to no.
         pub fn stale_if_error(mut self, yes: bool) -> Self {
-            self.common.rules.stale_if_error = yes;
+            self.common.gateway_settings.stale_if_error = yes;
             self
         }
 
         /// How long the upstream may be silent: before the head of its answer, and between two pieces of the body. Time
         /// in which the client takes no data does not count. Defaults to 20 s.
         pub fn upstream_timeout(mut self, limit: Duration) -> Self {
-            self.common.rules.upstream_timeout = limit;
+            self.common.gateway_settings.upstream_timeout = limit;
             self
         }
 

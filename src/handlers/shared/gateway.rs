@@ -21,7 +21,7 @@ const SAME_TIME: Duration = Duration::from_secs(1);
 const ALONE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy)]
-pub(in crate::handlers) struct Rules {
+pub(in crate::handlers) struct GatewaySettings {
     /// The size of the cache, in bytes. Nothing is shared if it cannot hold a segment.
     pub(in crate::handlers) cache: usize,
     /// How long a missing file is remembered.
@@ -35,14 +35,14 @@ pub(in crate::handlers) struct Gateway<U: Upstream> {
     origin: Arc<Origin<U>>,
     cache: Arc<Cache>,
     names: Names<U>,
-    rules: Rules,
+    settings: GatewaySettings,
 }
 
 impl<U: Upstream> Gateway<U> {
-    pub(in crate::handlers) fn new(upstream: U, rules: Rules) -> Self {
+    pub(in crate::handlers) fn new(upstream: U, settings: GatewaySettings) -> Self {
         let (origin, cache) =
-            (Arc::new(Origin::new(upstream, rules.upstream_timeout)), Arc::new(Cache::new(rules.cache)));
-        Self { origin, cache, names: Names::default(), rules }
+            (Arc::new(Origin::new(upstream, settings.upstream_timeout)), Arc::new(Cache::new(settings.cache)));
+        Self { origin, cache, names: Names::default(), settings }
     }
 
     /// The bytes in the cache.
@@ -92,7 +92,7 @@ impl<U: Upstream> Gateway<U> {
             }
         };
         let told = facts.validator.clone().zip(facts.size);
-        let Some((validator, size)) = told.filter(|_| facts.may_share && self.rules.cache >= SEGMENT) else {
+        let Some((validator, size)) = told.filter(|_| facts.may_share && self.settings.cache >= SEGMENT) else {
             lookup.found(Known::Alone, ALONE);
             return Ok(self.stream(ask, facts, body));
         };
@@ -111,7 +111,7 @@ impl<U: Upstream> Gateway<U> {
     fn refused(&self, lookup: Lookup<U>, refusal: Refusal, may_share: bool) -> Result<Source, Refusal> {
         match refusal.code() {
             _ if !may_share => lookup.found(Known::Alone, ALONE),
-            ErrorCode::FILE_NOT_FOUND => lookup.found(Known::Refused(refusal.clone()), self.rules.misses),
+            ErrorCode::FILE_NOT_FOUND => lookup.found(Known::Refused(refusal.clone()), self.settings.misses),
             _ => lookup.refused(refusal.clone()),
         }
         Err(refusal)
@@ -119,7 +119,7 @@ impl<U: Upstream> Gateway<U> {
 
     /// Handles a missing or unusable answer.
     fn failed(&self, lookup: Lookup<U>, is_personal: bool, refusal: Refusal) -> Result<Source, Refusal> {
-        match lookup.stale.clone().filter(|_| self.rules.stale_if_error) {
+        match lookup.stale.clone().filter(|_| self.settings.stale_if_error) {
             Some(object) => {
                 log::warn!("{}; the copy in memory is served", refusal.detail().unwrap_or_default());
                 lookup.found(Known::Object(object.clone()), SAME_TIME);
