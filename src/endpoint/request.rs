@@ -48,15 +48,15 @@ impl Endpoint {
         if let Err(dropped) = self.check_sender(now, envelope) {
             return self.leave_unanswered(dropped);
         }
-        let asked = (self.pools[pool].listener, envelope.peer, envelope.local);
+        let request_key = (self.pools[pool].listener, envelope.peer, envelope.local);
         let hash = self.hasher.hash_one((direction, &*request));
-        if let Some(earlier) = self.transfers.find_request(&asked) {
+        if let Some(earlier) = self.transfers.find_request(&request_key) {
             if self.is_repeated(now, pool, earlier, direction, &request) {
                 self.counts.repeated += 1;
                 return Action::Repeat(earlier);
             }
             // This is a late copy of the request before the one that the server answers.
-            let ended = self.recent.request_ended_at(&asked, hash);
+            let ended = self.recent.request_ended_at(&request_key, hash);
             if ended.is_some_and(|at| self.may_be_older(now, pool, at)) {
                 self.counts.repeated += 1;
                 return Action::Drop(DropReason::Late);
@@ -161,14 +161,14 @@ impl Endpoint {
             key => self.recent.ended_at(&key),
         });
         let (listener, amplification) = (pool.listener, pool.amplification(ports.len()));
-        let (key, asked) = ((port, peer), (listener, peer, envelope.local));
+        let (key, request_key) = ((port, peer), (listener, peer, envelope.local));
         // The same client has sent a request to another address of this server, and drew the same port.
         if let Some(other) = self.transfers.find(&key) {
             self.close(now, other, CloseReason::Replaced);
         }
         let id = self
             .transfers
-            .insert(now, TransferEntry::new(key, asked, direction, request.clone(), hash, envelope.broadcast));
+            .insert(now, TransferEntry::new(key, request_key, direction, request.clone(), hash, envelope.broadcast));
         self.clients.began(peer.ip(), id);
         Start {
             id,
