@@ -36,14 +36,14 @@ pub(super) async fn receive(
     }
     let name = relative_path(request);
     let shorter = place.without_root(&name);
-    let (asked, whose) = (policy.clone(), request.clone());
+    let (own_policy, own_request) = (policy.clone(), request.clone());
     let overwrite = policy.overwrite && !request.must_be_new();
     let partial = unblock(move || {
         // If there is such a directory, the name is taken literally.
         let is_there = |name: &Path| place.dir.is_dir(name.parent().unwrap_or(name));
         let name = shorter.filter(|_| !is_there(&name)).unwrap_or(name);
-        asked.check_name(&name.to_string_lossy())?;
-        create((&place, &asked.path(&whose, name)), (&asked, overwrite), size.unwrap_or(0), &user)
+        own_policy.check_name(&name.to_string_lossy())?;
+        create((&place, &own_policy.path(&own_request, name)), (&own_policy, overwrite), size.unwrap_or(0), &user)
     })
     .await?;
     let mut buffer = Vec::new();
