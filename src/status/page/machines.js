@@ -27,7 +27,7 @@ export function remember(record) {
   if (it.records.length > EACH) it.records.shift();
 }
 
-/// What runs has its place in the history of its machine already.
+/// Adds the running transfers to the histories of their machines.
 export function expect(transfers, at) {
   now = at;
   for (const it of machines.values()) {
@@ -44,7 +44,7 @@ export function expect(transfers, at) {
   }
 }
 
-/// All machines as they are now, with what is the matter with them; the last heard first.
+/// All machines with their state and their trouble, in the order of their last packet, the latest first.
 export function judged(cardOf) {
   for (const it of machines.values()) {
     const all = [...it.records, ...it.running];
@@ -54,7 +54,7 @@ export function judged(cardOf) {
     }
     it.boots = boots(all);
     it.busy = it.running[0] || null;
-    // They come in the order of their ends. To ask for a size is no end of anything.
+    // Records come in the order of their ends. A request for a size alone does not count as an end.
     const ended = it.records.filter((record) => it.boots[0].includes(record));
     it.last = ended.findLast((record) => colour(record) !== "") || null;
     it.trouble = !it.busy && it.last && isTrouble(it.last) ? it.last : null;
@@ -71,12 +71,12 @@ function forget(it) {
   machines.delete(it.address);
 }
 
-/// Another server than before: it remembers other things.
+/// Forgets all machines, because the server has been started again.
 export function forgetMachines() {
   machines.forEach(forget);
 }
 
-/// Whether one of the words that are known of it has this in it.
+/// Whether the machine's address, its MAC address or one of its paths contains this text, which is in lower case.
 export function matches(it, text) {
   const names = [...it.records, ...it.running].map((record) => record.path);
   return [it.address, it.card, it.card.replace(/:/g, "-"), ...names].some((word) => word.toLowerCase().includes(text));
@@ -115,7 +115,7 @@ export function element(it) {
   return it.element;
 }
 
-/// What nobody looks at is not drawn.
+/// Draws the machine's transfers, if its element is open and they have changed.
 function fill(it) {
   if (!it.element.open || !it.touched) return;
   it.touched = false;
@@ -131,7 +131,7 @@ function fill(it) {
   }));
 }
 
-/// A client that asks for the same again and again takes one line: the last, with the begin of the first.
+/// A client that repeats a request takes one line: the last record, with the beginning of the first.
 function collapse(boot) {
   const lines = [];
   for (const record of boot) {
@@ -178,7 +178,7 @@ function line(it, record, begin, span) {
   return item;
 }
 
-/// When it was, within its boot; of what runs, how much is done.
+/// A bar: the transfer's time within its boot, or the progress of a running transfer.
 function lane(record, begin, span) {
   const lane = make("div", "lane");
   const piece = make("i", colour(record));
@@ -192,7 +192,7 @@ function lane(record, begin, span) {
   return lane;
 }
 
-/// Puts these elements there in this order; but nothing moves under the hand of who is reading.
+/// Puts these elements there in this order. Nothing moves while somebody reads or clicks there.
 export function place(parent, elements) {
   const wanted = new Set(elements);
   [...parent.children].filter((child) => !wanted.has(child)).forEach((child) => child.remove());

@@ -1,4 +1,4 @@
-// The live page: asks the server once a second, and shows what it says.
+// The live page: asks the server once a second, and shows the answer.
 
 import { element, expect, forgetMachines, judged, matches, place, remember } from "./machines.js";
 import { forgetRunning, showRunning } from "./running.js";
@@ -6,11 +6,11 @@ import { FILTERS, filter, forgetTotals, showFilter, showHour, showTotals } from 
 import { showTrouble, showUnanswered } from "./trouble.js";
 import { by, clock, date, machine, more, set } from "./words.js";
 
-/// Milliseconds between two questions.
+/// Milliseconds between two requests.
 const INTERVAL = 1000;
-/// Questions between two for what changes slowly.
+/// Every how many requests the page also asks for the data that changes slowly.
 const SLOWLY = 5;
-/// Machines that are shown unless all are wanted.
+/// How many machines are shown until the user asks for all.
 const FIRST = 25;
 
 const state = { started: 0, next: 0, lost: 0, asked: 0, cards: {}, answer: null, showsAll: false };
@@ -63,7 +63,7 @@ function show(answer) {
   set(by("clock"), date(answer.now) + " " + clock(answer.now));
   by("clock").dateTime = by("clock").title = new Date(answer.now).toISOString();
   answer.recent.forEach(remember);
-  // Who ends in between is in both.
+  // A transfer that ends while the server makes its answer is in both lists.
   const ended = new Set(answer.recent.map((record) => record.id));
   answer.running = answer.running.filter((transfer) => !ended.has(transfer.id));
   expect(answer.running, answer.now);
@@ -92,7 +92,7 @@ async function ask() {
     }
     const answer = await get("api/transfers?since=" + state.next);
     if (answer.server.started !== state.started && state.next > 0) {
-      // Another server than before.
+      // The server has been started again.
       state.next = 0;
       return ask();
     }

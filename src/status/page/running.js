@@ -4,7 +4,7 @@ import { by, bytes, machine, make, more, set, shape, time } from "./words.js";
 
 /// Samples of a row's plot: a minute.
 const POINTS = 60;
-/// Rows that are shown unless all are wanted.
+/// How many rows are shown until the user asks for all.
 const FIRST = 12;
 
 const rows = new Map();
@@ -68,7 +68,7 @@ function show(it, transfer, card) {
   it.curve.setAttribute("points", (it.samples.length > 1 ? it.samples : [rate, rate]).map(point).join(" "));
 }
 
-/// `count` are running in all, whoever is looked for.
+/// Shows these transfers. `count` is the number of all running ones, whatever the search and the filter leave out.
 export function showRunning(transfers, count, cardOf) {
   const shown = showsAll ? transfers : transfers.slice(0, FIRST);
   for (const transfer of shown) {
@@ -90,7 +90,7 @@ export function showRunning(transfers, count, cardOf) {
   });
 }
 
-/// Another server than before.
+/// Forgets all transfers, because the server has been started again.
 export function forgetRunning() {
   rows.forEach((it) => it.item.remove());
   rows.clear();

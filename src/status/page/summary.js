@@ -1,4 +1,4 @@
-// The head of the page: counters, which filter what is below, and how fast all transfers were.
+// The head of the page: counters, which also filter the lists below, and the throughput of the last hour.
 
 import { FAILED, by, bytes, make, plural, set, shape, time } from "./words.js";
 
@@ -78,7 +78,7 @@ export function forgetTotals() {
   last = null;
 }
 
-/// Says what is left out, and how to have it back.
+/// Shows the current filter and search, with a button that ends both.
 export function showFilter(search, redraw) {
   const words = [];
   if (chosen) words.push("Only " + chosen.replace("unanswered", "not answered"));
@@ -95,7 +95,7 @@ export function showFilter(search, redraw) {
   by("filtered").replaceChildren(make("span", "", words.join(" ") + ". "), all);
 }
 
-/// The least of 1, 2, 5, 10 … of its unit that is not below.
+/// The smallest of 1, 2, 5, 10 … B, KiB, MiB … that is not less than `most`.
 function scale(most) {
   let unit = 1;
   while (unit * 1000 < most) unit *= 1024;

@@ -1,17 +1,19 @@
-// The machines whose last transfer went wrong, and those that got no answer at all. What went wrong alike is one line.
+// The machines whose last transfer went wrong, and those that got no answer at all. Machines with the same trouble
+// share one line.
 
 import { element, place } from "./machines.js";
 import { ago, by, cause, colour, common, make, more, plural, reason, set, short, told } from "./words.js";
 
-/// Lines that are shown unless all are wanted.
+/// How many lines are shown until the user asks for all.
 const FIRST = 12;
-/// What was turned away longer ago than this, in seconds, explains nothing any more.
+/// Clients whose last unanswered request is older than this, in seconds, are not shown.
 const RECENT = 600;
 
 const groups = new Map(); // by what went wrong
 let showsAll = false;
 
-/// What is advised to one machine, and what one client said, need not hold for another whose transfer ended so as well.
+/// The trouble of a record. The hint and the client's own words are part of it: another machine whose transfer ended in
+/// the same way may need other advice.
 const key = (record) => JSON.stringify([
   record.outcome, record.code, record.direction, common(record.path), record.hint, told(record),
 ]);
@@ -29,7 +31,7 @@ function group(name) {
   return it;
 }
 
-/// Those of one trouble, the newest first.
+/// Draws the machines with one trouble, the latest first.
 function draw(name, members, now, isSearched) {
   const last = members[0].trouble;
   if (!groups.has(name)) groups.set(name, group(name));
@@ -42,7 +44,7 @@ function draw(name, members, now, isSearched) {
   set(it.hint, last.hint || "");
   it.hint.hidden = !it.hint.textContent;
   set(it.why, [reason(last), last.path].filter(Boolean).join(", last for "));
-  // What is looked for is shown, and what was closed before is closed again.
+  // A search opens the groups, and its end closes them.
   if (isSearched !== it.searched) it.element.open = it.searched = isSearched;
   place(it.list, members.map(element));
   return it.element;
@@ -54,7 +56,7 @@ export function showTrouble(machines, count, now, isSearched) {
     const name = key(it.trouble);
     found.set(name, [...(found.get(name) || []), it]);
   }
-  // The most first, then the worst.
+  // The groups with the most machines come first, and of equal ones the worse.
   const rank = ([, members]) => members.length + (colour(members[0].trouble) === "bad" ? 0.5 : 0);
   const sorted = [...found].sort((a, b) => rank(b) - rank(a) || b[1][0].heard - a[1][0].heard);
   const shown = showsAll ? sorted : sorted.slice(0, FIRST);
@@ -71,7 +73,7 @@ export function showTrouble(machines, count, now, isSearched) {
   });
 }
 
-/// Returns whether there are any.
+/// Returns whether there are such clients.
 export function showUnanswered(clients, cardOf) {
   const recent = clients.filter((client) => client.last < RECENT).slice(0, 8);
   by("unanswered-clients").replaceChildren(...recent.map((client) => {

@@ -1,6 +1,6 @@
-// How things are said and shown. Names come from whoever sent a request, so all text is set as text, and none as markup.
+// Words, numbers and elements. Clients choose the names, so all text is set as text, never as markup.
 
-/// A machine that was silent for so long, in milliseconds, begins a new boot.
+/// A machine that asks for a file after this many milliseconds of silence begins a new boot.
 const PAUSE = 120e3;
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -97,23 +97,23 @@ export function machine(client) {
 
 /// good, warn, bad, busy, or nothing that matters.
 export function colour(record) {
-  // To ask for what is not there is a part of many boots.
+  // Many boots ask for files that do not exist.
   if (record.outcome === "refused" && record.code === 1) return "warn";
   return (OUTCOMES[record.outcome] || ["bad"])[0];
 }
 
 export const isTrouble = (record) => ["warn", "bad"].includes(colour(record));
 
-/// What became of it, in two or three words.
+/// The outcome of a transfer, in two or three words.
 export function cause(record) {
   if (record.outcome === "refused" && CODES[record.code]) return CODES[record.code];
   return (OUTCOMES[record.outcome] || ["", record.outcome.replace(/_/g, " ")])[1];
 }
 
-/// What the client, or its system, said of the end: the text of its ERROR, or that its port is closed.
+/// The client's own reason for the end: the text of its ERROR, or that its port is closed.
 export const told = (record) => (["aborted", "timed_out"].includes(record.outcome) && record.reason) || "";
 
-/// As much of a text as fits beside others.
+/// The beginning of a text, so that it fits beside others.
 export const short = (text) => (text.length > 60 ? text.slice(0, 59) + "…" : text);
 
 /// All that is known of the cause.
@@ -122,7 +122,7 @@ export function reason(record) {
   return (code + (record.reason || "")).trim();
 }
 
-/// The name with what is of one machine alone left out, so that the same trouble of several is the same.
+/// The path without the parts that name one machine, so that the same trouble of several machines gets one line.
 export function common(path) {
   const hex = "[0-9a-fA-F]";
   return path
@@ -132,9 +132,9 @@ export function common(path) {
     .replace(/(^|\/)[0-9A-F]{8}$/, "$1‹IP›");
 }
 
-/// Parts where the machine was silent for long: each is a boot, the last one first.
+/// Splits the records at long silences of the machine: each part is a boot, the last one first.
 export function boots(records) {
-  // The numbers are given at the beginning.
+  // A transfer gets its number when it begins.
   const sorted = [...records].sort((a, b) => a.id - b.id);
   const all = [];
   let until = -Infinity;
