@@ -41,7 +41,8 @@ const OACK: u16 = 6;
 /// ```
 /// use tuffet::packet::{Mode, Options, Packet, Request};
 ///
-/// let request = Request { filename: b"menu".into(), mode: Mode::Octet, options: Options::from_iter([("tsize", "0")]) };
+/// let options = Options::from_iter([("tsize", "0")]);
+/// let request = Request { filename: b"menu".into(), mode: Mode::Octet, options };
 /// let packet = Packet::Rrq(request.into());
 /// assert_eq!(packet.encode(), b"\0\x01menu\0octet\0tsize\x000\0");
 /// assert_eq!(Packet::decode(&packet.encode())?, packet);

@@ -348,8 +348,8 @@ impl Rule {
             .map_err(|error| Error::Config(format!("{}: {error}", self.title)))
     }
 
-    /// The groups of the name's match, if the rule matches the request. `known` may have facts that only the name shows,
-    /// and `mac` is from elsewhere.
+    /// The groups of the name's match, if the rule matches the request. `known` may have facts that only the name
+    /// shows, and `mac` is from elsewhere.
     pub(super) fn matches<'n>(
         &self,
         request: &Request,

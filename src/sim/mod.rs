@@ -4,7 +4,8 @@
 //! its handler, in milliseconds:
 //!
 //! ```
-//! use tuffet::{read, sim};
+//! use std::sync::Arc;
+//! use tuffet::{Request, read, sim};
 //!
 //! # futures_lite::future::block_on(async {
 //! let handler = std::sync::Arc::new(read(|request: tuffet::Request| format!("hello {}\n", request.peer().ip())));
