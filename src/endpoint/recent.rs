@@ -9,6 +9,7 @@ use super::{Key, Map, RequestKey};
 
 /// Long enough for the last packets of a transfer to arrive, and for a patient client to repeat its last packet.
 const MEMORY: Duration = Duration::from_secs(90);
+/// How many ended transfers the endpoint remembers. More than these within [`MEMORY`] displace the oldest.
 const MOST: usize = 4096;
 
 /// Transfers that ended a moment ago. Their late packets cause no ERROR. An upload whose last ACK was lost gets it
