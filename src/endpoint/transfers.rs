@@ -75,8 +75,6 @@ impl TransferEntry {
         hash: u64,
         broadcast: bool,
     ) -> Self {
-        let (blksize, oack, first_blocks, last_packet_at, in_data_phase, closed, ticket) =
-            (0, false, 0, None, false, false, 0);
         Self {
             key,
             request_key,
@@ -84,13 +82,13 @@ impl TransferEntry {
             request,
             hash,
             broadcast,
-            blksize,
-            oack,
-            first_blocks,
-            last_packet_at,
-            in_data_phase,
-            closed,
-            ticket,
+            blksize: 0,
+            oack: false,
+            first_blocks: 0,
+            last_packet_at: None,
+            in_data_phase: false,
+            closed: false,
+            ticket: 0,
         }
     }
 

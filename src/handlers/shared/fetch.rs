@@ -72,23 +72,21 @@ impl<U: Upstream> Fetch<U> {
         position: u64,
     ) -> Self {
         origin.begun();
-        let (in_pieces, until, alone_until) = (false, u64::MAX, None);
-        let (body, end, skip, rest, failures, over) = (None, None, 0, Bytes::new(), 0, None);
         Self {
             origin,
             ask,
             validator,
             size,
             position,
-            in_pieces,
-            until,
-            alone_until,
-            body,
-            end,
-            skip,
-            rest,
-            failures,
-            over,
+            in_pieces: false,
+            until: u64::MAX,
+            alone_until: None,
+            body: None,
+            end: None,
+            skip: 0,
+            rest: Bytes::new(),
+            failures: 0,
+            over: None,
         }
     }
 

@@ -40,11 +40,12 @@ pub(super) struct State {
     current: RefCell<Option<Rc<Transfer>>>,
     /// The bytes written since the transfer began, the head included.
     written: Cell<u64>,
-    /// When the server began to wait for the client, and how many bytes the client has moved since.
-    client: Cell<Option<Instant>>,
-    moved: Cell<u64>,
-    /// When the server began to wait for the handler or its source.
-    source: Cell<Option<Instant>>,
+    /// When the server began to wait for the client, if it does.
+    client_since: Cell<Option<Instant>>,
+    /// How many bytes the client has sent or received since.
+    client_moved: Cell<u64>,
+    /// When the server began to wait for the handler or its source, if it does.
+    source_since: Cell<Option<Instant>>,
     /// The parts of files that the kernel sends.
     #[cfg(target_os = "linux")]
     pub(super) placeholders: super::placeholder::Placeholders,
@@ -56,20 +57,17 @@ pub(super) struct State {
 
 impl State {
     fn new(busy: Busy) -> Rc<Self> {
-        let (current, client, source) = (RefCell::default(), Cell::default(), Cell::default());
-        let (written, moved) = (Cell::default(), Cell::default());
-        let (unread, undelimited) = (Cell::default(), Cell::default());
         Rc::new(Self {
             busy,
-            current,
-            written,
-            client,
-            moved,
-            source,
+            current: RefCell::default(),
+            written: Cell::default(),
+            client_since: Cell::default(),
+            client_moved: Cell::default(),
+            source_since: Cell::default(),
             #[cfg(target_os = "linux")]
             placeholders: super::placeholder::Placeholders::default(),
-            unread,
-            undelimited,
+            unread: Cell::default(),
+            undelimited: Cell::default(),
         })
     }
 
@@ -77,7 +75,7 @@ impl State {
         self.busy.set(true);
         self.written.set(0);
         self.client_is_done();
-        self.source.set(None);
+        self.source_since.set(None);
         self.current.replace(Some(transfer));
     }
 
@@ -88,27 +86,27 @@ impl State {
     }
 
     pub(super) fn note_client_progress(&self, bytes: u64) {
-        self.moved.set(self.moved.get() + bytes);
-        if self.moved.get() >= PROGRESS {
+        self.client_moved.set(self.client_moved.get() + bytes);
+        if self.client_moved.get() >= PROGRESS {
             self.client_is_done();
         }
     }
 
     pub(super) fn wait_for_client(&self) {
-        self.client.set(self.client.get().or_else(|| Some(Instant::now())));
+        self.client_since.set(self.client_since.get().or_else(|| Some(Instant::now())));
     }
 
     pub(super) fn client_is_done(&self) {
-        self.client.set(None);
-        self.moved.set(0);
+        self.client_since.set(None);
+        self.client_moved.set(0);
     }
 
     pub(super) fn wait_for_source(&self) {
-        self.source.set(self.source.get().or_else(|| Some(Instant::now())));
+        self.source_since.set(self.source_since.get().or_else(|| Some(Instant::now())));
     }
 
     pub(super) fn source_is_ready(&self) {
-        self.source.set(None);
+        self.source_since.set(None);
     }
 
     /// All written bytes have gone to the kernel.
@@ -149,10 +147,10 @@ impl State {
             if self.current.borrow().is_none() {
                 continue;
             }
-            if is_late(&self.client) {
+            if is_late(&self.client_since) {
                 return Outcome::TimedOut;
             }
-            if is_late(&self.source) {
+            if is_late(&self.source_since) {
                 return Outcome::Failed(Refusal::internal().because("the source gave no data for too long"));
             }
         }
