@@ -13,7 +13,11 @@ use std::{
 
 use futures_lite::AsyncReadExt;
 use hyper::service::service_fn;
-use smol::{Async, Timer, channel::Receiver, future::or};
+use smol::{
+    Async, Timer,
+    channel::Receiver,
+    future::{or, poll_once},
+};
 
 use super::{answer, serve::Site, transfer::Transfer, wire::Wire};
 use crate::{
@@ -231,7 +235,7 @@ async fn read_rest(stream: &Async<TcpStream>) {
 pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     // Most work ends at once and needs no timer.
-    if let Some(done) = poll_fn(|cx| Poll::Ready(Some(work.as_mut().poll(cx)))).await.and_then(ready) {
+    if let Some(done) = poll_once(work.as_mut()).await {
         return Some(done);
     }
     or(async { Some(work.await) }, async {
@@ -239,11 +243,4 @@ pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) ->
         None
     })
     .await
-}
-
-fn ready<T>(poll: Poll<T>) -> Option<T> {
-    match poll {
-        Poll::Ready(done) => Some(done),
-        Poll::Pending => None,
-    }
 }
