@@ -34,9 +34,11 @@ const BUFFER: usize = 16 << 10;
 /// Fewer bytes than these within the server's patience are no progress. Otherwise a client that takes one byte now and
 /// then would hold its place for ever.
 const PROGRESS: u64 = 4096;
-/// How many bytes of a refused upload are read, and for how long, so that the client sees the answer: a socket that is
-/// closed with unread bytes drops the answer.
-const UNREAD_LIMITS: (u64, Duration) = (1 << 20, Duration::from_secs(2));
+/// How many bytes of a refused upload are read, so that the client sees the answer: a socket that is closed with unread
+/// bytes drops the answer.
+const UNREAD_BYTES: u64 = 1 << 20;
+/// How long they are read.
+const UNREAD_TIME: Duration = Duration::from_secs(2);
 
 /// The state that the parts of a connection share.
 pub(super) struct State {
@@ -206,7 +208,7 @@ pub(super) async fn serve_connection(
     if state.unread.get() && !failed {
         let _ = stream.get_ref().shutdown(Shutdown::Write);
         or(read_rest(&stream), async {
-            Timer::after(UNREAD_LIMITS.1).await;
+            Timer::after(UNREAD_TIME).await;
         })
         .await;
     }
@@ -219,7 +221,7 @@ enum Broken {
 
 async fn read_rest(stream: &Async<TcpStream>) {
     let read = || async {
-        let (mut stream, mut left, mut buffer) = (stream, UNREAD_LIMITS.0, [0; 8192]);
+        let (mut stream, mut left, mut buffer) = (stream, UNREAD_BYTES, [0; 8192]);
         while left > 0 {
             match stream.read(&mut buffer).await? {
                 0 => break,
