@@ -18,7 +18,7 @@ use crate::{
         mailbox::Mailbox,
     },
     endpoint::{Ended, Start},
-    error::{ErrorCode, Refusal},
+    error::Refusal,
     handler::{self, Request},
     hint::{Hint, Seen},
     options::{Agreed, Direction, Limits},
@@ -258,11 +258,7 @@ impl ActiveSession<'_> {
     /// Refuses the request before the transfer has begun.
     fn refuse(&self, refusal: Refusal) -> Outcome {
         self.shard.refuse(self.session, &refusal);
-        if refusal.code() == ErrorCode::NOT_DEFINED && refusal.packet().is_some() {
-            Outcome::Failed(refusal)
-        } else {
-            Outcome::Refused(refusal)
-        }
+        Outcome::of(refusal)
     }
 }
 

@@ -312,6 +312,15 @@ impl Progress {
 }
 
 impl Outcome {
+    /// The outcome of a transfer that a handler refused before it began. ERROR 0 stands for a failure.
+    pub(crate) fn of(refusal: Refusal) -> Self {
+        if refusal.code() == ErrorCode::NOT_DEFINED && refusal.packet().is_some() {
+            Self::Failed(refusal)
+        } else {
+            Self::Refused(refusal)
+        }
+    }
+
     /// The outcome's name in logs and metrics: one lower-case word, which does not change.
     pub fn name(&self) -> &'static str {
         match self {

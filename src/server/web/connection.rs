@@ -7,7 +7,6 @@ use std::{
     net::{Shutdown, SocketAddr, TcpStream},
     pin::pin,
     rc::Rc,
-    task::Poll,
     time::{Duration, Instant},
 };
 

@@ -118,8 +118,7 @@ impl Transfer {
 
     /// Ends with a refusal or a failure.
     pub(super) fn refuse(&self, refusal: Refusal) {
-        let is_failure = refusal.code() == ErrorCode::NOT_DEFINED && refusal.packet().is_some();
-        self.set_outcome(if is_failure { Outcome::Failed(refusal) } else { Outcome::Refused(refusal) });
+        self.set_outcome(Outcome::of(refusal));
     }
 
     /// Whether this many written bytes include the whole answer.
