@@ -66,23 +66,23 @@ pub(super) async fn answer(
         Method::PUT => Direction::Write,
         _ => {
             log::debug!("{}: no such method here: {}", addresses.peer, request.method());
-            let mut no = text_response(None, StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", is_head);
+            let mut no = text_response(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", is_head);
             no.headers_mut().insert(header::ALLOW, header_value(METHODS));
             return Ok(no);
         }
     };
     let name: Vec<u8> = percent_decode_str(request.uri().path()).collect();
     if name.len() > LONGEST_NAME {
-        return Ok(text_response(None, StatusCode::URI_TOO_LONG, "Name too long", is_head));
+        return Ok(text_response(StatusCode::URI_TOO_LONG, "Name too long", is_head));
     }
     if name.contains(&0) {
-        return Ok(text_response(None, StatusCode::BAD_REQUEST, "Bad name", is_head));
+        return Ok(text_response(StatusCode::BAD_REQUEST, "Bad name", is_head));
     }
     let terms = site.shared.current.terms();
     let permit = match site.gate.enter(&terms, addresses.peer) {
         Ok(permit) => permit,
         Err(DropReason::Denied) => return Err(NoAnswer),
-        Err(_) => return Ok(text_response(None, StatusCode::SERVICE_UNAVAILABLE, "Too many requests", is_head)),
+        Err(_) => return Ok(text_response(StatusCode::SERVICE_UNAVAILABLE, "Too many requests", is_head)),
     };
     let kind = (direction, asked(request.headers()));
     let transfer = Transfer::begin((site, permit, terms), addresses, (name, request.uri().query()), kind);

@@ -47,7 +47,8 @@ pub(super) fn refuse(transfer: &Transfer, refusal: Refusal, is_head: bool) -> Re
     if !has_answer {
         return Err(NoAnswer);
     }
-    Ok(text_response(Some(transfer), status, text, is_head))
+    transfer.set_status(status.as_u16());
+    Ok(text_response(status, text, is_head))
 }
 
 /// The answer of a transfer that ends because of the request itself, with this status.
@@ -58,19 +59,12 @@ pub(super) fn refuse_with(
     is_head: bool,
 ) -> Response<Reply> {
     transfer.refuse(Refusal::new(ErrorCode::ILLEGAL_OPERATION, text));
-    text_response(Some(transfer), status, text, is_head)
+    transfer.set_status(status.as_u16());
+    text_response(status, text, is_head)
 }
 
 /// An answer with this status and a line with the reason. The answer to a HEAD has no line.
-pub(super) fn text_response(
-    transfer: Option<&Transfer>,
-    status: StatusCode,
-    text: &str,
-    is_head: bool,
-) -> Response<Reply> {
-    if let Some(transfer) = transfer {
-        transfer.set_status(status.as_u16());
-    }
+pub(super) fn text_response(status: StatusCode, text: &str, is_head: bool) -> Response<Reply> {
     let text = format!("{text}\n");
     let (length, text) = (text.len(), text.into());
     let mut response = Response::new(if is_head { Reply::Empty } else { Reply::Text(text) });
