@@ -214,16 +214,18 @@ where
 /// How many transfers of one shard may have clients that have sent nothing but their requests. It is half of the
 /// descriptors: each transfer may have one open, and forged requests must leave some for others.
 fn most_half_open(shards: usize) -> usize {
+    (most_descriptors() / 2 / shards).max(1)
+}
+
+/// How many descriptors the system lets this process have.
+pub(super) fn most_descriptors() -> usize {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, getrlimit};
 
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        (usize::try_from(limit).unwrap_or(usize::MAX) / 2 / shards).max(1)
+        usize::try_from(limit).unwrap_or(usize::MAX)
     }
     #[cfg(not(unix))]
-    {
-        let _ = shards;
-        usize::MAX
-    }
+    usize::MAX
 }

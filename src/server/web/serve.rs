@@ -15,7 +15,7 @@ use std::{
 use smol::{Async, LocalExecutor, Timer, channel, future::or};
 
 use super::{
-    super::{Phase, Shared},
+    super::{Phase, Shared, serve::most_descriptors},
     connection,
     gate::Gate,
 };
@@ -92,13 +92,5 @@ async fn serve(listeners: Vec<Async<TcpListener>>, shared: Arc<Shared>) {
 }
 
 fn most() -> usize {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Resource, getrlimit};
-
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        (usize::try_from(limit).unwrap_or(usize::MAX) / 4).clamp(16, MOST)
-    }
-    #[cfg(not(unix))]
-    MOST
+    (most_descriptors() / 4).clamp(16, MOST)
 }
