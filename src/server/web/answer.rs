@@ -42,8 +42,8 @@ const RECORDED_HEADERS: [header::HeaderName; 7] = [
     header::CONTENT_RANGE,
 ];
 
-/// The line for a 412.
-pub(super) const FAILED: &str = "Precondition failed";
+/// The text of a 412.
+pub(super) const PRECONDITION_FAILED: &str = "Precondition failed";
 
 const METHODS: &str = "GET, HEAD, PUT";
 
@@ -112,7 +112,7 @@ async fn read(
     transfer.set_size(size);
     let validators = Validators::of(&source, SystemTime::now());
     let answer = match validators.check(headers) {
-        Evaluation::Failed => refuse_with(transfer, StatusCode::PRECONDITION_FAILED, FAILED, is_head),
+        Evaluation::Failed => refuse_with(transfer, StatusCode::PRECONDITION_FAILED, PRECONDITION_FAILED, is_head),
         Evaluation::NotModified => {
             transfer.set_outcome(Outcome::Complete);
             with_status(StatusCode::NOT_MODIFIED, Reply::Empty)

@@ -19,7 +19,7 @@ use hyper::{
 };
 
 use super::{
-    answer::{FAILED, header_value, open, with_status},
+    answer::{PRECONDITION_FAILED, header_value, open, with_status},
     body::Reply,
     conditions::{self, Validators},
     connection::State,
@@ -69,7 +69,7 @@ pub(super) async fn write(
             state.unread.set(is_unread && sends_anyway);
             let mut no = match refusal.code() {
                 ErrorCode::FILE_EXISTS if must_be_new => {
-                    refuse_with(transfer, StatusCode::PRECONDITION_FAILED, FAILED, false)
+                    refuse_with(transfer, StatusCode::PRECONDITION_FAILED, PRECONDITION_FAILED, false)
                 }
                 _ => refuse(transfer, refusal, false)?,
             };
@@ -99,7 +99,7 @@ async fn check_upload(transfer: &Transfer, headers: &HeaderMap) -> Option<(Statu
             Ok(source) => Validators::of(&source, SystemTime::now()).allows_write(headers),
             Err(refusal) => refusal.code() == ErrorCode::FILE_NOT_FOUND && conditions::allows_new(headers),
         };
-    (!holds).then_some((StatusCode::PRECONDITION_FAILED, FAILED))
+    (!holds).then_some((StatusCode::PRECONDITION_FAILED, PRECONDITION_FAILED))
 }
 
 /// Takes the upload. Returns whether the file is new.
