@@ -6,7 +6,10 @@ use std::{fs::File, io, sync::Arc};
 use bytes::Bytes;
 use smol::unblock;
 
-use super::open::{Opened, Version};
+use super::{
+    download::read_cached,
+    open::{Opened, Version},
+};
 use crate::{Gen, error::Refusal, source::Source};
 
 /// How many bytes are read before the transfer begins, so that the size of a small file is known.
@@ -29,7 +32,8 @@ pub(super) async fn find(file: File, version: &Version) -> io::Result<(File, Opt
     // A file system without a device has the major number 0.
     let has_no_device = || version.identity.0 >> 32 == 0 && version.identity != (0, 0);
     let may_be = match size {
-        0 => !is_empty(&file),
+        // The page cache knows that an ordinary file is empty.
+        0 => read_cached(&file, 0, &mut [0]) != Err(io::ErrorKind::UnexpectedEof),
         PAGE => has_no_device(),
         size => size < LARGEST && has_no_device() && is_in_sys(&file),
     };
@@ -58,19 +62,6 @@ fn is_in_sys(file: &File) -> bool {
 
 #[cfg(not(target_os = "linux"))]
 fn is_in_sys(_: &File) -> bool {
-    false
-}
-
-/// Whether the page cache has no byte of the file.
-#[cfg(target_os = "linux")]
-fn is_empty(file: &File) -> bool {
-    use rustix::io::{ReadWriteFlags, preadv2};
-    let mut byte = [0];
-    preadv2(file, &mut [io::IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT) == Ok(0)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_empty(_: &File) -> bool {
     false
 }
 
