@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::{
     error::ErrorCode,
-    options::{self, BLKSIZE, DEFAULT_BLKSIZE, Direction},
+    options::{self, BLKSIZE, DEFAULT_BLKSIZE, Direction, TUNNEL_BLKSIZE},
     packet::Options,
     transfer::{Outcome, Progress},
 };
@@ -16,8 +16,6 @@ use crate::{
 const LAST_NUMBER: u64 = 65535;
 /// The largest blksize of RFC 2348.
 const LARGEST: u64 = *BLKSIZE.end() as u64;
-/// A blksize that fits the least MTU of IPv6, 1280 bytes with headers. It fits tunnels too.
-const FITS_TUNNELS: u16 = 1228;
 /// A blksize that fits every client and every link.
 const FITS_ALL: u16 = DEFAULT_BLKSIZE;
 
@@ -100,7 +98,7 @@ impl Hint {
         }
         let full = seen.size.is_none_or(|size| size >= blksize.into());
         if seen.direction == Direction::Read && silent && bytes == 0 && full && blksize > FITS_ALL {
-            let better = if blksize > FITS_TUNNELS { FITS_TUNNELS } else { FITS_ALL };
+            let better = if blksize > TUNNEL_BLKSIZE { TUNNEL_BLKSIZE } else { FITS_ALL };
             return Some(Self::SmallerBlocks { blksize, better });
         }
         None

@@ -18,6 +18,9 @@ pub use name::OptionName;
 /// Block size without the blksize option, in bytes (RFC 1350).
 pub const DEFAULT_BLKSIZE: u16 = 512;
 
+/// A blksize whose blocks fit the least MTU of IPv6, 1280 bytes with headers. They fit most tunnels too.
+pub(crate) const TUNNEL_BLKSIZE: u16 = 1228;
+
 /// Block sizes that the blksize option allows, in bytes (RFC 2348).
 pub const BLKSIZE: RangeInclusive<u16> = 8..=65464;
 

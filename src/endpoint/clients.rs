@@ -10,15 +10,14 @@ use super::{
     Id, Map,
     transfers::{TransferEntry, Transfers},
 };
-use crate::options::{DEFAULT_BLKSIZE, Direction};
+use crate::options::{DEFAULT_BLKSIZE, Direction, TUNNEL_BLKSIZE};
 
 /// How many addresses the endpoint remembers.
 const MOST: usize = 4096;
 /// How long it remembers what a transfer has taught.
 const MEMORY: Duration = Duration::from_secs(600);
-/// The blksize that a client gets after it has never acknowledged a full block. The first fits the least MTU of IPv6,
-/// which tunnels leave as well. The second is the default of RFC 1350.
-const FALLBACK_BLKSIZES: [u16; 2] = [1228, DEFAULT_BLKSIZE];
+/// The blksizes that a client gets, one after the other, after it has never acknowledged a full block.
+const FALLBACK_BLKSIZES: [u16; 2] = [TUNNEL_BLKSIZE, DEFAULT_BLKSIZE];
 
 #[derive(Default)]
 pub(super) struct Clients {
