@@ -77,12 +77,10 @@ pub fn condition_of(rule: Rule, key: &str, value: &str) -> std::result::Result<R
         "arch" => parse(value).map(|arches| rule.arch(arches)),
         "uuid" => parse(value).map(|uuid| rule.uuid(uuid)),
         "mac" => parse(value).map(|mac| rule.mac(mac)),
-        "ipxe" => value.parse().map(|ipxe| rule.ipxe(ipxe)).map_err(|_| {
-            format!(
-                "{value:?} is neither true nor \
-         false"
-            )
-        }),
+        "ipxe" => match value.parse() {
+            Ok(ipxe) => Ok(rule.ipxe(ipxe)),
+            Err(_) => Err(format!("{value:?} is neither true nor false")),
+        },
         _ => Err(format!("{key}: unknown key; use arch, uuid, mac or ipxe")),
     }
 }

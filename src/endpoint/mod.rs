@@ -445,7 +445,7 @@ impl CloseReason {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Replaced => "the same client began anew",
-            Self::GaveWay => "nobody has answered, and others wait",
+            Self::GaveWay => "the client has not answered, and other requests wait",
             Self::Unreachable => "the client's port is closed",
             Self::Server => "the client is a server itself",
         }

@@ -22,8 +22,7 @@ impl Part {
         let mut specs = set.split(',').map(str::trim).filter(|spec| !spec.is_empty());
         match (specs.next(), specs.next()) {
             (Some(spec), None) => Self::one(spec, size).unwrap_or(Self::Nothing),
-            (Some(_), Some(_)) => Self::Whole,
-            (None, _) => Self::Whole,
+            _ => Self::Whole,
         }
     }
 
