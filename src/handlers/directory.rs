@@ -24,6 +24,7 @@ const SMALLEST_CHUNK: usize = 6 << 10;
 
 #[cfg(target_os = "linux")]
 mod acl;
+mod buffer;
 mod case;
 mod chunks;
 mod denied;

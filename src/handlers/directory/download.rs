@@ -5,7 +5,7 @@ use std::{fs::File, io::ErrorKind, sync::Arc};
 use bytes::Bytes;
 use smol::unblock;
 
-use super::{made, open::Opened, trace::Trace};
+use super::{buffer::Buffer, made, open::Opened, trace::Trace};
 use crate::{
     Gen,
     error::Refusal,
@@ -66,15 +66,14 @@ fn chunk_size((window, largest): (usize, usize), readers: usize) -> usize {
 
 /// Up to `most` bytes, but at least one.
 async fn read(opened: &Arc<Opened>, at: u64, most: usize) -> Result<Bytes, Refusal> {
-    let mut chunk = vec![0; most];
-    if let Ok(length) = read_cached(&opened.file, at, &mut chunk) {
-        chunk.truncate(length);
-        return Ok(chunk.into());
+    let mut buffer = Buffer::new(most);
+    if let Ok(length) = read_cached(&opened.file, at, buffer.as_mut()) {
+        return Ok(buffer.into_bytes(length));
     }
     let opened = opened.clone();
     unblock(move || {
-        read_waiting(&opened.file, at, &mut chunk)?;
-        Ok(chunk.into())
+        read_waiting(&opened.file, at, buffer.as_mut())?;
+        Ok(buffer.into_bytes(most))
     })
     .await
 }
