@@ -106,13 +106,22 @@ impl Tids {
         peer: SocketAddr,
         last_use: impl Fn(usize) -> Option<Instant>,
     ) -> usize {
-        let drawn: Vec<usize> = match ports[..] {
-            [only] => return self.begin(now, only),
-            _ => (0..DRAWS).map(|_| self.next(ports, peer)).collect(),
-        };
-        let fresh = drawn.iter().copied().filter(|&port| !self.ports[port].drains);
-        let port = fresh.min_by_key(|&port| last_use(port)).unwrap_or(drawn[0]);
-        self.begin(now, port)
+        if let [only] = *ports {
+            return self.begin(now, only);
+        }
+        let first = self.next(ports, peer);
+        let (mut port, mut oldest) = (first, None);
+        for _ in 0..DRAWS {
+            if !self.ports[port].drains {
+                match last_use(port) {
+                    None => return self.begin(now, port),
+                    Some(at) if oldest.is_none_or(|(earlier, _)| at < earlier) => oldest = Some((at, port)),
+                    Some(_) => {}
+                }
+            }
+            port = self.next(ports, peer);
+        }
+        self.begin(now, oldest.map_or(first, |(_, port)| port))
     }
 
     /// SipHash with a secret in front: other ports tell nothing about this one.
