@@ -14,7 +14,7 @@ use super::{outbox::Outgoing, settings::Terms, shard::Shard, tasks::TaskSlot, tr
 use crate::{
     driver::{
         self, Wire,
-        feed::{Feed, catch_panic, upload},
+        feed::{catch_panic, upload},
         mailbox::Mailbox,
     },
     endpoint::{Ended, Start},
@@ -57,23 +57,27 @@ struct End {
 }
 
 impl Session {
+    /// This is not an `async fn`, which would have room for each of its arguments twice.
     pub(super) fn run(self, shard: Rc<Shard>, slot: TaskSlot) -> impl Future<Output = ()> {
         let Start { direction, request, envelope, .. } = &self.start;
         let trace = Trace::new(envelope.peer, &request.filename, *direction);
-        trace.clone().around(self.run_traced(shard, slot, trace))
+        trace.clone().around(async move {
+            let _slot = slot;
+            self.serve(&shard, &trace).await;
+        })
     }
 
-    async fn run_traced(self, shard: Rc<Shard>, _slot: TaskSlot, trace: Trace) {
+    async fn serve(&self, shard: &Shard, trace: &Trace) {
         let Start { direction, request: packet, began, envelope, .. } = &self.start;
         let (direction, began, peer, started) = (*direction, *began, envelope.peer, shard.clock.date());
         let filename = shown::name(&packet.filename);
-        let request = Request::new(peer, self.local, packet.clone());
+        let request = Request::new(peer, self.local, packet.clone())
+            .map(|request| request.received_at(began).limited_to(self.limits()));
         let path = request.as_ref().map_or_else(|_| filename.clone(), |request| shown::name(&request.path_bytes()));
         let live = shard.shared.begin(peer, path.clone(), (direction, Protocol::Tftp), began);
-        let request = request.map(|request| request.received_at(began).limited_to(self.limits()));
         let end = match &request {
             Ok(request) => {
-                let active = ActiveSession { shard: &shard, session: &self, live: &live };
+                let active = ActiveSession { shard, session: self, live: &live };
                 let end = catch_panic(async {
                     let end = match direction {
                         Direction::Read => active.read(request).await,
@@ -85,7 +89,7 @@ impl Session {
                 end.await.unwrap_or_else(|refusal| Outcome::Failed(refusal).into())
             }
             Err(refusal) => {
-                shard.refuse(&self, refusal);
+                shard.refuse(self, refusal);
                 Outcome::Refused(refusal.clone()).into()
             }
         };
@@ -132,7 +136,7 @@ impl Session {
             protocol: Protocol::Tftp,
             status: None,
         };
-        shard.shared.end(live, &record, request.as_ref().ok(), &trace);
+        shard.shared.end(live, &record, request.as_ref().ok(), trace);
     }
 
     /// The limits of the server.
@@ -166,10 +170,10 @@ impl ActiveSession<'_> {
         }
         let (agreed, oack) = self.answer(request, source.size());
         self.live.set_size(source.size());
-        let origin = source.shared_origin();
-        let transfer = Transfer::send(oack.clone(), agreed, self.timing());
-        let end = self.drive(transfer, source, oack).await;
-        Ok(End { origin, ..end })
+        let mut transfer = Transfer::send(oack.clone(), agreed, self.timing());
+        let (outcome, last_ack) = driver::run(self, &mut transfer, &mut source).await;
+        let (progress, origin) = (transfer.progress(), source.shared_origin());
+        Ok(End { outcome, progress, origin, granted: oack, last_ack })
     }
 
     async fn write(&self, request: &Request) -> Result<End, Outcome> {
@@ -182,8 +186,9 @@ impl ActiveSession<'_> {
         let mut upload = upload(size, most, |data| handler.write(request, data.into()));
         self.wait_for_handler(poll_fn(|cx| upload.poll_accepts(cx))).await?;
         let (agreed, oack) = self.answer(request, None);
-        let transfer = Transfer::receive(oack.clone(), agreed, self.timing());
-        Ok(self.drive(transfer, upload, oack).await)
+        let mut transfer = Transfer::receive(oack.clone(), agreed, self.timing());
+        let (outcome, last_ack) = driver::run(self, &mut transfer, &mut upload).await;
+        Ok(End { outcome, progress: transfer.progress(), origin: None, granted: oack, last_ack })
     }
 
     fn answer(&self, request: &Request, size: Option<u64>) -> (Agreed, Options) {
@@ -239,11 +244,6 @@ impl ActiveSession<'_> {
             Poll::Pending
         });
         done.await
-    }
-
-    async fn drive(&self, mut transfer: Transfer, mut feed: impl Feed, granted: Options) -> End {
-        let (outcome, last_ack) = driver::run(self, &mut transfer, &mut feed).await;
-        End { outcome, progress: transfer.progress(), origin: None, granted, last_ack }
     }
 
     fn timing(&self) -> Timing {

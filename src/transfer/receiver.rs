@@ -1,6 +1,6 @@
 //! The coroutine that receives DATA: the server of a WRQ, the client of an RRQ.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, future::Future};
 
 use bytes::Bytes;
 
@@ -11,27 +11,38 @@ use crate::{
     packet::{Mode, Packet},
 };
 
-pub(super) async fn run(mut connection: Connection, opening: Opening) -> Outcome {
-    let (reply, early) = match opening {
-        Opening::Answer(oack) if oack.is_empty() => (Some(Packet::Ack(0)), None),
-        Opening::Answer(oack) => (Some(Packet::Oack(oack)), None),
-        Opening::Ask(request) => match Box::pin(opening::request_read(&mut connection, request)).await {
-            Ok(None) => (Some(Packet::Ack(0)), None),
-            Ok(early) => (None, early),
+#[allow(clippy::manual_async_fn, reason = "an `async fn` has room for each of its arguments twice")]
+pub(super) fn run(mut connection: Connection, opening: Opening) -> impl Future<Output = Outcome> {
+    async move {
+        let (reply, early) = match open(&mut connection, opening).await {
+            Ok(opened) => opened,
             Err(outcome) => return outcome,
-        },
-    };
-    let text = (connection.agreed().mode() == Mode::Netascii).then(netascii::Decoder::default);
-    let backlog = early.into_iter().collect();
-    let mut receiver = Receiver { connection, text, received: 0, acked: 0, gap_told: false, backlog };
-    match receiver.run(reply).await {
-        Ok(never) => match never {},
-        Err(outcome) => outcome,
+        };
+        let text = (connection.agreed().mode() == Mode::Netascii).then(netascii::Decoder::default);
+        let backlog = early.into_iter().collect();
+        let mut receiver =
+            Receiver { connection: &mut connection, text, received: 0, acked: 0, gap_told: false, backlog };
+        match receiver.run(reply).await {
+            Ok(never) => match never {},
+            Err(outcome) => outcome,
+        }
     }
 }
 
-struct Receiver {
-    connection: Connection,
+/// The reply to the peer's first packet, or the DATA that answered the request at once.
+async fn open(connection: &mut Connection, opening: Opening) -> Flow<(Option<Packet>, Option<Packet>)> {
+    Ok(match opening {
+        Opening::Answer(oack) if oack.is_empty() => (Some(Packet::Ack(0)), None),
+        Opening::Answer(oack) => (Some(Packet::Oack(oack)), None),
+        Opening::Ask(request) => match Box::pin(opening::request_read(connection, request)).await? {
+            None => (Some(Packet::Ack(0)), None),
+            early => (None, early),
+        },
+    })
+}
+
+struct Receiver<'a> {
+    connection: &'a mut Connection,
     text: Option<netascii::Decoder>,
     /// Index of the last block received in order. Indices count from 1 and do not roll over.
     received: u64,
@@ -46,7 +57,7 @@ struct Receiver {
 /// The coroutine goes on until the `Err`, which is the outcome.
 type Flow<T = ()> = Result<T, Outcome>;
 
-impl Receiver {
+impl Receiver<'_> {
     async fn run(&mut self, mut reply: Option<Packet>) -> Flow<std::convert::Infallible> {
         if let Some(reply) = &reply {
             self.connection.ask(reply.clone(), false).await;
@@ -66,7 +77,7 @@ impl Receiver {
                 }
                 WaitEnd::Overdue => self.acknowledge(true).await,
                 WaitEnd::Silence => return Err(self.connection.silence_outcome()),
-                WaitEnd::Failed(refusal) => return Err(self.give_up(refusal).await),
+                WaitEnd::Failed(refusal) => return Err(Box::pin(self.give_up(refusal)).await),
                 WaitEnd::Packet(_) | WaitEnd::Repeat | WaitEnd::Chunk(_) | WaitEnd::End | WaitEnd::Ready => {}
             }
         }
@@ -76,7 +87,8 @@ impl Receiver {
         self.connection.validate();
         let agreed = self.connection.agreed();
         if payload.len() > agreed.blksize().into() {
-            return Err(self.connection.refuse(Refusal::bad_request().because("DATA longer than the blksize")).await);
+            let refusal = Refusal::bad_request().because("DATA longer than the blksize");
+            return Err(Box::pin(self.connection.refuse(refusal)).await);
         }
         match agreed.rollover().distance(self.received, block) {
             1 => self.on_next(payload).await,
@@ -134,7 +146,7 @@ impl Receiver {
         loop {
             match self.connection.wait(want, false).await {
                 WaitEnd::Ready => return Ok(()),
-                WaitEnd::Failed(refusal) => return Err(self.give_up(refusal).await),
+                WaitEnd::Failed(refusal) => return Err(Box::pin(self.give_up(refusal)).await),
                 WaitEnd::Packet(Packet::Error { code, message }) => return Err(Outcome::Aborted { code, message }),
                 WaitEnd::Packet(Packet::Data { block, payload }) => {
                     let agreed = self.connection.agreed();
@@ -148,7 +160,7 @@ impl Receiver {
                 WaitEnd::Silence if self.connection.is_replaced() => return Err(self.connection.silence_outcome()),
                 WaitEnd::Silence => {
                     let refusal = Refusal::internal().because("the sink took too long");
-                    return Err(self.give_up(refusal).await);
+                    return Err(Box::pin(self.give_up(refusal)).await);
                 }
                 WaitEnd::Packet(_) | WaitEnd::Repeat | WaitEnd::Overdue | WaitEnd::Chunk(_) | WaitEnd::End => {}
             }

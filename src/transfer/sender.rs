@@ -1,6 +1,6 @@
 //! The coroutine that sends DATA: the server of an RRQ, the client of a WRQ.
 
-use std::time::Instant;
+use std::{future::Future, time::Instant};
 
 use super::{Connection, Opening, Outcome, WaitEnd, Want, opening, window::Window};
 use crate::{
@@ -8,37 +8,41 @@ use crate::{
     packet::Packet,
 };
 
-pub(super) async fn run(mut connection: Connection, opening: Opening) -> Outcome {
-    let serves = matches!(opening, Opening::Answer(_));
-    // The boxes save memory: the opening is over soon and should take no room in the transfer after that.
-    let opened = match opening {
-        Opening::Answer(oack) if oack.is_empty() => Ok(()),
-        Opening::Answer(oack) => Box::pin(opening::offer(&mut connection, oack)).await,
-        Opening::Ask(request) => Box::pin(opening::request_write(&mut connection, request)).await,
-    };
-    match opened {
-        Ok(()) => {
-            connection.begin_data();
-            let window = Window::new(&connection.agreed());
-            let mut sender = Sender {
-                connection,
-                window,
-                copies: Copies::default(),
-                partial_acks: PartialAcks::No,
-                paused: false,
-                serves,
-            };
-            sender.run().await
+#[allow(clippy::manual_async_fn, reason = "an `async fn` has room for each of its arguments twice")]
+pub(super) fn run(mut connection: Connection, opening: Opening) -> impl Future<Output = Outcome> {
+    async move {
+        let serves = matches!(opening, Opening::Answer(_));
+        if let Err(outcome) = open(&mut connection, opening).await {
+            return outcome;
         }
-        Err(outcome) => outcome,
+        connection.begin_data();
+        let window = Window::new(&connection.agreed());
+        let mut sender = Sender {
+            connection: &mut connection,
+            window,
+            copies: Copies::default(),
+            partial_acks: PartialAcks::No,
+            paused: false,
+            serves,
+        };
+        sender.run().await
+    }
+}
+
+/// The boxes save memory: the opening is over soon and should take no room in the transfer after that.
+async fn open(connection: &mut Connection, opening: Opening) -> Result<(), Outcome> {
+    match opening {
+        Opening::Answer(oack) if oack.is_empty() => Ok(()),
+        Opening::Answer(oack) => Box::pin(opening::offer(connection, oack)).await,
+        Opening::Ask(request) => Box::pin(opening::request_write(connection, request)).await,
     }
 }
 
 /// How often a whole window is sent again without any progress.
 const WHOLE_WINDOWS: u32 = 3;
 
-struct Sender {
-    connection: Connection,
+struct Sender<'a> {
+    connection: &'a mut Connection,
     window: Window,
     copies: Copies,
     partial_acks: PartialAcks,
@@ -63,7 +67,7 @@ enum PartialAcks {
     Habit,
 }
 
-impl Sender {
+impl Sender<'_> {
     async fn run(&mut self) -> Outcome {
         loop {
             while !self.paused {
@@ -104,7 +108,7 @@ impl Sender {
         self.connection.has_answered = true;
         if acknowledged.blocks > 0 {
             let answers_the_copy = acknowledged.blocks == 1 && self.copies.are_of_the_first_block();
-            self.copies.progressed(&self.connection, self.partial_acks == PartialAcks::Habit);
+            self.copies.progressed(self.connection, self.partial_acks == PartialAcks::Habit);
             self.connection.validate();
             self.connection.count_blocks(acknowledged.blocks, acknowledged.bytes);
             self.connection.acknowledged(acknowledged.sent_at);
@@ -123,7 +127,7 @@ impl Sender {
                 self.retransmit();
             }
         } else if self.window.has_in_flight()
-            && self.copies.reports_loss(&self.connection, self.window.windowsize())
+            && self.copies.reports_loss(self.connection, self.window.windowsize())
             && self.connection.spend_copy()
         {
             self.retransmit();
@@ -142,10 +146,10 @@ impl Sender {
         let whole_again = self.connection.is_validated() && self.copies.windows < WHOLE_WINDOWS;
         if whole_again && self.connection.can_spend(self.window.in_flight(), self.window.bytes_in_flight()) {
             self.copies.windows += 1;
-            self.copies.add(&self.connection, self.window.rewind());
+            self.copies.add(self.connection, self.window.rewind());
         } else if self.connection.can_spend(1, self.window.bytes_of_first()) {
             self.window.retransmit_first();
-            self.copies.add(&self.connection, 1);
+            self.copies.add(self.connection, 1);
         } else {
             self.connection.restart_timeout();
         }
