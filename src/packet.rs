@@ -215,6 +215,11 @@ const fn numbered(opcode: u16, block: u16) -> [u8; 4] {
 }
 
 impl Request {
+    /// A request for this file in octet mode, without options.
+    pub fn new(filename: impl Into<Vec<u8>>) -> Self {
+        Self { filename: filename.into(), mode: Mode::Octet, options: Options::new() }
+    }
+
     fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let (filename, rest) = split_nul(body).ok_or(Malformed::Filename)?;
         if filename.is_empty() {
