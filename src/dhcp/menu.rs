@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 use smol::LocalExecutor;
 
 use super::{
-    Family, Machine,
+    Family, Machine, NoBootFile,
     arch::{SCRIPTS, UBOOT},
 };
 use crate::{
     error::{ErrorCode, Refusal},
     handler::{Handler, Request},
-    packet::{self, Mode, Options},
+    packet,
 };
 
 /// The usual boot files that the sources have, by family.
@@ -95,13 +95,13 @@ impl Menu {
         [&self.script, &self.uboot].into_iter().chain(families)
     }
 
-    /// The boot file of a machine, or the reason why there is none, for people. U-Boot needs no file: it may only need
+    /// The boot file of a machine, or the reason why there is none. U-Boot needs no file: it may only need
     /// the address of the server, for `pxe get`. Then the name is empty.
-    pub(super) fn choose(&self, machine: &Machine) -> Result<&'static str, String> {
+    pub(super) fn choose(&self, machine: &Machine) -> Result<&'static str, NoBootFile> {
         if machine.uboot {
             return Ok(self.uboot.file.unwrap_or_default());
         }
-        let family = machine.arch.family().ok_or_else(|| format!("no boot file for {} is known", machine.arch))?;
+        let family = machine.arch.family().ok_or(NoBootFile::Arch(machine.arch))?;
         let (nothing, script) = (Found::default(), &self.script);
         let Found { file, ipxe } = self.families.get(family.key).unwrap_or(&nothing);
         let in_order = match script.file {
@@ -113,16 +113,11 @@ impl Menu {
         for entry in in_order {
             match (entry.file, &entry.failure) {
                 (Some(file), _) => return Ok(file),
-                (None, Some(failure)) => return Err(format!("the search failed: {failure}")),
+                (None, Some(failure)) => return Err(NoBootFile::SearchFailed(failure.clone())),
                 (None, None) => {}
             }
         }
-        Err(if machine.ipxe {
-            format!("there is no script for iPXE ({})", SCRIPTS.join(", "))
-        } else {
-            let names: Vec<&str> = family.files.iter().chain(family.ipxe).copied().collect();
-            format!("none of its boot files exists: {}", names.join(", "))
-        })
+        Err(if machine.ipxe { NoBootFile::NoScript } else { NoBootFile::Absent(family) })
     }
 }
 
@@ -152,7 +147,7 @@ pub(super) fn goes_on_by_tftp(file: &str) -> bool {
 }
 
 async fn open(handler: &dyn Handler, name: &str) -> Result<(), Refusal> {
-    let packet = packet::Request { filename: name.into(), mode: Mode::Octet, options: Options::default() };
+    let packet = packet::Request::new(name);
     // A client has no address yet when the server tells it the boot file.
     let (peer, local) = ((Ipv4Addr::UNSPECIFIED, 68).into(), (Ipv4Addr::UNSPECIFIED, 69).into());
     let request = Request::new(peer, local, Arc::new(packet))?;

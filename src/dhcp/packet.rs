@@ -9,7 +9,7 @@ use dhcproto::{
     },
 };
 
-use super::{Arch, Family};
+use super::{Arch, Family, NoBootFile};
 use crate::rules::{Mac, Uuid};
 
 /// The length of the fields before the options, with the magic cookie (RFC 2131 sections 2 and 3).
@@ -24,6 +24,8 @@ const SNAME_FIELD: Range<usize> = 44..44 + SNAME;
 const FILE_FIELD: Range<usize> = 108..108 + FILE;
 /// The largest length of one option.
 const OPTION: usize = 255;
+/// The longest name of a boot file, in bytes. A NUL follows it in its option.
+pub(super) const LONGEST_FILE: usize = OPTION - 1;
 
 const PAD: u8 = 0;
 const END: u8 = 255;
@@ -149,13 +151,13 @@ impl ClientMessage {
     }
 
     /// The answer to this packet. An answer that does not fit into a packet is an error.
-    pub(super) fn answer(&self, fields: &ReplyFields<'_>) -> Result<Vec<u8>, &'static str> {
+    pub(super) fn answer(&self, fields: &ReplyFields<'_>) -> Result<Vec<u8>, NoBootFile> {
         let ReplyFields { kind, server, file } = *fields;
         // The length of the option includes the NUL. Some clients read the option as a C string, and would miss its
         // end.
         let name = [file.as_bytes(), &[0]].concat();
-        if name.len() > OPTION {
-            return Err("the name of its file is longer than 254 bytes");
+        if file.len() > LONGEST_FILE {
+            return Err(NoBootFile::LongName);
         }
         let mut message = self.message.clone();
         message.set_opcode(Opcode::BootReply).set_secs(0).set_hops(0).set_opts(DhcpOptions::default());
@@ -184,7 +186,7 @@ impl ClientMessage {
         let relay = self.relay.clone();
         options.extend(relay.map(|relay| DhcpOption::Unknown(UnknownOption::new(OptionCode::from(RELAY), relay))));
         options.push(DhcpOption::End);
-        encode(&message, &options).map_err(|_| "it cannot be encoded")
+        encode(&message, &options).map_err(|_| NoBootFile::Encoding)
     }
 
     /// Option 43. It tells BIOS and iPXE to take the boot file at once. EFI gets no such order, so it asks at port

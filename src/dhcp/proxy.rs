@@ -9,7 +9,7 @@ use dhcproto::v4::MessageType;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    Machine, Menu, Rule,
+    Machine, Menu, NoBootFile, Rule,
     menu::goes_on_by_tftp,
     packet::{ClientMessage, ReplyFields},
 };
@@ -109,7 +109,7 @@ pub enum NoReply {
     /// packet.
     NotForUs(&'static str),
     /// The machine wants to boot, but gets no boot file, with the reason.
-    NoBootFile(Machine, String),
+    NoBootFile(Machine, NoBootFile),
 }
 
 impl Default for Proxy {
@@ -177,10 +177,10 @@ impl Proxy {
     /// The boot file of a machine.
     ///
     /// # Errors
-    /// The reason why the machine gets no boot file, for people.
-    pub fn choose(&self, machine: &Machine) -> Result<BootFile, String> {
+    /// The reason why the machine gets no boot file.
+    pub fn choose(&self, machine: &Machine) -> Result<BootFile, NoBootFile> {
         match self.rules.iter().find(|rule| rule.check(machine).is_ok()) {
-            Some(rule) if rule.file().is_empty() => Err(format!("{} gives it no answer", rule.title())),
+            Some(rule) if rule.file().is_empty() => Err(NoBootFile::Rule(rule.title().into())),
             Some(rule) => Ok(BootFile { file: rule.file().into(), why: rule.title().into() }),
             None => {
                 let file = self.menu.choose(machine)?.to_owned();
@@ -198,8 +198,8 @@ impl Proxy {
     /// The name or the URL of a file in the answer that a server with this address sends to a machine.
     ///
     /// # Errors
-    /// The reason why the machine cannot fetch the file, for people.
-    pub fn place(&self, file: &str, machine: &Machine, local: Ipv4Addr) -> Result<String, String> {
+    /// [`NoBootFile::NoHttp`] if the machine cannot fetch the file.
+    pub fn place(&self, file: &str, machine: &Machine, local: Ipv4Addr) -> Result<String, NoBootFile> {
         if file.contains("://") || !(machine.http || machine.ipxe) {
             return Ok(file.into());
         }
@@ -211,7 +211,7 @@ impl Proxy {
         });
         match http {
             Some(http) if machine.http || !goes_on_by_tftp(file) => Ok(format!("{http}{path}")),
-            None if machine.http => Err("it boots by HTTP, which this server does not serve (--http)".into()),
+            None if machine.http => Err(NoBootFile::NoHttp),
             _ => Ok(format!("{}{path}", url("tftp", local, self.tftp, TFTP_PORT))),
         }
     }
@@ -234,11 +234,10 @@ impl Proxy {
             return Err(NoReply::NotForUs("its relay's address (giaddr) is not unicast"));
         }
         let machine = message.machine;
-        let nothing = |why: String| NoReply::NoBootFile(machine, why);
+        let nothing = |why| NoReply::NoBootFile(machine, why);
         let chosen = self.choose(&machine).map_err(nothing)?;
         let file = self.place(&chosen.file, &machine, local).map_err(nothing)?;
-        let bytes = message.answer(&ReplyFields { kind, server: local, file: &file });
-        let bytes = bytes.map_err(|why| nothing(why.into()))?;
+        let bytes = message.answer(&ReplyFields { kind, server: local, file: &file }).map_err(nothing)?;
         let to = destination(&message, server_port, from);
         let acknowledges = kind == MessageType::Ack;
         Ok(Reply { bytes, to, offer: Offer { machine, file, why: chosen.why, acknowledges } })

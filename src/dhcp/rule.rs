@@ -1,6 +1,6 @@
 //! The operator's rules: which machine gets which boot file.
 
-use super::{Arches, Machine};
+use super::{Arches, Machine, Mismatch};
 use crate::rules::{Mac, MacPrefix, Uuid};
 
 /// A boot file for the machines that meet all conditions of the rule. A rule without conditions matches all machines.
@@ -70,27 +70,27 @@ impl Rule {
         &self.file
     }
 
-    /// Whether the rule matches this machine, or the reason why it does not, for people.
+    /// Whether the rule matches this machine.
     ///
     /// # Errors
-    /// The condition that the machine does not meet, for people.
-    pub fn check(&self, machine: &Machine) -> Result<(), &'static str> {
+    /// The condition that the machine does not meet.
+    pub fn check(&self, machine: &Machine) -> Result<(), Mismatch> {
         let is = |mac: Mac| self.macs.iter().any(|prefix| prefix.contains(mac));
         if !self.arches.is_empty() && !self.arches.iter().any(|arches| arches.contains(machine.arch)) {
-            return Err("another architecture");
+            return Err(Mismatch::Arch);
         }
         if !self.macs.is_empty() && !machine.mac.is_some_and(is) {
-            return Err("another MAC address");
+            return Err(Mismatch::Mac);
         }
         if !self.uuids.is_empty()
             && !machine.uuid.is_some_and(|uuid| self.uuids.iter().any(|known| known.is_same(uuid)))
         {
-            return Err("another UUID");
+            return Err(Mismatch::Uuid);
         }
         match (self.ipxe, machine.ipxe) {
-            (Some(true), false) => Err("it is for iPXE"),
-            (Some(false), true) => Err("it is not for iPXE"),
-            (None, true) if super::arch::is_ipxe(&self.file) => Err("iPXE would load itself again"),
+            (Some(true), false) => Err(Mismatch::OnlyIpxe),
+            (Some(false), true) => Err(Mismatch::OnlyFirmware),
+            (None, true) if super::arch::is_ipxe(&self.file) => Err(Mismatch::Loop),
             _ => Ok(()),
         }
     }

@@ -11,7 +11,7 @@ use std::{
 use smol::channel;
 
 use super::{
-    Interface, Machine, Offer, Proxy, ServerPort,
+    Interface, Machine, NoBootFile, Offer, Proxy, ServerPort,
     service::{Service, look},
 };
 use crate::{
@@ -68,8 +68,8 @@ pub(super) struct Link {
 pub struct RequestReport<'a> {
     /// The machine that asks for its boot file.
     pub machine: &'a Machine,
-    /// The boot file in the answer, or the reason why there is no answer, for people.
-    pub answer: Result<&'a Offer, &'a str>,
+    /// The boot file in the answer, or the reason why there is no answer.
+    pub answer: Result<&'a Offer, &'a NoBootFile>,
     /// The name of the interface.
     pub interface: &'a str,
 }
