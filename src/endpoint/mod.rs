@@ -63,7 +63,7 @@ use std::{
 use crate::{
     error::Refusal,
     options::{AskedOptions, Direction},
-    packet::{self, Malformed, Packet},
+    packet::{self, Malformed, Options, Packet},
 };
 #[cfg_attr(not(feature = "web"), allow(unused_imports, reason = "only the HTTP server uses it"))]
 pub(crate) use admission::Admission;
@@ -324,9 +324,10 @@ impl Endpoint {
         self.closed.pop_front()
     }
 
-    /// Reports that the transfer answers its client, the blksize that it grants, and whether it sends an OACK.
-    pub fn granted(&mut self, now: Instant, id: Id, blksize: u16, oack: bool) {
-        self.transfers.answer(now, id, blksize, oack);
+    /// Reports that the transfer answers its client, the blksize that it grants, and its OACK, which is empty if it sends
+    /// none.
+    pub fn granted(&mut self, now: Instant, id: Id, blksize: u16, oack: &Options) {
+        self.transfers.answer(now, id, blksize, !oack.is_empty());
     }
 
     /// Reports that the first block of the transfer goes out, for the first time or again.

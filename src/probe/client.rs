@@ -183,11 +183,6 @@ impl BootClient {
         Some(self.left_at? - self.first_answer_at?)
     }
 
-    /// Whether this DATA is the next one in order.
-    pub fn is_next(&self, packet: &Packet) -> bool {
-        matches!(packet, Packet::Data { block, .. } if *block == (self.received + 1) as u16)
-    }
-
     fn say(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
         self.wake_at = Some(now + self.habits.patience);
         self.last = packet.clone();

@@ -15,7 +15,7 @@ use crate::{
 /// let mut judge = Judge::default();
 /// let options = Options::from_iter([("blksize", "1024")]);
 /// judge.sent(&Packet::Rrq(Request { filename: b"menu".into(), mode: Mode::Octet, options }.into()));
-/// judge.received(&Packet::Oack(Options::from_iter([("tsize", "9")])), true);
+/// judge.received(&Packet::Oack(Options::from_iter([("tsize", "9")])));
 /// assert_eq!(judge.warnings(0), [Warning::Unasked("tsize".into())]);
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub struct Judge {
     /// The client's last packet.
     last_packet: Option<Packet>,
     over: bool,
+    /// The last block in order.
+    last_block: u16,
     bytes: u64,
     /// How many packets the client repeated.
     pub(super) repeats: u64,
@@ -89,19 +91,20 @@ impl Judge {
         self.last_packet = Some(packet.clone());
     }
 
-    /// Takes a packet of the server. `is_next`: it is the DATA that the client waits for.
-    pub fn received(&mut self, packet: &Packet, is_next: bool) {
+    /// Takes a packet of the server.
+    pub fn received(&mut self, packet: &Packet) {
         let left = matches!(self.last_packet, Some(Packet::Error { .. }));
         match packet {
             Packet::Error { .. } if left => self.warn(Warning::ErrorToError),
             _ if self.over => self.late += 1,
             Packet::Oack(oack) => self.look_at(oack),
-            Packet::Data { payload, .. } => {
+            Packet::Data { block, payload } => {
                 let blksize = self.blksize.unwrap_or(DEFAULT_BLKSIZE.into());
                 if payload.len() > blksize {
                     self.warn(Warning::LongBlock { len: payload.len(), blksize });
                 }
-                if is_next {
+                if *block == self.last_block.wrapping_add(1) {
+                    self.last_block = *block;
                     self.bytes += payload.len() as u64;
                     self.over = payload.len() < blksize;
                 } else {
@@ -198,7 +201,7 @@ mod tests {
         let options_asked = options(asked);
         let request = Request { filename: b"x".to_vec(), mode: Mode::Octet, options: options_asked };
         judge.sent(&Packet::Rrq(request.into()));
-        judge.received(&Packet::Oack(options(granted)), false);
+        judge.received(&Packet::Oack(options(granted)));
         judge.warnings(0).iter().map(ToString::to_string).collect()
     }
 
@@ -218,9 +221,9 @@ mod tests {
             let mut judge = Judge::default();
             for block in 1..=50 {
                 let data = Packet::Data { block, payload: vec![0; 512].into() };
-                judge.received(&data, true);
+                judge.received(&data);
                 if block <= copies {
-                    judge.received(&data, false);
+                    judge.received(&data);
                 }
                 judge.sent(&Packet::Ack(block));
             }
@@ -231,13 +234,13 @@ mod tests {
     #[test]
     fn sizes_and_good_byes() {
         let mut judge = Judge { asked: options("tsize=0"), ..Judge::default() };
-        judge.received(&Packet::Oack(options("tsize=9")), false);
-        judge.received(&Packet::Data { block: 1, payload: vec![0; 8].into() }, true);
-        judge.received(&Packet::Data { block: 1, payload: vec![0; 8].into() }, false);
+        judge.received(&Packet::Oack(options("tsize=9")));
+        judge.received(&Packet::Data { block: 1, payload: vec![0; 8].into() });
+        judge.received(&Packet::Data { block: 1, payload: vec![0; 8].into() });
         assert_eq!(judge.late(), 1);
         let error = Packet::Error { code: crate::ErrorCode::NOT_DEFINED, message: String::new() };
         judge.sent(&error);
-        judge.received(&error, false);
+        judge.received(&error);
         assert_eq!(judge.warnings(0), [Warning::ErrorToError, Warning::WrongSize { told: 9, came: 8 }]);
     }
 }

@@ -268,7 +268,7 @@ impl<F: FnMut(&Happened)> Connection<F> {
                 sent.or_else(|error| if is_refusal(&error) { Ok(()) } else { Err(error) })
             }
             Way::Received => {
-                self.judge.received(packet, self.client.is_next(packet));
+                self.judge.received(packet);
                 if let Packet::Oack(oack) = packet {
                     self.report.granted = oack.clone();
                 }
