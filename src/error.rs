@@ -1,6 +1,6 @@
 //! Two errors for two audiences: [`Error`] for the operator, [`Refusal`] for the peer.
 
-use std::{fmt, io, net::SocketAddr, ops::RangeInclusive, sync::Arc};
+use std::{fmt, io, net::SocketAddr, ops::RangeInclusive, path::PathBuf, sync::Arc};
 
 use crate::{packet::Packet, shown, transfer::Outcome};
 
@@ -269,7 +269,7 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         match error {
             Error::Refused(refusal) => refusal,
-            Error::File(error) | Error::Io(error) => error.into(),
+            Error::Directory(_, error) | Error::File(error) | Error::Io(error) => error.into(),
             Error::Peer { code: ErrorCode::FILE_NOT_FOUND, .. } => Self::not_found(),
             Error::Peer { .. } | Error::TimedOut => Self::upstream().because(error),
             Error::Bind(..) | Error::Config(_) => Self::internal().because(error),
@@ -299,6 +299,8 @@ pub enum Error {
     Bind(SocketAddr, io::Error),
     /// A setting makes no sense; the text says which one and why.
     Config(String),
+    /// The files of this directory cannot be served.
+    Directory(PathBuf, io::Error),
     /// A local file could not be read or written.
     File(io::Error),
     /// A socket failed.
@@ -361,6 +363,15 @@ impl fmt::Display for Error {
                 })
             }
             Self::Config(text) => f.write_str(text),
+            Self::Directory(path, error) => {
+                write!(f, "cannot serve {}: {error}", path.display())?;
+                f.write_str(match error.kind() {
+                    io::ErrorKind::NotFound => "; create it, or name another directory",
+                    io::ErrorKind::NotADirectory => "; name the directory that it is in",
+                    io::ErrorKind::PermissionDenied => "; this user must be able to read it",
+                    _ => "",
+                })
+            }
             Self::File(error) | Self::Io(error) => error.fmt(f),
             Self::Peer { code, message } => write!(f, "the peer sent ERROR {code} {}", shown::text(message)),
             Self::TimedOut => f.write_str("the peer does not answer"),
@@ -379,7 +390,7 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Bind(_, error) | Self::File(error) | Self::Io(error) => Some(error),
+            Self::Bind(_, error) | Self::Directory(_, error) | Self::File(error) | Self::Io(error) => Some(error),
             Self::Refused(refusal) => Some(refusal),
             Self::Config(_) | Self::Peer { .. } | Self::TimedOut => None,
         }

@@ -78,7 +78,7 @@ mod versions;
 /// use tuffet::handlers::Directory;
 ///
 /// let directory = Directory::new("/srv/tftp")?.uploads(true).max_upload(64 << 20);
-/// # Ok::<(), std::io::Error>(())
+/// # Ok::<(), tuffet::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Directory {
@@ -98,10 +98,10 @@ impl Directory {
     /// The directory at this path. It is opened at once, and again when another directory is there.
     ///
     /// # Errors
-    /// If there is no such directory, or the process may not open it.
-    pub fn new(root: impl AsRef<Path>) -> io::Result<Self> {
+    /// [`Error::Directory`] if there is no such directory, or the process may not open it.
+    pub fn new(root: impl AsRef<Path>) -> Result<Self, Error> {
         let path = root.as_ref().to_path_buf();
-        let root = Arc::new(root::Root::open(&path)?);
+        let root = Arc::new(root::Root::open(&path).map_err(|error| Error::Directory(path.clone(), error))?);
         let (files, cases, policy) = (Arc::default(), Arc::default(), Arc::default());
         let (uploads, ignore_case, also) = (false, false, Arc::default());
         Ok(Self { root, path, also, files, cases, uploads, ignore_case, policy, user: effective_user() })
@@ -133,9 +133,9 @@ impl Directory {
     /// Looks at the root's path now instead of at the next request. It waits for the disk.
     ///
     /// # Errors
-    /// If there is no directory that the process may open. Requests are refused until there is one.
-    pub fn look(&self) -> io::Result<()> {
-        self.root.look(Instant::now())
+    /// [`Error::Directory`] if there is no directory that the process may open. Requests are refused until there is one.
+    pub fn look(&self) -> Result<(), Error> {
+        self.root.look(Instant::now()).map_err(|error| Error::Directory(self.path.clone(), error))
     }
 
     /// Removes the files that killed servers left of uploads, below the root. They have names of `.tuffet-` and 16
