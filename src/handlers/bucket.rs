@@ -74,8 +74,7 @@ const LONGEST_NAME: usize = 1024;
 ///
 /// ```
 /// use std::sync::Arc;
-/// use object_store::memory::InMemory;
-/// use tuffet::{Handler, handlers::Bucket};
+/// use tuffet::{Handler, handlers::{Bucket, object_store::memory::InMemory}};
 ///
 /// let bucket = Bucket::of(Arc::new(InMemory::new()), "netboot").cache(64 << 20).uploads(true).build()?;
 /// assert!(bucket.takes_writes());
@@ -125,7 +124,12 @@ impl Bucket {
     ///
     /// The store is used in a tokio context. The store itself decides what it does after a failure (retries, timeouts);
     /// [`connect_timeout`](BucketBuilder::connect_timeout) and [`root_certificates`](BucketBuilder::root_certificates)
-    /// have no effect. Only here does the version of `object_store` matter: it is the one that this crate depends on.
+    /// have no effect.
+    ///
+    /// This is the one function with a type of `object_store`, whose versions are 0.x. A type of this crate in its place
+    /// could be made of nothing but that crate's stores, and would change with them. So the trait stays, under the name
+    /// [`object_store`](super::object_store), by which a program gets the version that fits. A new version of that crate
+    /// is a breaking change of this function.
     pub fn of(store: Arc<dyn ObjectStore>, prefix: &str) -> BucketBuilder {
         BucketBuilder::of(store, prefix)
     }
