@@ -44,6 +44,15 @@ const USE_BOOT_FILE: u8 = 8;
 const READ: [(u8, usize); 7] = [(53, 1), (54, 4), (60, 6), (77, 1), (93, 2), (97, 1), (IPXE, 0)];
 
 /// A machine that wants to boot.
+///
+/// ```
+/// use tuffet::dhcp::Machine;
+///
+/// let machine = Machine::new("http-x64".parse()?).mac("52:54:00:12:34:56".parse()?);
+/// assert!(machine.http && !machine.ipxe);
+/// assert_eq!(machine.to_string(), "52-54-00-12-34-56 (EFI x64, HTTP boot)");
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Machine {
@@ -305,23 +314,53 @@ fn has_class(mut list: &[u8], name: &[u8]) -> bool {
 
 impl Machine {
     /// A machine with firmware of this architecture. Its MAC address and its UUID are unknown.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Machine};
+    ///
+    /// assert_eq!(Machine::new(Arch::BIOS).to_string(), "a machine without Ethernet (BIOS)");
+    /// ```
     pub fn new(arch: Arch) -> Self {
         Self { mac: None, uuid: None, arch, http: arch.is_http(), ipxe: false, uboot: false }
     }
 
     /// Sets the MAC address of the network card.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Machine};
+    ///
+    /// let machine = Machine::new(Arch::BIOS).mac("52:54:00:12:34:56".parse()?);
+    /// assert_eq!(machine.to_string(), "52-54-00-12-34-56 (BIOS)");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn mac(self, mac: Mac) -> Self {
         Self { mac: Some(mac), ..self }
     }
 
     /// Sets the UUID of the mainboard.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Machine};
+    ///
+    /// let machine = Machine::new(Arch::BIOS).uuid("01234567-89ab-cdef-0123-456789abcdef".parse()?);
+    /// assert_eq!(machine.uuid.unwrap().to_string(), "01234567-89ab-cdef-0123-456789abcdef");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn uuid(self, uuid: Uuid) -> Self {
         Self { uuid: Some(uuid), ..self }
     }
 
     /// The machine after iPXE has started on it. iPXE takes URLs, but boots by PXE.
+    ///
+    /// ```
+    /// use tuffet::dhcp::Machine;
+    ///
+    /// let machine = Machine::new("http-x64".parse()?).with_ipxe();
+    /// assert!(machine.ipxe && !machine.http);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn with_ipxe(self) -> Self {
         Self { ipxe: true, http: false, ..self }

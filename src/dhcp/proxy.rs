@@ -45,6 +45,21 @@ pub struct Proxy {
 }
 
 /// The port that received a datagram.
+///
+/// ```
+/// # use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
+/// # let mut discover = vec![0; 240];
+/// # discover[..3].copy_from_slice(&[1, 1, 6]);
+/// # discover[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+/// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
+/// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
+/// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+/// let proxy = Proxy::default().rules(vec![Rule::new("all", "grubx64.efi")]);
+/// assert!(proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local }).is_ok());
+/// // No client broadcasts its DHCPDISCOVER to port 4011.
+/// assert!(proxy.answer(&discover, Arrival { server_port: ServerPort::Pxe, from, local }).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerPort {
@@ -55,6 +70,16 @@ pub enum ServerPort {
 }
 
 /// The port, the sender and the interface of a datagram.
+///
+/// ```
+/// use tuffet::dhcp::{Arrival, ServerPort};
+///
+/// // A machine without an address has broadcast its DHCPDISCOVER to the network of 192.0.2.1.
+/// let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+/// let arrival = Arrival { server_port: ServerPort::Dhcp, from, local };
+/// assert!(arrival.from.ip().is_unspecified());
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// The port that received the datagram.
@@ -66,6 +91,22 @@ pub struct Arrival {
 }
 
 /// The answer to a datagram.
+///
+/// ```
+/// # use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
+/// # let mut discover = vec![0; 240];
+/// # discover[..3].copy_from_slice(&[1, 1, 6]);
+/// # discover[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+/// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
+/// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
+/// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+/// let proxy = Proxy::default().rules(vec![Rule::new("all", "grubx64.efi")]);
+/// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local })?;
+/// // It has no address yet, so the answer is a broadcast.
+/// assert_eq!(reply.to, "255.255.255.255:68".parse()?);
+/// assert!(reply.bytes.windows(11).any(|part| part == b"grubx64.efi"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reply {
@@ -78,6 +119,20 @@ pub struct Reply {
 }
 
 /// A machine and its boot file, as the log shows them.
+///
+/// ```
+/// # use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
+/// # let mut discover = vec![0; 240];
+/// # discover[..3].copy_from_slice(&[1, 1, 6]);
+/// # discover[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+/// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
+/// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
+/// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+/// let proxy = Proxy::default().rules(vec![Rule::new("the lab", "grubx64.efi")]);
+/// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local })?;
+/// assert_eq!(reply.offer.to_string(), "52-54-00-12-34-56 (EFI x64) may boot grubx64.efi: the lab");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Offer {
@@ -92,6 +147,15 @@ pub struct Offer {
 }
 
 /// The boot file of a machine, and the reason for it.
+///
+/// ```
+/// use tuffet::dhcp::{Machine, Proxy, Rule};
+///
+/// let proxy = Proxy::default().rules(vec![Rule::new("the lab", "grubx64.efi")]);
+/// let chosen = proxy.choose(&Machine::new("x64".parse()?))?;
+/// assert_eq!((&*chosen.file, &*chosen.why), ("grubx64.efi", "the lab"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BootFile {
@@ -102,6 +166,21 @@ pub struct BootFile {
 }
 
 /// The reason why a datagram gets no answer.
+///
+/// ```
+/// # use tuffet::dhcp::{Arrival, NoBootFile, NoReply, Proxy, ServerPort};
+/// # let mut discover = vec![0; 240];
+/// # discover[..3].copy_from_slice(&[1, 1, 6]);
+/// # discover[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+/// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
+/// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
+/// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+/// let arrival = Arrival { server_port: ServerPort::Dhcp, from, local };
+/// let nothing = Proxy::default().answer(&discover, arrival);
+/// assert!(matches!(nothing, Err(NoReply::NoBootFile(_, NoBootFile::Absent(family))) if family.key == "x64"));
+/// assert!(matches!(Proxy::default().answer(b"...", arrival), Err(NoReply::NotForUs(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoReply {
@@ -120,6 +199,19 @@ impl Default for Proxy {
 
 impl Proxy {
     /// Sets the rules. The first rule that matches a machine applies. Defaults to none.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Machine, Proxy, Rule};
+    ///
+    /// let proxy = Proxy::default().rules(vec![
+    ///     Rule::new("the lab", "lab.efi").mac("52:54:00".parse()?),
+    ///     Rule::new("all others", "grubx64.efi"),
+    /// ]);
+    /// let machine = Machine::new("x64".parse()?);
+    /// assert_eq!(proxy.choose(&machine.mac("52:54:00:12:34:56".parse()?))?.file, "lab.efi");
+    /// assert_eq!(proxy.choose(&machine)?.file, "grubx64.efi");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn rules(mut self, rules: Vec<Rule>) -> Self {
         self.rules = rules;
@@ -127,6 +219,16 @@ impl Proxy {
     }
 
     /// Sets the menu, which applies to machines that no rule matches. Defaults to an empty menu.
+    ///
+    /// ```
+    /// use tuffet::{dhcp::{Machine, Menu, Proxy}, read};
+    ///
+    /// // These sources have every file, so iPXE gets the first of its scripts.
+    /// let menu = smol::block_on(Menu::find(&read(|_| "...")));
+    /// let bios = Machine::new("bios".parse()?);
+    /// assert_eq!(Proxy::default().menu(menu).choose(&bios.with_ipxe())?.file, "boot.ipxe");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn menu(mut self, menu: Menu) -> Self {
         self.menu = menu;
@@ -134,6 +236,15 @@ impl Proxy {
     }
 
     /// Sets the port of the TFTP server. Defaults to 69, the only port that firmware knows.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Machine, Proxy};
+    ///
+    /// let proxy = Proxy::default().tftp(6969);
+    /// let ipxe = Machine::new("x64".parse()?).with_ipxe();
+    /// assert_eq!(proxy.place("boot.ipxe", &ipxe, "192.0.2.1".parse()?)?, "tftp://192.0.2.1:6969/boot.ipxe");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn tftp(mut self, port: u16) -> Self {
         self.tftp = port;
@@ -160,6 +271,13 @@ impl Proxy {
     }
 
     /// Whether there are no rules, and no files that any machine can boot.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Proxy, Rule};
+    ///
+    /// assert!(Proxy::default().is_empty());
+    /// assert!(!Proxy::default().rules(vec![Rule::new("all", "grubx64.efi")]).is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty() && self.menu.is_empty()
     }
@@ -170,11 +288,25 @@ impl Proxy {
     }
 
     /// The [failure](Menu::failure) of the search for the menu.
+    ///
+    /// ```
+    /// use tuffet::{Refusal, dhcp::{Menu, Proxy}, read};
+    ///
+    /// let down = smol::block_on(Menu::find(&read(|_| Err::<&str, _>(Refusal::upstream()))));
+    /// assert!(Proxy::default().menu(down).failure().is_some());
+    /// ```
     pub fn failure(&self) -> Option<&str> {
         self.menu.failure()
     }
 
     /// The boot file of a machine.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Machine, NoBootFile, Proxy};
+    ///
+    /// let amiga = Machine::new(Arch(60_000));
+    /// assert_eq!(Proxy::default().choose(&amiga), Err(NoBootFile::Arch(Arch(60_000))));
+    /// ```
     ///
     /// # Errors
     /// The reason why the machine gets no boot file.
@@ -191,11 +323,31 @@ impl Proxy {
     }
 
     /// The rules in their order. [`Rule::check`] says why a rule does not match a machine.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Machine, Proxy, Rule};
+    ///
+    /// let proxy = Proxy::default().rules(vec![Rule::new("the lab", "grubx64.efi").arch("x64".parse()?)]);
+    /// let bios = Machine::new("bios".parse()?);
+    /// let why: Vec<_> = proxy.each_rule().map(|rule| (rule.title(), rule.check(&bios).is_ok())).collect();
+    /// assert_eq!(why, [("the lab", false)]);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn each_rule(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter()
     }
 
     /// The name or the URL of a file in the answer that a server with this address sends to a machine.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Machine, NoBootFile, Proxy};
+    ///
+    /// let (proxy, local) = (Proxy::default(), "192.0.2.1".parse()?);
+    /// assert_eq!(proxy.place("grubx64.efi", &Machine::new("x64".parse()?), local)?, "grubx64.efi");
+    /// let by_http = Machine::new("http-x64".parse()?);
+    /// assert_eq!(proxy.place("grubx64.efi", &by_http, local), Err(NoBootFile::NoHttp));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`NoBootFile::NoHttp`] if the machine cannot fetch the file.
@@ -217,6 +369,22 @@ impl Proxy {
     }
 
     /// The answer to a datagram.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
+    ///
+    /// // The DHCPDISCOVER of firmware for x64: a fixed header, the magic cookie, and the options 53, 60 and 93.
+    /// let mut discover = vec![0; 240];
+    /// discover[..3].copy_from_slice(&[1, 1, 6]);
+    /// discover[236..].copy_from_slice(&[99, 130, 83, 99]);
+    /// discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
+    ///
+    /// let proxy = Proxy::default().rules(vec![Rule::new("the lab", "grubx64.efi").arch("x64".parse()?)]);
+    /// let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+    /// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local })?;
+    /// assert_eq!((&*reply.offer.file, reply.offer.acknowledges), ("grubx64.efi", false));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The reason why the datagram gets no answer.

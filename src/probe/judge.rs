@@ -38,6 +38,13 @@ pub struct Judge {
 }
 
 /// A fault of the server. This client may have tolerated it; another may not.
+///
+/// ```
+/// use tuffet::probe::Warning;
+///
+/// let warning = Warning::WrongSize { told: 9, came: 8 };
+/// assert_eq!(warning.to_string(), "the server announced 9 bytes and sent 8");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
@@ -82,6 +89,14 @@ pub enum Warning {
 
 impl Judge {
     /// Takes a packet of the client.
+    ///
+    /// ```
+    /// use tuffet::{packet::{Packet, Request}, probe::Judge};
+    ///
+    /// let mut judge = Judge::default();
+    /// judge.sent(&Packet::Rrq(Request::new("menu").into()));
+    /// assert!(judge.warnings(0).is_empty());
+    /// ```
     pub fn sent(&mut self, packet: &Packet) {
         if let Packet::Rrq(request) = packet {
             self.asked = request.options.clone();
@@ -92,6 +107,14 @@ impl Judge {
     }
 
     /// Takes a packet of the server.
+    ///
+    /// ```
+    /// use tuffet::{packet::Packet, probe::{Judge, Warning}};
+    ///
+    /// let mut judge = Judge::default();
+    /// judge.received(&Packet::Data { block: 1, payload: vec![0; 600].into() });
+    /// assert_eq!(judge.warnings(0), [Warning::LongBlock { len: 600, blksize: 512 }]);
+    /// ```
     pub fn received(&mut self, packet: &Packet) {
         let left = matches!(self.last_packet, Some(Packet::Error { .. }));
         match packet {
@@ -116,6 +139,15 @@ impl Judge {
     }
 
     /// Adds a warning that the packets do not show.
+    ///
+    /// ```
+    /// use tuffet::probe::{Judge, Warning};
+    ///
+    /// let mut judge = Judge::default();
+    /// judge.warn(Warning::Malformed);
+    /// judge.warn(Warning::Malformed);
+    /// assert_eq!(judge.warnings(0), [Warning::Malformed], "once");
+    /// ```
     pub fn warn(&mut self, warning: Warning) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
@@ -125,6 +157,17 @@ impl Judge {
     /// All warnings, at the end. `excuses` is the number of packets that were lost, doubled or delayed on purpose, of
     /// long silences of the client, and of its repeats after a timeout. Repeats because of a copy do not count, because
     /// they cause the Sorcerer's Apprentice syndrome.
+    ///
+    /// ```
+    /// use tuffet::{packet::Packet, probe::Judge};
+    ///
+    /// let mut judge = Judge::default();
+    /// for _ in 0..10 {
+    ///     judge.received(&Packet::Data { block: 1, payload: vec![0; 512].into() });
+    /// }
+    /// assert!(judge.clone().warnings(9).is_empty(), "nine of them were doubled on purpose");
+    /// assert_eq!(judge.warnings(0).len(), 1);
+    /// ```
     pub fn warnings(mut self, excuses: u64) -> Vec<Warning> {
         if let Some(told) = self.tsize.filter(|&told| told != self.bytes && self.over && self.bytes > 0) {
             self.warn(Warning::WrongSize { told, came: self.bytes });
@@ -137,6 +180,16 @@ impl Judge {
     }
 
     /// The packets after the end: a server repeats them if it did not receive the last ACK.
+    ///
+    /// ```
+    /// use tuffet::{packet::Packet, probe::Judge};
+    ///
+    /// let mut judge = Judge::default();
+    /// let last = Packet::Data { block: 1, payload: "short".into() };
+    /// judge.received(&last);
+    /// judge.received(&last);
+    /// assert_eq!(judge.late(), 1, "the last ACK was lost");
+    /// ```
     pub fn late(&self) -> u64 {
         self.late
     }
