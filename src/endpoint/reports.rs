@@ -6,8 +6,8 @@ use super::{CloseReason, Counts, DropReason, Ended, Endpoint, Id};
 use crate::packet::Options;
 
 impl Endpoint {
-    /// Reports that the transfer answers its client, the blksize that it grants, and its OACK, which is empty if it sends
-    /// none.
+    /// Reports that the transfer answers its client, the blksize that it grants, and its OACK, which is empty if it
+    /// sends none.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};

@@ -12,7 +12,7 @@ use crate::{
     packet::{self, Packet},
 };
 
-/// The number of a running transfer. It is used again when the transfer has [ended](Endpoint::end).
+/// The number of a running transfer. It is used again when the transfer has [ended](super::Endpoint::end).
 ///
 /// ```
 /// use std::time::Instant;

@@ -138,10 +138,10 @@ impl Bucket {
     /// [`connect_timeout`](BucketBuilder::connect_timeout) and [`root_certificates`](BucketBuilder::root_certificates)
     /// have no effect.
     ///
-    /// This is the one function with a type of `object_store`, whose versions are 0.x. A type of this crate in its place
-    /// could be made of nothing but that crate's stores, and would change with them. So the trait stays, under the name
-    /// [`object_store`](super::object_store), by which a program gets the version that fits. A new version of that crate
-    /// is a breaking change of this function.
+    /// This is the one function with a type of `object_store`, whose versions are 0.x. A type of this crate in its
+    /// place could be made of nothing but that crate's stores, and would change with them. So the trait stays, under
+    /// the name [`object_store`](super::object_store), by which a program gets the version that fits. A new version of
+    /// that crate is a breaking change of this function.
     ///
     /// ```
     /// use std::sync::Arc;

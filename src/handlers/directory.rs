@@ -133,7 +133,8 @@ impl Directory {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Directory`] if there is no directory that the process may open. Requests are refused until there is one.
+    /// [`Error::Directory`] if there is no directory that the process may open. Requests are refused until there is
+    /// one.
     pub fn look(&self) -> Result<(), Error> {
         self.root.look(Instant::now()).map_err(|error| Error::Directory(self.path.clone(), error))
     }

@@ -48,7 +48,8 @@ impl Directory {
     /// Calls this hook when a directory that replaced the root is out of reach only because of the process's sandbox: a
     /// new process could read it, or upload to it. The hook gets the path, perhaps more than once and from any thread.
     /// Requests then get no answer, because the clients will ask the new process again. Only the first hook is used, by
-    /// all clones. By default there is no hook, and such requests are refused with [`Refusal::denied`].
+    /// all clones. By default there is no hook, and such requests are refused with
+    /// [`Refusal::denied`](crate::Refusal::denied).
     ///
     /// ```
     /// use tuffet::handlers::Directory;
@@ -64,7 +65,7 @@ impl Directory {
     }
 
     /// Whether a name that differs in upper and lower case (of ASCII) finds a file, if there is none of the exact name.
-    /// Defaults to no. A [request](Request::ignores_case) may ask for it too.
+    /// Defaults to no. A [request](crate::Request::ignores_case) may ask for it too.
     ///
     /// ```
     /// use tuffet::{handlers::Directory, sim};
@@ -81,7 +82,7 @@ impl Directory {
         Self { ignore_case, ..self }
     }
 
-    /// Whether files may be uploaded. Defaults to no: [`Refusal::denied`].
+    /// Whether files may be uploaded. Defaults to no: [`Refusal::denied`](crate::Refusal::denied).
     ///
     /// ```
     /// use tuffet::{handlers::Directory, sim};
@@ -99,7 +100,8 @@ impl Directory {
         Self { uploads, ..self }
     }
 
-    /// Whether an upload may replace a regular file that is not read-only. Defaults to no: [`Refusal::exists`].
+    /// Whether an upload may replace a regular file that is not read-only. Defaults to no:
+    /// [`Refusal::exists`](crate::Refusal::exists).
     ///
     /// ```
     /// use tuffet::{handlers::Directory, sim};
@@ -119,7 +121,8 @@ impl Directory {
         self
     }
 
-    /// Whether an upload makes the directories that its name needs. Defaults to no: [`Refusal::not_found`].
+    /// Whether an upload makes the directories that its name needs. Defaults to no:
+    /// [`Refusal::not_found`](crate::Refusal::not_found).
     ///
     /// ```
     /// use tuffet::{handlers::Directory, sim};
@@ -138,8 +141,8 @@ impl Directory {
         self
     }
 
-    /// The largest upload, in bytes. A larger one is refused with [`Refusal::too_big`], before any byte if the client
-    /// tells its `tsize`. Defaults to no limit except the disk.
+    /// The largest upload, in bytes. A larger one is refused with [`Refusal::too_big`](crate::Refusal::too_big), before
+    /// any byte if the client tells its `tsize`. Defaults to no limit except the disk.
     ///
     /// ```
     /// use tuffet::{handlers::Directory, sim};
@@ -158,8 +161,8 @@ impl Directory {
     }
 
     /// The bytes that uploads leave free on the disk. If fewer would be left, an upload is refused with
-    /// [`Refusal::disk_full`], before any byte if the client tells its `tsize`. Defaults to 0. Only Unix knows the free
-    /// space.
+    /// [`Refusal::disk_full`](crate::Refusal::disk_full), before any byte if the client tells its `tsize`. Defaults to
+    /// 0. Only Unix knows the free space.
     ///
     /// ```
     /// use tuffet::{handlers::Directory, sim};
@@ -177,9 +180,10 @@ impl Directory {
         self
     }
 
-    /// Allows only uploads whose names match one of these patterns. Others are refused with [`Refusal::denied`].
-    /// `*.cfg` matches the last part of a name in any directory, and `backup/*.cfg` the whole name. `**` is any number
-    /// of directories. Call it again for more patterns. Defaults to all names.
+    /// Allows only uploads whose names match one of these patterns. Others are refused with
+    /// [`Refusal::denied`](crate::Refusal::denied). `*.cfg` matches the last part of a name in any directory, and
+    /// `backup/*.cfg` the whole name. `**` is any number of directories. Call it again for more patterns. Defaults to
+    /// all names.
     ///
     /// ```
     /// use tuffet::{handlers::Directory, sim};

@@ -38,12 +38,12 @@ impl Rule {
         self
     }
 
-    /// Matches only machines of this [architecture](super::ARCHES), in either case. Call it again for more of them.
-    /// Defaults to all.
+    /// Matches only machines of this [architecture](crate::rules::ARCHES), in either case. Call it again for more of
+    /// them. Defaults to all.
     ///
-    /// The architecture, the UUID and the serial number come from the [table of machines](super::Machines), or else
-    /// from [the requested name](super::Machine::in_name). A machine without the fact does not match. None of the three
-    /// is proven: a client may send any packet and any name.
+    /// The architecture, the UUID and the serial number come from the [table of machines](crate::rules::Machines), or
+    /// else from [the requested name](crate::rules::Machine::in_name). A machine without the fact does not match. None
+    /// of the three is proven: a client may send any packet and any name.
     ///
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
@@ -104,8 +104,8 @@ impl Rule {
 
     /// Matches only names in which this regular expression finds a match, with the syntax of
     /// [regex-lite](https://docs.rs/regex-lite), where `.` matches any character. The name is the
-    /// [normalised](Request::path) one, or the target of an earlier rule that [goes on](Self::go_on). Bytes that are
-    /// not UTF-8 are matched by `\x80` to `\xff`, as the log shows them, but not in brackets. Defaults to all.
+    /// [normalised](crate::Request::path) one, or the target of an earlier rule that [goes on](Self::go_on). Bytes that
+    /// are not UTF-8 are matched by `\x80` to `\xff`, as the log shows them, but not in brackets. Defaults to all.
     ///
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
@@ -215,9 +215,9 @@ impl Rule {
     /// | `${mac}` | MAC address of the client, `52-54-00-12-34-56` |
     /// | `${uuid}`, `${serial}`, `${arch}` | UUID, serial number and architecture of the machine |
     ///
-    /// The facts of the last two lines come from the [table of machines](super::Machines), or else from [the requested
-    /// name](super::Machine::in_name). A `:` and a word after a variable or a group change its spelling. Several words
-    /// apply one after another:
+    /// The facts of the last two lines come from the [table of machines](crate::rules::Machines), or else from [the
+    /// requested name](crate::rules::Machine::in_name). A `:` and a word after a variable or a group change its
+    /// spelling. Several words apply one after another:
     ///
     /// | spelling | `${mac}` | `${client}` |
     /// |---|---|---|
@@ -233,7 +233,7 @@ impl Rule {
     /// skipped. An upload goes to the first target whose source takes writes.
     ///
     /// With the feature `templates`, a target that ends with `.j2` in the rule's own text is a template file. It is
-    /// rendered for each request; see [the module](super#template-files).
+    /// rendered for each request; see [the module](crate::rules#template-files).
     ///
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
@@ -295,8 +295,8 @@ impl Rule {
         self
     }
 
-    /// Whether a name that differs only in upper and lower case finds a file, see [`Request::ignores_case`]. It has no
-    /// effect on URLs.
+    /// Whether a name that differs only in upper and lower case finds a file, see
+    /// [`Request::ignores_case`](crate::Request::ignores_case). It has no effect on URLs.
     ///
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};

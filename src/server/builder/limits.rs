@@ -164,7 +164,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How long transfers may continue after [`ServerHandle::stop`](super::ServerHandle::stop). Defaults to 10 s.
+    /// How long transfers may continue after [`ServerHandle::stop`](crate::ServerHandle::stop). Defaults to 10 s.
     ///
     /// ```
     /// use std::time::Duration;
