@@ -90,6 +90,15 @@ impl Client {
     pub const WINDOWSIZE: u16 = 16;
 
     /// A client of this server.
+    ///
+    /// ```
+    /// use tuffet::{Client, Server, read};
+    ///
+    /// let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    /// let record = Client::new(server.addrs()[0]).blocking().get("motd", std::io::sink())?;
+    /// assert_eq!(record.bytes, 6);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn new(server: SocketAddr) -> Self {
         Self {
             server,
@@ -102,6 +111,16 @@ impl Client {
     }
 
     /// Transfer mode. Defaults to octet.
+    ///
+    /// ```
+    /// # use tuffet::{Client, Server, read};
+    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    /// let client = Client::new(server.addrs()[0]).mode(tuffet::packet::Mode::Netascii).blocking();
+    /// let mut motd = Vec::new();
+    /// client.get("motd", &mut motd)?;
+    /// assert_eq!(motd, b"hello\n", "it travelled as CR LF");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
@@ -110,6 +129,14 @@ impl Client {
 
     /// The blksize to ask for, in bytes, 8 to 65464. With 512 the client does not send the option. Defaults to 1428,
     /// which fits Ethernet over IPv4 and IPv6.
+    ///
+    /// ```
+    /// # use tuffet::{Client, Server, read};
+    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    /// let record = Client::new(server.addrs()[0]).blksize(1024).blocking().get("motd", std::io::sink())?;
+    /// assert_eq!(record.blksize, 1024);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn blksize(mut self, blksize: u16) -> Self {
         self.blksize = blksize;
@@ -117,6 +144,14 @@ impl Client {
     }
 
     /// The windowsize to ask for, in blocks, 1 or more. With 1 the client does not send the option. Defaults to 16.
+    ///
+    /// ```
+    /// # use tuffet::{Client, Server, read};
+    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    /// let record = Client::new(server.addrs()[0]).windowsize(4).blocking().get("motd", std::io::sink())?;
+    /// assert_eq!(record.windowsize, 4);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn windowsize(mut self, windowsize: u16) -> Self {
         self.windowsize = windowsize;
@@ -125,6 +160,15 @@ impl Client {
 
     /// The `timeout` to ask for, 1 to 255 s; the server is told whole seconds. It bounds the time between two
     /// retransmits on both sides. By default the client does not send the option, and its own bound is 5 s.
+    ///
+    /// ```
+    /// # use tuffet::{Client, Server, read};
+    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    /// let client = Client::new(server.addrs()[0]).timeout(std::time::Duration::from_secs(3));
+    /// let record = client.blocking().get("motd", std::io::sink())?;
+    /// assert_eq!(record.granted.value("timeout"), Some("3"));
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timing.timeout = timeout;
@@ -133,6 +177,16 @@ impl Client {
     }
 
     /// How long the server may be silent before the transfer ends. Defaults to 30 s.
+    ///
+    /// ```
+    /// use std::{net::UdpSocket, time::Duration};
+    /// use tuffet::{Client, Error};
+    ///
+    /// let silent = UdpSocket::bind("127.0.0.1:0")?;
+    /// let client = Client::new(silent.local_addr()?).patience(Duration::from_millis(10)).blocking();
+    /// assert!(matches!(client.get("motd", std::io::sink()), Err(Error::TimedOut)));
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.timing.patience = patience;
@@ -143,6 +197,22 @@ impl Client {
     ///
     /// The sink starts when the server has answered. The client acknowledges the last block when the sink has returned
     /// `Ok`.
+    ///
+    /// ```
+    /// # use tuffet::{Client, Server, read};
+    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    /// # smol::block_on(async {
+    /// let mut motd = Vec::new();
+    /// let record = Client::new(server.addrs()[0]).get("motd", async |data| {
+    ///     motd = data.collect(1 << 20).await?;
+    ///     Ok(())
+    /// });
+    /// assert!(record.await?.outcome.is_success());
+    /// assert_eq!(motd, b"hello\n");
+    /// # Ok::<(), tuffet::Error>(())
+    /// # })?;
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Config`] for a setting that is out of its bounds, [`Error::Peer`] with the server's ERROR,
@@ -161,6 +231,18 @@ impl Client {
     }
 
     /// Puts a file.
+    ///
+    /// ```
+    /// use tuffet::{Client, Server, handlers::Memory};
+    ///
+    /// # smol::block_on(async {
+    /// let store = Memory::new();
+    /// let server = Server::builder().listen("127.0.0.1:0").handler(store.clone()).bind()?.spawn()?;
+    /// Client::new(server.addrs()[0]).put("switch.cfg", "hostname lab\n").await?;
+    /// assert_eq!(store.get("switch.cfg").unwrap(), "hostname lab\n");
+    /// # Ok::<(), tuffet::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     /// As [`get`](Self::get); [`Error::Refused`] holds the source's refusal.

@@ -17,15 +17,24 @@ use crate::{
 };
 
 macro_rules! flavour {
-    ($gen:ident $co:ident $flavour:ident: $gen_doc:literal $co_doc:literal) => {
-        #[doc = $gen_doc]
+    ($flavour:ident: $(#[$gen_doc:meta])* $gen:ident $(#[$co_doc:meta])* $co:ident) => {
+        $(#[$gen_doc])*
         pub struct $gen<Y, F: Future>($flavour::Gen<Y, (), F>);
 
-        #[doc = $co_doc]
+        $(#[$co_doc])*
         pub struct $co<Y>($flavour::Co<Y>);
 
         impl<Y, F: Future> $gen<Y, F> {
             /// A generator that runs this closure from the first poll on.
+            ///
+            /// ```
+            #[doc = concat!("use tuffet::{IntoSource, ", stringify!($gen), "};")]
+            ///
+            #[doc = concat!("let lines = ", stringify!($gen), "::new(async |co| co.yield_(\"hello\\n\").await);")]
+            /// let bytes = futures_lite::future::block_on(lines.into_source()?.collect(100))?;
+            /// assert_eq!(bytes, b"hello\n");
+            /// # Ok::<(), tuffet::Refusal>(())
+            /// ```
             pub fn new(body: impl FnOnce($co<Y>) -> F) -> Self {
                 Self($flavour::Gen::new(|co| body($co(co))))
             }
@@ -33,6 +42,19 @@ macro_rules! flavour {
 
         impl<Y> $co<Y> {
             /// Hands a chunk to the transfer, and waits until it wants another one.
+            ///
+            /// ```
+            #[doc = concat!("use tuffet::{IntoSource, ", stringify!($gen), "};")]
+            ///
+            #[doc = concat!("let numbers = ", stringify!($gen), "::new(async |co| {")]
+            ///     for n in 1..=3 {
+            ///         co.yield_(format!("{n}\n")).await;
+            ///     }
+            /// });
+            /// let bytes = futures_lite::future::block_on(numbers.into_source()?.collect(100))?;
+            /// assert_eq!(bytes, b"1\n2\n3\n");
+            /// # Ok::<(), tuffet::Refusal>(())
+            /// ```
             pub async fn yield_(&self, chunk: Y) {
                 self.0.yield_(chunk).await;
             }
@@ -66,14 +88,68 @@ macro_rules! flavour {
     };
 }
 
-flavour! { Gen Co rc:
-    "Makes the bytes of a file when they are wanted: an async closure that yields chunks. [The page on generators](self) \
-     shows its uses.\n\nIt is not `Send`: it stays on the thread of its transfer, and what it holds need not be `Send` \
-     either. [`SendGen`] is."
-    "What the body of a [`Gen`] yields to. It stays on its thread (`!Send`)."
+flavour! { rc:
+    /// Makes the bytes of a file when they are wanted: an async closure that yields chunks. [The page on
+    /// generators](self) shows its uses.
+    ///
+    /// It is not `Send`: it stays on the thread of its transfer, and what it holds need not be `Send` either.
+    /// [`SendGen`] is.
+    ///
+    /// ```
+    /// use tuffet::{Gen, Source};
+    ///
+    /// let zeros = Gen::new(async |co| {
+    ///     for _ in 0..3 {
+    ///         co.yield_(vec![0; 1000]).await;
+    ///     }
+    /// });
+    /// let bytes = futures_lite::future::block_on(Source::from(zeros).collect(1 << 20))?;
+    /// assert_eq!(bytes.len(), 3000);
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// ```
+    Gen
+    /// What the body of a [`Gen`] yields to. It stays on its thread (`!Send`).
+    ///
+    /// ```
+    /// use tuffet::{Co, Gen, Source};
+    ///
+    /// async fn header(co: &Co<String>) {
+    ///     co.yield_("#!ipxe\n".into()).await;
+    /// }
+    /// let script = Gen::new(async |co| {
+    ///     header(&co).await;
+    ///     co.yield_("boot\n".into()).await;
+    /// });
+    /// let bytes = futures_lite::future::block_on(Source::from(script).collect(100))?;
+    /// assert_eq!(bytes, b"#!ipxe\nboot\n");
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// ```
+    Co
 }
 
-flavour! { SendGen SendCo sync:
-    "A [`Gen`] that may be sent to another thread, if what it holds may. Each chunk costs a lock."
-    "What the body of a [`SendGen`] yields to."
+flavour! { sync:
+    /// A [`Gen`] that may be sent to another thread, if what it holds may. Each chunk costs a lock.
+    ///
+    /// ```
+    /// use tuffet::{SendGen, SendSource};
+    ///
+    /// let source = SendSource::from(SendGen::new(async |co| co.yield_("hello\n").await));
+    /// let thread = std::thread::spawn(|| futures_lite::future::block_on(source.collect(100)));
+    /// assert_eq!(thread.join().unwrap()?, b"hello\n");
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// ```
+    SendGen
+    /// What the body of a [`SendGen`] yields to.
+    ///
+    /// ```
+    /// use tuffet::{SendCo, SendGen, SendSource};
+    ///
+    /// async fn header(co: &SendCo<&str>) {
+    ///     co.yield_("#!ipxe\n").await;
+    /// }
+    /// let script = SendSource::from(SendGen::new(async |co| header(&co).await));
+    /// assert_eq!(futures_lite::future::block_on(script.collect(100))?, b"#!ipxe\n");
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// ```
+    SendCo
 }

@@ -2,34 +2,15 @@
 
 mod asynchronous;
 mod closures;
+mod request;
 
-use std::{
-    borrow::Cow,
-    fmt,
-    future::Future,
-    mem,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Instant,
-};
+use std::{future::Future, pin::Pin, sync::Arc};
 
-use crate::{
-    error::Refusal,
-    handlers::Chain,
-    name,
-    options::Limits,
-    packet::{self, Mode, Options},
-    shown,
-    source::Source,
-    stats::{Protocol, Record},
-};
+use crate::{error::Refusal, handlers::Chain, source::Source};
 
 pub use asynchronous::AsyncHandler;
 pub use closures::{ReadFn, read, write};
+pub use request::Request;
 
 /// A future that a handler returns. It stays on the thread of its transfer, so it is not `Send`, and need not be.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + 'a>>;
@@ -67,6 +48,19 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + 'a>>;
 pub trait Handler: Send + Sync + 'static {
     /// Returns the bytes of a file, for an RRQ.
     ///
+    /// ```
+    /// use tuffet::{Handler, Request, packet, read};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let handler = read(|request: Request| format!("hello {}\n", request.peer().ip()));
+    /// let packet = packet::Request::new("motd");
+    /// let request = Request::new(([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into(), packet)?;
+    /// let source = handler.read(&request).await?;
+    /// assert_eq!(source.collect(100).await?, b"hello 192.0.2.7\n");
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// The refusal that the peer is told; [`Refusal::silent`] to leave the request unanswered.
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source>;
@@ -77,6 +71,17 @@ pub trait Handler: Send + Sync + 'static {
     /// before any byte travels. The server acknowledges the last block after this function has returned `Ok`. If the
     /// client goes away in the middle, the future is dropped.
     ///
+    /// ```
+    /// use tuffet::{Handler, Refusal, Request, Source, write};
+    ///
+    /// // It refuses before any byte travels, or takes 1 MiB at most.
+    /// let handler = write(async |request: Request, data: Source| match request.path() {
+    ///     "switch.cfg" => data.collect(1 << 20).await.map(drop),
+    ///     _ => Err(Refusal::denied()),
+    /// });
+    /// assert!(handler.takes_writes());
+    /// ```
+    ///
     /// # Errors
     /// The refusal that the peer is told. Defaults to [`Refusal::denied`].
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
@@ -86,329 +91,66 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Whether [`write`](Self::write) may accept anything. Defaults to `false`; a chain asks only handlers that take
     /// writes.
+    ///
+    /// ```
+    /// use tuffet::{Handler, handlers::Memory, read};
+    ///
+    /// assert!(Memory::new().takes_writes() && !read(|_| "hello\n").takes_writes());
+    /// ```
     fn takes_writes(&self) -> bool {
         false
     }
 
     /// Cleans up after the server and all its transfers have ended. It may block for a few seconds. Defaults to
     /// nothing; a chain passes it on.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    /// use tuffet::{Handler, Refusal, Request, Source, handler::Answer};
+    ///
+    /// struct Scratch(AtomicBool);
+    ///
+    /// impl Handler for Scratch {
+    ///     fn read<'a>(&'a self, _: &'a Request) -> Answer<'a, Source> {
+    ///         Box::pin(async { Err(Refusal::not_found()) })
+    ///     }
+    ///
+    ///     fn close(&self) {
+    ///         self.0.store(true, Relaxed);
+    ///     }
+    /// }
+    ///
+    /// let scratch = Scratch(AtomicBool::new(false));
+    /// scratch.close();
+    /// assert!(scratch.0.into_inner());
+    /// ```
     fn close(&self) {}
 
     /// Describes what is served, in a few words for people: `/srv/tftp`, `http://mirror/netboot/`.
+    ///
+    /// ```
+    /// use tuffet::{Handler, handlers::Memory};
+    ///
+    /// assert_eq!(Memory::new().describe(), "memory");
+    /// ```
     fn describe(&self) -> String {
         "a handler".into()
     }
 
     /// A chain of this handler and another, which is asked for the files that this one lacks. See [`Chain`].
+    ///
+    /// ```
+    /// use tuffet::{Handler, Refusal, handlers::Memory, read};
+    ///
+    /// let handler = read(|_| Err::<&str, _>(Refusal::not_found())).or(Memory::new());
+    /// assert!(handler.takes_writes(), "one of them does");
+    /// ```
     fn or(self, other: impl Handler) -> Chain
     where
         Self: Sized,
     {
         Chain::default().or(self).or(other)
     }
-}
-
-/// A request, as a handler sees it.
-///
-/// ```
-/// use tuffet::{Request, packet};
-///
-/// let (filename, options) = (b"\\Boot\\BCD".into(), Default::default());
-/// let packet = packet::Request { filename, mode: packet::Mode::Octet, options };
-/// let request = Request::new("192.0.2.7:1069".parse()?, "192.0.2.1:69".parse()?, packet)?;
-/// assert_eq!((request.path(), request.peer().port()), ("Boot/BCD", 1069));
-/// assert_eq!(request.with_path("boot/bcd")?.path(), "boot/bcd");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, PartialEq, Eq)]
-pub struct Request {
-    peer: SocketAddr,
-    local: SocketAddr,
-    path: Arc<str>,
-    packet: Arc<packet::Request>,
-    received: Option<Instant>,
-    /// The bytes of the path, if it differs from the path of the packet.
-    renamed: Option<Arc<[u8]>>,
-    query: Option<Arc<str>>,
-    ignores_case: bool,
-    protocol: Protocol,
-    notes: Notes,
-}
-
-type Hook = Box<dyn FnOnce(&Record) + Send>;
-
-/// Facts that the handler of a request tells the server. All copies of the request share it, and requests that differ
-/// only in it are equal.
-#[derive(Clone, Default)]
-struct Notes(Arc<Noted>);
-
-#[derive(Default)]
-struct Noted {
-    /// The most that the server grants.
-    limits: Mutex<Limits>,
-    /// The hooks that run at the end of the transfer.
-    hooks: Mutex<Vec<Hook>>,
-    /// Whether an upload has replaced a file.
-    replaced: AtomicBool,
-    /// Whether an upload must not replace a file.
-    must_be_new: AtomicBool,
-}
-
-impl PartialEq for Notes {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Notes {}
-
-impl Request {
-    /// A request from `peer` that was sent to `local`.
-    ///
-    /// # Errors
-    /// [`Refusal::denied`] if the name leads out of the root by `..`; [`Refusal::not_found`] if nothing is left of it.
-    pub fn new(peer: SocketAddr, local: SocketAddr, packet: impl Into<Arc<packet::Request>>) -> Result<Self, Refusal> {
-        let packet = packet.into();
-        let path = String::from_utf8_lossy(&name::normalise(&packet.filename)?).into();
-        let (renamed, query, notes) = (None, None, Notes::default());
-        let (ignores_case, protocol) = (false, Protocol::Tftp);
-        Ok(Self { peer, local, path, packet, received: None, renamed, query, ignores_case, protocol, notes })
-    }
-
-    /// Sets when the request arrived.
-    pub(crate) fn received_at(self, now: Instant) -> Self {
-        Self { received: Some(now), ..self }
-    }
-
-    /// Sets what the server allows.
-    pub(crate) fn limited_to(self, limits: Limits) -> Self {
-        *unpoisoned(&self.notes.0.limits) = limits;
-        self
-    }
-
-    /// Sets the protocol of the request.
-    #[cfg(feature = "web")]
-    pub(crate) fn over(self, protocol: Protocol) -> Self {
-        Self { protocol, ..self }
-    }
-
-    /// The client's address and port (its TID).
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
-    /// The server's address that the request was sent to.
-    pub fn local(&self) -> SocketAddr {
-        self.local
-    }
-
-    /// The name of the file in a normal form: `\` becomes `/`, and there is no slash at the beginning, no doubled
-    /// slash, no drive letter, no `.` and no `..`. It is never empty.
-    ///
-    /// Each sequence of bytes that is not UTF-8 becomes U+FFFD here, so two names may have the same path. Code that
-    /// must tell them apart uses [`path_bytes`](Self::path_bytes), as the handlers of this crate, the log and the
-    /// rules do.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// The [`path`](Self::path) as bytes, without U+FFFD, for stores whose names need not be UTF-8.
-    pub fn path_bytes(&self) -> Vec<u8> {
-        if let Some(renamed) = &self.renamed {
-            return renamed.to_vec();
-        }
-        // `new` refuses a name that has no normal form.
-        name::normalise(&self.packet.filename).unwrap_or_default()
-    }
-
-    /// The [`path`](Self::path) as logs show it. A byte that is not UTF-8 becomes `\xff`, a backslash `\\`, and a
-    /// control character or one that changes the order of the text `\u{202e}`. Of more than 200 characters the middle
-    /// is left out.
-    pub fn shown(&self) -> String {
-        shown::cut(&shown::name(&self.path_bytes()), shown::NAME).into_owned()
-    }
-
-    /// The name of the file as the client sent it.
-    pub fn filename(&self) -> &[u8] {
-        &self.packet.filename
-    }
-
-    /// Refuses a WRQ whose name is that of a directory: its last part is empty, `.` or `..`.
-    pub(crate) fn check_upload(&self) -> Result<(), Refusal> {
-        match self.filename().rsplit(name::is_separator).next() {
-            Some(b"" | b"." | b"..") if self.renamed.is_none() => {
-                Err(Refusal::denied().because("the name is that of a directory"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The transfer mode.
-    pub fn mode(&self) -> Mode {
-        self.packet.mode
-    }
-
-    /// The protocol of the request. Over HTTP, the mode is octet and the only option is `tsize`.
-    pub fn protocol(&self) -> Protocol {
-        self.protocol
-    }
-
-    /// All options of the request, known or not.
-    pub fn options(&self) -> &Options {
-        &self.packet.options
-    }
-
-    /// When the server received the request; `None` for a request that no server received.
-    pub fn received(&self) -> Option<Instant> {
-        self.received
-    }
-
-    /// Lowers what the server may grant to this request: options, blksize, windowsize. The closure receives the
-    /// [`limits`](Self::limits) so far. The handler that serves a request calls it before it returns the source, or
-    /// before it asks for the first chunk of an upload; later calls change nothing. All copies of the request share
-    /// their limits, also those with [another path](Self::with_path). HTTP has no options, so it ignores them.
-    ///
-    /// ```
-    /// use tuffet::{Request, read};
-    ///
-    /// let handler = read(|request: Request| {
-    ///     // Some old firmware cannot take an OACK.
-    ///     request.limit(|limits| limits.answer = !request.path().starts_with("old/"));
-    ///     "firmware\n"
-    /// });
-    /// # let _: &dyn tuffet::Handler = &handler;
-    /// ```
-    pub fn limit(&self, lower: impl FnOnce(&mut Limits)) {
-        let mut limits = self.limits();
-        lower(&mut limits);
-        *unpoisoned(&self.notes.0.limits) = limits;
-    }
-
-    /// The most that the server grants to this request. [`Limits::default`] for a request that no server received.
-    pub fn limits(&self) -> Limits {
-        unpoisoned(&self.notes.0.limits).clone()
-    }
-
-    /// Calls this hook with the record of the transfer when the transfer is over. The hook runs on the transfer's
-    /// thread, so it should be quick. The handler that serves a request learns its outcome in this way: `complete`,
-    /// `aborted`, or a [`Probe`](crate::transfer::Outcome::Probe) by a client that wanted only the size. The hook is
-    /// called for every copy of the request too, also for one with [another path](Self::with_path). It is never called
-    /// for a request that no server received.
-    ///
-    /// ```
-    /// use tuffet::{Request, read};
-    ///
-    /// let handler = read(|request: Request| {
-    ///     request.on_end(|record| {
-    ///         if record.outcome.is_success() {
-    ///             println!("{} is installed", record.peer.ip());
-    ///         }
-    ///     });
-    ///     "#!ipxe\nchain installer\n"
-    /// });
-    /// # let _: &dyn tuffet::Handler = &handler;
-    /// ```
-    pub fn on_end(&self, hook: impl FnOnce(&Record) + Send + 'static) {
-        unpoisoned(&self.notes.0.hooks).push(Box::new(hook));
-    }
-
-    pub(crate) fn take_hooks(&self) -> Vec<Hook> {
-        mem::take(&mut *unpoisoned(&self.notes.0.hooks))
-    }
-
-    /// Whether an upload must not replace a file, even if others may: the client of a PUT said so with `If-None-Match:
-    /// *`. A handler refuses it with [`Refusal::exists`] if there is such a file when the upload is complete, as the
-    /// handlers of this crate do. The server itself looks only before the upload begins.
-    pub fn must_be_new(&self) -> bool {
-        self.notes.0.must_be_new.load(Relaxed)
-    }
-
-    #[cfg(feature = "web")]
-    pub(crate) fn note_must_be_new(&self) {
-        self.notes.0.must_be_new.store(true, Relaxed);
-    }
-
-    /// Notes that this upload has replaced a file.
-    pub(crate) fn note_replaced(&self) {
-        self.notes.0.replaced.store(true, Relaxed);
-    }
-
-    #[cfg(feature = "web")]
-    pub(crate) fn has_replaced(&self) -> bool {
-        self.notes.0.replaced.load(Relaxed)
-    }
-
-    /// The percent-encoded query that a handler of a web server puts behind the `?`; other handlers ignore it.
-    /// Defaults to none.
-    pub fn query(&self) -> Option<&str> {
-        self.query.as_deref()
-    }
-
-    /// Whether the name matches files whose names differ only in upper and lower case (of ASCII). Stores that can
-    /// search for such files, as a directory can, serve one. The setting has no effect on URLs: a web server or a
-    /// bucket is asked for the name as the client sent it. Defaults to `false`. Windows boot managers ask for
-    /// `\Boot\BCD` and `\boot\bcd` alike.
-    pub fn ignores_case(&self) -> bool {
-        self.ignores_case
-    }
-
-    /// The same request for another file. [`filename`](Self::filename) stays as the client sent it.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub fn with_path(&self, path: &str) -> Result<Self, Refusal> {
-        Ok(self.named(name::joined(path.as_bytes())?))
-    }
-
-    /// The [`path`](Self::path), with `\x80` to `\xff` for each byte that is not UTF-8, see [`name`]. It is not for
-    /// file systems: some take a `\` for a `/`.
-    pub(crate) fn text(&self) -> Cow<'_, str> {
-        match self.path.contains(char::REPLACEMENT_CHARACTER) {
-            true => name::text(&self.path_bytes()).into(),
-            false => (&*self.path).into(),
-        }
-    }
-
-    /// As [`with_path`](Self::with_path), with `\x80` to `\xff` for bytes.
-    #[cfg(feature = "rules")]
-    pub(crate) fn with_text(&self, path: &str) -> Result<Self, Refusal> {
-        Ok(self.named(name::joined(&name::bytes(path))?))
-    }
-
-    /// The same request without the end mark of DHCP's options behind its name, if there is one. Firmware that reads
-    /// option 67 as a C string sends the mark with the name. A server tries this for an RRQ when nothing has the file.
-    pub fn without_end_mark(&self) -> Option<Self> {
-        let name = self.path_bytes();
-        name::without_end_mark(&name).map(|name| self.named(name.to_vec()))
-    }
-
-    /// The same request for the file with this name, which is in normal form.
-    fn named(&self, name: Vec<u8>) -> Self {
-        Self { path: String::from_utf8_lossy(&name).into(), renamed: Some(name.into()), ..self.clone() }
-    }
-
-    /// The same request with this [query](Self::query).
-    #[must_use]
-    pub fn with_query(self, query: &str) -> Self {
-        Self { query: Some(query.into()), ..self }
-    }
-
-    /// The same request with [`ignores_case`](Self::ignores_case) set.
-    #[must_use]
-    pub fn ignoring_case(self, ignores_case: bool) -> Self {
-        Self { ignores_case, ..self }
-    }
-}
-
-impl fmt::Debug for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let options = self.packet.options.to_string();
-        write!(f, "{} asks {} for {} ({})", self.peer, self.local, self.shown(), shown::cut(&options, shown::TEXT))
-    }
-}
-
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Searches this handler for the file of an RRQ. If it has none, searches again without the end mark behind the name.
@@ -422,7 +164,7 @@ pub(crate) async fn find(handler: &dyn Handler, request: &Request) -> Result<Sou
     if let ControlFlow::Break(answer) = search.hear(handler.read(&other).await) {
         if answer.is_ok() {
             let (peer, path, other) =
-                (request.peer, crate::shown::text(&request.text()), crate::shown::text(&other.text()));
+                (request.peer(), crate::shown::text(&request.text()), crate::shown::text(&other.text()));
             log::info!(
                 "{peer}: {path} would be refused, so {other} is served: the 0xff behind it ends DHCP's options, which \
                  this client takes for a part of option 67 or of the name in it"

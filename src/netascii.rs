@@ -37,6 +37,11 @@ pub struct Decoder {
 
 impl Encoder {
     /// Encodes the next chunk.
+    ///
+    /// ```
+    /// let mut encoder = tuffet::netascii::Encoder::default();
+    /// assert_eq!(encoder.encode(b"a\rb\n"), "a\r\0b\r\n");
+    /// ```
     pub fn encode(&mut self, chunk: &[u8]) -> Bytes {
         let mut out = Vec::with_capacity(chunk.len() + chunk.len() / 16);
         for &byte in chunk {
@@ -52,6 +57,11 @@ impl Encoder {
 
 impl Decoder {
     /// Decodes the next chunk. A CR at the end of the chunk is kept until the next byte is known.
+    ///
+    /// ```
+    /// let mut decoder = tuffet::netascii::Decoder::default();
+    /// assert_eq!(decoder.decode(b"a\r\nb\r\0"), "a\nb\r");
+    /// ```
     pub fn decode(&mut self, chunk: &[u8]) -> Bytes {
         let mut out = Vec::with_capacity(chunk.len() + 1);
         for &byte in chunk {
@@ -74,6 +84,12 @@ impl Decoder {
     }
 
     /// The rest at the end of the text: a last CR that nothing followed.
+    ///
+    /// ```
+    /// let mut decoder = tuffet::netascii::Decoder::default();
+    /// assert_eq!(decoder.decode(b"last\r"), "last");
+    /// assert_eq!(decoder.finish(), "\r");
+    /// ```
     pub fn finish(&mut self) -> Bytes {
         if std::mem::take(&mut self.after_cr) { Bytes::from_static(&[CR]) } else { Bytes::new() }
     }

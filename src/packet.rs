@@ -75,6 +75,15 @@ pub enum Packet {
 }
 
 /// The contents of an RRQ or a WRQ.
+///
+/// ```
+/// use tuffet::packet::{Mode, Packet, Request};
+///
+/// let Packet::Rrq(request) = Packet::decode(b"\0\x01menu\0NETASCII\0blksize\x001468\0")? else { panic!() };
+/// assert_eq!((&*request.filename, request.mode), (&b"menu"[..], Mode::Netascii));
+/// assert_eq!(request.options.value("blksize"), Some("1468"));
+/// # Ok::<(), tuffet::packet::Malformed>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
     /// The name of the file as the client sent it: any bytes but NUL.
@@ -141,6 +150,13 @@ pub enum Malformed {
 impl Packet {
     /// Parses one datagram.
     ///
+    /// ```
+    /// use tuffet::packet::Packet;
+    ///
+    /// assert_eq!(Packet::decode(b"\0\x03\0\x07bytes"), Ok(Packet::Data { block: 7, payload: "bytes".into() }));
+    /// assert!(Packet::decode(b"\0\x03").is_err());
+    /// ```
+    ///
     /// # Errors
     /// See [`Malformed`]. Odd options are no error: a pair without a value or without its last NUL counts as far as it
     /// goes, and everything after an empty name is left out.
@@ -167,6 +183,10 @@ impl Packet {
     }
 
     /// Encodes the packet as one datagram.
+    ///
+    /// ```
+    /// assert_eq!(tuffet::packet::Packet::Ack(258).encode(), [0, 4, 1, 2]);
+    /// ```
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         match self {
@@ -215,6 +235,17 @@ const fn numbered(opcode: u16, block: u16) -> [u8; 4] {
 }
 
 impl Request {
+    /// A request for this file in octet mode, without options.
+    ///
+    /// ```
+    /// use tuffet::packet::{Packet, Request};
+    ///
+    /// assert_eq!(Packet::Rrq(Request::new("menu").into()).encode(), b"\0\x01menu\0octet\0");
+    /// ```
+    pub fn new(filename: impl Into<Vec<u8>>) -> Self {
+        Self { filename: filename.into(), mode: Mode::Octet, options: Options::new() }
+    }
+
     fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let (filename, rest) = split_nul(body).ok_or(Malformed::Filename)?;
         if filename.is_empty() {
@@ -240,6 +271,10 @@ impl Request {
 
 impl Mode {
     /// The name of the mode on the wire.
+    ///
+    /// ```
+    /// assert_eq!(tuffet::packet::Mode::Netascii.as_str(), "netascii");
+    /// ```
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Netascii => "netascii",
@@ -254,11 +289,21 @@ impl Mode {
 
 impl Options {
     /// An empty list of options.
+    ///
+    /// ```
+    /// assert!(tuffet::packet::Options::new().is_empty());
+    /// ```
     pub const fn new() -> Self {
         Self(String::new())
     }
 
     /// Adds an option at the end. NULs in it are left out, because an option cannot hold them.
+    ///
+    /// ```
+    /// let mut options = tuffet::packet::Options::new();
+    /// options.push("windowsize", "16");
+    /// assert_eq!(options.to_string(), "windowsize=16");
+    /// ```
     pub fn push(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) {
         for text in [name.as_ref(), value.as_ref()] {
             self.0.reserve(text.len() + 1);
@@ -268,11 +313,21 @@ impl Options {
     }
 
     /// The value of the first option with this name, in upper or lower case.
+    ///
+    /// ```
+    /// let options = tuffet::packet::Options::from_iter([("TSize", "0")]);
+    /// assert_eq!((options.value("tsize"), options.value("blksize")), (Some("0"), None));
+    /// ```
     pub fn value(&self, name: &str) -> Option<&str> {
         self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Names and values, in the order of the packet.
+    ///
+    /// ```
+    /// let options = tuffet::packet::Options::from_iter([("tsize", "0"), ("blksize", "1468")]);
+    /// assert_eq!(options.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["tsize", "blksize"]);
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut rest = self.0.as_str();
         // For short texts like these, `split` would spend most of its time on preparation.
@@ -285,6 +340,13 @@ impl Options {
     }
 
     /// Whether there are no options.
+    ///
+    /// ```
+    /// let mut options = tuffet::packet::Options::new();
+    /// assert!(options.is_empty());
+    /// options.push("tsize", "0");
+    /// assert!(!options.is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -370,72 +432,4 @@ fn put_string(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rrq(bytes: &[u8]) -> Result<Request, Malformed> {
-        match Packet::decode(&[&[0, 1], bytes].concat())? {
-            Packet::Rrq(request) => Ok(*request),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn every_packet_survives_the_way_there_and_back() {
-        let request = Request {
-            filename: b"pxelinux.cfg/default".to_vec(),
-            mode: Mode::Netascii,
-            options: [("blksize", "1408"), ("tsize", "0")].into_iter().collect(),
-        };
-        for packet in [
-            Packet::Rrq(request.clone().into()),
-            Packet::Wrq(request.into()),
-            Packet::Data { block: 65535, payload: Bytes::from_static(b"bytes") },
-            Packet::Ack(0),
-            Packet::Error { code: ErrorCode::FILE_NOT_FOUND, message: "File not found".into() },
-            Packet::Oack([("blksize", "1408")].into_iter().collect()),
-        ] {
-            assert_eq!(Packet::decode(&packet.encode()), Ok(packet));
-        }
-    }
-
-    #[test]
-    fn golden_bytes_of_an_oack() {
-        let oack = Packet::Oack([("tsize", "17"), ("blksize", "1432")].into_iter().collect());
-        assert_eq!(oack.encode(), b"\0\x06tsize\x0017\0blksize\x001432\0");
-    }
-
-    #[test]
-    fn a_name_may_have_more_than_one_nul_behind_it() {
-        let request = rrq(b"pxelinux.0\0\0octet\0tsize\x000\0").unwrap();
-        assert_eq!((&request.filename[..], request.options.to_string().as_str()), (&b"pxelinux.0"[..], "tsize=0"));
-        assert_eq!(rrq(b"pxelinux.0\0\0\0octet\0"), rrq(b"pxelinux.0\0octet\0"));
-        assert_eq!(rrq(b"pxelinux.0\0\xff\0octet\0"), rrq(b"pxelinux.0\0octet\0"), "the end mark behind a NUL");
-        assert_eq!(rrq(b"pxelinux.0\0\xffoctet\0"), rrq(b"pxelinux.0\0octet\0"));
-        assert_eq!(rrq(b"pxelinux.0\0\0\0"), Err(Malformed::Mode));
-    }
-
-    #[test]
-    fn odd_options_are_read_as_far_as_they_go() {
-        let options = |tail: &[u8]| rrq(&[b"f\0OcTeT\0", tail].concat()).unwrap().options.to_string();
-        assert_eq!(options(b""), "");
-        assert_eq!(options(b"multicast\0\0tsize\x000\0"), "multicast= tsize=0");
-        assert_eq!(options(b"blksize\x001432"), "blksize=1432", "no last NUL");
-        assert_eq!(options(b"blksize\0"), "blksize=", "no value");
-        assert_eq!(options(b"blksize"), "", "no NUL at all");
-        assert_eq!(options(b"color\0bl\xfce\x1b\0"), r"color=bl\xfce\u{1b}", "no UTF-8");
-        assert_eq!(options(b"tsize\x000\0\0\0garbage"), "tsize=0", "trailing garbage");
-    }
-
-    #[test]
-    fn malformed_packets_are_named() {
-        assert_eq!(Packet::decode(&[]), Err(Malformed::Truncated));
-        assert_eq!(Packet::decode(&[1]), Err(Malformed::Truncated));
-        assert_eq!(Packet::decode(&[0, 3, 1]), Err(Malformed::Truncated));
-        assert_eq!(Packet::decode(&[0, 9, 1]), Err(Malformed::Opcode(9)));
-        assert_eq!(rrq(b"name"), Err(Malformed::Filename));
-        assert_eq!(rrq(b"\0octet\0"), Err(Malformed::Filename));
-        assert_eq!(rrq(b"name\0octet"), Err(Malformed::Mode));
-        assert_eq!(rrq(b"name\0mail\0"), Err(Malformed::Mode));
-    }
-}
+mod tests;

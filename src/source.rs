@@ -17,6 +17,7 @@ use bytes::Bytes;
 use futures_lite::{Stream, StreamExt, future::yield_now};
 
 use crate::{atomic::AtomicU64, error::Refusal};
+pub use into::{Chunks, IntoChunk, IntoEnd, IntoSource};
 
 /// Chunks in a row that are read ahead without waiting, before other tasks run.
 const CHUNKS_PER_POLL: usize = 256;
@@ -105,86 +106,16 @@ pub type LocalChunks = Pin<Box<dyn Stream<Item = Result<Bytes, Refusal>>>>;
 /// The chunks of a [`SendSource`].
 pub type SendChunks = Pin<Box<dyn Stream<Item = Result<Bytes, Refusal>> + Send>>;
 
-/// The chunks of any source: [`LocalChunks`] or [`SendChunks`].
-pub trait Chunks: Stream<Item = Result<Bytes, Refusal>> + Unpin + 'static + sealed::Sealed {
-    #[doc(hidden)]
-    fn into_local(self) -> LocalChunks;
-}
-
-impl Chunks for LocalChunks {
-    fn into_local(self) -> LocalChunks {
-        self
-    }
-}
-
-impl Chunks for SendChunks {
-    fn into_local(self) -> LocalChunks {
-        self
-    }
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::LocalChunks {}
-    impl Sealed for super::SendChunks {}
-}
-
-/// A type that can be a chunk: bytes, text, or a failure in the middle.
-///
-/// ```
-/// use tuffet::{Refusal, source::IntoChunk};
-///
-/// assert_eq!("text".into_chunk()?, "text");
-/// assert!(Err::<&str, _>(Refusal::upstream()).into_chunk().is_err());
-/// # Ok::<(), Refusal>(())
-/// ```
-pub trait IntoChunk {
-    /// The bytes, or the failure.
-    ///
-    /// # Errors
-    /// The failure, if it is one.
-    fn into_chunk(self) -> Result<Bytes, Refusal>;
-}
-
-/// The end of a generator: `()`, or a result.
-///
-/// ```
-/// use tuffet::{Refusal, source::IntoEnd};
-///
-/// let end = std::fs::read("/no such file").map(drop);
-/// assert_eq!(end.into_end(), Err(Refusal::not_found()));
-/// ```
-pub trait IntoEnd {
-    /// `Ok` if the generator has not failed.
-    ///
-    /// # Errors
-    /// The failure of the generator.
-    fn into_end(self) -> Result<(), Refusal>;
-}
-
-/// A type that a read handler may return: a [`Source`], a generator, bytes, text, an `Option` (`None` is
-/// [`Refusal::not_found`]), a [`File`](std::fs::File), or a `Result` with any error that becomes a [`Refusal`].
-///
-/// ```
-/// use tuffet::{IntoSource, Refusal};
-///
-/// assert_eq!("text".into_source()?.size(), Some(4));
-/// assert_eq!(None::<String>.into_source().unwrap_err(), Refusal::not_found());
-/// # Ok::<(), Refusal>(())
-/// ```
-pub trait IntoSource {
-    /// [`SendChunks`] if the source may be sent to another thread, else [`LocalChunks`].
-    type Chunks: Chunks;
-
-    /// The source, or the refusal.
-    ///
-    /// # Errors
-    /// The refusal, if there is no source.
-    fn into_source(self) -> Result<Source<Self::Chunks>, Refusal>;
-}
-
 impl Source {
     /// A source of the chunks of this stream. A failed chunk ends it.
+    ///
+    /// ```
+    /// use futures_lite::{future::block_on, stream};
+    /// use tuffet::{Bytes, Refusal, Source};
+    ///
+    /// let source = Source::stream(stream::iter([Ok(Bytes::from("part")), Err(Refusal::upstream())]));
+    /// assert_eq!(block_on(source.collect(100)), Err(Refusal::upstream()), "a part is no file");
+    /// ```
     pub fn stream(chunks: impl Stream<Item = Result<Bytes, Refusal>> + 'static) -> Self {
         Self::of(Box::pin(chunks))
     }
@@ -205,6 +136,14 @@ impl Source {
     }
 
     /// As [`chunks`](Self::chunks), for a stream that may be sent to another thread. Then the source may be sent too.
+    ///
+    /// ```
+    /// use futures_lite::{future::block_on, stream};
+    ///
+    /// let source = tuffet::Source::sendable(stream::iter(["a", "b"]));
+    /// let bytes = std::thread::spawn(|| block_on(source.collect(100))).join().unwrap();
+    /// assert_eq!(bytes, Ok(b"ab".to_vec()));
+    /// ```
     pub fn sendable<T: IntoChunk + 'static>(chunks: impl Stream<Item = T> + Send + 'static) -> SendSource {
         Source::of(Box::pin(chunks.map(T::into_chunk)))
     }
@@ -219,6 +158,14 @@ impl<C: Chunks> Source<C> {
 
     /// The same source in the form that a [`Handler`](crate::Handler) returns and receives, which stays on this
     /// thread.
+    ///
+    /// ```
+    /// use tuffet::{SendSource, Source};
+    ///
+    /// let sent: SendSource = Source::sendable(futures_lite::stream::iter(["a"]));
+    /// let source: Source = sent.with_size(1).into_local();
+    /// assert_eq!(source.size(), Some(1));
+    /// ```
     pub fn into_local(self) -> Source {
         let Self { size, exact, given, origin, etag, modified, start, plain, ahead, beyond, ended, chunks } = self;
         let chunks = chunks.into_local();
@@ -226,6 +173,14 @@ impl<C: Chunks> Source<C> {
     }
 
     /// Sets how many bytes the source has.
+    ///
+    /// ```
+    /// use futures_lite::{future::block_on, stream};
+    /// use tuffet::Source;
+    ///
+    /// let short = Source::chunks(stream::iter(["abc"])).with_size(4);
+    /// assert!(block_on(short.collect(100)).is_err(), "a byte is missing");
+    /// ```
     #[must_use]
     pub fn with_size(mut self, size: u64) -> Self {
         (self.size, self.exact) = (Some(size), true);
@@ -234,6 +189,11 @@ impl<C: Chunks> Source<C> {
 
     /// Sets where the bytes come from, for the operator: a file, a URL. It goes into the record of the transfer and is
     /// never sent.
+    ///
+    /// ```
+    /// let source = tuffet::Source::from("menu\n").with_origin("/srv/tftp/menu");
+    /// assert_eq!(source.origin(), Some("/srv/tftp/menu"));
+    /// ```
     #[must_use]
     pub fn with_origin(mut self, origin: impl Into<Arc<str>>) -> Self {
         self.origin = Some(origin.into());
@@ -244,6 +204,11 @@ impl<C: Chunks> Source<C> {
     /// `"33a64"`, or `W/"33a64"` if the same tag may stand for other bytes. A text that is no entity tag is left out.
     ///
     /// Defaults to a tag that is made of [`modified`](Self::with_modified) and the size, if both are known.
+    ///
+    /// ```
+    /// let source = tuffet::Source::from("menu\n");
+    /// assert_eq!(source.with_etag("\"33a64\"").etag(), Some("\"33a64\""));
+    /// ```
     #[must_use]
     pub fn with_etag(mut self, etag: impl Into<Arc<str>>) -> Self {
         self.etag = Some(etag.into()).filter(|etag: &Arc<str>| is_etag(etag));
@@ -251,6 +216,13 @@ impl<C: Chunks> Source<C> {
     }
 
     /// Sets when the file was last modified, for HTTP clients: to the second, as `Last-Modified`.
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    ///
+    /// let source = tuffet::Source::from("menu\n").with_modified(SystemTime::UNIX_EPOCH);
+    /// assert_eq!(source.modified(), Some(SystemTime::UNIX_EPOCH));
+    /// ```
     #[must_use]
     pub fn with_modified(mut self, modified: SystemTime) -> Self {
         self.modified = Some(modified);
@@ -300,21 +272,41 @@ impl<C: Chunks> Source<C> {
     /// How many bytes the source has, if that is known.
     ///
     /// For an upload this is the client's `tsize`, if it sent one.
+    ///
+    /// ```
+    /// use tuffet::{Gen, Source};
+    ///
+    /// assert_eq!(Source::from("hello").size(), Some(5));
+    /// let unknown = Source::from(Gen::new(async |co| co.yield_("hello").await));
+    /// assert_eq!(unknown.size(), None);
+    /// ```
     pub fn size(&self) -> Option<u64> {
         self.size
     }
 
     /// Where the bytes come from, if the source tells.
+    ///
+    /// ```
+    /// assert_eq!(tuffet::Source::from("made up").origin(), None);
+    /// ```
     pub fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }
 
     /// The entity tag, if there is one.
+    ///
+    /// ```
+    /// assert_eq!(tuffet::Source::from("made up").etag(), None);
+    /// ```
     pub fn etag(&self) -> Option<&str> {
         self.etag.as_deref()
     }
 
     /// When the file was last modified, if the source tells.
+    ///
+    /// ```
+    /// assert_eq!(tuffet::Source::from("made up").modified(), None);
+    /// ```
     pub fn modified(&self) -> Option<SystemTime> {
         self.modified
     }
@@ -324,6 +316,19 @@ impl<C: Chunks> Source<C> {
     }
 
     /// The next chunk; `None` at the end. Do not call it again after the end or after a failure.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// let mut source = tuffet::Source::chunks(futures_lite::stream::iter(["a", "b"]));
+    /// let mut chunks = 0;
+    /// while let Some(chunk) = source.next().await {
+    ///     assert_eq!(chunk?.len(), 1);
+    ///     chunks += 1;
+    /// }
+    /// assert_eq!(chunks, 2);
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// # }).unwrap();
+    /// ```
     pub async fn next(&mut self) -> Option<Result<Bytes, Refusal>> {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
@@ -379,6 +384,14 @@ impl<C: Chunks> Source<C> {
     }
 
     /// Collects all bytes.
+    ///
+    /// ```
+    /// use futures_lite::future::block_on;
+    /// use tuffet::{Refusal, Source};
+    ///
+    /// assert_eq!(block_on(Source::from("hello").collect(5)), Ok(b"hello".to_vec()));
+    /// assert_eq!(block_on(Source::from("hello").collect(4)), Err(Refusal::too_big()));
+    /// ```
     ///
     /// # Errors
     /// The source's own failure, or [`Refusal::too_big`] if there are more than `most` bytes.

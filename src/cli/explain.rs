@@ -201,7 +201,7 @@ fn boot(args: &Explain, mac: Mac, mut report: Report) -> Result<Report> {
     let server = dhcp::server(&args.serve);
     let told = |machine: &proxy::Machine| {
         let chosen = offers.choose(machine)?;
-        Ok::<_, String>((offers.place(&chosen.file, machine, server)?, chosen.why))
+        Ok::<_, proxy::NoBootFile>((offers.place(&chosen.file, machine, server)?, chosen.why))
     };
     match told(&machine) {
         Ok((file, why)) => {

@@ -95,7 +95,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
 pub fn look(directories: &[Directory]) {
     for directory in directories {
         if let Err(error) = directory.look() {
-            warn!("cannot serve {}: {error}", directory.describe());
+            warn!("{error}");
         }
     }
 }

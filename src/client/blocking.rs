@@ -6,6 +6,18 @@ use super::Client;
 use crate::{error::Error, source::IntoSource, stats::Record};
 
 /// A [`Client`] whose calls block their thread until the transfer is over. Do not use it in async code.
+///
+/// ```
+/// use tuffet::{Client, Server, handlers::Memory};
+///
+/// let server = Server::builder().listen("127.0.0.1:0").handler(Memory::new()).bind()?.spawn()?;
+/// let client = Client::new(server.addrs()[0]).blocking();
+/// client.put("switch.cfg", "hostname lab\n")?;
+/// let mut saved = Vec::new();
+/// client.get("switch.cfg", &mut saved)?;
+/// assert_eq!(saved, b"hostname lab\n");
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct BlockingClient(Client);
 
@@ -28,6 +40,15 @@ impl Client {
 
 impl BlockingClient {
     /// Gets a file. Its bytes go to this writer as they arrive. A writer is a file or a `&mut Vec<u8>`, for example.
+    ///
+    /// ```
+    /// use tuffet::{Client, Error, ErrorCode, Server};
+    ///
+    /// let server = Server::builder().listen("127.0.0.1:0").bind()?.spawn()?;
+    /// let error = Client::new(server.addrs()[0]).blocking().get("none", std::io::sink()).unwrap_err();
+    /// assert!(matches!(error, Error::Peer { code: ErrorCode::FILE_NOT_FOUND, .. }));
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Client::get`]; [`Error::Refused`] holds the writer's error.

@@ -168,11 +168,21 @@ pub(super) static FAMILIES: [Family; 7] = [
 
 impl Family {
     /// Whether the firmware of these machines is UEFI.
+    ///
+    /// ```
+    /// let others: Vec<_> = tuffet::dhcp::Family::all().filter(|family| !family.is_efi()).collect();
+    /// assert!(matches!(others[..], [bios] if bios.key == "bios"));
+    /// ```
     pub fn is_efi(&self) -> bool {
         self.key != "bios"
     }
 
     /// All known families.
+    ///
+    /// ```
+    /// let keys: Vec<_> = tuffet::dhcp::Family::all().map(|family| family.key).collect();
+    /// assert_eq!(keys, ["bios", "x64", "ia32", "arm64", "arm", "riscv64", "loongarch64"]);
+    /// ```
     pub fn all() -> impl Iterator<Item = &'static Self> {
         FAMILIES.iter()
     }
@@ -185,11 +195,24 @@ impl Arch {
     pub const UNKNOWN: Self = Self(u16::MAX);
 
     /// The family of this architecture, if its boot files are known.
+    ///
+    /// ```
+    /// use tuffet::dhcp::Arch;
+    ///
+    /// assert_eq!(Arch(9).family().unwrap().title, "EFI x64");
+    /// assert!(Arch::UNKNOWN.family().is_none());
+    /// ```
     pub fn family(self) -> Option<&'static Family> {
         FAMILIES.iter().find(|family| family.pxe.contains(&self.0) || family.http.contains(&self.0))
     }
 
     /// Whether machines of this architecture boot by HTTP.
+    ///
+    /// ```
+    /// use tuffet::dhcp::Arch;
+    ///
+    /// assert!(Arch(16).is_http() && !Arch(7).is_http());
+    /// ```
     pub fn is_http(self) -> bool {
         self.family().is_some_and(|family| family.http.contains(&self.0))
     }
@@ -197,6 +220,14 @@ impl Arch {
 
 impl Arches {
     /// Whether this architecture is one of them.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Arches};
+    ///
+    /// let arm64: Arches = "arm64".parse()?;
+    /// assert!(arm64.contains(Arch(11)) && arm64.contains(Arch(19)) && !arm64.contains(Arch(7)));
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn contains(&self, arch: Arch) -> bool {
         match self {
             Self::Family(family) => arch.family() == Some(family),

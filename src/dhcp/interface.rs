@@ -3,6 +3,15 @@
 use std::{io, net::Ipv4Addr};
 
 /// A network interface, and its IPv4 addresses.
+///
+/// ```
+/// use tuffet::dhcp::Interface;
+///
+/// // Machines on eth1 are told this address, and no other of the interface.
+/// let lab = Interface { name: "eth1".into(), addresses: vec!["10.9.0.1".parse()?] };
+/// assert_eq!(lab.addresses.len(), 1);
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// The name of the interface.
@@ -13,6 +22,15 @@ pub struct Interface {
 }
 
 /// The interfaces on which machines may boot: interfaces that are up, can broadcast and have an IPv4 address.
+///
+/// ```
+/// # #[cfg(target_os = "linux")]
+/// for interface in tuffet::dhcp::interfaces()? {
+///     println!("{}: {:?}", interface.name, interface.addresses);
+///     assert!(interface.name != "lo" && !interface.addresses.is_empty());
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 /// The error of the system. On systems other than Linux it is [`Unsupported`](io::ErrorKind::Unsupported).

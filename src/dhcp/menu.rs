@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 use smol::LocalExecutor;
 
 use super::{
-    Family, Machine,
+    Family, Machine, NoBootFile,
     arch::{SCRIPTS, UBOOT},
 };
 use crate::{
     error::{ErrorCode, Refusal},
     handler::{Handler, Request},
-    packet::{self, Mode, Options},
+    packet,
 };
 
 /// The usual boot files that the sources have, by family.
@@ -19,6 +19,19 @@ use crate::{
 /// A file is absent if the handler says that there is none ([`ErrorCode::FILE_NOT_FOUND`]), or that nobody may have it
 /// ([`ErrorCode::ACCESS_VIOLATION`], [`Refusal::silent`]). After any other refusal the search goes no further down the
 /// list of files, and the machines of that list get nothing instead of a file from further down.
+///
+/// ```
+/// use tuffet::{dhcp::{Machine, Menu, Proxy}, handlers::Memory};
+///
+/// let files = Memory::new();
+/// files.insert("boot.ipxe", "#!ipxe\n")?;
+/// files.insert("ipxe.efi", "MZ...")?;
+/// let proxy = Proxy::default().menu(smol::block_on(Menu::find(&files)));
+/// let firmware = Machine::new("x64".parse()?);
+/// assert_eq!(proxy.choose(&firmware)?.file, "ipxe.efi");
+/// assert_eq!(proxy.choose(&firmware.with_ipxe())?.file, "boot.ipxe", "the same machine, a moment later");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Menu {
     /// The script that iPXE runs, of [`SCRIPTS`].
@@ -48,6 +61,12 @@ struct Entry {
 
 impl Menu {
     /// Asks this handler for each of the usual names. The handler opens the files, and nothing is read from them.
+    ///
+    /// ```
+    /// use tuffet::{dhcp::Menu, handlers::Memory};
+    ///
+    /// assert!(smol::block_on(Menu::find(&Memory::new())).is_empty());
+    /// ```
     pub async fn find(handler: &dyn Handler) -> Self {
         let executor = LocalExecutor::new();
         let first = |names: &'static [&'static str]| executor.spawn(Entry::find(handler, names));
@@ -67,16 +86,36 @@ impl Menu {
     }
 
     /// Whether the menu has no file for any machine.
+    ///
+    /// ```
+    /// assert!(tuffet::dhcp::Menu::default().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.entries().all(|entry| entry.file.is_none())
     }
 
     /// The first failure of the search, for people. A failure says nothing about whether there is a file.
+    ///
+    /// ```
+    /// use tuffet::{Refusal, dhcp::Menu, read};
+    ///
+    /// let down = read(|_| Err::<&str, _>(Refusal::upstream().because("connection refused")));
+    /// let menu = smol::block_on(Menu::find(&down));
+    /// assert!(menu.is_empty() && menu.failure().unwrap().contains("connection refused"));
+    /// ```
     pub fn failure(&self) -> Option<&str> {
         self.entries().find_map(|entry| entry.failure.as_deref())
     }
 
     /// Keeps the files of an older menu wherever the search for this one failed.
+    ///
+    /// ```
+    /// use tuffet::{Refusal, dhcp::Menu, read};
+    ///
+    /// let up = smol::block_on(Menu::find(&read(|_| "MZ...")));
+    /// let down = smol::block_on(Menu::find(&read(|_| Err::<&str, _>(Refusal::upstream()))));
+    /// assert!(!down.or_known(&up).is_empty(), "the files are there, and will be again");
+    /// ```
     #[must_use]
     pub fn or_known(mut self, old: &Self) -> Self {
         self.script.keep(&old.script);
@@ -95,13 +134,13 @@ impl Menu {
         [&self.script, &self.uboot].into_iter().chain(families)
     }
 
-    /// The boot file of a machine, or the reason why there is none, for people. U-Boot needs no file: it may only need
+    /// The boot file of a machine, or the reason why there is none. U-Boot needs no file: it may only need
     /// the address of the server, for `pxe get`. Then the name is empty.
-    pub(super) fn choose(&self, machine: &Machine) -> Result<&'static str, String> {
+    pub(super) fn choose(&self, machine: &Machine) -> Result<&'static str, NoBootFile> {
         if machine.uboot {
             return Ok(self.uboot.file.unwrap_or_default());
         }
-        let family = machine.arch.family().ok_or_else(|| format!("no boot file for {} is known", machine.arch))?;
+        let family = machine.arch.family().ok_or(NoBootFile::Arch(machine.arch))?;
         let (nothing, script) = (Found::default(), &self.script);
         let Found { file, ipxe } = self.families.get(family.key).unwrap_or(&nothing);
         let in_order = match script.file {
@@ -113,16 +152,11 @@ impl Menu {
         for entry in in_order {
             match (entry.file, &entry.failure) {
                 (Some(file), _) => return Ok(file),
-                (None, Some(failure)) => return Err(format!("the search failed: {failure}")),
+                (None, Some(failure)) => return Err(NoBootFile::SearchFailed(failure.clone())),
                 (None, None) => {}
             }
         }
-        Err(if machine.ipxe {
-            format!("there is no script for iPXE ({})", SCRIPTS.join(", "))
-        } else {
-            let names: Vec<&str> = family.files.iter().chain(family.ipxe).copied().collect();
-            format!("none of its boot files exists: {}", names.join(", "))
-        })
+        Err(if machine.ipxe { NoBootFile::NoScript } else { NoBootFile::Absent(family) })
     }
 }
 
@@ -152,7 +186,7 @@ pub(super) fn goes_on_by_tftp(file: &str) -> bool {
 }
 
 async fn open(handler: &dyn Handler, name: &str) -> Result<(), Refusal> {
-    let packet = packet::Request { filename: name.into(), mode: Mode::Octet, options: Options::default() };
+    let packet = packet::Request::new(name);
     // A client has no address yet when the server tells it the boot file.
     let (peer, local) = ((Ipv4Addr::UNSPECIFIED, 68).into(), (Ipv4Addr::UNSPECIFIED, 69).into());
     let request = Request::new(peer, local, Arc::new(packet))?;

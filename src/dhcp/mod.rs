@@ -22,6 +22,7 @@
 //! ```
 
 mod arch;
+mod error;
 mod interface;
 mod menu;
 mod packet;
@@ -31,6 +32,7 @@ mod serve;
 mod service;
 
 pub use arch::{Arch, Arches, Family};
+pub use error::{Mismatch, NoBootFile};
 pub use interface::{Interface, interfaces};
 pub use menu::Menu;
 pub use packet::Machine;

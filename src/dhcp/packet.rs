@@ -9,7 +9,7 @@ use dhcproto::{
     },
 };
 
-use super::{Arch, Family};
+use super::{Arch, Family, NoBootFile};
 use crate::rules::{Mac, Uuid};
 
 /// The length of the fields before the options, with the magic cookie (RFC 2131 sections 2 and 3).
@@ -24,6 +24,8 @@ const SNAME_FIELD: Range<usize> = 44..44 + SNAME;
 const FILE_FIELD: Range<usize> = 108..108 + FILE;
 /// The largest length of one option.
 const OPTION: usize = 255;
+/// The longest name of a boot file, in bytes. A NUL follows it in its option.
+pub(super) const LONGEST_FILE: usize = OPTION - 1;
 
 const PAD: u8 = 0;
 const END: u8 = 255;
@@ -42,6 +44,15 @@ const USE_BOOT_FILE: u8 = 8;
 const READ: [(u8, usize); 7] = [(53, 1), (54, 4), (60, 6), (77, 1), (93, 2), (97, 1), (IPXE, 0)];
 
 /// A machine that wants to boot.
+///
+/// ```
+/// use tuffet::dhcp::Machine;
+///
+/// let machine = Machine::new("http-x64".parse()?).mac("52:54:00:12:34:56".parse()?);
+/// assert!(machine.http && !machine.ipxe);
+/// assert_eq!(machine.to_string(), "52-54-00-12-34-56 (EFI x64, HTTP boot)");
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Machine {
@@ -149,13 +160,13 @@ impl ClientMessage {
     }
 
     /// The answer to this packet. An answer that does not fit into a packet is an error.
-    pub(super) fn answer(&self, fields: &ReplyFields<'_>) -> Result<Vec<u8>, &'static str> {
+    pub(super) fn answer(&self, fields: &ReplyFields<'_>) -> Result<Vec<u8>, NoBootFile> {
         let ReplyFields { kind, server, file } = *fields;
         // The length of the option includes the NUL. Some clients read the option as a C string, and would miss its
         // end.
         let name = [file.as_bytes(), &[0]].concat();
-        if name.len() > OPTION {
-            return Err("the name of its file is longer than 254 bytes");
+        if file.len() > LONGEST_FILE {
+            return Err(NoBootFile::LongName);
         }
         let mut message = self.message.clone();
         message.set_opcode(Opcode::BootReply).set_secs(0).set_hops(0).set_opts(DhcpOptions::default());
@@ -184,7 +195,7 @@ impl ClientMessage {
         let relay = self.relay.clone();
         options.extend(relay.map(|relay| DhcpOption::Unknown(UnknownOption::new(OptionCode::from(RELAY), relay))));
         options.push(DhcpOption::End);
-        encode(&message, &options).map_err(|_| "it cannot be encoded")
+        encode(&message, &options).map_err(|_| NoBootFile::Encoding)
     }
 
     /// Option 43. It tells BIOS and iPXE to take the boot file at once. EFI gets no such order, so it asks at port
@@ -303,23 +314,53 @@ fn has_class(mut list: &[u8], name: &[u8]) -> bool {
 
 impl Machine {
     /// A machine with firmware of this architecture. Its MAC address and its UUID are unknown.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Machine};
+    ///
+    /// assert_eq!(Machine::new(Arch::BIOS).to_string(), "a machine without Ethernet (BIOS)");
+    /// ```
     pub fn new(arch: Arch) -> Self {
         Self { mac: None, uuid: None, arch, http: arch.is_http(), ipxe: false, uboot: false }
     }
 
     /// Sets the MAC address of the network card.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Machine};
+    ///
+    /// let machine = Machine::new(Arch::BIOS).mac("52:54:00:12:34:56".parse()?);
+    /// assert_eq!(machine.to_string(), "52-54-00-12-34-56 (BIOS)");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn mac(self, mac: Mac) -> Self {
         Self { mac: Some(mac), ..self }
     }
 
     /// Sets the UUID of the mainboard.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Machine};
+    ///
+    /// let machine = Machine::new(Arch::BIOS).uuid("01234567-89ab-cdef-0123-456789abcdef".parse()?);
+    /// assert_eq!(machine.uuid.unwrap().to_string(), "01234567-89ab-cdef-0123-456789abcdef");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn uuid(self, uuid: Uuid) -> Self {
         Self { uuid: Some(uuid), ..self }
     }
 
     /// The machine after iPXE has started on it. iPXE takes URLs, but boots by PXE.
+    ///
+    /// ```
+    /// use tuffet::dhcp::Machine;
+    ///
+    /// let machine = Machine::new("http-x64".parse()?).with_ipxe();
+    /// assert!(machine.ipxe && !machine.http);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn with_ipxe(self) -> Self {
         Self { ipxe: true, http: false, ..self }

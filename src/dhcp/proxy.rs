@@ -9,7 +9,7 @@ use dhcproto::v4::MessageType;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    Machine, Menu, Rule,
+    Machine, Menu, NoBootFile, Rule,
     menu::goes_on_by_tftp,
     packet::{ClientMessage, ReplyFields},
 };
@@ -45,6 +45,21 @@ pub struct Proxy {
 }
 
 /// The port that received a datagram.
+///
+/// ```
+/// # use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
+/// # let mut discover = vec![0; 240];
+/// # discover[..3].copy_from_slice(&[1, 1, 6]);
+/// # discover[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+/// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
+/// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
+/// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+/// let proxy = Proxy::default().rules(vec![Rule::new("all", "grubx64.efi")]);
+/// assert!(proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local }).is_ok());
+/// // No client broadcasts its DHCPDISCOVER to port 4011.
+/// assert!(proxy.answer(&discover, Arrival { server_port: ServerPort::Pxe, from, local }).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerPort {
@@ -55,6 +70,16 @@ pub enum ServerPort {
 }
 
 /// The port, the sender and the interface of a datagram.
+///
+/// ```
+/// use tuffet::dhcp::{Arrival, ServerPort};
+///
+/// // A machine without an address has broadcast its DHCPDISCOVER to the network of 192.0.2.1.
+/// let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+/// let arrival = Arrival { server_port: ServerPort::Dhcp, from, local };
+/// assert!(arrival.from.ip().is_unspecified());
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// The port that received the datagram.
@@ -66,6 +91,22 @@ pub struct Arrival {
 }
 
 /// The answer to a datagram.
+///
+/// ```
+/// # use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
+/// # let mut discover = vec![0; 240];
+/// # discover[..3].copy_from_slice(&[1, 1, 6]);
+/// # discover[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+/// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
+/// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
+/// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+/// let proxy = Proxy::default().rules(vec![Rule::new("all", "grubx64.efi")]);
+/// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local })?;
+/// // It has no address yet, so the answer is a broadcast.
+/// assert_eq!(reply.to, "255.255.255.255:68".parse()?);
+/// assert!(reply.bytes.windows(11).any(|part| part == b"grubx64.efi"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reply {
@@ -78,6 +119,20 @@ pub struct Reply {
 }
 
 /// A machine and its boot file, as the log shows them.
+///
+/// ```
+/// # use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
+/// # let mut discover = vec![0; 240];
+/// # discover[..3].copy_from_slice(&[1, 1, 6]);
+/// # discover[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+/// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
+/// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
+/// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+/// let proxy = Proxy::default().rules(vec![Rule::new("the lab", "grubx64.efi")]);
+/// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local })?;
+/// assert_eq!(reply.offer.to_string(), "52-54-00-12-34-56 (EFI x64) may boot grubx64.efi: the lab");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Offer {
@@ -92,6 +147,15 @@ pub struct Offer {
 }
 
 /// The boot file of a machine, and the reason for it.
+///
+/// ```
+/// use tuffet::dhcp::{Machine, Proxy, Rule};
+///
+/// let proxy = Proxy::default().rules(vec![Rule::new("the lab", "grubx64.efi")]);
+/// let chosen = proxy.choose(&Machine::new("x64".parse()?))?;
+/// assert_eq!((&*chosen.file, &*chosen.why), ("grubx64.efi", "the lab"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BootFile {
@@ -102,6 +166,21 @@ pub struct BootFile {
 }
 
 /// The reason why a datagram gets no answer.
+///
+/// ```
+/// # use tuffet::dhcp::{Arrival, NoBootFile, NoReply, Proxy, ServerPort};
+/// # let mut discover = vec![0; 240];
+/// # discover[..3].copy_from_slice(&[1, 1, 6]);
+/// # discover[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+/// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
+/// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
+/// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+/// let arrival = Arrival { server_port: ServerPort::Dhcp, from, local };
+/// let nothing = Proxy::default().answer(&discover, arrival);
+/// assert!(matches!(nothing, Err(NoReply::NoBootFile(_, NoBootFile::Absent(family))) if family.key == "x64"));
+/// assert!(matches!(Proxy::default().answer(b"...", arrival), Err(NoReply::NotForUs(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoReply {
@@ -109,7 +188,7 @@ pub enum NoReply {
     /// packet.
     NotForUs(&'static str),
     /// The machine wants to boot, but gets no boot file, with the reason.
-    NoBootFile(Machine, String),
+    NoBootFile(Machine, NoBootFile),
 }
 
 impl Default for Proxy {
@@ -120,6 +199,19 @@ impl Default for Proxy {
 
 impl Proxy {
     /// Sets the rules. The first rule that matches a machine applies. Defaults to none.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Machine, Proxy, Rule};
+    ///
+    /// let proxy = Proxy::default().rules(vec![
+    ///     Rule::new("the lab", "lab.efi").mac("52:54:00".parse()?),
+    ///     Rule::new("all others", "grubx64.efi"),
+    /// ]);
+    /// let machine = Machine::new("x64".parse()?);
+    /// assert_eq!(proxy.choose(&machine.mac("52:54:00:12:34:56".parse()?))?.file, "lab.efi");
+    /// assert_eq!(proxy.choose(&machine)?.file, "grubx64.efi");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn rules(mut self, rules: Vec<Rule>) -> Self {
         self.rules = rules;
@@ -127,6 +219,16 @@ impl Proxy {
     }
 
     /// Sets the menu, which applies to machines that no rule matches. Defaults to an empty menu.
+    ///
+    /// ```
+    /// use tuffet::{dhcp::{Machine, Menu, Proxy}, read};
+    ///
+    /// // These sources have every file, so iPXE gets the first of its scripts.
+    /// let menu = smol::block_on(Menu::find(&read(|_| "...")));
+    /// let bios = Machine::new("bios".parse()?);
+    /// assert_eq!(Proxy::default().menu(menu).choose(&bios.with_ipxe())?.file, "boot.ipxe");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn menu(mut self, menu: Menu) -> Self {
         self.menu = menu;
@@ -134,6 +236,15 @@ impl Proxy {
     }
 
     /// Sets the port of the TFTP server. Defaults to 69, the only port that firmware knows.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Machine, Proxy};
+    ///
+    /// let proxy = Proxy::default().tftp(6969);
+    /// let ipxe = Machine::new("x64".parse()?).with_ipxe();
+    /// assert_eq!(proxy.place("boot.ipxe", &ipxe, "192.0.2.1".parse()?)?, "tftp://192.0.2.1:6969/boot.ipxe");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn tftp(mut self, port: u16) -> Self {
         self.tftp = port;
@@ -160,6 +271,13 @@ impl Proxy {
     }
 
     /// Whether there are no rules, and no files that any machine can boot.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Proxy, Rule};
+    ///
+    /// assert!(Proxy::default().is_empty());
+    /// assert!(!Proxy::default().rules(vec![Rule::new("all", "grubx64.efi")]).is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty() && self.menu.is_empty()
     }
@@ -170,17 +288,31 @@ impl Proxy {
     }
 
     /// The [failure](Menu::failure) of the search for the menu.
+    ///
+    /// ```
+    /// use tuffet::{Refusal, dhcp::{Menu, Proxy}, read};
+    ///
+    /// let down = smol::block_on(Menu::find(&read(|_| Err::<&str, _>(Refusal::upstream()))));
+    /// assert!(Proxy::default().menu(down).failure().is_some());
+    /// ```
     pub fn failure(&self) -> Option<&str> {
         self.menu.failure()
     }
 
     /// The boot file of a machine.
     ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Machine, NoBootFile, Proxy};
+    ///
+    /// let amiga = Machine::new(Arch(60_000));
+    /// assert_eq!(Proxy::default().choose(&amiga), Err(NoBootFile::Arch(Arch(60_000))));
+    /// ```
+    ///
     /// # Errors
-    /// The reason why the machine gets no boot file, for people.
-    pub fn choose(&self, machine: &Machine) -> Result<BootFile, String> {
+    /// The reason why the machine gets no boot file.
+    pub fn choose(&self, machine: &Machine) -> Result<BootFile, NoBootFile> {
         match self.rules.iter().find(|rule| rule.check(machine).is_ok()) {
-            Some(rule) if rule.file().is_empty() => Err(format!("{} gives it no answer", rule.title())),
+            Some(rule) if rule.file().is_empty() => Err(NoBootFile::Rule(rule.title().into())),
             Some(rule) => Ok(BootFile { file: rule.file().into(), why: rule.title().into() }),
             None => {
                 let file = self.menu.choose(machine)?.to_owned();
@@ -191,15 +323,35 @@ impl Proxy {
     }
 
     /// The rules in their order. [`Rule::check`] says why a rule does not match a machine.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Machine, Proxy, Rule};
+    ///
+    /// let proxy = Proxy::default().rules(vec![Rule::new("the lab", "grubx64.efi").arch("x64".parse()?)]);
+    /// let bios = Machine::new("bios".parse()?);
+    /// let why: Vec<_> = proxy.each_rule().map(|rule| (rule.title(), rule.check(&bios).is_ok())).collect();
+    /// assert_eq!(why, [("the lab", false)]);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn each_rule(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter()
     }
 
     /// The name or the URL of a file in the answer that a server with this address sends to a machine.
     ///
+    /// ```
+    /// use tuffet::dhcp::{Machine, NoBootFile, Proxy};
+    ///
+    /// let (proxy, local) = (Proxy::default(), "192.0.2.1".parse()?);
+    /// assert_eq!(proxy.place("grubx64.efi", &Machine::new("x64".parse()?), local)?, "grubx64.efi");
+    /// let by_http = Machine::new("http-x64".parse()?);
+    /// assert_eq!(proxy.place("grubx64.efi", &by_http, local), Err(NoBootFile::NoHttp));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
-    /// The reason why the machine cannot fetch the file, for people.
-    pub fn place(&self, file: &str, machine: &Machine, local: Ipv4Addr) -> Result<String, String> {
+    /// [`NoBootFile::NoHttp`] if the machine cannot fetch the file.
+    pub fn place(&self, file: &str, machine: &Machine, local: Ipv4Addr) -> Result<String, NoBootFile> {
         if file.contains("://") || !(machine.http || machine.ipxe) {
             return Ok(file.into());
         }
@@ -211,12 +363,28 @@ impl Proxy {
         });
         match http {
             Some(http) if machine.http || !goes_on_by_tftp(file) => Ok(format!("{http}{path}")),
-            None if machine.http => Err("it boots by HTTP, which this server does not serve (--http)".into()),
+            None if machine.http => Err(NoBootFile::NoHttp),
             _ => Ok(format!("{}{path}", url("tftp", local, self.tftp, TFTP_PORT))),
         }
     }
 
     /// The answer to a datagram.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
+    ///
+    /// // The DHCPDISCOVER of firmware for x64: a fixed header, the magic cookie, and the options 53, 60 and 93.
+    /// let mut discover = vec![0; 240];
+    /// discover[..3].copy_from_slice(&[1, 1, 6]);
+    /// discover[236..].copy_from_slice(&[99, 130, 83, 99]);
+    /// discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
+    ///
+    /// let proxy = Proxy::default().rules(vec![Rule::new("the lab", "grubx64.efi").arch("x64".parse()?)]);
+    /// let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+    /// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local })?;
+    /// assert_eq!((&*reply.offer.file, reply.offer.acknowledges), ("grubx64.efi", false));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The reason why the datagram gets no answer.
@@ -234,11 +402,10 @@ impl Proxy {
             return Err(NoReply::NotForUs("its relay's address (giaddr) is not unicast"));
         }
         let machine = message.machine;
-        let nothing = |why: String| NoReply::NoBootFile(machine, why);
+        let nothing = |why| NoReply::NoBootFile(machine, why);
         let chosen = self.choose(&machine).map_err(nothing)?;
         let file = self.place(&chosen.file, &machine, local).map_err(nothing)?;
-        let bytes = message.answer(&ReplyFields { kind, server: local, file: &file });
-        let bytes = bytes.map_err(|why| nothing(why.into()))?;
+        let bytes = message.answer(&ReplyFields { kind, server: local, file: &file }).map_err(nothing)?;
         let to = destination(&message, server_port, from);
         let acknowledges = kind == MessageType::Ack;
         Ok(Reply { bytes, to, offer: Offer { machine, file, why: chosen.why, acknowledges } })

@@ -1,6 +1,6 @@
 //! The operator's rules: which machine gets which boot file.
 
-use super::{Arches, Machine};
+use super::{Arches, Machine, Mismatch};
 use crate::rules::{Mac, MacPrefix, Uuid};
 
 /// A boot file for the machines that meet all conditions of the rule. A rule without conditions matches all machines.
@@ -27,12 +27,27 @@ pub struct Rule {
 impl Rule {
     /// A rule for all machines. The title is for people. The file is a name on this server, or a URL. If the file is
     /// empty, the machine gets no answer.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Machine, Rule};
+    ///
+    /// assert!(Rule::new("all", "https://boot.example/all.efi").check(&Machine::new(Arch::BIOS)).is_ok());
+    /// ```
     pub fn new(title: impl Into<String>, file: impl Into<String>) -> Self {
         let (title, file) = (title.into(), file.into());
         Self { title, file, arches: Vec::new(), uuids: Vec::new(), macs: Vec::new(), ipxe: None }
     }
 
     /// Limits the rule to machines of these architectures. Another call adds more of them.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Machine, Rule};
+    ///
+    /// let rule = Rule::new("EFI", "grub.efi").arch("x64".parse()?).arch("ia32".parse()?);
+    /// assert!([7, 6].iter().all(|&arch| rule.check(&Machine::new(Arch(arch))).is_ok()));
+    /// assert!(rule.check(&Machine::new(Arch::BIOS)).is_err());
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn arch(mut self, arches: Arches) -> Self {
         self.arches.push(arches);
@@ -40,6 +55,14 @@ impl Rule {
     }
 
     /// Limits the rule to the machine with this UUID. Another call adds another machine.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Machine, Mismatch, Rule};
+    ///
+    /// let rule = Rule::new("node 7", "seven.efi").uuid("01234567-89ab-cdef-0123-456789abcdef".parse()?);
+    /// assert_eq!(rule.check(&Machine::new(Arch::BIOS)), Err(Mismatch::Uuid));
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn uuid(mut self, uuid: Uuid) -> Self {
         self.uuids.push(uuid);
@@ -47,6 +70,14 @@ impl Rule {
     }
 
     /// Limits the rule to machines whose MAC address has this prefix. Another call adds another prefix.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Machine, Rule};
+    ///
+    /// let rule = Rule::new("QEMU", "qemu.0").mac("52:54:00".parse()?);
+    /// assert!(rule.check(&Machine::new(Arch::BIOS).mac("52:54:00:12:34:56".parse()?)).is_ok());
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn mac(mut self, mac: MacPrefix) -> Self {
         self.macs.push(mac);
@@ -55,6 +86,14 @@ impl Rule {
 
     /// Limits the rule to iPXE (`true`) or to firmware (`false`). Defaults to both. But by default a rule whose file is
     /// iPXE does not match iPXE, which would load itself again and again.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Machine, Mismatch, Rule};
+    ///
+    /// let firmware = Machine::new(Arch::BIOS);
+    /// assert_eq!(Rule::new("script", "boot.ipxe").ipxe(true).check(&firmware), Err(Mismatch::OnlyIpxe));
+    /// assert_eq!(Rule::new("all", "ipxe.pxe").check(&firmware.with_ipxe()), Err(Mismatch::Loop));
+    /// ```
     #[must_use]
     pub fn ipxe(mut self, ipxe: bool) -> Self {
         self.ipxe = Some(ipxe);
@@ -62,6 +101,10 @@ impl Rule {
     }
 
     /// The title of the rule.
+    ///
+    /// ```
+    /// assert_eq!(tuffet::dhcp::Rule::new("the lab", "grubx64.efi").title(), "the lab");
+    /// ```
     pub fn title(&self) -> &str {
         &self.title
     }
@@ -70,27 +113,36 @@ impl Rule {
         &self.file
     }
 
-    /// Whether the rule matches this machine, or the reason why it does not, for people.
+    /// Whether the rule matches this machine.
+    ///
+    /// ```
+    /// use tuffet::dhcp::{Arch, Machine, Rule};
+    ///
+    /// let rule = Rule::new("the lab", "grubx64.efi").arch("x64".parse()?);
+    /// let why = rule.check(&Machine::new(Arch::BIOS)).unwrap_err();
+    /// assert_eq!(why.to_string(), "another architecture");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// The condition that the machine does not meet, for people.
-    pub fn check(&self, machine: &Machine) -> Result<(), &'static str> {
+    /// The condition that the machine does not meet.
+    pub fn check(&self, machine: &Machine) -> Result<(), Mismatch> {
         let is = |mac: Mac| self.macs.iter().any(|prefix| prefix.contains(mac));
         if !self.arches.is_empty() && !self.arches.iter().any(|arches| arches.contains(machine.arch)) {
-            return Err("another architecture");
+            return Err(Mismatch::Arch);
         }
         if !self.macs.is_empty() && !machine.mac.is_some_and(is) {
-            return Err("another MAC address");
+            return Err(Mismatch::Mac);
         }
         if !self.uuids.is_empty()
             && !machine.uuid.is_some_and(|uuid| self.uuids.iter().any(|known| known.is_same(uuid)))
         {
-            return Err("another UUID");
+            return Err(Mismatch::Uuid);
         }
         match (self.ipxe, machine.ipxe) {
-            (Some(true), false) => Err("it is for iPXE"),
-            (Some(false), true) => Err("it is not for iPXE"),
-            (None, true) if super::arch::is_ipxe(&self.file) => Err("iPXE would load itself again"),
+            (Some(true), false) => Err(Mismatch::OnlyIpxe),
+            (Some(false), true) => Err(Mismatch::OnlyFirmware),
+            (None, true) if super::arch::is_ipxe(&self.file) => Err(Mismatch::Loop),
             _ => Ok(()),
         }
     }

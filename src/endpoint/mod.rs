@@ -47,23 +47,24 @@ mod deadlines;
 mod policy;
 mod pool;
 mod recent;
+mod reports;
 mod request;
 #[cfg(test)]
 mod tests;
 mod transfers;
+mod types;
 mod unknown_tid;
 
 use std::{
     collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use crate::{
     error::Refusal,
-    options::{AskedOptions, Direction},
-    packet::{self, Malformed, Packet},
+    options::Direction,
+    packet::{Malformed, Packet},
 };
 #[cfg_attr(not(feature = "web"), allow(unused_imports, reason = "only the HTTP server uses it"))]
 pub(crate) use admission::Admission;
@@ -81,6 +82,7 @@ pub(crate) use pool::WINDOWSIZE_SINGLE_PORT;
 pub use policy::{Admits, DropReason, Policy};
 pub use pool::{AMPLIFICATION, AMPLIFICATION_SINGLE_PORT, Pool};
 pub use request::LONGEST_NAME;
+pub use types::{Action, CloseReason, Counts, Ended, Envelope, Id, Start};
 
 /// The endpoint keeps this many bytes of the text in a client's ERROR.
 const LONGEST_TEXT: usize = 512;
@@ -95,109 +97,19 @@ type Key = (usize, SocketAddr);
 /// Recognizes a repeated request: the port that it came to, its sender, and the address that it was sent to.
 type RequestKey = (usize, SocketAddr, Option<IpAddr>);
 
-/// The number of a running transfer. It is used again when the transfer has [ended](Endpoint::end).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id(pub usize);
-
-/// Where a datagram came from, and where it was sent to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Envelope {
-    /// The sender.
-    pub peer: SocketAddr,
-    /// The server's address that the answer comes from; `None` where the system does not tell, or was not asked.
-    pub local: Option<IpAddr>,
-    /// The index of the interface that the datagram came in by; 0 where the system does not tell, or was not asked.
-    pub interface: u32,
-    /// Whether the datagram was sent to a broadcast or multicast address.
-    pub broadcast: bool,
-}
-
-/// The action that the driver takes for a datagram.
-#[derive(Debug)]
-#[must_use = "a datagram that is not acted on is lost"]
-pub enum Action {
-    /// Hand this packet to the transfer.
-    Deliver(Id, Packet),
-    /// The client of this transfer has sent its request again.
-    Repeat(Id),
-    /// Begin a transfer.
-    Begin(Box<Start>),
-    /// Send this packet from the port and the address that the datagram came to.
-    Reply(Packet),
-    /// Leave this request without an answer.
-    LeaveUnanswered(DropReason),
-    /// Ignore this datagram.
-    Drop(DropReason),
-}
-
-/// A transfer that begins.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Start {
-    /// The endpoint's number of the transfer.
-    pub id: Id,
-    /// The port that serves the transfer.
-    pub port: usize,
-    /// The port that the request came to.
-    pub listener: usize,
-    /// The client, and the address that it sent its request to.
-    pub envelope: Envelope,
-    /// RRQ or WRQ.
-    pub direction: Direction,
-    /// The client's request.
-    pub request: Arc<packet::Request>,
-    /// Its options, read once.
-    pub(crate) asked: AskedOptions,
-    /// The largest blksize for this client, in bytes.
-    pub blksize: u16,
-    /// The largest windowsize for this transfer, in blocks.
-    pub windowsize: u16,
-    /// How many bytes the transfer may send for each byte from the client's address, IP and UDP headers included.
-    pub amplification: u32,
-    /// The last round trip measured to this client's address.
-    pub round_trip: Option<Duration>,
-    /// When the request arrived.
-    pub began: Instant,
-}
-
-/// Why the endpoint ends a transfer that has not ended by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// The same client has sent another request.
-    Replaced,
-    /// The client has sent nothing but its request, and the endpoint needs the place for another.
-    GaveWay,
-    /// ICMP says that the client's port is closed.
-    Unreachable,
-    /// The client answers as a server does: a forger sets two servers against each other.
-    Server,
-}
-
-/// What a transfer leaves behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ended {
-    /// The last ACK of a complete upload. The endpoint repeats it if it was lost.
-    pub last_ack: Option<u16>,
-    /// The round trip that the transfer measured.
-    pub round_trip: Option<Duration>,
-}
-
-/// Counts of datagrams, by what became of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "they are those of `Counters`")]
-pub struct Counts {
-    pub requests: u64,
-    pub repeated: u64,
-    pub over_limit: u64,
-    pub unanswered: u64,
-    pub malformed: u64,
-    pub unknown_tids: u64,
-}
-
 /// All running transfers, and what the endpoint remembers of past ones. It stays on its thread (`!Send`), like a
 /// shard.
+///
+/// ```
+/// use std::time::Instant;
+/// use tuffet::endpoint::{Action, Endpoint, Envelope, Policy, Pool};
+///
+/// // One port for everything, as a firewall may need it.
+/// let mut endpoint = Endpoint::new(Policy::default(), vec![Pool { listener: 0, ports: vec![0] }], 0x5eed);
+/// let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+/// let Action::Begin(start) = endpoint.handle(Instant::now(), 0, &client, b"\0\x01menu\0octet\0") else { panic!() };
+/// assert_eq!((start.port, endpoint.len()), (0, 1));
+/// ```
 pub struct Endpoint {
     policy: Policy,
     pools: Vec<Pool>,
@@ -223,12 +135,26 @@ type Mtu = Box<dyn FnMut(u32, &SocketAddr) -> u16>;
 
 /// Whether a datagram is a request. Before [`handle`](Endpoint::handle) gets a request, the transfers should have
 /// acted on the packets delivered before: a client may end one transfer and at once begin the next from the same port.
+///
+/// ```
+/// use tuffet::endpoint::is_request;
+///
+/// assert!(is_request(b"\0\x01menu\0octet\0") && !is_request(b"\0\x04\0\x01"));
+/// ```
 pub fn is_request(datagram: &[u8]) -> bool {
     matches!(datagram, [0, 1 | 2, ..])
 }
 
 impl Endpoint {
     /// `secret` is a random number, the key of the hash that draws ports.
+    ///
+    /// ```
+    /// use tuffet::endpoint::{Endpoint, Policy, Pool};
+    ///
+    /// let ipv4 = Pool { listener: 0, ports: (2..34).collect() };
+    /// let ipv6 = Pool { listener: 1, ports: (34..66).collect() };
+    /// assert!(Endpoint::new(Policy::default(), vec![ipv4, ipv6], 0x5eed).is_empty());
+    /// ```
     pub fn new(policy: Policy, pools: Vec<Pool>, secret: u128) -> Self {
         let ports = pools.iter().flat_map(|pool| &pool.ports).max().map_or(0, |most| most + 1);
         Self {
@@ -252,39 +178,129 @@ impl Endpoint {
 
     /// Sets the function that returns the largest blksize that needs no IP fragments, by the index of the interface
     /// and the client. By default every blksize is allowed.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// endpoint.set_mtu(|_, client| if client.is_ipv4() { 1468 } else { 1448 });
+    /// let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// assert_eq!(start.blksize, 1468);
+    /// ```
     pub fn set_mtu(&mut self, mtu: impl FnMut(u32, &SocketAddr) -> u16 + 'static) {
         self.mtu = Box::new(mtu);
     }
 
     /// Sets the addresses of all sockets of the server, so that a forged request cannot make the server talk to
     /// itself.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// endpoint.set_own(vec![client.peer]);
+    /// let action = endpoint.handle(now, 0, &client, rrq);
+    /// assert!(matches!(action, Action::LeaveUnanswered(DropReason::Source)));
+    /// ```
     pub fn set_own(&mut self, own: Vec<SocketAddr>) {
         self.own = own;
     }
 
     /// Sets the policy for requests that arrive from now on.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// let mut policy = Policy::default();
+    /// policy.admits = Some(std::sync::Arc::new(|client| client.is_ipv6()));
+    /// endpoint.set_policy(policy);
+    /// let action = endpoint.handle(now, 0, &client, rrq);
+    /// assert!(matches!(action, Action::LeaveUnanswered(DropReason::Denied)));
+    /// ```
     pub fn set_policy(&mut self, policy: Policy) {
         self.admission.set_policy(&policy);
         self.policy = policy;
     }
 
     /// Refuses all further requests, silently.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// endpoint.stop();
+    /// let action = endpoint.handle(now, 0, &client, rrq);
+    /// assert!(matches!(action, Action::LeaveUnanswered(DropReason::Stopping)));
+    /// ```
     pub fn stop(&mut self) {
         self.stopping = true;
     }
 
     /// The number of transfers that have not [ended](Self::end).
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// assert_eq!(endpoint.len(), 1);
+    /// endpoint.end(now, start.id, Ended::default());
+    /// assert_eq!(endpoint.len(), 0);
+    /// ```
     pub fn len(&self) -> usize {
         self.transfers.len()
     }
 
     /// Whether there are no transfers.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// assert!(endpoint.is_empty());
+    /// let _ = endpoint.handle(now, 0, &client, rrq);
+    /// assert!(!endpoint.is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Reports at which ports no datagram waits. Without this report, a request like that of a running transfer always
     /// counts as a copy, which may have waited. So a driver without queues reports all ports before each datagram.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// // The client has had its first block when it is reset, and asks again.
+    /// let _ = endpoint.handle(now, start.port, &client, &Packet::Ack(1).encode());
+    /// let later = now + Duration::from_secs(5);
+    /// endpoint.emptied(later, |_| true);
+    /// assert!(matches!(endpoint.handle(later, 0, &client, rrq), Action::Begin(_)));
+    /// ```
     pub fn emptied(&mut self, now: Instant, is_empty: impl Fn(usize) -> bool) {
         for (pool, emptied) in self.pools.iter().zip(&mut self.emptied) {
             if is_empty(pool.listener) {
@@ -294,6 +310,22 @@ impl Endpoint {
     }
 
     /// Says what the driver does about a datagram that came to this port.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// let action = endpoint.handle(now, start.port, &client, &Packet::Ack(1).encode());
+    /// assert!(matches!(action, Action::Deliver(id, Packet::Ack(1)) if id == start.id));
+    /// // Another client, at the port of this one's transfer.
+    /// let other = Envelope::new(([192, 0, 2, 8], 1069).into());
+    /// let action = endpoint.handle(now, start.port, &other, &Packet::Ack(1).encode());
+    /// assert!(matches!(action, Action::Reply(Packet::Error { .. })));
+    /// ```
     pub fn handle(&mut self, now: Instant, port: usize, envelope: &Envelope, datagram: &[u8]) -> Action {
         let pool = self.pools.iter().position(|pool| pool.listener == port);
         match (Packet::decode(datagram), pool) {
@@ -320,84 +352,21 @@ impl Endpoint {
 
     /// Returns a transfer that must end as if its client had left, and the reason. Call it after every other call,
     /// until it returns `None`.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// endpoint.unreachable(now, start.port, client.peer);
+    /// assert_eq!(endpoint.closed(), Some((start.id, CloseReason::Unreachable)));
+    /// assert_eq!(endpoint.closed(), None);
+    /// ```
     pub fn closed(&mut self) -> Option<(Id, CloseReason)> {
         self.closed.pop_front()
-    }
-
-    /// Reports that the transfer answers its client, the blksize that it grants, and whether it sends an OACK.
-    pub fn granted(&mut self, now: Instant, id: Id, blksize: u16, oack: bool) {
-        self.transfers.answer(now, id, blksize, oack);
-    }
-
-    /// Reports that the first block of the transfer goes out, for the first time or again.
-    pub fn first_block(&mut self, id: Id) {
-        if let Some(entry) = self.transfers.get_mut(id) {
-            entry.first_blocks = entry.first_blocks.saturating_add(1);
-        }
-    }
-
-    /// Whether the driver may answer the request of this transfer with an ERROR.
-    ///
-    /// # Errors
-    /// The reason why not.
-    pub fn refuse(&mut self, now: Instant, id: Id) -> Result<(), DropReason> {
-        if self.transfers.get(id).is_some_and(|entry| entry.broadcast) {
-            return Err(DropReason::Broadcast);
-        }
-        self.admission.refusal(now)
-    }
-
-    /// Reports that the transfer has ended.
-    pub fn end(&mut self, now: Instant, id: Id, ended: Ended) {
-        self.retire(now, id, ended.last_ack);
-        let Some(entry) = self.transfers.get(id) else { return };
-        self.clients.learn(now, entry, ended.round_trip);
-        self.tids.ended(now, entry.key.0);
-        self.deadlines.release(id);
-        self.transfers.remove(id);
-    }
-
-    /// Reports that ICMP says that the peer's port is closed.
-    pub fn unreachable(&mut self, now: Instant, port: usize, peer: SocketAddr) {
-        if let Some(id) = self.transfers.find(&(port, peer)) {
-            self.close(now, id, CloseReason::Unreachable);
-        }
-    }
-
-    /// Makes room when resources such as descriptors are used up. An eighth of the transfers whose clients have sent
-    /// nothing but their requests give way.
-    pub fn make_room(&mut self, now: Instant) {
-        for _ in 0..(self.transfers.half_open() / 8).max(1) {
-            if !self.evict(now) {
-                break;
-            }
-        }
-    }
-
-    /// Sets the only deadline of this transfer.
-    pub fn set_deadline(&mut self, id: Id, at: Instant) {
-        self.deadlines.set(id, at);
-    }
-
-    /// When to call [`expired`](Self::expired) next.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.deadlines.next()
-    }
-
-    /// Returns a transfer whose deadline has passed. Call it until it returns `None`.
-    pub fn expired(&mut self, now: Instant) -> Option<Id> {
-        self.deadlines.expire(now)
-    }
-
-    /// A port of a pool that was used for ten minutes and has no transfers. The driver may put another port in its
-    /// place, under the same number. Call it now and then.
-    pub fn stale_port(&mut self, now: Instant) -> Option<usize> {
-        self.tids.stale_port(now, &self.pools)
-    }
-
-    /// The counts since the previous call.
-    pub fn counts(&mut self) -> Counts {
-        std::mem::take(&mut self.counts)
     }
 
     fn packet(&mut self, now: Instant, key: Key, envelope: &Envelope, mut packet: Packet) -> Action {
@@ -437,25 +406,6 @@ impl Endpoint {
             self.clients.closed(entry.client());
         }
         retired.is_some()
-    }
-}
-
-impl CloseReason {
-    /// The reason, in a few words.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::Replaced => "the same client began anew",
-            Self::GaveWay => "the client has not answered, and other requests wait",
-            Self::Unreachable => "the client's port is closed",
-            Self::Server => "the client is a server itself",
-        }
-    }
-}
-
-impl Envelope {
-    /// The envelope of a datagram of which only the sender is known.
-    pub const fn new(peer: SocketAddr) -> Self {
-        Self { peer, local: None, interface: 0, broadcast: false }
     }
 }
 

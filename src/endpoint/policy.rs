@@ -36,6 +36,16 @@ pub struct Policy {
 pub type Admits = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// Why a datagram is not answered.
+///
+/// ```
+/// use std::time::Instant;
+/// use tuffet::endpoint::{Action, DropReason, Endpoint, Envelope, Policy, Pool};
+///
+/// let mut endpoint = Endpoint::new(Policy::default(), vec![Pool { listener: 0, ports: vec![1, 2] }], 7);
+/// let nobody = Envelope::new(([255, 255, 255, 255], 1069).into());
+/// let action = endpoint.handle(Instant::now(), 0, &nobody, b"\0\x01menu\0octet\0");
+/// assert!(matches!(action, Action::LeaveUnanswered(DropReason::Source)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DropReason {
@@ -108,6 +118,10 @@ impl fmt::Debug for Policy {
 
 impl DropReason {
     /// The reason, in a few words.
+    ///
+    /// ```
+    /// assert_eq!(tuffet::endpoint::DropReason::Full.to_string(), "too many transfers");
+    /// ```
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Source => "no client has this address",

@@ -29,6 +29,14 @@ const QUIET: Duration = Duration::from_secs(10);
 const DRAWS: usize = 8;
 
 /// The ports of one address. The driver numbers the ports.
+///
+/// ```
+/// use tuffet::endpoint::Pool;
+///
+/// let as_rfc_1350_says = Pool { listener: 0, ports: (1..=64).collect() };
+/// let single_port = Pool { listener: 0, ports: vec![0] };
+/// assert!(!as_rfc_1350_says.ports.contains(&0) && single_port.ports == [single_port.listener]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     /// The port that receives requests.

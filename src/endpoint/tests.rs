@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::packet::{Mode, Options, Request};
 
@@ -30,6 +32,10 @@ fn begin(endpoint: &mut Endpoint, now: Instant, client: &Envelope, request: &[u8
 
 fn ack(block: u16) -> Vec<u8> {
     Packet::Ack(block).encode()
+}
+
+fn an_oack() -> Options {
+    Options::from_iter([("blksize", "512")])
 }
 
 fn is_error(action: &Action, number: u16) -> bool {
@@ -149,7 +155,7 @@ fn the_oldest_half_open_transfer_gives_way() {
     let mut starts = Vec::new();
     for n in 0..100 {
         let start = begin(&mut endpoint, now, &client(n), &rrq("x", ""));
-        endpoint.granted(now, start.id, 512, false);
+        endpoint.granted(now, start.id, 512, &Options::new());
         starts.push(start);
     }
     // The first client has sent an ACK, the second has repeated its request.
@@ -178,7 +184,7 @@ fn half_open_transfers_are_few_where_descriptors_are_few() {
     let (mut endpoint, now) = (endpoint(policy), Instant::now());
     for n in 0..1000 {
         let start = begin(&mut endpoint, now, &client(n), &rrq("x", ""));
-        endpoint.granted(now, start.id, 512, false);
+        endpoint.granted(now, start.id, 512, &Options::new());
         while let Some((id, why)) = endpoint.closed() {
             assert_eq!(why, CloseReason::GaveWay);
             endpoint.end(now, id, Ended::default());
@@ -200,7 +206,7 @@ fn forged_requests_take_no_memory() {
     let (mut endpoint, mut now) = (endpoint(policy), Instant::now());
     for n in 0..100_000 {
         let start = begin(&mut endpoint, now, &client(n as u16), &rrq("x", "tsize=0"));
-        endpoint.granted(now, start.id, 512, false);
+        endpoint.granted(now, start.id, 512, &Options::new());
         endpoint.set_deadline(start.id, now + secs(30));
         while let Some((id, _)) = endpoint.closed() {
             endpoint.end(now, id, Ended::default());
@@ -253,7 +259,7 @@ fn a_first_block_that_never_arrives_makes_the_next_transfer_smaller() {
         client.peer.set_port(2000 + n);
         let start = begin(&mut endpoint, now, &client, &rrq("x", "blksize=1468"));
         granted.push(start.blksize);
-        endpoint.granted(now, start.id, start.blksize, true);
+        endpoint.granted(now, start.id, start.blksize, &an_oack());
         let _ = endpoint.handle(now, start.port, &client, &ack(0));
         endpoint.first_block(start.id);
         endpoint.first_block(start.id);
@@ -270,7 +276,7 @@ fn a_first_block_that_arrives_changes_nothing() {
     let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
     endpoint.set_mtu(|_, _| 1468);
     let start = begin(&mut endpoint, now, &client(1), &rrq("x", "blksize=1468"));
-    endpoint.granted(now, start.id, start.blksize, true);
+    endpoint.granted(now, start.id, start.blksize, &an_oack());
     for block in [0, 1] {
         let _ = endpoint.handle(now, start.port, &client(1), &ack(block));
         endpoint.first_block(start.id);
@@ -341,16 +347,16 @@ fn a_server_that_stops_takes_no_requests() {
 #[test]
 fn a_client_that_answers_as_a_server_loses_its_transfer() {
     let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
-    let oack = Packet::Oack([("blksize", "512")].into_iter().collect()).encode();
-    for (answer, oack) in [(ack(0), false), (oack.clone(), false), (oack, true)] {
+    let (none, oack) = (Options::new(), Packet::Oack(an_oack()).encode());
+    for (answer, granted) in [(ack(0), &none), (oack.clone(), &none), (oack, &an_oack())] {
         let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
-        endpoint.granted(now, start.id, 512, oack);
+        endpoint.granted(now, start.id, 512, granted);
         assert!(is_error(&endpoint.handle(now, start.port, &client(1), &answer), 4));
         assert_eq!(endpoint.closed(), Some((start.id, CloseReason::Server)));
         endpoint.end(now, start.id, Ended::default());
     }
     let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
-    endpoint.granted(now, start.id, 512, true);
+    endpoint.granted(now, start.id, 512, &an_oack());
     assert!(
         matches!(endpoint.handle(now, start.port, &client(1), &ack(0)), Action::Deliver(..)),
         "it answers the OACK"

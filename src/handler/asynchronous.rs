@@ -29,11 +29,56 @@ use crate::{error::Refusal, source::Source};
 pub trait AsyncHandler: Send + Sync + 'static {
     /// As [`Handler::read`].
     ///
+    /// ```
+    /// use tuffet::{AsyncHandler, Refusal, Request, Source};
+    ///
+    /// struct Doubled(Vec<u8>);
+    ///
+    /// impl AsyncHandler for Doubled {
+    ///     async fn read(&self, _: &Request) -> Result<Source, Refusal> {
+    ///         Ok(Source::from(self.0.repeat(2)))
+    ///     }
+    /// }
+    ///
+    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
+    /// # let request = Request::new(client, server, tuffet::packet::Request::new("x"))?;
+    /// # futures_lite::future::block_on(async {
+    /// let source = AsyncHandler::read(&Doubled(b"ab".into()), &request).await?;
+    /// assert_eq!(source.size(), Some(4));
+    /// # Ok::<(), Refusal>(())
+    /// # })?;
+    /// # Ok::<(), Refusal>(())
+    /// ```
+    ///
     /// # Errors
     /// The refusal that the peer is told.
     fn read(&self, request: &Request) -> impl Future<Output = Result<Source, Refusal>>;
 
     /// As [`Handler::write`]. In a chain it needs [`takes_writes`](Self::takes_writes).
+    ///
+    /// ```
+    /// use std::sync::Mutex;
+    /// use tuffet::{AsyncHandler, Handler, Refusal, Request, Source};
+    ///
+    /// struct Last(Mutex<Vec<u8>>);
+    ///
+    /// impl AsyncHandler for Last {
+    ///     async fn read(&self, _: &Request) -> Result<Source, Refusal> {
+    ///         Ok(Source::from(self.0.lock().unwrap().clone()))
+    ///     }
+    ///
+    ///     async fn write(&self, _: &Request, data: Source) -> Result<(), Refusal> {
+    ///         *self.0.lock().unwrap() = data.collect(1 << 20).await?;
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn takes_writes(&self) -> bool {
+    ///         true
+    ///     }
+    /// }
+    ///
+    /// assert!(Handler::takes_writes(&Last(Mutex::default())));
+    /// ```
     ///
     /// # Errors
     /// The refusal that the peer is told. Defaults to [`Refusal::denied`].
@@ -43,6 +88,20 @@ pub trait AsyncHandler: Send + Sync + 'static {
     }
 
     /// As [`Handler::takes_writes`]. Defaults to `false`.
+    ///
+    /// ```
+    /// use tuffet::{AsyncHandler, Refusal, Request, Source};
+    ///
+    /// struct Empty;
+    ///
+    /// impl AsyncHandler for Empty {
+    ///     async fn read(&self, _: &Request) -> Result<Source, Refusal> {
+    ///         Ok(Source::from(""))
+    ///     }
+    /// }
+    ///
+    /// assert!(!AsyncHandler::takes_writes(&Empty));
+    /// ```
     fn takes_writes(&self) -> bool {
         false
     }

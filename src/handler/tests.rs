@@ -1,8 +1,11 @@
+use std::net::SocketAddr;
+
 use super::*;
+use crate::packet;
 
 #[test]
 fn names_need_not_be_utf8() {
-    let packet = packet::Request { filename: b"/a\\caf\xe9".into(), mode: Mode::Octet, options: Options::default() };
+    let packet = packet::Request::new(b"/a\\caf\xe9");
     let address = SocketAddr::from(([127, 0, 0, 1], 69));
     let request = Request::new(address, address, packet).unwrap();
     assert_eq!((request.path(), &*request.text()), ("a/caf\u{fffd}", r"a/caf\xe9"));
@@ -11,7 +14,7 @@ fn names_need_not_be_utf8() {
 
 #[test]
 fn other_names_are_made_comparable_too() {
-    let packet = packet::Request { filename: b"/C:/x".into(), mode: Mode::Octet, options: Options::default() };
+    let packet = packet::Request::new("/C:/x");
     let address = SocketAddr::from(([127, 0, 0, 1], 69));
     let request = Request::new(address, address, packet).unwrap();
     assert_eq!(request.path(), "C:/x", "only what stands first is a drive");

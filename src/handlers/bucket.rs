@@ -74,8 +74,7 @@ const LONGEST_NAME: usize = 1024;
 ///
 /// ```
 /// use std::sync::Arc;
-/// use object_store::memory::InMemory;
-/// use tuffet::{Handler, handlers::Bucket};
+/// use tuffet::{Handler, handlers::{Bucket, object_store::memory::InMemory}};
 ///
 /// let bucket = Bucket::of(Arc::new(InMemory::new()), "netboot").cache(64 << 20).uploads(true).build()?;
 /// assert!(bucket.takes_writes());
@@ -104,6 +103,11 @@ enum From {
 impl Bucket {
     /// The objects below this URL, for reading, with the defaults of [`builder`](Self::builder).
     ///
+    /// ```
+    /// assert!(tuffet::handlers::Bucket::new("s3://netboot/images").is_ok());
+    /// assert!(tuffet::handlers::Bucket::new("s3://").is_err());
+    /// ```
+    ///
     /// # Errors
     /// As [`BucketBuilder::build`].
     pub fn new(url: &str) -> Result<Self, Error> {
@@ -117,6 +121,13 @@ impl Bucket {
     /// machine, the container or the web identity (the files in `~/.aws` are not read). `AWS_SKIP_SIGNATURE=true` is
     /// for public buckets. An endpoint may be `http://`. For the other stores they are `GOOGLE_*` and `AZURE_*`; see
     /// [`from_env`](object_store::aws::AmazonS3Builder::from_env) of the builders in `object_store`.
+    ///
+    /// ```
+    /// use tuffet::{Handler, handlers::Bucket};
+    ///
+    /// assert_eq!(Bucket::builder("s3://netboot/images").build()?.describe(), "s3://netboot/images/");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn builder(url: &str) -> BucketBuilder {
         BucketBuilder::new(url)
     }
@@ -125,13 +136,37 @@ impl Bucket {
     ///
     /// The store is used in a tokio context. The store itself decides what it does after a failure (retries, timeouts);
     /// [`connect_timeout`](BucketBuilder::connect_timeout) and [`root_certificates`](BucketBuilder::root_certificates)
-    /// have no effect. Only here does the version of `object_store` matter: it is the one that this crate depends on.
+    /// have no effect.
+    ///
+    /// This is the one function with a type of `object_store`, whose versions are 0.x. A type of this crate in its
+    /// place could be made of nothing but that crate's stores, and would change with them. So the trait stays, under
+    /// the name [`object_store`](super::object_store), by which a program gets the version that fits. A new version of
+    /// that crate is a breaking change of this function.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tuffet::handlers::{Bucket, object_store::memory::InMemory};
+    ///
+    /// let bucket = Bucket::of(Arc::new(InMemory::new()), "netboot").build()?;
+    /// assert!(smol::block_on(bucket.ask_base()).is_ok());
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn of(store: Arc<dyn ObjectStore>, prefix: &str) -> BucketBuilder {
         BucketBuilder::of(store, prefix)
     }
 
     /// Says in a few words whether the bucket can be listed, for the operator, before the first client comes. Objects
     /// may be readable although the bucket cannot be listed, so a failure is no reason not to serve.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tuffet::handlers::{Bucket, object_store::memory::InMemory};
+    ///
+    /// let bucket = Bucket::of(Arc::new(InMemory::new()), "netboot").build()?;
+    /// println!("{}", smol::block_on(bucket.ask_base())?);
+    /// assert_eq!(bucket.cached(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// If the store refuses, or does not answer within the [`upstream_timeout`](BucketBuilder::upstream_timeout). The
@@ -142,11 +177,29 @@ impl Bucket {
     }
 
     /// The bytes in the cache now.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tuffet::handlers::{Bucket, object_store::memory::InMemory};
+    ///
+    /// let bucket = Bucket::of(Arc::new(InMemory::new()), "netboot").build()?;
+    /// assert_eq!(bucket.cached(), 0);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn cached(&self) -> usize {
         self.gateway.cached()
     }
 
     /// The bytes that uploads hold in memory now.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tuffet::handlers::{Bucket, object_store::memory::InMemory};
+    ///
+    /// let bucket = Bucket::of(Arc::new(InMemory::new()), "netboot").build()?;
+    /// assert_eq!(bucket.uploading(), 0);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn uploading(&self) -> usize {
         self.held.load(Relaxed)
     }

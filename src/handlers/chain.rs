@@ -30,11 +30,25 @@ pub struct Chain(Vec<Box<dyn Handler>>);
 
 impl Chain {
     /// A chain of these handlers, the first one asked first. An empty chain finds nothing.
+    ///
+    /// ```
+    /// use tuffet::{Handler, handlers::{Chain, Memory}};
+    ///
+    /// assert!(!Chain::new(Vec::new()).takes_writes());
+    /// assert!(Chain::new(vec![Box::new(Memory::new())]).takes_writes());
+    /// ```
     pub fn new(handlers: Vec<Box<dyn Handler>>) -> Self {
         Self(handlers)
     }
 
     /// Adds a handler, which is asked after the others.
+    ///
+    /// ```
+    /// use tuffet::{Handler, handlers::{Chain, Memory}, read};
+    ///
+    /// let chain = Chain::default().or(read(|_| "hello\n")).or(Memory::new());
+    /// assert!(chain.takes_writes(), "the second one does");
+    /// ```
     #[must_use]
     pub fn or(mut self, handler: impl Handler) -> Self {
         self.0.push(Box::new(handler));
@@ -95,6 +109,15 @@ pub struct Search {
 
 impl Search {
     /// Takes the answer of a place. `Break` holds the answer to the whole search.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use tuffet::{Refusal, handlers::Search};
+    ///
+    /// let mut search = Search::default();
+    /// let forbidden = search.hear(Err::<(), _>(Refusal::denied().ending_search()));
+    /// assert_eq!(forbidden, ControlFlow::Break(Err(Refusal::denied())));
+    /// ```
     pub fn hear<T>(&mut self, answer: Result<T, Refusal>) -> ControlFlow<Result<T, Refusal>> {
         match answer {
             Err(refusal) if !refusal.ends_search() => {
@@ -114,6 +137,15 @@ impl Search {
     }
 
     /// The refusal after all places have been asked: that of the first place. `None` if there was no place.
+    ///
+    /// ```
+    /// use tuffet::{Refusal, handlers::Search};
+    ///
+    /// let mut search = Search::default();
+    /// let _ = search.hear(Err::<(), _>(Refusal::not_found()));
+    /// let _ = search.hear(Err::<(), _>(Refusal::upstream()));
+    /// assert_eq!(search.over(), Some(Refusal::not_found()));
+    /// ```
     pub fn over(self) -> Option<Refusal> {
         let first = self.first?;
         Some(if self.details.is_empty() { first } else { first.because(self.details.join("; ")) })

@@ -1,7 +1,7 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::Instant,
 };
 
@@ -36,6 +36,7 @@ mod partial;
 mod place;
 mod policy;
 mod root;
+mod settings;
 mod small;
 mod trace;
 mod upload;
@@ -79,7 +80,7 @@ mod versions;
 /// use tuffet::handlers::Directory;
 ///
 /// let directory = Directory::new("/srv/tftp")?.uploads(true).max_upload(64 << 20);
-/// # Ok::<(), std::io::Error>(())
+/// # Ok::<(), tuffet::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Directory {
@@ -98,143 +99,64 @@ pub struct Directory {
 impl Directory {
     /// The directory at this path. It is opened at once, and again when another directory is there.
     ///
+    /// ```
+    /// use tuffet::{Error, handlers::Directory};
+    ///
+    /// let error = Directory::new("/no/such/directory").unwrap_err();
+    /// assert!(matches!(error, Error::Directory(..)));
+    /// assert!(error.to_string().ends_with("create it, or name another directory"));
+    /// ```
+    ///
     /// # Errors
-    /// If there is no such directory, or the process may not open it.
-    pub fn new(root: impl AsRef<Path>) -> io::Result<Self> {
+    /// [`Error::Directory`] if there is no such directory, or the process may not open it.
+    pub fn new(root: impl AsRef<Path>) -> Result<Self, Error> {
         let path = root.as_ref().to_path_buf();
-        let root = Arc::new(root::Root::open(&path)?);
+        let root = Arc::new(root::Root::open(&path).map_err(|error| Error::Directory(path.clone(), error))?);
         let (files, cases, policy) = (Arc::default(), Arc::default(), Arc::default());
         let (uploads, ignore_case, also) = (false, false, Arc::default());
         Ok(Self { root, path, also, files, cases, uploads, ignore_case, policy, user: effective_user() })
     }
 
-    /// Further directories that links in the root may lead to, for reading. Defaults to none.
-    #[must_use]
-    pub fn also(self, directories: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
-        Self { also: directories.into_iter().map(Into::into).collect(), ..self }
-    }
-
-    /// The name of the user of this process, for the operator: the log shows it when a file may not be read or written.
-    /// Defaults to the number of the effective user at the time of [`new`](Self::new).
-    #[must_use]
-    pub fn user(self, name: impl Into<Arc<str>>) -> Self {
-        Self { user: name.into(), ..self }
-    }
-
-    /// Calls this hook when a directory that replaced the root is out of reach only because of the process's sandbox: a
-    /// new process could read it, or upload to it. The hook gets the path, perhaps more than once and from any thread.
-    /// Requests then get no answer, because the clients will ask the new process again. Only the first hook is used, by
-    /// all clones. By default there is no hook, and such requests are refused with [`Refusal::denied`].
-    #[must_use]
-    pub fn on_out_of_reach(self, hook: impl Fn(&Path) + Send + Sync + 'static) -> Self {
-        _ = self.root.out_of_reach.set(Box::new(hook));
-        self
-    }
-
     /// Looks at the root's path now instead of at the next request. It waits for the disk.
     ///
+    /// ```
+    /// use tuffet::handlers::Directory;
+    ///
+    /// # smol::block_on(async {
+    /// let dir = tempfile::tempdir()?;
+    /// let root = dir.path().join("tftpboot");
+    /// std::fs::create_dir(&root)?;
+    /// let directory = Directory::new(&root)?;
+    /// std::fs::remove_dir(&root)?;
+    /// assert!(directory.look().is_err());
+    /// # Ok::<(), tuffet::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
-    /// If there is no directory that the process may open. Requests are refused until there is one.
-    pub fn look(&self) -> io::Result<()> {
-        self.root.look(Instant::now())
+    /// [`Error::Directory`] if there is no directory that the process may open. Requests are refused until there is
+    /// one.
+    pub fn look(&self) -> Result<(), Error> {
+        self.root.look(Instant::now()).map_err(|error| Error::Directory(self.path.clone(), error))
     }
 
     /// Removes the files that killed servers left of uploads, below the root. They have names of `.tuffet-` and 16
     /// hexadecimal digits, belong to the effective user, were last written to more than ten minutes ago, and no server
     /// has them open. Returns how many there were. It walks through all directories and waits for the disk, so call it
     /// on a thread of its own.
+    ///
+    /// ```
+    /// use tuffet::handlers::Directory;
+    ///
+    /// # smol::block_on(async {
+    /// let dir = tempfile::tempdir()?;
+    /// std::fs::write(dir.path().join(".tuffet-0123456789abcdef"), "half a file")?;
+    /// assert_eq!(Directory::new(&dir)?.remove_leftovers(), 0, "an upload that runs may have it");
+    /// # Ok::<(), tuffet::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn remove_leftovers(&self) -> usize {
         self.root.dir().map_or(0, |dir| leftovers::remove(&dir))
-    }
-
-    /// Whether a name that differs in upper and lower case (of ASCII) finds a file, if there is none of the exact name.
-    /// Defaults to no. A [request](Request::ignores_case) may ask for it too.
-    #[must_use]
-    pub fn ignore_case(self, ignore_case: bool) -> Self {
-        Self { ignore_case, ..self }
-    }
-
-    /// Whether files may be uploaded. Defaults to no: [`Refusal::denied`].
-    #[must_use]
-    pub fn uploads(self, uploads: bool) -> Self {
-        self.root.is_written.store(uploads, Relaxed);
-        Self { uploads, ..self }
-    }
-
-    /// Whether an upload may replace a regular file that is not read-only. Defaults to no: [`Refusal::exists`].
-    #[must_use]
-    pub fn overwrite(mut self, overwrite: bool) -> Self {
-        self.policy().overwrite = overwrite;
-        self
-    }
-
-    /// Whether an upload makes the directories that its name needs. Defaults to no: [`Refusal::not_found`].
-    #[must_use]
-    pub fn mkdir(mut self, mkdir: bool) -> Self {
-        self.policy().mkdir = mkdir;
-        self
-    }
-
-    /// The largest upload, in bytes. A larger one is refused with [`Refusal::too_big`], before any byte if the client
-    /// tells its `tsize`. Defaults to no limit except the disk.
-    #[must_use]
-    pub fn max_upload(mut self, most: u64) -> Self {
-        self.policy().most = most;
-        self
-    }
-
-    /// The bytes that uploads leave free on the disk. If fewer would be left, an upload is refused with
-    /// [`Refusal::disk_full`], before any byte if the client tells its `tsize`. Defaults to 0. Only Unix knows the free
-    /// space.
-    #[must_use]
-    pub fn min_free(mut self, bytes: u64) -> Self {
-        self.policy().min_free = bytes;
-        self
-    }
-
-    /// Allows only uploads whose names match one of these patterns. Others are refused with [`Refusal::denied`].
-    /// `*.cfg` matches the last part of a name in any directory, and `backup/*.cfg` the whole name. `**` is any number
-    /// of directories. Call it again for more patterns. Defaults to all names.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if a text is not a pattern.
-    pub fn upload_names(mut self, patterns: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, Error> {
-        for pattern in patterns {
-            self.policy().allow(pattern.as_ref())?;
-        }
-        Ok(self)
-    }
-
-    /// Whether each client has a directory of its own, which is made when it is needed: if 192.0.2.7 uploads
-    /// `switch.cfg`, the file is `192.0.2.7/switch.cfg`. For a client that reads, its own file comes before the common
-    /// one. Defaults to no.
-    #[must_use]
-    pub fn per_client(mut self, per_client: bool) -> Self {
-        self.policy().per_client = per_client;
-        self
-    }
-
-    /// How many old files are kept when uploads replace a name: `switch.cfg.~1~`, `switch.cfg.~2~` and so on, the
-    /// newest with the highest number. A value above 0 lets uploads replace files, and refuses uploads to such names.
-    /// Defaults to 0.
-    #[must_use]
-    pub fn keep_versions(mut self, most: usize) -> Self {
-        let policy = self.policy();
-        policy.keep = most;
-        policy.overwrite |= most > 0;
-        self
-    }
-
-    /// The bits that are cleared from mode 0666 of new files, and from 0777 of new directories, such as `0o027`.
-    /// Defaults to 0022 for files, and to the umask of the process for both. Only Unix has modes.
-    #[must_use]
-    pub fn umask(mut self, umask: u32) -> Self {
-        self.policy().umask = Some(umask & 0o777);
-        self
-    }
-
-    fn policy(&mut self) -> &mut policy::Policy {
-        Arc::make_mut(&mut self.policy)
     }
 
     async fn place(&self, received: Option<Instant>) -> Result<Arc<place::Place>, Refusal> {

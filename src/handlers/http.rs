@@ -124,11 +124,24 @@ impl Http {
     ///
     /// A user and a password in the URL are sent as basic authentication (only to that host and port, even after a
     /// redirect). They never appear in logs or errors.
+    ///
+    /// ```
+    /// use tuffet::{Handler, handlers::Http};
+    ///
+    /// let mirror = Http::builder("http://user:secret@mirror/netboot").build()?;
+    /// assert_eq!(mirror.describe(), "http://mirror/netboot/");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn builder(url: &str) -> HttpBuilder {
         HttpBuilder::new(url)
     }
 
     /// The bytes in the cache now.
+    ///
+    /// ```
+    /// assert_eq!(tuffet::handlers::Http::new("http://mirror/netboot")?.cached(), 0);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn cached(&self) -> usize {
         self.gateway.cached()
     }
@@ -137,6 +150,19 @@ impl Http {
     /// http://other/netboot/`, for the operator, before the first client comes. The request is a HEAD, or a GET if the
     /// server has no HEAD, on a connection of its own. Files may exist although the base does not, so a bad answer is
     /// no reason not to serve.
+    ///
+    /// ```
+    /// # #[cfg(feature = "web")] {
+    /// use tuffet::{Server, handlers::Http, read};
+    ///
+    /// let upstream = Server::builder().listen("127.0.0.1:0").http("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?;
+    /// let address = upstream.http_addrs()[0];
+    /// let _running = upstream.spawn()?;
+    /// let files = Http::builder(&format!("http://{address}/")).direct().build()?;
+    /// assert!(smol::block_on(files.ask_base())?.starts_with("answered "));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Refusal::upstream`] with the cause as its detail, if there is no answer within the

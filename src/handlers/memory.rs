@@ -48,6 +48,10 @@ struct Store {
 
 impl Memory {
     /// An empty store.
+    ///
+    /// ```
+    /// assert!(tuffet::handlers::Memory::new().names().is_empty());
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self { store: Arc::default(), most: 64 << 20, overwrite: false }
@@ -55,18 +59,43 @@ impl Memory {
 
     /// The capacity of the store, in bytes, running uploads included. Each file counts with its bytes, its name, and
     /// 128 bytes. Defaults to 64 MiB.
+    ///
+    /// ```
+    /// use tuffet::{Refusal, handlers::Memory};
+    ///
+    /// let small = Memory::new().max_bytes(1000);
+    /// assert_eq!(small.insert("linux", vec![0; 1000]), Err(Refusal::disk_full()), "its name counts too");
+    /// ```
     #[must_use]
     pub fn max_bytes(self, most: u64) -> Self {
         Self { most, ..self }
     }
 
     /// Whether an upload may replace a file. Defaults to no: [`Refusal::exists`].
+    ///
+    /// ```
+    /// use tuffet::{handlers::Memory, read};
+    ///
+    /// let memory = Memory::new();
+    /// let clone = memory.clone().overwrite(true);
+    /// memory.insert("menu", "default linux\n")?;
+    /// assert_eq!(clone.names(), ["menu"], "the same files, which uploads by the clone may replace");
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// ```
     #[must_use]
     pub fn overwrite(self, overwrite: bool) -> Self {
         Self { overwrite, ..self }
     }
 
     /// Stores a file, and replaces any file of this name.
+    ///
+    /// ```
+    /// let memory = tuffet::handlers::Memory::new();
+    /// memory.insert("menu", "default linux\n")?;
+    /// memory.insert("menu", "default memtest\n")?;
+    /// assert_eq!(memory.get("menu").unwrap(), "default memtest\n");
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// ```
     ///
     /// # Errors
     /// [`Refusal::disk_full`] if there is no room for it; the errors of [`Request::new`] if the name leads out of the
@@ -80,16 +109,38 @@ impl Memory {
     }
 
     /// The bytes of a file.
+    ///
+    /// ```
+    /// let memory = tuffet::handlers::Memory::new();
+    /// memory.insert("boot/menu", "default linux\n")?;
+    /// assert!(memory.get("\\boot\\menu").is_some() && memory.get("menu").is_none());
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// ```
     pub fn get(&self, name: impl AsRef<str>) -> Option<Bytes> {
         self.store().files.get(&path(name.as_ref()).ok()?).cloned()
     }
 
     /// Removes a file. Running transfers of it still get the rest.
+    ///
+    /// ```
+    /// let memory = tuffet::handlers::Memory::new();
+    /// memory.insert("menu", "default linux\n")?;
+    /// assert!(memory.remove("menu").is_some() && memory.get("menu").is_none());
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// ```
     pub fn remove(&self, name: impl AsRef<str>) -> Option<Bytes> {
         self.store().take(&path(name.as_ref()).ok()?)
     }
 
     /// The names of all files, sorted.
+    ///
+    /// ```
+    /// let memory = tuffet::handlers::Memory::new();
+    /// memory.insert("menu", "")?;
+    /// memory.insert("/linux", "")?;
+    /// assert_eq!(memory.names(), ["linux", "menu"]);
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// ```
     pub fn names(&self) -> Vec<String> {
         self.store().files.keys().cloned().collect()
     }

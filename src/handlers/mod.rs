@@ -30,6 +30,10 @@ pub use directory::Directory;
 #[cfg(feature = "http")]
 pub use http::{Http, HttpBuilder};
 pub use memory::Memory;
+/// The version of `object_store` whose stores [`Bucket::of`] takes.
+#[cfg(feature = "object-store")]
+#[doc(no_inline)]
+pub use object_store;
 #[cfg(feature = "rules")]
 pub use ruled::Ruled;
 
@@ -42,7 +46,6 @@ mod testing {
     /// An RRQ or WRQ for this file.
     pub(super) fn request(path: &str) -> Request {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 69));
-        let packet = packet::Request { filename: path.into(), mode: packet::Mode::Octet, options: Default::default() };
-        Request::new(address, address, packet).unwrap()
+        Request::new(address, address, packet::Request::new(path)).unwrap()
     }
 }

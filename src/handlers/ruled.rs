@@ -36,6 +36,12 @@ pub struct Ruled {
 
 impl Ruled {
     /// These rules in front of this handler.
+    ///
+    /// ```
+    /// use tuffet::{Handler, handlers::{Memory, Ruled}, rules::Rules};
+    ///
+    /// assert!(Ruled::new(Rules::default(), Memory::new()).takes_writes());
+    /// ```
     pub fn new(rules: Rules, handler: impl Handler) -> Self {
         Self {
             rules,
@@ -47,12 +53,33 @@ impl Ruled {
     }
 
     /// Further facts about machines, such as those from a ProxyDHCP server. Defaults to none.
+    ///
+    /// ```
+    /// use tuffet::{Request, handlers::{Memory, Ruled}, packet, rules::{Machine, Machines, Rule, Rules}};
+    ///
+    /// let machines = Machines::default();
+    /// machines.learn(Some("192.0.2.7".parse()?), Machine::in_name("shimx64.efi"));
+    /// let rules = Rules::new(vec![Rule::new("by architecture").target("${arch}/${path}")?])?;
+    /// let handler = Ruled::new(rules, Memory::new()).machines(&machines);
+    /// let request = Request::new("192.0.2.7:1069".parse()?, "192.0.2.1:69".parse()?, packet::Request::new("menu"))?;
+    /// assert_eq!(handler.machine(&request).arch.as_deref(), Some("x64"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn machines(self, machines: &Machines) -> Self {
         Self { machines: machines.clone(), ..self }
     }
 
     /// The facts about the machine that sent this request, if a rule needs them.
+    ///
+    /// ```
+    /// use tuffet::{Request, handlers::{Memory, Ruled}, packet, rules::{Machine, Rules}};
+    ///
+    /// let handler = Ruled::new(Rules::default(), Memory::new());
+    /// let request = Request::new("192.0.2.7:1069".parse()?, "192.0.2.1:69".parse()?, packet::Request::new("menu"))?;
+    /// assert_eq!(handler.machine(&request), Machine::default(), "no rule needs them");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn machine(&self, request: &Request) -> Machine {
         if !self.rules.needs_machine() {
             return Machine::default();

@@ -24,6 +24,10 @@ macro_rules! options {
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
             /// The name on the wire, in lower case.
+            ///
+            /// ```
+            /// assert_eq!(tuffet::options::OptionName::Windowsize.as_str(), "windowsize");
+            /// ```
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*

@@ -16,6 +16,16 @@ use crate::{
 };
 
 /// How the transfer ended for the client.
+///
+/// ```
+/// use std::time::Instant;
+/// use tuffet::{ErrorCode, Refusal, probe::{BootClient, Ending, habits}};
+///
+/// let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
+/// client.start(now);
+/// client.receive(now, Refusal::not_found().packet().unwrap());
+/// assert!(matches!(client.ending(), Some(Ending::Refused { code: ErrorCode::FILE_NOT_FOUND, .. })));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ending {
@@ -77,11 +87,24 @@ pub struct BootClient {
 
 impl BootClient {
     /// A client that fetches this file.
+    ///
+    /// ```
+    /// use tuffet::probe::{BootClient, habits};
+    ///
+    /// assert!(BootClient::new(habits::GRUB, "boot/grub.cfg").ending().is_none());
+    /// ```
     pub fn new(habits: Habits, name: &str) -> Self {
         Self::asking(habits, name, habits.options, None)
     }
 
     /// A client that asks only for the size of this file and leaves, if these habits include that.
+    ///
+    /// ```
+    /// use tuffet::probe::{BootClient, habits};
+    ///
+    /// assert!(BootClient::asking_size(habits::EDK2, "shimx64.efi").is_some());
+    /// assert!(BootClient::asking_size(habits::PHONE, "phone.cfg").is_none());
+    /// ```
     pub fn asking_size(habits: Habits, name: &str) -> Option<Self> {
         let (options, code, message) = habits.asks_size?;
         Some(Self::asking(habits, name, options, Some((code, message))))
@@ -114,11 +137,29 @@ impl BootClient {
     }
 
     /// The request. Call it once.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use tuffet::{packet::Packet, probe::{BootClient, habits}};
+    ///
+    /// let mut client = BootClient::new(habits::RASPBERRY, "start4.elf");
+    /// let packets = client.start(Instant::now());
+    /// assert!(matches!(&packets[..], [Packet::Rrq(rrq)] if rrq.options.to_string() == "tsize=0 blksize=1024"));
+    /// ```
     pub fn start(&mut self, now: Instant) -> Vec<Packet> {
         self.say(now, self.last.clone())
     }
 
     /// Takes a packet, and returns the answer.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
+    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
+    /// # client.start(now);
+    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    /// assert_eq!(client.receive(now, hello), [Packet::Ack(1)]);
+    /// ```
     pub fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
         self.first_answer_at.get_or_insert(now);
         match &mut self.queue {
@@ -132,11 +173,30 @@ impl BootClient {
     }
 
     /// When [`wake`](Self::wake) is due if no packet comes.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
+    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
+    /// # client.start(now);
+    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    /// assert_eq!(client.wake_at(), Some(now + habits::PHONE.patience));
+    /// ```
     pub fn wake_at(&self) -> Option<Instant> {
         self.wake_at
     }
 
     /// Takes a timeout, and returns the packets to send.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
+    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
+    /// # client.start(now);
+    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    /// let again = client.wake(now + habits::PHONE.patience);
+    /// assert!(matches!(&again[..], [Packet::Rrq(_)]), "no answer came");
+    /// ```
     pub fn wake(&mut self, now: Instant) -> Vec<Packet> {
         if let Some(queue) = self.queue.take() {
             // The first is the block that was not acknowledged yet. It now counts as an old one, like its copies.
@@ -154,38 +214,95 @@ impl BootClient {
     }
 
     /// How the transfer ended, if it has ended.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
+    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
+    /// # client.start(now);
+    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    /// assert_eq!(client.ending(), None);
+    /// client.receive(now, hello);
+    /// assert_eq!(client.ending(), Some(&Ending::Complete));
+    /// ```
     pub fn ending(&self) -> Option<&Ending> {
         self.ending.as_ref()
     }
 
     /// How many timeouts there were after the first answer.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
+    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
+    /// # client.start(now);
+    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    /// client.wake(now + habits::PHONE.patience);
+    /// assert_eq!(client.timeouts(), 0, "the server has not answered yet");
+    /// ```
     pub fn timeouts(&self) -> usize {
         self.timeouts
     }
 
     /// How long the client has paused of its own accord, the current pause included.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
+    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
+    /// # client.start(now);
+    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    /// assert_eq!(client.paused(), Duration::ZERO, "unlike GRUB, a phone does not pause");
+    /// ```
     pub fn paused(&self) -> Duration {
         self.paused
     }
 
     /// The bytes that have arrived in order.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
+    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
+    /// # client.start(now);
+    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    /// client.receive(now, hello);
+    /// assert_eq!(client.bytes(), 6);
+    /// ```
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// The blocks that have arrived in order since the last call.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
+    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
+    /// # client.start(now);
+    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    /// client.receive(now, hello);
+    /// assert_eq!(client.take_blocks(), ["hello\n"]);
+    /// assert!(client.take_blocks().is_empty());
+    /// ```
     pub fn take_blocks(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.blocks)
     }
 
     /// The time from the first answer until the client left.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
+    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
+    /// # client.start(now);
+    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    /// assert_eq!(client.took(), None);
+    /// client.receive(now, hello);
+    /// assert_eq!(client.took(), Some(Duration::ZERO));
+    /// ```
     pub fn took(&self) -> Option<Duration> {
         Some(self.left_at? - self.first_answer_at?)
-    }
-
-    /// Whether this DATA is the next one in order.
-    pub fn is_next(&self, packet: &Packet) -> bool {
-        matches!(packet, Packet::Data { block, .. } if *block == (self.received + 1) as u16)
     }
 
     fn say(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
@@ -276,6 +393,12 @@ impl BootClient {
 
 impl Ending {
     /// Whether the client got what it asked for.
+    ///
+    /// ```
+    /// use tuffet::probe::Ending;
+    ///
+    /// assert!(Ending::SizeKnown.is_success() && !Ending::GaveUp.is_success());
+    /// ```
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Complete | Self::SizeKnown)
     }

@@ -5,6 +5,13 @@ use std::time::Duration;
 use crate::{options::DEFAULT_BLKSIZE, packet::Packet};
 
 /// The direction of a packet, as the client sees it.
+///
+/// ```
+/// use tuffet::{packet::Packet, probe::{Fault, Faults, Way}};
+///
+/// let mut faults = Faults::new().with(Way::Received, 1, Fault::Lose);
+/// assert_eq!(faults.pass(Way::Sent, &Packet::Ack(1)).len(), 1, "the other direction");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// From the client to the server.
@@ -14,6 +21,14 @@ pub enum Way {
 }
 
 /// What happens to one packet.
+///
+/// ```
+/// use std::time::Duration;
+/// use tuffet::{packet::Packet, probe::{Fault, Faults, Way}};
+///
+/// let late = Duration::from_secs(1);
+/// assert_eq!(Faults::new().with(Way::Sent, 1, Fault::Delay(late)).pass(Way::Sent, &Packet::Ack(1)), [late]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -46,11 +61,23 @@ pub struct Faults {
 
 impl Faults {
     /// No faults.
+    ///
+    /// ```
+    /// assert!(tuffet::probe::Faults::new().is_empty());
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Whether there are no faults, or none are left.
+    ///
+    /// ```
+    /// use tuffet::{packet::Packet, probe::{Fault, Faults, Way}};
+    ///
+    /// let mut faults = Faults::new().with(Way::Sent, 1, Fault::Lose);
+    /// faults.pass(Way::Sent, &Packet::Ack(1));
+    /// assert!(faults.is_empty(), "it is used up");
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
@@ -58,6 +85,14 @@ impl Faults {
     /// Adds a fault for the packet with this number among those of this direction, copies included. The first packet
     /// has number 1. -1 is the packet that ends the transfer: the last DATA, its ACK, or an ERROR. The same number
     /// again means the next packet; -1 again means the same packet when it is repeated.
+    ///
+    /// ```
+    /// use tuffet::{packet::Packet, probe::{Fault, Faults, Way}};
+    ///
+    /// let mut faults = Faults::new().with(Way::Received, -1, Fault::Lose);
+    /// let last = Packet::Data { block: 1, payload: "short".into() };
+    /// assert!(faults.pass(Way::Received, &last).is_empty());
+    /// ```
     #[must_use]
     pub fn with(mut self, way: Way, number: i64, fault: Fault) -> Self {
         self.rules.push((way, number, fault));
@@ -65,6 +100,13 @@ impl Faults {
     }
 
     /// Passes a packet on. Returns the delay of each copy that arrives; none if the packet is lost.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tuffet::{packet::Packet, probe::{Faults, Way}};
+    ///
+    /// assert_eq!(Faults::new().pass(Way::Sent, &Packet::Ack(1)), [Duration::ZERO]);
+    /// ```
     pub fn pass(&mut self, way: Way, packet: &Packet) -> Vec<Duration> {
         let passed = &mut self.passed[way as usize];
         *passed += 1;

@@ -35,6 +35,12 @@ pub struct Habits {
 }
 
 /// What a client does about DATA out of order.
+///
+/// ```
+/// use tuffet::probe::habits::{OnOtherData, PHONE};
+///
+/// assert_eq!(PHONE.on_other_data, OnOtherData::Ignore);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnOtherData {

@@ -15,7 +15,7 @@ use crate::{
 /// let mut judge = Judge::default();
 /// let options = Options::from_iter([("blksize", "1024")]);
 /// judge.sent(&Packet::Rrq(Request { filename: b"menu".into(), mode: Mode::Octet, options }.into()));
-/// judge.received(&Packet::Oack(Options::from_iter([("tsize", "9")])), true);
+/// judge.received(&Packet::Oack(Options::from_iter([("tsize", "9")])));
 /// assert_eq!(judge.warnings(0), [Warning::Unasked("tsize".into())]);
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub struct Judge {
     /// The client's last packet.
     last_packet: Option<Packet>,
     over: bool,
+    /// The last block in order.
+    last_block: u16,
     bytes: u64,
     /// How many packets the client repeated.
     pub(super) repeats: u64,
@@ -36,6 +38,13 @@ pub struct Judge {
 }
 
 /// A fault of the server. This client may have tolerated it; another may not.
+///
+/// ```
+/// use tuffet::probe::Warning;
+///
+/// let warning = Warning::WrongSize { told: 9, came: 8 };
+/// assert_eq!(warning.to_string(), "the server announced 9 bytes and sent 8");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
@@ -80,6 +89,14 @@ pub enum Warning {
 
 impl Judge {
     /// Takes a packet of the client.
+    ///
+    /// ```
+    /// use tuffet::{packet::{Packet, Request}, probe::Judge};
+    ///
+    /// let mut judge = Judge::default();
+    /// judge.sent(&Packet::Rrq(Request::new("menu").into()));
+    /// assert!(judge.warnings(0).is_empty());
+    /// ```
     pub fn sent(&mut self, packet: &Packet) {
         if let Packet::Rrq(request) = packet {
             self.asked = request.options.clone();
@@ -89,19 +106,28 @@ impl Judge {
         self.last_packet = Some(packet.clone());
     }
 
-    /// Takes a packet of the server. `is_next`: it is the DATA that the client waits for.
-    pub fn received(&mut self, packet: &Packet, is_next: bool) {
+    /// Takes a packet of the server.
+    ///
+    /// ```
+    /// use tuffet::{packet::Packet, probe::{Judge, Warning}};
+    ///
+    /// let mut judge = Judge::default();
+    /// judge.received(&Packet::Data { block: 1, payload: vec![0; 600].into() });
+    /// assert_eq!(judge.warnings(0), [Warning::LongBlock { len: 600, blksize: 512 }]);
+    /// ```
+    pub fn received(&mut self, packet: &Packet) {
         let left = matches!(self.last_packet, Some(Packet::Error { .. }));
         match packet {
             Packet::Error { .. } if left => self.warn(Warning::ErrorToError),
             _ if self.over => self.late += 1,
             Packet::Oack(oack) => self.look_at(oack),
-            Packet::Data { payload, .. } => {
+            Packet::Data { block, payload } => {
                 let blksize = self.blksize.unwrap_or(DEFAULT_BLKSIZE.into());
                 if payload.len() > blksize {
                     self.warn(Warning::LongBlock { len: payload.len(), blksize });
                 }
-                if is_next {
+                if *block == self.last_block.wrapping_add(1) {
+                    self.last_block = *block;
                     self.bytes += payload.len() as u64;
                     self.over = payload.len() < blksize;
                 } else {
@@ -113,6 +139,15 @@ impl Judge {
     }
 
     /// Adds a warning that the packets do not show.
+    ///
+    /// ```
+    /// use tuffet::probe::{Judge, Warning};
+    ///
+    /// let mut judge = Judge::default();
+    /// judge.warn(Warning::Malformed);
+    /// judge.warn(Warning::Malformed);
+    /// assert_eq!(judge.warnings(0), [Warning::Malformed], "once");
+    /// ```
     pub fn warn(&mut self, warning: Warning) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
@@ -122,6 +157,17 @@ impl Judge {
     /// All warnings, at the end. `excuses` is the number of packets that were lost, doubled or delayed on purpose, of
     /// long silences of the client, and of its repeats after a timeout. Repeats because of a copy do not count, because
     /// they cause the Sorcerer's Apprentice syndrome.
+    ///
+    /// ```
+    /// use tuffet::{packet::Packet, probe::Judge};
+    ///
+    /// let mut judge = Judge::default();
+    /// for _ in 0..10 {
+    ///     judge.received(&Packet::Data { block: 1, payload: vec![0; 512].into() });
+    /// }
+    /// assert!(judge.clone().warnings(9).is_empty(), "nine of them were doubled on purpose");
+    /// assert_eq!(judge.warnings(0).len(), 1);
+    /// ```
     pub fn warnings(mut self, excuses: u64) -> Vec<Warning> {
         if let Some(told) = self.tsize.filter(|&told| told != self.bytes && self.over && self.bytes > 0) {
             self.warn(Warning::WrongSize { told, came: self.bytes });
@@ -134,6 +180,16 @@ impl Judge {
     }
 
     /// The packets after the end: a server repeats them if it did not receive the last ACK.
+    ///
+    /// ```
+    /// use tuffet::{packet::Packet, probe::Judge};
+    ///
+    /// let mut judge = Judge::default();
+    /// let last = Packet::Data { block: 1, payload: "short".into() };
+    /// judge.received(&last);
+    /// judge.received(&last);
+    /// assert_eq!(judge.late(), 1, "the last ACK was lost");
+    /// ```
     pub fn late(&self) -> u64 {
         self.late
     }
@@ -198,7 +254,7 @@ mod tests {
         let options_asked = options(asked);
         let request = Request { filename: b"x".to_vec(), mode: Mode::Octet, options: options_asked };
         judge.sent(&Packet::Rrq(request.into()));
-        judge.received(&Packet::Oack(options(granted)), false);
+        judge.received(&Packet::Oack(options(granted)));
         judge.warnings(0).iter().map(ToString::to_string).collect()
     }
 
@@ -218,9 +274,9 @@ mod tests {
             let mut judge = Judge::default();
             for block in 1..=50 {
                 let data = Packet::Data { block, payload: vec![0; 512].into() };
-                judge.received(&data, true);
+                judge.received(&data);
                 if block <= copies {
-                    judge.received(&data, false);
+                    judge.received(&data);
                 }
                 judge.sent(&Packet::Ack(block));
             }
@@ -231,13 +287,13 @@ mod tests {
     #[test]
     fn sizes_and_good_byes() {
         let mut judge = Judge { asked: options("tsize=0"), ..Judge::default() };
-        judge.received(&Packet::Oack(options("tsize=9")), false);
-        judge.received(&Packet::Data { block: 1, payload: vec![0; 8].into() }, true);
-        judge.received(&Packet::Data { block: 1, payload: vec![0; 8].into() }, false);
+        judge.received(&Packet::Oack(options("tsize=9")));
+        judge.received(&Packet::Data { block: 1, payload: vec![0; 8].into() });
+        judge.received(&Packet::Data { block: 1, payload: vec![0; 8].into() });
         assert_eq!(judge.late(), 1);
         let error = Packet::Error { code: crate::ErrorCode::NOT_DEFINED, message: String::new() };
         judge.sent(&error);
-        judge.received(&error, false);
+        judge.received(&error);
         assert_eq!(judge.warnings(0), [Warning::ErrorToError, Warning::WrongSize { told: 9, came: 8 }]);
     }
 }

@@ -49,6 +49,18 @@ pub struct Probe {
 }
 
 /// The result of a probe.
+///
+/// ```
+/// use std::time::Duration;
+/// use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
+///
+/// let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+/// let probe = Probe::new(server.addrs()[0], "motd", habits::PHONE).linger(Duration::ZERO);
+/// let report = probe.run(|_| ())?;
+/// assert_eq!((report.bytes, report.datagrams), (6, (2, 1)), "RRQ and ACK, DATA");
+/// assert!(report.warnings.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
@@ -79,6 +91,21 @@ pub struct Report {
 }
 
 /// A packet, and its time, as [`Probe::run`] reports them.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
+/// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+/// # let probe = Probe::new(server.addrs()[0], "motd", habits::PHONE).linger(Duration::ZERO);
+/// let mut received = Vec::new();
+/// probe.run(|happened| {
+///     if happened.way == Way::Received {
+///         received.push(happened.packet.clone());
+///     }
+/// })?;
+/// assert_eq!(received, [tuffet::packet::Packet::Data { block: 1, payload: "hello\n".into() }]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Happened<'a> {
@@ -96,30 +123,81 @@ pub struct Happened<'a> {
 
 impl Probe {
     /// A probe of this server with this file, with these habits.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
+    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    /// # let probe = Probe::new(server.addrs()[0], "motd", habits::PHONE).linger(Duration::ZERO);
+    /// let probe = Probe::new(server.addrs()[0], "motd", habits::BUSYBOX).linger(Duration::ZERO);
+    /// assert!(probe.run(|_| ())?.ending.is_success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(server: SocketAddr, name: &str, habits: Habits) -> Self {
         let (limit, linger) = (Duration::from_secs(60), Duration::from_secs(1));
         Self { server, name: name.into(), habits, faults: Faults::new(), limit, linger }
     }
 
     /// The faults of the network; for a client that requests twice, in the second transfer. Defaults to none.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
+    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    /// # let probe = Probe::new(server.addrs()[0], "motd", habits::PHONE).linger(Duration::ZERO);
+    /// let report = probe.faults(Faults::new().with(Way::Received, 1, Fault::Duplicate)).run(|_| ())?;
+    /// assert_eq!((report.bytes, report.late), (6, 1), "the copy came after the end");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
         self
     }
 
     /// The time limit, without the client's own pauses ([`Habits::pause`](super::Habits::pause)). Defaults to 60 s.
+    ///
+    /// ```
+    /// use std::{net::UdpSocket, time::Duration};
+    /// use tuffet::probe::{Ending, Probe, habits};
+    ///
+    /// let silent = UdpSocket::bind("127.0.0.1:0")?;
+    /// let probe = Probe::new(silent.local_addr()?, "motd", habits::PHONE).limit(Duration::from_millis(10));
+    /// assert_eq!(probe.linger(Duration::ZERO).run(|_| ())?.ending, Ending::GaveUp);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
     /// How long the probe listens after the end for further packets of the server. Defaults to 1 s.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
+    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    /// # let probe = Probe::new(server.addrs()[0], "motd", habits::PHONE).linger(Duration::ZERO);
+    /// let report = probe.linger(Duration::from_millis(10)).run(|_| ())?;
+    /// assert!(report.took < Duration::from_secs(60));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
         self
     }
 
     /// Fetches the file, and reports each packet to `observer`. Blocks this thread.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
+    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    /// # let probe = Probe::new(server.addrs()[0], "motd", habits::PHONE).linger(Duration::ZERO);
+    /// let mut packets = 0;
+    /// probe.run(|_| packets += 1)?;
+    /// assert_eq!(packets, 3, "RRQ, DATA, ACK");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The errors of the socket. The kind is [`io::ErrorKind::ConnectionRefused`] if the server's machine says that the
@@ -129,6 +207,17 @@ impl Probe {
     }
 
     /// Asks for the size first, if the client does that.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
+    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    /// # let probe = Probe::new(server.addrs()[0], "motd", habits::PHONE).linger(Duration::ZERO);
+    /// assert_eq!(probe.run_size(|_| ())?, None, "a phone does not ask for it");
+    /// let grub = Probe::new(server.addrs()[0], "motd", habits::EDK2).linger(Duration::ZERO);
+    /// assert!(grub.run_size(|_| ())?.unwrap().ending.is_success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -268,7 +357,7 @@ impl<F: FnMut(&Happened)> Connection<F> {
                 sent.or_else(|error| if is_refusal(&error) { Ok(()) } else { Err(error) })
             }
             Way::Received => {
-                self.judge.received(packet, self.client.is_next(packet));
+                self.judge.received(packet);
                 if let Packet::Oack(oack) = packet {
                     self.report.granted = oack.clone();
                 }

@@ -55,6 +55,12 @@ pub enum Clients {
 
 impl Clients {
     /// Whether these addresses belong to one of the clients.
+    ///
+    /// ```
+    /// let lab: tuffet::rules::Clients = "10.9.0.0/16".parse()?;
+    /// assert!(!lab.contains("10.8.0.7".parse().unwrap(), None));
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn contains(&self, ip: IpAddr, mac: Option<Mac>) -> bool {
         match self {
             Self::Network(network) => network.contains(&ip.to_canonical()),
@@ -65,6 +71,14 @@ impl Clients {
 
 impl MacPrefix {
     /// Whether the address has this prefix.
+    ///
+    /// ```
+    /// use tuffet::rules::{Mac, MacPrefix};
+    ///
+    /// let card: MacPrefix = "52:54:00:12:34:56".parse()?;
+    /// assert!(!card.contains(Mac([0x52, 0x54, 0, 1, 2, 3])));
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn contains(&self, mac: Mac) -> bool {
         mac.0.starts_with(&self.0)
     }

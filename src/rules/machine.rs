@@ -78,6 +78,11 @@ impl Machine {
     /// | `shimx64.efi`, `grub/arm64-efi/normal.mod` | architecture | UEFI firmware, GRUB |
     ///
     /// A client may send any name, so these facts are not proven.
+    ///
+    /// ```
+    /// let pi = tuffet::rules::Machine::in_name("1a2b3c4d/start.elf");
+    /// assert_eq!(pi.serial.as_deref(), Some("1a2b3c4d"));
+    /// ```
     #[must_use]
     pub fn in_name(path: &str) -> Self {
         let parts = || path.split('/');
@@ -96,6 +101,14 @@ impl Machine {
     }
 
     /// These facts, completed by those of `other`.
+    ///
+    /// ```
+    /// use tuffet::rules::Machine;
+    ///
+    /// let by_arch = Machine::in_name("shimx64.efi");
+    /// let all = by_arch.or(Machine::in_name("grub.cfg-01-52-54-00-12-34-56"));
+    /// assert!(all.arch.is_some() && all.mac.is_some());
+    /// ```
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         let Self { mac, uuid, serial, arch } = self;

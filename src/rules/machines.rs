@@ -52,6 +52,14 @@ enum Key {
 impl Machines {
     /// Stores these facts for the machine with this IP address and this MAC address, as far as the two are known. Older
     /// facts stay unless a new one replaces them.
+    ///
+    /// ```
+    /// use tuffet::rules::{Machine, Machines};
+    ///
+    /// let (machines, ip) = (Machines::default(), "10.9.0.7".parse().unwrap());
+    /// machines.learn(Some(ip), Machine::in_name("shimx64.efi"));
+    /// assert_eq!(machines.find(ip, None).arch.as_deref(), Some("x64"));
+    /// ```
     pub fn learn(&self, ip: Option<IpAddr>, machine: Machine) {
         let mut table = self.table();
         let keys = [ip.map(|ip| Key::Ip(ip.to_canonical())), machine.mac.map(Key::Mac)];
@@ -73,6 +81,13 @@ impl Machines {
     }
 
     /// The facts about the machine with this IP address or this MAC address.
+    ///
+    /// ```
+    /// use tuffet::rules::{Machine, Machines};
+    ///
+    /// let machines = Machines::default();
+    /// assert_eq!(machines.find("10.9.0.7".parse().unwrap(), None), Machine::default(), "nothing is known");
+    /// ```
     #[must_use]
     pub fn find(&self, ip: IpAddr, mac: Option<Mac>) -> Machine {
         let table = self.table();

@@ -89,7 +89,7 @@ use template::Values;
 ///
 /// let rules = Rules::new(vec![Rule::new("menus").name("^menu$")?.target("menus/${client}")?.target("menu")?])?;
 ///
-/// let packet = packet::Request { filename: b"menu".into(), mode: packet::Mode::Octet, options: Default::default() };
+/// let packet = packet::Request::new("menu");
 /// let request = Request::new("192.0.2.7:1069".parse()?, "192.0.2.1:69".parse()?, packet)?;
 /// let mut tried = Vec::new();
 /// let verdict = rules.explain(&request, Direction::Read, &Machine::default(), |rule, result| {
@@ -107,6 +107,17 @@ pub struct Rules {
 }
 
 /// The decision of the [rules](Rules) on a request.
+///
+/// ```
+/// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
+///
+/// # let packet = tuffet::packet::Request::new("menu");
+/// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+/// let rule = Rule::new("menus").name("^menu$")?.target("menus/${client}")?.windowsize(4);
+/// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
+/// assert_eq!(verdict.candidates()[0].request().path(), "menus/10.0.0.7");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Verdict {
     candidates: Vec<Candidate>,
@@ -117,6 +128,18 @@ pub struct Verdict {
 }
 
 /// A file that may be served, according to a [`Verdict`].
+///
+/// ```
+/// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
+///
+/// # let packet = tuffet::packet::Request::new("menu");
+/// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+/// let rule = Rule::new("menus").target("menus/${client}")?.target("menu")?;
+/// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
+/// let paths: Vec<_> = verdict.candidates().iter().map(|candidate| candidate.request().path()).collect();
+/// assert_eq!(paths, ["menus/10.0.0.7", "menu"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Candidate {
     source: Option<Arc<dyn Handler>>,
@@ -129,6 +152,14 @@ pub struct Candidate {
 impl Rules {
     /// These rules, the first one tried first.
     ///
+    /// ```
+    /// use tuffet::rules::{Rule, Rules};
+    ///
+    /// let typo = Rule::new("menus").target("${cleint}/menu")?;
+    /// assert!(Rules::new(vec![typo]).is_err());
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Config`] if a target has an unknown group or variable, if a rule goes on and has more than one name as
     /// its target, or if a blksize or a windowsize is out of range.
@@ -139,16 +170,39 @@ impl Rules {
     }
 
     /// Whether there are no rules.
+    ///
+    /// ```
+    /// assert!(tuffet::rules::Rules::default().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
     /// Whether a rule uses facts about a machine besides its address.
+    ///
+    /// ```
+    /// use tuffet::rules::{Rule, Rules};
+    ///
+    /// let by_card = Rule::new("menus").target("menus/${mac}")?;
+    /// assert!(Rules::new(vec![by_card])?.needs_machine() && !Rules::default().needs_machine());
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn needs_machine(&self) -> bool {
         self.needs_machine
     }
 
     /// The decision on this request of this machine.
+    ///
+    /// ```
+    /// use tuffet::{Refusal, options::Direction, rules::{Machine, Rule, Rules}};
+    ///
+    /// # let packet = tuffet::packet::Request::new("menu");
+    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    /// let rules = Rules::new(vec![Rule::new("nothing here").refuse(Refusal::denied())])?;
+    /// let refusal = rules.decide(&request, Direction::Read, &Machine::default()).unwrap_err();
+    /// assert_eq!(refusal, Refusal::denied());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The refusal for the peer.
@@ -157,6 +211,18 @@ impl Rules {
     }
 
     /// As [`decide`](Self::decide), and reports for each tried rule whether it matches the request.
+    ///
+    /// ```
+    /// use tuffet::{options::Direction, rules::{Machine, Mismatch, Rule, Rules}};
+    ///
+    /// # let packet = tuffet::packet::Request::new("menu");
+    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    /// let rules = Rules::new(vec![Rule::new("kernels").name("^linux")?])?;
+    /// let mut why = Vec::new();
+    /// rules.explain(&request, Direction::Read, &Machine::default(), |_, result| why.push(result))?;
+    /// assert_eq!(why, [Err(Mismatch::Name)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The refusal for the peer.
@@ -248,16 +314,51 @@ impl Effects {
 
 impl Verdict {
     /// The files that may be served; the first that exists is served. Empty if no target has all its values.
+    ///
+    /// ```
+    /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
+    ///
+    /// # let packet = tuffet::packet::Request::new("menu");
+    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    /// let rule = Rule::new("by card").target("menus/${mac}")?;
+    /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
+    /// assert!(verdict.candidates().is_empty(), "the MAC address is not known");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates
     }
 
     /// Whether uploads are allowed, if a rule says so.
+    ///
+    /// ```
+    /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
+    ///
+    /// # let packet = tuffet::packet::Request::new("menu");
+    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    /// let rule = Rule::new("backups").upload(true);
+    /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
+    /// assert_eq!(verdict.upload(), Some(true));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upload(&self) -> Option<bool> {
         self.upload
     }
 
     /// Lowers the limits to what the rules allow.
+    ///
+    /// ```
+    /// use tuffet::{options::{Direction, Limits}, rules::{Machine, Rule, Rules}};
+    ///
+    /// # let packet = tuffet::packet::Request::new("menu");
+    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    /// let rule = Rule::new("old phones").blksize(512);
+    /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
+    /// let mut limits = Limits::default();
+    /// verdict.limit(&mut limits);
+    /// assert_eq!(limits.blksize, 512);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn limit(&self, limits: &mut Limits) {
         limits.blksize = limits.blksize.min(self.blksize.unwrap_or(u16::MAX));
         limits.windowsize = limits.windowsize.min(self.windowsize.unwrap_or(u16::MAX));
@@ -283,6 +384,20 @@ impl Candidate {
     /// The file from this handler, or from the candidate's own [source](Self::source), if it has one. A template file
     /// is rendered.
     ///
+    /// ```
+    /// use tuffet::{handlers::Memory, options::Direction, rules::{Machine, Rule, Rules}};
+    ///
+    /// # let packet = tuffet::packet::Request::new("menu");
+    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    /// let rule = Rule::new("menus").target("menus/${client}")?;
+    /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
+    /// let files = Memory::new();
+    /// files.insert("menus/10.0.0.7", "default linux\n")?;
+    /// let source = smol::block_on(verdict.candidates()[0].read(&files))?;
+    /// assert_eq!(source.size(), Some(14));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The handler's refusal; [`Refusal::internal`] that [ends the search](Refusal::ending_search), if a template
     /// fails.
@@ -296,6 +411,17 @@ impl Candidate {
     }
 
     /// Whether this is a template file, which is rendered.
+    ///
+    /// ```
+    /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
+    ///
+    /// # let packet = tuffet::packet::Request::new("menu");
+    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    /// let rule = Rule::new("menus").target("menu.j2")?;
+    /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
+    /// assert_eq!(verdict.candidates()[0].is_template(), cfg!(feature = "templates"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_template(&self) -> bool {
         #[cfg(feature = "templates")]
         return self.context.is_some();
@@ -304,11 +430,34 @@ impl Candidate {
     }
 
     /// The source of the file, if it is not the server's own.
+    ///
+    /// ```
+    /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
+    ///
+    /// # let packet = tuffet::packet::Request::new("menu");
+    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    /// let rule = Rule::new("made up").source(tuffet::read(|_| "hello\n"));
+    /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
+    /// assert!(verdict.candidates()[0].source().is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn source(&self) -> Option<&Arc<dyn Handler>> {
         self.source.as_ref()
     }
 
     /// The request for the file.
+    ///
+    /// ```
+    /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
+    ///
+    /// # let packet = tuffet::packet::Request::new("menu");
+    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    /// let rule = Rule::new("menus").target("menus/${path}")?;
+    /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
+    /// let request = verdict.candidates()[0].request();
+    /// assert_eq!((request.path(), request.filename()), ("menus/menu", &b"menu"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn request(&self) -> &Request {
         &self.request
     }

@@ -170,11 +170,11 @@ mod tests {
     use crate::{
         ErrorCode, Handler, Request,
         handlers::{Memory, Ruled},
-        packet::{self, Mode},
+        packet,
     };
 
     fn request(name: &str) -> Request {
-        let packet = packet::Request { filename: name.into(), mode: Mode::Octet, options: Default::default() };
+        let packet = packet::Request::new(name);
         Request::new(([192, 168, 2, 91], 1069).into(), ([10, 0, 0, 1], 69).into(), packet).unwrap()
     }
 

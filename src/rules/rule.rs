@@ -1,14 +1,15 @@
 //! One rule: its conditions, and its effects.
 
+mod settings;
+
 use std::{fmt, sync::Arc};
 
-use regex_lite::{Captures, Regex, RegexBuilder};
+use regex_lite::{Captures, Regex};
 
 use super::{
     client::{Clients, Mac},
     machine::{Machine, Uuid},
     target::Target,
-    template::{self, Variable},
 };
 use crate::{
     Error, Handler, Refusal, Request, name,
@@ -58,6 +59,12 @@ pub(super) struct Effects {
 }
 
 /// The condition that a request did not meet, see [`Rules::explain`](super::Rules::explain).
+///
+/// ```
+/// use tuffet::rules::Mismatch;
+///
+/// assert_eq!(Mismatch::Name.to_string(), "it is for other names");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mismatch {
@@ -81,6 +88,10 @@ pub enum Mismatch {
 
 impl Rule {
     /// A rule without conditions and effects. The title is for people: the rule's place and purpose.
+    ///
+    /// ```
+    /// assert_eq!(tuffet::rules::Rule::new("old menus").title(), "old menus");
+    /// ```
     pub fn new(title: impl Into<String>) -> Self {
         Self {
             title: title.into(),
@@ -97,224 +108,11 @@ impl Rule {
         }
     }
 
-    /// Matches only these clients. Call it again for more clients. Defaults to all.
-    #[must_use]
-    pub fn client(mut self, clients: Clients) -> Self {
-        self.clients.push(clients);
-        self
-    }
-
-    /// Matches only machines of this [architecture](super::ARCHES), in either case. Call it again for more of them.
-    /// Defaults to all.
-    ///
-    /// The architecture, the UUID and the serial number come from the [table of machines](super::Machines), or else
-    /// from [the requested name](super::Machine::in_name). A machine without the fact does not match. None of the three
-    /// is proven: a client may send any packet and any name.
-    #[must_use]
-    pub fn arch(mut self, arch: impl Into<String>) -> Self {
-        self.arches.push(arch.into());
-        self
-    }
-
-    /// Matches only the machine with this UUID, with either byte order of its first three groups. Call it again for
-    /// more machines. Defaults to all. See also [`arch`](Self::arch).
-    #[must_use]
-    pub fn uuid(mut self, uuid: Uuid) -> Self {
-        self.uuids.push(uuid);
-        self
-    }
-
-    /// Matches only the machine with this serial number, in either case. Call it again for more machines. Defaults to
-    /// all. See also [`arch`](Self::arch).
-    #[must_use]
-    pub fn serial(mut self, serial: impl Into<String>) -> Self {
-        self.serials.push(serial.into());
-        self
-    }
-
-    /// Matches only names in which this regular expression finds a match, with the syntax of
-    /// [regex-lite](https://docs.rs/regex-lite), where `.` matches any character. The name is the
-    /// [normalised](Request::path) one, or the target of an earlier rule that [goes on](Self::go_on). Bytes that are
-    /// not UTF-8 are matched by `\x80` to `\xff`, as the log shows them, but not in brackets. Defaults to all.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if it is not a regular expression.
-    pub fn name(mut self, regex: &str) -> Result<Self, Error> {
-        // A name may have any character but NUL.
-        let regex = RegexBuilder::new(&with_bytes(regex))
-            .dot_matches_new_line(true)
-            .build()
-            .map_err(|error| Error::Config(format!("{regex:?} is not a regular expression: {error}")))?;
-        self.name = Some(regex);
-        Ok(self)
-    }
-
-    /// Matches only this transfer mode. Defaults to both.
-    #[must_use]
-    pub fn mode(mut self, mode: Mode) -> Self {
-        self.mode = Some(mode);
-        self
-    }
-
-    /// Matches only reads, or only writes. Defaults to both.
-    #[must_use]
-    pub fn direction(mut self, direction: Direction) -> Self {
-        self.direction = Some(direction);
-        self
-    }
-
-    /// Defines a variable for the targets that are given after this call: `${name}` is the value, also in the host of a
-    /// URL. Template files have it too. Defaults to none.
-    ///
-    /// ```
-    /// use tuffet::rules::Rule;
-    ///
-    /// let rule = Rule::new("site").set("site", "lab")?.target("${site}/${path}")?;
-    /// # Ok::<(), tuffet::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Config`] if the name has other characters than letters, digits and `_`, or is one of the variables of
-    /// [`target`](Self::target).
-    pub fn set(mut self, name: &str, value: &str) -> Result<Self, Error> {
-        let no = |why| Err(Error::Config(format!("{name:?} cannot be set: {why}")));
-        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(is_word) {
-            return no("a name has letters, digits and `_`");
-        }
-        if Variable::named(name).is_some() {
-            return no("it is a variable of every request");
-        }
-        self.set.retain(|(known, _)| known != name);
-        self.set.push((name.into(), value.into()));
-        Ok(self)
-    }
-
-    /// The text with the [set](Self::set) values filled in, as [`target`](Self::target) and [`url`](Self::url) take it.
-    #[must_use]
-    pub fn fill(&self, text: &str) -> String {
-        template::fill(text, &self.set)
-    }
-
-    /// Serves this file. The name may have `$1` or `${group}` for groups of the regular expression, `$0` for its whole
-    /// match, `$$` for a `$`, and variables:
-    ///
-    /// | variable | |
-    /// |---|---|
-    /// | `${path}` | the whole name |
-    /// | `${client}`, `${server}` | addresses |
-    /// | `${mac}` | MAC address of the client, `52-54-00-12-34-56` |
-    /// | `${uuid}`, `${serial}`, `${arch}` | UUID, serial number and architecture of the machine |
-    ///
-    /// The facts of the last two lines come from the [table of machines](super::Machines), or else from [the requested
-    /// name](super::Machine::in_name). A `:` and a word after a variable or a group change its spelling. Several words
-    /// apply one after another:
-    ///
-    /// | spelling | `${mac}` | `${client}` |
-    /// |---|---|---|
-    /// | `:hexhyp` | `52-54-00-ab-cd-ef` | `c0-a8-02-5b` |
-    /// | `:hex` | `52:54:00:ab:cd:ef` | `c0:a8:02:5b` |
-    /// | `:hexraw` | `525400abcdef` | `c0a8025b` |
-    /// | `:hexraw:upper` | `525400ABCDEF` | `C0A8025B`, as PXELINUX asks |
-    /// | `:upper`, `:lower` | `52-54-00-AB-CD-EF` | |
-    ///
-    /// `${uuid:guid}` has the bytes of each of its first three groups reversed.
-    ///
-    /// Call it again for further targets: the first file that exists is served. A target with an unknown variable is
-    /// skipped. An upload goes to the first target whose source takes writes.
-    ///
-    /// With the feature `templates`, a target that ends with `.j2` in the rule's own text is a template file. It is
-    /// rendered for each request; see [the module](super#template-files).
-    ///
-    /// # Errors
-    /// [`Error::Config`] if the name is invalid, or has `..` in it.
-    pub fn target(mut self, name: &str) -> Result<Self, Error> {
-        let name = self.fill(name);
-        self.effects.targets.push(Target::name(&name)?);
-        Ok(self)
-    }
-
-    /// As [`target`](Self::target), for a file of a web server. The path and the query may have groups and variables.
-    /// `open` makes a handler for the directory before the first of them, such as
-    /// [`Http::new`](crate::handlers::Http::new).
-    ///
-    /// A client can change only the path below that directory and the values of the query.
-    ///
-    /// ```
-    /// use tuffet::{Error, Refusal, read, rules::Rule};
-    ///
-    /// # let open = |base: &str| Ok::<_, Error>(read(async |_| Err::<&str, _>(Refusal::not_found())));
-    /// // let open = Http::new;
-    /// let rule = Rule::new("menus").name("^grub.cfg-(.*)")?.url("http://10.0.0.1/menu?mac=$1", open)?;
-    /// # Ok::<(), Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Config`] if the URL is invalid, and the errors of `open`.
-    pub fn url<H: Handler>(mut self, url: &str, open: impl FnOnce(&str) -> Result<H, Error>) -> Result<Self, Error> {
-        let url = self.fill(url);
-        self.effects.targets.push(Target::url(&url, open)?);
-        Ok(self)
-    }
-
-    /// Serves the files of this handler instead of those of the server.
-    #[must_use]
-    pub fn source(mut self, source: impl Handler) -> Self {
-        self.effects.source = Some(Arc::new(source));
-        self
-    }
-
-    /// Whether a name that differs only in upper and lower case finds a file, see [`Request::ignores_case`]. It has no
-    /// effect on URLs.
-    #[must_use]
-    pub fn ignore_case(mut self, ignore_case: bool) -> Self {
-        self.effects.ignore_case = Some(ignore_case);
-        self
-    }
-
-    /// Grants only these options. An empty list grants none, as some firmware needs.
-    #[must_use]
-    pub fn options(mut self, only: impl IntoIterator<Item = OptionName>) -> Self {
-        self.effects.only = Some(only.into_iter().collect());
-        self
-    }
-
-    /// The largest blksize that is granted, in bytes, 8 to 65464. It cannot exceed the server's limit.
-    #[must_use]
-    pub fn blksize(mut self, most: u16) -> Self {
-        self.effects.blksize = Some(most);
-        self
-    }
-
-    /// The largest windowsize that is granted, in blocks, 1 or more. It cannot exceed the server's limit.
-    #[must_use]
-    pub fn windowsize(mut self, most: u16) -> Self {
-        self.effects.windowsize = Some(most);
-        self
-    }
-
-    /// Whether uploads are allowed, if the source takes any.
-    #[must_use]
-    pub fn upload(mut self, upload: bool) -> Self {
-        self.effects.upload = Some(upload);
-        self
-    }
-
-    /// Refuses the request; with [`Refusal::silent`] the server sends no answer.
-    #[must_use]
-    pub fn refuse(mut self, refusal: Refusal) -> Self {
-        self.effects.refuse = Some(refusal);
-        self
-    }
-
-    /// Also tries the rules after this one, on the name that this one has made. Defaults to no.
-    #[must_use]
-    pub fn go_on(mut self, goes_on: bool) -> Self {
-        self.goes_on = goes_on;
-        self
-    }
-
     /// The title of the rule.
+    ///
+    /// ```
+    /// assert_eq!(tuffet::rules::Rule::new("rule 3 of tuffet.toml").title(), "rule 3 of tuffet.toml");
+    /// ```
     pub fn title(&self) -> &str {
         &self.title
     }

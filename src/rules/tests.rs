@@ -23,7 +23,7 @@ fn rule(name: &str) -> Rule {
 }
 
 fn request_of(name: &[u8]) -> Request {
-    let packet = packet::Request { filename: name.into(), mode: Mode::Octet, options: Default::default() };
+    let packet = packet::Request::new(name);
     Request::new(([10, 0, 0, 5], 1069).into(), ([10, 0, 0, 1], 69).into(), packet).unwrap()
 }
 
@@ -346,7 +346,7 @@ fn clients_do_not_leave_what_is_fixed() {
     let (mut refused, mut served) = (0, 0);
     for _ in 0..20_000 {
         let name: String = (0..random.usize(1..8)).map(|_| pieces[random.usize(..pieces.len())]).collect();
-        let packet = packet::Request { filename: name.clone().into(), mode: Mode::Octet, options: Default::default() };
+        let packet = packet::Request::new(name.clone());
         let any = ([10, 0, 0, 5], 1069).into();
         let Ok(request) = Request::new(any, any, packet) else { continue };
         match block_on(async { ruled.read(&request).await?.collect(10_000).await }) {

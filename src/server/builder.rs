@@ -1,5 +1,7 @@
 //! The builder of a server, with all its settings.
 
+mod limits;
+
 use std::{
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket},
@@ -19,7 +21,6 @@ use crate::{endpoint::WINDOWSIZE_SINGLE_PORT, options::Limits};
 use crate::{
     error::{Error, Refusal},
     handler::Handler,
-    options::{BLKSIZE, WINDOWSIZE, wide},
     stats::{Counter, Counters, Record, Snapshot},
 };
 
@@ -123,6 +124,13 @@ impl ServerBuilder {
     /// Transfers are served from ports of their own, as always. The socket gets the options of the server's own
     /// sockets, and serves one shard. A socket of `[::]` must be for IPv6 alone (`IPV6_V6ONLY`, systemd's
     /// `BindIPv6Only=ipv6-only`), because the server knows IPv4 clients by IPv4 addresses.
+    ///
+    /// ```
+    /// let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    /// let addr = socket.local_addr()?;
+    /// assert_eq!(tuffet::Server::builder().socket(socket).bind()?.addrs(), [addr]);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn socket(mut self, socket: UdpSocket) -> Self {
         self.sockets.push(socket);
         self
@@ -148,6 +156,14 @@ impl ServerBuilder {
     }
 
     /// The handler that answers the requests. By default every file is "not found".
+    ///
+    /// ```
+    /// use tuffet::{Client, Server, read};
+    ///
+    /// let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    /// assert_eq!(Client::new(server.addrs()[0]).blocking().get("motd", std::io::sink())?.bytes, 6);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn handler(mut self, handler: impl Handler) -> Self {
         self.handler = Box::new(handler);
         self
@@ -158,6 +174,16 @@ impl ServerBuilder {
     ///
     /// Everybody knows a single port. By forged ACKs, a forger can make the server send up to
     /// [150 times](crate::endpoint::AMPLIFICATION_SINGLE_PORT) as many bytes as it sends itself, to a victim.
+    ///
+    /// ```
+    /// use tuffet::{Client, Server, read};
+    ///
+    /// let server = Server::builder().listen("127.0.0.1:0").single_port(true).handler(read(|_| "hello\n"));
+    /// let server = server.bind()?.spawn()?;
+    /// let record = Client::new(server.addrs()[0]).blocking().get("motd", std::io::sink())?;
+    /// assert_eq!(record.peer, server.addrs()[0]);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn single_port(mut self, single_port: bool) -> Self {
         self.bound.single_port = single_port;
         self
@@ -165,6 +191,16 @@ impl ServerBuilder {
 
     /// The ports that serve transfers. By default the system chooses them at random. From a range,
     /// [`transfer_ports`](Self::transfer_ports) are drawn at random.
+    ///
+    /// ```
+    /// use tuffet::{Client, Server, read};
+    ///
+    /// let server = Server::builder().listen("127.0.0.1:0").port_range(40_000..=49_999).handler(read(|_| "hello\n"));
+    /// let server = server.bind()?.spawn()?;
+    /// let record = Client::new(server.addrs()[0]).blocking().get("motd", std::io::sink())?;
+    /// assert!((40_000..=49_999).contains(&record.peer.port()));
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn port_range(mut self, ports: RangeInclusive<u16>) -> Self {
         self.bound.port_range = Some(ports);
         self
@@ -174,6 +210,11 @@ impl ServerBuilder {
     /// Defaults to 64, or to all free ports of the [`port_range`](Self::port_range) if they are fewer. The port of a
     /// transfer is its TID, which no stranger should be able to guess (RFC 1350 section 4). Each port takes a file
     /// descriptor.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").transfer_ports(0);
+    /// assert!(server.bind().is_err());
+    /// ```
     pub fn transfer_ports(mut self, ports: usize) -> Self {
         self.check("transfer_ports", ports as u64, 1..=u64::MAX);
         self.bound.transfer_ports = ports;
@@ -182,81 +223,23 @@ impl ServerBuilder {
 
     /// The only network interface that the server listens on and answers by, which may be a VRF: `SO_BINDTODEVICE` of
     /// Linux. Defaults to all. Before Linux 5.7 this needs `CAP_NET_RAW`.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").interface("no-such");
+    /// assert!(server.bind().is_err());
+    /// ```
     pub fn interface(mut self, name: impl Into<String>) -> Self {
         self.bound.interface = Some(name.into());
         self
     }
 
-    /// The largest blksize that the server grants, in bytes, 8 to 65464. Defaults to the largest that needs no IP
-    /// fragments: the MTU of the interface that the request came by, without headers (1468 on Ethernet and IPv4).
-    pub fn blksize(mut self, most: u16) -> Self {
-        self.check("blksize", most.into(), wide(BLKSIZE));
-        self.settings.policy.blksize = Some(most);
-        self
-    }
-
-    /// The largest windowsize that the server grants, in blocks, 1 or more. Defaults to 64, or less where one forged
-    /// ACK, sent to all ports that the transfer may have, would bring more than
-    /// [50 times](crate::endpoint::AMPLIFICATION) its bytes. So blocks that do not fit Ethernet get smaller windows. A
-    /// [single port](Self::single_port) has 4 at most, 3 with blocks above 1168 bytes. A value that is set here holds
-    /// in every case; [`Server::warnings`](crate::Server::warnings) says what it costs.
-    pub fn windowsize(mut self, most: u16) -> Self {
-        self.check("windowsize", most.into(), wide(WINDOWSIZE));
-        self.settings.policy.windowsize = Some(most);
-        self
-    }
-
-    /// The longest time between two retransmits if the client did not ask for a `timeout`. Defaults to 5 s. The actual
-    /// time follows the measured round trip.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.settings.timing.timeout = timeout;
-        self
-    }
-
-    /// How long a client may be silent, or a source without a chunk, before the transfer ends. Defaults to 30 s: GRUB
-    /// is silent for seconds while it unpacks.
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.settings.timing.patience = patience;
-        self
-    }
-
-    /// How many transfers may run at once, in each shard. Further requests are not answered, so that the clients try
-    /// again. But if the clients of some transfers have not answered yet, the oldest of these transfers loses its
-    /// place to the new request, so that forged requests cannot hold all places. Defaults to 10000.
-    pub fn max_transfers(mut self, most: usize) -> Self {
-        self.settings.policy.max_transfers = most;
-        self
-    }
-
-    /// How many transfers of one client address may run at once, in each shard. Further requests are not answered, so
-    /// that the client tries again. Defaults to half of [`max_transfers`](Self::max_transfers), and 100 at least:
-    /// behind an address translator or a container's bridge a whole room of machines has one address, and it must
-    /// leave room only for the others.
-    pub fn max_transfers_per_client(mut self, most: usize) -> Self {
-        self.settings.policy.max_transfers_per_client = Some(most);
-        self
-    }
-
-    /// How many requests of one client address the server looks at in a second, in each shard; ten times as many may
-    /// come at once. 0 is no limit. Further requests are not answered. Defaults to 1000, which a thousand machines
-    /// behind one address reach when each asks for eleven files within a second.
-    ///
-    /// The limit takes a fixed 32 KiB for each shard, however many addresses there are, real or forged.
-    pub fn max_requests_per_client(mut self, per_second: u32) -> Self {
-        self.settings.policy.max_requests_per_client = per_second;
-        self
-    }
-
-    /// The largest upload, in bytes, as it travels. Defaults to 1 GiB: a client that never ends its file would fill
-    /// the disk. If the client tells the size, the upload may not be larger than that either. The next byte is
-    /// answered with ERROR 3.
-    pub fn max_upload(mut self, most: u64) -> Self {
-        self.settings.max_upload = most;
-        self
-    }
-
     /// The number of threads, 1 or more, each with its own sockets and transfers. Defaults to 1, which is enough for
     /// thousands of clients. With several shards too, binding fails if another server has the address.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").shards(0);
+    /// assert!(server.bind().is_err(), "no thread would serve");
+    /// ```
     pub fn shards(mut self, shards: usize) -> Self {
         self.check("shards", shards as u64, 1..=u64::MAX);
         self.bound.shards = shards;
@@ -286,14 +269,17 @@ impl ServerBuilder {
         self
     }
 
-    /// How long transfers may continue after [`ServerHandle::stop`](super::ServerHandle::stop). Defaults to 10 s.
-    pub fn drain(mut self, drain: Duration) -> Self {
-        self.settings.drain = drain;
-        self
-    }
-
     /// Whether the server receives and sends many datagrams in one system call, where the system can do so. Defaults
     /// to true. With false, a server on all addresses answers from the address that the route gives.
+    ///
+    /// ```
+    /// use tuffet::{Client, Server, read};
+    ///
+    /// let server = Server::builder().listen("127.0.0.1:0").batched(false).handler(read(|_| "hello\n"));
+    /// let server = server.bind()?.spawn()?;
+    /// assert_eq!(Client::new(server.addrs()[0]).blocking().get("motd", std::io::sink())?.bytes, 6);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn batched(mut self, batched: bool) -> Self {
         self.bound.batched = batched;
         self
@@ -314,12 +300,37 @@ impl ServerBuilder {
 
     /// Calls this hook with the record of each transfer at its end. It runs on the thread of the shard, so it should
     /// be quick. Call it again for more hooks.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sim")]
+    /// # futures_lite::future::block_on(async {
+    /// use std::sync::{Arc, Mutex};
+    /// use tuffet::{handlers::Memory, sim};
+    ///
+    /// let outcomes = Arc::new(Mutex::new(Vec::new()));
+    /// let seen = outcomes.clone();
+    /// let get = sim::get(&Memory::new(), "none");
+    /// let get = get.server(|builder| builder.on_end(move |record| seen.lock().unwrap().push(record.outcome.name())));
+    /// assert!(get.await.is_err());
+    /// assert_eq!(*outcomes.lock().unwrap(), ["refused"]);
+    /// # Ok::<(), tuffet::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn on_end(mut self, hook: impl Fn(&Record) + Send + Sync + 'static) -> Self {
         self.on_end.push(Box::new(hook));
         self
     }
 
     /// Shows the transfers to this status server. Call it again for others.
+    ///
+    /// ```
+    /// use tuffet::{Server, status::Status};
+    ///
+    /// let status = Status::bind(([127, 0, 0, 1], 0).into())?;
+    /// let server = Server::builder().listen("127.0.0.1:0").watch(&status).bind()?;
+    /// assert!(server.warnings().is_empty());
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[cfg(feature = "status")]
     pub fn watch(self, status: &crate::status::Status) -> Self {
         self.on_end(status.observer())
@@ -328,6 +339,18 @@ impl ServerBuilder {
     /// Calls this hook once in each period, of 1 ms at least, with the counts of that period. It runs on a thread of
     /// its own, and a last time when [`Server::run`](crate::Server::run) ends, so nothing is counted twice or left
     /// out. 60 s are a good period. Defaults to no hook.
+    ///
+    /// ```
+    /// use std::{sync::mpsc, time::Duration};
+    ///
+    /// let (count, counts) = mpsc::channel();
+    /// let hook = move |counters: &tuffet::stats::Counters| _ = count.send(counters.requests);
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").on_period(Duration::from_secs(60), hook);
+    /// let server = server.bind()?.spawn()?;
+    /// smol::block_on(server.stop())?;
+    /// assert_eq!(counts.recv(), Ok(0), "at the end");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn on_period(mut self, period: Duration, hook: impl Fn(&Counters) + Send + 'static) -> Self {
         self.period = Some(Period::new(period, hook));
         self
@@ -335,6 +358,16 @@ impl ServerBuilder {
 
     /// Delivers a counter of your own with those of the server. Call it again for more. Counters with the same name
     /// count together.
+    ///
+    /// ```
+    /// use tuffet::{Server, stats::Counter};
+    ///
+    /// let greeted = Counter::new("greeted", "Machines that were greeted.");
+    /// let server = Server::builder().listen("127.0.0.1:0").counter(&greeted).bind()?;
+    /// greeted.add(2);
+    /// assert_eq!(server.handle().counters().own["greeted"], 2);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn counter(mut self, counter: &Counter) -> Self {
         self.counters.push(counter.clone());
         self

@@ -102,11 +102,25 @@ enum Phase {
 impl ServerHandle {
     /// Refuses further requests, lets the transfers continue for as long as [`ServerBuilder::drain`] says, and then
     /// makes [`Server::run`] return.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?.spawn()?;
+    /// server.handle().stop();
+    /// assert!(server.join().is_ok());
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn stop(&self) {
         self.0.enter(Phase::Draining);
     }
 
     /// Ends all transfers at once, with an ERROR, and makes [`Server::run`] return.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?.spawn()?;
+    /// server.handle().abort();
+    /// assert!(server.join().is_ok());
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn abort(&self) {
         self.0.enter(Phase::Over);
     }
@@ -114,6 +128,12 @@ impl ServerHandle {
     /// Whether the loops of all running shards complete a turn within this time: they receive, run their transfers,
     /// and send. If one does not, a handler or source blocks its thread. This call blocks for that time at most. Feed
     /// a watchdog from it.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?.spawn()?;
+    /// assert!(server.handle().responds(std::time::Duration::from_secs(60)));
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn responds(&self, within: Duration) -> bool {
         self.0.heartbeats.ask(|| self.0.wake(), within)
     }
@@ -150,22 +170,62 @@ impl ServerHandle {
     }
 
     /// The running transfers, oldest first.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sim")] {
+    /// use tuffet::{ServerBuilder, read, sim};
+    ///
+    /// let mut server = sim::Server::new(ServerBuilder::default().handler(read(|_| "hello\n")), 7);
+    /// server.deliver(([192, 0, 2, 7], 1069).into(), server.addr(), b"\0\x01motd\0octet\0");
+    /// assert_eq!(server.handle().transfers()[0].path, "motd");
+    /// # }
+    /// ```
     pub fn transfers(&self) -> Vec<Snapshot> {
         self.0.registry.snapshots()
     }
 
     /// Clients whose requests were not answered: because of a limit, because they are not admitted, or because the
     /// server is stopping. The last 32 of them, the last one first.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sim")] {
+    /// use tuffet::{ServerBuilder, sim};
+    ///
+    /// let mut server = sim::Server::new(ServerBuilder::default().admit(|_| false), 7);
+    /// server.deliver(([192, 0, 2, 7], 1069).into(), server.addr(), b"\0\x01motd\0octet\0");
+    /// assert_eq!(server.handle().unanswered()[0].client.to_string(), "192.0.2.7");
+    /// # }
+    /// ```
     pub fn unanswered(&self) -> Vec<Unanswered> {
         self.0.registry.unanswered()
     }
 
     /// The counters of the server since it began.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sim")] {
+    /// use tuffet::{ServerBuilder, read, sim};
+    ///
+    /// let mut server = sim::Server::new(ServerBuilder::default().handler(read(|_| "hello\n")), 7);
+    /// server.deliver(([192, 0, 2, 7], 1069).into(), server.addr(), b"\0\x01motd\0octet\0");
+    /// let counters = server.handle().counters();
+    /// assert_eq!((counters.requests, counters.running), (1, 1));
+    /// # }
+    /// ```
     pub fn counters(&self) -> Counters {
         self.0.registry.counters()
     }
 
     /// The counters that were added by [`ServerBuilder::counter`].
+    ///
+    /// ```
+    /// use tuffet::{Server, stats::Counter};
+    ///
+    /// let greeted = Counter::new("greeted", "Machines that were greeted.");
+    /// let server = Server::builder().listen("127.0.0.1:0").counter(&greeted).bind()?;
+    /// assert_eq!(server.handle().own_counters()[0].help(), "Machines that were greeted.");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn own_counters(&self) -> &[Counter] {
         self.0.registry.own()
     }

@@ -40,6 +40,13 @@ pub struct Running {
 impl Server {
     /// Serves in threads of its own, one for each shard, until the server is stopped.
     ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?.spawn()?;
+    /// assert_eq!(server.handle().counters().running, 0);
+    /// smol::block_on(server.stop())?;
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Io`] if a thread cannot be started.
     pub fn spawn(self) -> Result<Running, Error> {
@@ -88,11 +95,25 @@ impl Server {
 
 impl Running {
     /// The addresses that the server listens on. An address with port 0 shows the port that the system chose.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?.spawn()?;
+    /// assert_ne!(server.addrs()[0].port(), 0);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
 
     /// The handle, which stops the server and shows what it does.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?.spawn()?;
+    /// let handle = server.handle().clone();
+    /// std::thread::spawn(move || handle.stop());
+    /// assert!(server.join().is_ok());
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn handle(&self) -> &ServerHandle {
         &self.handle
     }
@@ -117,6 +138,13 @@ impl Running {
     }
 
     /// Waits until the server is stopped through its [`handle`](Self::handle). Blocks this thread.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?.spawn()?;
+    /// server.handle().stop();
+    /// assert!(server.join().is_ok());
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Those of [`Server::run`].

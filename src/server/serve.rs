@@ -69,33 +69,69 @@ pub struct Server {
 
 impl Server {
     /// A builder with the default settings.
+    ///
+    /// ```
+    /// let builder = tuffet::Server::builder().listen("127.0.0.1:0");
+    /// assert!(builder.bind().is_ok());
+    /// ```
     pub fn builder() -> ServerBuilder {
         ServerBuilder::default()
     }
 
     /// The addresses that the server listens on. An address with port 0 shows the port that the system chose.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?;
+    /// assert!(server.addrs()[0].ip().is_loopback() && server.addrs()[0].port() > 0);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
 
     /// The addresses at which the server serves [HTTP](ServerBuilder::http).
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").http("127.0.0.1:0").bind()?;
+    /// assert_eq!(server.http_addrs().len(), 1);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[cfg(feature = "web")]
     pub fn http_addrs(&self) -> &[SocketAddr] {
         self.http_listeners.addrs()
     }
 
     /// What the server lacks and works without, such as IPv6, and what a setting costs.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?;
+    /// assert!(server.warnings().is_empty());
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
     /// A handle that stops the server and shows what it does, while it runs.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?;
+    /// assert_eq!(server.handle().counters().requests, 0);
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn handle(&self) -> ServerHandle {
         ServerHandle(self.shared.clone())
     }
 
     /// Serves until [`ServerHandle::stop`]. Blocks this thread, which is the first shard; other shards get threads. An
     /// async program uses [`run_until`](Self::run_until), because its handlers may wait for work of this thread.
+    ///
+    /// ```
+    /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?;
+    /// server.handle().stop();
+    /// assert!(server.run().is_ok());
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Io`] if a socket fails for good, or a thread cannot be started; [`Error::Config`] if
@@ -136,6 +172,14 @@ impl Server {
 
 impl ServerBuilder {
     /// Binds the sockets.
+    ///
+    /// ```
+    /// use tuffet::{Error, Server};
+    ///
+    /// let server = Server::builder().listen("127.0.0.1:0").bind()?;
+    /// assert!(matches!(Server::builder().listen(server.addrs()[0]).bind(), Err(Error::Bind(..))), "it is in use");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Bind`] with the address that could not be bound; [`Error::Config`] for a [`socket`](Self::socket) that

@@ -200,7 +200,7 @@ impl ActiveSession<'_> {
             false => shown::cut(&options.to_string(), shown::TEXT).into_owned(),
         };
         log::debug!("{}: asked for {}, granted {}", self.peer(), described(options), described(&oack));
-        self.shard.endpoint().granted(self.shard.now(), *id, agreed.blksize(), !oack.is_empty());
+        self.shard.endpoint().granted(self.shard.now(), *id, agreed.blksize(), &oack);
         (agreed, oack)
     }
 

@@ -44,17 +44,46 @@ struct State {
 
 impl Time {
     /// A clock that begins at the current time of the system, which is read once.
+    ///
+    /// ```
+    /// let time = tuffet::sim::Time::new();
+    /// assert_eq!(time.now(), time.clone().now(), "clones are one clock");
+    /// ```
     pub fn new() -> Self {
         let now = Instant::now();
         Self(Arc::new(Mutex::new(State { begin: now, now, sleepers: BTreeMap::new(), numbers: 0 })))
     }
 
     /// The current virtual time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let time = tuffet::sim::Time::new();
+    /// let then = time.now();
+    /// std::thread::sleep(Duration::from_millis(1));
+    /// assert_eq!(time.now(), then, "real time does not count");
+    /// ```
     pub fn now(&self) -> Instant {
         self.lock().now
     }
 
     /// Returns when this much virtual time has passed. It takes no real time.
+    ///
+    /// ```
+    /// use std::{sync::Arc, time::Duration};
+    /// use tuffet::{read, sim};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let time = sim::Time::new();
+    /// let clock = time.clone();
+    /// let dead = Arc::new(read(async move |_| {
+    ///     clock.sleep(Duration::from_secs(3600)).await;
+    ///     "late\n"
+    /// }));
+    /// assert!(sim::get(&dead, "x").time(time).await.is_err(), "no client waits for an hour");
+    /// # });
+    /// ```
     pub async fn sleep(&self, time: Duration) {
         let (until, number) = {
             let mut state = self.lock();

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::{Datagram, LinkConditions, Server, Time, Wire};
 use crate::{
     Error, Handler, ServerBuilder,
-    packet::{Mode, Options, Packet, Request},
+    packet::{Packet, Request},
     stats::Record,
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
 };
@@ -69,6 +69,19 @@ pub fn put(handler: &(impl Handler + Clone), name: &str, data: impl Into<Bytes>)
 /// handler waits for a [`Time`]. So a handler that waits for nothing real takes the same steps each time, and a handler
 /// that never answers keeps the simulation waiting for ever.
 ///
+/// ```
+/// use tuffet::{handlers::Memory, sim};
+///
+/// # futures_lite::future::block_on(async {
+/// let files = Memory::new();
+/// files.insert("linux", vec![1; 1 << 20])?;
+/// let lossy = || sim::get(&files, "linux").option("blksize", "1468").option("windowsize", "16").loss(0.05).seed(1);
+/// let (first, second) = (lossy().await?, lossy().await?);
+/// assert_eq!((first.data.len(), first.elapsed), (1 << 20, second.elapsed), "the same seed, the same packets");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
 /// # Errors
 /// As for a [client](crate::Error): [`Error::Peer`] with the ERROR of the server, [`Error::TimedOut`],
 /// [`Error::Refused`] if client and server do not agree on the options.
@@ -83,6 +96,19 @@ pub struct Simulation {
 }
 
 /// The report on a successful transfer.
+///
+/// ```
+/// use tuffet::{handlers::Memory, sim};
+///
+/// # futures_lite::future::block_on(async {
+/// let files = Memory::new();
+/// files.insert("menu", "default linux\n")?;
+/// let report = sim::get(&files, "menu").await?;
+/// assert_eq!(report.data, "default linux\n");
+/// assert_eq!((report.lost, report.record.retransmits), (0, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
@@ -100,7 +126,7 @@ pub struct Report {
 
 impl Simulation {
     fn new(handler: impl Handler, name: &str, data: Option<Bytes>) -> Self {
-        let request = Request { filename: name.into(), mode: Mode::Octet, options: Options::new() };
+        let request = Request::new(name);
         Self {
             builder: ServerBuilder::default().handler(handler),
             time: Time::new(),
@@ -112,30 +138,81 @@ impl Simulation {
     }
 
     /// The probability that a packet is lost. Defaults to 0.
+    ///
+    /// ```
+    /// # let files = tuffet::handlers::Memory::new();
+    /// # files.insert("linux", vec![1; 100_000]).unwrap();
+    /// # futures_lite::future::block_on(async {
+    /// let report = tuffet::sim::get(&files, "linux").loss(0.1).await?;
+    /// assert!(report.lost > 0 && report.data.len() == 100_000);
+    /// # Ok::<(), tuffet::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn loss(mut self, probability: f64) -> Self {
         self.conditions.loss = probability;
         self
     }
 
     /// The probability that a packet arrives twice. Defaults to 0.
+    ///
+    /// ```
+    /// # let files = tuffet::handlers::Memory::new();
+    /// # files.insert("linux", vec![1; 100_000]).unwrap();
+    /// # futures_lite::future::block_on(async {
+    /// let report = tuffet::sim::get(&files, "linux").duplicates(0.5).await?;
+    /// assert_eq!((report.data.len(), report.lost), (100_000, 0));
+    /// # Ok::<(), tuffet::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn duplicates(mut self, probability: f64) -> Self {
         self.conditions.duplicate = probability;
         self
     }
 
     /// The probability that later packets overtake a packet. Defaults to 0.
+    ///
+    /// ```
+    /// # let files = tuffet::handlers::Memory::new();
+    /// # files.insert("linux", vec![1; 100_000]).unwrap();
+    /// # futures_lite::future::block_on(async {
+    /// let report = tuffet::sim::get(&files, "linux").option("windowsize", "16").reordering(0.2).await?;
+    /// assert_eq!((report.data.len(), report.lost), (100_000, 0));
+    /// # Ok::<(), tuffet::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn reordering(mut self, probability: f64) -> Self {
         self.conditions.reorder = probability;
         self
     }
 
     /// The latency of each packet: half a round trip. Defaults to 0.5 ms.
+    ///
+    /// ```
+    /// # let files = tuffet::handlers::Memory::new();
+    /// # files.insert("linux", vec![1; 100_000]).unwrap();
+    /// # futures_lite::future::block_on(async {
+    /// let report = tuffet::sim::get(&files, "linux").latency(std::time::Duration::from_millis(50)).await?;
+    /// assert!(report.elapsed.as_secs() >= 19, "196 blocks, with an ACK for each");
+    /// # Ok::<(), tuffet::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn latency(mut self, latency: Duration) -> Self {
         self.conditions.latency = latency;
         self
     }
 
     /// The seed of all faults. Defaults to 0. The same seed gives the same faults.
+    ///
+    /// ```
+    /// # let files = tuffet::handlers::Memory::new();
+    /// # files.insert("linux", vec![1; 100_000]).unwrap();
+    /// # futures_lite::future::block_on(async {
+    /// let report = tuffet::sim::get(&files, "linux").loss(0.1).seed(3).await?;
+    /// let again = tuffet::sim::get(&files, "linux").loss(0.1).seed(3).await?;
+    /// assert_eq!((report.sent, report.lost), (again.sent, again.lost));
+    /// # Ok::<(), tuffet::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -143,18 +220,55 @@ impl Simulation {
 
     /// Asks for an option besides tsize, as `.option("blksize", "1468")`. Defaults to none: blocks of 512 bytes, each
     /// with its ACK (RFC 1350).
+    ///
+    /// ```
+    /// # let files = tuffet::handlers::Memory::new();
+    /// # files.insert("linux", vec![1; 100_000]).unwrap();
+    /// # futures_lite::future::block_on(async {
+    /// let report = tuffet::sim::get(&files, "linux").option("blksize", "1468").await?;
+    /// assert_eq!(report.record.blksize, 1468);
+    /// # Ok::<(), tuffet::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn option(mut self, name: &str, value: &str) -> Self {
         self.request.options.push(name, value);
         self
     }
 
     /// The clock of the simulation, if the handler sleeps by it.
+    ///
+    /// ```
+    /// use std::{sync::Arc, time::Duration};
+    /// use tuffet::{read, sim};
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let time = sim::Time::new();
+    /// let clock = time.clone();
+    /// let slow = Arc::new(read(async move |_| {
+    ///     clock.sleep(Duration::from_secs(2)).await;
+    ///     "late\n"
+    /// }));
+    /// assert!(sim::get(&slow, "x").time(time).await?.elapsed.as_secs() >= 2);
+    /// # Ok::<(), tuffet::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn time(mut self, time: Time) -> Self {
         self.time = time;
         self
     }
 
     /// Changes settings of the server, as `.server(|builder| builder.single_port(true))`.
+    ///
+    /// ```
+    /// # let files = tuffet::handlers::Memory::new();
+    /// # files.insert("linux", vec![1; 100_000]).unwrap();
+    /// # futures_lite::future::block_on(async {
+    /// let report = tuffet::sim::get(&files, "linux").option("blksize", "1468").server(|server| server.blksize(1024));
+    /// let report = report.await?;
+    /// assert_eq!(report.record.blksize, 1024);
+    /// # Ok::<(), tuffet::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn server(mut self, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         self.builder = set(self.builder);
         self

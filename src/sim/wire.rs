@@ -29,6 +29,15 @@ pub struct LinkConditions {
 }
 
 /// A fault of one chosen packet, see [`Wire::with_fault`].
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use tuffet::sim::{Fault, LinkConditions, Wire};
+///
+/// let mut wire = Wire::new(LinkConditions::lossless(Duration::ZERO), 7).with_fault(1, Fault::Lose);
+/// let arrived: Vec<usize> = (0..3).map(|n| wire.send(Instant::now(), vec![n])).collect();
+/// assert_eq!(arrived, [1, 0, 1]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -71,11 +80,23 @@ pub struct Wire<Datagram = Vec<u8>> {
 
 impl LinkConditions {
     /// A network without faults.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// assert_eq!(tuffet::sim::LinkConditions::lossless(Duration::from_millis(5)).loss, 0.0);
+    /// ```
     pub const fn lossless(latency: Duration) -> Self {
         Self { loss: 0.0, duplicate: 0.0, reorder: 0.0, latency, jitter: Duration::ZERO }
     }
 
     /// A network that loses packets, and has no other faults.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// assert_eq!(tuffet::sim::LinkConditions::lossy(Duration::from_millis(5), 0.1).loss, 0.1);
+    /// ```
     pub const fn lossy(latency: Duration, loss: f64) -> Self {
         Self { loss, ..Self::lossless(latency) }
     }
@@ -83,6 +104,14 @@ impl LinkConditions {
 
 impl<Datagram: Clone> Wire<Datagram> {
     /// A wire with these faults, which are drawn from the seed.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use tuffet::sim::{Fault, LinkConditions, Wire};
+    ///
+    /// let mut dead: Wire = Wire::new(LinkConditions::lossy(Duration::ZERO, 1.0), 7);
+    /// assert_eq!(dead.send(Instant::now(), b"ping".to_vec()), 0);
+    /// ```
     pub fn new(conditions: LinkConditions, seed: u64) -> Self {
         Self {
             conditions,
@@ -99,22 +128,54 @@ impl<Datagram: Clone> Wire<Datagram> {
     }
 
     /// Adds a fault for the packet with this index. The first packet has index 0.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use tuffet::sim::{Fault, LinkConditions, Wire};
+    ///
+    /// let twice = Fault::Double(Duration::from_millis(1));
+    /// let mut wire: Wire = Wire::new(LinkConditions::lossless(Duration::ZERO), 7).with_fault(0, twice);
+    /// assert_eq!(wire.send(Instant::now(), b"ping".to_vec()), 2);
+    /// ```
     #[must_use]
     pub fn with_fault(self, index: usize, fault: Fault) -> Self {
         Self { fault: Some((index, fault)), ..self }
     }
 
     /// How many faults there were so far.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::sim::{Fault, LinkConditions, Wire};
+    /// let mut wire: Wire = Wire::new(LinkConditions::lossless(Duration::ZERO), 7).with_fault(0, Fault::Lose);
+    /// wire.send(Instant::now(), b"ping".to_vec());
+    /// assert_eq!((wire.incidents(), wire.lost), (1, 1));
+    /// ```
     pub fn incidents(&self) -> usize {
         self.lost + self.doubled + self.overtaken
     }
 
     /// Changes the faults for the packets that are sent from now on.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::sim::{Fault, LinkConditions, Wire};
+    /// let mut wire: Wire = Wire::new(LinkConditions::lossless(Duration::ZERO), 7);
+    /// wire.set_conditions(LinkConditions::lossy(Duration::ZERO, 1.0));
+    /// assert_eq!(wire.send(Instant::now(), b"ping".to_vec()), 0);
+    /// ```
     pub fn set_conditions(&mut self, conditions: LinkConditions) {
         self.conditions = conditions;
     }
 
     /// Sends a datagram, and returns how many copies of it will arrive.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::sim::{Fault, LinkConditions, Wire};
+    /// let mut wire: Wire = Wire::new(LinkConditions::lossless(Duration::ZERO), 7);
+    /// assert_eq!((wire.send(Instant::now(), b"ping".to_vec()), wire.sent), (1, 1));
+    /// ```
     pub fn send(&mut self, now: Instant, datagram: Datagram) -> usize {
         let fault = self.fault.filter(|(index, _)| *index == self.sent).map(|(_, fault)| fault);
         self.sent += 1;
@@ -137,11 +198,28 @@ impl<Datagram: Clone> Wire<Datagram> {
     }
 
     /// When the next packet arrives.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::sim::{Fault, LinkConditions, Wire};
+    /// let (now, latency) = (Instant::now(), Duration::from_millis(5));
+    /// let mut wire: Wire = Wire::new(LinkConditions::lossless(latency), 7);
+    /// wire.send(now, b"ping".to_vec());
+    /// assert_eq!(wire.next_at(), Some(now + latency));
+    /// ```
     pub fn next_at(&self) -> Option<Instant> {
         self.on_the_way.first_key_value().map(|((at, _), _)| *at)
     }
 
     /// The packet whose arrival [`next_at`](Self::next_at) announced.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::sim::{Fault, LinkConditions, Wire};
+    /// let mut wire: Wire = Wire::new(LinkConditions::lossless(Duration::ZERO), 7);
+    /// wire.send(Instant::now(), b"ping".to_vec());
+    /// assert_eq!((wire.receive(), wire.receive()), (Some(b"ping".to_vec()), None));
+    /// ```
     pub fn receive(&mut self) -> Option<Datagram> {
         self.on_the_way.pop_first().map(|(_, datagram)| datagram)
     }

@@ -3,12 +3,121 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use futures_lite::Stream;
 
-use super::{Chunks, IntoChunk, IntoEnd, IntoSource, LocalChunks, SendChunks, SendSource, Source};
+use super::{LocalChunks, SendChunks, SendSource, Source};
 use crate::{
     error::Refusal,
     generators::{Gen, SendGen},
 };
+
+/// The chunks of any source: [`LocalChunks`] or [`SendChunks`].
+///
+/// ```
+/// use tuffet::{Refusal, Source, source::Chunks};
+///
+/// // For any source, whether or not it may be sent to another thread.
+/// async fn length<C: Chunks>(source: Source<C>) -> Result<usize, Refusal> {
+///     Ok(source.collect(1 << 20).await?.len())
+/// }
+/// assert_eq!(futures_lite::future::block_on(length(Source::from("hello"))), Ok(5));
+/// ```
+pub trait Chunks: Stream<Item = Result<Bytes, Refusal>> + Unpin + 'static + sealed::Sealed {
+    #[doc(hidden)]
+    fn into_local(self) -> LocalChunks;
+}
+
+impl Chunks for LocalChunks {
+    fn into_local(self) -> LocalChunks {
+        self
+    }
+}
+
+impl Chunks for SendChunks {
+    fn into_local(self) -> LocalChunks {
+        self
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::LocalChunks {}
+    impl Sealed for super::SendChunks {}
+}
+
+/// A type that can be a chunk: bytes, text, or a failure in the middle.
+///
+/// ```
+/// use tuffet::{Refusal, source::IntoChunk};
+///
+/// assert_eq!("text".into_chunk()?, "text");
+/// assert!(Err::<&str, _>(Refusal::upstream()).into_chunk().is_err());
+/// # Ok::<(), Refusal>(())
+/// ```
+pub trait IntoChunk {
+    /// The bytes, or the failure.
+    ///
+    /// ```
+    /// use tuffet::source::IntoChunk;
+    ///
+    /// assert_eq!(vec![1, 2, 3].into_chunk(), Ok(tuffet::Bytes::from_static(&[1, 2, 3])));
+    /// ```
+    ///
+    /// # Errors
+    /// The failure, if it is one.
+    fn into_chunk(self) -> Result<Bytes, Refusal>;
+}
+
+/// The end of a generator: `()`, or a result.
+///
+/// ```
+/// use tuffet::{Refusal, source::IntoEnd};
+///
+/// let end = std::fs::read("/no such file").map(drop);
+/// assert_eq!(end.into_end(), Err(Refusal::not_found()));
+/// ```
+pub trait IntoEnd {
+    /// `Ok` if the generator has not failed.
+    ///
+    /// ```
+    /// use tuffet::{Refusal, source::IntoEnd};
+    ///
+    /// assert_eq!(().into_end(), Ok(()));
+    /// assert_eq!(Err::<(), _>(Refusal::upstream()).into_end(), Err(Refusal::upstream()));
+    /// ```
+    ///
+    /// # Errors
+    /// The failure of the generator.
+    fn into_end(self) -> Result<(), Refusal>;
+}
+
+/// A type that a read handler may return: a [`Source`], a generator, bytes, text, an `Option` (`None` is
+/// [`Refusal::not_found`]), a [`File`](std::fs::File), or a `Result` with any error that becomes a [`Refusal`].
+///
+/// ```
+/// use tuffet::{IntoSource, Refusal};
+///
+/// assert_eq!("text".into_source()?.size(), Some(4));
+/// assert_eq!(None::<String>.into_source().unwrap_err(), Refusal::not_found());
+/// # Ok::<(), Refusal>(())
+/// ```
+pub trait IntoSource {
+    /// [`SendChunks`] if the source may be sent to another thread, else [`LocalChunks`].
+    type Chunks: Chunks;
+
+    /// The source, or the refusal.
+    ///
+    /// ```
+    /// use tuffet::IntoSource;
+    ///
+    /// assert_eq!(vec![0; 100].into_source()?.size(), Some(100));
+    /// # Ok::<(), tuffet::Refusal>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The refusal, if there is no source.
+    fn into_source(self) -> Result<Source<Self::Chunks>, Refusal>;
+}
 
 impl<Y, F> From<Gen<Y, F>> for Source
 where

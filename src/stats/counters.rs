@@ -123,6 +123,14 @@ struct Named {
 
 impl Counters {
     /// The counts since this earlier state of the same counters.
+    ///
+    /// ```
+    /// use tuffet::stats::Counters;
+    ///
+    /// let (mut then, mut now) = (Counters::default(), Counters::default());
+    /// (then.bytes_read, now.bytes_read) = (1000, 4000);
+    /// assert_eq!(now.since(&then).bytes_read, 3000);
+    /// ```
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         fn differences<K: Ord + Copy>(now: &BTreeMap<K, u64>, then: &BTreeMap<K, u64>) -> BTreeMap<K, u64> {
@@ -199,12 +207,24 @@ impl Counters {
 
 impl Outcomes {
     /// All counts, with the [names](Outcome::name) of the outcomes.
+    ///
+    /// ```
+    /// let mut outcomes = tuffet::stats::Outcomes::default();
+    /// outcomes.complete = 3;
+    /// assert!(outcomes.iter().any(|count| count == ("complete", 3)));
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let mut copy = *self;
         copy.fields().map(|(name, count)| (name, *count)).into_iter()
     }
 
     /// How many transfers have ended.
+    ///
+    /// ```
+    /// let mut outcomes = tuffet::stats::Outcomes::default();
+    /// (outcomes.complete, outcomes.refused) = (3, 2);
+    /// assert_eq!(outcomes.total(), 5);
+    /// ```
     pub fn total(&self) -> u64 {
         self.iter().map(|(_, count)| count).sum()
     }
@@ -228,26 +248,53 @@ impl Outcomes {
 impl Counter {
     /// A counter at 0. The name is a word of lower-case letters, digits and `_`, which metrics show; the help says
     /// what the counter counts.
+    ///
+    /// ```
+    /// let counter = tuffet::stats::Counter::new("greeted", "Machines that were greeted.");
+    /// assert_eq!((counter.name(), counter.value()), ("greeted", 0));
+    /// ```
     pub fn new(name: &'static str, help: &'static str) -> Self {
         Self(Arc::new(Named { name, help, value: AtomicU64::new(0) }))
     }
 
     /// Adds this count.
+    ///
+    /// ```
+    /// let counter = tuffet::stats::Counter::new("greeted", "Machines that were greeted.");
+    /// counter.clone().add(2);
+    /// assert_eq!(counter.value(), 2);
+    /// ```
     pub fn add(&self, count: u64) {
         self.0.value.fetch_add(count, Relaxed);
     }
 
     /// The name of the counter.
+    ///
+    /// ```
+    /// assert_eq!(tuffet::stats::Counter::new("greeted", "Machines that were greeted.").name(), "greeted");
+    /// ```
     pub fn name(&self) -> &'static str {
         self.0.name
     }
 
     /// The help text of the counter.
+    ///
+    /// ```
+    /// let counter = tuffet::stats::Counter::new("greeted", "Machines that were greeted.");
+    /// assert_eq!(counter.help(), "Machines that were greeted.");
+    /// ```
     pub fn help(&self) -> &'static str {
         self.0.help
     }
 
     /// The count so far.
+    ///
+    /// ```
+    /// let counter = tuffet::stats::Counter::new("greeted", "Machines that were greeted.");
+    /// counter.add(1);
+    /// counter.add(1);
+    /// assert_eq!(counter.value(), 2);
+    /// ```
     pub fn value(&self) -> u64 {
         self.0.value.load(Relaxed)
     }

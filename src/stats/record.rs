@@ -138,6 +138,10 @@ pub struct Snapshot {
 
 impl Protocol {
     /// The protocol's name in logs and metrics: one lower-case word.
+    ///
+    /// ```
+    /// assert_eq!(tuffet::stats::Protocol::Http.name(), "http");
+    /// ```
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tftp => "tftp",
@@ -148,6 +152,20 @@ impl Protocol {
 
 impl Record {
     /// Bytes per second, from the request to the end; 0 if no bytes were transferred.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sim")]
+    /// # futures_lite::future::block_on(async {
+    /// use std::time::Duration;
+    /// use tuffet::{handlers::Memory, sim};
+    ///
+    /// let files = Memory::new();
+    /// files.insert("linux", vec![1; 100_000]).unwrap();
+    /// let slow = sim::get(&files, "linux").latency(Duration::from_millis(50)).await?;
+    /// assert!(slow.record.rate() < 512 * 10, "ten blocks in a second");
+    /// # Ok::<(), tuffet::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn rate(&self) -> u64 {
         let seconds = self.duration.as_secs_f64();
         if self.bytes == 0 || seconds == 0.0 { 0 } else { (self.bytes as f64 / seconds) as u64 }

@@ -15,6 +15,17 @@ const MOST: usize = 32;
 ///
 /// Serialized (feature `serde`): `{"client": "10.0.0.7", "reason": "too many transfers", "requests": 3, "last": 0.5}`,
 /// where `last` is in seconds ago.
+///
+/// ```
+/// # #[cfg(feature = "sim")] {
+/// use tuffet::{ServerBuilder, sim};
+///
+/// let mut server = sim::Server::new(ServerBuilder::default().admit(|client| client.is_ipv6()), 7);
+/// server.deliver(([192, 0, 2, 7], 1069).into(), server.addr(), b"\0\x01menu\0octet\0");
+/// let unanswered = server.handle().unanswered();
+/// assert_eq!((unanswered[0].reason, unanswered[0].requests), ("the client is not admitted", 1));
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unanswered {

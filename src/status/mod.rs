@@ -79,6 +79,20 @@ pub struct Status {
 }
 
 /// The running status server. It ends when this is dropped.
+///
+/// ```
+/// use std::net::TcpStream;
+/// use tuffet::{Server, status::Status};
+///
+/// let server = Server::builder().listen("127.0.0.1:0").bind()?;
+/// let status = Status::bind(([127, 0, 0, 1], 0).into())?;
+/// let addr = status.addr();
+/// let serving = status.serve(server.handle())?;
+/// assert!(TcpStream::connect(addr).is_ok());
+/// drop(serving);
+/// assert!(TcpStream::connect(addr).is_err());
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "it serves until this is dropped"]
 pub struct Serving {
@@ -99,6 +113,14 @@ impl Status {
     ///
     /// On Linux the server also binds an address that no interface has yet (`IP_FREEBIND`).
     ///
+    /// ```
+    /// use tuffet::{Error, status::Status};
+    ///
+    /// let status = Status::bind(([127, 0, 0, 1], 0).into())?;
+    /// assert!(matches!(Status::bind(status.addr()), Err(Error::Bind(..))), "it is in use");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Bind`] if the address cannot be bound.
     pub fn bind(address: SocketAddr) -> Result<Self, Error> {
@@ -109,11 +131,32 @@ impl Status {
     }
 
     /// The address of the status server.
+    ///
+    /// ```
+    /// let status = tuffet::status::Status::bind(([127, 0, 0, 1], 0).into())?;
+    /// assert_ne!(status.addr().port(), 0, "the system chose one");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// Sets the description of the served files, for the head of the page.
+    ///
+    /// ```
+    /// # use std::{io::{Read, Write}, net::TcpStream};
+    /// # use tuffet::{Server, status::Status};
+    /// #
+    /// # let server = Server::builder().listen("127.0.0.1:0").bind()?;
+    /// # let status = Status::bind(([127, 0, 0, 1], 0).into())?;
+    /// # let mut browser = TcpStream::connect(status.addr())?;
+    /// let _serving = status.describe("/srv/tftp").serve(server.handle())?;
+    /// # browser.write_all(b"GET /api/server HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    /// # let mut answer = String::new();
+    /// # browser.read_to_string(&mut answer)?;
+    /// assert!(answer.contains("/srv/tftp"));
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn describe(mut self, served: impl Into<String>) -> Self {
         self.about.served = served.into();
@@ -121,6 +164,21 @@ impl Status {
     }
 
     /// Sets the listening addresses of the server, for the head of the page.
+    ///
+    /// ```
+    /// # use std::{io::{Read, Write}, net::TcpStream};
+    /// # use tuffet::{Server, status::Status};
+    /// #
+    /// # let server = Server::builder().listen("127.0.0.1:0").bind()?;
+    /// # let status = Status::bind(([127, 0, 0, 1], 0).into())?;
+    /// # let mut browser = TcpStream::connect(status.addr())?;
+    /// let _serving = status.listening(server.addrs()).serve(server.handle())?;
+    /// # browser.write_all(b"GET /api/server HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    /// # let mut answer = String::new();
+    /// # browser.read_to_string(&mut answer)?;
+    /// assert!(answer.contains(&server.addrs()[0].to_string()));
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     #[must_use]
     pub fn listening(mut self, addrs: &[SocketAddr]) -> Self {
         self.about.listening = addrs.to_vec();
@@ -137,6 +195,21 @@ impl Status {
     }
 
     /// Begins to serve, on a thread of its own.
+    ///
+    /// ```
+    /// use std::{io::{Read, Write}, net::TcpStream};
+    /// use tuffet::{Server, status::Status};
+    ///
+    /// let server = Server::builder().listen("127.0.0.1:0").bind()?;
+    /// let status = Status::bind(([127, 0, 0, 1], 0).into())?;
+    /// let mut browser = TcpStream::connect(status.addr())?;
+    /// let _serving = status.serve(server.handle())?;
+    /// browser.write_all(b"GET /api/server HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    /// let mut answer = String::new();
+    /// browser.read_to_string(&mut answer)?;
+    /// assert!(answer.starts_with("HTTP/1.1 200"));
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Io`] if the thread cannot be started, or the socket cannot be polled.

@@ -71,6 +71,14 @@ use coroutine::Coroutine;
 #[derive(Debug)]
 #[must_use = "a step that is not taken stalls the transfer"]
 // The layout is no promise; `coroutine::Resumed` says what it is for.
+/// ```
+/// use std::time::Instant;
+/// use tuffet::{packet::{Packet, Request}, transfer::{Event, Step, Timing, Transfer}};
+///
+/// let mut transfer = Transfer::get(Request::new("menu"), Timing::default());
+/// let step = transfer.resume(Instant::now(), Event::Continue);
+/// assert!(matches!(step, Step::Send(Packet::Rrq(request)) if request.filename == b"menu"));
+/// ```
 #[cfg_attr(not(doc), repr(u64))]
 pub enum Step {
     /// Send this packet to the peer; then resume with [`Event::Continue`].
@@ -84,6 +92,16 @@ pub enum Step {
 }
 
 /// What a transfer waits for besides a packet and the deadline.
+///
+/// ```
+/// use std::time::Instant;
+/// use tuffet::{packet::Request, transfer::{Event, Step, Timing, Transfer, Want}};
+///
+/// let (now, mut transfer) = (Instant::now(), Transfer::get(Request::new("menu"), Timing::default()));
+/// transfer.resume(now, Event::Continue);
+/// let Step::Wait(want, deadline) = transfer.resume(now, Event::Continue) else { panic!() };
+/// assert!(want == Want::Packet && deadline > now, "the answer of the server");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
     /// Nothing else.
@@ -97,6 +115,17 @@ pub enum Want {
 }
 
 /// The event with which a transfer is resumed.
+///
+/// ```
+/// use std::time::Instant;
+/// use tuffet::{packet::{Packet, Request}, transfer::{Event, Step, Timing, Transfer}};
+///
+/// let (now, mut transfer) = (Instant::now(), Transfer::get(Request::new("menu"), Timing::default()));
+/// transfer.resume(now, Event::Continue);
+/// let Step::Wait(_, deadline) = transfer.resume(now, Event::Continue) else { panic!() };
+/// let again = transfer.resume(deadline, Event::Timeout);
+/// assert!(matches!(again, Step::Send(Packet::Rrq(_))), "the request was lost");
+/// ```
 #[derive(Debug)]
 pub enum Event {
     /// The transfer continues: the driver has done the step, or this is the first resume.
@@ -191,6 +220,16 @@ pub struct Timing {
 }
 
 /// What a transfer has done so far.
+///
+/// ```
+/// use std::time::Instant;
+/// use tuffet::{packet::Request, transfer::{Event, Timing, Transfer}};
+///
+/// let mut transfer = Transfer::get(Request::new("menu"), Timing::default());
+/// transfer.resume(Instant::now(), Event::Continue);
+/// let progress = transfer.progress();
+/// assert_eq!((progress.sent, progress.bytes), (1, 0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -247,22 +286,64 @@ pub struct Transfer {
 
 impl Transfer {
     /// The server's side of an RRQ: `oack` and `agreed` come from [`options::answer`](crate::options::answer).
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use tuffet::{
+    ///     options::{Direction, Limits, answer},
+    ///     packet::{Mode, Options, Packet},
+    ///     transfer::{Event, Step, Timing, Transfer},
+    /// };
+    ///
+    /// let asked = Options::from_iter([("blksize", "1468")]);
+    /// let (agreed, oack) = answer(&asked, Direction::Read, Mode::Octet, &Limits::default(), None);
+    /// let mut transfer = Transfer::send(oack, agreed, Timing::default());
+    /// assert!(matches!(transfer.resume(Instant::now(), Event::Continue), Step::Send(Packet::Oack(_))));
+    /// ```
     pub fn send(oack: Options, agreed: Agreed, timing: Timing) -> Self {
         Self::sender(Opening::Answer(oack), agreed, timing)
     }
 
     /// The server's side of a WRQ.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use tuffet::{
+    ///     options::Agreed,
+    ///     packet::{Mode, Options, Packet},
+    ///     transfer::{Event, Step, Timing, Transfer},
+    /// };
+    ///
+    /// let mut transfer = Transfer::receive(Options::new(), Agreed::plain(Mode::Octet), Timing::default());
+    /// assert!(matches!(transfer.resume(Instant::now(), Event::Continue), Step::Send(Packet::Ack(0))));
+    /// ```
     pub fn receive(oack: Options, agreed: Agreed, timing: Timing) -> Self {
         Self::receiver(Opening::Answer(oack), agreed, timing)
     }
 
     /// The client's side of a WRQ.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use tuffet::{packet::{Packet, Request}, transfer::{Event, Step, Timing, Transfer}};
+    ///
+    /// let mut transfer = Transfer::put(Request::new("switch.cfg"), Timing::default());
+    /// assert!(matches!(transfer.resume(Instant::now(), Event::Continue), Step::Send(Packet::Wrq(_))));
+    /// ```
     pub fn put(request: packet::Request, timing: Timing) -> Self {
         let agreed = Agreed::plain(request.mode);
         Self::sender(Opening::Ask(request), agreed, timing)
     }
 
     /// The client's side of an RRQ.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use tuffet::{packet::{Packet, Request}, transfer::{Event, Step, Timing, Transfer}};
+    ///
+    /// let mut transfer = Transfer::get(Request::new("menu"), Timing::default());
+    /// assert!(matches!(transfer.resume(Instant::now(), Event::Continue), Step::Send(Packet::Rrq(_))));
+    /// ```
     pub fn get(request: packet::Request, timing: Timing) -> Self {
         let agreed = Agreed::plain(request.mode);
         Self::receiver(Opening::Ask(request), agreed, timing)
@@ -281,11 +362,27 @@ impl Transfer {
     }
 
     /// Resumes the transfer with an event and returns its next step.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use tuffet::{packet::Request, transfer::{Event, Step, Timing, Transfer}};
+    ///
+    /// let mut transfer = Transfer::get(Request::new("menu"), Timing::default());
+    /// assert!(matches!(transfer.resume(Instant::now(), Event::Continue), Step::Send(_)));
+    /// assert!(matches!(transfer.resume(Instant::now(), Event::Continue), Step::Wait(..)));
+    /// ```
     pub fn resume(&mut self, now: Instant, event: Event) -> Step {
         self.coroutine.resume(now, event)
     }
 
     /// What the transfer has done so far.
+    ///
+    /// ```
+    /// use tuffet::{packet::Request, transfer::{Timing, Transfer}};
+    ///
+    /// let transfer = Transfer::get(Request::new("menu"), Timing::default());
+    /// assert_eq!(transfer.progress().agreed.blksize(), 512, "nothing else is agreed yet");
+    /// ```
     pub fn progress(&self) -> Progress {
         *self.coroutine.progress()
     }
@@ -322,6 +419,10 @@ impl Outcome {
     }
 
     /// The outcome's name in logs and metrics: one lower-case word, which does not change.
+    ///
+    /// ```
+    /// assert_eq!(tuffet::transfer::Outcome::TimedOut.name(), "timed_out");
+    /// ```
     pub fn name(&self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -338,6 +439,12 @@ impl Outcome {
     }
 
     /// Whether the file arrived, as far as this side can know.
+    ///
+    /// ```
+    /// use tuffet::transfer::Outcome;
+    ///
+    /// assert!(Outcome::Complete.is_success() && !Outcome::Probe.is_success());
+    /// ```
     pub const fn is_success(&self) -> bool {
         match self {
             Self::Complete | Self::ProbablyComplete => true,

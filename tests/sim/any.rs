@@ -335,7 +335,10 @@ pub fn endpoint(bytes: &[u8]) {
                 running.remove(&id);
                 endpoint.end(now, id, Ended { last_ack: dice.one_in(2).then_some(3), round_trip: None });
             }
-            (1, Some(id)) => endpoint.granted(now, id, 8 + dice.below(60_000) as u16, dice.one_in(2)),
+            (1, Some(id)) => {
+                let (blksize, oack) = (8 + dice.below(60_000) as u16, if dice.one_in(2) { "tsize=1" } else { "" });
+                endpoint.granted(now, id, blksize, &options(oack));
+            }
             (2, Some(id)) => endpoint.set_deadline(id, now + ms(dice.u8().into())),
             (3, Some(id)) => endpoint.first_block(id),
             (4, Some(id)) => drop(endpoint.refuse(now, id)),

@@ -1,6 +1,6 @@
 //! Directories of this machine.
 
-use std::{ffi::OsStr, io::ErrorKind, path::Path};
+use std::{ffi::OsStr, path::Path};
 
 use tuffet::{Handler, handlers};
 
@@ -18,16 +18,7 @@ impl Kind for Directory {
     }
 
     fn open(&self, text: &OsStr, args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
-        let path = Path::new(text);
-        let directory = handlers::Directory::new(path).map_err(|error| {
-            let fix = match error.kind() {
-                ErrorKind::NotFound => "; create it, or name another directory",
-                ErrorKind::NotADirectory => "; name the directory that it is in",
-                ErrorKind::PermissionDenied => "; this user must be able to read it",
-                _ => "",
-            };
-            format!("cannot serve {}: {error}{fix}", path.display())
-        })?;
+        let directory = handlers::Directory::new(text)?;
         let (uploads, restart) = (&args.uploads, opened.restart.clone());
         let explain = |error| format!("--upload-names {error}; a pattern is such as '*.cfg'");
         let directory = directory

@@ -64,18 +64,37 @@ impl BucketBuilder {
 
     /// How long a cached object is served without asking whether it has changed. Defaults to 1 s, which is also the
     /// minimum.
+    ///
+    /// ```
+    /// use tuffet::handlers::Bucket;
+    ///
+    /// assert!(Bucket::builder("s3://netboot/images").fresh(std::time::Duration::from_secs(60)).build().is_ok());
+    /// ```
     pub fn fresh(mut self, time: Duration) -> Self {
         self.fresh = time;
         self
     }
 
     /// Allows uploads. Defaults to no.
+    ///
+    /// ```
+    /// use tuffet::{Handler, handlers::Bucket};
+    ///
+    /// assert!(Bucket::builder("s3://netboot/images").uploads(true).build()?.takes_writes());
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     pub fn uploads(mut self, yes: bool) -> Self {
         self.uploads = yes;
         self
     }
 
     /// Lets uploads replace objects. Defaults to no.
+    ///
+    /// ```
+    /// use tuffet::handlers::Bucket;
+    ///
+    /// assert!(Bucket::builder("s3://netboot/images").uploads(true).overwrite(true).build().is_ok());
+    /// ```
     pub fn overwrite(mut self, yes: bool) -> Self {
         self.overwrite = yes;
         self
@@ -83,12 +102,24 @@ impl BucketBuilder {
 
     /// How many bytes all uploads together may hold in memory. An upload that needs more is refused. Defaults to 256
     /// MiB.
+    ///
+    /// ```
+    /// use tuffet::handlers::Bucket;
+    ///
+    /// assert!(Bucket::builder("s3://netboot/images").uploads(true).upload_memory(64 << 20).build().is_ok());
+    /// ```
     pub fn upload_memory(mut self, bytes: usize) -> Self {
         self.budget = bytes;
         self
     }
 
     /// Builds the handler. It reads the settings in the environment, and sends nothing yet.
+    ///
+    /// ```
+    /// use tuffet::{Error, handlers::Bucket};
+    ///
+    /// assert!(matches!(Bucket::builder("ftp://netboot").build(), Err(Error::Config(_))));
+    /// ```
     ///
     /// # Errors
     /// [`Error::Config`] if the URL or the prefix is invalid, or the environment makes no sense.

@@ -69,12 +69,24 @@ impl HttpBuilder {
     common_settings!();
 
     /// How many redirects are followed, to any host, but never from https to http. Defaults to 5.
+    ///
+    /// ```
+    /// use tuffet::handlers::Http;
+    ///
+    /// assert!(Http::builder("http://mirror/netboot").redirects(0).build().is_ok());
+    /// ```
     pub fn redirects(mut self, most: usize) -> Self {
         self.redirects = most;
         self
     }
 
     /// Uses no proxy, whatever the environment says.
+    ///
+    /// ```
+    /// use tuffet::handlers::Http;
+    ///
+    /// assert!(Http::builder("http://mirror/netboot").direct().build().is_ok());
+    /// ```
     pub fn direct(mut self) -> Self {
         self.direct = true;
         self
@@ -82,6 +94,15 @@ impl HttpBuilder {
 
     /// Sends this header with each request, to any host that redirects lead to. `Authorization` and `Cookie` go only to
     /// the first host.
+    ///
+    /// ```
+    /// use tuffet::handlers::Http;
+    ///
+    /// let mirror = || Http::builder("http://mirror/netboot");
+    /// assert!(mirror().header("X-Site", "building 5")?.build().is_ok());
+    /// assert!(mirror().header("Range", "bytes=0-9").is_err(), "the handler sends it");
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Config`] if the header is invalid, or is one that the handler itself sends, such as `Range`.
@@ -99,12 +120,24 @@ impl HttpBuilder {
     /// Tells the upstream about the client: `X-Forwarded-For`, `X-TFTP-IP`, `X-TFTP-Port` and `X-TFTP-File` (the
     /// filename of the request). The answer is then for that client alone, unless its `Cache-Control` says `public`.
     /// Defaults to no.
+    ///
+    /// ```
+    /// use tuffet::handlers::Http;
+    ///
+    /// assert!(Http::builder("http://mirror/netboot").identify(true).build().is_ok());
+    /// ```
     pub fn identify(mut self, yes: bool) -> Self {
         self.identify = yes;
         self
     }
 
     /// Builds the handler. It loads the certificates of the system, and sends nothing yet.
+    ///
+    /// ```
+    /// use tuffet::{Error, handlers::Http};
+    ///
+    /// assert!(matches!(Http::builder("http://mirror/?dir=netboot").build(), Err(Error::Config(_))));
+    /// ```
     ///
     /// # Errors
     /// [`Error::Config`] if the URL is not of `http` or `https`, or has a query or a fragment, or if no HTTP client can

@@ -39,6 +39,21 @@ pub struct Webhook {
 }
 
 /// Why a [`Webhook`] did not take a record.
+///
+/// ```
+/// # #[cfg(feature = "web")] {
+/// use tuffet::{Server, read, stats::Webhook};
+///
+/// let upstream = Server::builder().listen("127.0.0.1:0").http("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?;
+/// let address = upstream.http_addrs()[0];
+/// let _running = upstream.spawn()?;
+/// // This server has files, and takes no POST.
+/// let webhook = Webhook::url(&format!("http://{address}/"))?;
+/// let refused = smol::block_on(webhook.post("end", "{}".into())).unwrap_err();
+/// assert!(!refused.is_passing, "{refused}");
+/// # }
+/// # Ok::<(), tuffet::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NotTaken {
@@ -51,6 +66,10 @@ impl Webhook {
     /// A webhook at this `http` or `https` URL. A user and a password in it are sent as basic authentication, and never
     /// appear in logs. Redirects are not followed. The proxies of the environment are used.
     ///
+    /// ```
+    /// assert!(tuffet::stats::Webhook::url("ftp://hooks.example/").is_err());
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Config`] if this is not such a URL.
     pub fn url(url: &str) -> Result<Self, Error> {
@@ -58,6 +77,11 @@ impl Webhook {
     }
 
     /// As [`url`](Self::url), and also trusts the certificates of this PEM file.
+    ///
+    /// ```
+    /// let url = "https://hooks.example/tftp";
+    /// assert!(tuffet::stats::Webhook::with_certificates(url, b"no certificate").is_err());
+    /// ```
     ///
     /// # Errors
     /// Also if the file has no certificate, or one that cannot be used.
@@ -89,6 +113,19 @@ impl Webhook {
     }
 
     /// Sends this record, once, with the event in the header `X-Tuffet-Event`. It waits 20 s for an answer.
+    ///
+    /// ```
+    /// # #[cfg(feature = "web")] {
+    /// use std::net::TcpListener;
+    /// use tuffet::stats::Webhook;
+    ///
+    /// let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    /// let webhook = Webhook::url(&format!("http://{closed}/tftp"))?;
+    /// let nobody = smol::block_on(webhook.post("end", "{}".into())).unwrap_err();
+    /// assert!(nobody.is_passing, "a later try may succeed");
+    /// # }
+    /// # Ok::<(), tuffet::Error>(())
+    /// ```
     ///
     /// # Errors
     /// If the answer is not a status of 200 to 299, or does not come.

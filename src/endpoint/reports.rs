@@ -1,0 +1,233 @@
+//! What the driver reports, and the deadlines that it keeps here.
+
+use std::{net::SocketAddr, time::Instant};
+
+use super::{CloseReason, Counts, DropReason, Ended, Endpoint, Id};
+use crate::packet::Options;
+
+impl Endpoint {
+    /// Reports that the transfer answers its client, the blksize that it grants, and its OACK, which is empty if it
+    /// sends none.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// endpoint.granted(now, start.id, 512, &Options::new());
+    /// // ACK 0 is no answer to DATA 1, but a server's answer to a WRQ: somebody sets two servers against each other.
+    /// let _ = endpoint.handle(now, start.port, &client, &Packet::Ack(0).encode());
+    /// assert_eq!(endpoint.closed(), Some((start.id, CloseReason::Server)));
+    /// ```
+    pub fn granted(&mut self, now: Instant, id: Id, blksize: u16, oack: &Options) {
+        self.transfers.answer(now, id, blksize, !oack.is_empty());
+    }
+
+    /// Reports that the first block of the transfer goes out, for the first time or again.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// endpoint.granted(now, start.id, 1468, &Options::from_iter([("blksize", "1468")]));
+    /// let _ = endpoint.handle(now, start.port, &client, &Packet::Ack(0).encode());
+    /// // The block goes out twice and never arrives. So the client gets smaller ones next time.
+    /// endpoint.first_block(start.id);
+    /// endpoint.first_block(start.id);
+    /// endpoint.end(now, start.id, Ended::default());
+    /// let Action::Begin(next) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// assert!(next.blksize < 1468);
+    /// ```
+    pub fn first_block(&mut self, id: Id) {
+        if let Some(entry) = self.transfers.get_mut(id) {
+            entry.first_blocks = entry.first_blocks.saturating_add(1);
+        }
+    }
+
+    /// Whether the driver may answer the request of this transfer with an ERROR.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// assert_eq!(endpoint.refuse(now, start.id), Ok(()), "the file does not exist, and the client may be told so");
+    /// endpoint.end(now, start.id, Ended::default());
+    /// let broadcast = Envelope { broadcast: true, ..client };
+    /// let Action::Begin(start) = endpoint.handle(now, 0, &broadcast, rrq) else { panic!() };
+    /// assert_eq!(endpoint.refuse(now, start.id), Err(DropReason::Broadcast));
+    /// ```
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub fn refuse(&mut self, now: Instant, id: Id) -> Result<(), DropReason> {
+        if self.transfers.get(id).is_some_and(|entry| entry.broadcast) {
+            return Err(DropReason::Broadcast);
+        }
+        self.admission.refusal(now)
+    }
+
+    /// Reports that the transfer has ended.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// endpoint.end(now, start.id, Ended::default());
+    /// let late = endpoint.handle(now, start.port, &client, &Packet::Ack(1).encode());
+    /// assert!(endpoint.is_empty() && matches!(late, Action::Drop(DropReason::Late)));
+    /// ```
+    pub fn end(&mut self, now: Instant, id: Id, ended: Ended) {
+        self.retire(now, id, ended.last_ack);
+        let Some(entry) = self.transfers.get(id) else { return };
+        self.clients.learn(now, entry, ended.round_trip);
+        self.tids.ended(now, entry.key.0);
+        self.deadlines.release(id);
+        self.transfers.remove(id);
+    }
+
+    /// Reports that ICMP says that the peer's port is closed.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// endpoint.unreachable(now, start.port, client.peer);
+    /// assert_eq!(endpoint.closed(), Some((start.id, CloseReason::Unreachable)));
+    /// ```
+    pub fn unreachable(&mut self, now: Instant, port: usize, peer: SocketAddr) {
+        if let Some(id) = self.transfers.find(&(port, peer)) {
+            self.close(now, id, CloseReason::Unreachable);
+        }
+    }
+
+    /// Makes room when resources such as descriptors are used up. An eighth of the transfers whose clients have sent
+    /// nothing but their requests give way.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// endpoint.granted(now, start.id, 512, &Options::new());
+    /// endpoint.make_room(now);
+    /// assert_eq!(endpoint.closed(), Some((start.id, CloseReason::GaveWay)), "its client has not answered yet");
+    /// ```
+    pub fn make_room(&mut self, now: Instant) {
+        for _ in 0..(self.transfers.half_open() / 8).max(1) {
+            if !self.evict(now) {
+                break;
+            }
+        }
+    }
+
+    /// Sets the only deadline of this transfer.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// let at = now + Duration::from_secs(1);
+    /// endpoint.set_deadline(start.id, at);
+    /// assert_eq!((endpoint.expired(now), endpoint.expired(at)), (None, Some(start.id)));
+    /// ```
+    pub fn set_deadline(&mut self, id: Id, at: Instant) {
+        self.deadlines.set(id, at);
+    }
+
+    /// When to call [`expired`](Self::expired) next.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// assert_eq!(endpoint.deadline(), None);
+    /// endpoint.set_deadline(start.id, now + Duration::from_secs(1));
+    /// assert!(endpoint.deadline().is_some_and(|at| at > now));
+    /// ```
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// Returns a transfer whose deadline has passed. Call it until it returns `None`.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// endpoint.set_deadline(start.id, now);
+    /// assert_eq!((endpoint.expired(now), endpoint.expired(now)), (Some(start.id), None));
+    /// ```
+    pub fn expired(&mut self, now: Instant) -> Option<Id> {
+        self.deadlines.expire(now)
+    }
+
+    /// A port of a pool that was used for ten minutes and has no transfers. The driver may put another port in its
+    /// place, under the same number. Call it now and then.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
+    /// let later = now + Duration::from_secs(3600);
+    /// assert_eq!(endpoint.stale_port(later), None, "its transfer runs");
+    /// endpoint.end(now, start.id, Ended::default());
+    /// assert_eq!(endpoint.stale_port(later), Some(start.port));
+    /// ```
+    pub fn stale_port(&mut self, now: Instant) -> Option<usize> {
+        self.tids.stale_port(now, &self.pools)
+    }
+
+    /// The counts since the previous call.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
+    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
+    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
+    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    /// let _ = endpoint.handle(now, 0, &client, b"hello");
+    /// assert_eq!((endpoint.counts().malformed, endpoint.counts().malformed), (1, 0));
+    /// ```
+    pub fn counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
+    }
+}
