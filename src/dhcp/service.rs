@@ -278,7 +278,7 @@ impl Interface {
         });
         let told = told.filter(|told| self.addresses.is_empty() || self.addresses.contains(told));
         let local = told.or(self.addresses.first().copied())?;
-        Some(Arrival { server_port, from, local })
+        Some(Arrival { server_port, from, local, broadcast: envelope.broadcast })
     }
 }
 
