@@ -7,6 +7,7 @@ mod body;
 mod conditions;
 mod connection;
 mod gate;
+mod head;
 mod kind;
 #[cfg(target_os = "linux")]
 mod placeholder;

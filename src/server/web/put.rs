@@ -57,6 +57,7 @@ pub(super) async fn write(
     state.client_is_done();
     match taken {
         Ok(created) => {
+            state.unread.set(false);
             transfer.set_outcome(Outcome::Complete);
             let status = if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
             transfer.set_status(status.as_u16());
@@ -83,16 +84,9 @@ pub(super) async fn write(
 
 /// The status and the text for an upload that the handler is not asked about.
 async fn check_upload(transfer: &Transfer, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
+    if !(headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING)) {
         // RFC 9112 section 6.3: this would be an empty file.
-        (None, _) if !headers.contains_key(header::CONTENT_LENGTH) => {
-            return Some((StatusCode::LENGTH_REQUIRED, "Length required"));
-        }
-        (None, _) => {}
-        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
-        // RFC 9112 section 6.1.
-        _ => return Some((StatusCode::NOT_IMPLEMENTED, "Transfer coding not implemented")),
+        return Some((StatusCode::LENGTH_REQUIRED, "Length required"));
     }
     let holds = !conditions::has_any(headers)
         || match open(transfer).await {
