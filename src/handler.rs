@@ -318,7 +318,7 @@ impl Request {
 
     /// Whether an upload must not replace a file, even if others may: the client of a PUT said so with `If-None-Match:
     /// *`. A handler refuses it with [`Refusal::exists`] if there is such a file when the upload is complete, as the
-    /// handlers of this crate do. The server itself looks only before the upload begins.
+    /// handlers of this crate do. The server itself looks before the upload begins, and when its last byte has arrived.
     pub fn must_be_new(&self) -> bool {
         self.notes.0.must_be_new.load(Relaxed)
     }

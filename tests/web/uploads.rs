@@ -212,6 +212,46 @@ fn one_of_two_uploads_makes_a_new_file() {
     assert_eq!(records, [Some(201), Some(412), Some(200)]);
 }
 
+/// The conditions are looked at once more when the last byte has come.
+#[test]
+fn of_two_uploads_that_replace_the_same_state_one_wins() {
+    let place = tempfile::tempdir().unwrap();
+    let server = serve(Directory::new(place.path()).unwrap().uploads(true).overwrite(true));
+    let there = place.path().join("there");
+    let upload = |line: &str| {
+        let head = format!("PUT /there HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n{line}\r\n");
+        let mut connection = Connection::to(&server);
+        // The 100 says that the conditions were looked at.
+        assert_eq!(connection.send(format!("{head}Expect: 100-continue\r\n\r\n")).answer().status, 100);
+        connection
+    };
+    for line in ["If-Match: TAG", "If-None-Match: \"other\"", &format!("If-Unmodified-Since: {}", super::MODIFIED)] {
+        super::put(place.path(), "there", b"old");
+        let tag = get(&server, "/there").header("etag").unwrap().to_owned();
+        let line = line.replace("TAG", &tag);
+        let (mut slow, mut quick) = (upload(&line), upload(&line));
+        slow.send("slo");
+        assert_eq!(quick.send("quick").answer().status, 204, "{line}");
+        let other = line.contains("None");
+        assert_eq!(slow.send("w!").answer().status, if other { 204 } else { 412 }, "{line}");
+        assert_eq!(fs::read(&there).unwrap(), if other { b"slow!" } else { b"quick" }, "{line}");
+        // The connection of the refused upload goes on.
+        assert_eq!(slow.get("/there", &[]).status, 200);
+    }
+    // Both end at the same time.
+    for _ in 0..5 {
+        super::put(place.path(), "there", b"old");
+        let tag = get(&server, "/there").header("etag").unwrap().to_owned();
+        let mut both = [upload(&format!("If-Match: {tag}")), upload(&format!("If-Match: {tag}"))];
+        for one in &mut both {
+            one.send("right");
+        }
+        let mut statuses = both.map(|mut one| one.answer().status);
+        statuses.sort_unstable();
+        assert_eq!(statuses, [204, 412]);
+    }
+}
+
 /// A client that waits for a 100 need not send what nobody wants.
 #[test]
 fn an_upload_is_accepted_when_its_bytes_are_wanted() {

@@ -135,7 +135,7 @@ async fn read(
     request: &Request<Incoming>,
 ) -> Result<Response<Reply>, NoAnswer> {
     let is_head = request.method() == Method::HEAD;
-    let source = match open(transfer).await {
+    let source = match open(transfer, &transfer.request).await {
         Ok(source) => source,
         Err(refusal) => return refuse(transfer, refusal, is_head),
     };
@@ -173,8 +173,8 @@ async fn read(
 }
 
 /// Opens the source, and finds its size if possible.
-pub(super) async fn open(transfer: &Transfer) -> Result<Source, Refusal> {
-    let request = transfer.request.as_ref().map_err(Clone::clone)?;
+pub(super) async fn open(transfer: &Transfer, request: &Result<handler::Request, Refusal>) -> Result<Source, Refusal> {
+    let request = request.as_ref().map_err(Clone::clone)?;
     let handler = transfer.terms.handler.as_ref();
     let opened = within(transfer.patience(), catch_panic(handler::find(handler, request))).await;
     let too_long = || Refusal::internal().because("the handler took too long");

@@ -16,6 +16,7 @@ mod range;
 mod refuse;
 mod serve;
 mod transfer;
+mod turns;
 mod wire;
 
 use std::{
