@@ -13,7 +13,9 @@ mod machines;
 mod stock;
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     io::{Read, Write},
     net::{TcpStream, UdpSocket},
     path::{Path, PathBuf},
@@ -151,7 +153,7 @@ struct Console {
 
 impl Console {
     /// Switches a machine with a processor of arm64 on.
-    fn arm64(machine: &[&str]) -> Self {
+    fn arm64<T: AsRef<OsStr>>(machine: &[T]) -> Self {
         let mut command = Command::new("qemu-system-aarch64");
         command.args(["-machine", "virt", "-cpu", "cortex-a57", "-monitor", "none", "-serial", "stdio"]);
         command.args(COMMON).args(PLAIN_NET).args(machine);
@@ -213,8 +215,13 @@ const NET: [&str; 2] = ["-device", "virtio-net-pci,netdev=net"];
 const PLAIN_NET: [&str; 2] = ["-device", "virtio-net-pci,netdev=net,romfile="];
 const EFI: [&str; 4] = ["-machine", "q35", "-bios", "/usr/share/ovmf/OVMF.fd"];
 
-const U_BOOT: [&str; 2] = ["-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"];
 const EFI_ARM64: [&str; 2] = ["-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"];
+
+/// Debian's U-Boot, or another for the same machine.
+fn u_boot() -> [String; 2] {
+    let file = env::var("TUFFET_TEST_U_BOOT").unwrap_or_else(|_| "/usr/lib/u-boot/qemu_arm64/u-boot.bin".into());
+    ["-bios".into(), file]
+}
 
 /// Without PXE, which EDK2 would try before HTTP boot.
 fn no_pxe() -> [&'static str; 4] {
@@ -343,7 +350,7 @@ fn u_boot_reaches_the_kernel_when_it_is_told_the_server() {
     }
     let (menus, tree) = menu_for_u_boot();
     let lan = Lan::new(&[path(menus.path()), path(&tree)]);
-    let mut console = Console::arm64(&U_BOOT);
+    let mut console = Console::arm64(&u_boot());
     console.shows("stop autoboot", &lan);
     console.types("");
     for line in documented("```text\n", "setenv autoload no").lines() {
@@ -369,7 +376,7 @@ fn u_boot_reaches_the_kernel_by_its_script() {
     let output = finish(make);
     assert!(output.status.success(), "{}", stock::said(&output));
     let lan = Lan::beside(&format!("{DNSMASQ} --dhcp-boot=,,192.0.2.1"), &[path(menus.path()), path(&tree)]);
-    let mut console = Console::arm64(&U_BOOT);
+    let mut console = Console::arm64(&u_boot());
     console.shows("Linux version ", &lan);
     let log = lan.log();
     assert!(log.contains("    U-Boot          boot.scr.uimg ("), "{log}");

@@ -7,6 +7,8 @@ mod any;
 mod client;
 #[path = "dhcp/hostile.rs"]
 mod hostile;
+#[path = "dhcp/others.rs"]
+mod others;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -38,7 +40,12 @@ fn http(proxy: Proxy) -> Proxy {
 }
 
 fn ask(proxy: &Proxy, server_port: ServerPort, from: SocketAddrV4, question: &Question) -> Result<Reply, NoReply> {
-    proxy.answer(&question.bytes(), Arrival { server_port, from, local: SERVER })
+    proxy.answer(&question.bytes(), arrival(server_port, from))
+}
+
+/// Who has no address yet asks everybody.
+fn arrival(server_port: ServerPort, from: SocketAddrV4) -> Arrival {
+    Arrival { server_port, from, local: SERVER, broadcast: from.ip().is_unspecified() }
 }
 
 /// The answer to who has no address yet.
@@ -117,7 +124,7 @@ fn captured_requests() {
         // Its class has the architecture in hexadecimal, unlike everybody's.
         (include_bytes!("dhcp/captured/uboot_efi.bin"), discovery, "EFI arm64", "bootaa64.efi"),
     ] {
-        let answer = proxy.answer(question, Arrival { server_port, from, local: SERVER }).unwrap();
+        let answer = proxy.answer(question, arrival(server_port, from)).unwrap();
         let read = Read::of(&answer.bytes);
         assert_eq!((answer.to, read.kind, read.file.as_str()), (to, kind, file), "{shown}");
         assert_eq!(answer.offer.machine.to_string(), format!("52-54-00-12-34-56 ({shown})"));
@@ -129,14 +136,21 @@ fn captured_requests() {
     }
     // The request for the address, which is the DHCP server's to answer.
     let request = include_bytes!("dhcp/captured/edk2_pxe_request.bin");
-    assert!(proxy.answer(request, Arrival { server_port: ServerPort::Dhcp, from: nobody, local: SERVER }).is_err());
+    assert!(proxy.answer(request, arrival(ServerPort::Dhcp, nobody)).is_err());
 }
 
 #[test]
 fn the_class_says_the_architecture_where_no_option_does() {
     let class = |class: &str| Question::new(DISCOVER).option(60, class.as_bytes());
     assert_eq!(offer(&proxy(ALL), &class("PXEClient:Arch:00007:UNDI:003016")).file, "bootnetx64.efi");
-    assert_eq!(offer(&proxy(ALL), &class("PXEClient")).file, "pxelinux.0");
+    for class_of_efi in
+        [&b"PXEClient:Arch:00007"[..], b"PXEClient:Arch:00007\0", b"PXEClient:Arch:00007:UNDI:003016\xff"]
+    {
+        assert_eq!(offer(&proxy(ALL), &Question::new(DISCOVER).option(60, class_of_efi)).file, "bootnetx64.efi");
+    }
+    for of_none in ["PXEClient", "PXEClient:Arch:", "PXEClient:Arch:0000b", "PXEClient:Arch:99999", "PXEClientele"] {
+        assert_eq!(offer(&proxy(ALL), &class(of_none)).file, "pxelinux.0", "{of_none}");
+    }
 }
 
 #[test]
@@ -327,13 +341,19 @@ fn other_dhcp_packets_get_no_answer() {
 #[test]
 fn a_relay_that_is_the_server_makes_no_loop() {
     let proxy = proxy(ALL);
-    for giaddr in [SERVER.octets(), [192, 0, 2, 7], [192, 0, 2, 255]] {
+    for giaddr in [[192, 0, 2, 7], [192, 0, 2, 255]] {
         let question = Question::pxe(DISCOVER, 0).giaddr(giaddr);
         let answer = ask(&proxy, ServerPort::Dhcp, SocketAddrV4::new(giaddr.into(), 67), &question).unwrap();
         assert_eq!(answer.to, SocketAddrV4::new(giaddr.into(), 67));
         // The answer that comes back is no question.
-        let arrival = Arrival { server_port: ServerPort::Dhcp, from: SocketAddrV4::new(SERVER, 67), local: SERVER };
-        assert!(matches!(proxy.answer(&answer.bytes, arrival), Err(NoReply::NotForUs(_))));
+        let back = arrival(ServerPort::Dhcp, SocketAddrV4::new(SERVER, 67));
+        assert!(matches!(proxy.answer(&answer.bytes, back), Err(NoReply::NotForUs(_))));
+    }
+    // One with the address of the server itself is no relay, and no machine has this address.
+    let question = Question::pxe(DISCOVER, 0);
+    for own in [question.clone().giaddr(SERVER.octets()), question.ciaddr(SERVER.octets())] {
+        let no_reply = ask(&proxy, ServerPort::Dhcp, SocketAddrV4::new(SERVER, 67), &own).unwrap_err();
+        assert!(matches!(no_reply, NoReply::NotForUs(_)), "{no_reply}");
     }
 }
 
@@ -346,7 +366,7 @@ fn two_on_one_net_do_not_answer_each_other() {
     for answer in answers {
         for server_port in [ServerPort::Dhcp, ServerPort::Pxe] {
             let from = SocketAddrV4::new(SERVER, 67);
-            assert!(other.answer(&answer.bytes, Arrival { server_port, from, local: SERVER }).is_err());
+            assert!(other.answer(&answer.bytes, arrival(server_port, from)).is_err());
         }
     }
 }

@@ -11,6 +11,8 @@ mod client;
 mod crowds;
 #[path = "web/firmware.rs"]
 mod firmware;
+#[path = "web/heads.rs"]
+mod heads;
 #[path = "web/hostile.rs"]
 mod hostile;
 #[path = "web/life.rs"]

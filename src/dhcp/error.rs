@@ -33,6 +33,8 @@ pub enum NoBootFile {
     NoHttp,
     /// The name of the file does not fit into an answer.
     LongName,
+    /// The answer is longer than the machine takes (RFC 2132 section 9.10).
+    LongAnswer,
     /// The answer cannot be encoded.
     Encoding,
 }
@@ -79,6 +81,7 @@ impl fmt::Display for NoBootFile {
             Self::SearchFailed(why) => write!(f, "the search failed: {why}"),
             Self::NoHttp => f.write_str("it boots by HTTP, which this server does not serve (--http)"),
             Self::LongName => write!(f, "the name of its file is longer than {LONGEST_FILE} bytes"),
+            Self::LongAnswer => f.write_str("its answer would be longer than it takes (option 57)"),
             Self::Encoding => f.write_str("it cannot be encoded"),
         }
     }

@@ -4,9 +4,7 @@ use std::{fmt, net::Ipv4Addr, ops::Range};
 
 use dhcproto::{
     Decodable, Encodable, Encoder,
-    v4::{
-        Architecture, DhcpOption, DhcpOptions, HType, MAGIC, Message, MessageType, Opcode, OptionCode, UnknownOption,
-    },
+    v4::{DhcpOption, DhcpOptions, HType, MAGIC, Message, MessageType, Opcode, OptionCode, UnknownOption},
 };
 
 use super::{Arch, Family, NoBootFile};
@@ -31,17 +29,23 @@ const PAD: u8 = 0;
 const END: u8 = 255;
 const VENDOR: u8 = 43;
 const OVERLOAD: u8 = 52;
+const SERVER: u8 = 54;
+const LONGEST: u8 = 57;
 const RELAY: u8 = 82;
+const ARCHITECTURES: u8 = 93;
 const IPXE: u8 = 175;
+/// The least value of option 57 (RFC 2132 section 9.10), which counts the IP and UDP headers too.
+const LEAST_LONGEST: u16 = 576;
+const IP_AND_UDP: usize = 28;
 /// Tags inside of option 43 (PXE 2.1 table 2-1): how a client discovers boot servers, and which boot item it requests.
 const DISCOVERY_CONTROL: u8 = 6;
 const BOOT_ITEM: u8 = 71;
 /// A value of the discovery control: the client discovers no boot servers, and takes the boot file of this packet.
 const USE_BOOT_FILE: u8 = 8;
 
-/// The options that the server reads, with the least length of each. The server skips all other options, because an
-/// error in one of them would hide the options after it.
-const READ: [(u8, usize); 7] = [(53, 1), (54, 4), (60, 6), (77, 1), (93, 2), (97, 1), (IPXE, 0)];
+/// The options that `dhcproto` reads, with the least length of each. It gets no others, because an error in one of them
+/// would hide the options after it.
+const READ: [(u8, usize); 5] = [(53, 1), (60, 6), (77, 1), (97, 1), (IPXE, 0)];
 
 /// A machine that wants to boot.
 ///
@@ -81,6 +85,10 @@ pub(super) struct ClientMessage {
     /// The value of option 82. The answer contains it unchanged (RFC 3046 section 2.2).
     relay: Option<Vec<u8>>,
     boot_item: Option<Vec<u8>>,
+    /// The server that the client has chosen (option 54).
+    server: Option<Ipv4Addr>,
+    /// The most bytes of an answer that the client takes, if it says so (option 57).
+    longest: Option<usize>,
 }
 
 /// The content of an answer.
@@ -139,7 +147,11 @@ impl ClientMessage {
             mac: mac(&message),
             // The first byte of option 97 is the type, and 0 is the only type.
             uuid: id.as_deref().and_then(|id| id.strip_prefix(&[0])?.try_into().ok()).map(|bytes| Uuid(bytes).turned()),
-            arch: arch(opts).or_else(|| arch_of(class)).unwrap_or(if uboot { Arch::UNKNOWN } else { Arch::BIOS }),
+            arch: find(ARCHITECTURES).and_then(arch).or_else(|| arch_of(class)).unwrap_or(if uboot {
+                Arch::UNKNOWN
+            } else {
+                Arch::BIOS
+            }),
             http,
             ipxe: is_ipxe(opts),
             uboot,
@@ -148,7 +160,21 @@ impl ClientMessage {
         let boot_item = find(VENDOR).and_then(|value| Some(split(value).ok()?.into_iter()));
         let boot_item = boot_item.and_then(|mut items| items.find(|(code, _)| *code == BOOT_ITEM));
         let boot_item = boot_item.map(|(_, item)| item).filter(|item| item.len() == 4);
-        Ok(Self { message, kind, machine, id, relay, boot_item })
+        let server = find(SERVER).and_then(|value| value.first_chunk::<4>()).map(|ip| Ipv4Addr::from(*ip));
+        let longest = find(LONGEST).and_then(|value| <[u8; 2]>::try_from(value).ok());
+        let longest = longest.map(|longest| usize::from(u16::from_be_bytes(longest).max(LEAST_LONGEST)) - IP_AND_UDP);
+        Ok(Self { message, kind, machine, id, relay, boot_item, server, longest })
+    }
+
+    /// Why a packet to all servers is not for this one, if it is for another.
+    pub(super) fn is_for_another(&self, server: Ipv4Addr) -> Option<&'static str> {
+        // PXE 2.1 table 2-1: the type of boot server. The bootstrap server, which every machine asks first, has type 0.
+        let of_another_type = self.boot_item.as_ref().is_some_and(|item| !item.starts_with(&[0, 0]));
+        match self.server {
+            Some(chosen) if chosen != server => Some("it has chosen another server (option 54)"),
+            _ if of_another_type => Some("it looks for another type of boot server (option 43)"),
+            _ => None,
+        }
     }
 
     pub(super) fn giaddr(&self) -> Ipv4Addr {
@@ -195,7 +221,11 @@ impl ClientMessage {
         let relay = self.relay.clone();
         options.extend(relay.map(|relay| DhcpOption::Unknown(UnknownOption::new(OptionCode::from(RELAY), relay))));
         options.push(DhcpOption::End);
-        encode(&message, &options).map_err(|_| NoBootFile::Encoding)
+        let bytes = encode(&message, &options).map_err(|_| NoBootFile::Encoding)?;
+        match self.longest {
+            Some(longest) if bytes.len() > longest => Err(NoBootFile::LongAnswer),
+            _ => Ok(bytes),
+        }
     }
 
     /// Option 43. It tells BIOS and iPXE to take the boot file at once. EFI gets no such order, so it asks at port
@@ -275,19 +305,19 @@ fn mac(message: &Message) -> Option<Mac> {
     is_ethernet.then(|| message.chaddr().try_into().ok()).flatten().map(Mac)
 }
 
-fn arch(opts: &DhcpOptions) -> Option<Arch> {
-    match opts.get(OptionCode::ClientSystemArchitecture) {
-        // If there are several architectures, the machine runs the first one.
-        Some(DhcpOption::ClientSystemArchitecture(arch)) => Some(Arch(Architecture::into(*arch))),
-        _ => None,
-    }
+/// The first known architecture of a list (RFC 4578 section 2.1), or else the first.
+fn arch(list: &[u8]) -> Option<Arch> {
+    let all = || list.chunks_exact(2).map(|arch| Arch(u16::from_be_bytes([arch[0], arch[1]])));
+    all().find(|arch| arch.family().is_some()).or_else(|| all().next())
 }
 
-/// The architecture in option 60, such as `PXEClient:Arch:00007:UNDI:003016` (PXE 2.1 section 2.2.2).
+/// The architecture in option 60, such as `PXEClient:Arch:00007:UNDI:003016` (PXE 2.1 section 2.2.2). Any bytes may
+/// follow it.
 fn arch_of(class: &[u8]) -> Option<Arch> {
-    let class = std::str::from_utf8(class).ok()?;
-    let (_, rest) = class.split_once(":Arch:")?;
-    rest.split(':').next()?.parse().ok().map(Arch)
+    const BEFORE: &[u8] = b":Arch:";
+    let at = class.windows(BEFORE.len()).position(|window| window == BEFORE)?;
+    let number = class[at + BEFORE.len()..].split(|byte| !byte.is_ascii_alphanumeric()).next()?;
+    std::str::from_utf8(number).ok()?.parse().ok().map(Arch)
 }
 
 /// Whether the client is iPXE. iPXE sends its own option 175, and its name as a user class (option 77), alone or in a

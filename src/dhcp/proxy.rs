@@ -88,6 +88,8 @@ pub struct Arrival {
     pub from: SocketAddrV4,
     /// The address of the interface that received the datagram. Clients know the server by this address.
     pub local: Ipv4Addr,
+    /// Whether the datagram was sent to a broadcast or multicast address, and so to all servers.
+    pub broadcast: bool,
 }
 
 /// The answer to a datagram.
@@ -389,7 +391,7 @@ impl Proxy {
     /// # Errors
     /// The reason why the datagram gets no answer.
     pub fn answer(&self, datagram: &[u8], arrival: Arrival) -> Result<Reply, NoReply> {
-        let Arrival { server_port, from, local } = arrival;
+        let Arrival { server_port, from, local, broadcast } = arrival;
         let message = ClientMessage::decode(datagram).map_err(NoReply::NotForUs)?;
         let kind = match (server_port, message.kind) {
             (ServerPort::Dhcp, MessageType::Discover) => MessageType::Offer,
@@ -400,6 +402,13 @@ impl Proxy {
         };
         if !(message.giaddr().is_unspecified() || is_unicast(message.giaddr())) {
             return Err(NoReply::NotForUs("its relay's address (giaddr) is not unicast"));
+        }
+        if message.giaddr() == local || message.ciaddr() == local {
+            return Err(NoReply::NotForUs("its address, or that of its relay, is this server's own"));
+        }
+        // A client may ask all servers for the one that it has chosen, or for a type of server (PXE 2.1 section 2.2.4).
+        if let Some(why) = message.is_for_another(local).filter(|_| broadcast && kind == MessageType::Ack) {
+            return Err(NoReply::NotForUs(why));
         }
         let machine = message.machine;
         let nothing = |why| NoReply::NoBootFile(machine, why);

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use smol::{LocalExecutor, Task, Timer, unblock};
 
 use super::{
-    Arrival, CurrentProxy, Interface, Machine, Menu, NoReply, Proxy, Reply, RequestReport, ServerPort, Sockets,
-    serve::Link,
+    Arrival, CurrentProxy, Interface, Machine, Menu, NoBootFile, NoReply, Offer, Proxy, Reply, RequestReport,
+    ServerPort, Sockets, serve::Link,
 };
 use crate::{
     endpoint::Envelope,
@@ -41,9 +41,17 @@ pub(super) struct Service {
     sockets: Sockets,
     handle: ServerHandle,
     inbox: RefCell<Inbox>,
+    /// The requests that have not been reported yet.
+    unreported: RefCell<Vec<Answered>>,
     /// When the last search of the sources ended. `None` during a search.
     looked: Cell<Option<Instant>>,
     second: Cell<Second>,
+}
+
+/// A machine that wants to boot, and its answer, or the reason why it gets none.
+struct Answered {
+    machine: Machine,
+    answer: Result<Offer, NoBootFile>,
 }
 
 /// The work since the beginning of the current second.
@@ -67,7 +75,8 @@ impl Service {
     /// A service with the settings of these sockets.
     pub(super) fn new(sockets: Sockets, handle: ServerHandle) -> Rc<Self> {
         let (inbox, second) = (Inbox::new().into(), Second::new(Instant::now()).into());
-        Rc::new(Self { sockets, handle, inbox, looked: Cell::new(None), second })
+        let unreported = RefCell::default();
+        Rc::new(Self { sockets, handle, inbox, unreported, looked: Cell::new(None), second })
     }
 
     pub(super) async fn serve(self: Rc<Self>, links: Vec<Link>) {
@@ -150,6 +159,7 @@ impl Service {
                 is_asked |= self.answer(&proxy, interface, arrival, datagram, &mut queue);
             }
             port.send(&mut queue);
+            self.report(interface);
             if is_asked && self.looked.get().is_some_and(|looked| looked.elapsed() > SEARCH_INTERVAL) {
                 self.looked.set(None);
                 let service = self.clone();
@@ -158,7 +168,7 @@ impl Service {
         }
     }
 
-    /// Answers a datagram. Returns whether a machine that wants to boot sent it.
+    /// Queues the answer to a datagram. Returns whether a machine that wants to boot sent it.
     fn answer(
         &self,
         proxy: &Proxy,
@@ -187,8 +197,7 @@ impl Service {
             }
             Ok(Reply { bytes, to, offer }) => {
                 self.sockets.answers.add(1);
-                self.learn(&offer.machine);
-                self.report(RequestReport { machine: &offer.machine, answer: Ok(&offer), interface });
+                self.note(offer.machine, Ok(offer));
                 // The packet is longer than the header of an `Outgoing`, so the payload has the rest.
                 let (header, payload) =
                     bytes.split_first_chunk().map_or(([0; 4], &[][..]), |(head, rest)| (*head, rest));
@@ -197,8 +206,7 @@ impl Service {
             }
             Err(NoReply::NoBootFile(machine, why)) => {
                 self.sockets.nothing.add(1);
-                self.learn(&machine);
-                self.report(RequestReport { machine: &machine, answer: Err(&why), interface });
+                self.note(machine, Err(why));
             }
             Err(NoReply::NotForUs(why)) => {
                 log::trace!("dhcp: {} is not answered, on {interface}: {why}", arrival.from);
@@ -207,8 +215,19 @@ impl Service {
         is_asked
     }
 
-    fn report(&self, told: RequestReport<'_>) {
-        (self.sockets.hooks.borrow_mut().tell)(told);
+    fn note(&self, machine: Machine, answer: Result<Offer, NoBootFile>) {
+        self.learn(&machine);
+        self.unreported.borrow_mut().push(Answered { machine, answer });
+    }
+
+    /// Reports the requests. Their answers are sent before: U-Boot takes an answer for some milliseconds only, and a
+    /// hook or a log may take longer.
+    fn report(&self, interface: &Interface) {
+        let (interface, mut hooks) = (interface.name.as_str(), self.sockets.hooks.borrow_mut());
+        for Answered { machine, answer } in self.unreported.take() {
+            let answer = answer.as_ref();
+            (hooks.tell)(RequestReport { machine: &machine, answer, interface });
+        }
     }
 
     /// Whether the server answers this client or relay at all. A client without an address is among everybody, and
@@ -278,7 +297,7 @@ impl Interface {
         });
         let told = told.filter(|told| self.addresses.is_empty() || self.addresses.contains(told));
         let local = told.or(self.addresses.first().copied())?;
-        Some(Arrival { server_port, from, local })
+        Some(Arrival { server_port, from, local, broadcast: envelope.broadcast })
     }
 }
 
@@ -308,6 +327,7 @@ mod tests {
         let mut queue = VecDeque::new();
         let arrival = lan.arrival(server_port, envelope).unwrap();
         service.answer(&service.sockets.live.proxy(), &lan, arrival, datagram, &mut queue);
+        service.report(&lan);
         queue.len()
     }
 
@@ -369,6 +389,27 @@ mod tests {
                 && two.contains("gets no answer: none of its boot files exists")),
             "{heard:?}"
         );
+    }
+
+    #[test]
+    fn an_answer_is_queued_before_its_report() {
+        let server = Server::builder().listen("127.0.0.1:0").handler(Memory::new()).bind().unwrap();
+        let (told, heard) = mpsc::channel();
+        let sockets = sockets().on_request(move |question| told.send(question.to_string()).unwrap());
+        let (proxy, service) = (sockets.live.proxy(), Service::new(sockets, server.handle()));
+        let lan = Interface { name: "lan".into(), addresses: vec![Ipv4Addr::new(192, 0, 2, 1)] };
+        let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
+        let envelope = Envelope { peer: from.into(), local: None, interface: 0, broadcast: true };
+        let arrival = lan.arrival(ServerPort::Dhcp, envelope).unwrap();
+        let mut queue = VecDeque::new();
+        for _ in 0..2 {
+            assert!(service.answer(&proxy, &lan, arrival, PXE, &mut queue));
+        }
+        // Between the two, all answers are sent at once.
+        assert_eq!((queue.len(), heard.try_iter().count()), (2, 0));
+        service.report(&lan);
+        service.report(&lan);
+        assert_eq!(heard.try_iter().count(), 2, "each once");
     }
 
     #[test]

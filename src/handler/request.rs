@@ -308,7 +308,7 @@ impl Request {
 
     /// Whether an upload must not replace a file, even if others may: the client of a PUT said so with `If-None-Match:
     /// *`. A handler refuses it with [`Refusal::exists`] if there is such a file when the upload is complete, as the
-    /// handlers of this crate do. The server itself looks only before the upload begins.
+    /// handlers of this crate do. The server itself looks before the upload begins, and when its last byte has arrived.
     ///
     /// ```
     /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());

@@ -56,7 +56,7 @@ pub struct Counters {
     pub received: u64,
     /// Datagrams sent.
     pub sent: u64,
-    /// Datagrams that were not TFTP packets.
+    /// Datagrams that were not TFTP packets, and over HTTP, requests with a malformed head.
     pub malformed: u64,
     /// Packets that belong to no transfer, except late ones of a transfer that has just ended.
     pub unknown_tids: u64,

@@ -124,7 +124,7 @@ pub(super) fn text(handle: &ServerHandle, seen: &Seen) -> Result<String> {
         ("tuffet_retransmits_total", "Packets sent again.", counters.retransmits),
         ("tuffet_received_datagrams_total", "Datagrams received.", counters.received),
         ("tuffet_sent_datagrams_total", "Datagrams sent.", counters.sent),
-        ("tuffet_malformed_datagrams_total", "Datagrams that were not TFTP packets.", counters.malformed),
+        ("tuffet_malformed_datagrams_total", "Datagrams and HTTP requests that were malformed.", counters.malformed),
         ("tuffet_stray_datagrams_total", "Packets with an unknown transfer ID.", counters.unknown_tids),
         ("tuffet_dropped_datagrams_total", "Datagrams lost at full receive buffers.", counters.dropped),
     ] {

@@ -19,7 +19,7 @@ pub fn answers(bytes: &[u8]) {
     ];
     let proxy = Proxy::default().rules(rules).http([http]);
     for server_port in [ServerPort::Dhcp, ServerPort::Pxe] {
-        let Ok(answer) = proxy.answer(bytes, Arrival { server_port, from, local }) else { continue };
+        let Ok(answer) = proxy.answer(bytes, Arrival { server_port, from, local, broadcast: true }) else { continue };
         let read = Read::of(&answer.bytes);
         assert_eq!((read.server, read.file), (local, answer.offer.file));
         assert_eq!(answer.bytes[4..8], bytes[4..8], "the client knows its question by this");

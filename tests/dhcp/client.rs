@@ -17,7 +17,7 @@ pub const REQUEST: u8 = 3;
 pub const INFORM: u8 = 8;
 
 /// A question, put together byte by byte: the other side is to be read by somebody else's code.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Question {
     pub header: [u8; 236],
     pub options: Vec<u8>,

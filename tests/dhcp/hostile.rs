@@ -60,13 +60,12 @@ fn options_that_are_odd_hide_none_behind_them() {
         let question = Question::new(DISCOVER).option(code, value).option(60, b"PXEClient").option(93, &[0, 7]);
         assert_eq!(offer(&proxy, &question).file, "bootnetx64.efi", "{code}");
     }
-    // Of several architectures, the first; in pieces, as RFC 3396 has it; with pads between; and without an end.
-    let mut question = Question::new(DISCOVER).option(60, b"PXECl").option(60, b"ient").option(93, &[0, 7, 0, 0]);
+    // Of several architectures, the first that is known; in pieces, as RFC 3396 has it; with pads between; and without an end.
+    let mut question = Question::new(DISCOVER).option(60, b"PXECl").option(60, b"ient").option(93, &[0, 1, 0, 7, 0, 0]);
     question.options.extend([0, 0]);
     assert_eq!(offer(&proxy, &question).file, "bootnetx64.efi");
     let bytes = question.bytes();
-    let arrival = Arrival { server_port: ServerPort::Dhcp, from: NOBODY, local: SERVER };
-    assert!(proxy.answer(&bytes[..bytes.len() - 1], arrival).is_ok());
+    assert!(proxy.answer(&bytes[..bytes.len() - 1], arrival(ServerPort::Dhcp, NOBODY)).is_ok());
     // Options in the fields for names (RFC 2132 section 9.3).
     let mut overloaded = Question::new(DISCOVER).option(52, &[3]).option(60, b"PXE");
     overloaded.header[108..116].copy_from_slice(b"\x3c\x06Client");

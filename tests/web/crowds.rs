@@ -19,7 +19,7 @@ fn a_thousand_connections_are_served_and_as_many_idle_ones_hinder_nobody() {
     let idle: Vec<Connection> = (0..500).map(|_| Connection::to(&server)).collect();
     let mut all: Vec<Connection> = (0..500).map(|_| Connection::to(&server)).collect();
     for connection in &mut all {
-        connection.send("GET /file HTTP/1.1\r\n\r\n");
+        connection.send("GET /file HTTP/1.1\r\nHost: x\r\n\r\n");
     }
     for connection in &mut all {
         let answer = connection.answer();
@@ -53,7 +53,7 @@ fn a_client_over_the_limit_of_transfers_is_asked_to_come_again() {
     let server = serve_with(endless(), |builder| builder.max_transfers_per_client(2));
     let mut greedy: Vec<Connection> = (0..2).map(|_| Connection::to(&server)).collect();
     for connection in &mut greedy {
-        connection.send("GET /endless HTTP/1.1\r\n\r\n").read_head().unwrap();
+        connection.send("GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").read_head().unwrap();
     }
     let mut third = Connection::to(&server);
     let answer = third.get("/x", &[]);
@@ -73,7 +73,7 @@ fn a_client_over_the_limit_of_transfers_is_asked_to_come_again() {
 fn the_number_of_all_transfers_is_limited() {
     let server = serve_with(endless(), |builder| builder.max_transfers(1));
     let mut first = Connection::to(&server);
-    first.send("GET /endless HTTP/1.1\r\n\r\n").read_head().unwrap();
+    first.send("GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").read_head().unwrap();
     assert_eq!(get(&server, "/x").status, 503);
     drop(first);
     eventually("there is room", || get(&server, "/x").status == 200);

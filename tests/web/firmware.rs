@@ -29,7 +29,7 @@ const CLIENTS: &[(&str, &[&str])] = &[
             "GET /boot/grubx64.efi HTTP/1.1\r\nHost: 192.0.2.1\r\nUser-Agent: GRUB 2.06-13\r\nRange: bytes=100-\r\n\r\n",
         ],
     ),
-    ("U-Boot", &["GET /boot/grubx64.efi HTTP/1.1\r\n\r\n"]),
+    ("U-Boot", &["GET /boot/grubx64.efi HTTP/1.0\r\n\r\n"]),
     (
         "U-Boot with lwIP",
         &[
@@ -43,7 +43,13 @@ const CLIENTS: &[(&str, &[&str])] = &[
             "GET //boot/grubx64.efi HTTP/1.1\r\nHost: 192.0.2.1\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n\r\n",
         ],
     ),
-    ("one of the last century", &["GET /boot/grubx64.efi HTTP/1.0\r\n\r\n"]),
+    (
+        "one of the last century",
+        &[
+            "HEAD /boot/grubx64.efi HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
+            "GET /boot/grubx64.efi HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
+        ],
+    ),
     (
         "busybox wget",
         &["GET /boot/grubx64.efi HTTP/1.1\r\nHost: 192.0.2.1\r\nUser-Agent: Wget\r\nConnection: close\r\n\r\n"],
@@ -104,7 +110,7 @@ fn a_connection_is_kept_unless_the_client_closes_it() {
         assert_eq!(connection.get("/missing", &[]).status, 404);
     }
     // Two at once.
-    let two = "GET /file HTTP/1.1\r\n\r\n".repeat(2);
+    let two = "GET /file HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2);
     connection.send(two);
     assert_eq!((connection.answer().text(), connection.answer().text()), ("hello", "hello"));
     assert_eq!(connection.get("/file", &["Connection: close"]).text(), "hello");

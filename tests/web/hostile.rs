@@ -55,7 +55,7 @@ fn hears(server: &Serving, store: &Store, said: &str) -> (Vec<u16>, Vec<String>)
     (statuses, store.asked())
 }
 
-const SECOND: &str = "GET /second HTTP/1.1\r\n\r\n";
+const SECOND: &str = "GET /second HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// RFC 9112 section 11.2: where a request ends is not for the client to make doubtful.
 #[test]
@@ -65,12 +65,16 @@ fn no_request_hides_in_another() {
     // A body belongs to its request, whatever it looks like.
     let length = SECOND.len();
     for method in ["GET", "HEAD", "PUT", "DELETE", "POST"] {
-        let (statuses, asked) =
-            hears(&server, &store, &format!("{method} /x HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{SECOND}"));
+        let (statuses, asked) = hears(
+            &server,
+            &store,
+            &format!("{method} /x HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{SECOND}"),
+        );
         assert_eq!(statuses.len(), 1, "{method} {statuses:?}");
         assert!(!asked.iter().any(|asked| asked.contains("second")), "{method} {asked:?}");
-        let chunks =
-            format!("{method} /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n{SECOND}\r\n0\r\n\r\n");
+        let chunks = format!(
+            "{method} /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n{SECOND}\r\n0\r\n\r\n"
+        );
         let (statuses, asked) = hears(&server, &store, &chunks);
         assert_eq!(statuses.len(), 1, "{method} {statuses:?}");
         assert!(!asked.iter().any(|asked| asked.contains("second")), "{method} {asked:?}");
@@ -97,7 +101,7 @@ fn no_request_hides_in_another() {
         ": z",
     ] {
         for method in ["GET", "PUT"] {
-            let said = format!("{method} /x HTTP/1.1\r\n{lines}\r\n\r\n0\r\n\r\n{SECOND}");
+            let said = format!("{method} /x HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n0\r\n\r\n{SECOND}");
             let (statuses, asked) = hears(&server, &store, &said);
             assert!(!asked.iter().any(|asked| asked.contains("second")), "{method} {lines:?}: {statuses:?} {asked:?}");
             let is_refused = |status: &u16| (400..600).contains(status) && *status != 500;
@@ -117,18 +121,18 @@ fn what_is_no_request_of_http_1_is_refused() {
     let server = serve(store.clone());
     for said in [
         "GET /x\r\n\r\n",
-        "GET  /x HTTP/1.1\r\n\r\n",
+        "GET  /x HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /x HTTP/1.1 \r\n\r\n",
         "GET /x HTTP/2.0\r\n\r\n",
-        "GET /x y HTTP/1.1\r\n\r\n",
-        "GET /\x7f HTTP/1.1\r\n\r\n",
+        "GET /x y HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /\x7f HTTP/1.1\r\nHost: x\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "\x16\x03\x01\x02\x00\x01\x00",
         "\0\x01file\0octet\0",
-        "OPTIONS * HTTP/1.1\r\n\r\n",
-        "CONNECT example.com:80 HTTP/1.1\r\n\r\n",
-        "TRACE /x HTTP/1.1\r\n\r\n",
-        "get /x HTTP/1.1\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+        "CONNECT example.com:80 HTTP/1.1\r\nHost: x\r\n\r\n",
+        "TRACE /x HTTP/1.1\r\nHost: x\r\n\r\n",
+        "get /x HTTP/1.1\r\nHost: x\r\n\r\n",
     ] {
         let (statuses, asked) = hears(&server, &store, said);
         assert_eq!(asked, [""; 0], "{said:?}");
@@ -141,14 +145,14 @@ fn what_is_no_request_of_http_1_is_refused() {
 fn a_flood_of_headers_is_refused() {
     let store = Store::default();
     let server = serve(store.clone());
-    let many = |count, line: &str| format!("GET /x HTTP/1.1\r\n{}\r\n", line.repeat(count));
+    let many = |count, line: &str| format!("GET /x HTTP/1.1\r\nHost: x\r\n{}\r\n", line.repeat(count));
     for said in [
         many(101, "X: y\r\n"),
         many(10_000, "X: y\r\n"),
         many(1, &format!("X: {}\r\n", "y".repeat(100_000))),
         many(1, &format!("{}: y\r\n", "X".repeat(100_000))),
-        format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(100_000)),
-        format!("{} /x HTTP/1.1\r\n\r\n", "G".repeat(100_000)),
+        format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(100_000)),
+        format!("{} /x HTTP/1.1\r\nHost: x\r\n\r\n", "G".repeat(100_000)),
         "\r\n".repeat(100_000),
         "x".repeat(100_000),
     ] {
@@ -168,7 +172,7 @@ fn sizes_that_nothing_has_are_refused() {
     let store = Store::default();
     let server = serve(store.clone());
     for size in ["FFFFFFFFFFFFFFFF", "FFFFFFFFFFFFFFFFF", "10000000000000000", "-1", "0x5", "", " ", "5;", "5 5"] {
-        let said = format!("PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\n12345");
+        let said = format!("PUT /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\n12345");
         let (statuses, _) = hears(&server, &store, &said);
         assert!(statuses.iter().all(|status| (400..500).contains(status)), "{size}: {statuses:?}");
         let record = server.record();
@@ -178,13 +182,14 @@ fn sizes_that_nothing_has_are_refused() {
     let extension = format!("5;{}", "x".repeat(1 << 20));
     let trailers = format!("0\r\n{}", "X: y\r\n".repeat(100_000));
     for chunks in [extension, trailers] {
-        let said = format!("PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+        let said = format!("PUT /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
         let (statuses, _) = hears(&server, &store, &said);
         assert!(statuses.iter().all(|status| (400..500).contains(status)), "{chunks:.20}: {statuses:?}");
         assert!(!server.record().outcome.is_success(), "{chunks:.20}");
     }
     for size in [u64::MAX, u64::MAX - 1, 1 << 63] {
-        let (statuses, _) = hears(&server, &store, &format!("PUT /x HTTP/1.1\r\nContent-Length: {size}\r\n\r\n12345"));
+        let (statuses, _) =
+            hears(&server, &store, &format!("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n12345"));
         assert!(statuses.iter().all(|status| (400..500).contains(status)), "{size}: {statuses:?}");
     }
     assert_eq!(get(&server, "/x").status, 200);
@@ -219,12 +224,14 @@ fn an_expectation_is_met_or_ignored() {
     let store = Store::default();
     let server = serve(store.clone());
     // A GET has no body to wait for.
-    let (statuses, _) = hears(&server, &store, "GET /x HTTP/1.1\r\nExpect: 100-continue\r\n\r\n");
+    let (statuses, _) = hears(&server, &store, "GET /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(statuses, [200]);
     // Who expects what nobody knows is not waited for.
-    let (statuses, _) = hears(&server, &store, "PUT /x HTTP/1.1\r\nExpect: wonders\r\nContent-Length: 5\r\n\r\n12345");
+    let (statuses, _) =
+        hears(&server, &store, "PUT /x HTTP/1.1\r\nHost: x\r\nExpect: wonders\r\nContent-Length: 5\r\n\r\n12345");
     assert_eq!(statuses.last(), Some(&201), "{statuses:?}");
     // The client goes away instead.
-    let (statuses, _) = hears(&server, &store, "PUT /x HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    let (statuses, _) =
+        hears(&server, &store, "PUT /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
     assert!(matches!(statuses[..], [] | [100]), "{statuses:?}");
 }

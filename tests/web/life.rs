@@ -58,7 +58,7 @@ fn a_transfer_that_runs_is_seen() {
     let (handler, go) = gated();
     let server = serve(handler);
     let mut connection = Connection::to(&server);
-    connection.send("GET /slow HTTP/1.1\r\n\r\n").read_head().unwrap();
+    connection.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").read_head().unwrap();
     assert_eq!(connection.read_exactly(5).unwrap(), b"12345");
     eventually("it is told", || server.transfers().first().is_some_and(|transfer| transfer.bytes == 5));
     let transfer = &server.transfers()[0];
@@ -75,7 +75,7 @@ fn a_client_that_closes_its_sending_side_gets_its_answer() {
     let server = serve(handler);
     for version in ["1.0", "1.1"] {
         let mut connection = Connection::to(&server);
-        connection.send(format!("GET /x HTTP/{version}\r\n\r\n"));
+        connection.send(format!("GET /x HTTP/{version}\r\nHost: x\r\n\r\n"));
         connection.socket().shutdown(Shutdown::Write).unwrap();
         connection.read_head().unwrap();
         assert_eq!(connection.read_exactly(5).unwrap(), b"12345");
@@ -107,7 +107,7 @@ fn a_reload_is_for_the_next_request_of_a_connection() {
     server.reload(Server::builder().handler(read(async |_| "after"))).unwrap();
     assert_eq!(connection.get("/x", &[]).text(), "after");
     server.reload(Server::builder().admit(|_| false)).unwrap();
-    assert!(connection.send("GET /x HTTP/1.1\r\n\r\n").is_closed(), "it is not admitted any more");
+    assert!(connection.send("GET /x HTTP/1.1\r\nHost: x\r\n\r\n").is_closed(), "it is not admitted any more");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_stop_lets_transfers_end_and_closes_what_is_idle() {
     let mut server = serve_with(handler, |builder| builder.drain(LONG));
     let (addr, mut idle) = (server.http[0], Connection::to(&server));
     let mut running = Connection::to(&server);
-    running.send("GET /x HTTP/1.1\r\n\r\n").read_head().unwrap();
+    running.send("GET /x HTTP/1.1\r\nHost: x\r\n\r\n").read_head().unwrap();
     assert_eq!(idle.head("/x").status, 200);
     assert_eq!(server.record().outcome.name(), "probe");
     server.stop();
@@ -134,10 +134,10 @@ fn a_stop_lets_transfers_end_and_closes_what_is_idle() {
 fn a_stop_does_not_wait_for_the_head_of_a_request() {
     let mut server = serve_with(read(async |_| "x"), |builder| builder.drain(Duration::from_secs(3600)));
     let (mut nothing, mut half) = (Connection::to(&server), Connection::to(&server));
-    half.send("GET /x HTTP/1.1\r\nX: ");
+    half.send("GET /x HTTP/1.1\r\nHost: x\r\nX: ");
     let mut second = Connection::to(&server);
     assert_eq!(second.get("/x", &[]).text(), "x");
-    second.send("GET /x HTTP/1.1\r\nX: ");
+    second.send("GET /x HTTP/1.1\r\nHost: x\r\nX: ");
     server.stop();
     assert!(nothing.is_closed() && half.is_closed() && second.is_closed());
     server.join();
@@ -148,7 +148,7 @@ fn an_abort_cuts_transfers_off() {
     let (handler, _go) = gated();
     let mut server = serve(handler);
     let mut running = Connection::to(&server);
-    running.send("GET /x HTTP/1.1\r\n\r\n").read_head().unwrap();
+    running.send("GET /x HTTP/1.1\r\nHost: x\r\n\r\n").read_head().unwrap();
     server.abort();
     server.join();
     assert!(running.read_exactly(10).is_none());
@@ -161,7 +161,7 @@ fn a_drain_is_over_some_time() {
     let (handler, _go) = gated();
     let mut server = serve_with(handler, |builder| builder.drain(Duration::from_millis(50)));
     let mut running = Connection::to(&server);
-    running.send("GET /x HTTP/1.1\r\n\r\n").read_head().unwrap();
+    running.send("GET /x HTTP/1.1\r\nHost: x\r\n\r\n").read_head().unwrap();
     server.stop();
     server.join();
     assert_eq!(server.record().outcome.name(), "stopped");
@@ -191,7 +191,7 @@ fn the_http_thread_is_within_the_hook_and_feeds_the_watchdog() {
     assert_eq!(threads.load(SeqCst), 2, "a shard, and HTTP");
     assert!(server.responds(LONG));
     let mut connection = Connection::to(&server);
-    connection.send("GET /block HTTP/1.1\r\n\r\n");
+    connection.send("GET /block HTTP/1.1\r\nHost: x\r\n\r\n");
     eventually("it blocks", || !server.transfers().is_empty());
     assert!(!server.responds(Duration::from_millis(20)), "a handler that blocks is noticed");
     go.send(()).unwrap();

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
 };
@@ -141,6 +142,79 @@ fn ranges_and_conditions_are_answered_as_nginx_does() {
         }
     }
     assert!(differences.is_empty(), "{}\n{}", differences.len(), differences.join("\n"));
+}
+
+/// Heads that no usual client sends: the status, and whether the connection goes on.
+#[test]
+fn odd_heads_are_answered_as_nginx_does() {
+    let place = tempfile::tempdir().unwrap();
+    let files = place.path().join("files");
+    put(&files, "file", b"0123456789");
+    let Some(nginx) = Nginx::start(place.path(), &files) else { return };
+    let server = serve(Directory::new(&files).unwrap());
+    let ask = |addr, said: &str| {
+        let mut connection = Connection::open(addr);
+        connection.send(said.replace('\n', "\r\n"));
+        let status = connection.read_answer(said.starts_with("HEAD")).map(|answer| answer.status);
+        _ = connection.socket().write_all(b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n");
+        (status, connection.read_answer(false).is_some_and(|answer| answer.body == b"0123456789"))
+    };
+    let mut differences = Vec::new();
+    for said in [
+        "GET /file HTTP/1.1\nHost: x\n\n",
+        "GET /file HTTP/1.1\n\n",
+        "GET /file HTTP/1.1\nHost: x\nHost: x\n\n",
+        "GET /file HTTP/1.1\nHost: x/y\n\n",
+        "GET http://x/file HTTP/1.1\nHost: x\n\n",
+        "GET http://x/file HTTP/1.1\n\n",
+        "GET file HTTP/1.1\nHost: x\n\n",
+        "GET * HTTP/1.1\nHost: x\n\n",
+        "GET /file HTTP/1.0\n\n",
+        "GET /file HTTP/1.0\nConnection: keep-alive\n\n",
+        "GET /file HTTP/1.0\nHost: x\nHost: x\n\n",
+        "GET /file HTTP/1.1\nHost: x\nConnection: close\n\n",
+        "HEAD /missing HTTP/1.1\nHost: x\n\n",
+        "GET /%66ile?x HTTP/1.1\nHost: x\n\n",
+        "GET /file#x HTTP/1.1\nHost: x\n\n",
+        "GET /x/../file HTTP/1.1\nHost: x\n\n",
+        "GET /file%00 HTTP/1.1\nHost: x\n\n",
+        "GET /caf\u{e9} HTTP/1.1\nHost: x\n\n",
+        "\nGET /file HTTP/1.1\nHost: x\n\n",
+        "GET /file HTTP/1.1\nHost : x\n\n",
+        "GET /file HTTP/1.1\nHost: x\nX: \0\n\n",
+        "GET /file HTTP/1.1\nHost: x\nContent-Length: 5\n\n12345",
+        "GET /file HTTP/1.1\nHost: x\nContent-Length: x\n\n",
+        "GET /file HTTP/1.1\nHost: x\nTransfer-Encoding: chunked\n\n0\n\n",
+        "GET /file HTTP/1.1\nHost: x\nTransfer-Encoding: chunked\nContent-Length: 5\n\n0\n\n",
+        "GET /file HTTP/1.1\nHost: x\nContent-Length: 5\nTransfer-Encoding: chunked\n\n0\n\n",
+        "GET /file HTTP/1.1\nHost: x\nTransfer-Encoding: gzip, chunked\n\n0\n\n",
+        "GET /file HTTP/1.0\nTransfer-Encoding: chunked\n\n0\n\n",
+        "GET /file HTTP/1.1\nHost: x\nUpgrade: h2c\nConnection: upgrade\n\n",
+        "POST /file HTTP/1.1\nHost: x\nContent-Length: 0\n\n",
+        "OPTIONS /file HTTP/1.1\nHost: x\n\n",
+    ] {
+        let (here, there) = (ask(server.http[0], said), ask(nginx.addr, said));
+        if here != there {
+            differences.push(format!("{said:?}: {here:?}, nginx {there:?}"));
+        }
+    }
+    assert!(differences.is_empty(), "{}\n{}", differences.len(), differences.join("\n"));
+    // RFC 9112 sections 5 and 6.3, and RFC 9110 sections 8.6, 9.1 and 10.1.1 allow what is done here, or ask for it.
+    for (said, here, there) in [
+        ("GET /file HTTP/1.1\nHost: x\nX\n\n", (Some(400), false), (Some(200), true)),
+        ("GET /file HTTP/1.1\nHost: x\nTransfer-Encoding: gzip\n\n", (Some(400), false), (Some(501), false)),
+        (
+            "GET /file HTTP/1.1\nHost: x\nContent-Length: 5\nContent-Length: 5\n\n12345",
+            (Some(200), true),
+            (Some(400), false),
+        ),
+        ("GET /file HTTP/1.1\nHost:\n\n", (Some(200), true), (Some(400), false)),
+        ("TRACE /file HTTP/1.1\nHost: x\n\n", (Some(405), true), (Some(405), false)),
+        ("CONNECT x:80 HTTP/1.1\nHost: x\n\n", (Some(405), true), (Some(400), false)),
+        ("GET /file HTTP/1.1\nHost: x\nExpect: 100-continue\n\n", (Some(200), true), (Some(100), true)),
+    ] {
+        assert_eq!((ask(server.http[0], said), ask(nginx.addr, said)), (here, there), "{said:?}");
+    }
 }
 
 type Told = (u16, [Option<String>; 2], Option<String>, Vec<u8>);

@@ -203,7 +203,7 @@ fn a_file_that_changes_while_it_is_sent_ends_its_connection() {
         let mut connection = Connection::to(&server);
         // A small window, so that most of it is still to come.
         socket2::SockRef::from(connection.socket()).set_recv_buffer_size(64 << 10).unwrap();
-        connection.send("GET /image HTTP/1.1\r\n\r\n").read_head().unwrap();
+        connection.send("GET /image HTTP/1.1\r\nHost: x\r\n\r\n").read_head().unwrap();
         let path = place.path().join("image");
         let mut file = std::fs::File::options().write(true).open(&path).unwrap();
         match change {

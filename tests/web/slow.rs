@@ -43,7 +43,7 @@ fn a_head_that_does_not_end_is_not_waited_for() {
     let server = impatient(large());
     let mut nothing = Connection::to(&server);
     let mut half = Connection::to(&server);
-    half.send("GET /x HTTP/1.1\r\nX: ");
+    half.send("GET /x HTTP/1.1\r\nHost: x\r\nX: ");
     assert!(nothing.is_closed() && half.is_closed());
     // Whoever sends a byte now and then has no more time.
     let mut dribbling = Connection::to(&server);
@@ -65,7 +65,7 @@ fn a_head_that_does_not_end_is_not_waited_for() {
 fn a_client_that_takes_nothing_loses_its_place() {
     let server = impatient(large());
     let mut deaf = Connection::to(&server);
-    deaf.send("GET /large HTTP/1.1\r\n\r\n");
+    deaf.send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(get(&server, "/small").text(), "hello", "nobody waits for it");
     assert_eq!(server.record().path, "small");
     let record = server.record();
@@ -79,7 +79,7 @@ fn a_client_that_takes_a_byte_now_and_then_loses_its_place() {
     let connection = Connection::to(&server);
     socket2_receive_buffer(&connection);
     let mut reader = connection.socket().try_clone().unwrap();
-    { connection }.send("GET /large HTTP/1.1\r\n\r\n");
+    { connection }.send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
     let is_over = Arc::new(AtomicBool::new(false));
     let over = is_over.clone();
     let dribble = thread::spawn(move || {
@@ -102,7 +102,7 @@ fn an_upload_that_stalls_leaves_nothing() {
     let memory = Arc::new(Memory::new());
     let server = impatient(memory.clone());
     let mut stalled = Connection::to(&server);
-    stalled.send("PUT /half HTTP/1.1\r\nContent-Length: 1000\r\n\r\n12345");
+    stalled.send("PUT /half HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n12345");
     let record = server.record();
     assert_eq!((record.outcome.name(), record.bytes, record.size), ("timed_out", 5, Some(1000)));
     assert!(stalled.is_closed() && memory.get("half").is_none());
@@ -129,7 +129,7 @@ fn a_source_that_stalls_delays_no_other_transfer() {
     let stalled: Vec<_> = ["/stalled", "/never"]
         .map(|path| {
             let mut connection = Connection::to(&server);
-            connection.send(format!("GET {path} HTTP/1.1\r\n\r\n"));
+            connection.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
             connection
         })
         .into();
@@ -145,7 +145,7 @@ fn a_source_that_stalls_delays_no_other_transfer() {
 fn a_source_that_stalls_is_not_waited_for_ever() {
     let server = impatient(stalling());
     let mut stalled = Connection::to(&server);
-    stalled.send("GET /stalled HTTP/1.1\r\n\r\n");
+    stalled.send("GET /stalled HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(stalled.read_answer(false).is_none(), "half of it is not all of it");
     assert_eq!(server.record().outcome.name(), "failed");
     assert_eq!(get(&server, "/never").status, 500);
@@ -161,7 +161,7 @@ fn a_sink_that_stalls_is_not_waited_for() {
         std::future::pending().await
     }));
     let mut connection = Connection::to(&server);
-    connection.send("PUT /x HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345");
+    connection.send("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345");
     assert!(connection.is_closed());
     assert_eq!(server.record().outcome.name(), "failed");
     dropped.recv_timeout(LONG).unwrap();
@@ -184,7 +184,7 @@ fn a_client_that_leaves_is_an_aborted_transfer() {
         }))
     }));
     let mut connection = Connection::to(&server);
-    connection.send("GET /x HTTP/1.1\r\n\r\n");
+    connection.send("GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
     connection.read_head().unwrap();
     drop(connection);
     go.try_send(()).unwrap();

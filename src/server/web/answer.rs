@@ -4,7 +4,7 @@ use std::{net::SocketAddr, rc::Rc, time::SystemTime};
 
 use hyper::{
     Method, Request, Response, StatusCode, Version,
-    body::Incoming,
+    body::{Body, Incoming},
     header::{self, HeaderMap, HeaderValue},
 };
 use percent_encoding::percent_decode_str;
@@ -61,23 +61,15 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, NoAnswer> {
     let is_head = request.method() == Method::HEAD;
-    let direction = match *request.method() {
-        Method::GET | Method::HEAD => Direction::Read,
-        Method::PUT => Direction::Write,
-        _ => {
-            log::debug!("{}: no such method here: {}", addresses.peer, request.method());
-            let mut no = text_response(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", is_head);
-            no.headers_mut().insert(header::ALLOW, header_value(METHODS));
-            return Ok(no);
+    // A client that waits for a 100 sends no body after a refusal.
+    state.unread.set(!request.body().is_end_stream() && !request.headers().contains_key(header::EXPECT));
+    let (direction, name) = match state.head.check(&request).and_then(|()| target(&request)) {
+        Ok(target) => target,
+        Err((status, text)) => {
+            log::debug!("{}: {} gets {status}: {text}", addresses.peer, request.method());
+            return Ok(refuse_head(&site, &state, (status, text), is_head));
         }
     };
-    let name: Vec<u8> = percent_decode_str(request.uri().path()).collect();
-    if name.len() > LONGEST_NAME {
-        return Ok(text_response(StatusCode::URI_TOO_LONG, "Name too long", is_head));
-    }
-    if name.contains(&0) {
-        return Ok(text_response(StatusCode::BAD_REQUEST, "Bad name", is_head));
-    }
     let terms = site.shared.current.terms();
     let permit = match site.gate.enter(&terms, addresses.peer) {
         Ok(permit) => permit,
@@ -97,13 +89,53 @@ pub(super) async fn answer(
     trace.around(answered).await
 }
 
+/// The direction of the transfer, and the name of the file.
+///
+/// # Errors
+/// The status and the text of the answer to a request that begins no transfer.
+fn target(request: &Request<Incoming>) -> Result<(Direction, Vec<u8>), (StatusCode, &'static str)> {
+    let direction = match *request.method() {
+        Method::GET | Method::HEAD => Direction::Read,
+        Method::PUT => Direction::Write,
+        _ => return Err((StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")),
+    };
+    let path = request.uri().path();
+    let name: Vec<u8> = percent_decode_str(path).collect();
+    if name.len() > LONGEST_NAME {
+        Err((StatusCode::URI_TOO_LONG, "Name too long"))
+    } else if !path.starts_with('/') || name.contains(&0) {
+        Err((StatusCode::BAD_REQUEST, "Bad name"))
+    } else {
+        Ok((direction, name))
+    }
+}
+
+/// The answer to a request that begins no transfer.
+fn refuse_head(
+    site: &Site,
+    state: &State,
+    (status, text): (StatusCode, &'static str),
+    is_head: bool,
+) -> Response<Reply> {
+    let mut no = text_response(status, text, is_head);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        no.headers_mut().insert(header::ALLOW, header_value(METHODS));
+    } else {
+        site.gate.note_malformed();
+    }
+    if state.unread.get() || matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_IMPLEMENTED) {
+        no.headers_mut().insert(header::CONNECTION, header_value("close"));
+    }
+    no
+}
+
 async fn read(
     transfer: &Rc<Transfer>,
     state: &Rc<State>,
     request: &Request<Incoming>,
 ) -> Result<Response<Reply>, NoAnswer> {
     let is_head = request.method() == Method::HEAD;
-    let source = match open(transfer).await {
+    let source = match open(transfer, &transfer.request).await {
         Ok(source) => source,
         Err(refusal) => return refuse(transfer, refusal, is_head),
     };
@@ -141,8 +173,8 @@ async fn read(
 }
 
 /// Opens the source, and finds its size if possible.
-pub(super) async fn open(transfer: &Transfer) -> Result<Source, Refusal> {
-    let request = transfer.request.as_ref().map_err(Clone::clone)?;
+pub(super) async fn open(transfer: &Transfer, request: &Result<handler::Request, Refusal>) -> Result<Source, Refusal> {
+    let request = request.as_ref().map_err(Clone::clone)?;
     let handler = transfer.terms.handler.as_ref();
     let opened = within(transfer.patience(), catch_panic(handler::find(handler, request))).await;
     let too_long = || Refusal::internal().because("the handler took too long");

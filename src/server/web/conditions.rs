@@ -8,7 +8,7 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use crate::source::Source;
 
 /// A file that was modified a moment ago may be modified again within the same step of the clock. Then both states have
-/// the same tag.
+/// the same time, and so the same tag.
 const SETTLED: Duration = Duration::from_secs(3);
 
 /// Tells one state of a file from another.
@@ -17,6 +17,8 @@ pub(super) struct Validators {
     pub(super) etag: Option<String>,
     /// The time of modification, in whole seconds as in HTTP, and not in the future.
     pub(super) modified: Option<SystemTime>,
+    /// Whether no other state of the file can have this time.
+    is_settled: bool,
 }
 
 /// The result of the conditions.
@@ -30,14 +32,16 @@ pub(super) enum Evaluation {
 impl Validators {
     pub(super) fn of(source: &Source, now: SystemTime) -> Self {
         let modified = source.modified().filter(|modified| *modified <= now);
+        let is_old = |modified| now.duration_since(modified).is_ok_and(|age| age >= SETTLED);
+        let is_settled = modified.is_some_and(is_old);
         let made = || {
             let (modified, size) = (modified?, source.size()?);
             let since = modified.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-            let settled = now.duration_since(modified).is_ok_and(|age| age >= SETTLED);
-            let weak = if settled { "" } else { "W/" };
+            let weak = if is_settled { "" } else { "W/" };
             Some(format!("{weak}\"{:x}.{:x}-{size:x}\"", since.as_secs(), since.subsec_nanos()))
         };
-        Self { etag: source.etag().map(str::to_owned).or_else(made), modified: modified.and_then(to_seconds) }
+        let etag = source.etag().map(str::to_owned).or_else(made);
+        Self { etag, modified: modified.and_then(to_seconds), is_settled }
     }
 
     /// Checks the conditions in the order of RFC 9110 section 13.2.2.
@@ -76,7 +80,8 @@ impl Validators {
     pub(super) fn allows_part(&self, headers: &HeaderMap) -> bool {
         let Some(condition) = text(headers, header::IF_RANGE) else { return !headers.contains_key(header::IF_RANGE) };
         match httpdate::parse_http_date(condition) {
-            Ok(date) => self.modified == Some(date),
+            // RFC 9110 sections 13.1.5 and 8.8.2.2: a time that another state may have does not do.
+            Ok(date) => self.modified == Some(date) && self.is_settled,
             Err(_) => self.etag.as_deref().is_some_and(|etag| is_same_strongly(etag, condition)),
         }
     }
@@ -149,7 +154,7 @@ mod tests {
 
     fn validators(etag: &str) -> Validators {
         let modified = httpdate::parse_http_date(DATE).ok();
-        Validators { etag: Some(etag.into()).filter(|etag: &String| !etag.is_empty()), modified }
+        Validators { etag: Some(etag.into()).filter(|etag: &String| !etag.is_empty()), modified, is_settled: true }
     }
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
@@ -203,6 +208,9 @@ mod tests {
             assert_eq!(validators(etag).allows_part(&headers), allowed, "{etag} {condition}");
         }
         assert!(validators("").allows_part(&HeaderMap::new()));
+        let fresh = Validators { is_settled: false, ..validators("\"a\"") };
+        assert!(!fresh.allows_part(&headers(&[("if-range", DATE)])), "the file may change within this second");
+        assert!(fresh.allows_part(&headers(&[("if-range", "\"a\"")])));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use smol::{
     future::{or, poll_once},
 };
 
-use super::{answer, serve::Site, transfer::Transfer, wire::Wire};
+use super::{answer, head::Head, serve::Site, transfer::Transfer, wire::Wire};
 use crate::{
     error::Refusal,
     http1::{self, Busy},
@@ -29,12 +29,12 @@ use crate::{
 /// patience. Firmware unpacks between two files.
 const HEAD: Duration = Duration::from_secs(30);
 /// The size of hyper's buffer for each direction, which also bounds the head of a request.
-const BUFFER: usize = 16 << 10;
+pub(super) const BUFFER: usize = 16 << 10;
 /// Fewer bytes than these within the server's patience are no progress. Otherwise a client that takes one byte now and
 /// then would hold its place for ever.
 const PROGRESS: u64 = 4096;
-/// How many bytes of a refused upload are read, so that the client sees the answer: a socket that is closed with unread
-/// bytes drops the answer.
+/// How many bytes of a refused request are read, so that the client sees the answer: a socket that is closed with
+/// unread bytes drops the answer.
 const UNREAD_BYTES: u64 = 1 << 20;
 /// How long they are read.
 const UNREAD_TIME: Duration = Duration::from_secs(2);
@@ -42,6 +42,8 @@ const UNREAD_TIME: Duration = Duration::from_secs(2);
 /// The state that the parts of a connection share.
 pub(super) struct State {
     busy: Busy,
+    /// The head of the next request.
+    pub(super) head: Head,
     current: RefCell<Option<Rc<Transfer>>>,
     /// The bytes written since the transfer began, the head included.
     written: Cell<u64>,
@@ -54,7 +56,7 @@ pub(super) struct State {
     /// The parts of files that the kernel sends.
     #[cfg(target_os = "linux")]
     pub(super) placeholders: super::placeholder::Placeholders,
-    /// Whether the body of a request was left unread.
+    /// Whether a request has a body that is not read to its end.
     pub(super) unread: Cell<bool>,
     /// Whether only the end of the connection ends the answer.
     pub(super) undelimited: Cell<bool>,
@@ -64,6 +66,7 @@ impl State {
     fn new(busy: Busy) -> Rc<Self> {
         Rc::new(Self {
             busy,
+            head: Head::default(),
             current: RefCell::default(),
             written: Cell::default(),
             client_since: Cell::default(),
@@ -74,6 +77,10 @@ impl State {
             unread: Cell::default(),
             undelimited: Cell::default(),
         })
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.get()
     }
 
     pub(super) fn begin(&self, transfer: Rc<Transfer>) {
@@ -191,6 +198,11 @@ pub(super) async fn serve_connection(
         or(talk, async { Err(Broken::Stalled(state.stalled().await)) }).await
     };
     let failed = result.is_err();
+    // hyper has answered with a status of its own.
+    let is_malformed = matches!(&result, Err(Broken::Connection(error)) if error.is_parse());
+    if is_malformed {
+        site.gate.note_malformed();
+    }
     let why = match result {
         Err(Broken::Stalled(outcome)) => outcome,
         Err(Broken::Connection(error)) => {
@@ -204,7 +216,7 @@ pub(super) async fn serve_connection(
         let _ = socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
     }
     state.end_transfer(why);
-    if state.unread.get() && !failed {
+    if state.unread.get() && !failed || is_malformed {
         let _ = stream.get_ref().shutdown(Shutdown::Write);
         or(read_rest(&stream), async {
             Timer::after(UNREAD_TIME).await;

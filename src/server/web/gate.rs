@@ -61,6 +61,11 @@ impl Gate {
         Ok(Permit { gate: self.clone(), client })
     }
 
+    /// Notes a malformed request, or bytes that are no request.
+    pub(super) fn note_malformed(&self) {
+        self.tally.malformed.add(1);
+    }
+
     fn check_limits(&self, policy: &Policy, client: IpAddr) -> Result<(), DropReason> {
         // A reload may have changed the policy since the client connected.
         if !policy.admit(client) {

@@ -7,6 +7,7 @@ mod body;
 mod conditions;
 mod connection;
 mod gate;
+mod head;
 mod kind;
 #[cfg(target_os = "linux")]
 mod placeholder;
@@ -15,6 +16,7 @@ mod range;
 mod refuse;
 mod serve;
 mod transfer;
+mod turns;
 mod wire;
 
 use std::{

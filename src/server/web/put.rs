@@ -1,14 +1,14 @@
 //! Uploads.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     error::Error,
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use futures_lite::{Stream, ready};
@@ -25,11 +25,13 @@ use super::{
     connection::State,
     refuse::{NoAnswer, refuse, refuse_with},
     transfer::Transfer,
+    turns::Turn,
 };
 use crate::{
     Bytes,
     driver::feed::catch_panic,
     error::{ErrorCode, Refusal},
+    handler,
     source::Source,
     transfer::Outcome,
 };
@@ -57,21 +59,22 @@ pub(super) async fn write(
     state.client_is_done();
     match taken {
         Ok(created) => {
+            state.unread.set(false);
             transfer.set_outcome(Outcome::Complete);
             let status = if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
             transfer.set_status(status.as_u16());
             Ok(with_status(status, Reply::Empty))
         }
         // The client has gone, so no answer is sent.
-        Err(_) if upload.client_left.get() => Err(NoAnswer),
+        Err(_) if upload.failure.get() == Some(Failure::ClientLeft) => Err(NoAnswer),
         Err(refusal) => {
             let is_unread = !upload.ended.get();
             state.unread.set(is_unread && sends_anyway);
-            let mut no = match refusal.code() {
-                ErrorCode::FILE_EXISTS if must_be_new => {
-                    refuse_with(transfer, StatusCode::PRECONDITION_FAILED, PRECONDITION_FAILED, false)
-                }
-                _ => refuse(transfer, refusal, false)?,
+            let has_changed = upload.failure.get() == Some(Failure::Changed);
+            let mut no = if has_changed || must_be_new && refusal.code() == ErrorCode::FILE_EXISTS {
+                refuse_with(transfer, StatusCode::PRECONDITION_FAILED, PRECONDITION_FAILED, false)
+            } else {
+                refuse(transfer, refusal, false)?
             };
             if is_unread {
                 no.headers_mut().insert(header::CONNECTION, header_value("close"));
@@ -83,23 +86,22 @@ pub(super) async fn write(
 
 /// The status and the text for an upload that the handler is not asked about.
 async fn check_upload(transfer: &Transfer, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
+    if !(headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING)) {
         // RFC 9112 section 6.3: this would be an empty file.
-        (None, _) if !headers.contains_key(header::CONTENT_LENGTH) => {
-            return Some((StatusCode::LENGTH_REQUIRED, "Length required"));
-        }
-        (None, _) => {}
-        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
-        // RFC 9112 section 6.1.
-        _ => return Some((StatusCode::NOT_IMPLEMENTED, "Transfer coding not implemented")),
+        return Some((StatusCode::LENGTH_REQUIRED, "Length required"));
     }
-    let holds = !conditions::has_any(headers)
-        || match open(transfer).await {
-            Ok(source) => Validators::of(&source, SystemTime::now()).allows_write(headers),
-            Err(refusal) => refusal.code() == ErrorCode::FILE_NOT_FOUND && conditions::allows_new(headers),
-        };
+    let holds = !conditions::has_any(headers) || conditions_hold(transfer, headers).await;
     (!holds).then_some((StatusCode::PRECONDITION_FAILED, PRECONDITION_FAILED))
+}
+
+/// Whether the conditions of an upload hold for the file that a GET would have.
+async fn conditions_hold(transfer: &Transfer, headers: &HeaderMap) -> bool {
+    // Otherwise a handler might share the file that it has opened for this request before.
+    let asks_now = |request: &handler::Request| request.clone().received_at(Instant::now());
+    match open(transfer, &transfer.request.as_ref().map(asks_now).map_err(Clone::clone)).await {
+        Ok(source) => Validators::of(&source, SystemTime::now()).allows_write(headers),
+        Err(refusal) => refusal.code() == ErrorCode::FILE_NOT_FOUND && conditions::allows_new(headers),
+    }
 }
 
 /// Takes the upload. Returns whether the file is new.
@@ -114,22 +116,21 @@ async fn receive(
         // RFC 9110 section 14.5: otherwise the rest of the file would be lost.
         return Err(Refusal::bad_request().because("a part of a file is no upload"));
     }
-    let body = request.into_body();
+    let (head, body) = request.into_parts();
     let (size, most) = (body.size_hint().exact(), transfer.terms.settings.max_upload);
     transfer.set_size(size);
     if size.is_some_and(|size| size > most) {
         return Err(Refusal::too_big().because(format_args!("more than {most} bytes")));
     }
-    let data = Data { body, left: most, transfer: transfer.clone(), state: state.clone(), upload: upload.clone() };
+    let last_check = conditions::has_any(&head.headers).then(|| last_check(transfer, head.headers, upload));
+    let data =
+        Data { body, left: most, transfer: transfer.clone(), state: state.clone(), upload: upload.clone(), last_check };
     let data = Source::stream(data).with_size_hint(size);
     let mut work = pin!(catch_panic(transfer.terms.handler.write(ours, data)));
     poll_fn(|cx| {
         let polled = work.as_mut().poll(cx);
-        if upload.client_left.get() {
-            return Poll::Ready(Err(Refusal::internal()));
-        }
-        if upload.is_malformed.get() {
-            return Poll::Ready(Err(Refusal::bad_request().because("the chunks of the upload are malformed")));
+        if let Some(failure) = upload.failure.get() {
+            return Poll::Ready(Err(failure.refusal()));
         }
         // The server waits either for the client or for the handler.
         if polled.is_pending() && !upload.waits_for_bytes.get() {
@@ -143,6 +144,17 @@ async fn receive(
     Ok(!ours.has_replaced())
 }
 
+/// Checks the conditions of an upload whose last byte has arrived: another upload may have replaced the file.
+fn last_check(transfer: &Rc<Transfer>, headers: HeaderMap, upload: &Rc<UploadState>) -> LastCheck {
+    let (transfer, upload) = (transfer.clone(), upload.clone());
+    Box::pin(async move {
+        upload.turn.replace(Some(transfer.turn().await));
+        conditions_hold(&transfer, &headers).await
+    })
+}
+
+type LastCheck = Pin<Box<dyn Future<Output = bool>>>;
+
 /// What the body and the handler report to the answer.
 #[derive(Default)]
 struct UploadState {
@@ -150,10 +162,32 @@ struct UploadState {
     waits_for_bytes: Cell<bool>,
     /// The body has ended.
     ended: Cell<bool>,
+    /// Nothing more comes after it.
+    failure: Cell<Option<Failure>>,
+    /// An upload with conditions keeps its turn until the handler has taken it.
+    turn: RefCell<Option<Turn>>,
+}
+
+/// Why an upload ends that the handler has not refused. The handler is dropped, so that it cannot take this for the end
+/// of the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Failure {
     /// The client left before the end.
-    client_left: Cell<bool>,
+    ClientLeft,
     /// The client sent a malformed chunk.
-    is_malformed: Cell<bool>,
+    Malformed,
+    /// The conditions do not hold any more.
+    Changed,
+}
+
+impl Failure {
+    fn refusal(self) -> Refusal {
+        match self {
+            Self::ClientLeft => Refusal::internal(),
+            Self::Malformed => Refusal::bad_request().because("the chunks of the upload are malformed"),
+            Self::Changed => Refusal::new(ErrorCode::ILLEGAL_OPERATION, PRECONDITION_FAILED),
+        }
+    }
 }
 
 /// The bytes of an upload. The first poll accepts it: then hyper answers `Expect: 100-continue`.
@@ -164,31 +198,48 @@ struct Data {
     transfer: Rc<Transfer>,
     state: Rc<State>,
     upload: Rc<UploadState>,
+    /// For an upload with conditions.
+    last_check: Option<LastCheck>,
 }
 
 impl Stream for Data {
     type Item = Result<Bytes, Refusal>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.upload.failure.get().is_some() {
+            return Poll::Pending;
+        }
+        if !self.upload.ended.get() {
+            if let Some(chunk) = ready!(self.poll_chunk(cx)) {
+                return Poll::Ready(Some(chunk));
+            }
+            self.upload.ended.set(true);
+            self.state.client_is_done();
+        }
+        if let Some(check) = &mut self.last_check {
+            let holds = ready!(check.as_mut().poll(cx));
+            self.last_check = None;
+            if !holds {
+                return self.fail(Failure::Changed);
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+impl Data {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
         loop {
             let polled = Pin::new(&mut self.body).poll_frame(cx);
             self.upload.waits_for_bytes.set(polled.is_pending());
             if polled.is_pending() {
                 self.state.wait_for_client();
             }
-            let Some(frame) = ready!(polled) else {
-                self.upload.ended.set(true);
-                self.state.client_is_done();
-                return Poll::Ready(None);
-            };
+            let Some(frame) = ready!(polled) else { return Poll::Ready(None) };
             let frame = match frame {
                 Ok(frame) => frame,
-                // The handler is dropped, so it cannot take this for the end of the file.
-                Err(error) => {
-                    let why = if is_malformed(&error) { &self.upload.is_malformed } else { &self.upload.client_left };
-                    why.set(true);
-                    return Poll::Pending;
-                }
+                Err(error) if is_malformed(&error) => return self.fail(Failure::Malformed),
+                Err(_) => return self.fail(Failure::ClientLeft),
             };
             // Trailers are ignored.
             let Ok(chunk) = frame.into_data() else { continue };
@@ -200,6 +251,11 @@ impl Stream for Data {
             self.transfer.count_bytes(chunk.len());
             return Poll::Ready(Some(Ok(chunk)));
         }
+    }
+
+    fn fail<T>(&self, failure: Failure) -> Poll<T> {
+        self.upload.failure.set(Some(failure));
+        Poll::Pending
     }
 }
 

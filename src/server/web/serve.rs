@@ -18,6 +18,7 @@ use super::{
     super::{Phase, Shared, serve::most_descriptors},
     connection,
     gate::Gate,
+    turns::Turns,
 };
 use crate::{error::Error, http1::Connections, transfer::FOR_EVER};
 
@@ -31,6 +32,7 @@ const MOMENT: Duration = Duration::from_millis(10);
 pub(super) struct Site {
     pub(super) shared: Arc<Shared>,
     pub(super) gate: Rc<Gate>,
+    pub(super) turns: Turns,
     /// Whether the running transfers are cut off.
     pub(super) is_over: Cell<bool>,
 }
@@ -45,7 +47,8 @@ async fn serve(listeners: Vec<Async<TcpListener>>, shared: Arc<Shared>) {
     let most = most();
     // The other connections are room for clients that get a 503.
     let gate = Gate::new(shared.clone(), most - most / 4);
-    let site = Rc::new(Site { gate, shared: shared.clone(), is_over: Cell::new(false) });
+    let (turns, is_over) = (Turns::default(), Cell::new(false));
+    let site = Rc::new(Site { gate, shared: shared.clone(), turns, is_over });
     let (executor, connections) = (LocalExecutor::new(), Connections::new(most));
     // Nothing is ever sent. The channel closes when the server stops.
     let (stop, stopping) = channel::bounded::<()>(1);

@@ -12,6 +12,7 @@ use super::{
     answer::Addresses,
     gate::Permit,
     serve::Site,
+    turns::Turn,
 };
 use crate::{
     error::{ErrorCode, Refusal},
@@ -91,6 +92,11 @@ impl Transfer {
 
     pub(super) fn patience(&self) -> Duration {
         self.terms.settings.timing.patience
+    }
+
+    /// Waits for the turn of this upload to replace the file.
+    pub(super) async fn turn(&self) -> Turn {
+        self.site.turns.wait(&self.path).await
     }
 
     pub(super) fn set_size(&self, size: Option<u64>) {

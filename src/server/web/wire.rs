@@ -8,12 +8,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_lite::{AsyncWrite, ready};
+use futures_lite::{AsyncRead, AsyncWrite, ready};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use smol::Async;
 use smol_hyper::rt::FuturesIo;
 
 use super::connection::State;
+
+/// How many bytes of a head are read at once.
+const HEAD: usize = 4096;
 
 pub(super) struct Wire {
     stream: Rc<Async<TcpStream>>,
@@ -36,8 +39,16 @@ impl Wire {
 }
 
 impl Read for Wire {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut FuturesIo::new(&*self.stream)).poll_read(cx, buffer)
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if self.state.is_busy() {
+            return Pin::new(&mut FuturesIo::new(&*self.stream)).poll_read(cx, buffer);
+        }
+        let mut bytes = [0; HEAD];
+        let most = buffer.remaining().min(HEAD);
+        let length = ready!(Pin::new(&mut &*self.stream).poll_read(cx, &mut bytes[..most]))?;
+        self.state.head.add(&bytes[..length]);
+        buffer.put_slice(&bytes[..length]);
+        Poll::Ready(Ok(()))
     }
 }
 
