@@ -1,7 +1,7 @@
 //! `tuffet get`.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -45,12 +45,15 @@ pub fn run(args: Get) -> Result<ExitCode> {
     let why = "NAME has no last part to name the local file; add FILE: tuffet get HOST NAME FILE";
     let path = path.unwrap_or_else(|| command_line::usage_error(why));
     let target = Target::new(&path, &name).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    let mut opened = Some(target);
     // A bar would be drawn into the text on the terminal.
     output.quiet |= path == Path::new("-") && io::stdout().is_terminal();
     remote::run(&server, &request, &output, async move |client, screen| {
+        // The first attempt may have taken it.
+        let target = opened.take().map_or_else(|| Target::new(&path, &name), Ok)?;
         let bar = screen.add(bars::bar(&name, None));
         let sink = {
-            let bar = bar.clone();
+            let (bar, path) = (bar.clone(), path.clone());
             move |data| save(data, target, path, bar)
         };
         let result = client.get(&name, sink).await;
@@ -73,7 +76,10 @@ async fn save<C: Chunks>(
     let mut writer = Unblock::with_capacity(BUFFER, target.writer);
     while let Some(chunk) = data.next().await {
         let chunk = chunk?;
-        writer.write_all(&chunk).await.map_err(failed)?;
+        if let Err(error) = writer.write_all(&chunk).await {
+            // Only a flush says what happened on the other thread.
+            return Err(failed(writer.flush().await.err().unwrap_or(error)));
+        }
         bar.inc(chunk.len() as u64);
     }
     writer.flush().await.map_err(failed)?;
@@ -102,31 +108,51 @@ impl Target {
         if path == Path::new("-") {
             return Ok(Self { writer: Box::new(io::stdout()), rename: None });
         }
+        let named;
+        let path = match path.is_dir() {
+            true => {
+                named = path.join(last_component(name).ok_or(io::ErrorKind::IsADirectory)?);
+                &named
+            }
+            false => path,
+        };
         match fs::metadata(path) {
-            Ok(found) if found.is_dir() => match last_component(name) {
-                Some(name) => Self::temporary(path.join(name)),
-                None => Err(io::ErrorKind::IsADirectory.into()),
-            },
+            Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
             // A device or a pipe must not be replaced.
             Ok(found) if !found.is_file() => {
                 let file = File::options().write(true).open(path)?;
                 Ok(Self { writer: Box::new(file), rename: None })
             }
             // A symbolic link stays, and its target is replaced.
-            Ok(_) => Self::temporary(path.canonicalize()?),
-            Err(_) => Self::temporary(path.to_owned()),
+            Ok(found) => Self::temporary(path.canonicalize()?, Some(&found)),
+            Err(_) => Self::temporary(path.to_owned(), None),
         }
     }
 
-    fn temporary(path: PathBuf) -> io::Result<Self> {
+    fn temporary(path: PathBuf, replaced: Option<&Metadata>) -> io::Result<Self> {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // `open` gives the file the mode of any new file, and the errors do not name the temporary file.
         let open = |path: &Path| File::options().write(true).create_new(true).open(path);
         let file = tempfile::Builder::new().prefix(".tuffet-").make_in(directory, open)?;
         let (file, temporary) = file.into_parts();
+        replaced.into_iter().for_each(|replaced| take_after(&file, replaced));
         Ok(Self { writer: Box::new(file), rename: Some((temporary, path)) })
     }
 }
+
+/// Gives the file the mode of the one that it will replace, and its owner and group as far as this user may: a secret
+/// stays one.
+#[cfg(unix)]
+fn take_after(file: &File, replaced: &Metadata) {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+    let group = Some(replaced.gid());
+    // Not every file system has owners and modes.
+    _ = fchown(file, Some(replaced.uid()), group).or_else(|_| fchown(file, None, group));
+    _ = file.set_permissions(PermissionsExt::from_mode(replaced.mode() & 0o777));
+}
+
+#[cfg(not(unix))]
+fn take_after(_: &File, _: &Metadata) {}
 
 #[cfg(test)]
 mod tests {
@@ -166,6 +192,40 @@ mod tests {
         get(target, "whole").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(files(), 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_told() {
+        let target = Target::new(Path::new("/dev/full"), "x").unwrap();
+        let refusal = get(target, vec![0; 4 * BUFFER]).unwrap_err();
+        assert_eq!(refusal, Refusal::disk_full());
+        assert!(refusal.detail().is_some_and(|detail| detail.contains("No space left")), "{refusal:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_is_replaced_keeps_its_mode() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        for kept in [0o600, 0o640, 0o666, 0o700] {
+            fs::write(&path, "old").unwrap();
+            fs::set_permissions(&path, PermissionsExt::from_mode(kept)).unwrap();
+            for place in [path.as_path(), directory.path()] {
+                get(Target::new(place, "boot/secret").unwrap(), "new").unwrap();
+                assert_eq!((mode(), fs::read(&path).unwrap()), (kept, b"new".to_vec()), "{kept:o}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_directory_of_the_name_is_noticed_before_anything_is_sent() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("file")).unwrap();
+        let error = Target::new(directory.path(), "boot/file").err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }
 
     #[cfg(unix)]

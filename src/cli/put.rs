@@ -40,10 +40,13 @@ pub fn run(args: Put) -> Result<ExitCode> {
     };
     let why = "FILE has no name to use on the server; add NAME: tuffet put HOST FILE NAME";
     let name = name.unwrap_or_else(|| command_line::usage_error(why));
-    let (reader, size) = open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let file = open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let mut opened = Some(file);
     remote::run(&server, &request, &output, async move |client, screen| {
+        // The first attempt may have taken it, but has read nothing.
+        let (reader, size) = opened.take().map_or_else(|| open(&path), Ok)?;
         let bar = screen.add(bars::bar(&name, size));
-        let chunks = chunks(reader, path, bar.clone());
+        let chunks = chunks(reader, path.clone(), bar.clone());
         let source = if let Some(size) = size { chunks.with_size(size) } else { chunks };
         let result = client.put(&name, source).await;
         bar.finish_and_clear();
@@ -64,7 +67,11 @@ fn open(path: &Path) -> io::Result<(Reader, Option<u64>)> {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     // The files of /proc have a size of 0, but they have bytes.
-    Ok((Box::new(file), Some(found.len()).filter(|&size| size > 0 && found.is_file())))
+    Ok(match found.len() {
+        // A log may grow meanwhile: the server is told this size.
+        size if size > 0 && found.is_file() => (Box::new(file.take(size)), Some(size)),
+        _ => (Box::new(file), None),
+    })
 }
 
 fn chunks(reader: Reader, path: PathBuf, bar: ProgressBar) -> Source {
@@ -84,4 +91,31 @@ fn chunks(reader: Reader, path: PathBuf, bar: ProgressBar) -> Source {
             co.yield_(chunk).await;
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_grows_is_sent_as_long_as_it_was() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"first\n").unwrap();
+        let (mut reader, size) = open(file.path()).unwrap();
+        file.write_all(b"second\n").unwrap();
+        let mut sent = String::new();
+        reader.read_to_string(&mut sent).unwrap();
+        assert_eq!((sent.as_str(), size), ("first\n", Some(6)));
+    }
+
+    #[test]
+    fn an_empty_file_may_have_bytes_and_a_directory_has_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("empty");
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(open(&path).unwrap().1, None);
+        assert_eq!(open(directory.path()).err().unwrap().kind(), io::ErrorKind::IsADirectory);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, ErrorKind},
+    net::SocketAddr,
     process::ExitCode,
 };
 
@@ -21,18 +22,22 @@ use super::{
 /// The exit code of a shell for a program that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
 
-/// Runs one transfer, and prints its result.
+/// Runs one transfer, and prints its result. A host may have several addresses, and a server on only one of them: if
+/// one is out of reach, or its port is closed, the transfer runs with the next one.
 pub fn run(
     server: &Remote,
     request: &RequestArgs,
     output: &Output,
-    transfer: impl AsyncFnOnce(Client, MultiProgress) -> std::result::Result<Record, Error>,
+    mut transfer: impl AsyncFnMut(Client, MultiProgress) -> std::result::Result<Record, Error>,
 ) -> Result<ExitCode> {
     let screen = bars::screen(output.quiet);
     logging::start(output.level(), Format::Text, Target::Stderr, screen.clone());
     limits::threads(limits::OF_CLIENT)?;
     let transfer = async {
-        let record = transfer(client(server, request).await?, screen).await.map_err(|error| explain(error, server))?;
+        let attempt = async |address| transfer(client(address, request), screen.clone()).await;
+        let result = first_reached(addresses(server).await?, attempt).await;
+        let result = result.ok_or_else(|| format!("the host {} has no address", server.host))?;
+        let record = result.map_err(|error| explain(error, server))?;
         if !output.quiet {
             eprintln!("{}", summary(&record));
         }
@@ -47,20 +52,50 @@ pub fn run(
     smol::block_on(future::or(interrupted, transfer))
 }
 
-async fn client(server: &Remote, request: &RequestArgs) -> Result<Client> {
+async fn addresses(server: &Remote) -> Result<Vec<SocketAddr>> {
     let Remote { host, port } = server;
     let addresses = smol::net::resolve((host.as_str(), *port)).await;
-    let addresses = addresses.map_err(|error| format!("cannot find the host {host}: {error}"))?;
-    let address = *addresses.first().ok_or_else(|| format!("the host {host} has no address"))?;
+    Ok(addresses.map_err(|error| format!("cannot find the host {host}: {error}"))?)
+}
+
+/// The result of the first address that can be reached, or the failure of the last one. `None` without addresses.
+async fn first_reached<T>(
+    addresses: Vec<SocketAddr>,
+    mut attempt: impl AsyncFnMut(SocketAddr) -> std::result::Result<T, Error>,
+) -> Option<std::result::Result<T, Error>> {
+    let mut failed = None;
+    for address in addresses {
+        match attempt(address).await {
+            Err(Error::Io(error)) if has_no_server(&error) => {
+                log::debug!("{address}: {error}");
+                failed = Some(Err(Error::Io(error)));
+            }
+            result => return Some(result),
+        }
+    }
+    failed
+}
+
+/// Whether the network says that there is no server at an address.
+fn has_no_server(error: &io::Error) -> bool {
+    use ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable, PermissionDenied};
+    // Permission is denied where a route prohibits the address.
+    matches!(
+        error.kind(),
+        AddrNotAvailable | ConnectionRefused | HostUnreachable | NetworkUnreachable | PermissionDenied
+    )
+}
+
+fn client(address: SocketAddr, request: &RequestArgs) -> Client {
     let client = Client::new(address)
         .mode(request.mode())
         .blksize(request.blksize)
         .windowsize(request.windowsize)
         .patience(request.patience.into());
-    Ok(match request.timeout {
+    match request.timeout {
         Some(timeout) => client.timeout(timeout.into()),
         None => client,
-    })
+    }
 }
 
 fn explain(error: Error, server: &Remote) -> String {
@@ -101,4 +136,41 @@ fn summary(record: &Record) -> String {
 /// A number of bytes, with a unit.
 pub fn bytes(number: u64) -> String {
     count(number, "byte")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is attempted at these ports, one after the other, where each attempt has this result.
+    fn reached(results: &[std::result::Result<(), Error>]) -> (usize, Option<String>) {
+        let addresses = (0..results.len()).map(|port| ([127, 0, 0, 1], port as u16).into()).collect();
+        let mut attempts = 0;
+        let result = smol::block_on(first_reached(addresses, async |address| {
+            attempts += 1;
+            match &results[usize::from(address.port())] {
+                Ok(()) => Ok(address.port()),
+                Err(Error::Io(error)) => Err(io::Error::from(error.kind()).into()),
+                Err(_) => Err(Error::TimedOut),
+            }
+        }));
+        (attempts, result.map(|result| result.map_or_else(|error| error.to_string(), |port| port.to_string())))
+    }
+
+    #[test]
+    fn a_host_has_several_addresses() {
+        let failed = |kind: ErrorKind| Err(Error::Io(kind.into()));
+        let refused = || failed(ErrorKind::ConnectionRefused);
+        let text = |kind: ErrorKind| Some(Error::Io(kind.into()).to_string());
+        assert_eq!(reached(&[]), (0, None));
+        assert_eq!(reached(&[Ok(()), refused()]), (1, Some("0".into())));
+        assert_eq!(reached(&[refused(), failed(ErrorKind::NetworkUnreachable), Ok(())]), (3, Some("2".into())));
+        assert_eq!(
+            reached(&[failed(ErrorKind::NetworkUnreachable), refused()]),
+            (2, text(ErrorKind::ConnectionRefused))
+        );
+        // A server may have begun to answer.
+        assert_eq!(reached(&[Err(Error::TimedOut), Ok(())]), (1, Some(Error::TimedOut.to_string())));
+        assert_eq!(reached(&[failed(ErrorKind::StorageFull), Ok(())]).0, 1);
+    }
 }

@@ -50,7 +50,9 @@ impl FromStr for Url {
             _ => (path, None),
         };
         let name = percent_decode_str(path).decode_utf8().map_err(|_| "its name is not UTF-8")?;
-        Ok(Self { server: server.parse()?, name: name.into_owned(), mode })
+        // In a URL the % before an interface is encoded (RFC 6874).
+        let server = server.replacen("%25", "%", 1).parse()?;
+        Ok(Self { server, name: name.into_owned(), mode })
     }
 }
 
@@ -70,7 +72,8 @@ mod tests {
             ("TFTP://10.0.0.1:6969/a/b;mode=octet", "10.0.0.1:6969", "a/b", Some(Mode::Octet)),
             ("tftp://h/a;MODE=NetASCII", "h:69", "a", Some(Mode::Netascii)),
             ("tftp://[::1]:70/x", "[::1]:70", "x", None),
-            ("tftp://[fe80::1%25eth0]/x", "[fe80::1%25eth0]:69", "x", None),
+            ("tftp://[fe80::1%25eth0]/x", "[fe80::1%eth0]:69", "x", None),
+            ("tftp://[fe80::1%eth0]:70/x", "[fe80::1%eth0]:70", "x", None),
             ("tftp://h//srv/a%20b;c?d", "h:69", "/srv/a b;c?d", None),
             ("tftp://h/dir/", "h:69", "dir/", None),
             ("tftp://h", "h:69", "", None),

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     ops::RangeInclusive,
     str::FromStr,
     time::Duration,
@@ -26,8 +26,10 @@ impl FromStr for Listen {
             let port = self::port(port)?;
             return Ok(Self(vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()]));
         }
-        match unbracketed(text).parse::<IpAddr>() {
+        let ip = unbracketed(text);
+        match ip.parse::<IpAddr>() {
             Ok(ip) => Ok(Self(vec![(ip, PORT).into()])),
+            Err(_) if is_scoped(ip) => on_link(ip, PORT).map(|address| Self(vec![address])),
             Err(_) => address(text, "192.0.2.1, 192.0.2.1:6969 or :6969").map(|address| Self(vec![address])),
         }
     }
@@ -38,8 +40,26 @@ pub fn alone(text: &str) -> Option<&str> {
     text.strip_prefix(':').filter(|port| !port.contains(':'))
 }
 
+/// Whether this is a link-local address with the name or the number of its interface, as `fe80::1%eth0`.
+fn is_scoped(text: &str) -> bool {
+    text.split_once('%').is_some_and(|(ip, _)| ip.parse::<Ipv6Addr>().is_ok())
+}
+
+/// The address of such a text.
+fn on_link(text: &str, port: u16) -> Result<SocketAddr, String> {
+    let (_, interface) = text.split_once('%').unwrap_or_default();
+    // The system knows the numbers of its interfaces. An address needs no resolver.
+    let found = (text, port).to_socket_addrs().ok().and_then(|mut found| found.next());
+    found.ok_or_else(|| format!("there is no interface {interface}; `ip link` lists them"))
+}
+
 /// An address with a port.
 pub fn address(text: &str, example: &str) -> Result<SocketAddr, String> {
+    if let Some((ip, last)) = text.strip_prefix('[').and_then(|text| text.split_once("]:")) {
+        if is_scoped(ip) {
+            return on_link(ip, port(last)?);
+        }
+    }
     if let Some((_, last)) = text.rsplit_once(':').filter(|(ip, _)| unbracketed(ip).parse::<IpAddr>().is_ok()) {
         port(last)?;
     }
@@ -208,6 +228,15 @@ mod tests {
         for bad in ["", ":", "6969", ":65536", "localhost:69", "10.0.0.1:", "10.0.0:69", "[::1"] {
             assert!(bad.parse::<Listen>().is_err(), "{bad}");
         }
+        for on_link in ["fe80::1%1", "[fe80::1%1]", "[fe80::1%1]:69"] {
+            assert_eq!(listen(on_link), ["[fe80::1%1]:69"], "{on_link}");
+        }
+        #[cfg(target_os = "linux")]
+        assert_eq!(listen("[fe80::1%lo]:70"), listen("[fe80::1%1]:70"), "the first interface of each Linux");
+        for bad in ["fe80::1%nowhere", "[fe80::1%nowhere]:69"] {
+            assert!(bad.parse::<Listen>().unwrap_err().contains("no interface nowhere"), "{bad}");
+        }
+        assert!("[fe80::1%1]:x".parse::<Listen>().unwrap_err().contains("65535"));
         assert!("eth9".parse::<Listen>().unwrap_err().contains("--interface"));
     }
 

@@ -77,6 +77,8 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
 /// socket allows sharing. Otherwise Linux may choose a port that the sockets of another client share.
 fn bind(address: SocketAddr) -> io::Result<Async<UdpSocket>> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    #[cfg(target_os = "linux")]
+    crate::socket::allow_fragments(&socket, address.is_ipv6())?;
     let is_chosen = address.port() != 0;
     let chooses_first = cfg!(any(target_os = "linux", target_os = "android"));
     if is_chosen || !chooses_first {

@@ -9,6 +9,8 @@ mod bind;
 pub(crate) mod epoll;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+pub(crate) use linux::allow_fragments;
 pub(crate) mod mtu;
 mod plain;
 #[cfg(target_os = "linux")]

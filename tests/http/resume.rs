@@ -129,3 +129,19 @@ fn a_file_without_a_validator_is_not_resumed() {
         assert_eq!((files.requests(), files.state.served.load(SeqCst)), (1, 70_000));
     }
 }
+
+/// An old connection may be closed just after the head of an answer.
+#[test]
+fn a_break_before_the_first_byte_needs_no_validator() {
+    let broken = |breaks: &[Fault]| {
+        let files = Files::new(SIZE);
+        *files.state.etag.lock().unwrap() = None;
+        files.fail(breaks.iter().copied());
+        let fetched = fetch(&http(&files.url()), "x").map(|bytes| bytes == files.content());
+        (fetched, files.requests())
+    };
+    assert_eq!(broken(&[Fault::Close(0)]), (Ok(true), 2));
+    assert_eq!(broken(&[Fault::Close(0), Fault::Close(1)]), (Err(Refusal::upstream()), 2));
+    assert_eq!(broken(&[Fault::Close(0), Fault::Close(0)]), (Err(Refusal::upstream()), 2), "once");
+    assert_eq!(broken(&[Fault::Close(0), Fault::Status("404 Not Found")]), (Err(Refusal::upstream()), 2));
+}

@@ -19,7 +19,8 @@ use super::{
     place::Place,
 };
 
-/// The most names that are kept, of all directories together: some 25 MB.
+/// The most names that are kept, of all directories together: some 25 MB. A directory with more names is kept alone,
+/// because reading it for each miss would cost more.
 const MOST: usize = 200_000;
 
 /// The names of the directories that were searched last. A directory is read again only after it has changed.
@@ -86,13 +87,17 @@ fn listing(known: &Mutex<VecDeque<Arc<Listing>>>, dir: &Dir, received: Option<In
     let mut names: Vec<_> = names.map(|name| (hash(&hasher, &name), name)).collect();
     names.sort_unstable_by_key(|(hash, _)| *hash);
     let listing = Arc::new(Listing { version, is_settled, at, names, hasher });
-    let mut known = lock();
-    known.retain(|other| other.version.identity != version.identity);
-    known.push_back(listing.clone());
-    while known.iter().map(|listing| listing.names.len()).sum::<usize>() > MOST {
+    keep(&mut lock(), listing.clone(), MOST);
+    Ok(listing)
+}
+
+/// Keeps the listing, and as many of the others as leave no more names than `most`.
+fn keep(known: &mut VecDeque<Arc<Listing>>, listing: Arc<Listing>, most: usize) {
+    known.retain(|other| other.version.identity != listing.version.identity);
+    known.push_back(listing);
+    while known.len() > 1 && known.iter().map(|listing| listing.names.len()).sum::<usize>() > most {
         known.pop_front();
     }
-    Ok(listing)
 }
 
 #[cfg(target_os = "linux")]
@@ -156,6 +161,20 @@ mod tests {
             for missing in ["y", "boot/x", "x/y", "boot/bcd/x", "xyz"] {
                 assert_eq!(find(missing), None, "{missing}");
             }
+        }
+    }
+
+    #[test]
+    fn the_last_directory_is_kept_whatever_its_size() {
+        let (_directory, place) = place(&["a/1", "a/2", "b/3", "c/4", "c/5", "c/6", "c/7"]);
+        let (all, mut known) = (Mutex::default(), VecDeque::new());
+        let mut kept = |name: &str| {
+            let listing = listing(&all, &place.dir.open_dir(name).unwrap(), None).unwrap();
+            keep(&mut known, listing, 3);
+            known.iter().map(|listing| listing.names.len()).collect::<Vec<_>>()
+        };
+        for (name, expected) in [("a", &[2][..]), ("b", &[2, 1]), ("a", &[1, 2]), ("c", &[4]), ("b", &[1])] {
+            assert_eq!(kept(name), expected, "{name}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The HTTP server behind the handler: its pool of connections, and the refusals for its failures.
 
 use std::{
-    fmt,
+    fmt, io,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -227,7 +227,19 @@ fn status(response: &Response) -> Refusal {
 }
 
 fn failed(error: reqwest::Error) -> Refusal {
-    Refusal::upstream().because(causes(&error.without_url()))
+    Refusal::upstream().because(explained(&error.without_url()))
+}
+
+/// The causes of a failure. The system's own text for a forbidden connection does not say who forbids it.
+fn explained(error: &(dyn std::error::Error + 'static)) -> String {
+    let is_denied = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+    };
+    let why = match std::iter::successors(Some(error), |error| error.source()).any(is_denied) {
+        true => "; the sandbox of this program, or a firewall of this machine, forbids the connection",
+        false => "",
+    };
+    causes(error) + why
 }
 
 /// An error with all its causes, because reqwest's own text leaves out the one that matters.
@@ -240,4 +252,32 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Outer(io::Error);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("cannot connect")
+        }
+    }
+
+    impl std::error::Error for Outer {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_forbidden_connection_is_explained() {
+        let explained = |kind: io::ErrorKind| explained(&Outer(kind.into()));
+        let denied = explained(io::ErrorKind::PermissionDenied);
+        assert!(denied.starts_with("cannot connect: permission denied; the sandbox"), "{denied}");
+        assert_eq!(explained(io::ErrorKind::ConnectionRefused), "cannot connect: connection refused");
+    }
 }

@@ -7,7 +7,7 @@ use futures_lite::future;
 use smol::Timer;
 
 use super::{
-    Facts, Failure, Upstream,
+    Facts, Failure, Upstream, UpstreamReply,
     origin::{Origin, located},
 };
 use crate::{Bytes, Refusal};
@@ -117,11 +117,17 @@ impl<U: Upstream> Fetch<U> {
         self.failures += 1;
         if self.size == Some(self.position) {
             self.over = Some(Ok(()));
-        } else if self.validator.is_none() || self.failures > TRIES {
+        } else if !self.can_resume() || self.failures > TRIES {
             self.over = Some(Err(refusal));
         } else {
             log::warn!("{}; resuming at byte {}", refusal.detail().unwrap_or_default(), self.position);
         }
+    }
+
+    /// Whether the rest is of the same file: by its validator, or because nothing of it was delivered. The latter counts
+    /// once: a server may close an old connection just after the head of its answer.
+    fn can_resume(&self) -> bool {
+        self.validator.is_some() || (self.position == 0 && self.failures == 1)
     }
 
     /// The next bytes, at most this many, copied, because chunks are slices of a large buffer of the connection.
@@ -183,9 +189,7 @@ impl<U: Upstream> Fetch<U> {
         if self.failures > 0 {
             Timer::after(pause(self.failures)).await;
         }
-        let Some(validator) = &self.validator else {
-            return Err(passing("without an ETag or a date, the rest may be of another file"));
-        };
+        let Some(validator) = &self.validator else { return self.begin_again().await };
         let piece = self.origin.piece().or(self.in_pieces.then_some(LARGE_PIECE));
         let end = match self.alone_until {
             Some(until) if self.in_pieces && self.origin.piece().is_none() => Some(until),
@@ -199,6 +203,17 @@ impl<U: Upstream> Fetch<U> {
             log::info!("{}: the upstream gives no ranges, so {} bytes are fetched again", self.ask, self.skip);
         }
         Ok(part.body)
+    }
+
+    /// The whole file once more, if it still has the size that was told to the client.
+    async fn begin_again(&mut self) -> Result<U::Body, Failure> {
+        if !self.can_resume() {
+            return Err(passing("without an ETag or a date, the rest may be of another file"));
+        }
+        match self.origin.try_open(&self.ask, None).await? {
+            UpstreamReply::File(facts, body) if facts.size == self.size => Ok(body),
+            _ => Err(Failure::Final(Refusal::upstream().because("the file changed upstream"))),
+        }
     }
 }
 

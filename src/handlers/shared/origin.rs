@@ -37,9 +37,17 @@ impl<U: Upstream> Origin<U> {
 
     /// The answer for a new transfer. It is refused at once while the upstream is known to be dead.
     pub(super) async fn open(&self, ask: &U::Ask, known: Option<&U::Validator>) -> Result<UpstreamReply<U>, Refusal> {
-        self.breaker.check().map_err(|refusal| located(ask, refusal))?;
-        let answer = self.reported(self.upstream.open(ask, known)).await;
-        answer.map_err(|failure| located(ask, failure.refusal()))
+        self.try_open(ask, known).await.map_err(|failure| located(ask, failure.refusal()))
+    }
+
+    /// The same for a fetch, which adds the file's name itself.
+    pub(super) async fn try_open(
+        &self,
+        ask: &U::Ask,
+        known: Option<&U::Validator>,
+    ) -> Result<UpstreamReply<U>, Failure> {
+        self.breaker.check().map_err(Failure::Passing)?;
+        self.reported(self.upstream.open(ask, known)).await
     }
 
     /// The rest of a file, or a piece of it.

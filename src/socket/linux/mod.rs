@@ -49,7 +49,7 @@ pub(super) fn enable_packet_info(socket: &impl AsRawFd, v6: bool) -> io::Result<
 /// Lets datagrams travel in fragments (DF is clear). Otherwise no large datagram would pass a narrow hop whose ICMP is
 /// filtered, and some boot ROMs drop datagrams with DF set. For IPv6 the source makes the fragments, for the path's
 /// MTU as far as it is known.
-pub(super) fn allow_fragments(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
+pub(crate) fn allow_fragments(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
     match v6 {
         false => set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
         true => set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT),
