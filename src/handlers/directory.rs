@@ -22,12 +22,9 @@ const STREAM: (usize, usize) = (16 << 10, 64 << 10);
 /// whole at once.
 const SMALLEST_CHUNK: usize = 6 << 10;
 
-#[cfg(target_os = "linux")]
-mod acl;
 mod buffer;
 mod case;
 mod chunks;
-mod denied;
 mod download;
 mod leftovers;
 mod made;
@@ -38,9 +35,12 @@ mod policy;
 mod root;
 mod settings;
 mod small;
+mod system;
 mod trace;
 mod upload;
 mod versions;
+
+use system::{effective_user, is_no_file, relative_path};
 
 /// The files of a directory and of its subdirectories.
 ///
@@ -289,18 +289,6 @@ impl Handler for Directory {
     }
 }
 
-/// The path of the file, relative to the root.
-#[cfg(unix)]
-fn relative_path(request: &Request) -> PathBuf {
-    <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(request.path_bytes()).into()
-}
-
-/// The path of the file, relative to the root.
-#[cfg(not(unix))]
-fn relative_path(request: &Request) -> PathBuf {
-    request.path().into()
-}
-
 /// How many bytes to read or write in one call: the smallest number, and the largest, which is used if there are few
 /// readers.
 fn chunk_sizes(request: &Request) -> (usize, usize) {
@@ -322,8 +310,7 @@ fn chunk_size(options: &Options) -> usize {
 
 /// The refusal for an error of the file system. A loop of links or a socket is not a file, so it is "not found" too.
 fn refuse(error: io::Error) -> Refusal {
-    #[cfg(unix)]
-    if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) {
+    if is_no_file(&error) {
         return Refusal::not_found().because(error);
     }
     error.into()
@@ -342,16 +329,6 @@ fn refuse_denied(error: io::Error, refuse: fn(io::Error) -> Refusal, why: impl F
     let is_denied = error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_some();
     let refusal = refuse(error);
     if is_denied { refusal.because(why()) } else { refusal }
-}
-
-#[cfg(unix)]
-fn effective_user() -> Arc<str> {
-    rustix::process::geteuid().as_raw().to_string().into()
-}
-
-#[cfg(not(unix))]
-fn effective_user() -> Arc<str> {
-    "of this process".into()
 }
 
 #[cfg(test)]

@@ -14,10 +14,7 @@ use cap_std::fs::Dir;
 use foldhash::quality::RandomState;
 use smol::unblock;
 
-use super::{
-    open::{self, Version},
-    place::Place,
-};
+use super::{open::Version, place::Place, system::directory_version};
 
 /// The most names that are kept, of all directories together: some 25 MB. A directory with more names is kept alone,
 /// because reading it for each miss would cost more.
@@ -70,7 +67,7 @@ fn find(place: &Place, path: &Path, list: impl Fn(&Dir) -> Option<Arc<Listing>>)
 
 /// The names in a directory as it is now. It waits for the disk.
 fn listing(known: &Mutex<VecDeque<Arc<Listing>>>, dir: &Dir, received: Option<Instant>) -> io::Result<Arc<Listing>> {
-    let (at, version) = (Instant::now(), version(dir)?);
+    let (at, version) = (Instant::now(), directory_version(dir)?);
     let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
     let is_good = |listing: &&Arc<Listing>| {
         let is_new = received.is_some_and(|received| received <= listing.at);
@@ -98,16 +95,6 @@ fn keep(known: &mut VecDeque<Arc<Listing>>, listing: Arc<Listing>, most: usize) 
     while known.len() > 1 && known.iter().map(|listing| listing.names.len()).sum::<usize>() > most {
         known.pop_front();
     }
-}
-
-#[cfg(target_os = "linux")]
-fn version(dir: &Dir) -> io::Result<Version> {
-    open::version(dir)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn version(dir: &Dir) -> io::Result<Version> {
-    open::version(&dir.try_clone()?.into_std_file())
 }
 
 impl Listing {

@@ -1,11 +1,17 @@
 //! Reads of a file, no farther than the transfer needs.
 
-use std::{fs::File, io::ErrorKind, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use smol::unblock;
 
-use super::{buffer::Buffer, made, open::Opened, trace::Trace};
+use super::{
+    buffer::Buffer,
+    made,
+    open::Opened,
+    system::{read_cached, read_waiting},
+    trace::Trace,
+};
 use crate::{
     Gen,
     error::Refusal,
@@ -76,37 +82,6 @@ async fn read(opened: &Arc<Opened>, at: u64, most: usize) -> Result<Bytes, Refus
         Ok(buffer.into_bytes(most))
     })
     .await
-}
-
-/// Reads from the page cache, which needs no other thread. After any failure the caller reads with a wait for the disk,
-/// which reports the error. `Unsupported`: the file system cannot do that, as tmpfs and FUSE.
-#[cfg(target_os = "linux")]
-pub(super) fn read_cached(file: &File, at: u64, chunk: &mut [u8]) -> Result<usize, ErrorKind> {
-    use rustix::io::{ReadWriteFlags, preadv2};
-    let mut chunk = [std::io::IoSliceMut::new(chunk)];
-    match preadv2(file, &mut chunk, at, ReadWriteFlags::NOWAIT) {
-        Ok(0) => Err(ErrorKind::UnexpectedEof),
-        read => read.map_err(|error| error.kind()),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn read_cached(_: &File, _: u64, _: &mut [u8]) -> Result<usize, ErrorKind> {
-    Err(ErrorKind::Unsupported)
-}
-
-/// Many transfers may share the file, so its position is not used.
-#[cfg(unix)]
-pub(super) fn read_waiting(file: &File, at: u64, chunk: &mut [u8]) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, chunk, at)
-}
-
-#[cfg(not(unix))]
-pub(super) fn read_waiting(mut file: &File, at: u64, chunk: &mut [u8]) -> std::io::Result<()> {
-    use std::io::{Read, Seek, SeekFrom};
-    // No other reader uses the position: files are shared only on systems that tell a file's identity.
-    file.seek(SeekFrom::Start(at))?;
-    file.read_exact(chunk)
 }
 
 #[cfg(test)]

@@ -5,9 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use cap_std::fs::{Dir, File, OpenOptions};
+use cap_std::fs::{Dir, OpenOptions};
 
-use super::partial;
+use super::{
+    partial,
+    system::{is_held, is_ours},
+};
 
 /// A running upload writes more often than this.
 const OLD: Duration = Duration::from_secs(600);
@@ -54,25 +57,4 @@ fn is_left(dir: &Dir, name: &Path) -> bool {
 /// future.
 fn apart(one: SystemTime, other: SystemTime) -> Duration {
     one.duration_since(other).unwrap_or_else(|error| error.duration())
-}
-
-#[cfg(unix)]
-fn is_ours(found: &cap_std::fs::Metadata) -> bool {
-    cap_std::fs::MetadataExt::uid(found) == rustix::process::geteuid().as_raw()
-}
-
-#[cfg(not(unix))]
-fn is_ours(_: &cap_std::fs::Metadata) -> bool {
-    true
-}
-
-/// Whether an upload to this file is running.
-#[cfg(unix)]
-fn is_held(file: &File) -> bool {
-    partial::hold(file).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
-}
-
-#[cfg(not(unix))]
-fn is_held(_: &File) -> bool {
-    false
 }

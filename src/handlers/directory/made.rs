@@ -7,8 +7,8 @@ use bytes::Bytes;
 use smol::unblock;
 
 use super::{
-    download::read_cached,
     open::{Opened, Version},
+    system::{is_in_sys, read_at, read_cached},
 };
 use crate::{Gen, error::Refusal, source::Source};
 
@@ -51,20 +51,6 @@ pub(super) async fn find(file: File, version: &Version) -> io::Result<(File, Opt
     .await
 }
 
-/// Whether the file is in /sys, which gives some users less of a file than it reports, such as 64 bytes of a PCI
-/// device's configuration.
-#[cfg(target_os = "linux")]
-fn is_in_sys(file: &File) -> bool {
-    /// See statfs(2).
-    const SYSFS_MAGIC: u64 = 0x6265_6572;
-    rustix::fs::fstatfs(file).is_ok_and(|found| found.f_type as u64 == SYSFS_MAGIC)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_in_sys(_: &File) -> bool {
-    false
-}
-
 /// The whole file. Its size is unknown if it continues after the beginning.
 pub(super) fn source(opened: Arc<Opened>, made: &Made) -> Source {
     let Made { beginning, is_all } = made;
@@ -105,16 +91,4 @@ fn fill(file: &File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(length)
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, buffer, at)
-}
-
-#[cfg(not(unix))]
-fn read_at(mut file: &File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    use std::io::{Read, Seek, SeekFrom};
-    file.seek(SeekFrom::Start(at))?;
-    file.read(buffer)
 }

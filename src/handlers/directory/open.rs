@@ -16,12 +16,11 @@ use smol::unblock;
 
 use super::{
     chunks::Chunks,
-    denied::{self, Wish},
-    download::{read_cached, read_waiting},
     made::{self, Made},
     place::Place,
     refuse, refuse_denied,
     small::Small,
+    system::{Wish, open_cached, open_plainly, open_without_waiting, read_cached, read_waiting, version, why_denied},
     trace::Trace,
 };
 use crate::{error::Refusal, source::Plain};
@@ -57,12 +56,12 @@ pub(super) struct Opened {
 pub(super) struct Version {
     pub(super) size: u64,
     /// The time of modification, in seconds and nanoseconds.
-    modified: (i64, u32),
+    pub(super) modified: (i64, u32),
     /// The same for its inode, which nobody can set back; zeros if unknown.
-    changed: (i64, u32),
+    pub(super) changed: (i64, u32),
     /// The device and the inode; zeros if unknown, and then the file is not shared.
     pub(super) identity: (u64, u64),
-    is_file: bool,
+    pub(super) is_file: bool,
 }
 
 /// A file that was found.
@@ -108,8 +107,7 @@ impl Files {
             None => {
                 let (place, path, user) = (place.clone(), path.clone(), user.clone());
                 unblock(move || {
-                    let why =
-                        |error| refuse_denied(error, refuse, || denied::explain(&place, &path, Wish::Read, &user));
+                    let why = |error| refuse_denied(error, refuse, || why_denied(&place, &path, Wish::Read, &user));
                     place.beneath(&path, open_waiting).map_err(why)
                 })
                 .await?
@@ -322,101 +320,9 @@ async fn tail(file: File, size: u64) -> (File, Option<Vec<u8>>) {
     }
 }
 
-/// Opens a file without a wait for the disk, or reports that it does not exist. After any other failure the caller
-/// opens it with a wait, which reports the error.
-#[cfg(target_os = "linux")]
-fn open_cached(root: &Dir, path: &Path) -> Option<io::Result<File>> {
-    use rustix::{fs::ResolveFlags, io::Errno};
-    match open_in_memory(root, path, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS) {
-        Ok(file) => Some(Ok(file)),
-        Err(Errno::NOENT) => Some(Err(io::ErrorKind::NotFound.into())),
-        Err(_) => None,
-    }
-}
-
-/// Opens the file at a full path without a link in it, without a wait for the disk.
-#[cfg(target_os = "linux")]
-fn open_plainly(path: &Path) -> Option<File> {
-    open_in_memory(rustix::fs::CWD, path, rustix::fs::ResolveFlags::NO_SYMLINKS).ok()
-}
-
-#[cfg(target_os = "linux")]
-fn open_in_memory(
-    base: impl std::os::fd::AsFd,
-    path: &Path,
-    resolve: rustix::fs::ResolveFlags,
-) -> rustix::io::Result<File> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-    // Without O_NONBLOCK a FIFO would wait here for its writer.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    Ok(openat2(base, path, flags, Mode::empty(), resolve | ResolveFlags::CACHED)?.into())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_cached(_: &Dir, _: &Path) -> Option<io::Result<File>> {
-    None
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_plainly(_: &Path) -> Option<File> {
-    None
-}
-
 fn open_waiting(root: &Dir, path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
-    #[cfg(unix)]
-    cap_std::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK | libc::O_NOCTTY);
+    open_without_waiting(&mut options);
     Ok(root.open_with(path, &options)?.into_std())
-}
-
-/// Reads the version from memory. For a network file system this is the last state that this machine knows.
-#[cfg(target_os = "linux")]
-pub(super) fn version(file: impl std::os::fd::AsFd) -> io::Result<Version> {
-    use rustix::{
-        fs::{AtFlags, FileType, StatxFlags, statx},
-        io::Errno,
-    };
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let found = match statx(&file, c"", flags, StatxFlags::BASIC_STATS) {
-        // Old profiles of containers forbid this call, and old kernels lack it.
-        Err(Errno::NOSYS | Errno::PERM) => return plain_version(file),
-        found => found?,
-    };
-    Ok(Version {
-        size: found.stx_size,
-        modified: (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec),
-        changed: (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec),
-        identity: (u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor), found.stx_ino),
-        is_file: FileType::from_raw_mode(found.stx_mode.into()) == FileType::RegularFile,
-    })
-}
-
-/// The same by a call that all kernels and profiles allow.
-#[cfg(target_os = "linux")]
-fn plain_version(file: impl std::os::fd::AsFd) -> io::Result<Version> {
-    use std::os::unix::fs::MetadataExt;
-    let found = File::from(file.as_fd().try_clone_to_owned()?).metadata()?;
-    let nanoseconds = |part| u32::try_from(part).unwrap_or_default();
-    let (major, minor) = (rustix::fs::major(found.dev()), rustix::fs::minor(found.dev()));
-    Ok(Version {
-        size: found.len(),
-        modified: (found.mtime(), nanoseconds(found.mtime_nsec())),
-        changed: (found.ctime(), nanoseconds(found.ctime_nsec())),
-        identity: (u64::from(major) << 32 | u64::from(minor), found.ino()),
-        is_file: found.is_file(),
-    })
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn version(file: &File) -> io::Result<Version> {
-    let found = file.metadata()?;
-    let modified = found.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Ok(Version {
-        size: found.len(),
-        modified: (modified.as_secs() as i64, modified.subsec_nanos()),
-        changed: (0, 0),
-        identity: (0, 0),
-        is_file: found.is_file(),
-    })
 }

@@ -14,9 +14,11 @@ use std::{
 
 use cap_std::fs::{Dir, OpenOptions};
 
-#[cfg(target_os = "linux")]
-use super::acl;
-use super::{refuse_upload, versions};
+use super::{
+    refuse_upload,
+    system::{create_nameless, for_all_to_read, hold, link, mode, rename_new, set_mode, sync, take_after},
+    versions,
+};
 use crate::error::Refusal;
 
 const PREFIX: &str = ".tuffet-";
@@ -71,8 +73,7 @@ impl Partial {
         };
         // Other users must not read a possible secret.
         set_mode(&partial.file, 0o600)?;
-        #[cfg(unix)]
-        hold(&partial.file).unwrap_or_else(|error| log::debug!("cannot lock the file of an upload: {error}"));
+        hold(&partial.file);
         Ok(partial)
     }
 
@@ -86,7 +87,10 @@ impl Partial {
     pub(super) fn commit(mut self, overwrite: bool, keep: usize) -> Result<bool, Refusal> {
         let there = if overwrite { self.dir.symlink_metadata(&self.name).ok() } else { None };
         let replaces = there.is_some();
-        self.take_after(there)?;
+        match there {
+            Some(replaced) => take_after(&self.file, &self.dir, &self.name, &replaced)?,
+            None => set_mode(&self.file, self.mode)?,
+        }
         self.file.sync_all()?;
         if overwrite {
             let hidden = self.hide()?.to_owned();
@@ -97,6 +101,7 @@ impl Partial {
             }
         } else {
             match &self.hidden {
+                // A name that is left behind is removed when this is dropped.
                 Some(hidden) => rename_new(&self.dir, hidden, &self.name)?,
                 None => link(&self.file, &self.dir, &self.name)?,
             }
@@ -105,29 +110,6 @@ impl Partial {
         self.file.sync_all()?;
         sync(&self.dir);
         Ok(replaces)
-    }
-
-    /// Takes the mode, the access list and the owner of the file that it replaces, or the mode of a new file.
-    #[cfg(unix)]
-    fn take_after(&self, replaced: Option<cap_std::fs::Metadata>) -> io::Result<()> {
-        use cap_std::fs::MetadataExt;
-        let Some(replaced) = replaced else { return set_mode(&self.file, self.mode) };
-        // A user other than root can only set one of its own groups.
-        let to_group = || std::os::unix::fs::fchown(&*self.file, None, Some(replaced.gid()));
-        let given =
-            std::os::unix::fs::fchown(&*self.file, Some(replaced.uid()), Some(replaced.gid())).or_else(|_| to_group());
-        given.unwrap_or_else(|error| log::debug!("cannot keep the owner of a file that is replaced: {error}"));
-        // As the kernel does on a write: content from another user must not run with the owner's rights.
-        let mode = replaced.mode() & 0o7777 & !0o4000;
-        let mode = if mode & 0o010 != 0 { mode & !0o2000 } else { mode };
-        #[cfg(target_os = "linux")]
-        let mode = acl::of(&self.dir, &self.name).give_to(&self.file, mode);
-        set_mode(&self.file, mode)
-    }
-
-    #[cfg(not(unix))]
-    fn take_after(&self, _: Option<cap_std::fs::Metadata>) -> io::Result<()> {
-        set_mode(&self.file, self.mode)
     }
 
     /// The hidden name. A file without one gets one, because only a named file can replace another.
@@ -150,53 +132,10 @@ impl Drop for Partial {
     }
 }
 
-/// Makes the entries of a directory survive a power failure. Not every file system can do that.
-pub(super) fn sync(dir: &Dir) {
-    #[cfg(unix)]
-    if let Err(error) = dir.open(".").and_then(|dir| dir.sync_all()) {
-        log::debug!("cannot sync the directory of an upload: {error}");
-    }
-    #[cfg(not(unix))]
-    let _ = dir;
-}
-
-/// Locks the file as a running upload, for as long as it is open. It fails if another process has the lock.
-#[cfg(unix)]
-pub(super) fn hold(file: impl std::os::fd::AsFd) -> io::Result<()> {
-    Ok(rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?)
-}
-
-#[cfg(unix)]
-fn mode(file: &File) -> io::Result<u32> {
-    Ok(std::os::unix::fs::MetadataExt::mode(&file.metadata()?) & 0o7777)
-}
-
-#[cfg(unix)]
-fn set_mode(file: &File, mode: u32) -> io::Result<()> {
-    let set = |mode| file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
-    // A sandbox may forbid the bits above.
-    match set(mode).or_else(|_| set(mode & 0o777)) {
-        // FAT and similar file systems have one mode for all files.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        done => done,
-    }
-}
-
-#[cfg(not(unix))]
-fn mode(_: &File) -> io::Result<u32> {
-    Ok(0)
-}
-
-#[cfg(not(unix))]
-fn set_mode(_: &File, _: u32) -> io::Result<()> {
-    Ok(())
-}
-
 fn create_hidden(dir: &Dir) -> io::Result<(File, String)> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
-    #[cfg(unix)]
-    cap_std::fs::OpenOptionsExt::mode(&mut options, 0o644);
+    for_all_to_read(&mut options);
     let (name, file) = with_new_name(|name| dir.open_with(name, &options))?;
     Ok((file.into_std(), name))
 }
@@ -209,65 +148,6 @@ fn with_new_name<T>(mut make: impl FnMut(&str) -> io::Result<T>) -> io::Result<(
             made => return Ok((name, made?)),
         }
     }
-}
-
-/// `None` if the file system has no files without a name, or if the file could not get a name later.
-#[cfg(target_os = "linux")]
-fn create_nameless(dir: &Dir) -> Option<File> {
-    use rustix::fs::{Mode, OFlags, openat};
-    static CAN_LINK: std::sync::LazyLock<bool> =
-        std::sync::LazyLock::new(|| Path::new("/proc/self/fd").exists() && may_link());
-    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    openat(dir, ".", flags, Mode::from_raw_mode(0o644)).ok().filter(|_| *CAN_LINK).map(File::from)
-}
-
-/// Whether the process may make links at all: profiles of services and containers can forbid the call. Where it is
-/// allowed, the error is that there is no such file.
-#[cfg(target_os = "linux")]
-fn may_link() -> bool {
-    use rustix::{
-        fs::{AtFlags, CWD, linkat},
-        io::Errno,
-    };
-    linkat(CWD, c"", CWD, c"", AtFlags::empty()) == Err(Errno::NOENT)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn create_nameless(_: &Dir) -> Option<File> {
-    None
-}
-
-/// Gives a name to a file without one.
-#[cfg(target_os = "linux")]
-fn link(file: &File, dir: &Dir, name: &OsStr) -> io::Result<()> {
-    use rustix::fs::{AtFlags, CWD, linkat};
-    // Without /proc, this needs a capability.
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
-    Ok(linkat(CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn link(_: &File, _: &Dir, _: &OsStr) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-/// Renames, but does not replace a file.
-fn rename_new(dir: &Dir, from: &str, to: &OsStr) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::{fs, io::Errno};
-        match fs::renameat_with(dir, from, dir, to, fs::RenameFlags::NOREPLACE) {
-            // Not all file systems and kernels support this, and a profile may forbid it.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => {}
-            done => return Ok(done?),
-        }
-        if !may_link() {
-            let why = "the system calls linkat and renameat2 are forbidden: new files need one of them";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-        }
-    }
-    // The other name is removed when the partial file is dropped.
-    dir.hard_link(from, dir, to)
 }
 
 #[cfg(test)]

@@ -13,10 +13,13 @@ use std::{
 use cap_std::{ambient_authority, fs::Dir};
 use smol::unblock;
 
-use super::place::Place;
+use super::{
+    place::Place,
+    system::{cached_identity, identity, is_kept_from_us, path_identity},
+};
 
 /// The device and the inode; zeros if unknown, and then another directory is never noticed.
-type Identity = (u64, u64);
+pub(super) type Identity = (u64, u64);
 
 /// The hook for a new directory at the path that the sandbox keeps out of reach.
 type Hook = Box<dyn Fn(&Path) + Send + Sync>;
@@ -175,68 +178,4 @@ impl Root {
 
 fn real(path: &Path) -> Arc<Path> {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).into()
-}
-
-/// The identity of the directory at the path, if no wait for the disk is needed.
-#[cfg(target_os = "linux")]
-fn cached_identity(path: &Path) -> Option<Identity> {
-    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat2};
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let found = fstat(openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).ok()?).ok()?;
-    Some((found.st_dev, found.st_ino))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn cached_identity(_: &Path) -> Option<Identity> {
-    None
-}
-
-#[cfg(unix)]
-fn identity(found: &cap_std::fs::Metadata) -> Identity {
-    use cap_std::fs::MetadataExt;
-    (found.dev(), found.ino())
-}
-
-#[cfg(unix)]
-fn path_identity(found: &fs::Metadata) -> Identity {
-    use std::os::unix::fs::MetadataExt;
-    (found.dev(), found.ino())
-}
-
-#[cfg(not(unix))]
-fn identity(_: &cap_std::fs::Metadata) -> Identity {
-    (0, 0)
-}
-
-#[cfg(not(unix))]
-fn path_identity(_: &fs::Metadata) -> Identity {
-    (0, 0)
-}
-
-/// Whether a sandbox denies access: the mode of the directory allows what the system denies. In a sandbox made of
-/// mounts, an unknown directory is read-only.
-#[cfg(unix)]
-fn is_kept_from_us(dir: &Dir, is_written: bool) -> bool {
-    use rustix::{
-        fs::{Access, AtFlags, Mode, OFlags, accessat, openat},
-        io::Errno,
-    };
-    let fails = |flags| openat(dir, ".", flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR).err();
-    let may = |access| accessat(dir, ".", access | Access::EXEC_OK, AtFlags::empty()).is_ok();
-    #[cfg(target_os = "linux")]
-    if is_written {
-        // Try a file without a name.
-        match fails(OFlags::TMPFILE | OFlags::WRONLY) {
-            Some(Errno::ROFS) => return true,
-            Some(Errno::ACCESS) if may(Access::WRITE_OK) => return true,
-            _ => {}
-        }
-    }
-    let _ = is_written;
-    fails(OFlags::RDONLY | OFlags::DIRECTORY) == Some(Errno::ACCESS) && may(Access::READ_OK)
-}
-
-#[cfg(not(unix))]
-fn is_kept_from_us(_: &Dir, _: bool) -> bool {
-    false
 }

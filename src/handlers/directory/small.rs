@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::{
     SMALLEST_CHUNK,
-    download::read_cached,
-    open::{Version, version},
+    open::Version,
+    system::{read_cached, version},
 };
 use crate::{
     Gen,

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io};
 
-use super::download::read_waiting;
+use super::system::read_waiting;
 
 /// In a settled file, one word in eight counts: a word for each 64 bytes.
 const SPARSE: u64 = 64;

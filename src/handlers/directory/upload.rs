@@ -12,11 +12,12 @@ use cap_std::fs::Dir;
 use smol::unblock;
 
 use super::{
-    denied::{self, Wish},
     partial::{self, Partial},
     place::Place,
     policy::Policy,
-    refuse_denied, refuse_upload, relative_path, versions,
+    refuse_denied, refuse_upload,
+    system::{Wish, relative_path, sync, why_denied},
+    versions,
 };
 use crate::{error::Refusal, handler::Request, source::Source};
 
@@ -82,7 +83,7 @@ fn create(
     if policy.keep > 0 && versions::is_version(name) {
         return Err(Refusal::denied().because("the name is reserved for kept versions"));
     }
-    let why = |error| refuse_denied(error, refuse_upload, || denied::explain(place, path, Wish::Write, user));
+    let why = |error| refuse_denied(error, refuse_upload, || why_denied(place, path, Wish::Write, user));
     let dir = match path.parent() {
         Some(parent) if parent != Path::new("") => {
             Arc::new(place.beneath_root(parent, |root, parent| open_parent(root, parent, policy)).map_err(why)?)
@@ -130,7 +131,7 @@ fn make(root: &Dir, path: &Path, policy: &Policy) -> io::Result<()> {
         made => made?,
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    partial::sync(&root.open_dir(parent)?);
+    sync(&root.open_dir(parent)?);
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use cap_std::fs::Dir;
 
+use super::system::is_same;
 use crate::shown;
 
 /// Whether a kept file can have this name.
@@ -74,19 +75,6 @@ pub(super) fn keep(dir: &Dir, name: &OsStr, most: usize, replace: impl Fn() -> i
         }
     }
     Ok(())
-}
-
-/// Whether these two names are of one file.
-#[cfg(unix)]
-fn is_same(dir: &Dir, one: &OsStr, other: &OsStr) -> bool {
-    use cap_std::fs::MetadataExt;
-    let identity = |name| dir.symlink_metadata(name).map(|found| (found.dev(), found.ino()));
-    identity(one).is_ok_and(|one| identity(other).is_ok_and(|other| one == other))
-}
-
-#[cfg(not(unix))]
-fn is_same(_: &Dir, _: &OsStr, _: &OsStr) -> bool {
-    false
 }
 
 /// The numbers of the existing versions, in order.

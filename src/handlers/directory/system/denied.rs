@@ -2,22 +2,19 @@
 
 use std::path::Path;
 
-use super::place::Place;
-#[cfg(unix)]
-use super::place::or_itself;
+use rustix::{
+    fs::{Access, AtFlags, accessat, statat},
+    io::Errno,
+};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
-    Read,
-    /// Create or replace a file.
-    Write,
-}
+use super::{
+    super::place::{Place, or_itself},
+    Wish,
+};
 
 /// The first cause on the way to the file that the modes explain. If there is none, something other than a mode denies
 /// access.
-#[cfg(unix)]
-pub(super) fn explain(place: &Place, path: &Path, wish: Wish, user: &str) -> String {
-    use rustix::fs::Access;
+pub fn why_denied(place: &Place, path: &Path, wish: Wish, user: &str) -> String {
     let mut ways: Vec<_> = path.ancestors().skip(1).collect();
     ways.reverse();
     for way in &ways {
@@ -36,31 +33,18 @@ pub(super) fn explain(place: &Place, path: &Path, wish: Wish, user: &str) -> Str
 }
 
 /// The deepest of these nested directories that exists.
-#[cfg(unix)]
 fn deepest<'a>(place: &Place, ways: &[&'a Path]) -> &'a Path {
     let there = ways.iter().rev().find(|way| place.dir.is_dir(or_itself(way)));
     there.copied().unwrap_or(Path::new(""))
 }
 
-#[cfg(unix)]
-fn may(place: &Place, path: &Path, access: rustix::fs::Access) -> bool {
-    use rustix::{
-        fs::{AtFlags, accessat},
-        io::Errno,
-    };
+fn may(place: &Place, path: &Path, access: Access) -> bool {
     !matches!(accessat(&place.dir, or_itself(path), access, AtFlags::empty()), Err(Errno::ACCESS))
 }
 
-#[cfg(unix)]
 fn because(place: &Place, path: &Path, verb: &str, user: &str) -> String {
-    use rustix::fs::{AtFlags, statat};
     let shown = place.text(path);
     let whose = statat(&place.dir, or_itself(path), AtFlags::empty())
         .map(|found| format!(": mode {:04o}, owner {}:{}", found.st_mode & 0o7777, found.st_uid, found.st_gid));
     format!("user {user} may not {verb} {shown}{}", whose.unwrap_or_default())
-}
-
-#[cfg(not(unix))]
-pub(super) fn explain(place: &Place, path: &Path, _: Wish, user: &str) -> String {
-    format!("user {user} has no access to {}", place.text(path))
 }
