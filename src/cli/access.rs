@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use clap::Args;
 use ipnet::IpNet;
-use tuffet::ServerBuilder;
+use tuffet::{ServerBuilder, rules::Clients};
 
 #[derive(Args, Debug)]
 pub struct Access {
@@ -39,11 +39,11 @@ fn admits(allow: &[IpNet], deny: &[IpNet], client: IpAddr) -> bool {
 }
 
 fn network(text: &str) -> Result<IpNet, &'static str> {
-    let one = || text.parse().map(|ip: IpAddr| ip.to_canonical().into());
-    let network = text.parse().or_else(|_| one()).ok();
-    // Clients are compared by their IPv4 addresses, so a network of mapped addresses would match no client.
-    let network = network.filter(|network: &IpNet| network.addr().to_canonical() == network.addr());
-    network.ok_or("not a network or an address, such as 10.0.0.0/8 or ::1")
+    match text.parse() {
+        Ok(Clients::Network(network)) => Ok(network),
+        // A MAC address is no network, and requests come without one.
+        _ => Err("not a network or an address, such as 10.0.0.0/8 or ::1"),
+    }
 }
 
 #[cfg(test)]
@@ -68,7 +68,7 @@ mod tests {
         ] {
             assert_eq!(access.admits(client.parse().unwrap()), expected, "{access:?} {client}");
         }
-        assert!(network("10.0.0.0/33").is_err() && network("host").is_err());
+        assert!(network("10.0.0.0/33").is_err() && network("host").is_err() && network("52:54:00").is_err());
         assert!(network("::ffff:10.0.0.0/104").is_err(), "it would be of nobody");
     }
 }
