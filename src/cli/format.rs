@@ -103,7 +103,7 @@ struct Line<'a> {
 }
 
 #[cfg(feature = "full")]
-fn json(value: &impl Serialize) -> String {
+pub fn json(value: &impl Serialize) -> String {
     // All keys are texts, and no value can fail.
     serde_json::to_string(value).unwrap_or_default()
 }

@@ -13,7 +13,13 @@ use clap::Args;
 use humantime::Duration;
 use tuffet::{ServerBuilder, stats::Record};
 
-use super::{Result, args::Serve, format::count, sandbox::Entrance, values};
+use super::{
+    Result,
+    args::Serve,
+    format::{count, json},
+    sandbox::Entrance,
+    values,
+};
 pub use event::Event;
 pub use hook::{helper, program};
 
@@ -129,10 +135,4 @@ impl Drop for NotifierGuard {
             log::warn!("{who} did not get {}", count(lost, "transfer"));
         }
     }
-}
-
-/// The record in JSON, as in the log.
-fn json(record: &Record) -> String {
-    // All keys are texts, and no value can fail.
-    serde_json::to_string(record).unwrap_or_default()
 }
