@@ -3,7 +3,7 @@
 use std::{
     fmt::Display,
     io::{self, ErrorKind, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
     sync::Arc,
 };
@@ -19,7 +19,7 @@ pub use tuffet::dhcp::CurrentProxy;
 
 mod report;
 
-use super::{Result, args::Serve, format::Format, logging::Transfers, sources::Opened, values};
+use super::{Result, args::Serve, format::Format, logging::Transfers, serve, sources::Opened, values};
 
 /// The port to which firmware sends its requests, whatever port the answer names.
 const TFTP: u16 = 69;
@@ -156,13 +156,7 @@ fn outgoing(args: &Serve) -> Option<Ipv4Addr> {
     let names: Vec<String> = chosen(args).ok()?.into_iter().map(|interface| interface.name).collect();
     let all = tuffet::dhcp::interfaces().ok()?.into_iter().filter(|interface| names.contains(&interface.name));
     let addresses: Vec<Ipv4Addr> = all.flat_map(|interface| interface.addresses).collect();
-    // `connect` on a UDP socket sends nothing.
-    let reach = || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        socket.local_addr()
-    };
-    let used = reach().ok().map(|address| address.ip());
+    let used = serve::outgoing(Ipv4Addr::UNSPECIFIED.into()).ok();
     addresses.iter().find(|address| used == Some(IpAddr::V4(**address))).or(addresses.first()).copied()
 }
 

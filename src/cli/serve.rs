@@ -279,18 +279,24 @@ fn place(addrs: &[SocketAddr]) -> Option<(IpAddr, u16)> {
 
 /// An address of this machine by which others may reach it.
 fn reachable(ip: IpAddr) -> IpAddr {
-    // Connecting a UDP socket sends no packet; the addresses are reserved for documentation.
-    let (other, loopback): (IpAddr, IpAddr) = match ip {
+    let loopback: IpAddr = match ip {
         ip if !ip.is_unspecified() => return ip,
-        IpAddr::V4(_) => (Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(_) => (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(), Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
-    let outgoing = || {
-        let socket = UdpSocket::bind((ip, 0))?;
-        socket.connect((other, 9))?;
-        socket.local_addr()
+    outgoing(ip).unwrap_or(loopback)
+}
+
+/// The source address of outgoing traffic, of the family of this unspecified address.
+pub fn outgoing(unspecified: IpAddr) -> io::Result<IpAddr> {
+    // The addresses are reserved for documentation, and `connect` on a UDP socket sends nothing.
+    let other: IpAddr = match unspecified {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
     };
-    outgoing().map_or(loopback, |address| address.ip())
+    let socket = UdpSocket::bind((unspecified, 0))?;
+    socket.connect((other, 9))?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// The name of a file that the server's present user can read and a person can type.
