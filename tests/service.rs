@@ -2,8 +2,8 @@
 #![cfg(all(unix, feature = "full"))]
 
 mod common;
-#[path = "common/signals.rs"]
-mod signals;
+#[path = "common/program.rs"]
+mod program;
 
 use std::{
     fs::{self, File},
@@ -22,6 +22,7 @@ use std::{
 };
 
 use common::{LONG, Peer, eventually};
+use program::{signals, without_variables};
 use tempfile::TempDir;
 
 /// The program, in a directory of its own that it serves, with what it says in a file.
@@ -50,9 +51,7 @@ impl Service {
         fs::create_dir(place.path().join("served")).unwrap();
         fs::write(place.path().join("served/file"), [7; 600]).unwrap();
         let stderr = File::create(place.path().join("stderr")).unwrap();
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TUFFET_")) {
-            command.env_remove(name);
-        }
+        without_variables(&mut command);
         command.current_dir(place.path().join("served")).stdout(Stdio::piped()).stderr(stderr);
         set(&mut command, place.path());
         let mut child = command.spawn().unwrap();

@@ -12,10 +12,15 @@ use std::{
 pub fn tuffet(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
     command.args(args).stdin(Stdio::null());
+    without_variables(&mut command);
+    command
+}
+
+/// Takes the options away that the environment of the test has.
+pub fn without_variables(command: &mut Command) {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TUFFET_")) {
         command.env_remove(name);
     }
-    command
 }
 
 pub fn run(args: &[&str]) -> Output {

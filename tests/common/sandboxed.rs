@@ -1,8 +1,8 @@
 //! The program as it serves from within its sandbox, seen from outside.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
-#[path = "signals.rs"]
-pub mod signals;
+#[path = "program.rs"]
+mod program;
 
 use std::{
     fs,
@@ -12,18 +12,10 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+pub use program::{signals, tuffet};
 use tempfile::TempDir;
 
 pub const NOBODY: u32 = 65534;
-
-pub fn tuffet(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
-    command.args(args).stdin(Stdio::null());
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TUFFET_")) {
-        command.env_remove(name);
-    }
-    command
-}
 
 pub struct Server {
     pub child: Child,
