@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use stock::{Daemon, LONG, SIZES, assert_holds, bytes, finish, free_udp_port, limited, said, text};
+use stock::{Daemon, LONG, SIZES, assert_holds, bytes, finish, free_udp_port, limited, program, said, text};
 use tempfile::TempDir;
 
 /// A server of another author, with a directory of its own.
@@ -72,7 +72,7 @@ impl Server {
     }
 
     fn tuffet<S: AsRef<OsStr>>(&self, command: &str, options: &[&str], operands: &[S]) -> Output {
-        let mut tuffet = limited(env!("CARGO_BIN_EXE_tuffet"));
+        let mut tuffet = limited(program());
         tuffet.args([command, "-q"]).args(options).arg(&self.address).args(operands);
         finish(tuffet)
     }
@@ -131,7 +131,7 @@ impl Server {
     fn probed(&self) {
         self.serve("boot", &bytes(100_000));
         let probe = |options: &[&str]| {
-            let mut probe = limited(env!("CARGO_BIN_EXE_tuffet"));
+            let mut probe = limited(program());
             probe.args(["probe", "-q", &self.address, "boot"]).args(options);
             finish(probe)
         };

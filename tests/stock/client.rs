@@ -9,7 +9,7 @@ use std::{
 
 use tuffet::packet::Mode;
 
-use super::{assert_holds, finish, limited, said};
+use super::{assert_holds, finish, limited, program, said};
 
 /// A client, and what it is told beyond the file and the server.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +108,7 @@ impl Client {
             Self::Atftp(_) => "atftp",
             Self::Curl(_) => "curl",
             Self::Busybox(_) => "busybox",
-            Self::Tuffet(_) => env!("CARGO_BIN_EXE_tuffet"),
+            Self::Tuffet(_) => program(),
         };
         let mut command = limited(program);
         match self {

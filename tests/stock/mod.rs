@@ -14,6 +14,7 @@ use std::{
     net::{TcpListener, UdpSocket},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::LazyLock,
 };
 
 /// Sizes around the edges: of a block of 512, of the block number in bytes, and of more than one chunk.
@@ -52,6 +53,14 @@ pub fn text() -> String {
 /// The same as it is on the wire in netascii (RFC 764): CR LF for a line end, CR NUL for a CR.
 pub fn netascii(text: &str) -> Vec<u8> {
     text.replace('\r', "\r\0").replace('\n', "\r\n").into()
+}
+
+/// The program under test: the one that `TUFFET` names, as for the scripts in `.ci`, or the one that Cargo built for this
+/// test.
+pub fn program() -> &'static str {
+    static NAMED: LazyLock<Option<String>> =
+        LazyLock::new(|| std::env::var("TUFFET").ok().filter(|name| !name.is_empty()));
+    NAMED.as_deref().unwrap_or(env!("CARGO_BIN_EXE_tuffet"))
 }
 
 /// A command that is ended when it takes too long, without the user's settings.

@@ -37,7 +37,7 @@ impl Server {
 
     pub fn listening(address: &str, args: &[&str]) -> Self {
         let logs = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
+        let mut command = Command::new(super::program());
         command.args(["serve", "--listen", address, "--log-file"]).arg(logs.path().join("transfers")).args(args);
         let settings = |name: &str| name.starts_with("TUFFET_") || name.to_lowercase().ends_with("_proxy");
         for (name, _) in std::env::vars_os().filter(|(name, _)| settings(&name.to_string_lossy())) {
