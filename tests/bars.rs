@@ -63,7 +63,7 @@ impl Watched {
         self.screen.screen_mut().set_size(rows, columns);
     }
 
-    /// Returns what is on the screen when this is, or when the server has ended.
+    /// Returns the text of the screen as soon as it fulfils the condition, or when the server has ended.
     fn until(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         let mut buffer = [0; 4096];
         loop {
@@ -71,7 +71,7 @@ impl Watched {
             if wanted(&shown) {
                 return shown;
             }
-            // A terminal that nobody has open any more fails.
+            // A read of a terminal that no process has open fails.
             match self.terminal.read(&mut buffer) {
                 Ok(length @ 1..) => self.screen.process(&buffer[..length]),
                 _ => return self.screen.screen().contents(),

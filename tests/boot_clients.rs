@@ -1,4 +1,4 @@
-//! How real clients behave, each as a script of what it says and what the server answers.
+//! How real clients behave, each as a script of its packets and the server's.
 #![cfg(feature = "sim")]
 
 mod sim;
@@ -175,7 +175,7 @@ fn uboot_repeats_its_last_ack_after_loss() {
     assert_eq!(uboot.say("ACK 0"), ["DATA 1"]);
     uboot.pass(ms(10));
     assert_eq!(uboot.say("ACK 1"), ["DATA 2"]);
-    // Lost; long before any timer of the client the server has repeated it.
+    // DATA 2 is lost. The server repeats it long before any timer of the client.
     assert!(uboot.pass(secs(1)).contains(&"DATA 2".into()));
     let before = uboot.pass(secs(3)).len();
     assert!(before <= 3, "{before} more");

@@ -96,7 +96,7 @@ fn many_readers_cost_the_store_one_get() {
 }
 
 #[test]
-fn a_body_that_breaks_goes_on_where_it_was() {
+fn a_download_that_breaks_goes_on_where_it_was() {
     for (cache, is_simple) in [(0, false), (4 << 20, false), (4 << 20, true)] {
         let store = Store::new();
         let big = file(1 << 20);

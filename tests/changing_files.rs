@@ -15,7 +15,7 @@ use tuffet::{ErrorCode, handlers::Directory, packet::Packet};
 
 const SIZE: usize = 100_000;
 
-/// Gets the file, has something done to it after a few blocks, and goes on to the end.
+/// Gets a few blocks of the file, changes the file, and gets the rest.
 fn get(change: impl FnOnce(&Path)) -> Result<Vec<u8>, ErrorCode> {
     get_in(&std::env::temp_dir(), change)
 }

@@ -151,7 +151,7 @@ fn variables_hold_lists_and_unknown_ones_are_told() {
         assert_eq!(explain(name, &[("TUFFET_SOURCE", &both)]), (true, String::new()));
     }
     assert!(!explain("three", &[("TUFFET_SOURCE", &both)]).0);
-    // Containers set empty variables for what they leave out.
+    // Containers set empty variables for options that are not used.
     let lists = [("TUFFET_SOURCE", &both[..]), ("TUFFET_ALLOW", "10.0.0.0/8, ::1"), ("TUFFET_DENY", "")];
     assert_eq!(explain("one", &lists), (true, String::new()));
     assert!(!explain("one", &[("TUFFET_SOURCE", &both), ("TUFFET_ALLOW", "10.0.1.0/24, ::1")]).0);
@@ -439,7 +439,7 @@ fn a_probe_says_what_the_server_did() {
         assert_eq!(run(&["probe", address, "file", wrong[0], wrong[1]]).status.code(), Some(2), "{wrong:?}");
     }
 
-    // One that grants what nobody asked for.
+    // A server that grants an option that was not requested.
     let odd = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = odd.local_addr().unwrap().to_string();
     let answers = std::thread::spawn(move || {

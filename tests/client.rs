@@ -1,4 +1,4 @@
-//! The client, where its server or its own side does not play along.
+//! The client, when its server or its own user fails.
 #![cfg(feature = "net")]
 
 mod common;
@@ -138,7 +138,7 @@ fn a_source_that_fails_tells_the_server() {
 }
 
 #[test]
-fn a_put_of_a_slow_source() {
+fn a_slow_source_is_put() {
     let serving = Serving::new(write(async |_, data| {
         assert!(data.collect(1 << 20).await? == file(3000));
         Ok(())

@@ -125,7 +125,7 @@ fn a_file_with_errors_is_not_served() {
     }
 }
 
-/// A server that is told to reload, and what it says.
+/// A server that reloads, and its standard error.
 struct Reloaded {
     server: Server,
     said: Lines<BufReader<ChildStderr>>,
@@ -138,7 +138,7 @@ impl Reloaded {
         Self { server, said }
     }
 
-    /// Returns what is said until it has said this.
+    /// Returns the lines up to the first with this text.
     fn reload(&mut self, until: &str) -> String {
         self.signal("-HUP");
         let mut lines = String::new();
@@ -171,7 +171,7 @@ fn hup_reads_it_again_in_the_sandbox() {
     place.write("one", "map = '^b$=>a'\n");
     reloaded.reload("new transfers follow it");
     assert_eq!(get(&address, "b").as_deref(), Some("one"));
-    // Whatever the kernel can do of it, what was not named at the start is warned of.
+    // Whatever the kernel supports, the server warns of a source that was not named at the start.
     place.write("two", "");
     reloaded.reload("two was not known when the server started");
     reloaded.stop();

@@ -1,4 +1,4 @@
-//! The user's code: it may be slow, fail, panic and wait for anything, and its end comes with that of its transfer.
+//! The user's code may be slow, fail, panic and wait for anything. It ends with its transfer.
 #![cfg(feature = "net")]
 
 mod common;
@@ -25,7 +25,7 @@ fn endless(held: Mutex<Option<Guard>>) -> impl Handler {
     })
 }
 
-/// Panics are a part of these tests; their messages would only frighten.
+/// These tests panic on purpose, so the messages are suppressed.
 fn quietly() {
     panic::set_hook(Box::new(|info| {
         if !info.to_string().contains("on purpose") {
@@ -339,7 +339,7 @@ fn an_endless_source_delays_no_other_transfer() {
     assert!(matches!(serving.record().outcome, Outcome::Replaced(_)));
 }
 
-/// Written with `async fn`, it borrows from itself and from the request between two waits.
+/// A handler with an `async fn`, which borrows from itself and from the request across an await.
 struct Async(Mutex<Vec<u8>>);
 
 impl tuffet::AsyncHandler for Async {

@@ -135,7 +135,7 @@ fn unanswered_requests_are_counted() {
     eventually("all was seen", || serving.counters().received >= 6);
     let counters = serving.counters();
     assert_eq!((counters.requests, counters.repeated, counters.over_limit, counters.running), (3, 1, 1, 1));
-    // An ACK to the port that listens is of nobody's transfer.
+    // An ACK to the listening port belongs to no transfer.
     assert_eq!((counters.malformed, counters.unknown_tids), (1, 1));
     assert!(counters.sent >= 2);
     let unanswered = serving.unanswered();
@@ -162,7 +162,7 @@ fn bytes_are_counted_while_they_travel() {
 }
 
 #[test]
-fn periods_have_all_and_nothing_twice() {
+fn each_transfer_is_counted_in_one_period() {
     let periods = Arc::new(Mutex::new(Vec::<Counters>::new()));
     let (kept, own) = (periods.clone(), Counter::new("greetings", "Greetings"));
     let mut serving = Serving::with(files(), |builder| {

@@ -91,7 +91,7 @@ fn every_machine_boots_while_somebody_guesses_their_acks() {
 
 /// All faults and attacks happen at once, and another server takes over in the middle.
 #[test]
-fn every_machine_boots_on_the_worst_of_days() {
+fn every_machine_boots_under_all_faults_and_attacks_at_once() {
     let mut hall = Hall::new(ServerBuilder::default, machines(), 10);
     (hall.loss, hall.duplicates, hall.resets, hall.reloads) = (0.005, 0.005, 0.05, 5);
     hall.attacks = vec![storm(Forged::Requests), storm(Forged::Acks)];

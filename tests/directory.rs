@@ -1,4 +1,4 @@
-//! What the directory handler serves and takes, and what it must not.
+//! Which files the directory handler serves and takes, and which it must not.
 #![cfg(all(feature = "directory", unix))]
 
 use std::{
@@ -72,7 +72,7 @@ fn names(path: &Path) -> Vec<String> {
     names
 }
 
-/// Some megabytes that repeat nowhere.
+/// Some megabytes without a repetition.
 fn big() -> Vec<u8> {
     (0..1_000_003u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
 }
@@ -269,14 +269,14 @@ fn readers_side_by_side_read_once() {
                 of_two.extend(b);
             }
             assert!(of_one == big() && of_two == big());
-            // What was just written may be written again within the same tick of its clock.
+            // A file that was just written may be written again within the same tick of its clock.
             assert_eq!(shared, settled && cfg!(target_os = "linux"));
         });
     }
 }
 
 #[test]
-fn readers_apart_and_of_other_windows_get_the_file_as_well() {
+fn readers_at_any_distance_and_with_any_window_get_the_file() {
     let (temp, directory) = tree();
     let path = root(&temp).join("big");
     fs::write(&path, big()).unwrap();

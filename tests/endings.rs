@@ -1,4 +1,4 @@
-//! Every transfer ends: whoever falls silent, fails or refuses, and whenever it happens.
+//! Every transfer ends, whichever side falls silent, fails or refuses, at any time.
 #![cfg(feature = "sim")]
 
 mod sim;
@@ -20,7 +20,7 @@ fn request() -> Request {
     Request { filename: b"file".to_vec(), mode: Mode::Octet, options: options("tsize=3000 blksize=512 windowsize=2") }
 }
 
-/// A bit more patient than the server, so that the server is the first to know.
+/// The client is a bit more patient than the server, so that the server times out first.
 fn timing() -> Timing {
     let mut timing = Timing::default();
     timing.patience = PATIENCE + secs(5);
@@ -283,7 +283,7 @@ fn data_longer_than_agreed_does_not_wait_for_a_busy_sink() {
     for len in [513, 65464] {
         assert!(matches!(transfer.resume(now, data(2, len)), Step::Wait(Want::Room, _)));
     }
-    // Had it been kept, it would be looked at now, and refused.
+    // A packet that was kept would be read now, and refused.
     assert!(matches!(transfer.resume(now, Event::Ready), Step::Send(Packet::Ack(1))));
     assert!(matches!(transfer.resume(now, Event::Continue), Step::Wait(Want::Packet, _)));
     assert!(matches!(transfer.resume(now, data(2, 512)), Step::Push(_)), "the right one comes after it");

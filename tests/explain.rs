@@ -25,13 +25,13 @@ fn a_name_is_bytes_as_the_log_and_the_rules_see_them() {
     let root = path(directory.path());
     let (served, said) = explain(b"caf\xe9", &[root, "--map", r"^caf\xe9$=>x.efi"]);
     assert!(served && said.contains("name     caf\\xe9\n") && said.contains("yes"), "{said}");
-    // The end mark of DHCP's options is not of the name.
+    // The end mark of DHCP's options does not belong to the name.
     let (served, said) = explain(b"x.efi\xff", &[root]);
     assert!(served && said.contains("x.efi\\xff of") && said.contains("x.efi, 4 bytes"), "{said}");
     assert!(said.contains("name     x.efi, without the 0xff"), "{said}");
     assert!(!explain(b"y.efi\xff", &[root]).0);
     assert!(!explain(b"x.efi", &[root]).1.contains("without"));
-    // Rules see the name as it came first, and then without it.
+    // Rules see the name with the mark first, and then without it.
     let (served, said) = explain(b"y.efi\xff", &[root, "--map", "^y[.]efi$=>x.efi"]);
     assert!(served && said.contains("no: it is for other names") && said.contains("x.efi, 4 bytes"), "{said}");
 }

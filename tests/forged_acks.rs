@@ -1,5 +1,5 @@
-//! The packets that ACKs can make a server send: of clients that acknowledge every block, of repeats, and of somebody who forges
-//! them.
+//! The packets that ACKs can make a server send: from clients that acknowledge every block, repeated ones, and forged
+//! ones.
 #![cfg(feature = "sim")]
 
 mod sim;

@@ -1,4 +1,4 @@
-//! Input from people who mean harm, and from drivers that keep no contract: nothing panics, and everything ends.
+//! Input of attackers, and of drivers that break the contract: nothing panics, and every transfer ends.
 #![cfg(feature = "sim")]
 
 mod sim;
@@ -18,7 +18,7 @@ fn random_bytes(random: &mut fastrand::Rng, most: usize) -> Vec<u8> {
     (0..random.usize(..=most)).map(|_| random.u8(..)).collect()
 }
 
-/// So many throws of dice.
+/// Runs the check on this many random inputs.
 fn throw(times: u64, most: usize, holds: fn(&[u8])) {
     for seed in 0..times {
         let bytes = random_bytes(&mut fastrand::Rng::with_seed(seed), most);
@@ -99,7 +99,7 @@ fn a_driver_that_feeds_more_than_is_wanted_loses_no_byte() {
     assert_eq!((outcome, heard), (Outcome::Complete, fed));
 }
 
-/// Asks, and then talks without end and brings nothing.
+/// A peer that sends a request, then packets without end, and never makes progress.
 struct Babbler {
     request: Packet,
     says: Vec<Packet>,
@@ -151,7 +151,7 @@ fn a_peer_that_babbles_is_not_alive_and_is_not_answered_more_than_it_says() {
         let (mut up, mut down) =
             (Wire::new(LinkConditions::lossless(ms(5)), seed), Wire::new(LinkConditions::lossless(ms(5)), seed));
         run(&mut babbler, &mut server, &mut up, &mut down, secs(100));
-        // It acknowledges what was never sent.
+        // The client acknowledges a block that was never sent.
         let expected = if reads { Outcome::Refused(Refusal::bad_request()) } else { Outcome::TimedOut };
         assert_eq!(server.outcome(), Some(&expected));
         let sent = server.record().unwrap().sent;

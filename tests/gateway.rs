@@ -60,7 +60,7 @@ impl Nginx {
 
     fn restart(&mut self) {
         let (configuration, errors) = (self.here.path().join("nginx.conf"), self.here.path().join("error"));
-        // Debian has it where users do not look.
+        // Debian installs it in /usr/sbin, which is in no user's PATH.
         let mut command = Command::new("sh");
         command.args(["-c", "PATH=$PATH:/usr/sbin exec nginx -c \"$0\" -e \"$1\""]).args([configuration, errors]);
         self.daemon = Some(Daemon::start(&mut command));
@@ -80,7 +80,7 @@ impl Nginx {
         format!("http://127.0.0.1:{}/", self.port)
     }
 
-    /// How many bytes of files it has sent, and to how many requests, when it has ended in good order.
+    /// Ends it in good order. Returns the bytes of files that it has sent, and its requests.
     fn served(&self) -> (usize, usize) {
         let pid = fs::read_to_string(self.here.path().join("pid")).unwrap();
         assert!(Command::new("kill").args(["-QUIT", pid.trim()]).status().unwrap().success());
@@ -112,7 +112,7 @@ async fn get(client: Client, expected: &[u8]) {
     record.await.unwrap();
 }
 
-/// So many clients, who begin one after the other within this time.
+/// This many clients, which begin one after the other within this time.
 fn get_all(server: SocketAddr, expected: &[u8], clients: u32, over: Duration, meanwhile: impl Future<Output = ()>) {
     let quick = Client::new(server).blksize(16384).windowsize(4).patience(Duration::from_secs(60));
     let executor = LocalExecutor::new();
@@ -172,7 +172,7 @@ fn a_crowd_outlives_nginx() {
                 nginx.restart();
             }
         };
-        // All of them have begun before it dies: to those who come meanwhile the gateway can only say so.
+        // All of them have begun before it dies: a client that comes meanwhile can only be refused.
         get_all(server.address, &content, 50, Duration::from_millis(400), again);
         let answers = fs::read_to_string(nginx.here.path().join("access")).unwrap();
         assert!(answers.lines().any(|line| line.starts_with("206 ")), "nothing went on: {answers}");
@@ -195,7 +195,7 @@ fn without_a_cache_a_crowd_is_served_too() {
     assert_eq!(server.stop_after_success().len(), 200);
 }
 
-/// Nobody waits for the end of such a file, and nobody has to hold it.
+/// No client waits for the end of such a file, and the server need not hold it.
 #[test]
 #[ignore = "needs nginx"]
 fn a_thousand_transfers_of_a_large_file_stay_small() {

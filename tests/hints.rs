@@ -1,4 +1,4 @@
-//! What a server can tell of the cause when a client fails.
+//! The hints of a server about the cause when a client fails.
 #![cfg(feature = "sim")]
 
 mod sim;
@@ -14,7 +14,7 @@ use tuffet::{
 
 use sim::{LinkConditions, Peer, Script, Server, Source, Wire, ms, run, secs};
 
-/// A client behind something that lets only some packets of the server through, for as long as it lives.
+/// A client behind a filter that passes only some packets of the server.
 struct Behind<F> {
     client: BootClient,
     lets_through: F,
@@ -152,7 +152,7 @@ fn a_client_that_no_answer_reaches() {
     }
 }
 
-/// It may have been switched off, or somebody may have forged its address.
+/// The client may have been switched off, or its address may be forged.
 #[test]
 fn a_client_that_asked_once_and_fell_silent_gets_no_hint() {
     for &(_, habits) in habits::ALL {

@@ -1,4 +1,4 @@
-//! Datagrams that no client sends, and clients that mean no good.
+//! Datagrams that no client sends, and hostile clients.
 #![cfg(feature = "net")]
 
 mod common;
@@ -42,7 +42,7 @@ fn impatient() -> Serving {
     Serving::with(Files, |builder| builder.patience(Duration::from_secs(2)))
 }
 
-/// Gets files all the while, from a client that must not notice anything.
+/// Gets files meanwhile, by a client that must not be disturbed.
 fn while_serving(addr: SocketAddr, work: impl FnOnce()) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -215,7 +215,7 @@ fn forged_packets_do_not_end_a_transfer() {
     for block in 1..=5u16 {
         peer.expect_data(block, &file(5000)[usize::from(block - 1) * 1000..][..1000]);
         forger.error(0);
-        // From the right TID, but out of any window.
+        // From the right TID, but outside of any window.
         peer.ack(block + 100);
         peer.ack(block.wrapping_sub(50));
         peer.data(block, "a client of a read sends no DATA");
@@ -228,14 +228,14 @@ fn forged_packets_do_not_end_a_transfer() {
 }
 
 #[test]
-fn an_upload_that_cheats() {
+fn an_upload_with_wrong_blocks_ends() {
     let serving = impatient();
     let mut peer = Peer::new(serving.addr());
     // More than the blksize.
     peer.wrq("up", &[]).expect(Packet::Ack(0));
     peer.data(1, vec![0; 513]);
     peer.expect_error(4);
-    // Blocks that nobody waits for, a flood of them.
+    // A flood of blocks outside of the window.
     let options = [("windowsize", "8")];
     peer.wrq("up", &options).expect_oack(&options);
     let mut rng = rng(2);

@@ -155,7 +155,7 @@ fn a_body_that_breaks() {
 }
 
 #[test]
-fn a_head_without_end() {
+fn a_response_head_without_end_is_an_upstream_failure() {
     let upstream = Upstream::new(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
         while stream.write_all(b"X-More: and more\r\n").is_ok() {}

@@ -100,7 +100,7 @@ fn abort_cuts_draining_short() {
 fn abort_ends_hundreds() {
     let mut serving = Serving::new(files());
     let rrq = Packet::Rrq(request("600", &[])).encode();
-    // They stay open: of a client whose port is closed the system tells.
+    // Their ports stay open: the system would report a closed one.
     let clients = Vec::from_iter((1..=600).map(|_| doomed_socket()));
     for (n, client) in clients.iter().enumerate() {
         client.send_to(&rrq, serving.addr()).unwrap();

@@ -1,4 +1,4 @@
-//! Limits for each client address and in total: over them there is silence, and then it goes on.
+//! Limits for each client address and in total: above them the server is silent, and later it serves again.
 #![cfg(feature = "sim")]
 
 mod common;
@@ -28,11 +28,11 @@ fn transfers_of_one_address_are_limited() {
     }
     let mut other = serving.peer_at([192, 0, 2, 102]);
     other.rrq("600", &[]).expect_data(1, &file(600)[..512]);
-    // One that has ended makes room for one that asks again.
+    // The end of a transfer makes room for a repeated request.
     greedy[0].error(0);
     serving.record();
     greedy[7].rrq("600", &[]).expect_data(1, &file(600)[..512]);
-    // A repeated request is none more.
+    // A repeated request is not another one.
     greedy[7].rrq("600", &[]).expect_data(1, &file(600)[..512]);
     greedy[6].rrq("600", &[]).expect_silence();
 }
@@ -46,7 +46,7 @@ fn requests_of_one_address_are_limited() {
         greedy.send(Packet::Rrq(request("missing", &[])));
         answered += usize::from(greedy.receive_within(Duration::from_millis(1)).is_some());
     }
-    // 200 at once, and what the time of those that are not answered has added.
+    // 200 at once, and as many as the limit allows for the time of the waits.
     assert!((200..=220).contains(&answered), "{answered}");
     serving.peer_at([192, 0, 2, 104]).rrq("missing", &[]).expect_error(1);
     serving.pass(Duration::from_secs(1));
@@ -104,7 +104,7 @@ fn the_limit_of_all_transfers_holds_under_a_flood_and_the_server_recovers() {
 #[test]
 fn a_client_that_never_answers_loses_its_place_to_a_new_request() {
     let serving = Simulated::with(files(), |builder| builder.max_transfers(40).max_transfers_per_client(40));
-    // One that has answered is never among them.
+    // A client that has sent an ACK is never among them.
     let mut slow = serving.peer();
     slow.rrq("2000", &[]).expect_data(1, &file(2000)[..512]);
     slow.ack(1);

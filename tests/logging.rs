@@ -1,4 +1,4 @@
-//! The log of the program: what it shows of what clients send, and that it keeps nobody from being served.
+//! The log of the program: how it shows the bytes of clients, and that it never delays a transfer.
 #![cfg(all(feature = "cli", unix))]
 
 mod common;
@@ -10,7 +10,7 @@ use std::{fs, net::UdpSocket};
 use common::{LONG, eventually};
 use program::Server;
 
-/// Asks for what is not there, and is told so, from another port.
+/// Requests a missing file from a new port, and receives ERROR 1.
 fn miss(address: &str, name: &[u8]) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(LONG)).unwrap();
@@ -41,7 +41,7 @@ fn names_are_shown_escaped_and_short() {
     }
 }
 
-/// A boot has its lines, a client in a loop has not.
+/// A boot is logged, a client in a loop is summed up.
 #[test]
 fn floods_of_misses_are_summed_up() {
     let directory = tempfile::tempdir().unwrap();
@@ -59,7 +59,7 @@ fn floods_of_misses_are_summed_up() {
     }
 }
 
-/// Whatever a flood is made of, it does not fill the disk of an operator who looks into a boot with `-v`.
+/// No kind of flood fills the disk of an operator who watches a boot with `-v`.
 #[test]
 fn floods_of_garbage_are_summed_up() {
     let server = Server::start(&["-v", "/"]);
@@ -89,7 +89,7 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     // A pipe takes 64 KiB.
     let name = [b'x'; 250];
     (0..2000).for_each(|_| miss(&server.address, &name));
-    // It ends as well, although nobody takes what it has still to say.
+    // It ends as well, although no reader takes its last lines.
     program::signals::kill("-TERM", &server.child);
     eventually("it has ended", || server.child.try_wait().unwrap().is_some_and(|status| status.success()));
 }
@@ -113,7 +113,7 @@ fn a_full_disk_is_told_of_and_survived() {
     assert_eq!(said.matches("cannot write to the log file /dev/full: No space left").count(), 1, "{said}");
 }
 
-/// What was logged when it ended is there, of standard error and of the file.
+/// All lines that were logged before the end are written, to standard error and to the file.
 #[test]
 fn no_log_line_is_lost_at_the_end() {
     let directory = tempfile::tempdir().unwrap();

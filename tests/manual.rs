@@ -9,7 +9,7 @@ fn tuffet(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a program that looks for faults says; nothing, hopefully.
+/// The faults that a checker reports. There should be none.
 fn faults(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).env("LC_ALL", "C.UTF-8").env("MANWIDTH", "100").output().unwrap();
     let said = [output.stdout, output.stderr].concat();

@@ -9,7 +9,7 @@ use std::{fs, path::Path};
 use program::{Server, run, text};
 
 #[cfg(feature = "http")]
-/// A web server that answers each request with the path and the query that it was asked for.
+/// A web server that answers each request with its path and query.
 fn web() -> String {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

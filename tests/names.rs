@@ -1,4 +1,4 @@
-//! Names as firmware, DHCP and people send them, and the files that they mean.
+//! Names as firmware, DHCP servers and people send them, and the files that they name.
 #![cfg(all(feature = "directory", unix))]
 
 mod common;
@@ -26,7 +26,7 @@ fn directory(names: &[&str]) -> (TempDir, Directory) {
     (here, directory)
 }
 
-/// What comes of an RRQ for these bytes: the first block, or the code of the ERROR.
+/// The answer to an RRQ with these bytes as the name: the first block, or the code of the ERROR.
 fn get(server: &Serving, name: &[u8]) -> Result<String, u16> {
     let mut peer = Peer::new(server.addr());
     peer.send_bytes(&[b"\0\x01", name, b"\0octet\0"].concat());
@@ -102,14 +102,14 @@ fn a_name_may_begin_with_the_path_of_the_root() {
     for missing in ["/none", "", "/", "/../../etc/passwd", "/../secret", "-beside/file"] {
         assert_eq!(named(missing), Err(1), "{missing}");
     }
-    // A file that really has such a name is what is meant.
+    // A file that really has such a name is served.
     let below = root.join(root.strip_prefix("/").unwrap());
     fs::create_dir_all(&below).unwrap();
     fs::write(below.join("file"), "deep").unwrap();
     assert_eq!(named("/file").as_deref(), Ok("deep"));
 }
 
-/// What is not UTF-8 cannot become a part of a path that leads elsewhere, not even where a backslash is a slash.
+/// A name that is not UTF-8 leads to no other place, even though a backslash is a slash.
 #[test]
 fn a_path_has_no_backslash() {
     let filename = b"/caf\xe9\\..\xff\\x".to_vec();

@@ -75,7 +75,7 @@ fn installs(title: &str, server: Server, root: &Path) {
     for name in &all {
         // As pxelinux asks for blocks, and with the 512 bytes of old.
         gets(Client::Curl(&["--tftp-blksize", "1408"]), name);
-        // Slow with large files, and they come in blocks of 512 below.
+        // This client is slow with large files, which come in blocks of 512 below.
         let small = root.join(name).metadata().unwrap().len() < 5 << 20;
         gets(if small { Client::Hpa } else { Client::Busybox(Some("1432")) }, name);
     }
@@ -113,14 +113,14 @@ fn installs(title: &str, server: Server, root: &Path) {
 
 #[test]
 #[ignore = "needs debian-installer-12-netboot-amd64, tftp-hpa, atftp, curl and busybox"]
-fn from_a_directory() {
+fn debians_installer_comes_from_a_directory() {
     let root = tree();
     installs("directory", Server::start(&[root.to_str().unwrap()]), &root);
 }
 
 #[test]
 #[ignore = "needs debian-installer-12-netboot-amd64, tftp-hpa, atftp, curl and busybox"]
-fn from_a_web_server() {
+fn debians_installer_comes_from_a_web_server() {
     let root = tree();
     let (_daemon, url) = web_server(&root);
     installs("http", Server::start(&[&url]), &root);
@@ -128,7 +128,7 @@ fn from_a_web_server() {
 
 #[test]
 #[ignore = "needs debian-installer-12-netboot-amd64, tftp-hpa, atftp, curl and busybox"]
-fn from_a_web_server_with_overrides() {
+fn debians_installer_comes_from_a_web_server_with_overrides() {
     const MENU: &str = "debian-installer/amd64/boot-screens/txt.cfg";
     const OWN: &str = "pxelinux.cfg/01-52-54-00-12-34-56";
     let root = tree();
@@ -151,7 +151,7 @@ fn from_a_web_server_with_overrides() {
         for name in ["debian-installer/amd64/boot-screens/menu.cfg", "pxelinux.cfg/default", "pxelinux.0", KERNEL] {
             client.gets(server.address, Octet, name, &copy, &fs::read(root.join(name)).unwrap());
         }
-        // And nobody has got these; the last is a directory, of both.
+        // These are in neither directory; the last is a directory in both.
         for name in ["pxelinux.cfg/C0A84D29", "missing", "debian-installer/amd64/boot-screens"] {
             let output = client.get(server.address, Octet, name, &copy);
             assert!(client.reports(&output, 1), "{client:?} {name}: {}", stock::said(&output));

@@ -235,7 +235,7 @@ fn requests_from_impossible_addresses_are_ignored() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn forged_requests_do_not_lock_anybody_out() {
-    // Forged addresses are behind a router; as neighbours they would fill the table of the system.
+    // Forged addresses are behind a router: as neighbours they would fill the system's table.
     let with_route = format!("{TWO_LINKS}; ip route add default via 10.9.0.7 dev s0");
     if !on_machines("forged_requests_do_not_lock_anybody_out", &with_route) {
         return;
@@ -308,7 +308,7 @@ fn rules_know_the_card_of_a_neighbour() {
     peer.ack(1);
 }
 
-/// Forged requests are looked up as well, and find nothing; who has just come is known all the same.
+/// Forged requests cost a lookup each, which finds nothing. The card of a new client is known all the same.
 #[cfg(feature = "rules")]
 #[test]
 #[ignore = "needs root, unshare and iproute2"]

@@ -12,11 +12,11 @@ fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Neither a panic nor silence where the system gives no thread.
+/// If the system gives no thread, the program neither panics nor stays silent.
 #[test]
 fn a_server_without_threads_says_so() {
     let directory = tempfile::tempdir().unwrap();
-    // A user of whom nothing else runs: started as root, the server becomes it, and then the limit counts.
+    // A user without other processes: a server that starts as root becomes this user, and then the limit counts.
     let (user, soft) = ("64321:64321", "ulimit -u 1");
     let args = ["serve", "--listen", "127.0.0.1:0", "--no-landlock", "--user", user, path(directory.path())];
     let is_root = rustix::process::geteuid().is_root();

@@ -1,4 +1,4 @@
-//! What hooks and records tell: at the beginning, at the end, and where a request was served.
+//! The facts in hooks and records: at the beginning, at the end, and for requests that are refused.
 #![cfg(feature = "sim")]
 
 mod common;
@@ -21,7 +21,7 @@ fn taken(told: &Told) -> Vec<String> {
     std::mem::take(&mut *told.lock().unwrap())
 }
 
-/// A handler that has nothing, then one that reads and one that writes, each told of the end.
+/// A handler without files, then one for reads and one for writes. Each is told of the end.
 fn handlers(told: &Told) -> impl Handler {
     let (reads, writes) = (told.clone(), told.clone());
     let nothing = read(async |_: Request| Err::<Source, _>(Refusal::not_found()));
@@ -101,7 +101,7 @@ fn a_transfer_begins_before_its_handler_is_asked_and_ends_once() {
     peer.ack(1);
     server.record();
     assert_eq!(taken(&told), ["1 complete"]);
-    // What is refused before any handler is asked begins and ends as well.
+    // A request that is refused before the handler is asked has a beginning and an end as well.
     server.peer().rrq("../file", &[]).expect_error(2);
     let ends = server.record().outcome.to_string();
     assert_eq!(taken(&told), ["2 read ../file".to_owned(), format!("2 {ends}")]);

@@ -24,10 +24,10 @@ use tuffet::{
     status::{Serving as Shown, Status},
 };
 
-/// Both a name that a client may send and, if it were taken for markup, a script.
+/// A name that a client may send. As markup it would be a script.
 const HOSTILE: &str = "<img src=x onerror=document.title='broken'>";
 
-/// Once this is set, what is slow gives the rest of its bytes at once.
+/// Once this is set, a slow source gives the rest of its bytes at once.
 type Fast = Arc<AtomicBool>;
 
 fn files(fast: Fast) -> impl Handler {
@@ -134,7 +134,7 @@ fn the_page_shows_what_runs_and_what_became_of_it() {
     refused(&mut lost, HOSTILE);
     refused(&mut lost, "secret");
     refused(&mut lost, "broken");
-    // One that vanishes.
+    // A client that vanishes.
     let mut gone = machine(&serving, "127.0.1.9");
     gone.rrq("5000/vmlinuz", &[]).receive();
     let busy: Vec<_> = [("127.0.1.7", "20000000/slow-initrd.gz"), ("127.0.1.10", "20000000/slow-unsized")]
@@ -155,7 +155,7 @@ fn the_page_shows_what_runs_and_what_became_of_it() {
     assert!(width().as_f64().unwrap() > 0.0);
     assert!(browser.text_of("#running .client").starts_with("127.0.1."));
 
-    // As many as may ask at once, and then some.
+    // More clients than may ask at once.
     let greedy = machine(&serving, "127.0.1.11");
     eventually("it is told of who is not answered", || {
         (0..50).for_each(|_| greedy.send(Packet::Rrq(common::request("../x", &[]))));
@@ -180,10 +180,10 @@ fn the_page_shows_what_runs_and_what_became_of_it() {
     let not = "not found";
     let expected = ["asked for the size", "complete", "complete", not, not, not, "complete", "complete"];
     assert_eq!(chips, expected, "a boot, in its order");
-    // Its bar is as full as its number says.
+    // The bar is as long as its number says.
     let lane = "return parseFloat(document.querySelector(\"[data-machine='127.0.1.7'] .lane i.busy\").style.width)";
     assert!((0.1..99.0).contains(&browser.run(lane).as_f64().unwrap()));
-    // The name is shown as it is, and did nothing.
+    // The name is shown as text, and its script did not run.
     assert!(of("127.0.1.8", ".path").contains(HOSTILE), "{}", of("127.0.1.8", ".path"));
     assert_eq!(browser.run("return document.querySelectorAll('img').length"), 0);
     assert_eq!(browser.run("return document.title"), "tuffet");
@@ -204,7 +204,7 @@ fn the_page_shows_what_runs_and_what_became_of_it() {
     assert!(complaints.is_empty(), "{complaints:?}");
 }
 
-/// As many as a room has, and more: most ask for a configuration that is not there, some for files of a mirror that is
+/// The machines of a room: most request a configuration that does not exist, some request files of a mirror that is
 /// down.
 fn a_bad_night(serving: &Serving) {
     for n in 1..=40 {
@@ -236,7 +236,7 @@ fn a_bad_night(serving: &Serving) {
 
 #[test]
 #[ignore = "needs chromium and chromedriver"]
-fn at_three_in_the_morning_trouble_comes_first() {
+fn the_page_shows_trouble_first() {
     let (serving, _shown, url, fast) = serve();
     let serving = Arc::new(serving);
     let browser = Browser::new();

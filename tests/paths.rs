@@ -1,7 +1,6 @@
-//! What lies between a server and its clients: narrow hops, filters, fragments, and what ICMP says, be it true or
-//! forged.
+//! The path between a server and its clients: narrow hops, filters, fragments, and ICMP errors, true and forged.
 //!
-//! Those that need machines of their own run once more in namespaces.
+//! Tests that need machines of their own run once more in namespaces.
 #![cfg(all(target_os = "linux", feature = "net"))]
 
 mod common;
@@ -139,7 +138,7 @@ fn a_client_that_closes_its_port_ends_its_transfer_at_once() {
         let mut stays = Peer::new(serving.addr());
         stays.rrq("1000", &[]).expect_data(1, &file(1000)[..512]);
         let mut leaves = Peer::new(serving.addr());
-        // At an address where nobody else gets its port.
+        // At an address of its own, so that no other program gets its port.
         leaves.socket = UdpSocket::bind((own_address(), 0)).unwrap();
         leaves.rrq("100000", &[]).expect_data(1, &file(100_000)[..512]);
         drop(leaves);
@@ -193,7 +192,7 @@ fn icmp_of_anybody_else_ends_no_transfer() {
             eventually("it has arrived", || unreachables() > before);
         };
         let [net, host, protocol, port, too_big, filtered] = [0, 1, 2, 3, 4, 13];
-        // Somebody else may say what he likes, and the client's own network what may change again.
+        // No ICMP error of another sender counts, nor one of the client about a failure that may pass.
         for code in [net, host, protocol, port, too_big, filtered] {
             forged(stranger, (3, code), tid, at);
         }

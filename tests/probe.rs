@@ -1,4 +1,4 @@
-//! Probing servers: good ones, and such as have the faults that others' users suffer from.
+//! Probes of servers: good ones, and servers with known faults.
 #![cfg(all(feature = "net", feature = "probe"))]
 
 mod common;
@@ -74,12 +74,12 @@ fn a_refusal_is_told() {
     assert!(matches!(report.ending, Ending::Refused { code: tuffet::ErrorCode::FILE_NOT_FOUND, .. }));
 }
 
-/// What a client thinks of a server that answers each packet with these.
+/// The verdict on a server that answers each packet with these packets.
 fn judged(habits: habits::Habits, server: impl Fn(Packet) -> Vec<Packet> + Sync) -> Report {
     judged_for(SHORT, habits, &server)
 }
 
-/// The same of one that is listened to for so long after the end.
+/// The same for a probe that listens for this long after the end.
 fn judged_for(time: Duration, habits: habits::Habits, server: &(impl Fn(Packet) -> Vec<Packet> + Sync)) -> Report {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();

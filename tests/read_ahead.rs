@@ -30,7 +30,7 @@ fn generating() -> Serving {
     }))
 }
 
-/// What the server says to an RRQ with these options.
+/// The server's first packet for an RRQ with these options.
 fn first(server: &Serving, name: &str, options: &[(&str, &str)]) -> (Peer, Packet) {
     let mut peer = Peer::new(server.addr());
     let packet = peer.rrq(name, options).receive();
@@ -62,7 +62,7 @@ fn a_client_that_asks_is_told_the_size_of_a_small_generated_file() {
 }
 
 #[test]
-fn a_large_one_an_empty_one_and_one_that_nobody_asks_about_have_none() {
+fn large_and_empty_files_and_files_whose_size_is_not_requested_get_no_tsize() {
     let server = generating();
     let (_peer, packet) = first(&server, "70000", &[("tsize", "0"), ("blksize", "1024")]);
     assert_eq!(packet, oack(&[("blksize", "1024")]));
@@ -109,7 +109,7 @@ fn a_source_that_is_never_out_of_empty_chunks_keeps_nobody_waiting() {
     peer.error(0);
 }
 
-/// What the server says, and after how long, to a client that asks for the size of a file whose lines come after these
+/// The server's first packet, and its time, for a client that requests the size of a file whose lines come after these
 /// pauses, in milliseconds. The client repeats its request each second.
 #[cfg(feature = "sim")]
 fn after_pauses(pauses: &'static [u64]) -> (Packet, Duration) {
@@ -252,7 +252,7 @@ fn the_size_of_a_ruled_file_is_told_as_far_as_the_rules_allow() {
     assert!(matches!(packet, Packet::Data { block: 1, .. }), "{packet:?}");
 }
 
-/// Netascii has another size on the wire, which nobody knows.
+/// Netascii has another size on the wire, which is unknown at the start.
 #[test]
 fn no_size_is_granted_for_text() {
     let server = generating();

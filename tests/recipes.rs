@@ -1,5 +1,5 @@
-//! The recipes of docs/recipes: each configuration is loaded, served and asked as it stands there, with other
-//! directories.
+//! The recipes of docs/recipes: each configuration is loaded and served as it is printed, with other directories, and
+//! clients fetch from it.
 #![cfg(all(unix, feature = "full"))]
 
 #[path = "common/program.rs"]
@@ -19,7 +19,7 @@ use program::{Server, run, text};
 /// Long enough for the slowest machine; only a defect waits for it.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A recipe, and a directory that stands for the root of the file system.
+/// A recipe, and a directory in the place of the root of the file system.
 struct Recipe {
     text: String,
     place: tempfile::TempDir,
@@ -53,7 +53,7 @@ impl Recipe {
         roots.iter().fold(text.to_owned(), |text, root| text.replace(root, &(self.path(root) + "/").replace("//", "/")))
     }
 
-    /// Its configuration, which is right.
+    /// Its configuration, which must be accepted.
     fn config(&self) -> String {
         let config = self.write("/etc/tuffet/tuffet.toml", &self.block("toml"));
         let checked = run(&["check-config", &config]);
@@ -165,7 +165,7 @@ fn shim_finds_its_second_stage() {
     }
     let server = Server::start(&["--config", &config]);
     assert_eq!(get(&server, "shimx64.efi").as_deref(), Some("debian"));
-    // What need not be there is "File not found" and no failure.
+    // A file that need not exist is "File not found" and no failure.
     let missing = [
         "revocations.efi",
         "revocations_sku.efi",

@@ -1,4 +1,4 @@
-//! Answering by other terms while the server runs, and answering some clients only.
+//! Settings that change while the server runs, and the admission of clients.
 #![cfg(feature = "net")]
 
 mod common;

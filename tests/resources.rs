@@ -1,4 +1,4 @@
-//! What a server costs: file descriptors and memory, and that it gives them back. Linux tells what a process has.
+//! The costs of a server in file descriptors and memory, and that it gives them back. Linux tells what a process has.
 #![cfg(all(feature = "net", target_os = "linux"))]
 
 mod common;
@@ -12,7 +12,7 @@ use std::{
 use common::{Peer, Serving, doomed_socket, eventually, file, request, size};
 use tuffet::{Client, Error, ErrorCode, Gen, Handler, Request, packet::Packet, read, transfer::Outcome};
 
-/// These tests count what belongs to the whole process, so they run one at a time.
+/// These tests measure the whole process, so they run one at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -129,7 +129,7 @@ fn a_program_that_begins_with_few_files_serves_many_uploads() {
     assert!((0..UPLOADS).all(|n| fs::read(limited.place.path().join(n.to_string())).unwrap() == file(100)));
 }
 
-/// A client repeats its request, and room is made for it among those that were never heard. No ERROR ends its boot.
+/// A client repeats its request, and gets the place of a client that never sent an ACK. No ERROR ends its boot.
 #[cfg(feature = "cli")]
 #[test]
 fn more_silent_uploads_than_files_lock_no_client_out() {
@@ -200,7 +200,7 @@ fn a_thousand_clients_at_once() {
                 task.await;
             }
         }));
-        // A request that came twice, the second time after the end, is a transfer that nobody answers.
+        // A request that came twice, the second time after the end, makes a transfer whose client never answers.
         eventually("all sessions are gone", || serving.transfers().iter().all(|transfer| transfer.bytes == 0));
         let complete = serving.records().iter().filter(|record| record.outcome.is_success()).count();
         assert!(complete >= clients, "{complete} of {clients}");
@@ -258,7 +258,7 @@ fn memory_comes_back_after_a_flood() {
             smol::block_on(outcome(Client::new(serving.addr()), 20_000)).is_ok_and(|outcome| outcome.is_success())
         });
     };
-    // The first floods fill what is kept for good: buffers, the memory of recent transfers, the allocator's own.
+    // The first floods fill all memory that is kept: buffers, recent transfers, the allocator's own.
     flood();
     flood();
     let before = resident();

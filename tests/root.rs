@@ -1,4 +1,5 @@
-//! Which directory is served, and where its links may lead: what is at the root's path when a request comes.
+//! Which directory is served, and where its links may lead: the directory that is at the path of the root when a
+//! request comes.
 #![cfg(all(feature = "directory", unix))]
 
 use std::{

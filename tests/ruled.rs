@@ -84,7 +84,7 @@ fn an_upload_goes_where_the_rules_say() {
     peer.expect_error(3);
 }
 
-/// A handler of somebody else's with a policy of its own.
+/// A user's handler with a policy of its own.
 struct Careful(Memory);
 
 impl Handler for Careful {

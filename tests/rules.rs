@@ -1,4 +1,4 @@
-//! How real clients behave, and what the server makes of it, datagram by datagram, in virtual time.
+//! The server and real clients, datagram by datagram, in virtual time.
 #![cfg(feature = "sim")]
 
 mod common;
@@ -105,7 +105,7 @@ fn another_request_from_the_same_port_replaces_the_session() {
     peer.send(Packet::Rrq(request("9/b", &[])));
     peer.expect_data(1, [7; 512]);
     assert_eq!((serving.record().path.as_str(), serving.transfers().len()), ("9/b", 1));
-    // A late packet to the old one is no stranger's.
+    // A late packet to the old transfer is not treated as foreign.
     let new = std::mem::replace(&mut peer.to, tid);
     peer.ack(1);
     peer.expect_nothing_new();
@@ -276,7 +276,7 @@ fn too_many_transfers_are_met_with_silence() {
     peers[0].rrq("10", &[]).expect_data(1, file(10));
     peers[1].rrq("10", &[]).expect_data(1, file(10));
     peers[2].rrq("10", &[]).expect_silence();
-    // Who has a transfer may begin another one in its place.
+    // A client with a transfer may begin another one in its place.
     peers[1].rrq("11", &[]).expect_data(1, file(11));
     assert!(matches!(serving.record().outcome, Outcome::Replaced(_)));
     peers[0].ack(1);
@@ -334,7 +334,7 @@ fn the_oack_is_exact() {
     }
 }
 
-/// Everything about generators here is lazy; this holds the server to it.
+/// Generators are lazy, and the server must not pull more than it needs.
 #[test]
 fn no_chunk_is_pulled_before_the_window_has_room() {
     let made = Arc::new(AtomicUsize::new(0));

@@ -1,4 +1,4 @@
-//! A server and clients in the runtime of somebody else's program: tokio, of either kind.
+//! A server and clients in the runtime of the program that embeds them: tokio, of either kind.
 #![cfg(feature = "net")]
 
 mod common;
@@ -39,7 +39,7 @@ fn entering(builder: ServerBuilder, tokio: Tokio) -> ServerBuilder {
     })
 }
 
-/// Answers each connection with what it is sent, on this runtime.
+/// Sends each connection its own bytes back, on this runtime.
 async fn upstream() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -240,7 +240,7 @@ fn clients_and_servers_may_be_spawned() {
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
             let server = tokio::spawn(send(server.run_until(stopped)));
             tokio::spawn(client.put("text", "some text")).await.unwrap().unwrap();
-            // A stream of somebody else's, and a generator that may move.
+            // A stream of another crate, and a generator that may move.
             let chunks = futures_lite::stream::iter([Ok::<_, std::io::Error>("some "), Ok("chunks")]);
             tokio::spawn(client.put("chunks", Source::sendable(chunks))).await.unwrap().unwrap();
             let generator = SendGen::new(async |co: SendCo<&'static str>| {

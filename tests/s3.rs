@@ -147,7 +147,7 @@ fn a_store_is_trusted_by_its_certificate() {
     Peer::new(careful.address).rrq("x", &[]).expect_error(0);
 }
 
-/// What a store says of an object, whatever its key.
+/// The attributes of an object in a store.
 const OBJECT: &str = "HTTP/1.1 200 OK\r\nETag: \"a\"\r\nLast-Modified: Wed, 25 Nov 2026 20:00:00 GMT\r\n";
 
 #[test]
@@ -302,10 +302,10 @@ fn two_servers_serve_what_came_through_the_other() {
         servers[to].put(&path, "both");
         assert!(servers[from].get("both") == contents && servers[to].get("both") == contents);
         fs::remove_file(store.object("images/both")).unwrap();
-        // It is fresh for a second.
+        // The object is fresh for a second.
         thread::sleep(Duration::from_millis(1100));
         Peer::new(servers[from].address).rrq("both", &[]).expect_error(1);
-        // That it is not there is remembered for five, and both have to know better.
+        // A miss is remembered for five seconds, and both servers must see the next object.
         thread::sleep(Duration::from_millis(5100));
     }
 }

@@ -1,4 +1,4 @@
-//! What the program gives up once its sockets are bound, seen from outside, and that it serves all the same.
+//! The privileges that the program gives up once its sockets are bound, seen from outside, and that it still serves.
 #![cfg(all(target_os = "linux", feature = "full"))]
 
 #[path = "common/sandboxed.rs"]
@@ -67,7 +67,7 @@ fn the_server_serves_and_logs_without_privileges() {
         let refused = server.get(name);
         assert!(!refused.status.success() && refused.stdout.is_empty(), "{name}");
     }
-    // There are threads by now, and they have no more than the first.
+    // Threads run by now, and they have no more privileges than the first.
     server.assert_has_no_privileges();
     let said = server.stop();
     // The MTU of the loopback was found out.
@@ -121,7 +121,7 @@ fn a_resolver_is_asked() {
     assert_eq!(got.stdout, b"text", "{} {}", String::from_utf8_lossy(&got.stderr), server.stop());
 }
 
-/// The kernel says no to a port that nobody named, and only landlock can: the web server would have it connect there.
+/// The kernel denies a connection to a port that no option names. Only landlock can: the web server redirects there.
 #[test]
 fn only_named_ports_are_connected_to() {
     let elsewhere = web(|_| "200 OK".into());
@@ -289,11 +289,11 @@ fn a_user_who_is_not_root_gives_up_its_capabilities() {
     let output = command.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(1) && said.contains("only root can change its user"), "{said}");
-    // Who he is already.
+    // The user of this process.
     let mut command = Command::new(program);
     command.uid(NOBODY).gid(NOBODY).args(["serve", "--listen", "127.0.0.1:0", "--user", "nobody", text(&root)]);
     assert_eq!(Server::run(&mut command).get("file").stdout, b"text");
-    // No advice that would not help.
+    // The message must not give advice that cannot help.
     fs::set_permissions(root.join("file"), fs::Permissions::from_mode(0o600)).unwrap();
     let mut command = Command::new(program);
     command.uid(NOBODY).gid(NOBODY).args(["serve", "--listen", "127.0.0.1:0", "--upload", text(&root)]);

@@ -1,4 +1,4 @@
-//! What the program reaches from within its sandbox, and what it says of what it does not reach.
+//! Which files and addresses the program reaches from within its sandbox, and how it reports the others.
 #![cfg(all(target_os = "linux", feature = "full"))]
 
 #[path = "common/sandboxed.rs"]
@@ -45,7 +45,7 @@ fn a_directory_that_is_made_anew_is_served_from_inside() {
         let said = server.stop();
         assert!(said.contains("was replaced by another directory") && !said.contains(BOUND), "{said}");
     }
-    // Uploads too, where they are all that the user may write.
+    // Uploads too, if their directory is all that the user may write.
     let uploads = temp.path().join("uploads");
     fs::create_dir(&uploads).unwrap();
     chown(&uploads, Some(1234), Some(5678)).unwrap();
@@ -57,7 +57,7 @@ fn a_directory_that_is_made_anew_is_served_from_inside() {
     assert!(put.status.success(), "{}", String::from_utf8_lossy(&put.stderr));
 }
 
-/// The parent is the user's own, so that there is more in it than what is served.
+/// The parent belongs to the user, and holds more than the served directory.
 #[test]
 #[ignore = "needs root"]
 fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
@@ -107,7 +107,7 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
     let put = server.put("upload", "text");
     assert!(!put.status.success());
     assert_eq!(server.child.wait().unwrap().code(), Some(75));
-    // And what is started anew serves it; so does who was not kept from it.
+    // A new process serves it, and so does a server without landlock.
     assert_eq!(Server::start(&[text(&root)]).get("file").stdout, b"new");
     let server = Server::start(&["--no-landlock", text(&root)]);
     make_anew(&root, "newer");
@@ -186,7 +186,7 @@ fn unreadable_files_are_named_with_the_user() {
     }
 }
 
-/// A person who is in more groups than her own, of a name that no machine has. The files of users and groups are those
+/// A user in several groups, with a name that no machine has. The files of users and groups are those
 /// of a namespace.
 #[test]
 #[ignore = "needs root and unshare"]
@@ -247,7 +247,7 @@ fn files_of_the_server_that_clients_could_replace_are_refused() {
         let command = format!("{} all", text(&config));
         assert!(refused(&["--on-upload", &command]).contains("the program of --on-upload"));
     }
-    // For those who only read it is no matter.
+    // Without uploads, or with the log elsewhere, the server starts.
     Server::start(&["--log-file", text(&root.join("etc/log")), text(&root)]).stop();
     Server::start(&["--upload", "--log-file", text(&temp.path().join("other")), text(&root)]).stop();
 }

@@ -22,7 +22,7 @@ use tuffet::{
     transfer::Outcome,
 };
 
-/// Gives files of the size that their name says, and keeps what it is given.
+/// A handler: the name of a file is its size, and uploads are kept.
 #[derive(Clone, Default)]
 struct Files(Arc<Mutex<HashMap<String, Vec<u8>>>>);
 

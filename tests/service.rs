@@ -1,4 +1,4 @@
-//! The program as a service: what it says to its manager, the sockets that it takes, its signals and its logs.
+//! The program as a service: its notices to the manager, the sockets that it takes, its signals and its logs.
 #![cfg(all(unix, feature = "full"))]
 
 mod common;
@@ -25,7 +25,7 @@ use common::{LONG, Peer, eventually};
 use program::{signals, without_variables};
 use tempfile::TempDir;
 
-/// The program, in a directory of its own that it serves, with what it says in a file.
+/// The program, which serves a directory of its own, with its standard error in a file.
 struct Service {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -46,7 +46,7 @@ impl Service {
 
     fn spawn(mut command: Command, set: impl FnOnce(&mut Command, &Path)) -> Self {
         let place = tempfile::tempdir().unwrap();
-        // Started as root, it becomes somebody else.
+        // Started as root, it becomes another user.
         open_to_all(place.path());
         fs::create_dir(place.path().join("served")).unwrap();
         fs::write(place.path().join("served/file"), [7; 600]).unwrap();
@@ -119,7 +119,7 @@ impl Manager {
         Self(socket)
     }
 
-    /// The next words with this among them.
+    /// The next notice with this text.
     #[track_caller]
     fn expect(&self, words: &str) -> String {
         loop {
@@ -215,7 +215,7 @@ fn sockets_are_taken_from_the_manager() {
     let (one, two) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     let addresses = [&one, &two].map(|socket| socket.local_addr().unwrap());
     let mut command = Command::new("sh");
-    // The first comes by standard input and the second by standard error, which it is not.
+    // The shell gets one socket as standard input and the other as standard error, and passes them as 3 and 4.
     let shell =
         r#"LISTEN_PID=$$ LISTEN_FDS=2 exec "$0" serve --quiet --log-file ../log 3<&0 4<&2 </dev/null 2>../stderr"#;
     command.args(["-c", shell, env!("CARGO_BIN_EXE_tuffet")]).stdin(OwnedFd::from(one));

@@ -1,5 +1,5 @@
-//! Small files of a directory, whose content is in memory for a second: what a transfer of one costs, and that the client
-//! gets what is at the path when its request comes.
+//! Small files of a directory, whose content is in memory for a second: the costs of a transfer, and that the client
+//! gets the file that is at the path when its request comes.
 #![cfg(all(feature = "directory", target_os = "linux"))]
 
 use std::{
@@ -51,7 +51,7 @@ fn is_open(path: &Path) -> bool {
 }
 
 #[test]
-fn they_are_read_when_the_request_comes_and_closed() {
+fn small_files_are_read_when_the_request_comes_and_closed() {
     let temp = tempfile::tempdir().unwrap();
     let (directory, path) = (Directory::new(temp.path()).unwrap(), temp.path().canonicalize().unwrap().join("f"));
     for (size, open) in [(1, false), (6144, false), (6145, true), (0, true)] {
@@ -72,7 +72,7 @@ fn they_are_read_when_the_request_comes_and_closed() {
 }
 
 #[test]
-fn one_that_has_not_changed_is_not_read_again() {
+fn a_small_file_that_has_not_changed_is_not_read_again() {
     let temp = tempfile::tempdir().unwrap();
     let directory = Directory::new(temp.path()).unwrap();
     write(&temp.path().join("f"), b"same");
@@ -86,7 +86,7 @@ fn one_that_has_not_changed_is_not_read_again() {
 }
 
 #[test]
-fn they_come_from_the_root_that_is_there_now() {
+fn small_files_come_from_the_present_root() {
     let temp = tempfile::tempdir().unwrap();
     let base = temp.path().canonicalize().unwrap();
     let [root, link] = ["root", "link"].map(|name| base.join(name));
@@ -118,10 +118,10 @@ fn they_come_from_the_root_that_is_there_now() {
     }
 }
 
-/// What the file system is asked for a file that has not changed: to open it, to look at it, and to close it.
+/// The system calls for a file that has not changed: one to open it, one for its state, and one to close it.
 #[test]
 #[ignore = "needs strace"]
-fn one_that_has_not_changed_takes_one_opening() {
+fn a_small_file_that_has_not_changed_is_opened_once() {
     const THERE: &str = "TUFFET_TEST_IS_TRACED";
     const READS: usize = 100;
     if let Some(root) = env::var_os(THERE) {
@@ -139,7 +139,7 @@ fn one_that_has_not_changed_takes_one_opening() {
     strace.arg(env::current_exe().unwrap()).args([
         "--ignored",
         "--exact",
-        "one_that_has_not_changed_takes_one_opening",
+        "a_small_file_that_has_not_changed_is_opened_once",
     ]);
     assert!(strace.env(THERE, temp.path().canonicalize().unwrap()).status().expect("strace").success());
     let calls = fs::read_to_string(calls).unwrap();

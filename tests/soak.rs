@@ -1,5 +1,5 @@
-//! Many clients for a while: they come, go, vanish, lie and repeat. At the end everything adds up, and everything is
-//! given back.
+//! Many clients for a while: they come, go, vanish, lie and repeat. At the end all counters add up, and all memory
+//! and files are given back.
 //!
 //! `TUFFET_SOAK_SECONDS` says how long (20 by default), `TUFFET_SOAK_SEED` repeats what a run did.
 #![cfg(all(feature = "net", target_os = "linux"))]
@@ -58,7 +58,7 @@ fn files() -> impl Handler {
     reads.or(write(async |_: Request, data: Source| data.collect(30_000).await.map(drop)))
 }
 
-/// All that the hooks were told.
+/// All that the hooks received.
 #[derive(Default)]
 struct Told {
     records: AtomicU64,
@@ -84,7 +84,7 @@ impl Told {
     }
 }
 
-/// One client, who is up to something else each time.
+/// One client, which does something else each time.
 struct Client {
     server: SocketAddr,
     random: fastrand::Rng,
@@ -119,7 +119,7 @@ impl Client {
         self.follow(windowsize, leaves);
     }
 
-    /// Acknowledges what comes; leaves after so many packets, with an ERROR or in silence.
+    /// Acknowledges each packet, and leaves after this many packets, with an ERROR or in silence.
     fn follow(&mut self, windowsize: u16, leaves: Option<usize>) {
         for n in 0..200 {
             let Some((from, packet)) = self.receive() else { return };
@@ -168,7 +168,7 @@ impl Client {
         }
     }
 
-    /// Asks once more, and then for something else, with the answer on its way.
+    /// Repeats its request, and then requests another file while the answer travels.
     fn repeat(&mut self) {
         let request = self.request("20000", 1);
         for _ in 0..self.random.usize(1..4) {
@@ -236,7 +236,7 @@ fn work(serving: &Serving, seed: u64, time: Duration) {
                 })
             })
             .collect();
-        // The records that nobody reads would be the largest part of the memory.
+        // Unread records would be the largest part of the memory.
         scope.spawn(|| {
             while !over.load(Relaxed) {
                 serving.records();
@@ -266,7 +266,7 @@ fn number(variable: &str, default: u64) -> u64 {
 }
 
 #[test]
-fn everything_adds_up_and_is_given_back() {
+fn counters_add_up_and_memory_and_files_are_given_back() {
     let (seconds, seed) = (number("TUFFET_SOAK_SECONDS", 20), number("TUFFET_SOAK_SEED", 1));
     println!("{seconds} s with seed {seed}");
     // Panics of the handler are expected, and their traces would be all that is seen.
@@ -289,7 +289,7 @@ fn everything_adds_up_and_is_given_back() {
     };
     let mut serving = Serving::with(files(), set);
 
-    // The first third fills what is kept for good: buffers, the memory of recent transfers, the allocator's own.
+    // The first third fills all memory that is kept: buffers, recent transfers, the allocator's own.
     work(&serving, seed, Duration::from_secs_f64(seconds as f64 / 3.0));
     let (memory, idle_files) = (resident(), open_files());
     work(&serving, !seed, Duration::from_secs_f64(seconds as f64 * 2.0 / 3.0));

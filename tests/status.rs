@@ -1,4 +1,4 @@
-//! The status server: what it answers, to whom, and for how long.
+//! The status server: its responses, its clients, and its life.
 #![cfg(feature = "status")]
 
 mod common;
@@ -85,7 +85,7 @@ fn the_page_and_its_parts_are_there() {
     assert!(head.starts_with("http/1.1 200") && body.is_empty(), "{head}");
 }
 
-/// What has no need of a policy cannot be hurt by a hole in it.
+/// A page without inline code is safe even if its policy has a gap.
 #[test]
 fn the_page_has_nothing_inline_and_sets_no_markup() {
     let html = include_str!("../src/status/page/page.html");
@@ -116,7 +116,7 @@ fn malformed_http_requests_are_refused() {
     assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: {addr}\r\n\r\n")), "200");
 }
 
-/// A page of elsewhere whose name leads to this address must not read what is here.
+/// A page of another site whose name resolves to this address must not read the status.
 #[test]
 fn only_names_of_this_machine_are_answered() {
     let (_serving, _shown, addr) = serve();
@@ -199,9 +199,9 @@ fn promtool_accepts_the_metrics() {
     assert!(said.status.success() && text.is_empty(), "{}", String::from_utf8_lossy(&text));
 }
 
-/// Those who connect and say nothing, or read nothing, take a place for a few seconds and no more.
+/// A connection that sends or reads nothing takes a place for a few seconds only.
 #[test]
-fn the_slow_do_not_keep_out_the_others() {
+fn slow_connections_do_not_keep_others_out() {
     let (serving, _shown, addr) = serve();
     let idle: Vec<_> = (0..24).map(|_| TcpStream::connect(addr).unwrap()).collect();
     let mut deaf = TcpStream::connect(addr).unwrap();
@@ -214,21 +214,21 @@ fn the_slow_do_not_keep_out_the_others() {
     drop(idle);
 }
 
-/// However many they are.
+/// However many there are.
 #[test]
-fn hundreds_that_say_nothing_do_not_delay_the_metrics() {
+fn hundreds_of_silent_connections_do_not_delay_the_metrics() {
     let (_serving, _shown, addr) = serve();
     let idle: Vec<_> = (0..300).map(|_| TcpStream::connect(addr).unwrap()).collect();
     let begin = Instant::now();
     for _ in 0..3 {
         assert!(ask(addr, "/metrics").0.starts_with("http/1.1 200"));
     }
-    // Each of them may be silent for 2 s, and if they had to be waited for it would take a minute.
+    // Each of them may be silent for 2 s. A wait for one after the other would take a minute.
     assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
     drop(idle);
 }
 
-/// Those who ask for much and read nothing give way to those who come after them.
+/// Clients that request much and read nothing give way to new clients.
 #[test]
 fn connections_that_do_not_read_give_way() {
     let (serving, _shown, addr) = serve();
@@ -277,7 +277,7 @@ fn long_names_make_no_long_answers() {
 }
 
 #[test]
-fn slow_facts_have_a_path_of_their_own() {
+fn facts_that_change_slowly_have_a_path_of_their_own() {
     let (serving, _shown, addr) = serve();
     // Blocks that can be divided by the seconds of a rate, wherever a new one begins between them.
     let client = Client::new(serving.addr()).blksize(1000);

@@ -36,7 +36,7 @@ impl Server {
         })
     }
 
-    /// With a log of what it was asked.
+    /// With a log of its requests.
     fn atftpd(log: &Path) -> Self {
         File::create(log).unwrap().set_permissions(Permissions::from_mode(0o666)).unwrap();
         Self::start("atftpd", |command, port, served| {
@@ -53,7 +53,7 @@ impl Server {
         let mut command = Command::new(program);
         arguments(&mut command, port, served.path());
         let (daemon, began) = (Daemon::start(&mut command), Instant::now());
-        // A client does not wait for long where nobody has the port.
+        // A client does not wait for long if no server has the port.
         while !fs::read_to_string("/proc/net/udp").unwrap().contains(&format!(":{port:04X} ")) {
             assert!(began.elapsed() < Duration::from_secs(60), "{command:?} does not listen");
             thread::sleep(Duration::from_millis(50));

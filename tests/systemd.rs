@@ -46,7 +46,7 @@ fn the_service_is_hardened() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// What the units promise besides: each line is one that somebody has missed.
+/// Other promises of the units, line by line.
 #[test]
 fn the_units_try_for_as_long_as_it_takes_and_operators_can_read_uploads() {
     let lines = |unit: usize| {
@@ -82,7 +82,7 @@ fn a_request_starts_the_server() {
     command.current_dir(&place).stdout(Stdio::null()).stderr(Stdio::null());
     let _activated = Activated(command.spawn().unwrap());
     let mut peer = Peer::new(address);
-    // Until somebody listens there nobody answers, and it takes its time to start.
+    // The bound socket answers nothing until the program listens, and the program takes time to start.
     eventually("it answers", || peer.rrq("file", &[]).receive_within(SHORT * 4).is_some());
     peer.rrq("file", &[]).expect_data(1, "as it is");
     peer.ack(1);

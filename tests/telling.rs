@@ -1,4 +1,4 @@
-//! `--on-upload` and `--webhook`, from outside: a real command, and a web server that refuses at first or never answers.
+//! `--on-upload` and `--webhook`, from outside: a real command, and a web server that refuses first or never answers.
 #![cfg(all(unix, feature = "full"))]
 
 mod common;
@@ -79,7 +79,7 @@ fn a_command_is_run_after_each_upload_and_nothing_is_pasted() {
     assert!(said.contains("sandbox: ") && !said.contains("--on-upload "), "{said}");
 }
 
-/// The secrets of the server stay with it, and a command finds what commands expect.
+/// A command does not get the server's secrets, and has the usual environment.
 #[test]
 fn the_command_has_a_clean_environment() {
     let place = Place::new();
@@ -107,7 +107,7 @@ fn the_command_has_a_clean_environment() {
         let may_differ = line.starts_with("HOME") && told.lines().any(|told| told == "LOGNAME=nobody");
         assert!(may_differ || told.lines().any(|told| told == line), "{line}: {told}");
     }
-    // Nor does the helper have them, whose environment the command could read.
+    // The helper has no secrets either: the command could read its environment.
     #[cfg(target_os = "linux")]
     {
         let id = server.child.id();
@@ -221,12 +221,12 @@ fn a_web_server_that_refuses_at_first_is_told_again() {
     answer(stream, "503 Service Unavailable");
     let (_, second, stream) = told();
     assert_eq!(second, first);
-    // It vanishes.
+    // The client vanishes.
     drop(stream);
     let (_, third, stream) = told();
     assert_eq!(third, first);
     answer(stream, "204 No Content");
-    // What it does not want, it is not told again.
+    // A record that the web server rejects is not sent again.
     place.put(&server, "b.cfg");
     answer(told().2, "410 Gone");
     place.put(&server, "c.cfg");
@@ -256,7 +256,7 @@ fn events_are_chosen() {
     }
 }
 
-/// 1000 records wait, and no more: the oldest go, are counted, and no transfer waits.
+/// At most 1000 records wait. The oldest are dropped and counted, and no transfer waits.
 #[test]
 fn a_web_server_that_never_answers_costs_the_oldest_records() {
     let (place, (url, asked)) = (Place::new(), web());
@@ -274,7 +274,7 @@ fn a_web_server_that_never_answers_costs_the_oldest_records() {
             break page.trim_end_matches('/').to_owned();
         }
     };
-    // Nobody reads the rest, and it waits for nobody.
+    // No test reads the rest, and the program waits for no reader.
     thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
     for _ in 0..1100 {
         let mut peer = Peer::new(address);

@@ -1,5 +1,5 @@
-//! Template files as targets of rules, from outside: what a machine gets, what `explain` shows, and what the log says
-//! of a template that fails.
+//! Template files as targets of rules, from outside: the file of a machine, the words of `explain`, and the log line of
+//! a template that fails.
 #![cfg(all(unix, feature = "full"))]
 
 #[path = "common/program.rs"]
@@ -53,7 +53,7 @@ fn a_machine_gets_its_own_menu_and_its_size() {
     assert_eq!(get("menu/01-52-54-00-12-34-56"), expected);
     let other = "#!ipxe\nkernel http://m/installer ip=7F000001\nboot\n";
     assert_eq!(get("menu"), other);
-    // EDK2 asks for the size first, and pxelinux for all with it.
+    // EDK2 requests the size first, and pxelinux requests it with the file.
     let probed = run(&["probe", &server.address, "menu", "--as", "edk2"]);
     let said = text(&probed.stdout);
     assert!(probed.status.success() && said.contains(&format!("tsize={}", other.len())), "{said}");

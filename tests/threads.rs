@@ -25,7 +25,7 @@ macro_rules! stay {
 }
 
 #[test]
-fn what_serves_and_what_fetches_is_send() {
+fn servers_and_clients_are_send() {
     send::<(ServerBuilder, Server, Running)>();
     send_and_sync::<(ServerHandle, Client, BlockingClient)>();
     send_and_sync::<(Request, Refusal, Error, Packet, Record, Counter)>();

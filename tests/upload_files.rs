@@ -44,7 +44,7 @@ fn names(path: &Path) -> Vec<String> {
 fn a_replaced_file_gives_its_mode() {
     let root = tempfile::tempdir().unwrap();
     let directory = Directory::new(root.path()).unwrap().uploads(true).overwrite(true);
-    // As the kernel has it for who writes to a file: it loses the bits that would run it with the rights of another.
+    // As after a write by the kernel: the file loses the bits that would run it with the rights of another user.
     let modes =
         [(0o600, 0o600), (0o640, 0o640), (0o666, 0o666), (0o755, 0o755), (0o200, 0o200), (0o444 | 0o200, 0o644)];
     for (before, after) in modes.into_iter().chain([(0o4755, 0o755), (0o2755, 0o755), (0o2644, 0o2644)]) {
@@ -101,7 +101,7 @@ fn a_new_file_has_the_umask_of_the_process_by_default() {
     assert_eq!((mode(root.path().join("sub")), mode(root.path().join("sub/new"))), (0o750, 0o640));
 }
 
-/// A list of access rights as the kernel has it: its tag, rights and user each.
+/// An access list in the kernel's format: a tag, rights and a user for each entry.
 #[cfg(target_os = "linux")]
 fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let entries = entries
@@ -110,7 +110,7 @@ fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     2_u32.to_le_bytes().into_iter().chain(entries).collect()
 }
 
-/// The group's bits of such a file are no rights of its group.
+/// The group bits of a file with an access list are no rights of its group.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_replaced_file_gives_its_access_list() {
@@ -218,7 +218,7 @@ fn only_leftovers_of_killed_servers_are_removed() {
         file.set_modified(modified).unwrap();
         file
     };
-    // A machine without a clock of its own takes what it left before for a file of the future.
+    // On a machine without a battery-backed clock, its own leftover may have a time in the future.
     let new = SystemTime::now() + Duration::from_secs(3600);
     for (gone, modified) in
         [(".tuffet-0123456789abcdef", old), ("a/b/c/.tuffet-fedcba9876543210", old), (".tuffet-00000000000000cc", new)]
@@ -277,7 +277,7 @@ fn leftovers_of_another_user_stay() {
     assert_eq!(directory.remove_leftovers(), 1);
 }
 
-/// A server that is killed when the new file has a hidden name, and not yet that of the one that it replaces.
+/// A server that is killed while the new file has a hidden name, and not yet the name of the file that it replaces.
 #[test]
 #[ignore = "needs strace"]
 fn a_leftover_between_two_names_is_removed_later() {

@@ -1,4 +1,4 @@
-//! Which uploads a directory takes, where they go, and what is kept of what they replace.
+//! Which uploads a directory takes, where they go, and which replaced files are kept.
 #![cfg(all(feature = "directory", unix))]
 
 use std::{
@@ -38,7 +38,7 @@ fn untouched() -> Source {
     Source::stream(stream::poll_fn(|_| panic!("asked for a chunk")))
 }
 
-/// So many KiB, without a word of it beforehand.
+/// This many KiB, without an announced size.
 fn kibibytes(count: usize) -> Source {
     Source::stream(stream::iter(vec![Ok(Bytes::from(vec![7; 1024])); count]))
 }
@@ -106,7 +106,7 @@ fn each_client_has_its_own_directory() {
     ] {
         assert_eq!(get_from(peer, &directory, name).ok().as_deref(), text, "{name} for {peer}");
     }
-    // Nobody reaches the directory of another, by any spelling, and no directory is made but one's own.
+    // No spelling reaches the directory of another client, and a client makes no directory but its own.
     assert_eq!(code(put(&directory, "switch.cfg", untouched())), ErrorCode::FILE_EXISTS);
     assert_eq!(code(put(&directory, "192.0.2.8/x", untouched())), ErrorCode::FILE_NOT_FOUND);
     put(&directory, "sub/../x", "inside").unwrap();
@@ -138,7 +138,7 @@ fn replaced_files_are_kept_as_versions() {
     for (name, text) in [("a.cfg", "four"), ("a.cfg.~3~", "three"), ("a.cfg.~2~", "two")] {
         assert_eq!(get_from("192.0.2.7", &directory, name).unwrap(), text);
     }
-    // An upload that fails replaces nothing, and nobody tampers with the versions.
+    // An upload that fails replaces nothing, and no client can write a version.
     let failing = Source::stream(stream::iter([Ok(Bytes::from("five")), Err(Refusal::internal())]));
     assert!(put(&directory, "a.cfg", failing).is_err());
     assert_eq!(code(put(&directory, "a.cfg.~3~", untouched())), ErrorCode::ACCESS_VIOLATION);

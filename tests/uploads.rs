@@ -1,4 +1,4 @@
-//! Uploads: who says no and when, and what the last ACK means.
+//! Uploads: who refuses them and when, and what the last ACK means.
 #![cfg(feature = "net")]
 
 mod common;
@@ -85,7 +85,7 @@ fn an_upload_is_no_longer_than_its_tsize() {
             assert_eq!(serving.record().outcome.is_success(), over == 0, "{told}");
         }
     }
-    // Who tells 0 has not looked.
+    // A client that announces 0 does not know the size.
     peer.wrq("file", &[("tsize", "0")]).expect_oack(&[("tsize", "0")]);
     peer.data(1, [1; 100]);
     peer.expect(Packet::Ack(1));
@@ -158,7 +158,7 @@ fn a_handler_that_fails_at_its_end_has_no_last_ack() {
 }
 
 #[test]
-fn a_handler_may_be_content_without_all() {
+fn a_handler_may_leave_the_rest_of_an_upload_unread() {
     let serving = Serving::new(write(async |_, mut data: Source| {
         data.next().await;
         Ok(())

@@ -1,4 +1,4 @@
-//! The program before web servers that are wrong or down when it starts.
+//! The program in front of web servers that are wrong or down when it starts.
 #![cfg(all(unix, feature = "cli", feature = "http"))]
 
 mod common;
@@ -35,7 +35,7 @@ fn answering(answer: &'static str) -> String {
     })
 }
 
-/// The program, and the lines that it says.
+/// The program, and the lines of its standard error.
 fn start(args: &[&str]) -> (Server, Receiver<String>) {
     let mut server = Server::start(args);
     let said = lines(server.child.stderr.take().unwrap());
@@ -48,7 +48,7 @@ fn lines(stderr: ChildStderr) -> Receiver<String> {
     said
 }
 
-/// The first line that has this in it.
+/// The first line with this text.
 fn wait_for(said: &Receiver<String>, text: &str) -> String {
     loop {
         let line = said.recv_timeout(LONG).expect(text);

@@ -74,7 +74,7 @@ impl Browser {
         self.debug("Emulation.setEmulatedMedia", json!({ "features": scheme }));
     }
 
-    /// Writes what is seen into a PNG file.
+    /// Writes a screenshot into a PNG file.
     pub fn screenshot(&self, path: &Path) {
         let all = self.debug("Page.captureScreenshot", json!({"captureBeyondViewport": true}));
         std::fs::write(path, from_base64(all["data"].as_str().unwrap())).unwrap();

@@ -1,4 +1,4 @@
-//! A store in memory that tells what it was asked, and fails as a test has it.
+//! A store in memory that records its requests, and fails when a test says so.
 
 use std::{
     fmt,
@@ -26,7 +26,7 @@ pub struct Store {
     pub seen: Arc<Seen>,
     /// Bodies break after so many bytes, if not 0.
     pub breaks_after: AtomicUsize,
-    /// What is said of each object.
+    /// The attributes of each object.
     pub error: Mutex<Option<Says>>,
     /// Knows nothing of `if_match`, and refuses conditional puts.
     pub is_simple: AtomicBool,
@@ -42,7 +42,7 @@ pub struct Seen {
     pub completed: AtomicUsize,
     /// Nothing is stored until this is false.
     pub stopped: AtomicBool,
-    /// Uploads that have begun are not told so until this is false.
+    /// While this is true, uploads begin but do not learn it.
     pub hesitating: AtomicBool,
 }
 

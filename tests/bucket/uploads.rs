@@ -90,7 +90,7 @@ fn an_object_that_is_there_is_refused_before_any_byte_travels() {
     Peer::new(server.addr()).wrq("x", &[]).expect_error(ErrorCode::FILE_EXISTS.0);
 }
 
-/// The store decides: both looked before either was there.
+/// The store decides: both uploads looked before either object was there.
 #[test]
 fn one_of_two_uploads_of_a_new_name_is_refused() {
     let store = Store::new();
@@ -143,7 +143,7 @@ fn an_upload_that_is_given_up_leaves_nothing() {
     let failed = smol::block_on(bucket.write(&request("x"), Source::stream(failing)));
     assert_eq!(failed, Err(Refusal::internal()));
     eventually("the memory is free", || bucket.uploading() == 0);
-    // The last is not awaited by anybody but the server's end.
+    // Only the end of the server waits for the abort of the last upload.
     bucket.close();
     assert_eq!((store.seen.completed.load(SeqCst), store.seen.aborted.load(SeqCst)), (0, 4));
     assert_eq!(store.object("boot/x"), None);

@@ -49,7 +49,7 @@ pub fn on_machines(test: &str, commands: &str) -> bool {
     false
 }
 
-/// Does this on another machine.
+/// Runs the closure on another machine.
 pub fn on<T: Send>(machine: &str, work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|threads| {
         let work = threads.spawn(move || {
@@ -60,7 +60,7 @@ pub fn on<T: Send>(machine: &str, work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Has this thread go on there.
+/// Moves this thread to another machine.
 pub fn enter(machine: &str) {
     let namespace = File::open(format!("/run/netns/{machine}")).unwrap();
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
@@ -81,13 +81,13 @@ pub fn peer(server: &str) -> Peer {
     peer
 }
 
-/// Sends a datagram that says it is from somewhere.
+/// Sends a datagram with a forged source address.
 pub fn forge(from: &str, to: &str, payload: &[u8]) {
     let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
     send_raw(&datagram(from, to, payload));
 }
 
-/// Sends an ICMP error that says it is from `from`, on a datagram that went from `server` to `peer`.
+/// Sends an ICMP error with the source address `from`, about a datagram from `server` to `peer`.
 pub fn forge_icmp(from: Ipv4Addr, (kind, code): (u8, u8), server: SocketAddr, peer: SocketAddr) {
     let quoted = datagram(server, peer, &[]);
     let mut icmp = vec![kind, code, 0, 0, 0, 0, 0, 0];

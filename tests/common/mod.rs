@@ -1,4 +1,4 @@
-//! A server in a thread, and a peer that says what it likes: over sockets, or in virtual time.
+//! A server in a thread, and a peer that sends any packets: over sockets, or in virtual time.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
 #[cfg(feature = "net")]
@@ -31,14 +31,14 @@ pub const LONG: Duration = Duration::from_secs(20);
 /// Long enough for an answer that must not come.
 pub const SHORT: Duration = Duration::from_millis(150);
 
-/// What a peer hears and says: a socket, or its place in a simulated network.
+/// How a peer receives and sends: by a socket, or at its place in a simulated network.
 pub trait Link {
     fn send_to(&self, bytes: &[u8], to: SocketAddr);
     fn receive_within(&self, time: Duration) -> Option<(SocketAddr, Vec<u8>)>;
-    /// What has come and was not looked at is lost.
+    /// Drops the datagrams that have come and were not read.
     fn drain(&self);
     fn now(&self) -> Instant;
-    /// Whether a datagram from there is meant for whoever asked this server.
+    /// Whether a datagram from this address is meant for a client of this server.
     fn is_answer(&self, from: SocketAddr, server: SocketAddr) -> bool;
 }
 
@@ -66,19 +66,19 @@ impl Link for UdpSocket {
         Instant::now()
     }
 
-    /// What is meant for someone who had this port before comes from elsewhere.
+    /// A datagram for an earlier owner of this port comes from another address.
     fn is_answer(&self, from: SocketAddr, server: SocketAddr) -> bool {
         from.ip() == server.ip() || self.broadcast().unwrap()
     }
 }
 
-/// A client that does nothing by itself.
+/// A client that sends only what the test says.
 pub struct Peer<L = UdpSocket> {
     pub socket: L,
     /// Where the next packet goes: the server's port until it has answered, then its TID.
     pub to: SocketAddr,
     server: SocketAddr,
-    /// What came last: after a pause of this thread the server sends it again.
+    /// The last packet that came: after a pause of this thread the server sends it again.
     last: Option<(SocketAddr, Packet)>,
 }
 
@@ -90,12 +90,12 @@ impl Peer {
 }
 
 impl<L: Link> Peer<L> {
-    /// Asks for a file, at the server's port.
+    /// Sends an RRQ to the server's port.
     pub fn rrq(&mut self, name: &str, options: &[(&str, &str)]) -> &mut Self {
         self.request(Packet::Rrq(request(name, options)))
     }
 
-    /// Offers a file, at the server's port.
+    /// Sends a WRQ to the server's port.
     pub fn wrq(&mut self, name: &str, options: &[(&str, &str)]) -> &mut Self {
         self.request(Packet::Wrq(request(name, options)))
     }
@@ -127,7 +127,7 @@ impl<L: Link> Peer<L> {
         self.send(Packet::Error { code: ErrorCode(code), message: "as a test has it".into() });
     }
 
-    /// The next packet that is not the one before again, whoever sent it; it is the one to be answered.
+    /// The next packet that is no copy of the last one, from any address. The peer answers to that address.
     #[track_caller]
     pub fn receive(&mut self) -> Packet {
         loop {
@@ -194,8 +194,8 @@ impl<L: Link> Peer<L> {
     }
 }
 
-/// The socket of a client that will be gone. Its port is none that the system gives to anybody else: what is still sent
-/// there would be taken for an answer.
+/// The socket of a client that will be gone. The system gives its port to no other socket, which would take the late
+/// packets for answers.
 pub fn doomed_socket() -> UdpSocket {
     static PORT: AtomicU16 = AtomicU16::new(10_000);
     let next = || 10_000 + PORT.fetch_add(1, SeqCst) % 20_000;
@@ -208,7 +208,7 @@ pub fn request(name: &str, options: &[(&str, &str)]) -> Box<packet::Request> {
     Box::new(packet::Request { filename: name.into(), mode: Mode::Octet, options })
 }
 
-/// A file whose bytes tell where they stand.
+/// A file whose bytes depend on their position.
 pub fn file(size: usize) -> Vec<u8> {
     (0..size as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
@@ -218,7 +218,7 @@ pub fn size(request: &Request) -> usize {
     request.path().split('/').next().and_then(|size| size.parse().ok()).unwrap_or(0)
 }
 
-/// Waits until something has come true.
+/// Waits until the condition is true.
 #[track_caller]
 pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     let begin = Instant::now();
@@ -228,7 +228,7 @@ pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     }
 }
 
-/// Does this within ever more time, until it succeeds: what takes a moment takes longer on a busy machine.
+/// Tries again with ever longer times until the attempt succeeds: a busy machine may need more time.
 #[track_caller]
 pub fn within_any_time<T>(what: &str, mut attempt: impl FnMut(Duration) -> Option<T>) -> T {
     let mut time = SHORT;
@@ -241,7 +241,8 @@ pub fn within_any_time<T>(what: &str, mut attempt: impl FnMut(Duration) -> Optio
     }
 }
 
-/// A port that is closed as long as this lives, and that nobody else gets meanwhile: it is for packets from elsewhere.
+/// A port that is closed as long as the socket lives, and that no other program gets meanwhile: the source of foreign
+/// packets.
 pub fn closed_port(address: &str) -> Option<UdpSocket> {
     let socket = UdpSocket::bind(address).ok()?;
     let discard = SocketAddr::new(socket.local_addr().unwrap().ip(), 9);
@@ -249,10 +250,10 @@ pub fn closed_port(address: &str) -> Option<UdpSocket> {
     Some(socket)
 }
 
-/// Tells at its end that it was dropped.
+/// Reports its own drop.
 pub struct Guard(std::sync::mpsc::Sender<()>);
 
-/// A guard to be moved into a coroutine, and what hears of its end.
+/// A guard to be moved into a coroutine, and the channel that reports the end of the coroutine.
 pub fn guard() -> (Mutex<Option<Guard>>, Receiver<()>) {
     let (sender, dropped) = channel();
     (Mutex::new(Some(Guard(sender))), dropped)

@@ -43,7 +43,7 @@ impl Server {
         Self::start_with(args, |_| {})
     }
 
-    /// With a command that is changed before.
+    /// With changes to the command.
     pub fn start_with(args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let mut printed = Vec::new();
         let mut command = tuffet(&[&["serve", "--listen", "127.0.0.1:0"], args].concat());
@@ -53,7 +53,7 @@ impl Server {
         server
     }
 
-    /// By a whole command line. What it prints before it listens is put there.
+    /// By a whole command line. The lines before `listening on` are added to `printed`.
     pub fn start_by(args: &[&str], printed: &mut Vec<String>) -> Self {
         Self::run(&mut tuffet(args), printed)
     }
@@ -71,7 +71,7 @@ impl Server {
         }
     }
 
-    /// Asks it to end; it exits with 0, having printed nothing more. What it said on standard error is returned.
+    /// Ends it with a signal. It must exit with 0 and print nothing more. Returns its standard error.
     pub fn stop(mut self, signal: &str) -> String {
         signals::kill(signal, &self.child);
         let (mut printed, mut said) = (String::new(), String::new());

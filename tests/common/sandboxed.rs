@@ -52,7 +52,7 @@ impl Server {
     pub fn status(&self, name: &str) -> String {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let mut values = tasks.filter_map(|task| {
-            // One that has ended since has none.
+            // A thread that has ended since has none.
             let status = fs::read_to_string(task.unwrap().path().join("status")).ok()?;
             let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).unwrap_or_default();
             Some(line.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -74,7 +74,7 @@ impl Server {
         assert_eq!(self.status("NoNewPrivs"), "1");
     }
 
-    /// Ends it, and returns what it has said.
+    /// Ends the server, and returns its standard error.
     pub fn stop(mut self) -> String {
         signals::kill("-TERM", &self.child);
         let said = said(&mut self.child);
@@ -96,7 +96,7 @@ impl Drop for Server {
     }
 }
 
-/// A directory with a file in it, and a secret beside it, which all may read.
+/// A directory with a file in it, and a secret beside it. All users may read both.
 pub fn tree() -> (TempDir, PathBuf) {
     let temp = tempfile::tempdir().unwrap();
     let root = temp.path().join("root");

@@ -33,8 +33,8 @@ impl Serving {
         Self::with(handler, |builder| builder)
     }
 
-    /// On a loopback address of its own, and a port that the system chooses. `TUFFET_TEST_BATCHED=0` has the tests run
-    /// over the loop for other systems.
+    /// Listens on a loopback address of its own, on a port that the system chooses. With `TUFFET_TEST_BATCHED=0` the
+    /// tests run over the loop for other systems.
     pub fn with(handler: impl Handler, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         let batched = std::env::var_os("TUFFET_TEST_BATCHED").is_none_or(|value| value != "0");
         Self::on(&[&format!("{}:0", own_address())], handler, |builder| set(builder.batched(batched)))
@@ -72,13 +72,13 @@ impl Serving {
         std::iter::repeat_with(ended).find(|record| self.is_first(record)).unwrap()
     }
 
-    /// The records that are there and were not asked for.
+    /// The records that no test has taken yet.
     pub fn records(&self) -> Vec<Record> {
         self.records.lock().unwrap().try_iter().filter(|record| self.is_first(record)).collect()
     }
 
-    /// Whether a client has asked for it. On a busy machine a client repeats its request, and the server may read the
-    /// copy when the client is gone.
+    /// Whether the record is of a first request. A client on a busy machine repeats its request, and the server may
+    /// read the copy when the client is gone.
     fn is_first(&self, record: &Record) -> bool {
         let mut ended = self.ended.lock().unwrap();
         let is_copy = |(peer, filename): &(_, _)| *peer == record.peer && *filename == record.filename;
@@ -114,8 +114,8 @@ fn allow_many_files() {
     }
 }
 
-/// Each server has another one where the system lets it: what one server still sends to a client that is gone must not
-/// be taken for the answer of another by a client that has got the same port, be it that of a test beside this one.
+/// Each server has an address of its own where the system allows it. A late packet of one server must not look like an
+/// answer of another one to a client that has got the same port, in this test or in one beside it.
 pub fn own_address() -> Ipv4Addr {
     static COUNT: AtomicU8 = AtomicU8::new(1);
     if cfg!(not(target_os = "linux")) {

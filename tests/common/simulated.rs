@@ -1,4 +1,4 @@
-//! A server in virtual time. What a test sends arrives at once and in order, and nothing waits for the machine.
+//! A server in virtual time. Packets of a test arrive at once and in order, and no real time passes.
 
 use std::{
     cell::RefCell,
@@ -43,7 +43,7 @@ impl Simulated {
         Self::at(sim::Time::new(), handler, set)
     }
 
-    /// Whose handler takes so long, and then says "at last".
+    /// A server whose handler waits for this time and then serves "at last".
     pub fn slow(delay: Duration, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         let time = sim::Time::new();
         let clock = time.clone();
@@ -87,7 +87,7 @@ impl Simulated {
         self.network.borrow().server.now()
     }
 
-    /// Time passes for everybody.
+    /// Lets virtual time pass.
     pub fn pass(&self, time: Duration) {
         let until = self.now() + time;
         while self.network.borrow_mut().pass(until) {}
@@ -105,14 +105,14 @@ impl Simulated {
         }
     }
 
-    /// The records that are there and were not asked for.
+    /// The records that no test has taken yet.
     pub fn records(&self) -> Vec<Record> {
         self.records.try_iter().collect()
     }
 }
 
 impl Network {
-    /// Time passes until the server acts, or until then. Returns whether that is still to come.
+    /// Lets virtual time pass until the server acts, or until `until`. Returns whether `until` is still to come.
     fn pass(&mut self, until: Instant) -> bool {
         let at = self.server.wake_at().filter(|at| *at < until);
         self.server.pass(at.unwrap_or(until));

@@ -1,4 +1,4 @@
-//! Sources one behind the other, of which some are wrong, dead or silent.
+//! Chains of sources, some of which are wrong, dead or silent.
 
 use tuffet::handlers::{Chain, Directory};
 
@@ -41,7 +41,7 @@ fn the_next_source_is_asked_after_a_refusal() {
         let two = first.clone().or(last.clone());
         assert_eq!(get(&two, "local").unwrap(), b"local", "{status}");
         assert_eq!(get(&two, "none"), Err(said.clone()), "{status}");
-        // Behind one that has other files.
+        // Behind a source with other files.
         let (_there, other) = directory();
         let three = Chain::new(vec![Box::new(other), Box::new(first), Box::new(last.clone())]);
         assert_eq!(get(&three, "local").unwrap(), b"local");
@@ -59,7 +59,7 @@ fn the_next_source_is_asked_after_a_dead_or_silent_one() {
         let (_here, last) = directory();
         let first = settings(&url).upstream_timeout(Duration::from_millis(500)).build().unwrap();
         let chain = first.or(answered_404()).or(last);
-        // More often than the breaker lets it be asked.
+        // More requests than the breaker lets through.
         for _ in 0..5 {
             assert_eq!(get(&chain, "local").unwrap(), b"local", "{url}");
         }

@@ -1,4 +1,4 @@
-//! Connections that are closed when it suits nobody, and upstreams that are sick in one place.
+//! Connections that are closed at a bad moment, and upstreams that fail for one file.
 
 use std::{io::Read, net::TcpListener};
 
@@ -6,7 +6,7 @@ use super::*;
 
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
-/// What becomes of the second request of a connection.
+/// The fault at the second request of a connection.
 #[derive(Clone, Copy, Debug)]
 enum Second {
     /// The connection is closed in good order.
@@ -14,7 +14,7 @@ enum Second {
     Reset,
     /// Part of the head comes before that.
     InTheHead,
-    /// The server says that it has waited too long for it.
+    /// The server says that it has waited too long for the request.
     TooLate,
     /// The connection was closed when the first answer had been sent.
     Before,
@@ -84,7 +84,7 @@ fn an_upstream_that_answers_nothing_is_asked_twice_and_no_more() {
     assert_eq!(asked.load(SeqCst), 2);
 }
 
-/// A connection that breaks in the middle of a body is gone on with where the file can be told to be the same.
+/// After a break in the middle of a body the rest is fetched if the file is known to be the same.
 #[test]
 fn a_kept_connection_that_breaks_in_a_body() {
     for (validator, whole) in [("ETag: \"1\"\r\n", true), ("Last-Modified: Mon\r\n", true), ("", false)] {
@@ -106,7 +106,7 @@ fn a_kept_connection_that_breaks_in_a_body() {
         let second = fetch(&http, "second");
         match whole {
             true => assert_eq!(second.unwrap(), b"0123456789", "{validator}"),
-            // What is half there is never filled up with another file.
+            // Half of a file is never completed with another file.
             false => assert_eq!(second, Err(Refusal::upstream())),
         }
         assert_eq!(fetch(&http, "third").unwrap(), b"0123456789");
@@ -215,7 +215,7 @@ fn the_base_is_asked_before_anybody_comes() {
     let refusal =
         ask(&settings(&silent.url()).upstream_timeout(Duration::from_millis(300)).build().unwrap()).unwrap_err();
     assert_eq!(refusal.detail(), Some("no byte for 300ms"));
-    // Names below `.invalid` are nobody's (RFC 6761).
+    // Names below `.invalid` never exist (RFC 6761).
     let detail = ask(&http("http://mirror.invalid/")).unwrap_err();
     assert!(detail.detail().unwrap().contains("dns error"), "{detail}");
 }

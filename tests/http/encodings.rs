@@ -1,4 +1,4 @@
-//! Labels on bodies that were not asked for.
+//! Content-Encoding labels that were not requested.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn labelled(header: &'static str) -> Upstream {
         };
         let length = body.len();
         write!(stream, "HTTP/1.1 {status}\r\n{header}ETag: \"1\"\r\nContent-Length: {length}\r\n\r\n").unwrap();
-        // The file breaks in its middle, and the rest of it is a part.
+        // The connection breaks in the middle of the file, and the rest comes as a range.
         let until = if first == 0 && head.contains("/broken ") { 5 } else { length };
         stream.write_all(&body[..until]).unwrap();
         if until < length {

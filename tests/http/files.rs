@@ -1,4 +1,4 @@
-//! An upstream that has one file under every name, knows ranges and validators, and fails as it is told.
+//! An upstream that has one file under every name, knows ranges and validators, and fails as a test says.
 
 use std::{
     collections::VecDeque,
@@ -13,16 +13,16 @@ use std::{
 
 use super::upstream::{self, Upstream};
 
-/// What becomes of an answer with a body. An answer for which nothing is said is whole.
+/// The fault of a response with a body. Responses without a fault are whole.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     /// After so many bytes of the body the connection is reset.
     Reset(usize),
     /// It is closed, in good order.
     Close(usize),
-    /// Nothing more comes.
+    /// The upstream sends nothing more.
     Stall(usize),
-    /// There is no file but this status.
+    /// The response is this status, without the file.
     Status(&'static str),
 }
 
@@ -35,7 +35,7 @@ pub struct State {
     pub content: Mutex<Vec<u8>>,
     /// Lines of the head, each with its end.
     pub headers: Mutex<String>,
-    /// What a 304 and a range are for.
+    /// The ETag, for answers with 304 and for ranges.
     pub etag: Mutex<Option<&'static str>>,
     pub ranges: Mutex<bool>,
     /// Whether it says 304.

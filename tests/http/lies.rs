@@ -1,4 +1,4 @@
-//! Upstreams that do not send what they say.
+//! Upstreams whose bodies are not what their headers say.
 
 use std::{
     io::Write,
@@ -23,7 +23,7 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\nETag: \"one\"\r\nContent-Length: 10\r\n\r
 fn a_body_that_is_longer_than_it_says_ends_where_it_should() {
     for cache in [0, 1 << 20] {
         let upstream = Upstream::new(|head, stream| {
-            // What is too much looks like the answer to what is asked next.
+            // The surplus bytes look like the response to the next request.
             let body =
                 if head.starts_with("GET /long ") { "0123456789HTTP/1.1 200 OK\r\n\r\nwrong" } else { "abcdefghij" };
             write!(stream, "{HEAD}{body}").unwrap();
@@ -71,7 +71,7 @@ fn a_body_that_is_always_shorter_than_it_says_is_given_up() {
 }
 
 #[test]
-fn lengths_that_are_none() {
+fn a_wrong_content_length_is_an_upstream_failure() {
     for lengths in [
         "Content-Length: -1",
         "Content-Length: ten",
@@ -87,7 +87,7 @@ fn lengths_that_are_none() {
 
 /// The first answer breaks after five bytes; what comes then is not the rest.
 #[test]
-fn parts_that_are_others() {
+fn a_part_of_another_file_is_an_upstream_failure() {
     for part in [
         "206 Partial Content\r\nETag: \"one\"\r\nContent-Range: bytes 4-9/10\r\nContent-Length: 6",
         "206 Partial Content\r\nETag: \"one\"\r\nContent-Range: bytes 5-9/11\r\nContent-Length: 5",
@@ -122,7 +122,7 @@ fn a_slow_body_is_a_body() {
             thread::sleep(Duration::from_millis(400));
         }
     });
-    // Each byte is in time, and all of them together are not.
+    // Each byte comes in time, but the whole head does not.
     let http = settings(&upstream.url()).upstream_timeout(Duration::from_secs(3)).build().unwrap();
     assert_eq!(fetch(&http, "x").unwrap(), b"0123456789");
 }

@@ -39,7 +39,7 @@ fn many_breaks_with_progress_are_survived() {
 }
 
 #[test]
-fn a_stall_is_left_behind() {
+fn a_stalled_download_goes_on_by_a_new_connection() {
     within_any_time("nothing stalls but what should", |time| {
         let files = Files::new(SIZE);
         files.fail([Fault::Stall(1000), Fault::Stall(0)]);

@@ -64,7 +64,7 @@ fn clients_of_two_shards_see_one_pause_and_no_failure() {
     running.join().unwrap().unwrap();
 }
 
-/// What a server of this handler says first to GRUB, who leaves then. A server is gone when this returns.
+/// The first packet that a server of this handler sends to GRUB, which leaves then. The server has ended on return.
 fn probe(handler: impl Handler, name: &str) -> Packet {
     let server = Server::builder().listen("127.0.0.1:0").handler(handler).bind().unwrap();
     let (address, handle) = (server.addrs()[0], server.handle());

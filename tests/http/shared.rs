@@ -1,4 +1,4 @@
-//! Many transfers of one file, and few requests.
+//! Many transfers of one file, which cost few requests.
 
 use std::{
     cell::Cell,
@@ -18,7 +18,7 @@ use super::{
 
 const MIB: usize = 1 << 20;
 
-/// Reads to the end, gives what came to be compared, and pauses now and then.
+/// Reads to the end with pauses, and compares the bytes.
 async fn read(http: &Http, expected: &[u8], pause: Duration) -> Result<(), Refusal> {
     let mut source = http.read(&request("x")).await?;
     let mut position = 0;
@@ -35,7 +35,7 @@ async fn read(http: &Http, expected: &[u8], pause: Duration) -> Result<(), Refus
     Ok(())
 }
 
-/// So many readers at once, on each of two threads.
+/// This many readers at once, on each of two threads.
 fn read_all(http: &Arc<Http>, expected: &Arc<Vec<u8>>, readers: usize) {
     let (done, all) = mpsc::channel();
     for _ in 0..2 {
@@ -112,7 +112,7 @@ fn a_late_joiner_and_a_slow_reader_get_the_same() {
 }
 
 #[test]
-fn the_first_leaves_and_the_others_go_on() {
+fn a_shared_download_outlives_its_first_client() {
     let files = Files::new(4 * MIB);
     let (http, expected) = (settings(&files.url()).cache(MIB).build().unwrap(), files.content());
     let mut first = open(&http, "x").unwrap();
@@ -150,7 +150,7 @@ fn a_client_that_leaves_early_leaves_the_request_to_another() {
 }
 
 #[test]
-fn the_last_who_leaves_closes_the_connection() {
+fn the_last_client_closes_the_connection_when_it_leaves() {
     let files = Files::new(64 * MIB);
     let http = http(&files.url());
     let (mut one, mut other) = (open(&http, "x").unwrap(), open(&http, "x").unwrap());
@@ -369,7 +369,7 @@ fn breaks_of_a_shared_fetch_are_pauses_too() {
 }
 
 #[test]
-fn a_change_ends_those_who_have_the_old_and_mixes_nothing() {
+fn a_changed_file_ends_its_transfers_and_mixes_no_bytes() {
     let files = Files::new(4 * MIB);
     let old = files.content();
     files.fail([Fault::Close(MIB)]);
@@ -419,7 +419,7 @@ fn without_ranges_each_later_client_costs_one_file() {
         *files.state.ranges.lock().unwrap() = false;
         *files.state.revalidates.lock().unwrap() = revalidates;
         if says_so {
-            // Some say that they give ranges, and give none.
+            // Some web servers announce ranges, and serve none.
             *files.state.headers.lock().unwrap() = "Accept-Ranges: bytes\r\n".into();
         }
         let (http, expected) = (settings(&files.url()).cache(2 * MIB).build().unwrap(), files.content());
@@ -432,7 +432,7 @@ fn without_ranges_each_later_client_costs_one_file() {
             thread::sleep(Duration::from_millis(1100));
         }
         println!("{costs:?}");
-        // The second one finds out that there are no ranges.
+        // The second client finds out that there are no ranges.
         assert!(
             costs[1].1 < 1.5 && costs[2..].iter().all(|(requests, files)| *requests == 1 && *files <= 1.0),
             "{costs:?}"

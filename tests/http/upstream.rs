@@ -112,7 +112,7 @@ pub fn close(stream: &TcpStream) {
     let _ = stream.shutdown(Shutdown::Both);
 }
 
-/// The URL of a port that is closed as long as the socket lives, and that nobody else gets meanwhile.
+/// The URL of a port that is closed as long as the socket lives, and that no other program gets meanwhile.
 pub fn closed_port() -> (Socket, String) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();

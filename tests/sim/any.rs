@@ -1,4 +1,4 @@
-//! What must hold for any bytes: said once, for the tests that throw dice and for the fuzzers that choose.
+//! Properties that hold for any bytes, for the tests with random input and for the fuzzers.
 
 use std::{
     collections::BTreeMap,
@@ -211,14 +211,14 @@ impl Dice<'_> {
     }
 }
 
-/// Whatever comes is a packet, which can be said again, or none.
+/// Any bytes are a packet that encodes to the same packet, or an error.
 pub fn packets(datagram: &[u8]) {
     if let Ok(packet) = Packet::decode(datagram) {
         assert_eq!(Packet::decode(&packet.encode()), Ok(packet), "{datagram:?}");
     }
 }
 
-/// Whatever is asked, the answer is legal, and our own client takes it; and an OACK that is made up is judged.
+/// The answer to any options is legal, and our own client accepts it. A made-up OACK is accepted or refused.
 pub fn answers(bytes: &[u8]) {
     let mut dice = Dice(bytes);
     let direction = dice.pick(&[Direction::Read, Direction::Write]);
@@ -244,7 +244,7 @@ pub fn answers(bytes: &[u8]) {
     }
 }
 
-/// Text comes back as it was, in whatever pieces it travels; and pieces of anything are decoded.
+/// Text in pieces of any size comes back unchanged, and pieces of any bytes are decoded.
 pub fn text(bytes: &[u8]) {
     let mut dice = Dice(bytes);
     let (most_sent, most_received) = (1 + dice.below(16), 1 + dice.below(16));
@@ -281,7 +281,7 @@ fn assert_ends(transfer: &mut Transfer, mut now: Instant, mut step: Step) -> Dur
     panic!("it never ends");
 }
 
-/// One coroutine against anything, and a driver that keeps no contract: nothing panics, and it ends.
+/// One coroutine against any events, and a driver that breaks the contract: nothing panics, and it ends.
 pub fn one(bytes: &[u8]) {
     let mut dice = Dice(bytes);
     let keeps_the_contract = !dice.one_in(4);
@@ -301,7 +301,7 @@ pub fn one(bytes: &[u8]) {
     assert!(lasted <= secs(30), "{lasted:?} without a sign of life");
 }
 
-/// A client and a server over a wire that may be too bad for them: both end, and nobody takes half a file for the
+/// A client and a server over a wire that may be too bad for them: both end, and neither takes half a file for the
 /// whole.
 pub fn pair(bytes: &[u8]) {
     let setup = Dice(bytes).setup();
@@ -317,7 +317,7 @@ pub fn pair(bytes: &[u8]) {
     assert!(ran.file.starts_with(&ran.sink()), "what came is the beginning of it");
 }
 
-/// The endpoint against anything, driven as a shard drives it: nothing panics, nothing is left, and limits hold.
+/// The endpoint against any datagrams, driven as a shard drives it: nothing panics, nothing is left, and limits hold.
 pub fn endpoint(bytes: &[u8]) {
     const MOST: usize = 6;
     let mut dice = Dice(bytes);

@@ -13,10 +13,10 @@ pub use tuffet::probe::Habits;
 
 pub use habits::{EDK2, GRUB, IPXE, PXELINUX, UBOOT, UBOOT_WINDOWS};
 
-/// Those that boot machines, and what machines call.
+/// The models of boot clients, and the clients that boot loaders call.
 pub const ALL: [Habits; 8] = [IPXE, EDK2, PXELINUX, GRUB, UBOOT, UBOOT_WINDOWS, habits::BUSYBOX, habits::PHONE];
 
-/// One of them, and what it has got.
+/// One client, and the bytes that it has received.
 pub struct Client {
     client: BootClient,
     pub file: Vec<u8>,
@@ -27,7 +27,7 @@ impl Client {
         Self { client: BootClient::new(habits, "file"), file: Vec::new() }
     }
 
-    /// Times that it had to repeat itself after the first answer.
+    /// How often the client repeated a packet after the first answer.
     pub fn timeouts(&self) -> usize {
         self.client.timeouts()
     }

@@ -20,10 +20,10 @@ pub struct End {
     pub sink: Vec<u8>,
     /// How long the sink takes to be ready.
     pub sink_busy: Duration,
-    /// After how many times that it was ready it fails, and how.
+    /// After how many chunks the sink fails, and how.
     pub sink_fails: Option<(usize, Refusal)>,
     waiting: Option<(Want, Instant)>,
-    /// When what is wanted will be there.
+    /// When the wanted chunk will be there.
     ready_at: Option<Instant>,
     pub outcome: Option<Outcome>,
     /// Packets that were sent.
@@ -66,13 +66,13 @@ impl Source {
         Self(bytes.iter().map(|byte| (delay, Piece::Chunk(Bytes::copy_from_slice(&[*byte])))).collect())
     }
 
-    /// What comes after this never comes.
+    /// The chunks after this position never come.
     pub fn then_never(mut self) -> Self {
         self.0.push_back((Duration::ZERO, Piece::Never));
         self
     }
 
-    /// What comes after this is a failure.
+    /// The source fails after this position.
     pub fn then_failure(mut self) -> Self {
         self.0.push_back((Duration::ZERO, Piece::Failure));
         self
@@ -172,7 +172,7 @@ impl End {
         panic!("the transfer never waits");
     }
 
-    /// What is wanted, if it is there by now.
+    /// The wanted chunk, if it is ready.
     fn ready(&mut self, now: Instant, want: Want) -> Option<Event> {
         let delay = match want {
             Want::Packet => return None,

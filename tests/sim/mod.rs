@@ -22,17 +22,17 @@ pub use script::{Script, blocks, decoded_options};
 pub use served::Server;
 pub use tuffet::sim::{Fault, LinkConditions, Wire};
 
-/// One who sends and hears packets: a transfer of the crate, or the model of a client.
+/// A peer: a transfer of this crate, or the model of a client.
 pub trait Peer {
     /// Called once. A server has nothing to say yet.
     fn start(&mut self, now: Instant) -> Vec<Packet>;
     fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet>;
-    /// When it wants to be woken if nothing is heard.
+    /// When it wants to be woken if no packet comes.
     fn wake_at(&self) -> Option<Instant>;
     fn wake(&mut self, now: Instant) -> Vec<Packet>;
 }
 
-/// What was sent, when, by whom, and what became of it.
+/// Each sent packet: its time, its sender, and its fate.
 pub type Trace = Vec<Sent>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +52,9 @@ pub enum Side {
     Server,
 }
 
-/// What came of a run.
+/// The result of a run.
 pub struct Report {
-    /// From the first packet until nobody had anything left to do.
+    /// From the first packet until neither side had anything left to do.
     pub elapsed: Duration,
     pub trace: Trace,
 }
@@ -100,14 +100,14 @@ pub fn run(client: &mut dyn Peer, server: &mut dyn Peer, up: &mut Wire, down: &m
     }
 }
 
-/// Whatever travels here was encoded by one of us, so it decodes and is the same again.
+/// Both peers encode by this crate, so each datagram decodes and encodes to the same bytes.
 fn decoded(datagram: Vec<u8>) -> Packet {
     let packet = Packet::decode(&datagram).expect("a packet of ours");
     assert_eq!(packet.encode(), datagram, "{packet:?}");
     packet
 }
 
-/// Prints what was tried when a test fails in the middle of it.
+/// Prints the case at hand when a test fails in the middle of it.
 pub struct Trying<T: std::fmt::Debug>(pub T);
 
 impl<T: std::fmt::Debug> Drop for Trying<T> {

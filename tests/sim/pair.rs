@@ -35,7 +35,7 @@ pub struct Setup {
     pub limit: u16,
 }
 
-/// What is left when all is over.
+/// The result of a run.
 pub struct Ran {
     pub setup: Setup,
     pub file: Vec<u8>,
@@ -124,7 +124,7 @@ impl Setup {
     }
 }
 
-/// What both kinds of ends tell.
+/// The facts that both kinds of ends report.
 pub struct Told {
     pub outcome: Option<Outcome>,
     /// Of the file, as it travels.
@@ -216,7 +216,7 @@ impl Ran {
         );
         match &sent.outcome {
             Some(Outcome::Complete) => assert_eq!(sent.bytes, self.travelled as u64),
-            // The last ACK was lost, and nobody was there any more to repeat it.
+            // The last ACK was lost, and the client had left before it could repeat it.
             Some(Outcome::ProbablyComplete) if self.incidents() > 0 => assert!(sent.bytes <= self.travelled as u64),
             // As before, with the last ACK the only one.
             Some(Outcome::TimedOut) if self.incidents() > 0 && self.blocks() == 1 => assert_eq!(sent.bytes, 0),

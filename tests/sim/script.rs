@@ -1,4 +1,4 @@
-//! A server, and a script that plays its client: say something, look at what comes back.
+//! A server, and a script that plays its client: it sends a packet and reads the answers.
 //!
 //! Packets are words here, as in `DATA 3`, `ACK 3`, `OACK blksize=1432 tsize=5000`, `ERROR 8`.
 
@@ -68,7 +68,7 @@ impl Script {
         self.words(packets)
     }
 
-    /// What the server sends while nobody says anything.
+    /// The packets that the server sends while no client sends any.
     pub fn pass(&mut self, time: Duration) -> Vec<String> {
         let until = self.now + time;
         let mut words = Vec::new();
@@ -94,7 +94,7 @@ impl Script {
         self.server.record().expect("the transfer has ended")
     }
 
-    /// What an upload has stored.
+    /// The bytes of the upload.
     pub fn stored(&self) -> Vec<u8> {
         self.server.stored()
     }

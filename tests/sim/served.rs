@@ -1,4 +1,4 @@
-//! The real server, with one file to give and a place for one, as far as a single peer can see it.
+//! The real server, with one file to serve and a place for one upload, as a single peer sees it.
 
 use std::{
     net::SocketAddr,
@@ -39,7 +39,7 @@ pub struct Server {
     /// Where the transfer is served from.
     tid: Option<SocketAddr>,
     asked: Options,
-    /// Packets that were sent, and those of them that were sent after the end.
+    /// Packets that were sent, and how many of them after the end.
     sent: u64,
     pub lingered: u64,
 }
@@ -95,7 +95,7 @@ impl Server {
         assert_eq!(self.file.size, size, "the handler says the same");
     }
 
-    /// What is known of the transfer, if one has ended.
+    /// The record of the transfer, if it has ended.
     pub fn record(&self) -> Option<&Record> {
         self.ended.as_ref()
     }
@@ -104,13 +104,13 @@ impl Server {
         Some(&self.ended.as_ref()?.outcome)
     }
 
-    /// What was agreed, as the client understands it.
+    /// The agreed options, as the client understands them.
     pub fn agreed(&self) -> Agreed {
         let granted = self.record().map(|record| record.granted.clone()).unwrap_or_default();
         accept(&self.asked, &granted, Mode::Octet).expect("our own client takes what is granted")
     }
 
-    /// What an upload has stored.
+    /// The bytes of the upload.
     pub fn stored(&self) -> Vec<u8> {
         self.file.stored.lock().unwrap().clone()
     }

@@ -11,7 +11,7 @@ use tuffet::packet::Mode;
 
 use super::{assert_holds, finish, limited, program, said};
 
-/// A client, and what it is told beyond the file and the server.
+/// A client, and its arguments beyond the file and the server.
 #[derive(Clone, Copy, Debug)]
 pub enum Client {
     /// tftp-hpa's client, which asks for no options.
@@ -26,7 +26,7 @@ pub enum Client {
     Tuffet(&'static [&'static str]),
 }
 
-/// A client as it is, and what is granted of what it asks for; SIZE stands for that of the file.
+/// A client, and the options that it is granted. SIZE stands for the size of the file.
 pub const DIALECTS: &[(Client, &str)] = &[
     (Client::Hpa, ""),
     (Client::Atftp(&[]), ""),
@@ -54,7 +54,7 @@ impl Client {
     /// Gets a file, which has to hold this.
     #[track_caller]
     pub fn gets(self, server: SocketAddr, mode: Mode, name: &str, to: &Path, expected: &[u8]) {
-        // None of them may profit from what an earlier one has left.
+        // No client may find the file of an earlier one.
         match fs::remove_file(to) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => panic!("{}: {error}", to.display()),
             _ => {}
@@ -117,7 +117,7 @@ impl Client {
                 let mode = format!("mode {}", mode.as_str());
                 command.args(options.iter().copied().chain([&*mode]).flat_map(|option| ["--option", option]))
             }
-            // Nobody's curlrc, nobody's proxy, and brackets as they are.
+            // No curlrc, no proxy, and brackets without a meaning.
             Self::Curl(args) => command.args(["-q", "-sS", "--globoff", "--noproxy", "*"]).args(args),
             Self::Busybox(blksize) => command.arg("tftp").args(blksize.iter().flat_map(|size| ["-b", size])),
             Self::Tuffet(args) => command.args(["get", "-q"]).args(args),
@@ -130,7 +130,7 @@ impl Client {
         let said = said(output);
         match self {
             Self::Hpa => said.contains(&format!("Error code {code}: ")),
-            // The text alone, and that is ours.
+            // atftp prints only the text, which is ours.
             Self::Atftp(_) => {
                 !output.status.success() && said.contains(&format!("received from server <{}>", text(code)))
             }

@@ -1,7 +1,7 @@
 //! What the tests against other people's programs share: the real binary, the clients, and a place for their files.
 //!
-//! Files are compared byte for byte. A program that is not installed fails its test; a test that skips itself would
-//! say that all is well.
+//! Files are compared byte for byte. A program that is not installed fails its test: a skipped test would look like a
+//! success.
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod client;
@@ -55,22 +55,22 @@ pub fn netascii(text: &str) -> Vec<u8> {
     text.replace('\r', "\r\0").replace('\n', "\r\n").into()
 }
 
-/// The program under test: the one that `TUFFET` names, as for the scripts in `.ci`, or the one that Cargo built for this
-/// test.
+/// The program under test: the one that `TUFFET` names, as for the scripts in `.ci`, or the one that Cargo built for
+/// the test.
 pub fn program() -> &'static str {
     static NAMED: LazyLock<Option<String>> =
         LazyLock::new(|| std::env::var("TUFFET").ok().filter(|name| !name.is_empty()));
     NAMED.as_deref().unwrap_or(env!("CARGO_BIN_EXE_tuffet"))
 }
 
-/// A command that is ended when it takes too long, without the user's settings.
+/// A command that is ended after a time limit, with no input.
 pub fn limited(program: &str) -> Command {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", LIMIT, program]).stdin(Stdio::null());
     command
 }
 
-/// What it did, if it is there and was quick enough.
+/// The output of the program. A program that is not installed or takes too long fails the test.
 pub fn finish(mut command: Command) -> Output {
     let output = command.output().expect("coreutils");
     let code = output.status.code();
@@ -79,12 +79,12 @@ pub fn finish(mut command: Command) -> Output {
     output
 }
 
-/// All that it said.
+/// The program's standard output and standard error.
 pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// A file's bytes. A panic that prints them all would help nobody.
+/// Compares a file's bytes. A panic that printed all of them would be useless.
 #[track_caller]
 pub fn assert_holds(path: &Path, expected: &[u8]) {
     let found = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -116,7 +116,7 @@ impl Drop for Daemon {
     }
 }
 
-/// A port that was free a moment ago, for those who cannot choose one and say which.
+/// A port that was free a moment ago, for programs that cannot choose a port and report it.
 pub fn free_tcp_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

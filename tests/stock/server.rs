@@ -1,4 +1,4 @@
-//! `tuffet serve`, and what it logs.
+//! `tuffet serve`, and its log.
 
 use std::{
     fs::{self, File},
@@ -43,7 +43,7 @@ impl Server {
         for (name, _) in std::env::vars_os().filter(|(name, _)| settings(&name.to_string_lossy())) {
             command.env_remove(name);
         }
-        // Nobody reads it meanwhile, and a pipe would be full some day.
+        // No test reads it meanwhile, and a pipe would fill up.
         let stderr = File::create(logs.path().join("stderr")).unwrap();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let mut line = String::new();
@@ -62,12 +62,12 @@ impl Server {
         line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
     }
 
-    /// Asks it to end, which it does well, having warned of nothing. What it logged is returned.
+    /// Ends the server, which must exit with 0 and without a warning. Returns its log.
     pub fn stop(self) -> Vec<Line> {
         self.end(&["warn", "error"])
     }
 
-    /// The same, where it has something to warn of.
+    /// The same, but warnings are allowed.
     pub fn stop_with_warnings(self) -> Vec<Line> {
         self.end(&["error"])
     }
@@ -79,7 +79,7 @@ impl Server {
         // The level is the second word.
         let troubled = |line: &&str| {
             let level = line.split_whitespace().nth(1);
-            // Refusals that are summed up and windows of a single port are what was asked for here.
+            // The tests cause summed-up refusals and small windows of a single port on purpose.
             let is_meant = [" more requests refused", " a windowsize of "].iter().any(|words| line.contains(words));
             line.contains("panicked") || !is_meant && troubles.iter().any(|trouble| level == Some(trouble))
         };
