@@ -36,7 +36,7 @@ const LAN: &str = "
     ip -n router address add 192.0.2.254/24 brd + dev r0; ip -n router link set lo up; ip -n router link set r0 up
     ip tuntap add plug mode tap; ip link set plug master lan up";
 
-/// A DHCP server that leases addresses, and knows no boot files.
+/// It leases addresses, and knows nothing of boot files.
 const DNSMASQ: &str = "dnsmasq --no-daemon --port=0 --interface=r0 --bind-interfaces --conf-file=/dev/null --user=root \
     --leasefile-ro --dhcp-range=192.0.2.100,192.0.2.150,5m";
 
@@ -71,7 +71,7 @@ fn tree_of(package: &str, kernel: &str) -> PathBuf {
     root.unwrap_or_else(|| panic!("{package} is installed")).into()
 }
 
-/// The files that differ from Debian's tree: menus without a pause.
+/// What is other than in Debian's tree: menus that wait for nobody.
 fn menus() -> tempfile::TempDir {
     let here = tempfile::tempdir().unwrap();
     let write = |name: &str, text: String| {
@@ -89,7 +89,7 @@ fn script(here: &Path) {
     fs::write(here.join("boot.ipxe"), format!("#!ipxe\nkernel {KERNEL} {APPEND}\nboot\n")).unwrap();
 }
 
-/// `tuffet boot`, the router, and their logs.
+/// `tuffet boot`, the router, and what they said.
 struct Lan {
     tuffet: Child,
     log: PathBuf,
@@ -98,7 +98,7 @@ struct Lan {
 }
 
 impl Lan {
-    /// `tuffet boot` with these arguments.
+    /// It serves what these arguments say.
     fn new(args: &[&str]) -> Self {
         Self::beside(DNSMASQ, args)
     }
@@ -171,7 +171,7 @@ impl Console {
         Self { machine, shown, read: 0 }
     }
 
-    /// Waits until this text comes, after the text of the last wait.
+    /// Waits until it shows this after what was waited for before.
     fn shows(&mut self, text: &str, lan: &Lan) {
         let began = Instant::now();
         loop {
@@ -208,10 +208,10 @@ impl Drop for Lan {
 /// The arguments of all machines.
 const COMMON: [&str; 7] =
     ["-display", "none", "-no-reboot", "-m", "768", "-netdev", "tap,id=net,ifname=plug,script=no,downscript=no"];
-/// How long a machine may take to show a text. The host may be busy.
+/// How long a machine may take to show something, on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(120);
 const NET: [&str; 2] = ["-device", "virtio-net-pci,netdev=net"];
-/// Without iPXE: EDK2 boots by its own means.
+/// Without iPXE: what boots is EDK2's own.
 const PLAIN_NET: [&str; 2] = ["-device", "virtio-net-pci,netdev=net,romfile="];
 const EFI: [&str; 4] = ["-machine", "q35", "-bios", "/usr/share/ovmf/OVMF.fd"];
 
@@ -276,7 +276,7 @@ fn efi_reaches_the_kernel_by_pxe_and_grub() {
     let lan = Lan::new(&[path(menus.path()), path(&tree)]);
     let log = lan.boots(&[&EFI[..], &PLAIN_NET].concat());
     assert!(log.contains("(EFI x64) may boot shimx64.efi"), "{log}");
-    // The machine also asked the server that it had chosen.
+    // It asked the one that it had chosen, too.
     assert!(log.contains("(EFI x64) is sent to shimx64.efi"), "{log}");
 }
 
@@ -341,7 +341,7 @@ fn arm64_reaches_the_kernel_by_http() {
     assert!(log.contains("(EFI arm64, HTTP boot) may boot http://192.0.2.1/bootaa64.efi"), "{log}");
 }
 
-/// By the commands of docs/dhcp.md, which a person types, because U-Boot drops the answers of ProxyDHCP.
+/// By what docs/dhcp.md has a person type, because U-Boot drops the answers of ProxyDHCP.
 #[test]
 #[ignore = "needs root, qemu-system-arm, u-boot-qemu, dnsmasq-base, debian-installer-12-netboot-arm64 and iproute2"]
 fn u_boot_reaches_the_kernel_when_it_is_told_the_server() {
@@ -363,8 +363,7 @@ fn u_boot_reaches_the_kernel_when_it_is_told_the_server() {
     assert!(log.contains(&format!("{KERNEL_ARM64} complete")), "{log}");
 }
 
-/// Without a typed command, because the DHCP server names this server. It names no file: U-Boot tries a script by
-/// itself.
+/// With nothing typed, because the DHCP server names this server. It names no file: the script is U-Boot's own idea.
 #[test]
 #[ignore = "needs root, qemu-system-arm, u-boot-qemu, u-boot-tools, dnsmasq-base, debian-installer-12-netboot-arm64 and iproute2"]
 fn u_boot_reaches_the_kernel_by_its_script() {
@@ -450,7 +449,7 @@ fn a_source_with_nothing_to_boot_is_refused_in_one_line() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     let lines: Vec<&str> = said.lines().collect();
     assert!(matches!(lines[..], [line] if line.starts_with("tuffet: cannot look for boot files in ")), "{said}");
-    // If a DHCP server has the port, the program says so in one line.
+    // Where a DHCP server has the port, it says so in one line.
     let taken = UdpSocket::bind("0.0.0.0:67").unwrap();
     let output = boot(&["--dhcp-boot", "=>switch.cfg", "--quiet"]);
     let said = stock::said(&output);
