@@ -55,9 +55,9 @@ pub struct Proxy {
 /// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
 /// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
 /// let proxy = Proxy::default().rules(vec![Rule::new("all", "grubx64.efi")]);
-/// assert!(proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local }).is_ok());
+/// assert!(proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local, broadcast: true }).is_ok());
 /// // No client broadcasts its DHCPDISCOVER to port 4011.
-/// assert!(proxy.answer(&discover, Arrival { server_port: ServerPort::Pxe, from, local }).is_err());
+/// assert!(proxy.answer(&discover, Arrival { server_port: ServerPort::Pxe, from, local, broadcast: true }).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub enum ServerPort {
 ///
 /// // A machine without an address has broadcast its DHCPDISCOVER to the network of 192.0.2.1.
 /// let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
-/// let arrival = Arrival { server_port: ServerPort::Dhcp, from, local };
+/// let arrival = Arrival { server_port: ServerPort::Dhcp, from, local, broadcast: true };
 /// assert!(arrival.from.ip().is_unspecified());
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
@@ -103,7 +103,7 @@ pub struct Arrival {
 /// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
 /// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
 /// let proxy = Proxy::default().rules(vec![Rule::new("all", "grubx64.efi")]);
-/// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local })?;
+/// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local, broadcast: true })?;
 /// // It has no address yet, so the answer is a broadcast.
 /// assert_eq!(reply.to, "255.255.255.255:68".parse()?);
 /// assert!(reply.bytes.windows(11).any(|part| part == b"grubx64.efi"));
@@ -131,7 +131,7 @@ pub struct Reply {
 /// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
 /// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
 /// let proxy = Proxy::default().rules(vec![Rule::new("the lab", "grubx64.efi")]);
-/// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local })?;
+/// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local, broadcast: true })?;
 /// assert_eq!(reply.offer.to_string(), "52-54-00-12-34-56 (EFI x64) may boot grubx64.efi: the lab");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -177,7 +177,7 @@ pub struct BootFile {
 /// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
 /// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
 /// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
-/// let arrival = Arrival { server_port: ServerPort::Dhcp, from, local };
+/// let arrival = Arrival { server_port: ServerPort::Dhcp, from, local, broadcast: true };
 /// let nothing = Proxy::default().answer(&discover, arrival);
 /// assert!(matches!(nothing, Err(NoReply::NoBootFile(_, NoBootFile::Absent(family))) if family.key == "x64"));
 /// assert!(matches!(Proxy::default().answer(b"...", arrival), Err(NoReply::NotForUs(_))));
@@ -383,7 +383,7 @@ impl Proxy {
     ///
     /// let proxy = Proxy::default().rules(vec![Rule::new("the lab", "grubx64.efi").arch("x64".parse()?)]);
     /// let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
-    /// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local })?;
+    /// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local, broadcast: true })?;
     /// assert_eq!((&*reply.offer.file, reply.offer.acknowledges), ("grubx64.efi", false));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
