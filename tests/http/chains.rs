@@ -50,6 +50,14 @@ fn the_next_source_is_asked_after_a_refusal() {
 }
 
 #[test]
+fn a_file_that_a_proxy_has_changed_is_a_file() {
+    let head = "HTTP/1.1 203 Non-Authoritative Information\r\nContent-Length: 5\r\n\r\n";
+    let upstream = Upstream::new(move |_, stream| write!(stream, "{head}hello").unwrap());
+    let file = smol::block_on(async { http(&upstream.url()).read(&request("local")).await?.collect(100).await });
+    assert_eq!(file.unwrap(), b"hello");
+}
+
+#[test]
 fn the_next_source_is_asked_after_a_dead_or_silent_one() {
     let (_closed, dead) = upstream::closed_port();
     let silent = Upstream::new(|_, stream| upstream::until_closed(stream));

@@ -12,7 +12,8 @@ use crate::Refusal;
 pub(super) fn file(response: Response) -> Result<Response, Refusal> {
     let status = response.status();
     let refusal = match status {
-        StatusCode::OK => return is_decoded(&response).map(|()| response),
+        // 203 is what a proxy makes of a 200 (RFC 9110 section 15.3.4).
+        StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION => return is_decoded(&response).map(|()| response),
         StatusCode::NOT_FOUND | StatusCode::GONE => Refusal::not_found(),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Refusal::denied(),
         _ if leads_to_directory(&response) => return Err(Refusal::not_found().because("is a directory")),
