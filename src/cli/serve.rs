@@ -259,22 +259,27 @@ fn banner(server: &Server, served: &str, user: Option<&str>, args: &Serve) -> St
     let mut text = format!("serving {served}{user} ({uploads})\n");
     // Most clients know only IPv4.
     let name = args.sources.iter().find_map(example).unwrap_or_else(|| "NAME".into());
-    if let Some((ip, port)) = place(server.addrs()) {
+    if let Some(address) = place(server.addrs()) {
+        let host = match address {
+            SocketAddr::V6(address) if address.scope_id() != 0 => format!("{}%{}", address.ip(), address.scope_id()),
+            _ => address.ip().to_string(),
+        };
         text += "fetch from it with\n";
-        text += &format!("    tuffet get {} {name}\n", SocketAddr::new(ip, port));
-        text += &format!("    tftp -m binary {ip} {port} -c get {name}\n");
+        text += &format!("    tuffet get {address} {name}\n");
+        text += &format!("    tftp -m binary {host} {} -c get {name}\n", address.port());
     }
     #[cfg(feature = "web")]
-    if let Some((ip, port)) = place(server.http_addrs()) {
-        text += &format!("    curl -O http://{}/{name}\n", SocketAddr::new(ip, port));
+    if let Some(address) = place(server.http_addrs()) {
+        text += &format!("    curl -O http://{address}/{name}\n");
     }
     text
 }
 
 /// An address and port by which others may reach the server.
-fn place(addrs: &[SocketAddr]) -> Option<(IpAddr, u16)> {
-    let address = addrs.iter().find(|address| address.is_ipv4()).or(addrs.first())?;
-    Some((reachable(address.ip()), address.port()))
+fn place(addrs: &[SocketAddr]) -> Option<SocketAddr> {
+    let mut address = *addrs.iter().find(|address| address.is_ipv4()).or(addrs.first())?;
+    address.set_ip(reachable(address.ip()));
+    Some(address)
 }
 
 /// An address of this machine by which others may reach it.
@@ -323,4 +328,15 @@ fn show_while_running(server: Server, screen: MultiProgress) -> Result<()> {
         drop::<mpsc::Sender<()>>(running);
         Ok(result?)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_local_address_keeps_its_interface() {
+        let address: SocketAddr = "[fe80::1%3]:69".parse().unwrap();
+        assert_eq!(place(&[address]), Some(address));
+    }
 }
