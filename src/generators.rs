@@ -108,7 +108,7 @@ flavour! { rc:
     /// # Ok::<(), tuffet::Refusal>(())
     /// ```
     Gen
-    /// What the body of a [`Gen`] yields to. It stays on its thread (`!Send`).
+    /// The receiver of the items that the body of a [`Gen`] yields. It stays on its thread (`!Send`).
     ///
     /// ```
     /// use tuffet::{Co, Gen, Source};
@@ -139,7 +139,7 @@ flavour! { sync:
     /// # Ok::<(), tuffet::Refusal>(())
     /// ```
     SendGen
-    /// What the body of a [`SendGen`] yields to.
+    /// The receiver of the items that the body of a [`SendGen`] yields.
     ///
     /// ```
     /// use tuffet::{SendCo, SendGen, SendSource};

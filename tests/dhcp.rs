@@ -43,7 +43,7 @@ fn ask(proxy: &Proxy, server_port: ServerPort, from: SocketAddrV4, question: &Qu
     proxy.answer(&question.bytes(), arrival(server_port, from))
 }
 
-/// Who has no address yet asks everybody.
+/// A client without an address asks everybody.
 fn arrival(server_port: ServerPort, from: SocketAddrV4) -> Arrival {
     Arrival { server_port, from, local: SERVER, broadcast: from.ip().is_unspecified() }
 }

@@ -1,4 +1,4 @@
-//! What one request can make the server send to an address that never answers: it may be forged.
+//! The bytes that one request makes the server send to an address that never answers: it may be forged.
 #![cfg(feature = "sim")]
 
 mod sim;

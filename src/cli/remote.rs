@@ -142,7 +142,8 @@ pub fn bytes(number: u64) -> String {
 mod tests {
     use super::*;
 
-    /// What is attempted at these ports, one after the other, where each attempt has this result.
+    /// Attempts addresses whose ports have these results, one after the other. Returns the number of attempts, and the
+    /// result as text.
     fn reached(results: &[std::result::Result<(), Error>]) -> (usize, Option<String>) {
         let addresses = (0..results.len()).map(|port| ([127, 0, 0, 1], port as u16).into()).collect();
         let mut attempts = 0;

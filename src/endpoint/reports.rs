@@ -1,4 +1,4 @@
-//! What the driver reports, and the deadlines that it keeps here.
+//! The reports of the driver to the endpoint, and the deadlines of transfers.
 
 use std::{net::SocketAddr, time::Instant};
 

@@ -1,4 +1,4 @@
-//! What goes into an endpoint and comes out of it.
+//! The types that an endpoint takes and returns.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -149,7 +149,7 @@ pub enum CloseReason {
     Server,
 }
 
-/// What a transfer leaves behind.
+/// The facts that an ended transfer leaves to the endpoint.
 ///
 /// ```
 /// let upload = tuffet::endpoint::Ended { last_ack: Some(7), ..Default::default() };

@@ -1,4 +1,4 @@
-//! What a peer is told that is not served.
+//! The refusal of a request: the ERROR that its peer gets, and the reason for the log.
 
 use std::{fmt, io, sync::Arc};
 

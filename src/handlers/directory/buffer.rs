@@ -4,8 +4,10 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 
-/// How many bytes each thread keeps for later chunks.
-const MOST: usize = 256 << 10;
+/// How many buffers each thread keeps for later chunks.
+const MOST: usize = 4;
+/// The largest buffer that is kept.
+const LARGEST: usize = 64 << 10;
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
@@ -20,17 +22,16 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// A buffer of this length. It has zeros or bytes of earlier chunks.
+    /// A buffer of this length. It has zeros or bytes of earlier chunks. No memory is taken that is more than twice as
+    /// long: readers of small chunks would come to hold that of large ones.
     pub(super) fn new(len: usize) -> Self {
-        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-        let memory = match spare {
-            Some(mut memory) => {
-                memory.resize(memory.len().max(len), 0);
-                memory
-            }
-            None => vec![0; len],
+        let take = |spare: &RefCell<Vec<Vec<u8>>>| {
+            let mut spare = spare.borrow_mut();
+            let fits = |memory: &Vec<u8>| (len..=2 * len).contains(&memory.len());
+            spare.iter().rposition(fits).map(|at| spare.remove(at))
         };
-        Self { memory, len }
+        let spare = SPARE.try_with(take).ok().flatten();
+        Self { memory: spare.unwrap_or_else(|| vec![0; len]), len }
     }
 
     /// The first `len` bytes, which were read into it.
@@ -55,12 +56,16 @@ impl AsMut<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let memory = std::mem::take(&mut self.memory);
+        if memory.len() > LARGEST {
+            return;
+        }
         // A thread that ends has no spare memory any more.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
-            if spare.iter().map(Vec::len).sum::<usize>() + memory.len() <= MOST {
-                spare.push(memory);
+            if spare.len() == MOST {
+                spare.remove(0);
             }
+            spare.push(memory);
         });
     }
 }
@@ -85,9 +90,19 @@ mod tests {
     }
 
     #[test]
+    fn small_chunks_do_not_take_the_memory_of_large_ones() {
+        drop(Buffer::new(1000));
+        for len in [499, 1001] {
+            assert_eq!(Buffer::new(len).memory.len(), len);
+        }
+        assert_eq!(Buffer::new(500).memory.len(), 1000);
+    }
+
+    #[test]
     fn a_thread_keeps_little() {
-        drop(Buffer::new(MOST + 1));
-        drop((0..10).map(|_| Buffer::new(MOST / 3)).collect::<Vec<_>>());
-        SPARE.with_borrow(|spare| assert_eq!(spare.len(), 3));
+        drop((0..10).map(|n| Buffer::new(1000 * n)).collect::<Vec<_>>());
+        drop(Buffer::new(LARGEST + 1));
+        let kept: Vec<usize> = SPARE.with_borrow(|spare| spare.iter().map(Vec::len).collect());
+        assert_eq!(kept, [6000, 7000, 8000, 9000], "the last ones");
     }
 }

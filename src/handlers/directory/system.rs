@@ -1,4 +1,4 @@
-//! What each system does in its own way. No other file of the directory handler names a system.
+//! The calls that differ from system to system. No other file of the directory handler names a system.
 //!
 //! `linux` opens and reads without a wait for the disk, and makes files without a name; other systems use the plain
 //! calls. `unix` knows owners, modes, locks and identities of files.
@@ -27,7 +27,7 @@ pub(super) use not_unix::*;
 #[cfg(unix)]
 pub(super) use unix::*;
 
-/// What a request wants to do with a file.
+/// The access to a file that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Read,
