@@ -1,6 +1,7 @@
 //! Each RRQ becomes a GET of a base URL and the path. Clients that ask for the same file share one GET.
 //!
-//!     cargo run --release --example http_proxy -- http://deb.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/
+//!     cargo run --release --example http_proxy -- \
+//!         http://ftp.nl.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/
 //!     curl -s tftp://127.0.0.1:6969/pxelinux.0 | wc -c
 //!
 //! Without a URL it starts a small upstream of its own, so it runs without a network.

@@ -1,6 +1,7 @@
 //! A provisioning service on tokio: TFTP and HTTP in one program, until Ctrl-C.
 //!
-//!     cargo run --example service --features http -- http://deb.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/
+//!     cargo run --example service --features http -- \
+//!         http://ftp.nl.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/
 //!     curl -s tftp://127.0.0.1:6969/motd
 //!     curl -s tftp://127.0.0.1:6969/pxelinux.0 | wc -c
 //!     curl -s http://127.0.0.1:6980/

@@ -17,7 +17,7 @@ const STATUS: u16 = 9069;
 const EXAMPLES: &str = "\
 Examples:
   tuffet boot ./tftpboot
-  tuffet boot http://deb.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/
+  tuffet boot http://ftp.nl.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/
   tuffet boot ./tftpboot --dhcp-boot 'arch=x64=>grub/grubx64.efi'
 
 This is `tuffet serve --dhcp --http --status` on this machine's address in its network, with all options of `serve`. The

@@ -79,7 +79,7 @@ use crate::{Error, Refusal, Request, Source, handler::Answer};
 /// use std::time::Duration;
 /// use tuffet::{Handler, handlers::Http};
 ///
-/// let mirror = Http::builder("http://deb.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot")
+/// let mirror = Http::builder("http://ftp.nl.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot")
 ///     .connect_timeout(Duration::from_secs(2))
 ///     .cache(64 << 20)
 ///     .header("X-Site", "building 5")?
