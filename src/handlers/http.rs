@@ -79,12 +79,12 @@ use crate::{Error, Refusal, Request, Source, handler::Answer};
 /// use std::time::Duration;
 /// use tuffet::{Handler, handlers::Http};
 ///
-/// let mirror = Http::builder("http://ftp.nl.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot")
+/// let mirror = Http::builder("http://ftp.nl.debian.org/debian/dists/stable/main/installer-amd64/current/images")
 ///     .connect_timeout(Duration::from_secs(2))
 ///     .cache(64 << 20)
 ///     .header("X-Site", "building 5")?
 ///     .build()?;
-/// # assert!(mirror.describe().ends_with("/netboot/"));
+/// # assert!(mirror.describe().ends_with("/images/"));
 /// # assert!(!mirror.takes_writes());
 /// # Ok::<(), tuffet::Error>(())
 /// ```
