@@ -305,9 +305,13 @@ impl Options {
     /// assert_eq!(options.to_string(), "windowsize=16");
     /// ```
     pub fn push(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) {
-        for text in [name.as_ref(), value.as_ref()] {
-            self.0.reserve(text.len() + 1);
-            self.0.extend(text.chars().filter(|&c| c != '\0'));
+        let (name, value) = (name.as_ref(), value.as_ref());
+        self.0.reserve(name.len() + value.len() + 2);
+        for text in [name, value] {
+            match text.bytes().all(|byte| byte != 0) {
+                true => self.0.push_str(text),
+                false => self.0.extend(text.chars().filter(|&char| char != '\0')),
+            }
             self.0.push('\0');
         }
     }
@@ -351,14 +355,12 @@ impl Options {
         self.0.is_empty()
     }
 
-    fn decode(mut rest: &[u8]) -> Self {
-        let mut options = Self(String::with_capacity(rest.len()));
-        while let Some((name, after)) = split_nul(rest).filter(|(name, _)| !name.is_empty()) {
-            let (value, after) = split_nul(after).unwrap_or((after, &[]));
-            options.push(crate::name::text(name), crate::name::text(value));
-            rest = after;
+    fn decode(bytes: &[u8]) -> Self {
+        let (mut rest, mut missing) = (bytes, "");
+        while let Some((_, value)) = split_nul(rest).filter(|(name, _)| !name.is_empty()) {
+            (rest, missing) = split_nul(value).map_or((&bytes[..0], "\0"), |(_, after)| (after, ""));
         }
-        options
+        Self(name::text(&bytes[..bytes.len() - rest.len()]) + missing)
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
