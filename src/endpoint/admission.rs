@@ -70,13 +70,14 @@ fn rates(per_second: u32) -> Option<Rates> {
 
 /// Whether a client can have this address. The broadcast address of a subnet passes: only the system knows it, and the
 /// system does not send there. A request with the forged address of one of our own sockets would make the server talk
-/// to itself.
+/// to itself. `own`: their addresses, by port.
 pub(super) fn is_client(peer: SocketAddr, asked: Option<IpAddr>, own: &[SocketAddr]) -> bool {
     let ip = peer.ip().to_canonical();
     let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    let is_own = own.iter().any(|own| {
-        own.port() == peer.port() && (own.ip() == peer.ip() || own.ip().is_unspecified() && asked == Some(peer.ip()))
-    });
+    let of_port = own[own.partition_point(|own| own.port() < peer.port())..].iter();
+    let is_own = of_port
+        .take_while(|own| own.port() == peer.port())
+        .any(|own| own.ip() == peer.ip() || own.ip().is_unspecified() && asked == Some(peer.ip()));
     peer.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast && !is_own
 }
 
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn addresses_that_no_client_can_have() {
-        let own = ["10.0.0.1:69", "0.0.0.0:70", "[::]:69"].map(|own| own.parse().unwrap());
+        let own = ["10.0.0.1:69", "[::]:69", "0.0.0.0:70"].map(|own| own.parse().unwrap());
         let is_client = |peer: &str, asked: &str| is_client(peer.parse().unwrap(), asked.parse().ok(), &own);
         for (peer, asked) in [
             ("10.0.0.2:0", "10.0.0.1"),

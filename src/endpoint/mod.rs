@@ -115,7 +115,7 @@ pub struct Endpoint {
     pools: Vec<Pool>,
     /// When each listener was last found empty.
     emptied: Vec<Option<Instant>>,
-    /// The addresses of the server itself.
+    /// The addresses of the server itself, by port.
     own: Vec<SocketAddr>,
     mtu: Mtu,
     stopping: bool,
@@ -208,7 +208,8 @@ impl Endpoint {
     /// let action = endpoint.handle(now, 0, &client, rrq);
     /// assert!(matches!(action, Action::LeaveUnanswered(DropReason::Source)));
     /// ```
-    pub fn set_own(&mut self, own: Vec<SocketAddr>) {
+    pub fn set_own(&mut self, mut own: Vec<SocketAddr>) {
+        own.sort_unstable_by_key(SocketAddr::port);
         self.own = own;
     }
 
