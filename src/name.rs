@@ -30,6 +30,9 @@ pub(crate) fn without_end_mark(name: &[u8]) -> Option<&[u8]> {
 
 /// The name as text, without loss.
 pub(crate) fn text(name: &[u8]) -> String {
+    if let Ok(text) = std::str::from_utf8(name) {
+        return text.to_owned();
+    }
     let mut text = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
         text += chunk.valid();
@@ -67,15 +70,19 @@ pub(crate) fn is_separator(byte: &u8) -> bool {
 }
 
 fn join<'a>(all: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, Refusal> {
-    let mut parts: Vec<&[u8]> = Vec::new();
+    let mut name = Vec::new();
     for part in all {
         match part {
             b"" | b"." => {}
-            b".." => _ = parts.pop().ok_or(Refusal::denied().because("the name leads out of the root"))?,
-            part => parts.push(part),
+            b".." if name.is_empty() => return Err(Refusal::denied().because("the name leads out of the root")),
+            b".." => name.truncate(name.iter().rposition(|&byte| byte == b'/').unwrap_or(0)),
+            part => {
+                name.extend_from_slice(if name.is_empty() { b"" } else { b"/" });
+                name.extend_from_slice(part);
+            }
         }
     }
-    if parts.is_empty() { Err(Refusal::not_found().because("the name is empty")) } else { Ok(parts.join(&b'/')) }
+    if name.is_empty() { Err(Refusal::not_found().because("the name is empty")) } else { Ok(name) }
 }
 
 #[cfg(test)]

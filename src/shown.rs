@@ -22,6 +22,9 @@ pub(crate) fn name(bytes: &[u8]) -> String {
         let half = LOOKED_AT / 2;
         return name(&bytes[..half]) + "…" + &name(&bytes[bytes.len() - half..]);
     }
+    if bytes.iter().all(|byte| matches!(byte, b' '..=b'[' | b']'..=b'~')) {
+        return crate::name::text(bytes);
+    }
     let mut shown = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         chunk.valid().chars().for_each(|char| match char {

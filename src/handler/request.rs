@@ -38,8 +38,10 @@ pub struct Request {
     path: Arc<str>,
     packet: Arc<packet::Request>,
     received: Option<Instant>,
-    /// The bytes of the path, if it differs from the path of the packet.
-    renamed: Option<Arc<[u8]>>,
+    /// The bytes of the path, if they are not UTF-8.
+    raw_path: Option<Arc<[u8]>>,
+    /// Whether the path is not that of the packet.
+    renamed: bool,
     query: Option<Arc<str>>,
     ignores_case: bool,
     protocol: Protocol,
@@ -90,10 +92,10 @@ impl Request {
     /// [`Refusal::denied`] if the name leads out of the root by `..`; [`Refusal::not_found`] if nothing is left of it.
     pub fn new(peer: SocketAddr, local: SocketAddr, packet: impl Into<Arc<packet::Request>>) -> Result<Self, Refusal> {
         let packet = packet.into();
-        let path = String::from_utf8_lossy(&name::normalise(&packet.filename)?).into();
-        let (renamed, query, notes) = (None, None, Notes::default());
-        let (ignores_case, protocol) = (false, Protocol::Tftp);
-        Ok(Self { peer, local, path, packet, received: None, renamed, query, ignores_case, protocol, notes })
+        let (path, raw_path) = path_of(name::normalise(&packet.filename)?);
+        let (received, query, notes, protocol) = (None, None, Notes::default(), Protocol::Tftp);
+        let (renamed, ignores_case) = (false, false);
+        Ok(Self { peer, local, path, raw_path, packet, received, renamed, query, ignores_case, protocol, notes })
     }
 
     /// Sets when the request arrived.
@@ -156,14 +158,10 @@ impl Request {
     /// ```
     /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
     /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new(b"/caf\xe9")).unwrap();
-    /// assert_eq!((request.path(), &*request.path_bytes()), ("caf\u{fffd}", &b"caf\xe9"[..]));
+    /// assert_eq!((request.path(), request.path_bytes()), ("caf\u{fffd}", &b"caf\xe9"[..]));
     /// ```
-    pub fn path_bytes(&self) -> Vec<u8> {
-        if let Some(renamed) = &self.renamed {
-            return renamed.to_vec();
-        }
-        // `new` refuses a name that has no normal form.
-        name::normalise(&self.packet.filename).unwrap_or_default()
+    pub fn path_bytes(&self) -> &[u8] {
+        self.raw_path.as_deref().unwrap_or(self.path.as_bytes())
     }
 
     /// The [`path`](Self::path) as logs show it. A byte that is not UTF-8 becomes `\xff`, a backslash `\\`, and a
@@ -176,7 +174,7 @@ impl Request {
     /// assert_eq!(request.shown(), "caf\\xe9\\n");
     /// ```
     pub fn shown(&self) -> String {
-        shown::cut(&shown::name(&self.path_bytes()), shown::NAME).into_owned()
+        shown::cut(&shown::name(self.path_bytes()), shown::NAME).into_owned()
     }
 
     /// The name of the file as the client sent it.
@@ -193,7 +191,7 @@ impl Request {
     /// Refuses a WRQ whose name is that of a directory: its last part is empty, `.` or `..`.
     pub(crate) fn check_upload(&self) -> Result<(), Refusal> {
         match self.filename().rsplit(name::is_separator).next() {
-            Some(b"" | b"." | b"..") if self.renamed.is_none() => {
+            Some(b"" | b"." | b"..") if !self.renamed => {
                 Err(Refusal::denied().because("the name is that of a directory"))
             }
             _ => Ok(()),
@@ -380,9 +378,9 @@ impl Request {
     /// The [`path`](Self::path), with `\x80` to `\xff` for each byte that is not UTF-8, see [`name`]. It is not for
     /// file systems: some take a `\` for a `/`.
     pub(crate) fn text(&self) -> Cow<'_, str> {
-        match self.path.contains(char::REPLACEMENT_CHARACTER) {
-            true => name::text(&self.path_bytes()).into(),
-            false => (&*self.path).into(),
+        match &self.raw_path {
+            Some(bytes) => name::text(bytes).into(),
+            None => (&*self.path).into(),
         }
     }
 
@@ -401,13 +399,13 @@ impl Request {
     /// assert_eq!(request.without_end_mark().unwrap().path(), "pxelinux.0");
     /// ```
     pub fn without_end_mark(&self) -> Option<Self> {
-        let name = self.path_bytes();
-        name::without_end_mark(&name).map(|name| self.named(name.to_vec()))
+        name::without_end_mark(self.path_bytes()).map(|name| self.named(name.to_vec()))
     }
 
     /// The same request for the file with this name, which is in normal form.
     fn named(&self, name: Vec<u8>) -> Self {
-        Self { path: String::from_utf8_lossy(&name).into(), renamed: Some(name.into()), ..self.clone() }
+        let (path, raw_path) = path_of(name);
+        Self { path, raw_path, renamed: true, ..self.clone() }
     }
 
     /// The same request with this [query](Self::query).
@@ -439,6 +437,14 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let options = self.packet.options.to_string();
         write!(f, "{} asks {} for {} ({})", self.peer, self.local, self.shown(), shown::cut(&options, shown::TEXT))
+    }
+}
+
+/// The path with this name, and its bytes if they are not UTF-8.
+fn path_of(name: Vec<u8>) -> (Arc<str>, Option<Arc<[u8]>>) {
+    match String::from_utf8(name) {
+        Ok(path) => (path.into(), None),
+        Err(error) => (String::from_utf8_lossy(error.as_bytes()).into(), Some(error.into_bytes().into())),
     }
 }
 

@@ -211,7 +211,7 @@ impl Bucket {
             From::Given(store, _) => format!("{store}/"),
         };
         // Not `Request::path`, because it maps different names that are not UTF-8 to the same text.
-        let name = String::from_utf8(request.path_bytes()).map_err(|_| no("the name is not UTF-8"))?;
+        let name = std::str::from_utf8(request.path_bytes()).map_err(|_| no("the name is not UTF-8"))?;
         let path = format!("{}/{name}", self.prefix());
         if path.len() > LONGEST_NAME {
             return Err(no("the name is too long for a key"));

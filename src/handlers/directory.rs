@@ -1,5 +1,7 @@
 use std::{
-    fmt, io,
+    fmt,
+    future::ready,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -238,15 +240,16 @@ impl fmt::Debug for Directory {
 
 impl Handler for Directory {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
-        Box::pin(async {
-            let path = relative_path(request);
-            if let Some(small) = self.unchanged(request, &path) {
-                return Ok(small.source());
-            }
+        let path = relative_path(request);
+        // Most of the future below would be for other files, and to allocate it takes time.
+        if let Some(small) = self.unchanged(request, path) {
+            return Box::pin(ready(Ok(small.source())));
+        }
+        Box::pin(async move {
             let place = self.place(request.received()).await?;
-            let mut opened = self.open(request, &place, path.clone()).await;
+            let mut opened = self.open(request, &place, path.to_owned()).await;
             if opened.as_ref().is_err_and(|refusal| refusal.code() == ErrorCode::FILE_NOT_FOUND) {
-                if let Some(shorter) = place.without_root(&path) {
+                if let Some(shorter) = place.without_root(path) {
                     opened = self.open(request, &place, shorter).await;
                 }
             }

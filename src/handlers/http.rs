@@ -173,7 +173,7 @@ impl Http {
 
     async fn open(&self, request: &Request) -> Result<Source, Refusal> {
         let headers = if self.identify { identity::headers(request) } else { HeaderMap::new() };
-        let mut url = self.settings.base.join(&request.path_bytes());
+        let mut url = self.settings.base.join(request.path_bytes());
         url.set_query(request.query());
         let origin = url.to_string();
         Ok(self.gateway.open(Ask { url, headers }).await?.with_origin(origin))

@@ -73,7 +73,7 @@ impl Session {
         let filename = shown::name(&packet.filename);
         let request = Request::new(peer, self.local, packet.clone())
             .map(|request| request.received_at(began).limited_to(self.limits()));
-        let path = request.as_ref().map_or_else(|_| filename.clone(), |request| shown::name(&request.path_bytes()));
+        let path = request.as_ref().map_or_else(|_| filename.clone(), |request| shown::name(request.path_bytes()));
         let live = shard.shared.begin(peer, path.clone(), (direction, Protocol::Tftp), began);
         let end = match &request {
             Ok(request) => {

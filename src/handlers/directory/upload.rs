@@ -35,7 +35,7 @@ pub(super) async fn receive(
     if size.is_some_and(|size| size > policy.most) {
         return Err(too_big());
     }
-    let name = relative_path(request);
+    let name = relative_path(request).to_owned();
     let shorter = place.without_root(&name);
     let (own_policy, own_request) = (policy.clone(), request.clone());
     let overwrite = policy.overwrite && !request.must_be_new();

@@ -115,7 +115,7 @@ mod tests {
             };
             let any = ([127, 0, 0, 1], 1).into();
             let request = Request::new(any, any, packet).unwrap();
-            let url = Base::parse("http://h/base").unwrap().join(&request.path_bytes());
+            let url = Base::parse("http://h/base").unwrap().join(request.path_bytes());
             assert_eq!(url.as_str(), format!("http://h/base/{expected}"), "{name:?}");
         }
     }

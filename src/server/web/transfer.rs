@@ -67,7 +67,7 @@ impl Transfer {
             Some(query) => request.with_query(query),
             None => request,
         });
-        let path = request.as_ref().map_or_else(|_| filename.clone(), |request| shown::name(&request.path_bytes()));
+        let path = request.as_ref().map_or_else(|_| filename.clone(), |request| shown::name(request.path_bytes()));
         let live = site.shared.begin(addresses.peer, path.clone(), (direction, Protocol::Http), began);
         Rc::new(Self {
             site,

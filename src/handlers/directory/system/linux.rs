@@ -36,9 +36,11 @@ pub fn open_cached(root: &Dir, path: &Path) -> Option<io::Result<File>> {
     }
 }
 
-/// Opens the file at a full path without a link in it, without a wait for the disk.
-pub fn open_plainly(path: &Path) -> Option<File> {
-    open_in_memory(CWD, path, ResolveFlags::NO_SYMLINKS).ok()
+/// The version of the file at a full path without a link in it, without a wait for the disk.
+pub fn version_at(path: &Path) -> Option<Version> {
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::CACHED;
+    let file = openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok()?;
+    version(file).ok()
 }
 
 fn open_in_memory(base: impl AsFd, path: &Path, resolve: ResolveFlags) -> rustix::io::Result<File> {

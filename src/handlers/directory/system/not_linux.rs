@@ -16,7 +16,7 @@ pub fn open_cached(_: &Dir, _: &Path) -> Option<io::Result<File>> {
     None
 }
 
-pub fn open_plainly(_: &Path) -> Option<File> {
+pub fn version_at(_: &Path) -> Option<Version> {
     None
 }
 

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -16,8 +16,8 @@ use super::{
 };
 use crate::handler::Request;
 
-pub fn relative_path(request: &Request) -> PathBuf {
-    request.path().into()
+pub fn relative_path(request: &Request) -> &Path {
+    request.path().as_ref()
 }
 
 pub fn effective_user() -> Arc<str> {

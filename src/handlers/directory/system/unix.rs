@@ -1,14 +1,14 @@
 //! Unix: owners, modes, locks, and the identity of a file.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fs::{self, File},
     io,
     os::unix::{
-        ffi::OsStringExt,
+        ffi::OsStrExt,
         fs::{FileExt, MetadataExt, PermissionsExt, fchown},
     },
-    path::PathBuf,
+    path::Path,
     sync::Arc,
 };
 
@@ -23,8 +23,8 @@ use super::{super::root::Identity, cannot_write, keep_access_list};
 use crate::handler::Request;
 
 /// The path of the file of a request, relative to the root.
-pub fn relative_path(request: &Request) -> PathBuf {
-    OsString::from_vec(request.path_bytes()).into()
+pub fn relative_path(request: &Request) -> &Path {
+    OsStr::from_bytes(request.path_bytes()).as_ref()
 }
 
 /// The user of this process, for people.
