@@ -35,24 +35,37 @@ const MOST_THREADS: usize = 4096;
 
 const ENVIRONMENT: &str = "Every option can be set in the environment: --blksize is TUFFET_BLKSIZE.";
 
-const SERVE_EXAMPLES: &str = "\
-Examples:
-  tuffet serve ./tftpboot                          serve a directory on port 69
-  tuffet serve http://192.168.0.2/netboot/         serve the files of a web server
-  tuffet serve s3://bucket/netboot --cache 64M     serve a bucket, with the settings in AWS_*
-  tuffet serve ./overrides http://192.168.0.2/     serve each file from the first that has it
-  tuffet serve --listen :6969 --upload ./configs   take uploads too, on a port that needs no root
-  tuffet serve --map '^x64/(.*)=>http://mirror/$1' fetch some names from a web server
+/// What stands below the options of `serve`, without what this build cannot do.
+fn serve_examples() -> String {
+    let (http, buckets, rules) = (cfg!(feature = "http"), cfg!(feature = "object-store"), cfg!(feature = "rules"));
+    let lines = [
+        (true, "Examples:"),
+        (true, "  tuffet serve ./tftpboot                          serve a directory on port 69"),
+        (http, "  tuffet serve http://192.168.0.2/netboot/         serve the files of a web server"),
+        (buckets, "  tuffet serve s3://bucket/netboot --cache 64M     serve a bucket, with the settings in AWS_*"),
+        (http, "  tuffet serve ./overrides http://192.168.0.2/     serve each file from the first that has it"),
+        (true, "  tuffet serve --listen :6969 --upload ./configs   take uploads too, on a port that needs no root"),
+        (rules, "  tuffet serve --map '^x64/(.*)=>http://mirror/$1' fetch some names from a web server"),
+        (true, ""),
+        (rules, TARGETS),
+        (
+            true,
+            "\
+Sizes are written 512K, 64M or 2G (powers of 1024); times 500ms, 5s or 1m. A time without a unit is in seconds.
+Every option can be set in the environment: --max-upload is TUFFET_MAX_UPLOAD. TUFFET_SOURCE has SOURCEs, with commas.
+Ctrl-C lets running transfers end; a second Ctrl-C ends them at once.",
+        ),
+    ];
+    lines.into_iter().filter(|(can, _)| *can).map(|(_, line)| line).collect::<Vec<_>>().join("\n")
+}
 
+const TARGETS: &str = "\
 In a TARGET, $1 or ${name} is a group of the REGEX, and ${path}, ${client}, ${server}, ${mac}, ${uuid}, ${serial} and
 ${arch} are variables, also spelled as in ${mac:hexraw} or ${client:hexraw:upper}. Of several targets, as in A=>B=>C,
 the first that exists is served. A target that ends with .j2 is a template file, rendered for each request. CLIENTS are
 networks, addresses, and MAC addresses or their beginnings, with commas. `tuffet explain` shows what would become of a
 request.
-
-Sizes are written 512K, 64M or 2G (powers of 1024); times 500ms, 5s or 1m. A time without a unit is in seconds.
-Every option can be set in the environment: --max-upload is TUFFET_MAX_UPLOAD. TUFFET_SOURCE has SOURCEs, with commas.
-Ctrl-C lets running transfers end; a second Ctrl-C ends them at once.";
+";
 
 /// A TFTP server that boots machines from directories, web servers and buckets; and a client
 #[derive(Debug, Parser)]
@@ -74,7 +87,7 @@ pub enum Command {
 
 /// Serve a directory, a web server, a bucket or memory
 #[derive(Args, Debug)]
-#[command(after_help = SERVE_EXAMPLES, mut_args = |arg| arg.hide_env(true))]
+#[command(after_help = serve_examples(), mut_args = |arg| arg.hide_env(true))]
 pub struct Serve {
     /// Directory, URL (http, https, s3, gs, az) or `memory:`; the first that has a file serves it
     #[arg(value_name = "SOURCE", default_value = ".", env = "TUFFET_SOURCE")]
