@@ -227,3 +227,32 @@ fn no_configuration_file_is_read_by_default() {
         tuffet(&["explain", "10.0.0.5", "tuffet.toml"]).current_dir(place.config.parent().unwrap()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
+
+#[test]
+fn a_fifo_is_read_if_a_program_writes_to_it() {
+    let place = Place::new("");
+    let fifo = place.directory.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for args in [&["check-config", path(&fifo)][..], &["serve", "--config", path(&fifo)]] {
+        let said = text(&run(args).stderr);
+        assert!(said.contains("no program writes to this FIFO"), "{said}");
+    }
+    #[cfg(feature = "http")]
+    {
+        let said = text(&run(&["serve", "--ca", path(&fifo), "http://127.0.0.1:9/"]).stderr);
+        assert!(said.contains("name a regular file"), "{said}");
+    }
+    let writer = |fifo: PathBuf| std::thread::spawn(move || fs::write(fifo, "sources = ['memory:']\n").unwrap());
+    let pipe = |mut command: std::process::Command| {
+        let (mut child, text) = (command.stdin(Stdio::piped()).spawn().unwrap(), "windowsize = 3\n");
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child.wait().unwrap().success()
+    };
+    assert!(pipe(tuffet(&["check-config", "/dev/stdin"])));
+    let writing = writer(fifo.clone());
+    // Reads that come before the writer find nobody.
+    while !run(&["check-config", path(&fifo)]).status.success() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    writing.join().unwrap();
+}

@@ -5,7 +5,11 @@ mod common;
 #[path = "common/program.rs"]
 mod program;
 
-use std::{fs, net::UdpSocket};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::{Ipv4Addr, UdpSocket},
+};
 
 use common::{LONG, eventually};
 use program::Server;
@@ -125,4 +129,45 @@ fn no_log_line_is_lost_at_the_end() {
         assert_eq!(refusals(&said).len(), 40, "{said}");
     }
     assert_eq!(refusals(&fs::read_to_string(log).unwrap()).len(), 200);
+}
+
+/// A log collector may start after the server, and again.
+#[test]
+fn a_fifo_needs_no_reader_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let server = Server::start(&["--log-file", fifo.to_str().unwrap(), "/"]);
+    for name in ["first", "second"] {
+        miss(&server.address, name.as_bytes());
+        let mut line = String::new();
+        BufReader::new(fs::File::open(&fifo).unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains(name), "{line}");
+        program::signals::kill("-HUP", &server.child);
+    }
+    let said = server.stop("-TERM");
+    assert!(!said.contains("log file"), "{said}");
+}
+
+/// Each of its clients has an address of its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_fifo_that_nobody_reads_is_told_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut server = Server::start(&["--log-file", fifo.to_str().unwrap(), "/"]);
+    // The FIFO takes 64 KiB. The lines of one client would be summed up.
+    let name = [b'x'; 250];
+    for n in 0..400u16 {
+        let [high, low] = n.to_be_bytes();
+        let socket = UdpSocket::bind((Ipv4Addr::new(127, 9, high, low), 0)).unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        socket.send_to(&[b"\0\x01", &name[..], b"\0octet\0"].concat(), &server.address).unwrap();
+        socket.recv(&mut [0; 600]).expect("an answer");
+    }
+    let mut said = BufReader::new(server.child.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().contains("no program reads the log file")));
+    program::signals::kill("-TERM", &server.child);
+    eventually("it has ended", || server.child.try_wait().unwrap().is_some_and(|status| status.success()));
 }

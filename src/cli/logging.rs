@@ -7,7 +7,7 @@ use std::{
     panic::{self, AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use log::LevelFilter;
@@ -15,6 +15,7 @@ use tuffet::stats::{self, Counter};
 
 use super::{
     bars::MultiProgress,
+    files,
     floods::{self, Floods, Places},
     format::{Format, RECORDS, TRANSFERS, count},
     journal::Target,
@@ -23,6 +24,8 @@ use super::{
 
 /// Standard error, if the log goes there.
 static STDERR: OnceLock<LogLines> = OnceLock::new();
+/// How long a reader of the log file may be busy.
+const MOMENT: Duration = Duration::from_secs(1);
 /// The places that log.
 static PLACES: LazyLock<Mutex<Places>> = LazyLock::new(Mutex::default);
 
@@ -131,7 +134,7 @@ impl Transfers {
     /// The file is only ever appended to.
     pub fn new(format: Format, file: Option<&Path>) -> io::Result<Self> {
         let open = |path: &Path| {
-            let file = LogFile { file: open(path)?, path: path.to_owned(), format };
+            let file = LogFile { file: files::append(path)?, path: path.to_owned(), format, full: None };
             io::Result::Ok(LogLines::new("log-file", file, lost()))
         };
         Ok(Self {
@@ -198,11 +201,29 @@ struct LogFile {
     file: File,
     path: PathBuf,
     format: Format,
+    /// Since when it is a FIFO without room, and whether the log says so.
+    full: Option<(Instant, bool)>,
+}
+
+impl LogFile {
+    /// Notes that the FIFO has no room. This is logged once, if it takes longer than a moment.
+    fn note_full(&mut self) {
+        let (since, is_told) = self.full.get_or_insert((Instant::now(), false));
+        if !*is_told && since.elapsed() > MOMENT {
+            *is_told = true;
+            log::error!("no program reads the log file {}; lines that find no room will be lost", self.path.display());
+        }
+    }
 }
 
 impl Write for LogFile {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        self.file.write(lines)
+        let written = self.file.write(lines);
+        match &written {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.note_full(),
+            _ => self.full = None,
+        }
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -212,7 +233,10 @@ impl Write for LogFile {
 
 impl Sink for LogFile {
     fn reopen(&mut self) {
-        match open(&self.path) {
+        if files::is_open_fifo(&self.file, &self.path) {
+            return;
+        }
+        match files::append(&self.path) {
             Ok(file) => self.file = file,
             Err(error) => log::error!("cannot open the log file {} anew: {error}", self.path.display()),
         }
@@ -228,8 +252,4 @@ impl Sink for LogFile {
             Err(error) => log::error!("cannot write to the log file {}: {error}", self.path.display()),
         }
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    File::options().create(true).append(true).open(path)
 }

@@ -22,6 +22,7 @@ mod dhcp;
 mod explain;
 #[cfg(feature = "full")]
 mod extra;
+mod files;
 mod floods;
 mod format;
 mod get;

@@ -1,6 +1,6 @@
 //! The configuration file: read, and checked as far as possible without serving.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, path::Path};
 
 use clap::{Arg, ArgAction, Command, CommandFactory, builder::Resettable};
 use toml::{
@@ -9,7 +9,7 @@ use toml::{
 };
 
 use super::{
-    super::{Result, args::Arguments, rules::Planned},
+    super::{Result, args::Arguments, files, rules::Planned},
     boot, rule,
 };
 
@@ -45,7 +45,7 @@ impl File {
     pub fn read(path: &Path) -> Result<Self> {
         let explain =
             |error| format!("cannot read {}: {error}; --config takes the path of a TOML file", path.display());
-        let text = fs::read_to_string(path).map_err(explain)?;
+        let text = files::read_once(path).map_err(explain)?;
         Ok(Self::parse(&path.display().to_string(), &text))
     }
 

@@ -56,7 +56,7 @@ pub fn check(args: &CheckConfig) -> Result<ExitCode> {
     let mut errors: Vec<String> = file.errors.iter().map(ToString::to_string).collect();
     if errors.is_empty() {
         let words = ["tuffet", "serve"].map(OsString::from);
-        match merged(&args.file, words.into())?.map(|(arguments, _)| arguments.command) {
+        match file.merged(&args.file, words.into())?.map(|(arguments, _)| arguments.command) {
             Ok(Command::Serve(serve)) => errors = unopened(&serve).iter().map(|why| format!("{path}: {why}")).collect(),
             Ok(_) => {}
             Err(error) => command_line::end(&error),
@@ -137,28 +137,36 @@ fn serve_mut(command: &mut Command) -> Option<&mut Serve> {
     }
 }
 
-fn merged(path: &Path, words: Vec<OsString>) -> Result<std::result::Result<(Arguments, ArgMatches), clap::Error>> {
-    let file = File::read(path)?;
-    match &file.errors[..] {
-        [] => {}
-        [error] => return Err(error.to_string().into()),
-        [error, more @ ..] => {
-            let (n, path) = (more.len(), path.display());
-            return Err(format!("{error} (and {n} more: `tuffet check-config {path}` shows all)").into());
+type Merged = std::result::Result<(Arguments, ArgMatches), clap::Error>;
+
+fn merged(path: &Path, words: Vec<OsString>) -> Result<Merged> {
+    File::read(path)?.merged(path, words)
+}
+
+impl File {
+    /// The command line of these words, with the defaults of this file.
+    fn merged(self, path: &Path, words: Vec<OsString>) -> Result<Merged> {
+        match &self.errors[..] {
+            [] => {}
+            [error] => return Err(error.to_string().into()),
+            [error, more @ ..] => {
+                let (n, path) = (more.len(), path.display());
+                return Err(format!("{error} (and {n} more: `tuffet check-config {path}` shows all)").into());
+            }
         }
+        let defaults = |command: clap::Command| self.defaults(command);
+        let command = ["serve", "boot", "explain"]
+            .iter()
+            .fold(Arguments::command(), |command, name| command.mut_subcommand(name, defaults));
+        let parsed = command_line::parse(command, words);
+        Ok(parsed.map(|(mut arguments, matches)| {
+            if let Some(serve) = serve_mut(&mut arguments.command) {
+                serve.names.rules = self.rules;
+                serve.dhcp.tables = self.boots;
+            }
+            (arguments, matches)
+        }))
     }
-    let defaults = |command: clap::Command| file.defaults(command);
-    let command = ["serve", "boot", "explain"]
-        .iter()
-        .fold(Arguments::command(), |command, name| command.mut_subcommand(name, defaults));
-    let parsed = command_line::parse(command, words);
-    Ok(parsed.map(|(mut arguments, matches)| {
-        if let Some(serve) = serve_mut(&mut arguments.command) {
-            serve.names.rules = file.rules;
-            serve.dhcp.tables = file.boots;
-        }
-        (arguments, matches)
-    }))
 }
 
 #[cfg(test)]

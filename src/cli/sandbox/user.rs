@@ -212,7 +212,9 @@ impl Identity {
     /// alone, because it may be something else.
     pub fn own(&self, path: &Path) {
         let own = || {
-            let file = File::options().append(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path)?;
+            // A FIFO may have no reader.
+            let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            let file = File::options().append(true).custom_flags(flags.bits() as i32).open(path)?;
             let found = file.metadata()?;
             if found.is_file() && found.nlink() == 1 && found.uid() == 0 && !self.is_root() {
                 fchown(&file, Some(self.uid.as_raw()), Some(self.gid.as_raw()))?;

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use tuffet::Handler;
 
+#[cfg(feature = "http")]
+use super::super::files;
 use super::{Kind, Opened, Result, Serve, Uploads};
 
 pub struct Web;
@@ -48,8 +50,8 @@ impl Kind for Web {
 /// because a file of the same name may have changed.
 #[cfg(feature = "http")]
 pub fn key(text: &OsStr, args: &Serve) -> String {
-    let certificates = args.web.ca.as_ref().map(std::fs::read_to_string);
-    format!("{text:?} {:?} {:?}", args.web, certificates.and_then(|text| text.ok()))
+    let certificates = args.web.ca.as_deref().map(files::read);
+    format!("{text:?} {:?} {:?}", args.web, certificates.and_then(|pem| pem.ok()))
 }
 
 /// The settings that all HTTP requests share, and the question whether the server is up.
@@ -78,5 +80,5 @@ pub(super) use set_up;
 
 #[cfg(feature = "http")]
 pub fn certificates(path: &Path) -> Result<Vec<u8>> {
-    Ok(std::fs::read(path).map_err(|error| format!("--ca {}: {error}", path.display()))?)
+    Ok(files::read(path).map_err(|error| format!("--ca {}: {error}", path.display()))?)
 }
