@@ -194,6 +194,7 @@ impl Client {
     }
 
     /// Gets a file. The sink receives its bytes as they arrive; [`size`](crate::Source::size) is the server's `tsize`.
+    /// The name is text or bytes.
     ///
     /// The sink starts when the server has answered. The client acknowledges the last block when the sink has returned
     /// `Ok`.
@@ -218,19 +219,20 @@ impl Client {
     /// [`Error::Config`] for a setting that is out of its bounds, [`Error::Peer`] with the server's ERROR,
     /// [`Error::TimedOut`], [`Error::Refused`] with the sink's refusal, or [`Error::Io`]. The kind of the last one is
     /// [`io::ErrorKind::ConnectionRefused`] if the server's machine says that the port is closed.
-    pub fn get<F, Fut>(&self, name: &str, sink: F) -> impl Future<Output = Result<Record, Error>> + use<F, Fut>
+    pub fn get<N, F, Fut>(&self, name: &N, sink: F) -> impl Future<Output = Result<Record, Error>> + use<N, F, Fut>
     where
+        N: AsRef<[u8]> + ?Sized,
         F: FnOnce(SendSource) -> Fut,
         Fut: Future<Output = Result<(), Refusal>>,
     {
-        let begun = self.request(name, Some(0)).map(|request| {
+        let begun = self.request(name.as_ref(), Some(0)).map(|request| {
             let transfer = Transfer::get(request.clone(), self.timing);
             run(self.server, Direction::Read, request, transfer, |size| upload(size, u64::MAX, sink))
         });
         async { begun?.await }
     }
 
-    /// Puts a file.
+    /// Puts a file. The name is text or bytes.
     ///
     /// ```
     /// use tuffet::{Client, Server, handlers::Memory};
@@ -246,16 +248,20 @@ impl Client {
     ///
     /// # Errors
     /// As [`get`](Self::get); [`Error::Refused`] holds the source's refusal.
-    pub fn put<S: IntoSource>(&self, name: &str, source: S) -> impl Future<Output = Result<Record, Error>> + use<S> {
+    pub fn put<N, S>(&self, name: &N, source: S) -> impl Future<Output = Result<Record, Error>> + use<N, S>
+    where
+        N: AsRef<[u8]> + ?Sized,
+        S: IntoSource,
+    {
         let begun = source.into_source().map_err(Error::Refused).and_then(|source| {
-            let request = self.request(name, source.size())?;
+            let request = self.request(name.as_ref(), source.size())?;
             let transfer = Transfer::put(request.clone(), self.timing);
             Ok(run(self.server, Direction::Write, request, transfer, |_| source))
         });
         async { begun?.await }
     }
 
-    fn request(&self, name: &str, tsize: Option<u64>) -> Result<packet::Request, Error> {
+    fn request(&self, name: &[u8], tsize: Option<u64>) -> Result<packet::Request, Error> {
         Error::check_setting("blksize", self.blksize.into(), wide(BLKSIZE))?;
         Error::check_setting("windowsize", self.windowsize.into(), wide(WINDOWSIZE))?;
         let mut options = Options::new();

@@ -2,6 +2,9 @@
 #![cfg(all(feature = "directory", unix))]
 
 mod common;
+#[cfg(feature = "cli")]
+#[path = "common/program.rs"]
+mod program;
 
 use std::fs;
 
@@ -118,4 +121,40 @@ fn a_path_has_no_backslash() {
     let request = Request::new(any, any, packet).unwrap();
     assert_eq!(request.path_bytes(), b"caf\xe9/..\xff/x");
     assert_eq!(request.path(), "caf\u{fffd}/..\u{fffd}/x");
+}
+
+/// The program takes the words of its command line as they are.
+#[cfg(feature = "cli")]
+#[test]
+fn get_and_put_take_any_bytes() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let (here, directory) = directory(&[]);
+    let server = Serving::new(directory.uploads(true));
+    let address = server.addr().to_string();
+    let local = tempfile::tempdir().unwrap();
+    let run = |words: &[&[u8]]| {
+        let mut command = program::tuffet(&[]);
+        command.current_dir(&local).args(words.iter().map(|word| OsStr::from_bytes(word)));
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    let name = |name: &'static [u8]| OsStr::from_bytes(name);
+    fs::write(local.path().join(name(b"caf\xe9")), "bytes").unwrap();
+    run(&[b"put", address.as_bytes(), b"caf\xe9"]);
+    run(&[b"put", address.as_bytes(), b"caf\xe9", b"other\xff.cfg"]);
+    run(&[b"put", format!("tftp://{address}/%fe").as_bytes(), b"caf\xe9"]);
+    run(&[b"put", &[b"tftp://", address.as_bytes(), b"/\xfd\xc3\xa9"].concat(), b"caf\xe9"]);
+    for (stored, words) in [
+        (&b"caf\xe9"[..], &[&b"caf\xe9"[..], b"one\xe9"][..]),
+        (b"other\xff.cfg", &[b"other\xff.cfg"]),
+        (b"\xfe", &[b"\xfe"]),
+        (b"\xfd\xc3\xa9", &[b"\xfd\xc3\xa9"]),
+    ] {
+        assert_eq!(fs::read(here.path().join(OsStr::from_bytes(stored))).unwrap(), b"bytes", "{stored:?}");
+        run(&[&[b"get", address.as_bytes()], words].concat());
+        let got = words.last().unwrap();
+        assert_eq!(fs::read(local.path().join(OsStr::from_bytes(got))).unwrap(), b"bytes", "{got:?}");
+    }
+    #[cfg(feature = "full")]
+    run(&[b"probe", address.as_bytes(), b"other\xff.cfg"]);
 }

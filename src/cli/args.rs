@@ -2,7 +2,7 @@
 //!
 //! Every option has an environment variable too, which suits containers: `--max-upload` is `TUFFET_MAX_UPLOAD`.
 
-use std::{ops::RangeInclusive, path::PathBuf};
+use std::{ffi::OsString, ops::RangeInclusive, path::PathBuf};
 
 use clap::{
     ArgAction, Args, Parser, Subcommand,
@@ -26,7 +26,7 @@ use super::{
     format::LogFormat,
     journal::LogTarget,
     sources::Source,
-    url::Location,
+    url::{Location, location},
     values::{self, Listen, Size},
 };
 
@@ -264,11 +264,11 @@ pub struct Web {
 #[command(after_help = ENVIRONMENT, mut_args = |arg| arg.hide_env(true))]
 pub struct Get {
     /// The server [default port: 69], or a URL: tftp://HOST[:PORT]/NAME[;mode=octet]
-    #[arg(value_name = "HOST[:PORT]")]
+    #[arg(value_name = "HOST[:PORT]", value_parser = location())]
     pub server: Location,
 
     /// The file's name on the server; a URL has it already
-    pub name: Option<String>,
+    pub name: Option<OsString>,
 
     /// The local file to write; `-` is standard output [default: the last part of NAME]
     pub file: Option<PathBuf>,
@@ -285,14 +285,14 @@ pub struct Get {
 #[command(after_help = ENVIRONMENT, mut_args = |arg| arg.hide_env(true))]
 pub struct Put {
     /// The server [default port: 69], or a URL: tftp://HOST[:PORT]/NAME[;mode=octet]
-    #[arg(value_name = "HOST[:PORT]")]
+    #[arg(value_name = "HOST[:PORT]", value_parser = location())]
     pub server: Location,
 
     /// The local file to send; `-` is standard input
     pub file: PathBuf,
 
     /// The file's name on the server, if no URL has it [default: the last part of FILE]
-    pub name: Option<String>,
+    pub name: Option<OsString>,
 
     #[command(flatten)]
     pub request: RequestArgs,

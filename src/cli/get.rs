@@ -26,7 +26,7 @@ const BUFFER: usize = 1 << 18;
 pub fn run(args: Get) -> Result<ExitCode> {
     let Get { server, name, file, mut request, mut output } = args;
     let (server, name, file) = match (server, name) {
-        (Location::Server(server), Some(name)) => (server, name, file),
+        (Location::Server(server), Some(name)) => (server, name.into_encoded_bytes(), file),
         (Location::Server(server), None) => command_line::usage_error(&format!(
             "NAME is missing: tuffet get {server} NAME, or tuffet get tftp://{server}/NAME"
         )),
@@ -38,10 +38,10 @@ pub fn run(args: Get) -> Result<ExitCode> {
             (url.server, url.name, file.map(Into::into))
         }
     };
-    if name.is_empty() || name == "/" {
+    if name.is_empty() || name == b"/" {
         command_line::usage_error(&format!("the URL names no file: tuffet get tftp://{server}/NAME"));
     }
-    let path = file.or_else(|| last_component(&name).map(Into::into));
+    let path = file.or_else(|| last_component(&name));
     let why = "NAME has no last part to name the local file; add FILE: tuffet get HOST NAME FILE";
     let path = path.unwrap_or_else(|| command_line::usage_error(why));
     let target = Target::new(&path, &name).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
@@ -51,7 +51,7 @@ pub fn run(args: Get) -> Result<ExitCode> {
     remote::run(&server, &request, &output, async move |client, screen| {
         // The first attempt may have taken it.
         let target = opened.take().map_or_else(|| Target::new(&path, &name), Ok)?;
-        let bar = screen.add(bars::bar(&name, None));
+        let bar = screen.add(bars::bar(&String::from_utf8_lossy(&name), None));
         let sink = {
             let (bar, path) = (bar.clone(), path.clone());
             move |data| save(data, target, path, bar)
@@ -91,8 +91,20 @@ async fn save<C: Chunks>(
 }
 
 /// The part after the last separator, of either kind; none if it is not the name of a file.
-fn last_component(name: &str) -> Option<&str> {
-    name.rsplit(['/', '\\']).next().filter(|last| !["", ".", ".."].contains(last))
+fn last_component(name: &[u8]) -> Option<PathBuf> {
+    let last = name.rsplit(|byte| matches!(byte, b'/' | b'\\')).next()?;
+    (![&b""[..], b".", b".."].contains(&last)).then(|| local_name(last))
+}
+
+#[cfg(unix)]
+fn local_name(name: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    std::ffi::OsStr::from_bytes(name).into()
+}
+
+#[cfg(not(unix))]
+fn local_name(name: &[u8]) -> PathBuf {
+    String::from_utf8_lossy(name).into_owned().into()
 }
 
 /// The destination of the bytes. A failed transfer leaves nothing behind: the bytes go into a temporary file beside the
@@ -104,7 +116,7 @@ struct Target {
 }
 
 impl Target {
-    fn new(path: &Path, name: &str) -> io::Result<Self> {
+    fn new(path: &Path, name: &[u8]) -> io::Result<Self> {
         if path == Path::new("-") {
             return Ok(Self { writer: Box::new(io::stdout()), rename: None });
         }
@@ -162,11 +174,12 @@ mod tests {
 
     #[test]
     fn names_of_files() {
-        assert_eq!(last_component("pxelinux.0"), Some("pxelinux.0"));
-        assert_eq!(last_component("/boot/amd64/linux"), Some("linux"));
-        assert_eq!(last_component(r"\Boot\BCD"), Some("BCD"));
+        let last = |name: &str| last_component(name.as_bytes());
+        assert_eq!(last("pxelinux.0"), Some("pxelinux.0".into()));
+        assert_eq!(last("/boot/amd64/linux"), Some("linux".into()));
+        assert_eq!(last(r"\Boot\BCD"), Some("BCD".into()));
         for bad in ["", "/", "boot/", "..", "boot/..", r"boot\."] {
-            assert_eq!(last_component(bad), None, "{bad}");
+            assert_eq!(last(bad), None, "{bad}");
         }
     }
 
@@ -184,10 +197,10 @@ mod tests {
             co.yield_(Ok("half")).await;
             co.yield_(Err(Refusal::internal())).await;
         });
-        assert_eq!(get(Target::new(&path, "file").unwrap(), broken), Err(Refusal::internal()));
+        assert_eq!(get(Target::new(&path, b"file").unwrap(), broken), Err(Refusal::internal()));
         assert_eq!(files(), 0);
 
-        let target = Target::new(directory.path(), "boot/file").unwrap();
+        let target = Target::new(directory.path(), b"boot/file").unwrap();
         assert!(!path.exists());
         get(target, "whole").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
@@ -197,7 +210,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_full_disk_is_told() {
-        let target = Target::new(Path::new("/dev/full"), "x").unwrap();
+        let target = Target::new(Path::new("/dev/full"), b"x").unwrap();
         let refusal = get(target, vec![0; 4 * BUFFER]).unwrap_err();
         assert_eq!(refusal, Refusal::disk_full());
         assert!(refusal.detail().is_some_and(|detail| detail.contains("No space left")), "{refusal:?}");
@@ -214,7 +227,7 @@ mod tests {
             fs::write(&path, "old").unwrap();
             fs::set_permissions(&path, PermissionsExt::from_mode(kept)).unwrap();
             for place in [path.as_path(), directory.path()] {
-                get(Target::new(place, "boot/secret").unwrap(), "new").unwrap();
+                get(Target::new(place, b"boot/secret").unwrap(), "new").unwrap();
                 assert_eq!((mode(), fs::read(&path).unwrap()), (kept, b"new".to_vec()), "{kept:o}");
             }
         }
@@ -224,19 +237,19 @@ mod tests {
     fn a_directory_of_the_name_is_noticed_before_anything_is_sent() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("file")).unwrap();
-        let error = Target::new(directory.path(), "boot/file").err().unwrap();
+        let error = Target::new(directory.path(), b"boot/file").err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }
 
     #[cfg(unix)]
     #[test]
     fn devices_and_links_are_not_replaced() {
-        assert!(Target::new(Path::new("/dev/null"), "x").unwrap().rename.is_none());
+        assert!(Target::new(Path::new("/dev/null"), b"x").unwrap().rename.is_none());
         let directory = tempfile::tempdir().unwrap();
         let (file, link) = (directory.path().join("file"), directory.path().join("link"));
         fs::write(&file, "old").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        get(Target::new(&link, "x").unwrap(), "new").unwrap();
+        get(Target::new(&link, b"x").unwrap(), "new").unwrap();
         assert!(link.is_symlink());
         assert_eq!(fs::read(&file).unwrap(), b"new");
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    ffi::OsString,
     io::{self, Write},
     net::{SocketAddr, ToSocketAddrs},
     process::ExitCode,
@@ -23,7 +24,7 @@ use super::{
     command_line,
     format::count,
     limits, remote,
-    url::Location,
+    url::{Location, location},
     values::{self, Remote},
 };
 
@@ -51,11 +52,11 @@ Every option can be set in the environment: --lose-sent is TUFFET_LOSE_SENT.";
 #[command(after_help = NOTES, mut_args = |arg| arg.hide_env(true))]
 pub struct Probe {
     /// The server [default port: 69], or a URL: tftp://HOST[:PORT]/NAME
-    #[arg(value_name = "HOST[:PORT]")]
+    #[arg(value_name = "HOST[:PORT]", value_parser = location())]
     location: Location,
 
     /// The file's name on the server; a URL has it already
-    name: Option<String>,
+    name: Option<OsString>,
 
     /// Use the options, timeouts and habits of this client
     #[arg(long = "as", value_name = "CLIENT", env = "TUFFET_AS", default_value = "ipxe", value_parser = client())]
@@ -141,9 +142,9 @@ fn address(server: &Remote) -> Result<SocketAddr> {
 }
 
 impl Probe {
-    fn file(&self) -> (&Remote, &str) {
+    fn file(&self) -> (&Remote, &[u8]) {
         match (&self.location, &self.name) {
-            (Location::Server(server), Some(name)) => (server, name),
+            (Location::Server(server), Some(name)) => (server, name.as_encoded_bytes()),
             (Location::File(url), None) if url.name.is_empty() => {
                 command_line::usage_error(&format!("the URL names no file: tuffet probe tftp://{}/NAME", url.server))
             }

@@ -1,6 +1,7 @@
 //! `tuffet put`.
 
 use std::{
+    ffi::OsString,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -25,17 +26,17 @@ const CHUNK: usize = 1 << 16;
 /// Sends a file.
 pub fn run(args: Put) -> Result<ExitCode> {
     let Put { server, file: path, name, mut request, output } = args;
-    let last = || Some(path.file_name()?.to_str()?.to_owned()).filter(|name| name != "-");
+    let last = || Some(path.file_name()?.as_encoded_bytes().to_vec()).filter(|name| name != b"-");
     let (server, name) = match (server, name) {
-        (Location::Server(server), name) => (server, name.or_else(last)),
+        (Location::Server(server), name) => (server, name.map(OsString::into_encoded_bytes).or_else(last)),
         (Location::File(_), Some(_)) => {
             command_line::usage_error("the URL has the file's name already: tuffet put URL FILE")
         }
         (Location::File(url), None) => {
             request.set_mode(url.mode);
             // The URL names a directory of the server.
-            let is_whole = !url.name.is_empty() && !url.name.ends_with('/');
-            (url.server, if is_whole { Some(url.name) } else { last().map(|last| url.name + &last) })
+            let is_whole = !url.name.is_empty() && !url.name.ends_with(b"/");
+            (url.server, if is_whole { Some(url.name) } else { last().map(|last| [url.name, last].concat()) })
         }
     };
     let why = "FILE has no name to use on the server; add NAME: tuffet put HOST FILE NAME";
@@ -45,7 +46,7 @@ pub fn run(args: Put) -> Result<ExitCode> {
     remote::run(&server, &request, &output, async move |client, screen| {
         // The first attempt may have taken it, but has read nothing.
         let (reader, size) = opened.take().map_or_else(|| open(&path), Ok)?;
-        let bar = screen.add(bars::bar(&name, size));
+        let bar = screen.add(bars::bar(&String::from_utf8_lossy(&name), size));
         let chunks = chunks(reader, path.clone(), bar.clone());
         let source = if let Some(size) = size { chunks.with_size(size) } else { chunks };
         let result = client.put(&name, source).await;

@@ -1,8 +1,9 @@
 //! The URLs of RFC 3617: `tftp://host[:port]/name[;mode=octet]`.
 
-use std::str::FromStr;
+use std::{ffi::OsString, str::FromStr};
 
-use percent_encoding::percent_decode_str;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use percent_encoding::{CONTROLS, percent_decode_str, percent_encode};
 use tuffet::packet::Mode;
 
 use super::values::Remote;
@@ -18,8 +19,17 @@ pub enum Location {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     pub server: Remote,
-    pub name: String,
+    /// Its bytes.
+    pub name: Vec<u8>,
     pub mode: Option<Mode>,
+}
+
+/// Parses a word of the command line. The name in a URL may be bytes that are not UTF-8.
+pub fn location() -> impl TypedValueParser<Value = Location> {
+    OsStringValueParser::new().try_map(|word| match OsString::into_string(word) {
+        Ok(text) => text.parse(),
+        Err(word) => percent_encode(word.as_encoded_bytes(), CONTROLS).to_string().parse::<Location>(),
+    })
 }
 
 impl FromStr for Location {
@@ -49,10 +59,10 @@ impl FromStr for Url {
             }
             _ => (path, None),
         };
-        let name = percent_decode_str(path).decode_utf8().map_err(|_| "its name is not UTF-8")?;
+        let name = percent_decode_str(path).collect();
         // In a URL the % before an interface is encoded (RFC 6874).
         let server = server.replacen("%25", "%", 1).parse()?;
-        Ok(Self { server, name: name.into_owned(), mode })
+        Ok(Self { server, name, mode })
     }
 }
 
@@ -75,14 +85,15 @@ mod tests {
             ("tftp://[fe80::1%25eth0]/x", "[fe80::1%eth0]:69", "x", None),
             ("tftp://[fe80::1%eth0]:70/x", "[fe80::1%eth0]:70", "x", None),
             ("tftp://h//srv/a%20b;c?d", "h:69", "/srv/a b;c?d", None),
+            ("tftp://h/%C3%A9", "h:69", "\u{e9}", None),
             ("tftp://h/dir/", "h:69", "dir/", None),
             ("tftp://h", "h:69", "", None),
         ] {
             let Ok(Location::File(url)) = text.parse() else { panic!("{text}") };
-            assert_eq!((url.server.to_string().as_str(), url.name.as_str(), url.mode), (server, name, mode), "{text}");
+            let found = (url.server.to_string(), url.name, url.mode);
+            assert_eq!(found, (server.into(), name.into(), mode), "{text}");
         }
-        for bad in ["http://h/x", "tftp:///x", "tftp://h:x/y", "tftp://me@h/x", "tftp://h/x;mode=mail", "tftp://h/%ff"]
-        {
+        for bad in ["http://h/x", "tftp:///x", "tftp://h:x/y", "tftp://me@h/x", "tftp://h/x;mode=mail"] {
             assert!(bad.parse::<Location>().is_err(), "{bad}");
         }
         assert!(matches!("10.0.0.1:70".parse(), Ok(Location::Server(_))));

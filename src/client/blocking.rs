@@ -52,7 +52,7 @@ impl BlockingClient {
     ///
     /// # Errors
     /// As [`Client::get`]; [`Error::Refused`] holds the writer's error.
-    pub fn get(&self, name: &str, mut to: impl Write) -> Result<Record, Error> {
+    pub fn get(&self, name: &(impl AsRef<[u8]> + ?Sized), mut to: impl Write) -> Result<Record, Error> {
         smol::block_on(self.0.get(name, async |mut data| {
             while let Some(chunk) = data.next().await {
                 to.write_all(&chunk?)?;
@@ -71,7 +71,7 @@ impl BlockingClient {
     ///
     /// # Errors
     /// As [`Client::put`].
-    pub fn put(&self, name: &str, source: impl IntoSource) -> Result<Record, Error> {
+    pub fn put(&self, name: &(impl AsRef<[u8]> + ?Sized), source: impl IntoSource) -> Result<Record, Error> {
         smol::block_on(self.0.put(name, source))
     }
 }

@@ -93,8 +93,8 @@ impl BootClient {
     ///
     /// assert!(BootClient::new(habits::GRUB, "boot/grub.cfg").ending().is_none());
     /// ```
-    pub fn new(habits: Habits, name: &str) -> Self {
-        Self::asking(habits, name, habits.options, None)
+    pub fn new(habits: Habits, name: &(impl AsRef<[u8]> + ?Sized)) -> Self {
+        Self::asking(habits, name.as_ref(), habits.options, None)
     }
 
     /// A client that asks only for the size of this file and leaves, if these habits include that.
@@ -105,12 +105,12 @@ impl BootClient {
     /// assert!(BootClient::asking_size(habits::EDK2, "shimx64.efi").is_some());
     /// assert!(BootClient::asking_size(habits::PHONE, "phone.cfg").is_none());
     /// ```
-    pub fn asking_size(habits: Habits, name: &str) -> Option<Self> {
+    pub fn asking_size(habits: Habits, name: &(impl AsRef<[u8]> + ?Sized)) -> Option<Self> {
         let (options, code, message) = habits.asks_size?;
-        Some(Self::asking(habits, name, options, Some((code, message))))
+        Some(Self::asking(habits, name.as_ref(), options, Some((code, message))))
     }
 
-    fn asking(habits: Habits, name: &str, options: &str, leaves: Option<(ErrorCode, &'static str)>) -> Self {
+    fn asking(habits: Habits, name: &[u8], options: &str, leaves: Option<(ErrorCode, &'static str)>) -> Self {
         let asked: Options = options.split_whitespace().filter_map(|pair| pair.split_once('=')).collect();
         let request = Request { filename: name.into(), mode: Mode::Octet, options: asked.clone() };
         Self {

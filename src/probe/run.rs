@@ -41,7 +41,7 @@ const IN_SILENCE: u64 = 4;
 #[must_use = "nothing is sent before `run`"]
 pub struct Probe {
     server: SocketAddr,
-    name: String,
+    name: Vec<u8>,
     habits: Habits,
     faults: Faults,
     limit: Duration,
@@ -133,9 +133,9 @@ impl Probe {
     /// assert!(probe.run(|_| ())?.ending.is_success());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn new(server: SocketAddr, name: &str, habits: Habits) -> Self {
+    pub fn new(server: SocketAddr, name: &(impl AsRef<[u8]> + ?Sized), habits: Habits) -> Self {
         let (limit, linger) = (Duration::from_secs(60), Duration::from_secs(1));
-        Self { server, name: name.into(), habits, faults: Faults::new(), limit, linger }
+        Self { server, name: name.as_ref().into(), habits, faults: Faults::new(), limit, linger }
     }
 
     /// The faults of the network; for a client that requests twice, in the second transfer. Defaults to none.
