@@ -159,7 +159,7 @@ impl Packet {
     ///
     /// # Errors
     /// See [`Malformed`]. Odd options are no error: a pair without a value or without its last NUL counts as far as it
-    /// goes, and everything after an empty name is left out.
+    /// goes. An empty name is left out, with its value or as padding, and the options after it count.
     pub fn decode(datagram: &[u8]) -> Result<Self, Malformed> {
         let (opcode, body) = split_u16(datagram)?;
         match opcode {
@@ -356,11 +356,14 @@ impl Options {
     }
 
     fn decode(bytes: &[u8]) -> Self {
-        let (mut rest, mut missing) = (bytes, "");
-        while let Some((_, value)) = split_nul(rest).filter(|(name, _)| !name.is_empty()) {
-            (rest, missing) = split_nul(value).map_or((&bytes[..0], "\0"), |(_, after)| (after, ""));
+        let (text, mut rest) = pairs(bytes);
+        let mut options = Self(text);
+        while let Some((_, after)) = split_nul(rest) {
+            let (more, left) = pairs(after_empty_name(after));
+            options.0 += &more;
+            rest = left;
         }
-        Self(name::text(&bytes[..bytes.len() - rest.len()]) + missing)
+        options
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -416,6 +419,23 @@ impl std::error::Error for Malformed {}
 fn split_u16(bytes: &[u8]) -> Result<(u16, &[u8]), Malformed> {
     let (number, rest) = bytes.split_first_chunk().ok_or(Malformed::Truncated)?;
     Ok((u16::from_be_bytes(*number), rest))
+}
+
+/// The options up to the next empty name, as they are stored, and the bytes from that name on.
+fn pairs(bytes: &[u8]) -> (String, &[u8]) {
+    let (mut rest, mut missing) = (bytes, "");
+    while let Some((_, value)) = split_nul(rest).filter(|(name, _)| !name.is_empty()) {
+        (rest, missing) = split_nul(value).map_or((&bytes[..0], "\0"), |(_, after)| (after, ""));
+    }
+    (name::text(&bytes[..bytes.len() - rest.len()]) + missing, rest)
+}
+
+/// What follows an empty name and its value. If a number comes second, which is no name, the empty name is padding
+/// before an option.
+fn after_empty_name(bytes: &[u8]) -> &[u8] {
+    let (_, next) = split_nul(bytes).unwrap_or((bytes, &[]));
+    let is_number = |(word, _): (&[u8], _)| !word.is_empty() && word.iter().all(u8::is_ascii_digit);
+    if split_nul(next).is_some_and(is_number) { bytes } else { next }
 }
 
 fn split_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -52,6 +52,11 @@ fn odd_options_are_read_as_far_as_they_go() {
     assert_eq!(options(b"blksize"), "", "no NUL at all");
     assert_eq!(options(b"color\0bl\xfce\x1b\0"), r"color=bl\xfce\u{1b}", "no UTF-8");
     assert_eq!(options(b"tsize\x000\0\0\0garbage"), "tsize=0", "trailing garbage");
+    for empty in [&b"\0"[..], b"\0\0", b"\0\0\0", b"\0x\0", b"\x005\0", b"\0\0\0x\0"] {
+        let all = [empty, b"blksize\x001432\0", empty, b"tsize\x000\0", empty].concat();
+        assert_eq!(options(&all), "blksize=1432 tsize=0", "{empty:?}");
+    }
+    assert_eq!(options(&[0; 400]), "", "padding");
 }
 
 #[test]
