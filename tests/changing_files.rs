@@ -110,7 +110,23 @@ fn a_file_that_grows_and_is_changed_inside_ends_with_an_error() {
 
 #[test]
 fn a_file_that_is_written_over_ends_with_an_error() {
-    assert_got(get(|path| write_at(path, 90_000, &[0; 10_000])), Err(ErrorCode::NOT_DEFINED));
+    assert_got(get(|path| write_at(path, 0, &[0; 10_000])), Err(ErrorCode::NOT_DEFINED));
+    assert_got(get(|path| write_at(path, 2000, &[0; 98_000])), Err(ErrorCode::NOT_DEFINED));
+}
+
+#[test]
+fn a_file_that_is_written_over_where_it_is_not_sent_yet_comes_as_it_is_now() {
+    let expected = [&file(SIZE)[..90_000], &[0; 10_000]].concat();
+    assert_got(get(|path| write_at(path, 90_000, &[0; 10_000])), Ok(expected));
+}
+
+#[test]
+fn a_new_time_alone_is_no_change() {
+    let touch = |path: &Path, time| File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    assert_got(get(|path| touch(path, std::time::SystemTime::now())), Ok(file(SIZE)));
+    assert_got(get(|path| touch(path, std::time::UNIX_EPOCH)), Ok(file(SIZE)));
+    // The same bytes once more.
+    assert_got(get(|path| write_at(path, 0, &file(SIZE))), Ok(file(SIZE)));
 }
 
 #[test]

@@ -232,11 +232,10 @@ fn a_file_that_changes_is_an_error() {
             source.next().await.unwrap().unwrap();
             change(&path);
             assert_eq!(source.collect(1 << 20).await, Err(Refusal::internal()), "change {i}");
-            assert_eq!(
-                follower.collect(1 << 20).await,
-                Err(Refusal::internal()),
-                "change {i}, with chunks from before"
-            );
+            // It may have begun with a chunk from before. A file of the same size that is all new is good.
+            let follower = follower.collect(1 << 20).await;
+            let is_new = i == 1 && follower.as_deref() == Ok(&[b'n'; 200_000]);
+            assert!(is_new || follower == Err(Refusal::internal()), "change {i}, with chunks from before");
         });
     }
 }

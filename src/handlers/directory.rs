@@ -56,9 +56,10 @@ use system::{effective_user, is_no_file, relative_path};
 /// anew at this path, a link that is moved, and a file system that is mounted over it.
 ///
 /// If a file changes while it is sent, its transfers end with an error. If it has only grown at its end, they send its
-/// old length. Replace a file by renaming another over it: then running transfers send the old bytes to the end. A file
-/// of up to 6 KiB is mostly read whole when it is opened, and then its transfers send that. Files that the kernel
-/// generates, as in /proc and /sys, are read to their end, whatever size the system reports.
+/// old length. A new time alone (`touch`) is no change for TFTP. Over HTTP it is one, because there the kernel sends
+/// the bytes, and nobody looks at them. Replace a file by renaming another over it: then running transfers send the old
+/// bytes to the end. A file of up to 6 KiB is mostly read whole when it is opened, and then its transfers send that.
+/// Files that the kernel generates, as in /proc and /sys, are read to their end, whatever size the system reports.
 ///
 /// # Uploads
 /// Uploads are off unless [`uploads`](Self::uploads) allows them. The bytes go to a file without a name. When all of

@@ -217,20 +217,25 @@ impl Found {
 
 impl Opened {
     /// Fails if the file was written to while it was read, because the bytes may be of neither the old file nor the new
-    /// one. A file that has only grown is good: its old bytes are unchanged, and were sent up to the old end.
+    /// one. A file is good if it has the sent bytes now: only its time was changed, or it has only grown.
     pub(super) async fn check_unchanged(self: &Arc<Self>, sent: &Trace) -> Result<(), Refusal> {
         let now = version(&self.file)?;
         if self.is_same(now) {
             return Ok(());
         }
         let (opened, sent) = (self.clone(), sent.clone());
-        let is_good = move || io::Result::Ok(opened.has_grown(now) && opened.trace(&sent)? == sent);
+        let is_good = move || io::Result::Ok(opened.may_be_good(now) && opened.trace(&sent)? == sent);
         if unblock(is_good).await? { Ok(()) } else { Err(changed()) }
     }
 
     /// When another file is renamed over this one, the inode changes, but the old content is sent to its end.
     fn is_same(&self, now: Version) -> bool {
         now == (Version { changed: now.changed, ..self.version })
+    }
+
+    /// Whether the file may still have the sent bytes.
+    fn may_be_good(&self, now: Version) -> bool {
+        now.size == self.version.size || self.has_grown(now)
     }
 
     /// Whether the file is larger than before, with the same bytes where it ended. They are seldom waited for: what has
