@@ -361,3 +361,44 @@ fn the_last_block_is_acknowledged_when_all_is_on_the_disk() {
     let second = ["fsync file", "link", "rename", "fsync file", "fsync /a/b/"];
     assert_eq!(calls, first.into_iter().chain(second).collect::<Vec<_>>());
 }
+
+#[test]
+fn an_upload_over_a_link_goes_to_its_target() {
+    use std::os::unix::fs::symlink;
+    let temp = tempfile::tempdir().unwrap();
+    let (root, outside) = (temp.path().join("root"), temp.path().join("outside"));
+    fs::create_dir_all(root.join("sub/deep")).unwrap();
+    fs::create_dir(&outside).unwrap();
+    let stored = |name: &str| fs::read_to_string(root.join(name)).ok();
+    let file = root.join("sub/file");
+    fs::write(outside.join("secret"), "secret").unwrap();
+    symlink("sub/file", root.join("relative")).unwrap();
+    symlink(&file, root.join("absolute")).unwrap();
+    symlink("../../relative", root.join("sub/deep/chain")).unwrap();
+    symlink(root.join("sub/new"), root.join("dangling")).unwrap();
+    symlink(outside.join("secret"), root.join("out")).unwrap();
+    symlink("../outside/new", root.join("out-new")).unwrap();
+    symlink("sub", root.join("directory")).unwrap();
+    symlink("loop", root.join("loop")).unwrap();
+    let directory = Directory::new(&root).unwrap().uploads(true);
+    for name in ["relative", "absolute", "sub/deep/chain", "dangling", "directory/deep/chain"] {
+        for (overwrite, keep) in [(false, 0), (true, 0), (true, 1)] {
+            fs::write(&file, "old").unwrap();
+            _ = fs::remove_file(root.join("sub/new"));
+            set_mode(&file, 0o640);
+            let target = if name == "dangling" { "sub/new" } else { "sub/file" };
+            let result = put(&directory.clone().keep_versions(keep).overwrite(overwrite), name, "new");
+            let is_new = overwrite || name == "dangling";
+            let expected = if is_new { Ok(()) } else { Err(Refusal::exists()) };
+            assert_eq!(result, expected, "{name} {overwrite}");
+            assert_eq!(stored(target).unwrap(), if is_new { "new" } else { "old" }, "{name} {overwrite}");
+            assert!(root.join(name).is_symlink() && mode(&file) == 0o640, "{name}");
+        }
+    }
+    let directory = directory.overwrite(true);
+    for name in ["out", "out-new", "directory", "loop"] {
+        assert!(put(&directory, name, untouched()).is_err(), "{name}");
+    }
+    assert_eq!(names(&outside), ["secret"]);
+    assert_eq!(fs::read(outside.join("secret")).unwrap(), b"secret");
+}

@@ -75,6 +75,8 @@ use system::{effective_user, is_no_file, relative_path};
 /// If the process has a limit on the size of files (RLIMIT_FSIZE), a larger upload makes the system end the process by
 /// SIGXFSZ, unless that signal is handled or ignored, as in the program `tuffet`: then the upload is refused.
 ///
+/// If the name is that of a symbolic link, the link stays, and the upload goes to its target, if that is in the root.
+///
 /// A new file has mode 0644 less the umask, or the mode that [`umask`](Self::umask) gives. A file that replaces another
 /// gets the mode of the old one and, on Linux, its access list (POSIX ACL), and its owner and group as far as the
 /// server may set them.

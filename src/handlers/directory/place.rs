@@ -63,6 +63,16 @@ impl Place {
         Self { also: Arc::default(), ..self.clone() }.beneath(path, act)
     }
 
+    /// The path below the root of what a symbolic link there leads to; the link may be absolute, and its target
+    /// missing. It waits for the disk.
+    pub(super) fn target(&self, link: &Path) -> io::Result<PathBuf> {
+        let target = real(&self.path.join(link), &mut { MOST_LOOKS })?;
+        match target.strip_prefix(fs::canonicalize(&self.path)?) {
+            Ok(rest) => Ok(rest.to_owned()),
+            Err(_) => Err(outside(&target)),
+        }
+    }
+
     /// The rest of a name that begins with the path of the root. Clients send such names if their DHCP server gives the
     /// path of the file on the disk.
     pub(super) fn without_root(&self, path: &Path) -> Option<PathBuf> {

@@ -44,7 +44,8 @@ pub(super) async fn receive(
         let is_there = |name: &Path| place.dir.is_dir(name.parent().unwrap_or(name));
         let name = shorter.filter(|_| !is_there(&name)).unwrap_or(name);
         own_policy.check_name(&name.to_string_lossy())?;
-        create((&place, &own_policy.path(&own_request, name)), (&own_policy, overwrite), size.unwrap_or(0), &user)
+        let path = own_policy.path(&own_request, name);
+        create((&place, &path), (&own_policy, overwrite), (size.unwrap_or(0), true), &user)
     })
     .await?;
     let mut buffer = Vec::new();
@@ -73,7 +74,7 @@ pub(super) async fn receive(
 fn create(
     (place, path): (&Place, &Path),
     (policy, overwrite): (&Policy, bool),
-    size: u64,
+    (size, may_follow): (u64, bool),
     user: &str,
 ) -> Result<Partial, Refusal> {
     let name = path.file_name().ok_or(Refusal::not_found())?;
@@ -90,6 +91,11 @@ fn create(
         }
         _ => place.dir.clone(),
     };
+    if may_follow && dir.symlink_metadata(name).is_ok_and(|there| there.is_symlink()) {
+        // The link stays, and the upload goes to its target.
+        let target = place.target(path).map_err(why)?;
+        return create((place, &target), (policy, overwrite), (size, false), user);
+    }
     check_free(&dir, name, (policy, overwrite), why)?;
     let partial = Partial::create(dir, name, policy.umask).map_err(why)?;
     policy.check_space(&partial.bytes(), size)?;
