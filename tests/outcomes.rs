@@ -144,6 +144,18 @@ fn a_record_tells_how_it_ended() {
         ("tsize=0 blksize=1000 unknown=1".to_owned(), "tsize=2000 blksize=1000".to_owned())
     );
     assert_eq!((probe.peer, probe.local), (peer.socket.addr(), server.addr()));
+    // An empty file has no size to be told, so its first packet is DATA.
+    for code in 0..=9 {
+        peer.rrq("0", &[("tsize", "0")]).expect_data(1, b"");
+        peer.error(code);
+        assert_eq!(server.record().outcome, Outcome::Probe, "{code}");
+        peer.rrq("0", &[("tsize", "0"), ("blksize", "1000")]).expect_oack(&[("blksize", "1000")]);
+        peer.error(code);
+        assert_eq!(server.record().outcome, Outcome::Probe, "{code}");
+        peer.rrq("0", &[]).expect_data(1, b"");
+        peer.error(code);
+        assert_eq!(server.record().outcome.name(), "aborted", "{code}");
+    }
     // Silence.
     peer.rrq("2000", &[]).expect_data(1, &file(2000)[..512]);
     let silent = server.record();

@@ -86,14 +86,14 @@ async fn agree(connection: &mut Connection, request: &Request, oack: &Options) -
     }
 }
 
-/// The outcome of an ERROR that answers the OACK. A client that asked for the size has it and wanted nothing else,
-/// whatever the code says.
-fn turned_down(agreed: &Agreed, code: ErrorCode, message: String) -> Outcome {
+/// The outcome of an ERROR that answers the first packet. A client that asked for the size has it and wanted nothing
+/// else, whatever the code says.
+pub(super) fn turned_down(agreed: &Agreed, code: ErrorCode, message: String) -> Outcome {
     if agreed.tsize_asked() { Outcome::Probe } else { Outcome::Aborted { code, message } }
 }
 
-/// The outcome of an ERROR after the OACK and before any acknowledged block. ERROR 0 and ERROR 8 are no complaint and
-/// count the same.
+/// The outcome of an ERROR after the first answer and before any acknowledged block. ERROR 0 and ERROR 8 are no
+/// complaint and count the same.
 pub(super) fn aborted_early(agreed: &Agreed, code: ErrorCode, message: String) -> Outcome {
     let leaves = [ErrorCode::NOT_DEFINED, ErrorCode::OPTION_NEGOTIATION].contains(&code);
     if leaves { turned_down(agreed, code, message) } else { Outcome::Aborted { code, message } }

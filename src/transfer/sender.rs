@@ -170,8 +170,10 @@ impl Sender<'_> {
             Outcome::Complete
         } else if self.window.has_begun() {
             Outcome::Aborted { code, message }
-        } else {
+        } else if self.connection.has_answered {
             opening::aborted_early(&self.connection.agreed(), code, message)
+        } else {
+            opening::turned_down(&self.connection.agreed(), code, message)
         }
     }
 
