@@ -307,6 +307,34 @@ fn a_file_system_mounted_over_the_root_is_served() {
     assert_eq!(get(&directory, "f").as_deref(), Ok("one"));
 }
 
+/// The links were made where the files are, and the root is a second mount of them.
+#[test]
+#[ignore = "needs root and unshare"]
+fn a_link_may_lead_to_the_other_name_of_the_root() {
+    if !within("a_link_may_lead_to_the_other_name_of_the_root", &["unshare", "--mount"]) {
+        return;
+    }
+    let (temp, root) = place();
+    let data = temp.path().join("data");
+    write(data.join("images/v2/kernel"), "kernel");
+    write(temp.path().join("data-x/secret"), "secret");
+    symlink(data.join("images/v2/kernel"), data.join("kernel")).unwrap();
+    symlink(data.join("images"), data.join("current")).unwrap();
+    symlink(temp.path().join("data-x/secret"), data.join("secret")).unwrap();
+    symlink(data.parent().unwrap(), data.join("above")).unwrap();
+    let mount = [data.to_str().unwrap(), root.to_str().unwrap()];
+    assert!(Command::new("mount").arg("--bind").args(mount).status().unwrap().success());
+    let directory = Directory::new(&root).unwrap().uploads(true).overwrite(true);
+    for name in ["kernel", "current/v2/kernel", "above/data/kernel"] {
+        assert_eq!(get(&directory, name).as_deref(), Ok("kernel"), "{name}");
+    }
+    for name in ["secret", "above/data-x/secret"] {
+        assert_eq!(get(&directory, name), Err(Refusal::denied()), "{name}");
+    }
+    put(&directory, "kernel", "new").unwrap();
+    assert_eq!(fs::read_to_string(data.join("images/v2/kernel")).unwrap(), "new");
+}
+
 #[test]
 #[ignore = "needs root and setpriv"]
 fn the_log_names_the_user_who_may_not_read() {

@@ -9,6 +9,7 @@ use std::{
 
 use cap_std::{ambient_authority, fs::Dir};
 
+use super::system::path_identity;
 use crate::name;
 
 /// How many links and missing parts of a path are followed: the number of links that systems follow too.
@@ -45,12 +46,11 @@ impl Place {
                     _ if goes_round(&why) => why,
                     _ => error,
                 })?;
-                let rest = |base: &Path| Some(real.strip_prefix(fs::canonicalize(base).ok()?).ok()?.to_owned());
-                if let Some(rest) = rest(&self.path) {
-                    return act(&self.dir, or_itself(&rest));
+                if let Some(rest) = below(&self.path, &real) {
+                    return act(&self.dir, or_itself(rest));
                 }
-                match self.also.iter().find_map(|base| Some((base, rest(base)?))) {
-                    Some((base, rest)) => act(&Dir::open_ambient_dir(base, ambient_authority())?, or_itself(&rest)),
+                match self.also.iter().find_map(|base| Some((base, below(base, &real)?))) {
+                    Some((base, rest)) => act(&Dir::open_ambient_dir(base, ambient_authority())?, or_itself(rest)),
                     None => Err(outside(&real)),
                 }
             }
@@ -67,10 +67,7 @@ impl Place {
     /// missing. It waits for the disk.
     pub(super) fn target(&self, link: &Path) -> io::Result<PathBuf> {
         let target = real(&self.path.join(link), &mut { MOST_LOOKS })?;
-        match target.strip_prefix(fs::canonicalize(&self.path)?) {
-            Ok(rest) => Ok(rest.to_owned()),
-            Err(_) => Err(outside(&target)),
-        }
+        below(&self.path, &target).map(Path::to_owned).ok_or_else(|| outside(&target))
     }
 
     /// The rest of a name that begins with the path of the root. Clients send such names if their DHCP server gives the
@@ -82,6 +79,17 @@ impl Place {
             (rest != path && !rest.as_os_str().is_empty()).then(|| rest.to_owned())
         })
     }
+}
+
+/// The rest of a path without links that leads into this directory. Where the directory is mounted a second time, the
+/// path may begin with its other name.
+fn below<'a>(base: &Path, path: &'a Path) -> Option<&'a Path> {
+    if let Some(rest) = fs::canonicalize(base).ok().and_then(|base| path.strip_prefix(base).ok()) {
+        return Some(rest);
+    }
+    let identity = |path: &Path| fs::metadata(path).map(|found| path_identity(&found)).ok().filter(|id| *id != (0, 0));
+    let base = identity(base)?;
+    path.strip_prefix(path.ancestors().find(|above| identity(above) == Some(base))?).ok()
 }
 
 /// Whether the error means that a link leads out of the root.
