@@ -304,3 +304,16 @@ fn the_server_works_where_new_system_calls_are_forbidden() {
         assert!(server.put("file", "text").status.success());
     }
 }
+
+/// The server's user is not in the group of the directory, so that it cannot set the bit.
+#[test]
+#[ignore = "needs root"]
+fn new_directories_keep_the_group_of_their_parent() {
+    let (_temp, root) = tree();
+    chown(&root, Some(NOBODY), Some(5678)).unwrap();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o2775)).unwrap();
+    let server = Server::start(&["--upload", "--mkdir", "--umask", "002", text(&root)]);
+    assert!(server.put("sub/deep/new", "text").status.success());
+    let found = |name: &str| fs::metadata(root.join(name)).map(|found| (found.mode() & 0o7777, found.gid())).unwrap();
+    assert_eq!(["sub", "sub/deep", "sub/deep/new"].map(found), [(0o2775, 5678), (0o2775, 5678), (0o664, 5678)]);
+}

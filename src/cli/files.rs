@@ -1,9 +1,17 @@
-//! The files that options name. None of them makes the program wait for another one that never comes.
+//! The files that options name, none of which makes the program wait for another one that never comes; and the umask.
 
+#[cfg(unix)]
+use std::sync::OnceLock;
 use std::{
     fs::{self, File},
     io,
     path::Path,
+};
+
+#[cfg(unix)]
+use rustix::{
+    fs::{Mode, RawMode},
+    process::umask,
 };
 
 /// Opens a log, to be appended to.
@@ -19,7 +27,35 @@ pub fn append(path: &Path) -> io::Result<File> {
             opened => opened,
         };
     }
-    File::options().create(true).append(true).open(path)
+    let mut options = File::options();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        #[allow(clippy::unnecessary_cast, reason = "a mode has 16 bits on some systems")]
+        options.mode(0o666 & !(umask_at_start().as_raw_mode() as u32));
+    }
+    options.create(true).append(true).open(path)
+}
+
+/// Makes the umask of the process allow what this one allows, for the directories that uploads make. They must have
+/// their mode from the beginning: if a user who is not in their group changes it, they lose the setgid bit.
+#[cfg(unix)]
+pub fn allow_umask(mask: Option<u32>) {
+    let mask = mask.map_or(Mode::all(), |mask| Mode::from_raw_mode(mask as RawMode));
+    umask(umask_at_start() & mask);
+}
+
+#[cfg(not(unix))]
+pub fn allow_umask(_: Option<u32>) {}
+
+#[cfg(unix)]
+fn umask_at_start() -> Mode {
+    static AT_START: OnceLock<Mode> = OnceLock::new();
+    *AT_START.get_or_init(|| {
+        let mask = umask(Mode::empty());
+        umask(mask);
+        mask
+    })
 }
 
 /// Opens a FIFO that this user may not read.

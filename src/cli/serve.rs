@@ -22,7 +22,7 @@ use super::{
     Result,
     args::Serve,
     bars::{self, MultiProgress},
-    command_line, config, container, dhcp,
+    command_line, config, container, dhcp, files,
     format::{Format, count},
     limits,
     logging::{self, Transfers},
@@ -57,6 +57,8 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let builder = sockets.into_iter().fold(builder, ServerBuilder::socket).handler(handler);
     let (status, builder) = args.status.watch(builder)?;
     let (boots, builder) = args.dhcp.watch(args, (&opened, &transfers), builder)?;
+    // The helper that runs commands after uploads has begun, with the umask of the start.
+    files::allow_umask(args.uploads.umask);
     let server = notifier.watch(builder).bind().map_err(|error| explain(&error, args))?;
     restart.end(server.handle());
     let directories = opened.directories();

@@ -12,6 +12,7 @@ use super::{
         args::{Arguments, Command, Serve},
         dhcp::Dhcp,
         extra::ExtraCommand,
+        files,
         sandbox::Plan,
         serve,
         sources::Opened,
@@ -70,6 +71,7 @@ impl Reload {
         Dhcp::settle(&args, &opened.boots);
         opened.questions().ask();
         self.opened = opened;
+        files::allow_umask(args.uploads.umask);
         for lacking in self.plan.lacks(&Plan::new(&args)) {
             warn!(
                 "{lacking} was not known when the server started, and the sandbox may not allow it: restart the server"
