@@ -114,8 +114,23 @@ fn rendered(text: &str, context: Context) -> Result<Vec<u8>, (usize, String)> {
             (kind, Some(detail)) => format!("{kind}: {detail}"),
             (kind, None) => kind.to_string(),
         };
+        let without = match error.kind() {
+            ErrorKind::UndefinedError => without_value(&environment, text, &context),
+            _ => String::new(),
+        };
+        let why = why + &without;
         (error.line().unwrap_or(1), why)
     })
+}
+
+/// The names in a template that have no value, as the end of a message.
+fn without_value(environment: &Environment<'_>, text: &str, context: &Context) -> String {
+    let template = environment.template_from_named_str("", text);
+    let names = template.map(|template| template.undeclared_variables(false)).unwrap_or_default();
+    let has_none = |name: &String| context.known.get(name).is_none_or(Value::is_none);
+    let mut names: Vec<String> = names.into_iter().filter(has_none).collect();
+    names.sort();
+    if names.is_empty() { String::new() } else { format!("; without a value here: {}", names.join(", ")) }
 }
 
 fn environment() -> Environment<'static> {
@@ -227,8 +242,11 @@ mod tests {
     #[test]
     fn a_template_that_fails_is_an_error_with_its_line() {
         for (template, why) in [
-            ("a\nb\n{{ nobody }}", "menu.j2:3: undefined value"),
-            ("a\n{{ serial }}", "menu.j2:2: undefined value: it is unknown for this machine"),
+            ("a\nb\n{{ nobody }}{{ path }}", "menu.j2:3: undefined value; without a value here: nobody"),
+            (
+                "a\n{{ arch }} {{ serial }} {{ mac }}",
+                "menu.j2:2: undefined value: it is unknown for this machine; without a value here: mac, serial",
+            ),
             ("\n{% if %}", "menu.j2:2: syntax error"),
             ("{{ path | hexraw }}", "menu.j2:1: invalid operation: \"x\" cannot be spelled so"),
             ("{% include 'other' %}", "menu.j2:1: "),
