@@ -137,7 +137,7 @@ impl Target {
             }
             // A symbolic link stays, and its target is replaced.
             Ok(found) => Self::temporary(path.canonicalize()?, Some(&found)),
-            Err(_) => Self::temporary(path.to_owned(), None),
+            Err(_) => Self::temporary(end_of_links(path), None),
         }
     }
 
@@ -150,6 +150,17 @@ impl Target {
         replaced.into_iter().for_each(|replaced| take_after(&file, replaced));
         Ok(Self { writer: Box::new(file), rename: Some((temporary, path)) })
     }
+}
+
+/// The file that a symbolic link names, which may be missing.
+fn end_of_links(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.with_file_name("").join(target);
+    }
+    path
 }
 
 /// Gives the file the mode of the one that it will replace, and its owner and group as far as this user may: a secret
@@ -251,6 +262,13 @@ mod tests {
         std::os::unix::fs::symlink(&file, &link).unwrap();
         get(Target::new(&link, b"x").unwrap(), "new").unwrap();
         assert!(link.is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        // The target may be missing.
+        fs::remove_file(&file).unwrap();
+        let other = directory.path().join("other");
+        std::os::unix::fs::symlink("link", &other).unwrap();
+        get(Target::new(&other, b"x").unwrap(), "new").unwrap();
+        assert!(link.is_symlink() && other.is_symlink());
         assert_eq!(fs::read(&file).unwrap(), b"new");
     }
 }
