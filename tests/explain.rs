@@ -148,3 +148,37 @@ fn a_wrong_table_of_boot_files_is_reported_with_its_place() {
     let output = tuffet(&["check-config", path(&file)]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// The sources are asked, and nothing is left of that.
+#[test]
+fn an_upload_is_explained_as_it_would_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = path(directory.path());
+    for (name, text) in [("here.cfg", "old"), ("sub/here.cfg", "old")] {
+        fs::create_dir_all(directory.path().join("sub")).unwrap();
+        fs::write(directory.path().join(name), text).unwrap();
+    }
+    let upload = [root, "--write", "--upload", "--upload-names", "*.cfg", "--max-upload", "1K"];
+    for (name, more, answer) in [
+        ("new.cfg", &[][..], "OACK"),
+        ("sub/new.cfg", &[], "OACK"),
+        ("here.cfg", &[], "ERROR 6"),
+        ("here.cfg", &["--overwrite"], "OACK"),
+        ("here.cfg", &["--keep-versions", "1"], "OACK"),
+        ("sub", &["--upload-names", "*", "--overwrite"], "ERROR 2 Access violation (not a regular file)"),
+        ("new.txt", &[], "ERROR 2 Access violation (uploads may not have this name)"),
+        ("none/new.cfg", &[], "ERROR 1"),
+        ("none/new.cfg", &["--mkdir"], "OACK"),
+        ("new.cfg", &["--upload-per-client"], "OACK"),
+        ("new.cfg", &["--options", "tsize=2000"], "ERROR 3"),
+    ] {
+        let (served, said) = explain(name.as_bytes(), &[&upload, more].concat());
+        let last = said.lines().last().unwrap();
+        assert!(
+            last.starts_with(&format!("answer   {answer}")) && served == (answer == "OACK"),
+            "{name} {more:?}: {said}"
+        );
+    }
+    let left = |name: &str| fs::read_dir(directory.path().join(name)).unwrap().count();
+    assert_eq!((left("."), left("sub")), (2, 1));
+}

@@ -4,15 +4,19 @@ use std::{
     ffi::OsString,
     fmt::Display,
     io::{self, Write},
+    mem,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::ControlFlow,
+    pin::pin,
     process::ExitCode,
+    task::Poll,
     time::Instant,
 };
 
 use clap::{ArgAction, Args};
+use smol::{future, stream};
 use tuffet::{
-    Handler, Refusal, Request, ServerBuilder,
+    ErrorCode, Handler, Refusal, Request, ServerBuilder, Source,
     dhcp::{self as proxy, Menu},
     endpoint::{Action, Endpoint, Envelope, Policy, Pool},
     handlers::{Chain, Ruled, Search},
@@ -58,6 +62,10 @@ pub struct Explain {
     #[arg(long, env = "TUFFET_WRITE", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "The request")]
     pub write: bool,
+
+    /// Uploads would make directories. No source makes any here.
+    #[arg(skip)]
+    makes_directories: bool,
 
     /// The client asks for text, with its line ends converted
     #[arg(long, env = "TUFFET_NETASCII", action = ArgAction::SetTrue, value_parser = values::switch)]
@@ -106,8 +114,9 @@ fn option(text: &str) -> std::result::Result<(String, String), &'static str> {
 }
 
 /// Exits with 0 if the request would be served.
-pub fn run(args: &Explain) -> Result<ExitCode> {
-    let report = report(args)?;
+pub fn run(mut args: Explain) -> Result<ExitCode> {
+    args.makes_directories = args.write && mem::take(&mut args.serve.mkdir);
+    let report = report(&args)?;
     if !args.serve.output.quiet {
         io::stdout().lock().write_all(report.text.as_bytes())?;
     }
@@ -238,7 +247,7 @@ fn answer(
     if args.write && verdict.upload() == Some(false) {
         return Err(Refusal::denied());
     }
-    let size = find(verdict.candidates(), sources, direction, report)?;
+    let size = find(args, verdict.candidates(), sources, report)?;
     verdict.limit(&mut limits);
     Ok(options::answer(request.options(), direction, request.mode(), &limits, size).1)
 }
@@ -278,9 +287,9 @@ fn request(args: &Explain, client: IpAddr, name: &[u8]) -> std::result::Result<R
 
 /// The size of the first file that exists, if it is known.
 fn find(
+    args: &Explain,
     candidates: &[Candidate],
     sources: &[Box<dyn Handler>],
-    direction: Direction,
     report: &mut Report,
 ) -> std::result::Result<Option<u64>, Refusal> {
     let mut search = Search::default();
@@ -290,7 +299,7 @@ fn find(
         for source in sources {
             let query = candidate.request().query().map(|query| format!("?{query}")).unwrap_or_default();
             let file = format!("{}{query} of {}", candidate.request().shown(), source.describe());
-            let answer = look(source, candidate, direction);
+            let answer = look(args, source, candidate);
             match &answer {
                 Ok(Found { size, origin, text }) => {
                     let size = size.map(|size| format!(", {}", bytes(size))).unwrap_or_default();
@@ -318,18 +327,46 @@ struct Found {
     text: Option<String>,
 }
 
-fn look(source: &dyn Handler, candidate: &Candidate, direction: Direction) -> std::result::Result<Found, Refusal> {
-    match direction {
-        Direction::Read => {
-            let source = smol::block_on(candidate.read(source))?;
-            let (size, origin) = (source.size(), source.origin().map(Into::into));
-            let read = || smol::block_on(source.collect(usize::MAX));
-            let text = candidate.is_template().then(read).transpose()?;
-            Ok(Found { size, origin, text: text.map(|text| String::from_utf8_lossy(&text).into_owned()) })
-        }
-        Direction::Write if source.takes_writes() => Ok(Found { size: None, origin: None, text: None }),
-        Direction::Write => Err(Refusal::denied().because("this source takes no uploads")),
+fn look(args: &Explain, source: &dyn Handler, candidate: &Candidate) -> std::result::Result<Found, Refusal> {
+    if !args.write {
+        let source = smol::block_on(candidate.read(source))?;
+        let (size, origin) = (source.size(), source.origin().map(Into::into));
+        let read = || smol::block_on(source.collect(usize::MAX));
+        let text = candidate.is_template().then(read).transpose()?;
+        return Ok(Found { size, origin, text: text.map(|text| String::from_utf8_lossy(&text).into_owned()) });
     }
+    if !source.takes_writes() {
+        return Err(Refusal::denied().because("this source takes no uploads"));
+    }
+    let size = candidate.request().options().value("tsize").and_then(|size| size.parse().ok());
+    if size > Some(args.serve.max_upload.0) {
+        return Err(Refusal::too_big().ending_search());
+    }
+    // It would make the directory of the client.
+    let is_asked = !args.serve.uploads.upload_per_client;
+    match is_asked.then(|| begin_upload(source, candidate.request(), size)).transpose() {
+        Err(refusal) if refusal.code() != ErrorCode::FILE_NOT_FOUND || !args.makes_directories => {
+            // The server asks one source.
+            Err(refusal.ending_search())
+        }
+        _ => Ok(Found { size: None, origin: None, text: None }),
+    }
+}
+
+/// Asks the source to take an upload, until it wants the first bytes.
+fn begin_upload(source: &dyn Handler, request: &Request, size: Option<u64>) -> std::result::Result<(), Refusal> {
+    let (sender, wanted) = smol::channel::bounded(1);
+    let data = stream::poll_fn(move |_| {
+        _ = sender.try_send(());
+        Poll::Pending
+    });
+    let data = Source::stream(data);
+    let data = if let Some(size) = size { data.with_size(size) } else { data };
+    let mut upload = pin!(source.write(request, data));
+    smol::block_on(future::poll_fn(|cx| match upload.as_mut().poll(cx) {
+        Poll::Pending if wanted.try_recv().is_ok() => Poll::Ready(Ok(())),
+        polled => polled,
+    }))
 }
 
 /// The limits of a server with these settings: the answer of its endpoint to the request.

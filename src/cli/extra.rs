@@ -38,7 +38,7 @@ impl ExtraCommand {
         match self {
             Self::Boot(args) => boot::run(*args),
             Self::Demo(args) => demo::run(&args),
-            Self::Explain(args) => explain::run(&args),
+            Self::Explain(args) => explain::run(*args),
             Self::CheckConfig(args) => config::check(&args),
             Self::Probe(args) => probe::run(&args),
             Self::Completions(args) => manual::completions(&args),
