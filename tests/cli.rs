@@ -154,6 +154,11 @@ fn variables_hold_lists_and_unknown_ones_are_told() {
     // Containers set empty variables for options that are not used.
     let lists = [("TUFFET_SOURCE", &both[..]), ("TUFFET_ALLOW", "10.0.0.0/8, ::1"), ("TUFFET_DENY", "")];
     assert_eq!(explain("one", &lists), (true, String::new()));
+    let unused = ["BLKSIZE", "CA", "CONFIG", "LOG_FILE", "MAX_UPLOAD", "OPTIONS", "PATIENCE", "STATUS", "UMASK"];
+    let more = ["HTTP", "PORT_RANGE", "UPLOAD", "USER", "VERBOSE", "WEBHOOK"];
+    let empty: Vec<_> = unused.iter().chain(&more).map(|name| format!("TUFFET_{name}")).collect();
+    let empty: Vec<_> = empty.iter().map(|name| (&name[..], "")).chain([("TUFFET_SOURCE", &both[..])]).collect();
+    assert_eq!(explain("one", &empty), (true, String::new()));
     assert!(!explain("one", &[("TUFFET_SOURCE", &both), ("TUFFET_ALLOW", "10.0.1.0/24, ::1")]).0);
     let (_, said) = explain("one", &[("TUFFET_SOURCES", &both)]);
     assert!(said.contains("TUFFET_SOURCES; did you mean TUFFET_SOURCE?") && said.lines().count() == 1, "{said}");

@@ -34,7 +34,7 @@ pub fn parse(
 /// Adds the values from the environment that clap would read differently.
 fn environment(program: Command) -> Command {
     let names: Vec<String> = program.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    names.into_iter().fold(program, |program, name| program.mut_subcommand(name, |command| command.mut_args(list)))
+    names.into_iter().fold(program, |program, name| program.mut_subcommand(name, |command| command.mut_args(variable)))
 }
 
 /// The words of the command line. A value that begins with `-` is joined to its option by `=`, because clap takes the
@@ -75,12 +75,18 @@ fn is_negative(command: &Command, word: &OsStr) -> bool {
     first.is_some_and(|first| first != '-' && !command.get_arguments().any(|option| option.get_short() == Some(first)))
 }
 
-/// The values of a list in a variable, without the spaces around them. An empty variable sets nothing. In a variable,
-/// commas also separate arguments; on the command line a comma is part of a name.
-fn list(arg: Arg) -> Arg {
+/// The values of a list in a variable, without the spaces around them. An empty variable sets nothing: containers have
+/// empty variables for options that are not used. In a variable, commas also separate arguments; on the command line a
+/// comma is part of a name.
+fn variable(arg: Arg) -> Arg {
     let is_list = arg.is_positional() && matches!(arg.get_action(), clap::ArgAction::Append);
     let delimiter = if is_list { Some(',') } else { arg.get_value_delimiter() };
-    let (Some(set), Some(delimiter)) = (arg.get_env().and_then(env::var_os), delimiter) else { return arg };
+    let set = arg.get_env().and_then(env::var_os);
+    // A flag has a parser of its own.
+    if set.as_ref().is_some_and(|set| set.is_empty()) && !matches!(arg.get_action(), clap::ArgAction::SetTrue) {
+        return arg.env(Resettable::Reset);
+    }
+    let (Some(set), Some(delimiter)) = (set, delimiter) else { return arg };
     // The parser keeps the values for as long as the program runs.
     let set: &OsStr = Box::leak(set.into_boxed_os_str());
     let list: Vec<&OsStr> = match set.to_str() {
