@@ -65,6 +65,7 @@
 
 // Each item says which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(not(feature = "full"), allow(dead_code, reason = "the whole program uses what a smaller build may not"))]
 // The pages of a smaller build name what it is without.
 #![cfg_attr(
     not(all(
@@ -86,7 +87,6 @@ mod atomic;
 mod client;
 #[cfg(feature = "dhcp")]
 pub mod dhcp;
-#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the loops with sockets use it"))]
 mod driver;
 pub mod endpoint;
 pub mod error;
@@ -104,7 +104,6 @@ pub mod packet;
 pub mod probe;
 #[cfg(feature = "rules")]
 pub mod rules;
-#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the loops with sockets use it"))]
 mod server;
 mod shown;
 #[cfg(feature = "sim")]
@@ -112,7 +111,6 @@ pub mod sim;
 #[cfg(feature = "net")]
 mod socket;
 pub mod source;
-#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the loops with sockets use it"))]
 pub mod stats;
 #[cfg(feature = "status")]
 pub mod status;
