@@ -24,6 +24,8 @@
 //! # Where to go from here
 //!
 //! - [`serve`] is the shortest form; [`Server::builder`] has everything that can be set.
+//! - [`Server::spawn`] is the form for tests and threads, [`Server::run_until`] that for async programs, in any runtime.
+//!   With [`ServerBuilder::around_threads`] handlers may await what needs tokio.
 //! - [`Handler`] answers requests. [`read`] and [`write`](fn@write) make one of a closure that sees the whole
 //!   [`Request`]; the ready-made ones are in [`handlers`].
 //! - A [`Source`] is the bytes of one file, as lazy chunks. A generator ([`Gen`]) is one, a stream is one, a string is
@@ -90,6 +92,7 @@ pub mod dhcp;
 mod driver;
 pub mod endpoint;
 pub mod error;
+/// How a handler makes bytes when they are wanted: [`Gen`], and what it can do.
 pub mod generators;
 pub mod handler;
 pub mod handlers;
@@ -120,12 +123,16 @@ pub mod transfer;
 pub use bytes::Bytes;
 #[cfg(feature = "net")]
 pub use client::{BlockingClient, Client};
+#[doc(inline)]
 pub use error::{Error, ErrorCode, Refusal};
+#[doc(inline)]
 pub use generators::{Co, Gen, SendCo, SendGen};
+#[doc(inline)]
 pub use handler::{AsyncHandler, Handler, Request, read, write};
 #[cfg(feature = "net")]
 pub use server::{Running, Server, serve};
 pub use server::{ServerBuilder, ServerHandle};
+#[doc(inline)]
 pub use source::{IntoSource, SendSource, Source};
 
 #[cfg(all(doctest, feature = "directory", feature = "web"))]

@@ -61,7 +61,8 @@ pub fn read<M: 'static>(f: impl ReadFn<M>) -> impl Handler {
 /// ```
 ///
 /// A plain closure takes a [`Request`] and returns a writer, or why there is none, as a `Result` with any error that
-/// becomes a [`Refusal`]. The upload goes into the writer as [`Source::write_to_blocking`] says. Feature `net`.
+/// becomes a [`Refusal`]. The upload goes into the writer as [`Source::write_to_blocking`] says. This form needs the
+/// feature `net`.
 ///
 /// ```
 /// # #[cfg(not(feature = "net"))]
