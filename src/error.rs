@@ -85,7 +85,6 @@ pub enum Error {
 
 impl Error {
     /// Refuses a setting that is out of its bounds.
-    #[cfg_attr(not(feature = "net"), allow(dead_code, reason = "servers and clients have settings"))]
     pub(crate) fn check_setting(name: &str, value: u64, bounds: RangeInclusive<u64>) -> Result<(), Self> {
         if bounds.contains(&value) {
             return Ok(());
@@ -96,7 +95,6 @@ impl Error {
     }
 
     /// The result of a client's transfer with this outcome.
-    #[cfg_attr(not(any(feature = "net", feature = "sim")), allow(dead_code, reason = "clients use it"))]
     pub(crate) fn check(outcome: &Outcome) -> Result<(), Self> {
         match outcome.clone() {
             Outcome::Complete | Outcome::ProbablyComplete => Ok(()),

@@ -9,7 +9,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use crate::{error::Refusal, handlers::Chain, source::Source};
 
 pub use asynchronous::AsyncHandler;
-pub use closures::{ReadFn, read, write};
+pub use closures::{ReadFn, WriteFn, read, write};
 pub use request::Request;
 
 /// A future that a handler returns. It stays on the thread of its transfer, so it is not `Send`, and need not be.

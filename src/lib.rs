@@ -24,6 +24,8 @@
 //! # Where to go from here
 //!
 //! - [`serve`] is the shortest form; [`Server::builder`] has everything that can be set.
+//! - [`Server::spawn`] is the form for tests and threads, [`Server::run_until`] that for async programs, in any runtime.
+//!   With [`ServerBuilder::around_threads`] handlers may await what needs tokio.
 //! - [`Handler`] answers requests. [`read`] and [`write`](fn@write) make one of a closure that sees the whole
 //!   [`Request`]; the ready-made ones are in [`handlers`].
 //! - A [`Source`] is the bytes of one file, as lazy chunks. A generator ([`Gen`]) is one, a stream is one, a string is
@@ -65,6 +67,7 @@
 
 // Each item says which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(not(feature = "full"), allow(dead_code, reason = "the whole program uses what a smaller build may not"))]
 // The pages of a smaller build name what it is without.
 #![cfg_attr(
     not(all(
@@ -86,10 +89,10 @@ mod atomic;
 mod client;
 #[cfg(feature = "dhcp")]
 pub mod dhcp;
-#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the loops with sockets use it"))]
 mod driver;
 pub mod endpoint;
 pub mod error;
+/// How a handler makes bytes when they are wanted: [`Gen`], and what it can do.
 pub mod generators;
 pub mod handler;
 pub mod handlers;
@@ -104,7 +107,6 @@ pub mod packet;
 pub mod probe;
 #[cfg(feature = "rules")]
 pub mod rules;
-#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the loops with sockets use it"))]
 mod server;
 mod shown;
 #[cfg(feature = "sim")]
@@ -112,7 +114,6 @@ pub mod sim;
 #[cfg(feature = "net")]
 mod socket;
 pub mod source;
-#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "the loops with sockets use it"))]
 pub mod stats;
 #[cfg(feature = "status")]
 pub mod status;
@@ -122,12 +123,16 @@ pub mod transfer;
 pub use bytes::Bytes;
 #[cfg(feature = "net")]
 pub use client::{BlockingClient, Client};
+#[doc(inline)]
 pub use error::{Error, ErrorCode, Refusal};
+#[doc(inline)]
 pub use generators::{Co, Gen, SendCo, SendGen};
+#[doc(inline)]
 pub use handler::{AsyncHandler, Handler, Request, read, write};
 #[cfg(feature = "net")]
 pub use server::{Running, Server, serve};
 pub use server::{ServerBuilder, ServerHandle};
+#[doc(inline)]
 pub use source::{IntoSource, SendSource, Source};
 
 #[cfg(all(doctest, feature = "directory", feature = "web"))]

@@ -122,6 +122,22 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// What these limits and those ones both grant.
+    pub(crate) fn at_most(self, most: &Self) -> Self {
+        let only = match (self.only, &most.only) {
+            (Some(only), Some(most)) => Some(only.iter().copied().filter(|name| most.contains(name)).collect()),
+            (only, most) => only.or_else(|| most.clone()),
+        };
+        Self {
+            blksize: self.blksize.min(most.blksize),
+            windowsize: self.windowsize.min(most.windowsize),
+            answer: self.answer && most.answer,
+            only,
+        }
+    }
+}
+
 impl Agreed {
     /// The defaults of RFC 1350, which hold without options.
     ///

@@ -70,7 +70,6 @@ pub struct Source<C = LocalChunks> {
 
 /// An open file that holds exactly the bytes of a source. A sender can have the kernel send the file, without reading
 /// it. [`check`](Self::check) then tells whether the file has changed meanwhile.
-#[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the HTTP server uses it"))]
 pub(crate) trait Plain: Send + Sync {
     fn file(&self) -> &std::fs::File;
 
@@ -230,31 +229,24 @@ impl<C: Chunks> Source<C> {
     }
 
     /// Lets the chunks begin anywhere.
-    #[cfg_attr(
-        not(any(feature = "directory", feature = "http")),
-        allow(dead_code, reason = "only handlers whose chunks can begin anywhere use it")
-    )]
     pub(crate) fn with_start(mut self, start: Start) -> Self {
         self.start = Some(start);
         self
     }
 
     /// Sets the file that holds exactly the bytes of this source.
-    #[cfg_attr(not(feature = "directory"), allow(dead_code, reason = "only directories have files"))]
     pub(crate) fn with_plain(mut self, plain: Arc<dyn Plain>) -> Self {
         self.plain = Some(plain);
         self
     }
 
     /// The file that holds exactly the bytes of this source, if there is one.
-    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the HTTP server uses it"))]
     pub(crate) fn plain(&self) -> Option<&Arc<dyn Plain>> {
         self.plain.as_ref()
     }
 
     /// Leaves out the bytes before this one. Returns whether it can: no chunk has been made yet, and the source allows
     /// it.
-    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the HTTP server uses it"))]
     pub(crate) fn begin_at(&mut self, first: u64) -> bool {
         let untouched = self.given == 0 && self.ahead.is_empty() && self.beyond.is_none() && !self.ended;
         let Some(start) = self.start.take().filter(|_| untouched) else { return first == 0 };
@@ -435,10 +427,6 @@ impl<C: Chunks> Source<C> {
 }
 
 impl Start {
-    #[cfg_attr(
-        not(any(feature = "directory", feature = "http")),
-        allow(dead_code, reason = "only handlers whose chunks can begin anywhere use it")
-    )]
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }

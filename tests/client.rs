@@ -139,7 +139,7 @@ fn a_source_that_fails_tells_the_server() {
 
 #[test]
 fn a_slow_source_is_put() {
-    let serving = Serving::new(write(async |_, data| {
+    let serving = Serving::new(write(async |_, data: Source| {
         assert!(data.collect(1 << 20).await? == file(3000));
         Ok(())
     }));

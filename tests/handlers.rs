@@ -10,6 +10,8 @@ use std::{
 };
 
 use futures_lite::future::block_on;
+#[cfg(feature = "net")]
+use tuffet::write;
 use tuffet::{
     Bytes, Error, ErrorCode, Gen, Handler, Refusal, Request, Source, handler::Answer, handlers::Memory, read, sim,
     transfer::Outcome,
@@ -92,6 +94,67 @@ fn a_closure_answers_at_once_or_later_with_anything_that_is_a_source() {
     for (n, handler) in handlers.iter().enumerate() {
         let report = block_on(async { sim::get(handler, "hello").await });
         assert_eq!(report.unwrap().data, "hello", "handler {n}");
+    }
+}
+
+#[cfg(feature = "net")]
+#[test]
+fn a_closure_takes_an_upload_or_returns_what_it_is_written_to() {
+    fn upload_file(request: Request) -> std::io::Result<std::fs::File> {
+        std::fs::File::create(std::env::temp_dir().join(request.path()))
+    }
+    let name = format!("tuffet-upload-{}", std::process::id());
+    let handlers: [Arc<dyn Handler>; 4] = [
+        Arc::new(write(upload_file)),
+        Arc::new(write(|request: Request| Ok::<_, Refusal>(std::io::BufWriter::new(upload_file(request)?)))),
+        Arc::new(write(async |request: Request, data: Source| {
+            data.write_to_blocking(upload_file(request)?).await?;
+            Ok(())
+        })),
+        Arc::new(write(|request: Request, data: Source| async move {
+            std::fs::write(std::env::temp_dir().join(request.path()), data.collect(1 << 20).await?)?;
+            Ok(())
+        })),
+    ];
+    let place = std::env::temp_dir().join(&name);
+    for (n, handler) in handlers.iter().enumerate() {
+        assert!(handler.takes_writes());
+        for size in [0, 512, 100_000] {
+            let report = block_on(async { sim::put(handler, &name, file(size)).loss(0.05).await });
+            assert!(report.unwrap().record.outcome.is_success(), "handler {n}");
+            assert!(std::fs::read(&place).unwrap() == file(size), "handler {n}, {size} bytes");
+            std::fs::remove_file(&place).unwrap();
+        }
+    }
+}
+
+#[cfg(feature = "net")]
+#[test]
+fn a_closure_refuses_an_upload_and_a_writer_ends_one() {
+    let handlers: [(Arc<dyn Handler>, _); 4] = [
+        (Arc::new(write(|_| Err::<std::io::Sink, _>(Refusal::exists()))), ErrorCode::FILE_EXISTS),
+        (Arc::new(write(|_| std::fs::File::create("/proc/none/none"))), ErrorCode::FILE_NOT_FOUND),
+        (Arc::new(write(|_| -> Result<std::io::Sink, Refusal> { panic!("on purpose") })), ErrorCode::NOT_DEFINED),
+        (Arc::new(write(|_| Ok::<_, Refusal>(Full))), ErrorCode::DISK_FULL),
+    ];
+    for (n, (handler, expected)) in handlers.iter().enumerate() {
+        let error = block_on(async { sim::put(handler, "x", file(100_000)).await }).unwrap_err();
+        assert!(matches!(&error, Error::Peer { code, .. } if code == expected), "handler {n}: {error}");
+    }
+}
+
+/// A writer that has no room.
+#[cfg(feature = "net")]
+struct Full;
+
+#[cfg(feature = "net")]
+impl std::io::Write for Full {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

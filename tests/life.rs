@@ -175,7 +175,7 @@ fn transfers_show_while_they_run() {
 
 #[test]
 fn an_upload_shows_its_size() {
-    let serving = Serving::new(tuffet::write(async |_, data| data.collect(5000).await.map(drop)));
+    let serving = Serving::new(tuffet::write(async |_, data: tuffet::Source| data.collect(5000).await.map(drop)));
     let mut peer = Peer::new(serving.addr());
     peer.wrq("up", &[("tsize", "700")]).expect_oack(&[("tsize", "700")]);
     peer.data(1, [0; 512]);

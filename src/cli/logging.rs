@@ -11,7 +11,10 @@ use std::{
 };
 
 use log::LevelFilter;
-use tuffet::stats::{self, Counter};
+use tuffet::{
+    stats::{self, Counter},
+    transfer::Outcome,
+};
 
 use super::{
     bars::MultiProgress,
@@ -150,7 +153,7 @@ impl Transfers {
         let client = record.peer.ip().to_canonical();
         let admit = |kind| locked(&self.floods).admit(kind, client, &record.path, Instant::now());
         if floods::kind(record).is_none_or(admit) {
-            let level = if record.outcome.name() == "probe" { log::Level::Debug } else { log::Level::Info };
+            let level = if record.outcome == Outcome::Probe { log::Level::Debug } else { log::Level::Info };
             log::log!(target: RECORDS, level, "{}", self.format.record(record));
             if let Some(file) = &self.file {
                 file.push(self.format.line(record).into_bytes());

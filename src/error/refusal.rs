@@ -287,6 +287,8 @@ impl PartialEq for Refusal {
     }
 }
 
+impl Eq for Refusal {}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.told {

@@ -46,7 +46,8 @@ pub fn read<M: 'static>(f: impl ReadFn<M>) -> impl Handler {
 
 /// A handler that takes writes with this closure and has no files to read.
 ///
-/// The closure is `async`, or it returns a future: the bytes arrive while it waits for them.
+/// An `async` closure, or one that returns a future, takes a [`Request`] and the [`Source`] of the upload. Its bytes
+/// arrive while the closure waits for them.
 ///
 /// ```
 /// use tuffet::{Refusal, Request, Source, write};
@@ -54,12 +55,35 @@ pub fn read<M: 'static>(f: impl ReadFn<M>) -> impl Handler {
 /// let handler = write(async |request: Request, data: Source| {
 ///     let bytes = data.collect(1 << 20).await?;
 ///     println!("{} sent {} bytes for {}", request.peer(), bytes.len(), request.path());
-///     Ok::<(), Refusal>(())
+///     Ok(())
 /// });
 /// # let _: &dyn tuffet::Handler = &handler;
 /// ```
-pub fn write(f: impl AsyncFn(Request, Source) -> Result<(), Refusal> + Send + Sync + 'static) -> impl Handler {
-    Write(f)
+///
+/// A plain closure takes a [`Request`] and returns a writer, or why there is none, as a `Result` with any error that
+/// becomes a [`Refusal`]. The upload goes into the writer as [`Source::write_to_blocking`] says. This form needs the
+/// feature `net`.
+///
+/// ```
+/// # #[cfg(not(feature = "net"))]
+/// # fn main() {}
+/// # #[cfg(feature = "net")]
+/// # fn main() {
+/// use std::fs::File;
+/// use tuffet::{Request, write};
+///
+/// let handler = write(|request: Request| File::create_new(format!("/srv/logs/{}", request.peer().ip())));
+/// # let _: &dyn tuffet::Handler = &handler;
+/// # }
+/// ```
+///
+/// The parameters have types, unless they are not used. A closure that returns something else does not compile:
+///
+/// ```compile_fail,E0277
+/// tuffet::write(|_| 7);
+/// ```
+pub fn write<M: 'static>(f: impl WriteFn<M>) -> impl Handler {
+    Write(f, PhantomData)
 }
 
 /// The closures that [`read`] takes, plain and `async`.
@@ -105,6 +129,52 @@ where
     }
 }
 
+/// The closures that [`write`](fn@write) takes, plain and `async`. The compiler finds `M`, as for [`ReadFn`].
+///
+/// ```
+/// use tuffet::{Handler, Request, Source, handler::WriteFn};
+///
+/// fn logged<M: 'static>(f: impl WriteFn<M>) -> impl Handler {
+///     tuffet::write(f).or(tuffet::read(|_| "nothing to read\n"))
+/// }
+/// let handler = logged(async |_: Request, data: Source| data.collect(1 << 20).await.map(drop));
+/// # let _: &dyn Handler = &handler;
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not take writes",
+    label = "this should take the bytes of an upload",
+    note = "`tuffet::write` takes `AsyncFn(Request, Source) -> Result<(), Refusal>`, or `Fn(Request) -> Result<W, E>`, \
+            where `W` is `std::io::Write + Send` and `E` becomes a `tuffet::Refusal`"
+)]
+pub trait WriteFn<M>: Send + Sync + 'static {
+    #[doc(hidden)]
+    fn take<'a>(&'a self, request: &'a Request, data: Source, _: sealed::Sealed) -> Answer<'a, ()>;
+}
+
+impl<F> WriteFn<sealed::Async<()>> for F
+where
+    F: AsyncFn(Request, Source) -> Result<(), Refusal> + Send + Sync + 'static,
+{
+    fn take<'a>(&'a self, request: &'a Request, data: Source, _: sealed::Sealed) -> Answer<'a, ()> {
+        Box::pin(self(request.clone(), data))
+    }
+}
+
+#[cfg(feature = "net")]
+impl<F, W, E> WriteFn<sealed::Plain<(W, E)>> for F
+where
+    F: Fn(Request) -> Result<W, E> + Send + Sync + 'static,
+    W: std::io::Write + Send + 'static,
+    E: Into<Refusal>,
+{
+    fn take<'a>(&'a self, request: &'a Request, data: Source, _: sealed::Sealed) -> Answer<'a, ()> {
+        Box::pin(async {
+            let writer = self(request.clone()).map_err(Into::into)?;
+            data.write_to_blocking(writer).await.map(drop)
+        })
+    }
+}
+
 /// Types that other crates cannot name.
 mod sealed {
     use std::marker::PhantomData;
@@ -118,7 +188,7 @@ mod sealed {
 }
 
 struct Read<F, M>(F, PhantomData<fn() -> M>);
-struct Write<F>(F);
+struct Write<F, M>(F, PhantomData<fn() -> M>);
 
 impl<F: ReadFn<M>, M: 'static> Handler for Read<F, M> {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {
@@ -126,16 +196,13 @@ impl<F: ReadFn<M>, M: 'static> Handler for Read<F, M> {
     }
 }
 
-impl<F> Handler for Write<F>
-where
-    F: AsyncFn(Request, Source) -> Result<(), Refusal> + Send + Sync + 'static,
-{
+impl<F: WriteFn<M>, M: 'static> Handler for Write<F, M> {
     fn read<'a>(&'a self, _: &'a Request) -> Answer<'a, Source> {
         Box::pin(async { Err(Refusal::not_found()) })
     }
 
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
-        Box::pin(self.0(request.clone(), data))
+        self.0.take(request, data, sealed::Sealed)
     }
 
     fn takes_writes(&self) -> bool {

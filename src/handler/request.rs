@@ -245,7 +245,7 @@ impl Request {
     }
 
     /// Lowers what the server may grant to this request: options, blksize, windowsize. The closure receives the
-    /// [`limits`](Self::limits) so far. The handler that serves a request calls it before it returns the source, or
+    /// [`limits`](Self::limits) so far, and cannot raise them. The handler that serves a request calls it before it returns the source, or
     /// before it asks for the first chunk of an upload; later calls change nothing. All copies of the request share
     /// their limits, also those with [another path](Self::with_path). HTTP has no options, so it ignores them.
     ///
@@ -260,9 +260,10 @@ impl Request {
     /// # let _: &dyn tuffet::Handler = &handler;
     /// ```
     pub fn limit(&self, lower: impl FnOnce(&mut Limits)) {
-        let mut limits = self.limits();
+        let so_far = self.limits();
+        let mut limits = so_far.clone();
         lower(&mut limits);
-        *unpoisoned(&self.notes.0.limits) = limits;
+        *unpoisoned(&self.notes.0.limits) = limits.at_most(&so_far);
     }
 
     /// The most that the server grants to this request. [`Limits::default`] for a request that no server received.

@@ -13,6 +13,23 @@ fn names_need_not_be_utf8() {
 }
 
 #[test]
+fn a_handler_lowers_limits_and_raises_none() {
+    use crate::options::OptionName::{Blksize, Timeout, Tsize};
+    let address = SocketAddr::from(([127, 0, 0, 1], 69));
+    let request = Request::new(address, address, packet::Request::new("x")).unwrap();
+    request.limit(|limits| (limits.blksize, limits.windowsize, limits.only) = (1024, 4, Some([Blksize, Tsize].into())));
+    let lowered = request.limits();
+    request.limit(|limits| (limits.blksize, limits.windowsize, limits.only) = (1468, 64, None));
+    assert_eq!(request.limits(), lowered);
+    request.limit(|limits| (limits.blksize, limits.only) = (512, Some([Tsize, Timeout].into())));
+    let limits = request.limits();
+    assert_eq!((limits.blksize, limits.windowsize, limits.only.as_deref()), (512, 4, Some(&[Tsize][..])));
+    request.limit(|limits| limits.answer = false);
+    request.limit(|limits| limits.answer = true);
+    assert!(!request.limits().answer);
+}
+
+#[test]
 fn other_names_are_made_comparable_too() {
     let packet = packet::Request::new("/C:/x");
     let address = SocketAddr::from(([127, 0, 0, 1], 69));

@@ -360,14 +360,8 @@ impl Verdict {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn limit(&self, limits: &mut Limits) {
-        limits.blksize = limits.blksize.min(self.blksize.unwrap_or(u16::MAX));
-        limits.windowsize = limits.windowsize.min(self.windowsize.unwrap_or(u16::MAX));
-        if let Some(only) = &self.only {
-            limits.only = Some(match &limits.only {
-                Some(before) => only.iter().copied().filter(|name| before.contains(name)).collect(),
-                None => only.clone(),
-            });
-        }
+        let [blksize, windowsize] = [self.blksize, self.windowsize].map(|most| most.unwrap_or(u16::MAX));
+        *limits = Limits { blksize, windowsize, only: self.only.clone(), answer: true }.at_most(limits);
     }
 }
 

@@ -49,12 +49,7 @@ pub use {
 #[cfg(feature = "net")]
 pub(crate) use outbox::Outgoing;
 #[cfg(feature = "sim")]
-pub(crate) use {
-    clock::Clock,
-    own_addresses::OwnAddresses,
-    shard::{Next, Shard},
-    tasks::Tasks,
-};
+pub(crate) use {clock::Clock, own_addresses::OwnAddresses, shard::Shard, tasks::Tasks};
 
 /// Stops a server and watches it, from anywhere in the program.
 ///

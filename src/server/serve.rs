@@ -12,7 +12,22 @@ use super::{
 };
 use crate::{error::Error, handler::Request, socket::Port};
 
-/// A server whose sockets are bound.
+/// A server whose sockets are bound: [`builder`](Self::builder) has its settings, and it serves when it
+/// [runs](Self::run), is [spawned](Self::spawn), or [runs until a future is ready](Self::run_until).
+///
+/// ```
+/// use tuffet::{Server, read};
+///
+/// let server = Server::builder()
+///     .listen("127.0.0.1:0")
+///     .handler(read(|request: tuffet::Request| format!("hello {}\n", request.peer())))
+///     .bind()?;
+/// println!("listening on {}", server.addrs()[0]);
+/// let running = server.spawn()?;
+/// // Until it is stopped, or dropped.
+/// smol::block_on(running.stop())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Forged addresses
 /// A request may have a forged address. Before a packet has come from that address, the server sends it one block of
@@ -41,20 +56,6 @@ use crate::{error::Error, handler::Request, socket::Port};
 /// the same knowledge as a forger of an ERROR packet: the client's address and port, and the TID. A message from
 /// another address ends nothing, nor does one about an unreachable network or host. A message that a packet is too big
 /// makes the system send fragments.
-///
-/// ```
-/// use tuffet::{Server, read};
-///
-/// let server = Server::builder()
-///     .listen("127.0.0.1:0")
-///     .handler(read(|request: tuffet::Request| format!("hello {}\n", request.peer())))
-///     .bind()?;
-/// println!("listening on {}", server.addrs()[0]);
-/// let running = server.spawn()?;
-/// // Until it is stopped, or dropped.
-/// smol::block_on(running.stop())?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug)]
 pub struct Server {
     shards: Vec<Ports>,

@@ -57,14 +57,6 @@ pub(crate) struct Shard {
     own: Cell<u64>,
 }
 
-/// What a loop does after a batch.
-pub(crate) enum Next {
-    Serve,
-    /// The time for the transfers to end is over.
-    Abort,
-    Exit,
-}
-
 impl Shard {
     /// `locals`: the addresses of all ports.
     pub(crate) fn new(
@@ -101,13 +93,14 @@ impl Shard {
         self.endpoint.borrow_mut().set_mtu(mtu);
     }
 
-    /// What the loop does after this batch.
-    pub(crate) fn next(&self) -> Next {
+    /// Whether the loop ends after this batch: the server was stopped, and its transfers have ended, or their time to
+    /// end is over. Then they end with an ERROR.
+    pub(crate) fn is_over(&self, tasks: &Tasks, flush: impl FnMut()) -> bool {
         self.shared.heartbeats.answer(&self.heartbeat);
         self.tally.take(self.endpoint.borrow_mut().counts());
         let phase = self.shared.phase();
         if phase == Phase::Serving {
-            return Next::Serve;
+            return false;
         }
         let now = self.clock.now();
         let until = self.drain_deadline.get().unwrap_or_else(|| {
@@ -117,15 +110,16 @@ impl Shard {
         });
         self.drain_deadline.set(Some(until));
         if self.is_idle() {
-            Next::Exit
-        } else if phase == Phase::Over || now >= until {
-            Next::Abort
-        } else {
-            Next::Serve
+            return true;
         }
+        let is_over = phase == Phase::Over || now >= until;
+        if is_over {
+            self.abort_transfers(tasks, flush);
+        }
+        is_over
     }
 
-    /// Whether [`next`](Self::next) would return another answer, or a watchdog waits for a turn of the loop.
+    /// Whether [`is_over`](Self::is_over) may have another answer, or a watchdog waits for a turn of the loop.
     pub(crate) fn has_work(&self) -> bool {
         let of_phase = match self.shared.phase() {
             Phase::Serving => false,
@@ -295,7 +289,7 @@ impl Shard {
     }
 
     /// Ends all transfers with an ERROR. No transfer waits for anything after that.
-    pub(crate) fn abort_transfers(&self, tasks: &Tasks, mut flush: impl FnMut()) {
+    fn abort_transfers(&self, tasks: &Tasks, mut flush: impl FnMut()) {
         self.mailboxes.borrow().iter().flatten().for_each(|mailbox| mailbox.post_stop());
         for _ in 0..100 {
             tasks.run();

@@ -16,7 +16,7 @@ use super::Time;
 use crate::{
     ServerBuilder, ServerHandle,
     endpoint::{Envelope, Pool},
-    server::{Next, OwnAddresses, Shard, Shared, Tasks},
+    server::{OwnAddresses, Shard, Shared, Tasks},
 };
 
 /// The default address of a server, from those that are reserved for documentation.
@@ -346,14 +346,7 @@ impl Server {
         if self.is_over {
             return;
         }
-        match shard.next() {
-            Next::Serve => {}
-            Next::Exit => self.is_over = true,
-            Next::Abort => {
-                shard.abort_transfers(tasks, flush);
-                self.is_over = true;
-            }
-        }
+        self.is_over = shard.is_over(tasks, flush);
     }
 }
 

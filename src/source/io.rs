@@ -39,14 +39,14 @@ impl<C: Chunks> Source<C> {
     /// as it arrives.
     ///
     /// ```
-    /// use tuffet::{Refusal, Request, Source, write};
+    /// use tuffet::{Request, Source, write};
     ///
     /// # async fn open(_: &str) -> std::io::Result<futures_lite::io::Cursor<Vec<u8>>> { Ok(Default::default()) }
     /// let handler = write(async |request: Request, data: Source| {
     ///     let place = open(request.path()).await?;
     ///     let length = data.write_to(place).await?;
     ///     println!("{length} bytes of {}", request.path());
-    ///     Ok::<(), Refusal>(())
+    ///     Ok(())
     /// });
     /// # let _: &dyn tuffet::Handler = &handler;
     /// ```
@@ -87,7 +87,7 @@ fn chunk(buffer: &mut Vec<u8>, length: usize) -> Bytes {
 mod blocking {
     use std::{
         fs::File,
-        io::{self, ErrorKind, Read, Seek},
+        io::{self, ErrorKind, Read, Seek, Write},
     };
 
     use smol::unblock;
@@ -145,6 +145,49 @@ mod blocking {
         }
     }
 
+    impl<C: Chunks> Source<C> {
+        /// Writes all bytes to a writer that may block, and flushes it. Returns how many bytes it wrote. A thread for
+        /// blocking work writes, 32 KiB at once or a little more. If the source fails, what was written remains.
+        ///
+        /// ```
+        /// use std::fs::{self, File};
+        /// use tuffet::{Request, Source, write};
+        ///
+        /// let handler = write(async |request: Request, data: Source| {
+        ///     let part = format!("/srv/configs/{}.part", request.peer().ip());
+        ///     data.write_to_blocking(File::create(&part)?).await?;
+        ///     fs::rename(part, "/srv/configs/last")?;
+        ///     Ok(())
+        /// });
+        /// # let _: &dyn tuffet::Handler = &handler;
+        /// ```
+        ///
+        /// # Errors
+        /// The source's own failure, or the refusal of the writer's error.
+        pub async fn write_to_blocking(mut self, mut writer: impl Write + Send + 'static) -> Result<u64, Refusal> {
+            let (mut length, mut buffer, mut over) = (0, Vec::with_capacity(CHUNK), false);
+            while !over {
+                match self.next().await.transpose()? {
+                    Some(chunk) => buffer.extend_from_slice(&chunk),
+                    None => over = true,
+                }
+                if over || buffer.len() >= CHUNK {
+                    length += buffer.len() as u64;
+                    let write = move || {
+                        writer.write_all(&buffer)?;
+                        if over {
+                            writer.flush()?;
+                        }
+                        buffer.clear();
+                        io::Result::Ok((writer, buffer))
+                    };
+                    (writer, buffer) = unblock(write).await?;
+                }
+            }
+            Ok(length)
+        }
+    }
+
     impl IntoSource for File {
         type Chunks = SendChunks;
 
@@ -193,6 +236,15 @@ mod tests {
             let mut place = Cursor::new(Vec::new());
             assert_eq!(block_on(Source::from(bytes.clone()).write_to(&mut place)).unwrap(), size as u64);
             assert!(place.into_inner() == bytes);
+            #[cfg(feature = "net")]
+            {
+                let mut place = tempfile::tempfile().unwrap();
+                let pieces: Vec<Vec<u8>> = bytes.chunks(1000).map(<[u8]>::to_vec).collect();
+                let pieces = Source::chunks(stream::iter(pieces));
+                assert_eq!(block_on(pieces.write_to_blocking(place.try_clone().unwrap())).unwrap(), size as u64);
+                std::io::Seek::rewind(&mut place).unwrap();
+                assert!(block_on(Source::reader(place).collect(1 << 20)).unwrap() == bytes, "{size}");
+            }
         }
     }
 
@@ -209,6 +261,11 @@ mod tests {
         let mut place = [0; 3];
         let refusal = block_on(Source::from("1234").write_to(Cursor::new(&mut place[..]))).unwrap_err();
         assert_eq!(refusal, Refusal::internal());
+        #[cfg(feature = "net")]
+        {
+            let buffered = std::io::BufWriter::new(std::io::Cursor::new([0; 3]));
+            assert_eq!(block_on(Source::from("1234").write_to_blocking(buffered)), Err(Refusal::internal()));
+        }
         let failed = Source::chunks(stream::iter([Ok("12"), Err(Refusal::denied())]));
         assert_eq!(block_on(failed.write_to(Cursor::new(Vec::new()))), Err(Refusal::denied()));
     }

@@ -50,7 +50,7 @@ pub enum Protocol {
 ///
 /// `time` is when the request arrived. `code` and `reason` are those of the ERROR that ended the transfer, whoever
 /// sent it. The detail for the operator follows in brackets. A transfer that was `stopped` has neither.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
     /// The number of its [`Snapshot`]; 0 in a client's record.
@@ -115,7 +115,7 @@ pub struct Record {
 /// }
 /// # Ok::<(), tuffet::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// A number that is unique among the transfers of this server, counted from 1.

@@ -160,7 +160,7 @@ pub enum Event {
 /// assert!(Outcome::ProbablyComplete.is_success());
 /// assert_eq!(Outcome::Refused(Refusal::not_found()).name(), "refused");
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The whole file arrived: the peer acknowledged all blocks, or all but the last one, which it answered

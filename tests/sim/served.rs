@@ -124,7 +124,12 @@ impl Server {
         (file.sink_busy, file.sink_fails) = (self.sink_busy, self.sink_fails.clone());
         self.running.get_or_insert_with(|| {
             let records = records.clone();
-            let builder = ServerBuilder::default()
+            // A handler can only lower what the server allows.
+            let builder = match &file.limits {
+                Some(ours) => ServerBuilder::default().blksize(ours.blksize).windowsize(ours.windowsize),
+                None => ServerBuilder::default(),
+            };
+            let builder = builder
                 .handler(file.clone())
                 .single_port(single_port)
                 .timeout(timing.timeout)

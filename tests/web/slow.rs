@@ -155,7 +155,7 @@ fn a_source_that_stalls_is_not_waited_for_ever() {
 #[test]
 fn a_sink_that_stalls_is_not_waited_for() {
     let (guard, dropped) = guard();
-    let server = impatient(write(async move |_, mut data| {
+    let server = impatient(write(async move |_, mut data: Source| {
         let _guard = guard.lock().unwrap().take();
         data.next().await;
         std::future::pending().await

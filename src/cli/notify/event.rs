@@ -1,7 +1,7 @@
 //! The event of an ended transfer, for the webhook.
 
 use clap::ValueEnum;
-use tuffet::{options::Direction, stats::Record};
+use tuffet::{options::Direction, stats::Record, transfer::Outcome};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Event {
@@ -19,12 +19,11 @@ impl Event {
     /// `None` if there is nothing to report: the client only asked for the size, or began again, or the server was
     /// stopped.
     pub fn of(record: &Record) -> Option<Self> {
-        let name = record.outcome.name();
-        match (name, record.direction) {
-            ("complete" | "probably_complete", Direction::Write) => Some(Self::Upload),
-            ("complete" | "probably_complete", Direction::Read) => Some(Self::Complete),
-            ("probe" | "replaced" | "stopped", _) => None,
-            ("refused", _) => Some(Self::Refused),
+        match (&record.outcome, record.direction) {
+            (outcome, Direction::Write) if outcome.is_success() => Some(Self::Upload),
+            (outcome, Direction::Read) if outcome.is_success() => Some(Self::Complete),
+            (Outcome::Probe | Outcome::Replaced(_) | Outcome::Stopped, _) => None,
+            (Outcome::Refused(_), _) => Some(Self::Refused),
             _ => Some(Self::Failed),
         }
     }

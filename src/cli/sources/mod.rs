@@ -52,7 +52,6 @@ trait Kind: Sync {
     }
 
     /// The files that it reads now and then, and the URLs that it asks, according to its settings in the environment.
-    #[cfg_attr(not(feature = "full"), allow(dead_code, reason = "the sandbox asks"))]
     fn settings(&self) -> (Vec<PathBuf>, Vec<String>) {
         Default::default()
     }
@@ -157,7 +156,6 @@ pub fn check_uploads(args: &Serve) -> Result<()> {
 }
 
 /// The files and URLs that the settings of all kinds in the environment name.
-#[cfg_attr(not(feature = "full"), allow(dead_code, reason = "the sandbox asks"))]
 pub fn settings() -> (Vec<PathBuf>, Vec<String>) {
     let (files, urls): (Vec<_>, Vec<_>) = KINDS.iter().map(|kind| kind.settings()).unzip();
     (files.concat(), urls.concat())

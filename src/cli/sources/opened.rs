@@ -37,7 +37,6 @@ impl Opened {
     }
 
     /// The source with this key. A reload keeps it as it is while the key stays the same.
-    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "what needs no asking is opened anew"))]
     pub(super) fn keep<H: Handler>(
         &self,
         key: String,

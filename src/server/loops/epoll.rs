@@ -7,11 +7,7 @@
 use std::{io::ErrorKind, rc::Rc};
 
 use super::{
-    super::{
-        settings::Bound,
-        shard::{Next, Shard},
-        tasks::Tasks,
-    },
+    super::{settings::Bound, shard::Shard, tasks::Tasks},
     deliver, replace_stale_port,
 };
 use crate::{
@@ -40,13 +36,8 @@ pub(super) fn run(
             tasks.run();
         }
         flush(shard, &ports, &reactor)?;
-        match shard.next() {
-            Next::Serve => {}
-            Next::Exit => return Ok(()),
-            Next::Abort => {
-                shard.abort_transfers(tasks, || drop(flush(shard, &ports, &reactor)));
-                return Ok(());
-            }
+        if shard.is_over(tasks, || drop(flush(shard, &ports, &reactor))) {
+            return Ok(());
         }
         ready.clear();
         ready.extend(reactor.wait(shard.deadline())?);

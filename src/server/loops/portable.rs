@@ -14,11 +14,7 @@ use std::{
 use async_io::Timer;
 
 use super::{
-    super::{
-        settings::Bound,
-        shard::{Next, Shard},
-        tasks::Tasks,
-    },
+    super::{settings::Bound, shard::Shard, tasks::Tasks},
     deliver, replace_stale_port,
 };
 use crate::{
@@ -44,13 +40,8 @@ async fn pump(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &mut [Port], bound: &
         replace_stale_port(shard, ports, bound);
         let flush = || shard.flush(|port, queue| ports[port].send(queue));
         flush();
-        match shard.next() {
-            Next::Serve => {}
-            Next::Exit => return Ok(()),
-            Next::Abort => {
-                shard.abort_transfers(tasks, flush);
-                return Ok(());
-            }
+        if shard.is_over(tasks, flush) {
+            return Ok(());
         }
     }
 }
