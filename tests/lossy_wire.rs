@@ -10,6 +10,10 @@ use sim::{LinkConditions, Ran, Setup, Trying, ms, secs};
 const DIRECTIONS: [Direction; 2] = [Direction::Read, Direction::Write];
 const MODES: [Mode; 2] = [Mode::Octet, Mode::Netascii];
 
+/// The random transfers, and the most blocks that each of them has. Miri is slow.
+const SEEDS: u64 = if cfg!(miri) { 8 } else { 3000 };
+const MOST_BLOCKS: usize = if cfg!(miri) { 10 } else { 100 };
+
 fn run(setup: Setup) -> Ran {
     let _trying = Trying(setup.clone());
     let ran = setup.run();
@@ -120,7 +124,7 @@ fn random_setup(seed: u64) -> Setup {
         direction: DIRECTIONS[random.usize(..2)],
         mode: MODES[random.usize(..2)],
         options,
-        size: if random.bool() { edge } else { random.usize(..blksize * 100) },
+        size: if random.bool() { edge } else { random.usize(..blksize * MOST_BLOCKS) },
         chunks: random.usize(1..=3 * blksize * windowsize),
         source_delay: *random.choice(&[ms(0), ms(0), ms(1), ms(300)]).unwrap(),
         sink_busy: *random.choice(&[ms(0), ms(0), ms(3), ms(200)]).unwrap(),
@@ -137,7 +141,7 @@ fn random_setup(seed: u64) -> Setup {
 
 #[test]
 fn random_transfers_over_a_bad_wire_arrive() {
-    for seed in 0..3000 {
+    for seed in 0..SEEDS {
         let ran = run(random_setup(seed));
         let window = usize::from(ran.agreed().windowsize());
         // Each incident may cost a window and the ACKs around it; the end, if the last ACK is lost, a minute of timers.

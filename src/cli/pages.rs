@@ -25,11 +25,12 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// The README and the pages of docs, with their paths.
+/// The README and the pages of docs and of the recipes, with their paths.
 fn pages() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let pages = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let folders = ["docs", "docs/recipes"].into_iter().flat_map(|folder| fs::read_dir(root.join(folder)).unwrap());
+    let files = folders.map(|entry| entry.unwrap().path());
+    let pages = files.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     pages.chain([root.join("README.md")]).map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
 }
 

@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn blocks_are_cut_across_chunks_of_any_size() {
         let file: Vec<u8> = (0..100u8).collect();
-        for size in 1..40 {
+        for size in (1..40).step_by(if cfg!(miri) { 13 } else { 1 }) {
             for windowsize in ["1", "3", "64"] {
                 let chunks: Vec<&[u8]> = file.chunks(size).collect();
                 let blocks = all(&mut window(&[("blksize", "10"), ("windowsize", windowsize)], Mode::Octet), &chunks);

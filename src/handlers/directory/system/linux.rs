@@ -55,6 +55,8 @@ pub fn read_cached(file: &File, at: u64, chunk: &mut [u8]) -> Result<usize, Erro
     let mut chunk = [IoSliceMut::new(chunk)];
     match preadv2(file, &mut chunk, at, ReadWriteFlags::NOWAIT) {
         Ok(0) => Err(ErrorKind::UnexpectedEof),
+        // The standard library of Rust 1.85 has no kind for it.
+        Err(Errno::OPNOTSUPP) => Err(ErrorKind::Unsupported),
         read => read.map_err(|error| error.kind()),
     }
 }
