@@ -119,8 +119,8 @@ impl Endpoint {
         }
     }
 
-    /// Makes room when resources such as descriptors are used up. An eighth of the transfers whose clients have sent
-    /// nothing but their requests give way.
+    /// Makes room when resources such as descriptors are used up. As many transfers give way as an eighth of those
+    /// whose clients have sent nothing but their requests, and one at least.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
@@ -136,7 +136,7 @@ impl Endpoint {
     /// ```
     pub fn make_room(&mut self, now: Instant) {
         for _ in 0..(self.transfers.half_open() / 8).max(1) {
-            if !self.evict(now) {
+            if !self.evict(now, |transfers| transfers.gives_way(now)) {
                 break;
             }
         }

@@ -124,10 +124,11 @@ impl Endpoint {
             Err(DropReason::Stopping)
         } else if self.clients.running(client) >= self.policy.transfers_per_client() {
             Err(DropReason::Client)
-        } else if self.transfers.half_open() >= max_half_open || self.transfers.open() >= max_transfers {
-            self.evict(now).then_some(()).ok_or(DropReason::Full)
         } else {
-            Ok(())
+            let has_room = (self.transfers.half_open() < max_half_open
+                || self.evict(now, |transfers| transfers.oldest_half_open(now, Duration::ZERO)))
+                && (self.transfers.open() < max_transfers || self.evict(now, |transfers| transfers.gives_way(now)));
+            has_room.then_some(()).ok_or(DropReason::Full)
         }
     }
 
