@@ -212,7 +212,7 @@ impl Endpoint {
     /// assert_eq!(endpoint.stale_port(later), Some(start.port));
     /// ```
     pub fn stale_port(&mut self, now: Instant) -> Option<usize> {
-        self.tids.stale_port(now, &self.pools)
+        self.tids.stale_port(now, &mut self.pools)
     }
 
     /// The counts since the previous call.
