@@ -71,10 +71,13 @@ impl Endpoint {
     /// # Errors
     /// The reason why not.
     pub fn refuse(&mut self, now: Instant, id: Id) -> Result<(), DropReason> {
-        if self.transfers.get(id).is_some_and(|entry| entry.broadcast) {
+        let entry = self.transfers.get(id);
+        if entry.is_some_and(|entry| entry.broadcast) {
             return Err(DropReason::Broadcast);
         }
-        self.admission.refusal(now)
+        // A flood of forged requests for missing files should not slow down a machine that is booting.
+        let was_served = entry.is_some_and(|entry| self.clients.round_trip(now, entry.client()).is_some());
+        if was_served { Ok(()) } else { self.admission.refusal(now) }
     }
 
     /// Reports that the transfer has ended.

@@ -326,6 +326,23 @@ fn a_broadcast_is_answered_only_if_the_file_exists() {
     assert_eq!(endpoint.refuse(now, start.id), Ok(()));
 }
 
+/// A machine that boots asks for files that do not exist, and waits for each ERROR.
+#[test]
+fn a_flood_of_misses_takes_no_error_from_a_client_that_was_served() {
+    let policy = Policy { max_requests_per_client: 0, ..Policy::default() };
+    let (mut endpoint, now) = (endpoint(policy), Instant::now());
+    let start = begin(&mut endpoint, now, &client(1), &rrq("pxelinux.0", ""));
+    endpoint.end(now, start.id, Ended { round_trip: Some(Duration::from_millis(1)), ..Ended::default() });
+    let mut may_refuse = |n| {
+        let start = begin(&mut endpoint, now, &client(n), &rrq("no", ""));
+        let allowed = endpoint.refuse(now, start.id);
+        endpoint.end(now, start.id, Ended::default());
+        allowed
+    };
+    assert!((0..30_000).filter(|n| may_refuse(2 + n).is_ok()).count() < 25_000);
+    assert_eq!((may_refuse(2), may_refuse(1)), (Err(DropReason::Errors), Ok(())));
+}
+
 #[test]
 fn a_first_block_that_never_arrives_makes_the_next_transfer_smaller() {
     let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
