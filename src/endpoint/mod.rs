@@ -69,6 +69,8 @@ use crate::{
 };
 #[cfg_attr(not(feature = "web"), allow(unused_imports, reason = "only the HTTP server uses it"))]
 pub(crate) use admission::Admission;
+#[cfg(feature = "dhcp")]
+pub(crate) use admission::Bucket;
 use clients::Clients;
 use deadlines::Deadlines;
 #[cfg(test)]
