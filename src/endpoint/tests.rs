@@ -279,6 +279,21 @@ fn half_open_transfers_are_few_where_descriptors_are_few() {
 }
 
 #[test]
+fn silent_clients_make_room_for_descriptors() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    for n in 0..100 {
+        let start = begin(&mut endpoint, now, &client(n), &rrq("x", ""));
+        endpoint.granted(now, start.id, 512, &Options::new());
+        let _ = endpoint.handle(now, start.port, &client(n), &ack(1));
+    }
+    let mut closed_at = |at| {
+        endpoint.make_room(at);
+        std::iter::from_fn(|| endpoint.closed()).filter(|(_, why)| *why == CloseReason::GaveWay).count()
+    };
+    assert_eq!((closed_at(now), closed_at(now + secs(1))), (0, 8));
+}
+
+#[test]
 fn forged_requests_take_no_memory() {
     let policy = Policy { max_transfers: 50, max_requests_per_client: 0, ..Policy::default() };
     let (mut endpoint, mut now) = (endpoint(policy), Instant::now());

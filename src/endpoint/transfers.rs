@@ -209,8 +209,12 @@ impl Transfers {
     /// The transfer that gives way. A new client needs some milliseconds for its first answer, so all others that are
     /// silent go first.
     pub(super) fn gives_way(&mut self, now: Instant) -> Option<Id> {
-        let silent = self.oldest_half_open(now, SILENCE.0).or_else(|| self.silent(now));
-        silent.or_else(|| self.oldest_half_open(now, Duration::ZERO))
+        self.silent(now).or_else(|| self.oldest_half_open(now, Duration::ZERO))
+    }
+
+    /// A transfer that gives way because its client is silent.
+    pub(super) fn silent(&mut self, now: Instant) -> Option<Id> {
+        self.oldest_half_open(now, SILENCE.0).or_else(|| self.answered_and_silent(now))
     }
 
     /// The half-open transfer that gives way. It is the oldest whose client has not answered for this time, or else one
@@ -235,7 +239,7 @@ impl Transfers {
     }
 
     /// A transfer that gives way because its client has answered, and is silent now.
-    fn silent(&mut self, now: Instant) -> Option<Id> {
+    fn answered_and_silent(&mut self, now: Instant) -> Option<Id> {
         for _ in 0..LOOKS {
             let ticket = self.answered.pop_front()?;
             let Some(entry) = self.all.get(ticket.id.0).filter(|entry| entry.is_at(&ticket)) else { continue };
