@@ -24,6 +24,8 @@ use crate::stats::nearest_rfc3339;
 
 /// How long to wait when the system has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often others may make room, before connections without a running request are closed.
+const PAUSES: u32 = 2;
 
 /// Whether a connection has a running request. The connection and the list of connections share it.
 pub(crate) type Busy = Rc<Cell<bool>>;
@@ -36,6 +38,8 @@ pub(crate) struct Connections {
     most: usize,
     /// Whether the log says that the clock has no date.
     told: Cell<bool>,
+    /// Asks other parts of the server for descriptors.
+    want_room: Box<dyn Fn()>,
 }
 
 /// A connection, which is closed when this is dropped.
@@ -54,8 +58,10 @@ pub(crate) fn protocol(head: Duration, longest: usize) -> http1::Builder {
 }
 
 impl Connections {
-    pub(crate) fn new(most: usize) -> Rc<Self> {
-        Rc::new(Self { all: RefCell::default(), begun: Cell::new(0), most, told: Cell::new(false) })
+    /// `want_room`: asks other parts of the server for descriptors.
+    pub(crate) fn new(most: usize, want_room: impl Fn() + 'static) -> Rc<Self> {
+        let (all, told, want_room) = (RefCell::default(), Cell::new(false), Box::new(want_room));
+        Rc::new(Self { all, begun: Cell::new(0), most, told, want_room })
     }
 
     #[cfg(feature = "web")]
@@ -85,8 +91,11 @@ impl Connections {
         executor: &LocalExecutor<'a>,
         converse: impl Fn(Async<TcpStream>, SocketAddr, Busy) -> Option<F>,
     ) {
+        let mut pauses = 0;
         loop {
-            match listener.accept().await {
+            let accepted = listener.accept().await;
+            pauses = if accepted.is_ok() { 0 } else { pauses + 1 };
+            match accepted {
                 Ok(_) if !self.has_date() => {}
                 // Without room, the new connection is closed.
                 Ok((stream, peer)) if self.make_room() => {
@@ -98,8 +107,11 @@ impl Connections {
                 Ok((_, peer)) => log::debug!("{peer}: too many connections"),
                 Err(error) => {
                     log::debug!("cannot accept a connection: {error}");
-                    // This connection may have used the last descriptor.
-                    self.close_oldest(false);
+                    (self.want_room)();
+                    // If nobody else makes room, these connections may have used the last descriptors.
+                    if pauses > PAUSES {
+                        self.close_oldest(false);
+                    }
                     Timer::after(PAUSE).await;
                 }
             }

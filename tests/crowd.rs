@@ -71,6 +71,20 @@ fn every_machine_boots_in_a_storm_of_forged_requests() {
     }
 }
 
+/// These transfers have clients that answer, so the server takes them for real ones.
+#[test]
+fn every_machine_boots_while_somebody_answers_forged_requests() {
+    let builder = || ServerBuilder::default().max_transfers(5000);
+    let mut hall = Hall::new(builder, machines() / 10, 11);
+    let time = Duration::from_secs(5);
+    hall.attacks = vec![Attack { forged: Forged::AnsweredRequests, per_second: 4000, time }];
+    hall.run();
+    hall.assert_booted();
+    hall.assert_counters_add_up();
+    // Patience would end the forged transfers after 30 s.
+    assert!(hall.booted_after() < Duration::from_secs(20), "{:?}", hall.booted_after());
+}
+
 #[test]
 fn a_server_that_is_stopped_ends_what_runs() {
     let mut hall = Hall::new(ServerBuilder::default, machines(), 8);

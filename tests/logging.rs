@@ -63,6 +63,33 @@ fn floods_of_misses_are_summed_up() {
     }
 }
 
+/// A client that acknowledges something and leaves, again and again. A forger can do that for many clients.
+#[test]
+fn floods_of_clients_that_leave_early_are_summed_up() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("linux"), [7; 5000]).unwrap();
+    let server = Server::start(&[directory.path().to_str().unwrap()]);
+    for _ in 0..200 {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        socket.send_to(b"\0\x01linux\0octet\0", &server.address).unwrap();
+        let mut block = [0; 600];
+        for answer in [&b"\0\x04\0\x01"[..], b"\0\x05\0\0bye\0"] {
+            let (_, tid) = socket.recv_from(&mut block).expect("a block");
+            socket.send_to(answer, tid).unwrap();
+        }
+    }
+    // It is handled after all others.
+    miss(&server.address, b"missing");
+    let said = server.stop("-TERM");
+    let each = said.matches(" read linux aborted").count();
+    let sums =
+        said.lines().filter_map(|line| line.split_once(" more requests whose client left early, from 127.0.0.1"));
+    let summed: usize = sums.map(|(before, _)| before.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum();
+    assert!((50..100).contains(&each), "{said}");
+    assert_eq!(each + summed, 200, "{said}");
+}
+
 /// No kind of flood fills the disk of an operator who watches a boot with `-v`.
 #[test]
 fn floods_of_garbage_are_summed_up() {

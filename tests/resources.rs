@@ -58,11 +58,15 @@ struct Limited {
 #[cfg(feature = "cli")]
 impl Limited {
     fn start(limit: &str) -> Self {
+        Self::start_with(limit, &[])
+    }
+
+    fn start_with(limit: &str, args: &[&str]) -> Self {
         let place = tempfile::tempdir().unwrap();
         fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         let mut command = std::process::Command::new("sh");
         command.args(["-c", &format!("ulimit {limit} && exec \"$@\""), "sh", env!("CARGO_BIN_EXE_tuffet")]);
-        command.args(["serve", "--quiet", "--upload", "--listen", "127.0.0.1:0"]).arg(place.path());
+        command.args(["serve", "--quiet", "--upload", "--listen", "127.0.0.1:0"]).args(args).arg(place.path());
         let mut program = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(program.stdout.take().unwrap()), &mut line).unwrap();
@@ -159,6 +163,40 @@ fn more_silent_uploads_than_files_lock_no_client_out() {
     assert!(open > LIMIT / 4 && open <= LIMIT, "{open} files, the attack is none");
     (0..5).for_each(|n| upload(&n.to_string()));
     assert_eq!(fs::read(limited.place.path().join("one")).unwrap(), file(100));
+}
+
+/// Transfers may hold all descriptors, also of clients that have answered. HTTP needs some.
+#[cfg(feature = "full")]
+#[test]
+fn silent_clients_of_tftp_leave_descriptors_to_http() {
+    use std::{
+        io::{Read, Write},
+        net::{TcpListener, TcpStream},
+    };
+
+    const LIMIT: usize = 256;
+    let _alone = alone();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let limited = Limited::start_with(&format!("-n {LIMIT}"), &["--patience=600s", &format!("--http={free}")]);
+    (0..=LIMIT).for_each(|n| fs::write(limited.place.path().join(n.to_string()), file(100_000)).unwrap());
+    let mut silent: Vec<Peer> = (0..LIMIT).map(|_| Peer::new(limited.server)).collect();
+    for (n, peer) in silent.iter_mut().enumerate() {
+        peer.rrq(&n.to_string(), &[]);
+        // The last ones get nothing.
+        if let Some((from, _)) = peer.receive_within(Duration::from_millis(300)) {
+            peer.to = from;
+            peer.ack(1);
+        }
+    }
+    assert!(limited.open_files() > LIMIT - 8, "{} files, the attack is none", limited.open_files());
+    let get = || {
+        let mut stream = TcpStream::connect(free)?;
+        write!(stream, "GET /{LIMIT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        std::io::Result::Ok(answer.starts_with(b"HTTP/1.1 200 ") && answer.ends_with(&file(100_000)))
+    };
+    eventually("HTTP has descriptors", || get().is_ok_and(|whole| whole));
 }
 
 /// The outcome of a client that gets a file.

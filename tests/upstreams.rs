@@ -110,3 +110,37 @@ fn a_silent_upstream_delays_nothing() {
     peer.rrq("file", &[]).expect_data(1, "here");
     peer.ack(1);
 }
+
+/// A proxy stands for the web servers of a network.
+#[test]
+fn a_web_server_elsewhere_does_not_lead_to_this_machine_or_its_link() {
+    let (asked, questions) = mpsc::channel();
+    let proxy = upstream(move |mut stream| {
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+        let url = first.split(' ').nth(1).unwrap().to_owned();
+        let (status, location) = match url.as_str() {
+            "http://mirror.example/link" => ("302 Found", "Location: http://169.254.169.254/latest/\r\n"),
+            "http://mirror.example/this" => ("302 Found", "Location: http://localhost/x\r\n"),
+            "http://mirror.example/other" => ("302 Found", "Location: http://192.0.2.1/x\r\n"),
+            _ => ("200 OK", ""),
+        };
+        asked.send(url).unwrap();
+        write!(stream, "HTTP/1.1 {status}\r\n{location}Connection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
+    });
+    let server = Server::start_with(&["http://mirror.example/"], |command| {
+        command.env("http_proxy", &proxy).env_remove("no_proxy").env_remove("NO_PROXY");
+    });
+    assert_eq!(questions.recv_timeout(LONG).unwrap(), "http://mirror.example/");
+    for (name, answer) in [("link", None), ("this", None), ("other", Some("http://192.0.2.1/x"))] {
+        let mut peer = Peer::new(server.address.parse().unwrap());
+        peer.rrq(name, &[]);
+        match answer {
+            None => peer.expect_error(0),
+            Some(_) => peer.expect_data(1, ""),
+        }
+        assert_eq!(questions.recv_timeout(LONG).unwrap(), format!("http://mirror.example/{name}"));
+        assert_eq!(questions.try_recv().ok().as_deref(), answer, "{name}");
+    }
+}

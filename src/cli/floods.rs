@@ -11,7 +11,7 @@ use std::{
 
 use tuffet::{
     stats::Record,
-    transfer::{Outcome, Outcome::Refused},
+    transfer::Outcome::{self, Refused},
 };
 
 use super::format;
@@ -20,6 +20,8 @@ use super::format;
 const EACH: (f64, f64) = (50.0, 1.0);
 /// The lines of all clients.
 const ALL: (f64, f64) = (1000.0, 20.0);
+/// A client that has acknowledged fewer packets than this left early.
+const EARLY: u64 = 16;
 /// How many clients are counted separately.
 const CLIENTS: usize = 1024;
 
@@ -157,12 +159,14 @@ impl Bucket {
     }
 }
 
-/// The kind of a transfer that may belong to a flood: a refused request, or one whose client never answered.
+/// The kind of a transfer that may belong to a flood: a refused request, or one whose client never answered or left
+/// early. A forger can guess some answers.
 pub fn kind(record: &Record) -> Option<String> {
     match &record.outcome {
         Refused(refusal) => Some(format!("refused: ERROR {} {}", refusal.code(), refusal.message())),
         Outcome::TimedOut | Outcome::Replaced(_) if record.acked == 0 => Some("without an answer of the client".into()),
-        _ => None,
+        Outcome::Complete | Outcome::Failed(_) | Outcome::Stopped => None,
+        _ => (record.acked < EARLY).then(|| "whose client left early".into()),
     }
 }
 

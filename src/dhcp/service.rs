@@ -17,18 +17,21 @@ use super::{
     ServerPort, Sockets, serve::Link,
 };
 use crate::{
-    endpoint::Envelope,
+    endpoint::{Bucket, Envelope},
     rules,
     server::{Outgoing, ServerHandle},
     socket::{Inbox, Port},
 };
 
-/// The largest number of answers in a second. A large room of machines that is switched on sends fewer requests, and
-/// each machine repeats its request.
-const REPLIES_PER_SECOND: u32 = 1000;
-/// The largest number of datagrams that are read in a second, so that a flood of them takes no time from transfers. The
-/// system drops what is not read.
-const DATAGRAMS_PER_SECOND: u32 = 10_000;
+/// Answers to broadcasts, and answers to other datagrams: at once, and in a second. A large room of machines that is
+/// switched on sends fewer requests, and each machine repeats its request. Broadcasts come from the server's own
+/// network only, so a flood from elsewhere takes no answer from the machines there.
+const ANSWERS: (f64, f64) = (1000.0, 1000.0);
+/// Datagrams that are read: at once, and in a second, so that a flood of them takes no time from transfers. The system
+/// drops what is not read.
+const DATAGRAMS: (f64, f64) = (10_000.0, 10_000.0);
+/// The pause when no more may be read. It is so short that the queues of the sockets hold most of what arrives.
+const READ_PAUSE: Duration = Duration::from_millis(5);
 /// How long the menu is used before the server searches the sources again, and how often it checks that its interfaces
 /// are still the same.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(10);
@@ -45,7 +48,7 @@ pub(super) struct Service {
     unreported: RefCell<Vec<Answered>>,
     /// When the last search of the sources ended. `None` during a search.
     looked: Cell<Option<Instant>>,
-    second: Cell<Second>,
+    budget: RefCell<Budget>,
 }
 
 /// A machine that wants to boot, and its answer, or the reason why it gets none.
@@ -54,12 +57,11 @@ struct Answered {
     answer: Result<Offer, NoBootFile>,
 }
 
-/// The work since the beginning of the current second.
-#[derive(Clone, Copy)]
-struct Second {
-    began: Instant,
-    datagrams: u32,
-    answers: u32,
+/// The work that the server may do.
+struct Budget {
+    datagrams: Bucket,
+    broadcasts: Bucket,
+    others: Bucket,
 }
 
 /// An interface whose sockets are read.
@@ -74,9 +76,9 @@ struct ServedInterface {
 impl Service {
     /// A service with the settings of these sockets.
     pub(super) fn new(sockets: Sockets, handle: ServerHandle) -> Rc<Self> {
-        let (inbox, second) = (Inbox::new().into(), Second::new(Instant::now()).into());
+        let (inbox, budget) = (Inbox::new().into(), Budget::default().into());
         let unreported = RefCell::default();
-        Rc::new(Self { sockets, handle, inbox, unreported, looked: Cell::new(None), second })
+        Rc::new(Self { sockets, handle, inbox, unreported, looked: Cell::new(None), budget })
     }
 
     pub(super) async fn serve(self: Rc<Self>, links: Vec<Link>) {
@@ -143,9 +145,6 @@ impl Service {
     ) {
         let mut queue = VecDeque::new();
         loop {
-            if let Some(end) = self.second.get().end(Instant::now()) {
-                Timer::at(end).await;
-            }
             let received = poll_fn(|cx| port.poll_receive(cx, &mut self.inbox.borrow_mut())).await;
             if let Err(error) = received {
                 log::debug!("dhcp: {} of {}: {error}", port.local(), interface.name);
@@ -153,10 +152,12 @@ impl Service {
                 continue;
             }
             let proxy = self.sockets.live.proxy();
-            let mut is_asked = false;
+            let (now, mut is_asked, mut is_flood) = (Instant::now(), false, false);
             for (envelope, datagram) in self.inbox.borrow().datagrams() {
-                let Some(arrival) = interface.arrival(server_port, envelope) else { continue };
-                is_asked |= self.answer(&proxy, interface, arrival, datagram, &mut queue);
+                is_flood |= !self.budget.borrow_mut().datagrams.take(now);
+                let arrival = interface.arrival(server_port, envelope).filter(|_| !is_flood);
+                is_asked |=
+                    arrival.is_some_and(|arrival| self.answer(&proxy, interface, arrival, datagram, &mut queue));
             }
             port.send(&mut queue);
             self.report(interface);
@@ -164,6 +165,9 @@ impl Service {
                 self.looked.set(None);
                 let service = self.clone();
                 searches.spawn(async move { service.look().await }).detach();
+            }
+            if is_flood {
+                Timer::after(READ_PAUSE).await;
             }
         }
     }
@@ -178,16 +182,9 @@ impl Service {
         queue: &mut VecDeque<Outgoing>,
     ) -> bool {
         let interface = interface.name.as_str();
-        let now = Instant::now();
-        let mut second = self.second.get();
-        if !second.read(now) {
-            return false;
-        }
         let answer = proxy.answer(datagram, arrival);
         let is_asked = !matches!(answer, Err(NoReply::NotForUs(_)));
-        let has_time = !is_asked || second.answer();
-        self.second.set(second);
-        if !has_time {
+        if is_asked && !self.budget.borrow_mut().answer(Instant::now(), arrival.broadcast) {
             return is_asked;
         }
         match answer {
@@ -244,31 +241,17 @@ impl Service {
     }
 }
 
-impl Second {
-    fn new(began: Instant) -> Self {
-        Self { began, datagrams: 0, answers: 0 }
+impl Budget {
+    /// Whether another datagram may be answered.
+    fn answer(&mut self, now: Instant, broadcast: bool) -> bool {
+        if broadcast { self.broadcasts.take(now) } else { self.others.take(now) }
     }
+}
 
-    /// Whether there is time for another datagram.
-    fn read(&mut self, now: Instant) -> bool {
-        if now.saturating_duration_since(self.began) >= Duration::from_secs(1) {
-            *self = Self::new(now);
-        }
-        self.datagrams += 1;
-        self.datagrams <= DATAGRAMS_PER_SECOND
-    }
-
-    /// Whether there is time for another answer.
-    fn answer(&mut self) -> bool {
-        self.answers += 1;
-        self.answers <= REPLIES_PER_SECOND
-    }
-
-    /// The end of this second, if there is no time for more before it.
-    fn end(&self, now: Instant) -> Option<Instant> {
-        let is_spent = self.datagrams >= DATAGRAMS_PER_SECOND || self.answers >= REPLIES_PER_SECOND;
-        let end = self.began + Duration::from_secs(1);
-        Some(end).filter(|end| is_spent && *end > now)
+impl Default for Budget {
+    fn default() -> Self {
+        let [broadcasts, others] = [ANSWERS; 2].map(Bucket::new);
+        Self { datagrams: Bucket::new(DATAGRAMS), broadcasts, others }
     }
 }
 
@@ -412,17 +395,16 @@ mod tests {
         assert_eq!(heard.try_iter().count(), 2, "each once");
     }
 
+    /// A forger elsewhere cannot broadcast here.
     #[test]
-    fn a_flood_has_a_share_of_each_second() {
+    fn a_flood_from_elsewhere_takes_no_answer_from_broadcasts() {
         let now = Instant::now();
-        let mut second = Second::new(now);
-        let read = (0..DATAGRAMS_PER_SECOND + 9).filter(|_| second.read(now)).count();
-        assert_eq!(read, DATAGRAMS_PER_SECOND as usize);
-        let end = now + Duration::from_secs(1);
-        assert_eq!((second.end(now), second.end(end)), (Some(end), None));
-        assert!(second.read(end) && second.end(end).is_none(), "another second");
-        assert_eq!((0..REPLIES_PER_SECOND + 9).filter(|_| second.answer()).count(), REPLIES_PER_SECOND as usize);
-        assert_eq!(second.end(end), Some(end + Duration::from_secs(1)));
+        let mut budget = Budget::default();
+        assert_eq!((0..5000).filter(|_| budget.answer(now, false)).count(), 1000);
+        assert_eq!((0..5000).filter(|_| budget.answer(now, true)).count(), 1000);
+        let later = now + Duration::from_millis(100);
+        let answered = [false, true].map(|broadcast| (0..5000).filter(|_| budget.answer(later, broadcast)).count());
+        assert_eq!(answered, [100, 100], "a flood has its share of each moment, not of each second");
     }
 
     #[cfg(target_os = "linux")]

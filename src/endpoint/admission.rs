@@ -82,7 +82,7 @@ pub(super) fn is_client(peer: SocketAddr, asked: Option<IpAddr>, own: &[SocketAd
 }
 
 /// A token bucket: it holds `size` tokens and gains `per_second` in a second.
-struct Bucket {
+pub(crate) struct Bucket {
     spent: f64,
     at: Option<Instant>,
     size: f64,
@@ -90,11 +90,11 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn new((size, per_second): (f64, f64)) -> Self {
+    pub(crate) fn new((size, per_second): (f64, f64)) -> Self {
         Self { spent: 0.0, at: None, size, per_second }
     }
 
-    fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         let since = self.at.replace(now).map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         self.spent = (self.spent - since.as_secs_f64() * self.per_second).max(0.0);
         let any = self.spent + 1.0 <= self.size;

@@ -17,7 +17,8 @@
 //! get the server's packets, so it must try all ports (RFC 1350 section 4: TIDs are chosen at random). So
 //!
 //! - a keyed hash draws the port of a transfer from [`Pool::ports`], a pool of random ports;
-//! - a transfer whose client has sent nothing but its request gives way when the endpoint needs the place;
+//! - a transfer whose client has sent nothing but its request gives way when the endpoint needs the place, and so does
+//!   one whose client has answered and is silent now;
 //! - a [`Start`] says how many bytes its transfer may send for each byte from the client's address:
 //!   [`AMPLIFICATION`] for each byte that a forger must send to try all ports.
 //!
@@ -68,6 +69,8 @@ use crate::{
 };
 #[cfg_attr(not(feature = "web"), allow(unused_imports, reason = "only the HTTP server uses it"))]
 pub(crate) use admission::Admission;
+#[cfg(feature = "dhcp")]
+pub(crate) use admission::Bucket;
 use clients::Clients;
 use deadlines::Deadlines;
 #[cfg(test)]
@@ -383,13 +386,13 @@ impl Endpoint {
         Action::Deliver(id, packet)
     }
 
-    /// Makes a transfer give way, the oldest whose client has sent nothing but its request.
-    fn evict(&mut self, now: Instant) -> bool {
-        let oldest = self.transfers.oldest_half_open(now);
-        if let Some(id) = oldest {
+    /// Makes a transfer give way, if there is one that may.
+    fn evict(&mut self, now: Instant, gives_way: impl FnOnce(&mut Transfers) -> Option<Id>) -> bool {
+        let id = gives_way(&mut self.transfers);
+        if let Some(id) = id {
             self.close(now, id, CloseReason::GaveWay);
         }
-        oldest.is_some()
+        id.is_some()
     }
 
     /// Ends the transfer as if its client had left.

@@ -25,6 +25,9 @@ const STALE: Duration = Duration::from_secs(600);
 /// How long a port stays open after its last transfer has ended. Late packets then do not reach another program as a
 /// stranger's.
 const QUIET: Duration = Duration::from_secs(10);
+/// One port of this many may drain. A forger does not try ports that drain, so while they do, windows are paid for by
+/// ACKs to the others only.
+const DRAINING: usize = 16;
 /// Ports that are drawn for a new transfer. Its client gets the one that it has not had for longest.
 const DRAWS: usize = 8;
 
@@ -59,28 +62,34 @@ struct Port {
     /// When the port was first used.
     since: Option<Instant>,
     ended: Option<Instant>,
-    /// Whether the port gets no more transfers.
+    /// Whether the port gets no more transfers. Then it is one of the last in its pool.
     drains: bool,
 }
 
-impl Pool {
-    fn is_single(&self) -> bool {
-        self.ports == [self.listener]
+/// The ports of a pool that new transfers may get: all but those that drain.
+pub(super) struct LivePorts<'a> {
+    ports: &'a [usize],
+    is_single: bool,
+}
+
+impl<'a> LivePorts<'a> {
+    pub(super) fn all(&self) -> &'a [usize] {
+        self.ports
     }
 
     /// The ports that a transfer may get, never fewer than [`LEAST`]. There are so many of them that an ACK sent to
     /// each pays for a window and some blocks that are sent again. Few ports make large batches, and large batches
     /// need few system calls.
-    pub(super) fn ports_for(&self, peer: &SocketAddr, blksize: u16, windowsize: u16) -> &[usize] {
+    pub(super) fn of(&self, peer: &SocketAddr, blksize: u16, windowsize: u16) -> &'a [usize] {
         let window = block(peer, blksize).saturating_mul(u32::from(windowsize) + SPARE);
         let enough = window.div_ceil(headers(peer) * AMPLIFICATION) as usize;
         &self.ports[..enough.max(LEAST).min(self.ports.len())]
     }
 
-    /// How many bytes a transfer on these ports may send for each byte from its client. A forger must send every
+    /// How many bytes a transfer on this many ports may send for each byte from its client. A forger must send every
     /// packet to every port.
     pub(super) fn amplification(&self, ports: usize) -> u32 {
-        match self.is_single() {
+        match self.is_single {
             true => AMPLIFICATION_SINGLE_PORT,
             false => AMPLIFICATION.saturating_mul(ports as u32),
         }
@@ -89,7 +98,7 @@ impl Pool {
     /// The largest window that one ACK pays for, in blocks.
     pub(super) fn windowsize(&self, peer: &SocketAddr, blksize: u16) -> u16 {
         let most = self.amplification(self.ports.len()).saturating_mul(headers(peer)) / block(peer, blksize);
-        let most = if self.is_single() { most.min(WINDOWSIZE_SINGLE_PORT.into()) } else { most };
+        let most = if self.is_single { most.min(WINDOWSIZE_SINGLE_PORT.into()) } else { most };
         most.clamp(1, u16::MAX.into()) as u16
     }
 }
@@ -103,6 +112,13 @@ impl Tids {
     /// `ports`: the greatest port number plus one.
     pub(super) fn new(secret: u128, ports: usize) -> Self {
         Self { secret, drawn: 0, ports: vec![Port::default(); ports] }
+    }
+
+    /// The ports that new transfers of a pool may get.
+    pub(super) fn live<'a>(&self, pool: &'a Pool) -> LivePorts<'a> {
+        let draining = pool.ports.iter().rev().take_while(|port| self.ports[**port].drains).count();
+        let ports = &pool.ports[..pool.ports.len() - draining];
+        LivePorts { ports, is_single: pool.ports == [pool.listener] }
     }
 
     /// Draws a port for a new transfer. It is one that this peer has not had lately, so that no packet of the previous
@@ -120,12 +136,10 @@ impl Tids {
         let first = self.next(ports, peer);
         let (mut port, mut oldest) = (first, None);
         for _ in 0..DRAWS {
-            if !self.ports[port].drains {
-                match last_use(port) {
-                    None => return self.begin(now, port),
-                    Some(at) if oldest.is_none_or(|(earlier, _)| at < earlier) => oldest = Some((at, port)),
-                    Some(_) => {}
-                }
+            match last_use(port) {
+                None => return self.begin(now, port),
+                Some(at) if oldest.is_none_or(|(earlier, _)| at < earlier) => oldest = Some((at, port)),
+                Some(_) => {}
             }
             port = self.next(ports, peer);
         }
@@ -153,22 +167,31 @@ impl Tids {
         port.ended = Some(now);
     }
 
-    /// Returns a port that has been used for long and has no transfers any more. Ports drain one after the other, so
-    /// that there are always many to draw from.
-    pub(super) fn stale_port(&mut self, now: Instant, pools: &[Pool]) -> Option<usize> {
+    /// Returns a port that has been used for long and has no transfers any more. Few ports drain at a time, so that
+    /// there are always many to draw from, and a transfer that never ends does not keep the others.
+    pub(super) fn stale_port(&mut self, now: Instant, pools: &mut [Pool]) -> Option<usize> {
         let age = |port: &Port| port.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        let drawn = pools.iter().filter(|pool| pool.ports.len() > 1).flat_map(|pool| &pool.ports);
-        let oldest = drawn.copied().max_by_key(|&port| age(&self.ports[port]))?;
-        let port = &mut self.ports[oldest];
-        if age(port) < STALE {
-            return None;
+        for pool in pools {
+            let live = self.live(pool).all().len();
+            let may_drain = live > 1 && pool.ports.len() - live < (pool.ports.len() / DRAINING).max(1);
+            let oldest = (0..live).max_by_key(|&at| age(&self.ports[pool.ports[at]])).filter(|_| may_drain);
+            if let Some(at) = oldest.filter(|&at| age(&self.ports[pool.ports[at]]) >= STALE) {
+                let port = pool.ports.remove(at);
+                pool.ports.push(port);
+                self.ports[port].drains = true;
+            }
+            let is_quiet = |port: &Port| {
+                port.running == 0 && port.ended.is_none_or(|at| now.saturating_duration_since(at) >= QUIET)
+            };
+            let live = self.live(pool).all().len();
+            if let Some(at) = (live..pool.ports.len()).find(|&at| is_quiet(&self.ports[pool.ports[at]])) {
+                let port = pool.ports.remove(at);
+                pool.ports.insert(live, port);
+                self.ports[port] = Port::default();
+                return Some(port);
+            }
         }
-        port.drains = true;
-        let is_quiet = port.ended.is_none_or(|at| now.saturating_duration_since(at) >= QUIET);
-        (port.running == 0 && is_quiet).then(|| {
-            *port = Port::default();
-            oldest
-        })
+        None
     }
 }
 
@@ -216,36 +239,81 @@ mod tests {
 
     #[test]
     fn an_ack_pays_for_its_window() {
+        let windowsize =
+            |pool: &Pool, peer: &SocketAddr, blksize| Tids::new(1, 65).live(pool).windowsize(peer, blksize);
         let (v4, v6) = (peer(1), "[fe80::1]:1".parse().unwrap());
-        assert!(pool(64).windowsize(&v4, 1468) >= 64 && pool(64).windowsize(&v6, 1448) >= 64);
+        // So many are left while others drain.
+        assert!(windowsize(&pool(60), &v4, 1468) >= 64 && windowsize(&pool(60), &v6, 1448) >= 64);
         for ports in [2, 16, 64] {
             for blksize in [512, 1428, 1468, 8968] {
                 let (pool, headers) = (pool(ports), headers(&v4));
-                let window = u32::from(pool.windowsize(&v4, blksize)) * (u32::from(blksize) + headers);
+                let window = u32::from(windowsize(&pool, &v4, blksize)) * (u32::from(blksize) + headers);
                 let paid = headers * ports as u32;
-                assert!(window <= AMPLIFICATION * paid || pool.windowsize(&v4, blksize) == 1, "{ports} {blksize}");
+                assert!(window <= AMPLIFICATION * paid || windowsize(&pool, &v4, blksize) == 1, "{ports} {blksize}");
             }
         }
         let single = Pool { listener: 3, ports: vec![3] };
-        assert_eq!([512, 1408, 1468].map(|blksize| single.windowsize(&v4, blksize)), [4, 3, 3]);
-        assert_eq!(single.windowsize(&v6, 1448), 4);
+        assert_eq!([512, 1408, 1468].map(|blksize| windowsize(&single, &v4, blksize)), [4, 3, 3]);
+        assert_eq!(windowsize(&single, &v6, 1448), 4);
     }
 
     #[test]
     fn a_port_that_is_worn_out_drains_first() {
         // So many ports that no processor's hash draws one of them eight times in a row.
-        let (pool, start) = (pool(8), Instant::now());
+        let (mut pools, start) = ([pool(8)], Instant::now());
         let mut tids = Tids::new(1, 9);
-        let worn = tids.draw(start, &pool.ports, peer(1), |_| None);
-        assert_eq!(tids.stale_port(start, std::slice::from_ref(&pool)), None);
+        let draw = |tids: &mut Tids, pool: &Pool, at, n| tids.draw(at, tids.live(pool).all(), peer(n), |_| None);
+        let worn = draw(&mut tids, &pools[0], start, 1);
+        assert_eq!(tids.stale_port(start, &mut pools), None);
         let later = start + STALE;
-        assert_eq!(tids.stale_port(later, std::slice::from_ref(&pool)), None, "its transfer runs");
+        assert_eq!(tids.stale_port(later, &mut pools), None, "its transfer runs");
         for n in 0..100 {
-            assert_ne!(tids.draw(later, &pool.ports, peer(n), |_| None), worn);
+            assert_ne!(draw(&mut tids, &pools[0], later, n), worn);
         }
         tids.ended(later, worn);
-        assert_eq!(tids.stale_port(later, std::slice::from_ref(&pool)), None, "late packets may come");
-        assert_eq!(tids.stale_port(later + QUIET, std::slice::from_ref(&pool)), Some(worn));
-        assert!((0..100).any(|n| tids.draw(later, &pool.ports, peer(n), |_| None) == worn), "it is as new");
+        assert_eq!(tids.stale_port(later, &mut pools), None, "late packets may come");
+        assert_eq!(tids.stale_port(later + QUIET, &mut pools), Some(worn));
+        assert!((0..100).any(|n| draw(&mut tids, &pools[0], later, n) == worn), "it is as new");
+    }
+
+    /// A forger does not try a port that drains, so an ACK to the others must pay for a window.
+    #[test]
+    fn ports_that_drain_count_for_nothing() {
+        let mut pools = [1..=64, 65..=68, 69..=70].map(|ports| Pool { listener: 0, ports: ports.collect() });
+        let (mut tids, start) = (Tids::new(1, 71), Instant::now());
+        for port in 1..=70 {
+            tids.draw(start, &[port], peer(1), |_| None);
+        }
+        for seconds in 0..100 {
+            assert_eq!(tids.stale_port(start + STALE + Duration::from_secs(seconds), &mut pools), None, "all are used");
+        }
+        let left = |pool| tids.live(pool).all().len();
+        assert_eq!(pools.each_ref().map(left), [60, 3, 1]);
+        for (pool, blksize, windowsize) in [(0, 512, 1), (0, 1468, 16), (0, 1468, 64), (1, 1468, 64), (2, 512, 4)] {
+            let (live, pool) = (tids.live(&pools[pool]), &pools[pool]);
+            let ports = live.of(&peer(1), blksize, windowsize);
+            assert!(ports.iter().all(|port| !tids.ports[*port].drains), "{pool:?} {ports:?}");
+            let worth = live.amplification(ports.len());
+            assert_eq!(worth, AMPLIFICATION * ports.len() as u32);
+            let window = u32::from(windowsize.min(live.windowsize(&peer(1), blksize))) * (32 + u32::from(blksize));
+            assert!(window <= worth * 32, "{pool:?}");
+        }
+    }
+
+    /// One transfer that never ends keeps its own port only.
+    #[test]
+    fn a_transfer_that_never_ends_keeps_no_other_port() {
+        let (mut pools, start) = ([pool(64)], Instant::now());
+        let mut tids = Tids::new(1, 65);
+        for port in 1..=64 {
+            tids.draw(start, &[port], peer(1), |_| None);
+        }
+        (2..=64).for_each(|port| tids.ended(start, port));
+        let replaced = (0..200).filter_map(|n| tids.stale_port(start + STALE + Duration::from_secs(n), &mut pools));
+        let replaced: std::collections::BTreeSet<usize> = replaced.collect();
+        assert_eq!(replaced, (2..=64).collect());
+        let mut ports = pools[0].ports.clone();
+        ports.sort_unstable();
+        assert_eq!(ports, pool(64).ports);
     }
 }

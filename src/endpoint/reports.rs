@@ -1,9 +1,16 @@
 //! The reports of the driver to the endpoint, and the deadlines of transfers.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use super::{CloseReason, Counts, DropReason, Ended, Endpoint, Id};
 use crate::packet::Options;
+
+/// How many transfers of silent clients give way at once, because the parts of a server that need descriptors come
+/// together.
+const SOME: usize = 8;
 
 impl Endpoint {
     /// Reports that the transfer answers its client, the blksize that it grants, and its OACK, which is empty if it
@@ -71,10 +78,13 @@ impl Endpoint {
     /// # Errors
     /// The reason why not.
     pub fn refuse(&mut self, now: Instant, id: Id) -> Result<(), DropReason> {
-        if self.transfers.get(id).is_some_and(|entry| entry.broadcast) {
+        let entry = self.transfers.get(id);
+        if entry.is_some_and(|entry| entry.broadcast) {
             return Err(DropReason::Broadcast);
         }
-        self.admission.refusal(now)
+        // A flood of forged requests for missing files should not slow down a machine that is booting.
+        let was_served = entry.is_some_and(|entry| self.clients.round_trip(now, entry.client()).is_some());
+        if was_served { Ok(()) } else { self.admission.refusal(now) }
     }
 
     /// Reports that the transfer has ended.
@@ -119,8 +129,8 @@ impl Endpoint {
         }
     }
 
-    /// Makes room when resources such as descriptors are used up. An eighth of the transfers whose clients have sent
-    /// nothing but their requests give way.
+    /// Makes room when resources such as descriptors are used up. Some transfers of silent clients give way, or else an
+    /// eighth of those whose clients have sent nothing but their requests.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
@@ -135,10 +145,11 @@ impl Endpoint {
     /// assert_eq!(endpoint.closed(), Some((start.id, CloseReason::GaveWay)), "its client has not answered yet");
     /// ```
     pub fn make_room(&mut self, now: Instant) {
-        for _ in 0..(self.transfers.half_open() / 8).max(1) {
-            if !self.evict(now) {
-                break;
-            }
+        let half_open = (self.transfers.half_open() / 8).max(1);
+        let silent =
+            (0..half_open.max(SOME)).take_while(|_| self.evict(now, |transfers| transfers.silent(now))).count();
+        for _ in silent..half_open {
+            self.evict(now, |transfers| transfers.oldest_half_open(now, Duration::ZERO));
         }
     }
 
@@ -212,7 +223,7 @@ impl Endpoint {
     /// assert_eq!(endpoint.stale_port(later), Some(start.port));
     /// ```
     pub fn stale_port(&mut self, now: Instant) -> Option<usize> {
-        self.tids.stale_port(now, &self.pools)
+        self.tids.stale_port(now, &mut self.pools)
     }
 
     /// The counts since the previous call.

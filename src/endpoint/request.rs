@@ -124,10 +124,11 @@ impl Endpoint {
             Err(DropReason::Stopping)
         } else if self.clients.running(client) >= self.policy.transfers_per_client() {
             Err(DropReason::Client)
-        } else if self.transfers.half_open() >= max_half_open || self.transfers.open() >= max_transfers {
-            self.evict(now).then_some(()).ok_or(DropReason::Full)
         } else {
-            Ok(())
+            let has_room = (self.transfers.half_open() < max_half_open
+                || self.evict(now, |transfers| transfers.oldest_half_open(now, Duration::ZERO)))
+                && (self.transfers.open() < max_transfers || self.evict(now, |transfers| transfers.gives_way(now)));
+            has_room.then_some(()).ok_or(DropReason::Full)
         }
     }
 
@@ -141,6 +142,7 @@ impl Endpoint {
         hash: u64,
     ) -> Start {
         let (peer, pool) = (envelope.peer, &self.pools[pool]);
+        let live = self.tids.live(pool);
         let most = self.policy.blksize.unwrap_or_else(|| (self.mtu)(envelope.interface, &peer));
         let blksize = self.clients.blksize(now, peer.ip(), &self.transfers).map_or(most, |smaller| smaller.min(most));
         let limits = Limits { blksize, windowsize: self.policy.windowsize.unwrap_or(u16::MAX), ..Limits::default() };
@@ -148,19 +150,19 @@ impl Endpoint {
         let agreed = asked_options.agree(direction, request.mode, &limits, None);
         let windowsize = match (self.policy.windowsize, direction) {
             (Some(most), _) => most,
-            (None, Direction::Read) => pool.windowsize(&peer, agreed.blksize()).min(Limits::default().windowsize),
+            (None, Direction::Read) => live.windowsize(&peer, agreed.blksize()).min(Limits::default().windowsize),
             (None, Direction::Write) => Limits::default().windowsize,
         };
         let ports = match direction {
-            Direction::Read => pool.ports_for(&peer, agreed.blksize(), agreed.windowsize().min(windowsize)),
+            Direction::Read => live.of(&peer, agreed.blksize(), agreed.windowsize().min(windowsize)),
             // A forger that sets two servers against each other would have one of them write what it likes.
-            Direction::Write => &pool.ports,
+            Direction::Write => live.all(),
         };
         let port = self.tids.draw(now, ports, peer, |port| match (port, peer) {
             key if self.transfers.find(&key).is_some() => Some(now),
             key => self.recent.ended_at(&key),
         });
-        let (listener, amplification) = (pool.listener, pool.amplification(ports.len()));
+        let (listener, amplification) = (pool.listener, live.amplification(ports.len()));
         let (key, request_key) = ((port, peer), (listener, peer, envelope.local));
         // The same client has sent a request to another address of this server, and drew the same port.
         if let Some(other) = self.transfers.find(&key) {

@@ -175,7 +175,85 @@ fn the_oldest_half_open_transfer_gives_way() {
     begin(&mut endpoint, now + secs(10), &client(199), &rrq("x", ""));
     assert!(matches!(endpoint.closed(), Some((_, CloseReason::GaveWay))));
     let action = endpoint.handle(now, starts[0].port, &client(0), &ack(2));
-    assert!(matches!(action, Action::Deliver(..)), "a client that was heard never gives way");
+    assert!(matches!(action, Action::Deliver(..)), "a client that was heard keeps its place for ten seconds");
+}
+
+/// A forger need not see the first block to acknowledge it at all ports that the transfer may have.
+#[test]
+fn silent_clients_that_have_answered_give_way() {
+    let policy = Policy { max_transfers: 100, ..Policy::default() };
+    let (mut endpoint, now) = (endpoint(policy), Instant::now());
+    // One client has begun in earnest, and all others have acknowledged their first block.
+    for n in 0..100 {
+        let start = begin(&mut endpoint, now, &client(n), &rrq("x", ""));
+        endpoint.granted(now, start.id, 512, &Options::new());
+        for block in 1..=if n == 50 { 16 } else { 1 } {
+            let _ = endpoint.handle(now, start.port, &client(n), &ack(block));
+        }
+    }
+    let another = |endpoint: &mut Endpoint, now, n| {
+        let action = endpoint.handle(now, 0, &client(n), &rrq("x", ""));
+        if let Action::Begin(start) = &action {
+            endpoint.granted(now, start.id, 512, &Options::new());
+        }
+        (matches!(action, Action::Begin(_)), endpoint.closed())
+    };
+    let soon = now + Duration::from_millis(900);
+    assert_eq!(another(&mut endpoint, soon, 100), (false, None), "they may answer any moment");
+    let later = now + secs(1);
+    for n in 100..199 {
+        let (begins, closed) = another(&mut endpoint, later, n);
+        assert!(begins && matches!(closed, Some((id, CloseReason::GaveWay)) if id.0 != 50), "{n}: {closed:?}");
+        endpoint.end(later, closed.unwrap().0, Ended::default());
+    }
+    // A client that has sent many packets has more time.
+    for (at, gives_way) in [(now + secs(9), false), (now + secs(10), true)] {
+        let mut endpoint = self::endpoint(Policy { max_transfers: 1, ..Policy::default() });
+        let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
+        endpoint.granted(now, start.id, 512, &Options::new());
+        for block in 1..=16 {
+            let _ = endpoint.handle(now, start.port, &client(1), &ack(block));
+        }
+        let closed = gives_way.then_some((start.id, CloseReason::GaveWay));
+        assert_eq!(another(&mut endpoint, at, 2), (gives_way, closed));
+    }
+}
+
+/// As above: the forger begins a transfer every quarter of a millisecond, and an honest client answers after one.
+#[test]
+fn a_forger_that_answers_does_not_lock_a_client_out() {
+    let policy = Policy { max_transfers: 5000, max_requests_per_client: 0, ..Policy::default() };
+    let (mut endpoint, start) = (endpoint(policy), Instant::now());
+    let mut next_block = 1;
+    let mut honest: Option<Start> = None;
+    for n in 0..40_000_u32 {
+        let now = start + Duration::from_micros(250) * n;
+        let forged = Envelope::new(([198, 18, (n >> 8) as u8, n as u8], 2000).into());
+        if let Action::Begin(start) = endpoint.handle(now, 0, &forged, &rrq("x", "")) {
+            endpoint.granted(now, start.id, 512, &Options::new());
+            let _ = endpoint.handle(now, start.port, &forged, &ack(1));
+        }
+        // It begins in the middle of the flood.
+        if n >= 30_000 && n % 4 == 0 {
+            let action = match &honest {
+                None => endpoint.handle(now, 0, &client(1), &rrq("x", "")),
+                Some(start) => endpoint.handle(now, start.port, &client(1), &ack(next_block)),
+            };
+            match action {
+                Action::Begin(start) => {
+                    endpoint.granted(now, start.id, 512, &Options::new());
+                    honest = Some(*start);
+                }
+                Action::Deliver(..) => next_block += 1,
+                other => panic!("{other:?} at {n}"),
+            }
+        }
+        while let Some((id, _)) = endpoint.closed() {
+            assert!(honest.as_ref().is_none_or(|start| start.id != id), "it lost its place at {n}");
+            endpoint.end(now, id, Ended::default());
+        }
+    }
+    assert!(next_block > 2000 && endpoint.len() <= 5001 && endpoint.transfers.tickets() < 20_000);
 }
 
 #[test]
@@ -198,6 +276,21 @@ fn half_open_transfers_are_few_where_descriptors_are_few() {
     }
     endpoint.make_room(now);
     assert!(endpoint.closed().is_some());
+}
+
+#[test]
+fn silent_clients_make_room_for_descriptors() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    for n in 0..100 {
+        let start = begin(&mut endpoint, now, &client(n), &rrq("x", ""));
+        endpoint.granted(now, start.id, 512, &Options::new());
+        let _ = endpoint.handle(now, start.port, &client(n), &ack(1));
+    }
+    let mut closed_at = |at| {
+        endpoint.make_room(at);
+        std::iter::from_fn(|| endpoint.closed()).filter(|(_, why)| *why == CloseReason::GaveWay).count()
+    };
+    assert_eq!((closed_at(now), closed_at(now + secs(1))), (0, 8));
 }
 
 #[test]
@@ -246,6 +339,23 @@ fn a_broadcast_is_answered_only_if_the_file_exists() {
     assert!(matches!(bad, Action::Drop(DropReason::Broadcast)), "{bad:?}");
     let start = begin(&mut endpoint, now, &client(2), &rrq("x", ""));
     assert_eq!(endpoint.refuse(now, start.id), Ok(()));
+}
+
+/// A machine that boots asks for files that do not exist, and waits for each ERROR.
+#[test]
+fn a_flood_of_misses_takes_no_error_from_a_client_that_was_served() {
+    let policy = Policy { max_requests_per_client: 0, ..Policy::default() };
+    let (mut endpoint, now) = (endpoint(policy), Instant::now());
+    let start = begin(&mut endpoint, now, &client(1), &rrq("pxelinux.0", ""));
+    endpoint.end(now, start.id, Ended { round_trip: Some(Duration::from_millis(1)), ..Ended::default() });
+    let mut may_refuse = |n| {
+        let start = begin(&mut endpoint, now, &client(n), &rrq("no", ""));
+        let allowed = endpoint.refuse(now, start.id);
+        endpoint.end(now, start.id, Ended::default());
+        allowed
+    };
+    assert!((0..30_000).filter(|n| may_refuse(2 + n).is_ok()).count() < 25_000);
+    assert_eq!((may_refuse(2), may_refuse(1)), (Err(DropReason::Errors), Ok(())));
 }
 
 #[test]

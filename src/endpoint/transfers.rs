@@ -27,6 +27,8 @@ pub(super) struct Transfers {
     awaiting_server: VecDeque<Ticket>,
     /// As `awaiting_server`, for the transfers that the client has yet to answer.
     awaiting_client: VecDeque<Ticket>,
+    /// As `awaiting_server`, for the transfers that the client has answered.
+    answered: VecDeque<Ticket>,
     /// The number of the last ticket in a queue. Each ticket has a number of its own.
     tickets: u64,
 }
@@ -40,6 +42,14 @@ struct Ticket {
 /// How long a transfer may wait for its handler before it gives way to others. A repeated request starts the time
 /// again. U-Boot waits for 10 s.
 const HANDLER_TIME: Duration = Duration::from_secs(10);
+/// A client that has sent fewer packets than this has not begun in earnest. A forger who answers for it must send each
+/// packet to all ports.
+const FEW_PACKETS: u8 = 16;
+/// How long a client may be silent before its transfer may give way: one that has sent few packets, and any other. GRUB
+/// is silent for seconds in the middle of a file.
+const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// How many transfers are looked at, to find one that may give way.
+const LOOKS: usize = 16;
 
 /// The endpoint's record of a transfer.
 pub(super) struct TransferEntry {
@@ -58,11 +68,13 @@ pub(super) struct TransferEntry {
     pub(super) first_blocks: u8,
     /// When the client last sent a packet to the transfer.
     pub(super) last_packet_at: Option<Instant>,
+    /// How many packets the client has sent to the transfer, up to [`FEW_PACKETS`].
+    packets: u8,
     /// Whether the client has sent DATA or acknowledged a block.
     pub(super) in_data_phase: bool,
     /// Whether the endpoint has closed the transfer.
     pub(super) closed: bool,
-    /// Its ticket in the queue of the transfers whose clients have sent nothing but their requests.
+    /// Its ticket in one of the queues.
     ticket: u64,
 }
 
@@ -86,6 +98,7 @@ impl TransferEntry {
             oack: false,
             first_blocks: 0,
             last_packet_at: None,
+            packets: 0,
             in_data_phase: false,
             closed: false,
             ticket: 0,
@@ -122,7 +135,7 @@ impl Transfers {
 
     #[cfg(test)]
     pub(super) fn tickets(&self) -> usize {
-        self.awaiting_server.len() + self.awaiting_client.len()
+        self.awaiting_server.len() + self.awaiting_client.len() + self.answered.len()
     }
 
     pub(super) fn half_open(&self) -> usize {
@@ -159,9 +172,13 @@ impl Transfers {
     pub(super) fn note_packet(&mut self, key: &Key, now: Instant, packet: &Packet) -> Option<Id> {
         let id = *self.by_key.get(key)?;
         let entry = self.all.get_mut(id.0)?;
-        self.half_open -= usize::from(entry.last_packet_at.is_none());
-        entry.last_packet_at = Some(now);
+        let is_first = entry.last_packet_at.replace(now).is_none();
+        entry.packets = entry.packets.saturating_add(1).min(FEW_PACKETS);
         entry.in_data_phase |= matches!(packet, Packet::Data { .. } | Packet::Ack(1..));
+        if is_first {
+            self.half_open -= 1;
+            self.refresh(now, id);
+        }
         Some(id)
     }
 
@@ -178,18 +195,33 @@ impl Transfers {
         let Some(entry) = self.all.get_mut(id.0) else { return };
         self.tickets += 1;
         entry.ticket = self.tickets;
-        let queue = if entry.blksize == 0 { &mut self.awaiting_server } else { &mut self.awaiting_client };
+        let (queue, used) = match (entry.last_packet_at, entry.blksize) {
+            (Some(_), _) => (&mut self.answered, self.by_key.len().saturating_sub(self.half_open)),
+            (None, 0) => (&mut self.awaiting_server, self.half_open),
+            (None, _) => (&mut self.awaiting_client, self.half_open),
+        };
         queue.push_back(Ticket { id, number: self.tickets, since: now });
-        if queue.len() > 2 * self.half_open + 64 {
+        if queue.len() > 2 * used + 64 {
             queue.retain(|ticket| self.all.get(ticket.id.0).is_some_and(|entry| entry.is_at(ticket)));
         }
     }
 
-    /// The transfer that gives way. It is the oldest whose client has not answered, or else one whose handler takes
-    /// long.
-    pub(super) fn oldest_half_open(&mut self, now: Instant) -> Option<Id> {
+    /// The transfer that gives way. A new client needs some milliseconds for its first answer, so all others that are
+    /// silent go first.
+    pub(super) fn gives_way(&mut self, now: Instant) -> Option<Id> {
+        self.silent(now).or_else(|| self.oldest_half_open(now, Duration::ZERO))
+    }
+
+    /// A transfer that gives way because its client is silent.
+    pub(super) fn silent(&mut self, now: Instant) -> Option<Id> {
+        self.oldest_half_open(now, SILENCE.0).or_else(|| self.answered_and_silent(now))
+    }
+
+    /// The half-open transfer that gives way. It is the oldest whose client has not answered for this time, or else one
+    /// whose handler takes long.
+    pub(super) fn oldest_half_open(&mut self, now: Instant, patience: Duration) -> Option<Id> {
         for (queue, patience) in
-            [(&mut self.awaiting_client, Duration::ZERO), (&mut self.awaiting_server, HANDLER_TIME)]
+            [(&mut self.awaiting_client, patience), (&mut self.awaiting_server, patience.max(HANDLER_TIME))]
         {
             while let Some(ticket) = queue.front() {
                 let waits = self.all.get(ticket.id.0).is_some_and(|entry| entry.is_at(ticket));
@@ -202,6 +234,19 @@ impl Transfers {
                     return Some(id);
                 }
             }
+        }
+        None
+    }
+
+    /// A transfer that gives way because its client has answered, and is silent now.
+    fn answered_and_silent(&mut self, now: Instant) -> Option<Id> {
+        for _ in 0..LOOKS {
+            let ticket = self.answered.pop_front()?;
+            let Some(entry) = self.all.get(ticket.id.0).filter(|entry| entry.is_at(&ticket)) else { continue };
+            if entry.is_silent(now) {
+                return Some(ticket.id);
+            }
+            self.answered.push_back(ticket);
         }
         None
     }
@@ -223,7 +268,12 @@ impl Transfers {
 
 impl TransferEntry {
     fn is_at(&self, ticket: &Ticket) -> bool {
-        self.ticket == ticket.number && self.last_packet_at.is_none() && !self.closed
+        self.ticket == ticket.number && !self.closed
+    }
+
+    fn is_silent(&self, now: Instant) -> bool {
+        let silence = self.last_packet_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        silence >= if self.packets < FEW_PACKETS { SILENCE.0 } else { SILENCE.1 }
     }
 }
 

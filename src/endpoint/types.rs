@@ -141,7 +141,7 @@ pub struct Start {
 pub enum CloseReason {
     /// The same client has sent another request.
     Replaced,
-    /// The client has sent nothing but its request, and the endpoint needs the place for another.
+    /// The client is silent, and the endpoint needs the place for another.
     GaveWay,
     /// ICMP says that the client's port is closed.
     Unreachable,
@@ -198,7 +198,7 @@ impl CloseReason {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Replaced => "the same client began anew",
-            Self::GaveWay => "the client has not answered, and other requests wait",
+            Self::GaveWay => "the client is silent, and other requests wait",
             Self::Unreachable => "the client's port is closed",
             Self::Server => "the client is a server itself",
         }

@@ -27,7 +27,7 @@ mod web;
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     task::Waker,
     time::Duration,
@@ -79,7 +79,9 @@ pub(crate) struct Shared {
     own: own_addresses::OwnAddresses,
     phase: AtomicU8,
     heartbeats: Heartbeats,
-    /// The wakers of the shards' loops, for a change of the phase.
+    /// How often a part of the server outside the shards was out of descriptors.
+    shortages: AtomicUsize,
+    /// The wakers of the shards' loops, for a change of the phase or a shortage.
     wakers: Mutex<Vec<Waker>>,
 }
 
@@ -238,6 +240,7 @@ impl Shared {
             registry: Arc::new(Registry::new(counters, drops)),
             own,
             phase: AtomicU8::new(Phase::Serving as u8),
+            shortages: AtomicUsize::new(0),
             heartbeats: Heartbeats::default(),
             wakers: Mutex::default(),
         }
@@ -251,6 +254,13 @@ impl Shared {
 
     fn enter(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Asks the shards for descriptors: transfers of silent clients give way.
+    #[cfg_attr(not(any(feature = "status", feature = "web")), allow(dead_code, reason = "only HTTP servers ask"))]
+    pub(crate) fn want_room(&self) {
+        self.shortages.fetch_add(1, Ordering::SeqCst);
         self.wake();
     }
 

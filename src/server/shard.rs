@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     net::{IpAddr, SocketAddr},
     rc::{Rc, Weak},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::{Duration, Instant},
 };
 
@@ -55,6 +55,8 @@ pub(crate) struct Shard {
     next_stale_check: Cell<Instant>,
     /// The version of the server's own addresses that the endpoint knows.
     own: Cell<u64>,
+    /// The number of shortages for which room was made.
+    shortages: Cell<usize>,
 }
 
 impl Shard {
@@ -85,6 +87,7 @@ impl Shard {
             delivered: Cell::new(false),
             drain_deadline: Cell::new(None),
             own: Cell::new(u64::MAX),
+            shortages: Cell::new(0),
         })
     }
 
@@ -98,6 +101,10 @@ impl Shard {
     pub(crate) fn is_over(&self, tasks: &Tasks, flush: impl FnMut()) -> bool {
         self.shared.heartbeats.answer(&self.heartbeat);
         self.tally.take(self.endpoint.borrow_mut().counts());
+        if self.lacks_room() {
+            self.shortages.set(self.shared.shortages.load(SeqCst));
+            self.make_room();
+        }
         let phase = self.shared.phase();
         if phase == Phase::Serving {
             return false;
@@ -126,7 +133,18 @@ impl Shard {
             Phase::Draining => self.drain_deadline.get().is_none_or(|at| at <= self.now()) || self.is_idle(),
             Phase::Over => true,
         };
-        of_phase || self.shared.heartbeats.is_asked(&self.heartbeat) || self.outboxes.is_filled()
+        of_phase || self.lacks_room() || self.shared.heartbeats.is_asked(&self.heartbeat) || self.outboxes.is_filled()
+    }
+
+    /// Whether another part of the server needs descriptors.
+    fn lacks_room(&self) -> bool {
+        self.shared.shortages.load(SeqCst) != self.shortages.get()
+    }
+
+    /// Ends transfers of silent clients, which may hold descriptors.
+    fn make_room(&self) {
+        self.endpoint.borrow_mut().make_room(self.now());
+        self.close();
     }
 
     /// When the loop continues if no packet comes.
@@ -263,8 +281,7 @@ impl Shard {
         let start = &session.start;
         if refusal.is_busy() {
             // The client repeats its request, and then there may be room.
-            self.endpoint.borrow_mut().make_room(self.now());
-            self.close();
+            self.make_room();
         }
         let Some(error) = refusal.packet() else { return };
         let allowed = self.endpoint.borrow_mut().refuse(self.now(), start.id);

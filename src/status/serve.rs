@@ -29,7 +29,11 @@ const LONGEST: usize = 8192;
 
 pub(super) async fn serve(listener: Async<TcpListener>, site: Site) {
     let (executor, site) = (LocalExecutor::new(), Rc::new(site));
-    let (connections, answers) = (Connections::new(CONNECTIONS), Arc::new(Semaphore::new(ANSWERS)));
+    let connections = Connections::new(CONNECTIONS, {
+        let site = site.clone();
+        move || site.want_room()
+    });
+    let answers = Arc::new(Semaphore::new(ANSWERS));
     let converse = |stream, _, busy| {
         let places = Places { answers: answers.clone(), connections: connections.clone(), busy };
         Some(converse(stream, site.clone(), places))

@@ -72,6 +72,11 @@ impl Site {
         Self { handle, about, seen, private, rates: RefCell::default(), cards: RefCell::default() }
     }
 
+    /// Asks the server for descriptors.
+    pub(super) fn want_room(&self) {
+        self.handle.0.want_room();
+    }
+
     /// Samples what later answers need.
     pub(super) async fn watch(&self) {
         loop {

@@ -32,7 +32,7 @@ const LATENCY: Duration = Duration::from_micros(300);
 /// clients do not give up.
 const SILENCE: Duration = Duration::from_secs(120);
 
-/// Forged datagrams, at this rate, from the beginning and for this time.
+/// Forged datagrams or groups of them, at this rate, from the beginning and for this time.
 #[derive(Clone, Copy)]
 pub struct Attack {
     pub forged: Forged,
@@ -44,6 +44,8 @@ pub struct Attack {
 pub enum Forged {
     /// Requests in the name of machines that do not exist.
     Requests,
+    /// As above, and then ACKs of the first block, to each port that the transfer may have.
+    AnsweredRequests,
     /// ACKs in the name of booting machines, to the ports of transfers. The attacker knows all ports of the server, and
     /// guesses the port and the block of the machine's transfer.
     Acks,
@@ -254,22 +256,35 @@ impl Hall {
     fn forge(&mut self, now: Instant, number: usize) {
         let Attack { forged, per_second, time } = self.attacks[number];
         let random = &mut self.random;
-        let (from, to, bytes) = match forged {
+        let ports = &self.server.addrs()[1..];
+        let nobody = SocketAddr::from(([198, 18, random.u8(..), random.u8(..)], random.u16(1024..)));
+        let request = |options: &str, random: &mut fastrand::Rng| {
+            let name = FILES[random.usize(..FILES.len())].0;
+            [b"\0\x01", name.as_bytes(), b"\0octet\0", options.as_bytes()].concat()
+        };
+        let mut forged_datagrams = Vec::new();
+        match forged {
             Forged::Requests => {
-                let from = SocketAddr::from(([198, 18, random.u8(..), random.u8(..)], random.u16(1024..)));
-                let name = FILES[random.usize(..FILES.len())].0;
-                let request = [b"\0\x01", name.as_bytes(), b"\0octet\0windowsize\x0064\0tsize\x000\0"].concat();
-                (from, self.server.addr(), request)
+                let request = request("windowsize\x0064\0tsize\x000\0", random);
+                forged_datagrams.push((now, nobody, self.server.addr(), request));
+            }
+            Forged::AnsweredRequests => {
+                forged_datagrams.push((now, nobody, self.server.addr(), request("", random)));
+                // The ports of transfers in lock-step.
+                let acks = ports[..4].iter().map(|port| (now + 2 * LATENCY, nobody, *port, Packet::Ack(1).encode()));
+                forged_datagrams.extend(acks);
             }
             Forged::Acks => {
                 let number = random.usize(..self.machines.len());
                 let machine = &mut self.machines[number];
                 machine.forged = Some(now);
-                let ports = &self.server.addrs()[1..];
-                (machine.addr, ports[random.usize(..ports.len())], Packet::Ack(random.u16(..200)).encode())
+                let port = ports[random.usize(..ports.len())];
+                forged_datagrams.push((now, machine.addr, port, Packet::Ack(random.u16(..200)).encode()));
             }
-        };
-        self.post(now, Event::ToServer(from, to, bytes));
+        }
+        for (at, from, to, bytes) in forged_datagrams {
+            self.post(at, Event::ToServer(from, to, bytes));
+        }
         if now - self.begin < time {
             self.post(now + Duration::from_secs(1) / per_second, Event::Forge(number));
         }
@@ -316,6 +331,8 @@ impl Hall {
             machine.addr.set_port(before.port() % 60_000 + 1100);
             self.by_address.remove(&before);
             self.by_address.insert(machine.addr, n);
+            // No late packet of the previous transfer comes to the new port.
+            machine.peer = None;
         }
         self.begin_step(now, n);
     }
@@ -430,6 +447,12 @@ impl Hall {
 
     fn up_to(&mut self, most: Duration) -> Duration {
         most.mul_f64(self.random.f64())
+    }
+
+    /// When the last machine received a packet, counted from the beginning.
+    pub fn booted_after(&self) -> Duration {
+        let last = self.machines.iter().filter_map(|machine| machine.last_packet_at).max();
+        last.map_or(Duration::ZERO, |last| last - self.begin)
     }
 
     pub fn assert_booted(&self) {

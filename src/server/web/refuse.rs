@@ -40,6 +40,10 @@ fn status(refusal: &Refusal) -> StatusCode {
 /// The answer of a refused transfer, which ends with it.
 pub(super) fn refuse(transfer: &Transfer, refusal: Refusal, is_head: bool) -> Result<Response<Reply>, NoAnswer> {
     let has_answer = refusal.packet().is_some() || refusal.is_busy();
+    if refusal.is_busy() {
+        // The client may ask again, and then there may be room.
+        transfer.want_room();
+    }
     let status = status(&refusal);
     // The text of this one is about TFTP.
     let text = if refusal == Refusal::bad_request() { BAD_REQUEST } else { refusal.message() };

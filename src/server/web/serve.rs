@@ -49,7 +49,11 @@ async fn serve(listeners: Vec<Async<TcpListener>>, shared: Arc<Shared>) {
     let gate = Gate::new(shared.clone(), most - most / 4);
     let (turns, is_over) = (Turns::default(), Cell::new(false));
     let site = Rc::new(Site { gate, shared: shared.clone(), turns, is_over });
-    let (executor, connections) = (LocalExecutor::new(), Connections::new(most));
+    let connections = Connections::new(most, {
+        let shared = shared.clone();
+        move || shared.want_room()
+    });
+    let executor = LocalExecutor::new();
     // Nothing is ever sent. The channel closes when the server stops.
     let (stop, stopping) = channel::bounded::<()>(1);
     let heartbeat = shared.heartbeats.join();

@@ -122,6 +122,11 @@ impl Transfer {
         self.outcome.borrow_mut().get_or_insert(outcome);
     }
 
+    /// Asks the shards for descriptors.
+    pub(super) fn want_room(&self) {
+        self.site.shared.want_room();
+    }
+
     /// Ends with a refusal or a failure.
     pub(super) fn refuse(&self, refusal: Refusal) {
         self.set_outcome(Outcome::of(refusal));
