@@ -1,12 +1,10 @@
 //! The files that options name, none of which makes the program wait for another one that never comes; and the umask.
 
+#[cfg(any(unix, feature = "http"))]
+use std::fs;
 #[cfg(unix)]
 use std::sync::OnceLock;
-use std::{
-    fs::{self, File},
-    io,
-    path::Path,
-};
+use std::{fs::File, io, path::Path};
 
 #[cfg(unix)]
 use rustix::{
