@@ -95,6 +95,8 @@ fn bars_leave_nothing_on_the_screen() {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, [7; 700]).unwrap();
     }
+    // So many rows that no line leaves the screen.
+    let rows = 60;
     for (columns, later, name, begin, end) in [
         (100, 100, NAME, "127.0.0.1 < …", "/vmlinuz-6.18 "),
         (100, 120, NAME, "127.0.0.1 < …", "/vmlinuz-6.18 "),
@@ -103,7 +105,7 @@ fn bars_leave_nothing_on_the_screen() {
         (40, 40, WIDE, "127.0.0.1 < …", "操作系统内核 "),
         (20, 20, NAME, "…uz-6.18 ", "0 %"),
     ] {
-        let mut watched = Watched::start(directory.path(), 30, columns);
+        let mut watched = Watched::start(directory.path(), rows, columns);
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         let request = [b"\0\x01", name.as_bytes(), b"\0octet\0tsize\x000\0"].concat();
         client.send_to(&request, &watched.address).unwrap();
@@ -114,7 +116,7 @@ fn bars_leave_nothing_on_the_screen() {
         let is_bar = |line: &&str| line.contains(begin) && line.contains(end);
         let shown = watched.until(|shown| shown.lines().any(|line| is_bar(&line)));
         assert!(!shown.lines().find(is_bar).unwrap().contains(name.split('/').nth(1).unwrap()), "{shown}");
-        watched.resize(30, later);
+        watched.resize(rows, later);
         for block in [1, 2] {
             while buffer[..4] != [0, 3, 0, block] {
                 client.recv_from(&mut buffer).unwrap();
