@@ -88,6 +88,21 @@ fn a_client_that_has_acknowledged_data_gets_packets_as_before() {
     }
 }
 
+/// It acknowledges whole windows only, and waits anew after each packet, also after one that it has.
+#[test]
+fn a_client_that_waits_for_the_rest_of_a_window_gets_it() {
+    let mut script = Script::read("windowsize=4", 1 << 20);
+    script.ask();
+    for answer in ["ACK 0", "ACK 4", "ACK 8", "ACK 12", "ACK 16"] {
+        assert_eq!(script.say(answer).len(), 4);
+        script.pass(ms(1));
+    }
+    let sent = script.pass(secs(10));
+    let last = sent.iter().filter(|word| word.starts_with("DATA 20")).count();
+    let first = sent.iter().filter(|word| word.starts_with("DATA 17")).count();
+    assert!(last >= 5 && first >= last + 2, "{last} of {first}: {sent:?}");
+}
+
 /// What a server sends in all after these words, until its patience ends: packets of a full block, and others.
 fn sent_after(script: &mut Script, words: &[&str]) -> (usize, usize) {
     let mut sent = script.ask();

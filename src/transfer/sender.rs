@@ -38,7 +38,7 @@ async fn open(connection: &mut Connection, opening: Opening) -> Result<(), Outco
     }
 }
 
-/// How often a whole window is sent again without any progress.
+/// How often a whole window is sent again in a row without any progress.
 const WHOLE_WINDOWS: u32 = 3;
 
 struct Sender<'a> {
@@ -93,7 +93,7 @@ impl Sender<'_> {
             WaitEnd::Packet(Packet::Error { code, message }) => return Some(self.on_error(code, message)),
             WaitEnd::Packet(_) | WaitEnd::Ready => {}
             WaitEnd::Repeat if self.connection.has_answered => {}
-            WaitEnd::Repeat | WaitEnd::Overdue => self.retransmit(),
+            WaitEnd::Repeat | WaitEnd::Overdue => self.retransmit(true),
             WaitEnd::Chunk(chunk) => self.window.fill(chunk),
             WaitEnd::End => self.window.finish(),
             WaitEnd::Failed(refusal) => return Some(Box::pin(self.connection.fail(refusal)).await),
@@ -124,26 +124,30 @@ impl Sender<'_> {
             self.connection.loss_suspected = acknowledged.is_partial && self.partial_acks != PartialAcks::Habit;
             if answers_the_copy && self.connection.loss_suspected {
                 // The client had nothing of the window, or has thrown away the blocks that came without this one.
-                self.retransmit();
+                self.retransmit(false);
             }
         } else if self.window.has_in_flight()
             && self.copies.reports_loss(self.connection, self.window.windowsize())
             && self.connection.spend_copy()
         {
-            self.retransmit();
+            self.retransmit(false);
         }
         true
     }
 
     /// Sends the whole window again, up to [`WHOLE_WINDOWS`] times. If that brings nothing, sends only its first block:
-    /// a client that has left would get the whole window each time. The same holds if no DATA was ever acknowledged: a
-    /// client waits for its whole first window before it answers, so that window went out already, and the address may
-    /// be forged. Sends nothing if the packets of the peer do not pay for it: the peer has to repeat itself first.
-    fn retransmit(&mut self) {
+    /// a client that has left would get the whole window each time. While its answer is `overdue`, it gets the first
+    /// block and the window in turns: a client that has the first block may wait for the others, and each copy of what
+    /// it has may make it wait longer. Only the first block is sent if no DATA was ever acknowledged: a client waits
+    /// for its whole first window before it answers, so that window went out already, and the address may be forged.
+    /// Sends nothing if the packets of the peer do not pay for it: the peer has to repeat itself first.
+    fn retransmit(&mut self, overdue: bool) {
         if !self.window.has_in_flight() {
             return;
         }
-        let whole_again = self.connection.is_validated() && self.copies.windows < WHOLE_WINDOWS;
+        let is_turn = self.copies.windows < WHOLE_WINDOWS || overdue && self.copies.first_was_last;
+        let whole_again = self.connection.is_validated() && is_turn;
+        self.copies.first_was_last = !whole_again;
         if whole_again && self.connection.can_spend(self.window.in_flight(), self.window.bytes_in_flight()) {
             self.copies.windows += 1;
             self.copies.add(self.connection, self.window.rewind());
@@ -218,6 +222,8 @@ struct Copies {
     blocks: u64,
     /// How often the window was sent again whole.
     windows: u32,
+    /// Whether the last copy was one of the first block alone.
+    first_was_last: bool,
     /// How many ACKs the copies of the previous window may still bring, and until when.
     explained: Option<(u64, Instant)>,
     /// When blocks were last sent again.
