@@ -108,10 +108,12 @@ impl Sender<'_> {
         self.connection.has_answered = true;
         if acknowledged.blocks > 0 {
             let answers_the_copy = acknowledged.blocks == 1 && self.copies.are_of_the_first_block();
+            // The client may have answered a copy, or only its own silence after it (Karn).
+            let sent_at = acknowledged.sent_at.filter(|_| !self.copies.are_out());
             self.copies.progressed(self.connection, self.partial_acks == PartialAcks::Habit);
             self.connection.validate();
             self.connection.count_blocks(acknowledged.blocks, acknowledged.bytes);
-            self.connection.acknowledged(acknowledged.sent_at);
+            self.connection.acknowledged(sent_at);
             self.partial_acks = match self.partial_acks {
                 PartialAcks::Habit => PartialAcks::Habit,
                 // EDK2 and U-Boot answer a copy with an ACK of all repeated blocks, and no more. They wait for the
@@ -140,18 +142,20 @@ impl Sender<'_> {
     /// block and the window in turns: a client that has the first block may wait for the others, and each copy of what
     /// it has may make it wait longer. Only the first block is sent if no DATA was ever acknowledged: a client waits
     /// for its whole first window before it answers, so that window went out already, and the address may be forged.
-    /// Sends nothing if the packets of the peer do not pay for it: the peer has to repeat itself first.
+    /// If the packets of the peer do not pay for the window, it gets the first block, and the next time nothing: it has
+    /// to repeat itself first.
     fn retransmit(&mut self, overdue: bool) {
         if !self.window.has_in_flight() {
             return;
         }
         let is_turn = self.copies.windows < WHOLE_WINDOWS || overdue && self.copies.first_was_last;
         let whole_again = self.connection.is_validated() && is_turn;
-        self.copies.first_was_last = !whole_again;
+        let first_was_last = std::mem::replace(&mut self.copies.first_was_last, false);
         if whole_again && self.connection.can_spend(self.window.in_flight(), self.window.bytes_in_flight()) {
             self.copies.windows += 1;
             self.copies.add(self.connection, self.window.rewind());
-        } else if self.connection.can_spend(1, self.window.bytes_of_first()) {
+        } else if !(whole_again && first_was_last) && self.connection.can_spend(1, self.window.bytes_of_first()) {
+            self.copies.first_was_last = true;
             self.window.retransmit_first();
             self.copies.add(self.connection, 1);
         } else {
