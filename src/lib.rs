@@ -24,8 +24,8 @@
 //! # Where to go from here
 //!
 //! - [`serve`] is the shortest form; [`Server::builder`] has everything that can be set.
-//! - [`Server::spawn`] is the form for tests and threads, [`Server::run_until`] that for async programs, in any runtime.
-//!   With [`ServerBuilder::around_threads`] handlers may await what needs tokio.
+//! - [`Server::spawn`] is the form for tests and threads, [`Server::run_until`] that for async programs, in any
+//!   runtime. With [`ServerBuilder::around_threads`] handlers may await what needs tokio.
 //! - [`Handler`] answers requests. [`read`] and [`write`](fn@write) make one of a closure that sees the whole
 //!   [`Request`]; the ready-made ones are in [`handlers`].
 //! - A [`Source`] is the bytes of one file, as lazy chunks. A generator ([`Gen`]) is one, a stream is one, a string is

@@ -123,7 +123,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What these limits and those ones both grant.
+    /// Limits that grant only what both of these grant.
     pub(crate) fn at_most(self, most: &Self) -> Self {
         let only = match (self.only, &most.only) {
             (Some(only), Some(most)) => Some(only.iter().copied().filter(|name| most.contains(name)).collect()),

@@ -430,7 +430,7 @@ fn pairs(bytes: &[u8]) -> (String, &[u8]) {
     (name::text(&bytes[..bytes.len() - rest.len()]) + missing, rest)
 }
 
-/// What follows an empty name and its value. If a number comes second, which is no name, the empty name is padding
+/// The bytes after an empty name and its value. If a number comes second, which is no name, the empty name is padding
 /// before an option.
 fn after_empty_name(bytes: &[u8]) -> &[u8] {
     let (_, next) = split_nul(bytes).unwrap_or((bytes, &[]));
@@ -443,7 +443,7 @@ fn split_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
-/// What follows the end of an option of DHCP: padding (RFC 2132 section 3.1) and the end mark.
+/// The bytes after the end of an option of DHCP: that is padding (RFC 2132 section 3.1) and the end mark.
 fn after_option(bytes: &[u8]) -> &[u8] {
     &bytes[bytes.iter().take_while(|&&b| b == 0 || b == name::END_MARK).count()..]
 }

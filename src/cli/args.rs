@@ -35,7 +35,7 @@ const MOST_THREADS: usize = 4096;
 
 const ENVIRONMENT: &str = "Every option can be set in the environment: --blksize is TUFFET_BLKSIZE.";
 
-/// What stands below the options of `serve`, without what this build cannot do.
+/// The text below the options of `serve`, without the examples that this build cannot run.
 fn serve_examples() -> String {
     let (http, buckets, rules) = (cfg!(feature = "http"), cfg!(feature = "object-store"), cfg!(feature = "rules"));
     let lines = [

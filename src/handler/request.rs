@@ -245,9 +245,10 @@ impl Request {
     }
 
     /// Lowers what the server may grant to this request: options, blksize, windowsize. The closure receives the
-    /// [`limits`](Self::limits) so far, and cannot raise them. The handler that serves a request calls it before it returns the source, or
-    /// before it asks for the first chunk of an upload; later calls change nothing. All copies of the request share
-    /// their limits, also those with [another path](Self::with_path). HTTP has no options, so it ignores them.
+    /// [`limits`](Self::limits) so far, and cannot raise them. The handler that serves a request calls it before it
+    /// returns the source, or before it asks for the first chunk of an upload; later calls change nothing. All copies
+    /// of the request share their limits, also those with [another path](Self::with_path). HTTP has no options, so it
+    /// ignores them.
     ///
     /// ```
     /// use tuffet::{Request, read};

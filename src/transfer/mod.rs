@@ -33,7 +33,7 @@
 //! | RRQ with options, WRQ | the OACK, or ACK 0 for a WRQ without options, three times |
 //! | the request again | the same once more |
 //! | ACK 0, which answers the OACK | the window once, and its first block three times more |
-//! | an ACK of DATA | the next window, three times more the same, and then its first block, at the retransmit timeout, which doubles up to the agreed `timeout`, until patience ends |
+//! | an ACK of DATA | the next window, three times more the same, and then its first block and the window in turns, at the retransmit timeout, which doubles up to the agreed `timeout`, until patience ends |
 //! | DATA of an upload | its ACK at the retransmit timeout, until patience ends |
 //!
 //! A server sets [`Timing::amplification`]. Then blocks are sent again only as far as the packets of the peer pay for

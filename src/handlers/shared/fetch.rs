@@ -124,8 +124,8 @@ impl<U: Upstream> Fetch<U> {
         }
     }
 
-    /// Whether the rest is of the same file: by its validator, or because nothing of it was delivered. The latter counts
-    /// once: a server may close an old connection just after the head of its answer.
+    /// Whether the rest is of the same file: by its validator, or because nothing of it was delivered. The latter
+    /// counts once: a server may close an old connection just after the head of its answer.
     fn can_resume(&self) -> bool {
         self.validator.is_some() || (self.position == 0 && self.failures == 1)
     }
