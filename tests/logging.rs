@@ -113,6 +113,30 @@ fn floods_of_garbage_are_summed_up() {
     assert_eq!(each + summed, 3000);
 }
 
+/// Otherwise the log would be silent about a machine that does not boot for this reason.
+#[cfg(target_os = "linux")]
+#[test]
+fn clients_without_an_answer_are_named_with_the_option() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let server = Server::start(&["--deny", "127.0.0.2/31", "--log-file", log.to_str().unwrap(), "/"]);
+    for (client, requests) in [("127.0.0.2:0", 2), ("127.0.0.3:0", 3)] {
+        let denied = UdpSocket::bind(client).unwrap();
+        (0..requests).for_each(|_| _ = denied.send_to(b"\0\x01menu\0octet\0", &server.address).unwrap());
+    }
+    // It is handled after all others.
+    miss(&server.address, b"missing");
+    let said = server.stop("-TERM");
+    for said in [said, fs::read_to_string(log).unwrap()] {
+        let lines = said.lines().filter(|line| line.contains(" without an answer, from "));
+        let of_each = lines.map(|line| {
+            assert!(line.ends_with(": the client is not admitted (see --allow and --deny)"), "{said}");
+            line.split_once(" request").unwrap().0.rsplit(' ').next().unwrap().parse::<usize>().unwrap()
+        });
+        assert_eq!(of_each.sum::<usize>(), 5, "{said}");
+    }
+}
+
 #[test]
 fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     let directory = tempfile::tempdir().unwrap();

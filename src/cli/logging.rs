@@ -23,6 +23,7 @@ use super::{
     format::{Format, RECORDS, TRANSFERS, count},
     journal::Target,
     log_lines::{LogLines, Sink},
+    unanswered::UnansweredClients,
 };
 
 /// Standard error, if the log goes there.
@@ -130,6 +131,7 @@ pub struct Transfers {
     /// The machines that ask for their boot files, by MAC address.
     #[cfg(feature = "full")]
     machines: Mutex<Floods<String>>,
+    pub unanswered: UnansweredClients,
     file: Option<LogLines>,
 }
 
@@ -145,6 +147,7 @@ impl Transfers {
             floods: Mutex::default(),
             #[cfg(feature = "full")]
             machines: Mutex::default(),
+            unanswered: UnansweredClients::default(),
             file: file.map(open).transpose()?,
         })
     }
@@ -175,11 +178,11 @@ impl Transfers {
         }
     }
 
-    /// Logs a summary of the requests and the other lines that were not logged.
+    /// Logs a summary of the requests and the other lines that were not logged, and of the requests without an answer.
     pub fn sum_up(&self) {
         let lines = locked(&PLACES).sum_up();
         lines.iter().for_each(|line| log::warn!("{line}"));
-        for line in locked(&self.floods).sum_up() {
+        for line in locked(&self.floods).sum_up().into_iter().chain(self.unanswered.sum_up()) {
             log::warn!("{line}");
             if let Some(file) = &self.file {
                 file.push(self.format.note(&line, Target::Stderr).into_bytes());

@@ -56,6 +56,7 @@ mod small;
 mod sources;
 #[cfg(feature = "full")]
 mod status;
+mod unanswered;
 mod uploads;
 #[cfg(feature = "http")]
 mod upstreams;
