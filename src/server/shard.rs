@@ -351,7 +351,7 @@ fn log_dropped(peer: SocketAddr, dropped: DropReason) {
 impl Drop for Shard {
     fn drop(&mut self) {
         self.tally.take(self.endpoint.get_mut().counts());
-        // Closing the sockets loses their counts of dropped datagrams.
+        // The loop closes the sockets after this, and their counts of dropped datagrams are lost then.
         self.shared.registry.dropped();
     }
 }

@@ -24,7 +24,7 @@ const BATCHES: usize = 4;
 pub(super) fn run(
     shard: &Rc<Shard>,
     tasks: &Rc<Tasks>,
-    mut ports: Vec<Port>,
+    ports: &mut [Port],
     mut reactor: Reactor,
     bound: &Bound,
 ) -> Result<(), Error> {
@@ -35,8 +35,8 @@ pub(super) fn run(
         if reactor.was_rung() {
             tasks.run();
         }
-        flush(shard, &ports, &reactor)?;
-        if shard.is_over(tasks, || drop(flush(shard, &ports, &reactor))) {
+        flush(shard, ports, &reactor)?;
+        if shard.is_over(tasks, || drop(flush(shard, ports, &reactor))) {
             return Ok(());
         }
         ready.clear();
@@ -48,16 +48,16 @@ pub(super) fn run(
         shard.emptied(|port| !ready.iter().any(|ready| ready.port == port && ready.readable));
         for Ready { port, readable, writable, failed } in ready.drain(..) {
             if writable {
-                reactor.watch_writable(&ports, port, false)?;
+                reactor.watch_writable(ports, port, false)?;
                 shard.outboxes.unblock(port);
             }
             if readable {
-                receive(shard, tasks, &ports, (port, failed), &mut inbox)?;
+                receive(shard, tasks, ports, (port, failed), &mut inbox)?;
             }
         }
         shard.expire();
-        if let Some(port) = replace_stale_port(shard, &mut ports, bound) {
-            reactor.watch(&ports, port)?;
+        if let Some(port) = replace_stale_port(shard, ports, bound) {
+            reactor.watch(ports, port)?;
         }
     }
 }

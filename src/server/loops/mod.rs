@@ -23,7 +23,7 @@ use crate::{
 
 /// Serves on this thread until the server is stopped.
 pub(super) fn run(ports: Ports, shared: Arc<Shared>) -> Result<(), Error> {
-    let Ports { ports, listeners } = ports;
+    let Ports { mut ports, listeners } = ports;
     let pools = listeners.into_iter().map(|Listener { port, pool }| Pool { listener: port, ports: pool }).collect();
     let bound = shared.bound.clone();
     let tasks = Rc::new(Tasks::default());
@@ -34,11 +34,11 @@ pub(super) fn run(ports: Ports, shared: Arc<Shared>) -> Result<(), Error> {
     #[cfg(target_os = "linux")]
     if bound.batched {
         match Reactor::new(&ports) {
-            Ok(reactor) => return epoll::run(&shard, &tasks, ports, reactor, &bound),
+            Ok(reactor) => return epoll::run(&shard, &tasks, &mut ports, reactor, &bound),
             Err(error) => log::debug!("epoll is not available, so smol's reactor waits: {error}"),
         }
     }
-    portable::run(&shard, &tasks, ports, &bound)
+    portable::run(&shard, &tasks, &mut ports, &bound)
 }
 
 /// Binds a new port in the place of a worn-out one, if there is one. Returns its number.

@@ -22,8 +22,8 @@ use crate::{
     socket::{Inbox, Port},
 };
 
-pub(super) fn run(shard: &Rc<Shard>, tasks: &Rc<Tasks>, mut ports: Vec<Port>, bound: &Bound) -> Result<(), Error> {
-    smol::block_on(pump(shard, tasks, &mut ports, bound))
+pub(super) fn run(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &mut [Port], bound: &Bound) -> Result<(), Error> {
+    smol::block_on(pump(shard, tasks, ports, bound))
 }
 
 async fn pump(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &mut [Port], bound: &Bound) -> Result<(), Error> {
