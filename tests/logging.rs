@@ -9,6 +9,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::{Ipv4Addr, UdpSocket},
+    time::Duration,
 };
 
 use common::{LONG, eventually};
@@ -135,6 +136,25 @@ fn clients_without_an_answer_are_named_with_the_option() {
         });
         assert_eq!(of_each.sum::<usize>(), 5, "{said}");
     }
+}
+
+/// A storm that finds a busy server would otherwise look like a bad network.
+#[cfg(target_os = "linux")]
+#[test]
+fn datagrams_that_the_system_dropped_are_told_of() {
+    let server = Server::start(&["/"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    program::signals::kill("-STOP", &server.child);
+    // The buffer has 8 MiB at most, and each datagram takes more than 512 bytes of it.
+    (0..20_000).for_each(|_| _ = socket.send_to(b"\0\x09", &server.address).unwrap());
+    program::signals::kill("-CONT", &server.child);
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    eventually("the server has read them", || {
+        socket.send_to(b"\0\x01missing\0octet\0", &server.address).unwrap();
+        socket.recv(&mut [0; 600]).is_ok()
+    });
+    let said = server.stop("-TERM");
+    assert!(said.contains("the system dropped ") && said.contains("net.core.rmem_max"), "{said}");
 }
 
 #[test]

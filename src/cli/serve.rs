@@ -163,8 +163,9 @@ pub fn builder(args: &Serve, running: Option<(&Arc<Transfers>, &Restart)>) -> Se
     if let Some((transfers, restart)) = running {
         let (each, floods, look) = (transfers.clone(), transfers.clone(), restart.watch(args.interface.as_deref()));
         builder = builder.on_end(move |record| each.tell(record)).counter(logging::lost());
-        builder = builder.on_period(PERIOD, move |_| {
+        builder = builder.on_period(PERIOD, move |counters| {
             floods.sum_up();
+            tell_dropped(counters.dropped);
             look();
         });
     }
@@ -178,6 +179,17 @@ pub fn builder(args: &Serve, running: Option<(&Arc<Transfers>, &Restart)>) -> Se
         builder = builder.blksize(most);
     }
     builder
+}
+
+/// Warns of datagrams that the system dropped, if it dropped any.
+fn tell_dropped(datagrams: u64) {
+    if datagrams > 0 {
+        warn!(
+            "the system dropped {}, because the receive buffers of this server were full: let sysctl \
+             net.core.rmem_max allow larger ones, up to 4194304, or use more --shards",
+            count(datagrams, "datagram")
+        );
+    }
 }
 
 /// The addresses of all families that the system has.
