@@ -265,7 +265,8 @@ pub fn text(bytes: &[u8]) {
 /// Lets the peer, the source and the sink be silent; returns how long the transfer lasted.
 fn assert_ends(transfer: &mut Transfer, mut now: Instant, mut step: Step) -> Duration {
     let from = now;
-    for _ in 0..10_000 {
+    // A timeout of 10 ms repeats a window of 64 blocks thousands of times within the patience.
+    for _ in 0..1_000_000 {
         step = match step {
             Step::Done(outcome) => {
                 let again = transfer.resume(now, Event::Continue);
