@@ -10,6 +10,7 @@ mod gateway;
 mod names;
 mod object;
 mod origin;
+mod queue;
 
 use std::{fmt, time::Duration};
 

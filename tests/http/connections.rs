@@ -219,3 +219,29 @@ fn the_base_is_asked_before_anybody_comes() {
     let detail = ask(&http("http://mirror.invalid/")).unwrap_err();
     assert!(detail.detail().unwrap().contains("dns error"), "{detail}");
 }
+
+/// The queue of such a server has room for five connections, as that of Python's has, and others are dropped.
+#[test]
+fn a_room_of_machines_does_not_overrun_a_small_server() {
+    let (socket, url) = upstream::closed_port();
+    socket.listen(5).unwrap();
+    let listener = TcpListener::from(socket);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            upstream::read_head(&mut stream);
+            let _ = stream.write_all(HELLO);
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let http = Arc::new(http(&url));
+    let machines: Vec<_> = (0..600)
+        .map(|n| {
+            let http = http.clone();
+            thread::spawn(move || fetch(&http, &format!("{n}")))
+        })
+        .collect();
+    for machine in machines {
+        assert_eq!(machine.join().unwrap().unwrap(), b"hello");
+    }
+}

@@ -8,7 +8,7 @@ use std::{
 use futures_lite::future;
 use smol::Timer;
 
-use super::{Failure, Part, Upstream, UpstreamReply, breaker::Breaker};
+use super::{Failure, Part, Upstream, UpstreamReply, breaker::Breaker, queue::Queue};
 use crate::{Bytes, Refusal};
 
 /// With more fetches than this at once, each asks for one piece at a time. An answer that waits for its reader holds a
@@ -24,6 +24,7 @@ pub(super) struct Origin<U> {
     /// How long the upstream may be silent.
     timeout: Duration,
     breaker: Breaker,
+    queue: Queue,
     fetches: AtomicUsize,
     /// Whether the upstream sent the whole file when it was last asked for a part.
     lacks_ranges: AtomicBool,
@@ -31,8 +32,8 @@ pub(super) struct Origin<U> {
 
 impl<U: Upstream> Origin<U> {
     pub(super) fn new(upstream: U, timeout: Duration) -> Self {
-        let (breaker, fetches, lacks_ranges) = Default::default();
-        Self { upstream, timeout, breaker, fetches, lacks_ranges }
+        let (breaker, queue, fetches, lacks_ranges) = Default::default();
+        Self { upstream, timeout, breaker, queue, fetches, lacks_ranges }
     }
 
     /// The answer for a new transfer. It is refused at once while the upstream is known to be dead.
@@ -46,8 +47,11 @@ impl<U: Upstream> Origin<U> {
         ask: &U::Ask,
         known: Option<&U::Validator>,
     ) -> Result<UpstreamReply<U>, Failure> {
-        self.breaker.check().map_err(Failure::Passing)?;
-        self.reported(self.upstream.open(ask, known)).await
+        let answer = async {
+            self.breaker.check().map_err(Failure::Passing)?;
+            self.reported(self.upstream.open(ask, known)).await
+        };
+        self.queue.wait(answer).await
     }
 
     /// The rest of a file, or a piece of it.

@@ -1,0 +1,65 @@
+//! The queue of requests for new files to one upstream.
+
+use std::{future::Future, time::Duration};
+
+use futures_lite::future;
+use smol::{Timer, lock::Semaphore};
+
+/// How many of these requests await their answers at once. A room of machines asks for as many files as it has
+/// machines, and small web servers drop connections that they cannot accept at once: that of Python has room for five.
+const AT_ONCE: usize = 32;
+/// After this time a request without an answer makes room for the next one. An upstream that makes its files up may
+/// take seconds for each, and serve hundreds at once.
+const SLOW: Duration = Duration::from_millis(250);
+
+pub(super) struct Queue(Semaphore);
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self(Semaphore::new(AT_ONCE))
+    }
+}
+
+impl Queue {
+    /// The result of this future, which is first polled when its turn has come.
+    pub(super) async fn wait<T>(&self, answer: impl Future<Output = T>) -> T {
+        let place = self.0.acquire().await;
+        let slow = async {
+            Timer::after(SLOW).await;
+            drop(place);
+            future::pending().await
+        };
+        future::or(answer, slow).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, pin::Pin};
+
+    use super::*;
+
+    fn poll(request: &mut Pin<Box<impl Future<Output = ()>>>) {
+        assert!(future::block_on(future::poll_once(request)).is_none());
+    }
+
+    #[test]
+    fn a_request_waits_until_an_earlier_one_is_over_or_slow() {
+        let (queue, asked) = (Queue::default(), Cell::new(0));
+        let silent = || {
+            queue.wait(async {
+                asked.set(asked.get() + 1);
+                future::pending::<()>().await
+            })
+        };
+        let mut requests: Vec<_> = (0..AT_ONCE + 2).map(|_| Box::pin(silent())).collect();
+        requests.iter_mut().for_each(poll);
+        assert_eq!(asked.get(), AT_ONCE);
+        drop(requests.remove(0));
+        requests[AT_ONCE - 1..].iter_mut().for_each(poll);
+        assert_eq!(asked.get(), AT_ONCE + 1, "the client of the first has left");
+        while asked.get() < AT_ONCE + 2 {
+            requests.iter_mut().for_each(poll);
+        }
+    }
+}
