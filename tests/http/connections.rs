@@ -72,16 +72,20 @@ fn a_request_is_sent_again_on_a_new_connection() {
     at_once(100);
 }
 
+/// A server without room for another connection closes it, and has room a moment later.
 #[test]
-fn an_upstream_that_answers_nothing_is_asked_twice_and_no_more() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counter = asked.clone();
-    let upstream = Upstream::new(move |_, stream| {
-        counter.fetch_add(1, SeqCst);
-        upstream::close(stream);
-    });
-    assert_eq!(fetch(&http(&upstream.url()), "x"), Err(Refusal::upstream()));
-    assert_eq!(asked.load(SeqCst), 2);
+fn an_upstream_that_answers_nothing_is_asked_again_for_a_moment() {
+    for (closed, asks) in [(4, 5), (usize::MAX, 5)] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = asked.clone();
+        let upstream = Upstream::new(move |_, stream| match counter.fetch_add(1, SeqCst) < closed {
+            true => upstream::close(stream),
+            false => stream.write_all(HELLO).unwrap(),
+        });
+        let answer = fetch(&http(&upstream.url()), "x");
+        assert_eq!(answer, if closed == 4 { Ok(b"hello".to_vec()) } else { Err(Refusal::upstream()) });
+        assert_eq!(asked.load(SeqCst), asks);
+    }
 }
 
 /// After a break in the middle of a body the rest is fetched if the file is known to be the same.

@@ -15,6 +15,7 @@ use reqwest::{
     header::{HeaderMap, LOCATION},
     redirect::{Action, Attempt, Policy},
 };
+use smol::Timer;
 
 use super::{answer, base::Base, sharing::Sharing, validator::Validator};
 use crate::{
@@ -26,6 +27,8 @@ use crate::{
 // follow each other within seconds, and should find one.
 const IDLE_CONNECTIONS: usize = 8;
 const IDLE_TIME: Duration = Duration::from_secs(15);
+/// The pauses before a request is sent again because its connection was closed without an answer, in milliseconds.
+const PAUSES: [u64; 4] = [0, 100, 200, 400];
 
 /// The settings of the connections to the upstream.
 #[derive(Clone)]
@@ -78,14 +81,22 @@ impl Upstream {
             let request = client.get(ask.url.clone()).headers(ask.headers.clone()).headers(conditions.clone());
             self.base.authorize(request).send()
         };
-        let answer = match send(&self.client).await {
-            // The upstream may have closed an idle connection while the request was on its way. A GET can be sent again
-            // (RFC 9110 section 9.2.2), once, and not on another idle connection: that may be as old.
-            Err(error) if error.is_request() && !error.is_connect() => send(&self.fresh).await,
-            // A server may answer so on a connection that it closes because of its age (RFC 9110 section 15.5.9).
-            Ok(response) if response.status() == StatusCode::REQUEST_TIMEOUT => send(&self.fresh).await,
-            answer => answer,
-        };
+        // An idle connection may have been closed while the request was on its way, and the next one may be as old. A
+        // server without room for another connection closes it, and has room a moment later. A GET can be sent again
+        // (RFC 9110 section 9.2.2).
+        let mut answer = send(&self.client).await;
+        for pause in PAUSES {
+            let is_closed = match &answer {
+                Err(error) => error.is_request() && !error.is_connect(),
+                // A server may answer so on a connection that it closes because of its age (RFC 9110 section 15.5.9).
+                Ok(response) => response.status() == StatusCode::REQUEST_TIMEOUT,
+            };
+            if !is_closed {
+                break;
+            }
+            Timer::after(Duration::from_millis(pause)).await;
+            answer = send(&self.fresh).await;
+        }
         answer.map_err(|error| match () {
             // The upstream has answered, with an invalid redirect. That says nothing about other files.
             () if error.is_redirect() || error.is_builder() => Failure::Final(failed(error)),
