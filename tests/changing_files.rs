@@ -87,7 +87,7 @@ fn a_file_that_grows_comes_as_long_as_it_was() {
     assert_got(get(|path| fs::write(path, file(2 * SIZE)).unwrap()), Ok(file(SIZE)));
 }
 
-/// Its file system cannot say whether a read would wait.
+/// Its file system has no disk, and cannot say whether a read would wait.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_that_grows_in_a_tmpfs_comes_as_long_as_it_was() {

@@ -18,7 +18,7 @@ use rustix::{
         AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags, fstat, fstatfs, linkat, major,
         minor, openat, openat2, renameat_with, statx,
     },
-    io::{Errno, ReadWriteFlags, preadv2},
+    io::{Errno, ReadWriteFlags, pread, preadv2},
 };
 
 use super::{
@@ -50,10 +50,13 @@ fn open_in_memory(base: impl AsFd, path: &Path, resolve: ResolveFlags) -> rustix
 }
 
 /// Reads from the page cache, which needs no other thread. After any failure the caller reads with a wait for the disk,
-/// which reports the error. `Unsupported`: the file system cannot do that, as tmpfs and FUSE.
+/// which reports the error. `Unsupported`: the file system cannot do that, as FUSE.
 pub fn read_cached(file: &File, at: u64, chunk: &mut [u8]) -> Result<usize, ErrorKind> {
-    let mut chunk = [IoSliceMut::new(chunk)];
-    match preadv2(file, &mut chunk, at, ReadWriteFlags::NOWAIT) {
+    let read = match preadv2(file, &mut [IoSliceMut::new(chunk)], at, ReadWriteFlags::NOWAIT) {
+        Err(Errno::OPNOTSUPP) if is_in_memory(file) => pread(file, chunk, at),
+        read => read,
+    };
+    match read {
         Ok(0) => Err(ErrorKind::UnexpectedEof),
         // The standard library of Rust 1.85 has no kind for it.
         Err(Errno::OPNOTSUPP) => Err(ErrorKind::Unsupported),
@@ -102,6 +105,13 @@ pub fn cached_identity(path: &Path) -> Option<Identity> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let found = fstat(openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).ok()?).ok()?;
     Some((found.st_dev, found.st_ino))
+}
+
+/// Whether the file system has no disk: tmpfs or ramfs, where routers keep what they serve.
+fn is_in_memory(file: &File) -> bool {
+    /// See statfs(2).
+    const MAGIC: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+    fstatfs(file).is_ok_and(|found| MAGIC.contains(&(found.f_type as u64)))
 }
 
 /// Whether the file is in /sys, which gives some users less of a file than it reports, such as 64 bytes of a PCI
