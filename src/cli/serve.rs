@@ -185,8 +185,9 @@ pub fn builder(args: &Serve, running: Option<(&Arc<Transfers>, &Restart)>) -> Se
 fn tell_dropped(datagrams: u64) {
     if datagrams > 0 {
         warn!(
-            "the system dropped {}, because the receive buffers of this server were full: let sysctl \
-             net.core.rmem_max allow larger ones, up to 4194304, or use more --shards",
+            "the system dropped {}, because the receive buffers of this server were full: sysctl \
+             net.core.rmem_max=4194304 allows larger ones, unless it was started as root, and more --shards empty \
+             them faster",
             count(datagrams, "datagram")
         );
     }
