@@ -67,7 +67,7 @@
 
 // Each item says which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![cfg_attr(not(feature = "full"), allow(dead_code, reason = "the whole program uses what a smaller build may not"))]
+#![cfg_attr(not(feature = "net"), allow(dead_code, reason = "without sockets, no server uses what servers share"))]
 // The pages of a smaller build name what it is without.
 #![cfg_attr(
     not(all(
