@@ -47,13 +47,7 @@ pub struct Proxy {
 /// The port that received a datagram.
 ///
 /// ```
-/// # use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
-/// # let mut discover = vec![0; 240];
-/// # discover[..3].copy_from_slice(&[1, 1, 6]);
-/// # discover[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
-/// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
-/// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
-/// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+#[doc = include_str!("example.md")]
 /// let proxy = Proxy::default().rules(vec![Rule::new("all", "grubx64.efi")]);
 /// assert!(proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local, broadcast: true }).is_ok());
 /// // No client broadcasts its DHCPDISCOVER to port 4011.
@@ -95,13 +89,7 @@ pub struct Arrival {
 /// The answer to a datagram.
 ///
 /// ```
-/// # use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
-/// # let mut discover = vec![0; 240];
-/// # discover[..3].copy_from_slice(&[1, 1, 6]);
-/// # discover[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
-/// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
-/// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
-/// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+#[doc = include_str!("example.md")]
 /// let proxy = Proxy::default().rules(vec![Rule::new("all", "grubx64.efi")]);
 /// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local, broadcast: true })?;
 /// // It has no address yet, so the answer is a broadcast.
@@ -123,13 +111,7 @@ pub struct Reply {
 /// A machine and its boot file, as the log shows them.
 ///
 /// ```
-/// # use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
-/// # let mut discover = vec![0; 240];
-/// # discover[..3].copy_from_slice(&[1, 1, 6]);
-/// # discover[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
-/// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
-/// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
-/// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+#[doc = include_str!("example.md")]
 /// let proxy = Proxy::default().rules(vec![Rule::new("the lab", "grubx64.efi")]);
 /// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local, broadcast: true })?;
 /// assert_eq!(reply.offer.to_string(), "52-54-00-12-34-56 (EFI x64) may boot grubx64.efi: the lab");

@@ -118,8 +118,7 @@ impl Request {
     /// The client's address and port (its TID).
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert_eq!(request.peer().to_string(), "192.0.2.7:1069");
     /// ```
     pub fn peer(&self) -> SocketAddr {
@@ -129,8 +128,7 @@ impl Request {
     /// The server's address that the request was sent to.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert_eq!(request.local().to_string(), "192.0.2.1:69");
     /// ```
     pub fn local(&self) -> SocketAddr {
@@ -201,8 +199,7 @@ impl Request {
     /// The transfer mode.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert_eq!(request.mode(), tuffet::packet::Mode::Octet);
     /// ```
     pub fn mode(&self) -> Mode {
@@ -212,8 +209,7 @@ impl Request {
     /// The protocol of the request. Over HTTP, the mode is octet and the only option is `tsize`.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert_eq!(request.protocol(), tuffet::stats::Protocol::Tftp);
     /// ```
     pub fn protocol(&self) -> Protocol {
@@ -236,8 +232,7 @@ impl Request {
     /// When the server received the request; `None` for a request that no server received.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert!(request.received().is_none(), "a test made it");
     /// ```
     pub fn received(&self) -> Option<Instant> {
@@ -270,8 +265,7 @@ impl Request {
     /// The most that the server grants to this request. [`Limits::default`] for a request that no server received.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// request.limit(|limits| limits.windowsize = 4);
     /// assert_eq!(request.limits().windowsize, 4);
     /// ```
@@ -311,8 +305,7 @@ impl Request {
     /// handlers of this crate do. The server itself looks before the upload begins, and when its last byte has arrived.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert!(!request.must_be_new(), "TFTP cannot say so");
     /// ```
     pub fn must_be_new(&self) -> bool {
@@ -338,8 +331,7 @@ impl Request {
     /// Defaults to none.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert_eq!(request.query(), None);
     /// assert_eq!(request.with_query("mac=52%3A54").query(), Some("mac=52%3A54"));
     /// ```
@@ -353,8 +345,7 @@ impl Request {
     /// `\Boot\BCD` and `\boot\bcd` alike.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert!(!request.ignores_case() && request.ignoring_case(true).ignores_case());
     /// ```
     pub fn ignores_case(&self) -> bool {
@@ -364,8 +355,7 @@ impl Request {
     /// The same request for another file. [`filename`](Self::filename) stays as the client sent it.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// let other = request.with_path("menus/lab")?;
     /// assert_eq!((other.path(), other.filename()), ("menus/lab", &b"menu"[..]));
     /// # Ok::<(), tuffet::Refusal>(())
@@ -413,8 +403,7 @@ impl Request {
     /// The same request with this [query](Self::query).
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert_eq!(request.with_query("a=1").query(), Some("a=1"));
     /// ```
     #[must_use]
