@@ -84,7 +84,6 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
-mod atomic;
 #[cfg(feature = "net")]
 mod client;
 #[cfg(feature = "dhcp")]
@@ -117,6 +116,7 @@ pub mod source;
 pub mod stats;
 #[cfg(feature = "status")]
 pub mod status;
+mod sync;
 pub mod transfer;
 
 #[doc(no_inline)]

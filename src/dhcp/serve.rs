@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     fmt,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
@@ -20,6 +20,7 @@ use crate::{
     server::{ServerBuilder, ServerHandle},
     socket::{Binding, Port, Role, Share},
     stats::Counter,
+    sync::RwLock,
 };
 
 /// The ports of the server (RFC 2131 section 4.1, PXE 2.1 section 2.2.4).
@@ -45,7 +46,7 @@ impl CurrentProxy {
     /// assert!(tuffet::dhcp::CurrentProxy::default().proxy().is_empty());
     /// ```
     pub fn proxy(&self) -> Proxy {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().clone()
     }
 
     /// Changes the proxy for all later packets.
@@ -59,7 +60,7 @@ impl CurrentProxy {
     /// assert_ne!(live.proxy(), before);
     /// ```
     pub fn change(&self, change: impl FnOnce(Proxy) -> Proxy) {
-        let mut proxy = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut proxy = self.0.write();
         *proxy = change(std::mem::take(&mut *proxy));
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fmt, mem,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Instant,
@@ -18,6 +18,7 @@ use crate::{
     packet::{self, Mode, Options},
     shown,
     stats::{Protocol, Record},
+    sync::Mutex,
 };
 
 /// A request, as a handler sees it.
@@ -105,7 +106,7 @@ impl Request {
 
     /// Sets what the server allows.
     pub(crate) fn limited_to(self, limits: Limits) -> Self {
-        *unpoisoned(&self.notes.0.limits) = limits;
+        *self.notes.0.limits.lock() = limits;
         self
     }
 
@@ -259,7 +260,7 @@ impl Request {
         let so_far = self.limits();
         let mut limits = so_far.clone();
         lower(&mut limits);
-        *unpoisoned(&self.notes.0.limits) = limits.at_most(&so_far);
+        *self.notes.0.limits.lock() = limits.at_most(&so_far);
     }
 
     /// The most that the server grants to this request. [`Limits::default`] for a request that no server received.
@@ -270,7 +271,7 @@ impl Request {
     /// assert_eq!(request.limits().windowsize, 4);
     /// ```
     pub fn limits(&self) -> Limits {
-        unpoisoned(&self.notes.0.limits).clone()
+        self.notes.0.limits.lock().clone()
     }
 
     /// Calls this hook with the record of the transfer when the transfer is over. The hook runs on the transfer's
@@ -293,11 +294,11 @@ impl Request {
     /// # let _: &dyn tuffet::Handler = &handler;
     /// ```
     pub fn on_end(&self, hook: impl FnOnce(&Record) + Send + 'static) {
-        unpoisoned(&self.notes.0.hooks).push(Box::new(hook));
+        self.notes.0.hooks.lock().push(Box::new(hook));
     }
 
     pub(crate) fn take_hooks(&self) -> Vec<Hook> {
-        mem::take(&mut *unpoisoned(&self.notes.0.hooks))
+        mem::take(&mut *self.notes.0.hooks.lock())
     }
 
     /// Whether an upload must not replace a file, even if others may: the client of a PUT said so with `If-None-Match:
@@ -437,8 +438,4 @@ fn path_of(name: Vec<u8>) -> (Arc<str>, Option<Arc<[u8]>>) {
         Ok(path) => (path.into(), None),
         Err(error) => (String::from_utf8_lossy(error.as_bytes()).into(), Some(error.into_bytes().into())),
     }
-}
-
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     rc::Rc,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     task::{Wake, Waker},
@@ -17,6 +17,7 @@ use crate::{
     ServerBuilder, ServerHandle,
     endpoint::{Envelope, Pool},
     server::{OwnAddresses, Shard, Shared, Tasks},
+    sync::Mutex,
 };
 
 /// The default address of a server, from those that are reserved for documentation.
@@ -306,7 +307,7 @@ impl Server {
 
     /// Wakes this waker, once, when another thread wakes a task.
     pub(super) fn register(&self, waker: &Waker) {
-        *self.bell.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        *self.bell.waker.lock() = Some(waker.clone());
     }
 
     /// Whether a handler waits for something outside of the simulation.
@@ -353,7 +354,7 @@ impl Server {
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.rung.store(true, SeqCst);
-        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(waker) = self.waker.lock().take() {
             waker.wake();
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{Chunks, Source};
-use crate::{atomic::AtomicU64, error::Refusal};
+use crate::{error::Refusal, sync::AtomicU64};
 
 /// An open file that holds exactly the bytes of a source. A sender can have the kernel send the file, without reading
 /// it. [`check`](Self::check) then tells whether the file has changed meanwhile.

@@ -2,7 +2,7 @@
 
 use std::{
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, Condvar, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use super::{
     objects::{Key, failure},
     part::{Part, Share},
 };
-use crate::{Refusal, Source};
+use crate::{Refusal, Source, sync::Mutex};
 
 /// How long parts may continue after an abort, and how long the server waits for that at its end.
 const LONGEST_ABORT: Duration = Duration::from_secs(5);
@@ -220,24 +220,20 @@ struct Running(Arc<Aborts>);
 
 impl Aborts {
     fn begin(self: &Arc<Self>) -> Running {
-        *self.running() += 1;
+        *self.running.lock() += 1;
         Running(self.clone())
     }
 
     /// Waits until all aborts have ended, or for too long.
     pub(super) fn wait(&self) {
-        let running = self.running();
+        let running = self.running.lock();
         drop(self.ended.wait_timeout_while(running, LONGEST_ABORT, |running| *running > 0));
-    }
-
-    fn running(&self) -> MutexGuard<'_, usize> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        *self.0.running() -= 1;
+        *self.0.running.lock() -= 1;
         self.0.ended.notify_all();
     }
 }
