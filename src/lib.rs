@@ -118,6 +118,8 @@ pub mod stats;
 pub mod status;
 mod sync;
 pub mod transfer;
+#[cfg(all(feature = "net", any(feature = "http", feature = "probe", feature = "status", feature = "web")))]
+mod within;
 
 #[doc(no_inline)]
 pub use bytes::Bytes;

@@ -6,13 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use smol::{Timer, future};
-
 use super::{BootClient, Ending, Faults, Habits, Judge, Warning, Way};
 use crate::{
     client::{Sockets, is_refusal},
     error::ErrorCode,
     packet::{Options, Packet},
+    within::within,
 };
 
 /// The largest UDP payload.
@@ -362,14 +361,9 @@ impl<F: FnMut(&Happened)> Connection<F> {
         Ok(())
     }
 
-    fn receive(&mut self, within: Duration) -> io::Result<()> {
+    fn receive(&mut self, limit: Duration) -> io::Result<()> {
         let mut buffer = [0; LARGEST];
-        let receive = async { Some(self.sockets.receive(&mut buffer).await) };
-        let wait = async {
-            Timer::after(within).await;
-            None
-        };
-        let (len, from) = match smol::block_on(future::or(receive, wait)) {
+        let (len, from) = match smol::block_on(within(limit, self.sockets.receive(&mut buffer))) {
             None => return Ok(()),
             Some(Ok(received)) => received,
             // Once the server has answered, its TID may be closed while its last packets are on the way.

@@ -6,9 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures_lite::future;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
-use smol::Timer;
 use tokio::{
     runtime::Handle,
     task::{JoinHandle, JoinSet},
@@ -18,7 +16,7 @@ use super::{
     objects::{Key, failure},
     part::{Part, Share},
 };
-use crate::{Refusal, Source, sync::Mutex};
+use crate::{Refusal, Source, sync::Mutex, within::within};
 
 /// How long parts may continue after an abort, and how long the server waits for that at its end.
 const LONGEST_ABORT: Duration = Duration::from_secs(5);
@@ -181,15 +179,11 @@ impl Drop for Parts {
         runtime.spawn(async move {
             // A part that arrives after the abort would stay, so the put may finish first.
             let ended = async { while coming.join_next().await.is_some() {} };
-            let late = async { _ = Timer::after(LONGEST_ABORT / 2).await };
-            future::or(ended, late).await;
+            within(LONGEST_ABORT / 2, ended).await;
             drop(coming);
             let aborted = async { upload.abort().await.map_err(|error| failure(error).refusal()) };
-            let late = async {
-                Timer::after(LONGEST_ABORT / 2).await;
-                Err(Refusal::upstream().because("no answer"))
-            };
-            if let Err(refusal) = future::or(aborted, late).await {
+            let aborted = within(LONGEST_ABORT / 2, aborted).await;
+            if let Err(refusal) = aborted.unwrap_or_else(|| Err(Refusal::upstream().because("no answer"))) {
                 log::warn!("{key}: the parts of an upload are left there: {}", refusal.detail().unwrap_or_default());
             }
             drop(running);

@@ -3,13 +3,11 @@
 use std::{fmt, time::Duration};
 
 use async_compat::Compat;
-use futures_lite::future;
 use reqwest::{
     Client, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
     redirect::Policy,
 };
-use smol::Timer;
 
 use super::{
     answer::is_passing,
@@ -18,7 +16,7 @@ use super::{
     tls,
     upstream::{self, Settings, causes},
 };
-use crate::Error;
+use crate::{Error, within::within};
 
 /// The time limit for an answer, connection included.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -130,12 +128,9 @@ impl Webhook {
     /// # Errors
     /// If the answer is not a status of 200 to 299, or does not come.
     pub async fn post(&self, event: &'static str, json: String) -> Result<(), NotTaken> {
-        let silent = async {
-            Timer::after(ANSWER).await;
-            Err(NotTaken { is_passing: true, why: format!("no answer for {ANSWER:?}") })
-        };
         // reqwest needs a tokio context.
-        future::or(Compat::new(self.send(event, json)), silent).await
+        let answer = within(ANSWER, Compat::new(self.send(event, json))).await;
+        answer.unwrap_or_else(|| Err(NotTaken { is_passing: true, why: format!("no answer for {ANSWER:?}") }))
     }
 
     async fn send(&self, event: &'static str, json: String) -> Result<(), NotTaken> {

@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_lite::future;
 use smol::Timer;
 use tokio::{sync::Notify, task::AbortHandle};
 
@@ -24,6 +23,7 @@ use super::{
 use crate::{
     Bytes, Refusal,
     sync::{AtomicU64, Mutex},
+    within::within,
 };
 
 /// A reader waits for a fetch that is at most this far behind it, instead of beginning another.
@@ -308,28 +308,13 @@ async fn run<U: Upstream>(guard: FetchGuard<U>, mut fetch: Fetch<U>) {
                 return;
             }
             useful = Instant::now();
-        } else if !is_before(useful + LEFT_BEHIND, wanted).await {
+        } else if within(LEFT_BEHIND.saturating_sub(useful.elapsed()), wanted).await.is_none() {
             if object.is_spare(guard.id) {
                 return;
             }
             useful = Instant::now();
         }
     }
-}
-
-async fn is_before(deadline: Instant, wanted: impl Future<Output = ()>) -> bool {
-    let late = async {
-        Timer::at(deadline).await;
-        false
-    };
-    future::or(
-        async {
-            wanted.await;
-            true
-        },
-        late,
-    )
-    .await
 }
 
 /// The rest of a segment from this position on.

@@ -13,7 +13,7 @@ use super::{
     super::session::{READ_AHEAD_BYTES, READ_AHEAD_TIME},
     body::Reply,
     conditions::{Evaluation, Validators},
-    connection::{State, within},
+    connection::State,
     kind, put,
     range::Part,
     refuse::{NoAnswer, refuse, refuse_with, text_response},
@@ -29,6 +29,7 @@ use crate::{
     packet::Options,
     source::Source,
     transfer::Outcome,
+    within::within,
 };
 
 /// The headers that affect the answer, for the record.

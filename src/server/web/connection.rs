@@ -12,17 +12,14 @@ use std::{
 
 use futures_lite::AsyncReadExt;
 use hyper::service::service_fn;
-use smol::{
-    Async, Timer,
-    channel::Receiver,
-    future::{or, poll_once},
-};
+use smol::{Async, Timer, channel::Receiver, future::or};
 
 use super::{answer, head::Head, serve::Site, transfer::Transfer, wire::Wire};
 use crate::{
     error::Refusal,
     http1::{self, Busy},
     transfer::Outcome,
+    within::within,
 };
 
 /// The time limit for the head of a request, from the end of the last answer. It is no longer than the server's
@@ -218,10 +215,7 @@ pub(super) async fn serve_connection(
     state.end_transfer(why);
     if state.unread.get() && !failed || is_malformed {
         let _ = stream.get_ref().shutdown(Shutdown::Write);
-        or(read_rest(&stream), async {
-            Timer::after(UNREAD_TIME).await;
-        })
-        .await;
+        within(UNREAD_TIME, read_rest(&stream)).await;
     }
 }
 
@@ -242,18 +236,4 @@ async fn read_rest(stream: &Async<TcpStream>) {
         io::Result::Ok(())
     };
     let _ = read().await;
-}
-
-/// The result of work on the user's side within this time, or `None`.
-pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    // Most work ends at once and needs no timer.
-    if let Some(done) = poll_once(work.as_mut()).await {
-        return Some(done);
-    }
-    or(async { Some(work.await) }, async {
-        Timer::after(limit).await;
-        None
-    })
-    .await
 }

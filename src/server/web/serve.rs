@@ -20,7 +20,7 @@ use super::{
     gate::Gate,
     turns::Turns,
 };
-use crate::{error::Error, http1::Connections, transfer::FOR_EVER};
+use crate::{error::Error, http1::Connections, transfer::FOR_EVER, within::within};
 
 /// The most connections, if the system has enough descriptors: a quarter of them at most, because each connection may
 /// have a file open, and other parts need descriptors too.
@@ -91,10 +91,7 @@ async fn serve(listeners: Vec<Async<TcpListener>>, shared: Arc<Shared>) {
             Timer::after(MOMENT).await;
         }
     };
-    let late = async {
-        Timer::after(drain).await;
-    };
-    executor.run(or(ended, or(reached(Phase::Over), late))).await;
+    executor.run(within(drain, or(ended, reached(Phase::Over)))).await;
     site.is_over.set(true);
 }
 
