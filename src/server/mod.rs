@@ -3,6 +3,8 @@
 mod around;
 mod builder;
 mod clock;
+#[cfg(feature = "net")]
+mod descriptors;
 mod heartbeats;
 #[cfg(feature = "net")]
 mod listen;

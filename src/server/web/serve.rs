@@ -15,8 +15,8 @@ use std::{
 use smol::{Async, LocalExecutor, Timer, channel, future::or};
 
 use super::{
-    super::{Phase, Shared, serve::most_descriptors},
-    connection,
+    super::{Phase, Shared, descriptors},
+    Site, connection,
     gate::Gate,
     turns::Turns,
 };
@@ -27,15 +27,6 @@ use crate::{error::Error, http1::Connections, transfer::FOR_EVER, within::within
 const MOST: usize = 16384;
 /// How often a stopping server checks whether all connections have ended.
 const MOMENT: Duration = Duration::from_millis(10);
-
-/// What all connections share.
-pub(super) struct Site {
-    pub(super) shared: Arc<Shared>,
-    pub(super) gate: Rc<Gate>,
-    pub(super) turns: Turns,
-    /// Whether the running transfers are cut off.
-    pub(super) is_over: Cell<bool>,
-}
 
 pub(super) fn run(listeners: Vec<TcpListener>, shared: Arc<Shared>) -> Result<(), Error> {
     let listeners = listeners.into_iter().map(Async::new).collect::<io::Result<Vec<_>>>()?;
@@ -96,5 +87,5 @@ async fn serve(listeners: Vec<Async<TcpListener>>, shared: Arc<Shared>) {
 }
 
 fn most() -> usize {
-    (most_descriptors() / 4).clamp(16, MOST)
+    (descriptors::most() / 4).clamp(16, MOST)
 }
