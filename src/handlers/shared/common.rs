@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_compat::Compat;
 
-use super::gateway::GatewaySettings;
+use super::{gateway::GatewaySettings, silence};
 use crate::{Refusal, within::within};
 
 /// The default size of the cache, in bytes: small enough for a router, and enough for machines that boot together to
@@ -127,9 +127,4 @@ pub(in crate::handlers) async fn answered(
     question: impl Future<Output = Result<String, Refusal>>,
 ) -> Result<String, Refusal> {
     within(limit, Compat::new(question)).await.unwrap_or_else(|| Err(silence(limit)))
-}
-
-/// The refusal if an upstream was silent for this long.
-pub(super) fn silence(limit: Duration) -> Refusal {
-    Refusal::upstream().because(format_args!("no byte for {limit:?}"))
 }

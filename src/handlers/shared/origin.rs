@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Failure, Part, Upstream, UpstreamReply, breaker::Breaker, common::silence};
+use super::{Failure, Part, Upstream, UpstreamReply, breaker::Breaker, silence};
 use crate::{Bytes, Refusal, within::within};
 
 /// With more fetches than this at once, each asks for one piece at a time. An answer that waits for its reader holds a
