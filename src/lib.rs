@@ -84,6 +84,8 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
+#[cfg(any(feature = "dhcp", feature = "status"))]
+mod background;
 #[cfg(feature = "net")]
 mod client;
 #[cfg(feature = "dhcp")]
