@@ -347,7 +347,7 @@ impl Server {
         if self.is_over {
             return;
         }
-        self.is_over = shard.is_over(tasks, flush);
+        self.is_over = shard.end_turn(tasks, flush);
     }
 }
 
