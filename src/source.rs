@@ -222,6 +222,15 @@ impl<C: Chunks> Source<C> {
         self
     }
 
+    /// The same source with this value, if there is one.
+    #[cfg(any(feature = "directory", feature = "http"))]
+    pub(crate) fn with_some<T>(self, value: Option<T>, with: impl FnOnce(Self, T) -> Self) -> Self {
+        match value {
+            Some(value) => with(self, value),
+            None => self,
+        }
+    }
+
     /// Sets the size that the client told, which may be wrong.
     pub(crate) fn with_size_hint(mut self, size: Option<u64>) -> Self {
         self.size = size;
