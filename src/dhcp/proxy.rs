@@ -6,13 +6,14 @@ use std::{
 };
 
 use dhcproto::v4::MessageType;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, utf8_percent_encode};
 
 use super::{
     Machine, Menu, NoBootFile, Rule,
     menu::goes_on_by_tftp,
     packet::{ClientMessage, ReplyFields},
 };
+use crate::name::ENCODED;
 
 /// The ports at which clients and relays receive answers (RFC 2131 section 4.1).
 const CLIENT_PORT: u16 = 68;
@@ -21,7 +22,7 @@ const SERVER_PORT: u16 = 67;
 const TFTP_PORT: u16 = 69;
 
 /// The characters that are percent-encoded in the path of a URL.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const PATH: &AsciiSet = &ENCODED.remove(b'/');
 
 /// Chooses the boot file of a machine, and makes the answer to its packet.
 ///

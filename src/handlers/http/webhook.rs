@@ -11,12 +11,12 @@ use reqwest::{
 
 use super::{
     answer::is_passing,
-    base::{Base, redacted},
+    base::Base,
     builder::PRODUCT,
     tls,
     upstream::{self, Settings, causes},
 };
-use crate::{Error, within::within};
+use crate::{Error, shown::without_password, within::within};
 
 /// The time limit for an answer, connection included.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -88,7 +88,8 @@ impl Webhook {
     }
 
     fn new(text: &str, tls: impl FnOnce(bool) -> Result<rustls::ClientConfig, Error>) -> Result<Self, Error> {
-        let no = |why: &dyn fmt::Display| Error::Config(format!("{:?} is not a webhook: {why}", redacted(text)));
+        let no =
+            |why: &dyn fmt::Display| Error::Config(format!("{:?} is not a webhook: {why}", without_password(text)));
         let (whole, _) = text.split_once('#').unwrap_or((text, ""));
         let (path, query) = whole.split_once('?').map_or((whole, None), |(path, query)| (path, Some(query)));
         let base = Base::parse(path)?;
