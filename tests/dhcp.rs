@@ -96,7 +96,7 @@ fn each_architecture_has_its_boot_file() {
     }
 }
 
-/// What the clients of `tests/boot_lan.rs` really send: EDK2 of November 2022, iPXE of January 2019, and U-Boot 2025.01.
+/// What the clients of `tests/boot_lan.rs` really send: EDK2 of November 2022, iPXE of January 2019, U-Boot 2025.01.
 #[test]
 fn captured_requests() {
     let files = &["pxelinux.0", "bootnetx64.efi", "snponly.efi", "boot.ipxe", "boot.scr.uimg", "bootaa64.efi"];

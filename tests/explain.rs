@@ -143,7 +143,8 @@ fn a_wrong_table_of_boot_files_is_reported_with_its_place() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(why), "{text}: {said}");
     }
-    let rules = "sources = ['.']\ndhcp = true\ndhcp-interface = ['eth0']\n[[boot]]\nfile = 'x'\nmac = ['52:54:00', '52:54:01']\n";
+    let rules = "sources = ['.']\ndhcp = true\ndhcp-interface = ['eth0']\n\
+                 [[boot]]\nfile = 'x'\nmac = ['52:54:00', '52:54:01']\n";
     fs::write(&file, rules).unwrap();
     let output = tuffet(&["check-config", path(&file)]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
