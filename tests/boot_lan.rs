@@ -19,14 +19,14 @@ use std::{
     io::{Read, Write},
     net::{TcpStream, UdpSocket},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
 use machines::on_machines;
-use stock::{Daemon, finish, limited};
+use stock::{Process, daemon, finish, limited};
 
 /// The network: a switch, which is this machine too, a router, and a plug for a machine.
 const LAN: &str = "
@@ -91,9 +91,9 @@ fn script(here: &Path) {
 
 /// `tuffet boot`, the router, and what they said.
 struct Lan {
-    tuffet: Child,
+    _tuffet: Process,
     log: PathBuf,
-    _dnsmasq: Daemon,
+    _dnsmasq: Process,
     here: tempfile::TempDir,
 }
 
@@ -107,15 +107,15 @@ impl Lan {
     fn beside(dnsmasq: &str, args: &[&str]) -> Self {
         let here = tempfile::tempdir().unwrap();
         let dnsmasq = format!("exec ip netns exec router {dnsmasq}");
-        let dnsmasq = Daemon::start(Command::new("sh").args(["-c", &dnsmasq]).stderr(Stdio::null()));
+        let dnsmasq = daemon(Command::new("sh").args(["-c", &dnsmasq]).stderr(Stdio::null()));
         let log = here.path().join("log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
         command.arg("boot").args(args).stdin(Stdio::null()).stdout(Stdio::null());
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TUFFET_")) {
             command.env_remove(name);
         }
-        let tuffet = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
-        let lan = Self { tuffet, log, _dnsmasq: dnsmasq, here };
+        let tuffet = Process::start(command.stderr(fs::File::create(&log).unwrap()));
+        let lan = Self { _tuffet: tuffet, log, _dnsmasq: dnsmasq, here };
         let began = Instant::now();
         while !lan.log().contains("dhcp: machines on lan get boot files") {
             assert!(began.elapsed() < Duration::from_secs(60), "{}", lan.log());
@@ -145,7 +145,7 @@ impl Lan {
 
 /// A machine of QEMU's, whose serial line a person sits at.
 struct Console {
-    machine: Child,
+    machine: Process,
     shown: Arc<Mutex<String>>,
     /// How much of it was read before.
     read: usize,
@@ -158,7 +158,7 @@ impl Console {
         command.args(["-machine", "virt", "-cpu", "cortex-a57", "-monitor", "none", "-serial", "stdio"]);
         command.args(COMMON).args(PLAIN_NET).args(machine);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut machine = command.spawn().expect("qemu-system-arm is installed");
+        let mut machine = Process::start(&mut command);
         let mut stdout = machine.stdout.take().unwrap();
         let shown = Arc::<Mutex<String>>::default();
         let sink = shown.clone();
@@ -188,20 +188,6 @@ impl Console {
 
     fn types(&mut self, line: &str) {
         self.machine.stdin.as_mut().unwrap().write_all(format!("{line}\n").as_bytes()).unwrap();
-    }
-}
-
-impl Drop for Console {
-    fn drop(&mut self) {
-        _ = self.machine.kill();
-        _ = self.machine.wait();
-    }
-}
-
-impl Drop for Lan {
-    fn drop(&mut self) {
-        _ = self.tuffet.kill();
-        _ = self.tuffet.wait();
     }
 }
 
@@ -409,7 +395,7 @@ fn from_a_web_server_with_one_command() {
     }
     let (menus, tree) = (menus(), tree());
     let address = "127.0.0.1:8099";
-    let _daemon = Daemon::start(Command::new("busybox").args(["httpd", "-f", "-p", address, "-h"]).arg(&tree));
+    let _daemon = daemon(Command::new("busybox").args(["httpd", "-f", "-p", address, "-h"]).arg(&tree));
     let began = Instant::now();
     while TcpStream::connect(address).is_err() {
         assert!(began.elapsed() < Duration::from_secs(20), "httpd does not listen");

@@ -152,7 +152,7 @@ impl Reloaded {
     }
 
     fn signal(&self, signal: &str) {
-        program::signals::kill(signal, &self.server.child);
+        self.server.child.signal(signal);
     }
 
     fn stop(mut self) {

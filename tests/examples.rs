@@ -1,21 +1,24 @@
 //! The programs of `examples` run: each serves a client.
 #![cfg(all(target_os = "linux", feature = "http"))]
 
+#[path = "common/process.rs"]
+mod process;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use process::Process;
 use tuffet::Client;
 
 const ANY: &str = "127.0.0.1:0";
 
 /// A running example. It ends with the test.
 struct Example {
-    child: Child,
+    child: Process,
     stdout: BufReader<ChildStdout>,
     /// Its line `listening on ADDRESS`, without the first two words.
     listening: String,
@@ -26,8 +29,7 @@ impl Example {
         let test = std::env::current_exe().unwrap();
         let program = test.parent().unwrap().parent().unwrap().join("examples").join(name);
         assert!(program.exists(), "first: cargo build --examples");
-        let child = Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        let mut child = child.unwrap();
+        let mut child = Process::start(Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::piped()));
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
@@ -45,13 +47,6 @@ impl Example {
         let record = self.client().get(name, &mut bytes).unwrap();
         assert!(record.outcome.is_success(), "{record}");
         String::from_utf8(bytes).unwrap()
-    }
-}
-
-impl Drop for Example {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -108,7 +103,7 @@ fn service() {
     while !list(web).ends_with("\r\n\r\n127.0.0.1 menu\n") {
         std::thread::sleep(Duration::from_millis(20));
     }
-    kill_process(Pid::from_child(&example.child), Signal::INT).unwrap();
+    example.child.signal("-INT");
     assert!(example.child.wait().unwrap().success());
 }
 

@@ -121,7 +121,7 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     let name = [b'x'; 250];
     (0..2000).for_each(|_| miss(&server.address, &name));
     // It ends as well, although no reader takes its last lines.
-    program::signals::kill("-TERM", &server.child);
+    server.child.signal("-TERM");
     eventually("it has ended", || server.child.try_wait().unwrap().is_some_and(|status| status.success()));
 }
 
@@ -130,7 +130,7 @@ fn a_reader_that_goes_away_is_survived() {
     let mut server = Server::start(&["-v", "/"]);
     drop(server.child.stderr.take());
     (0..20).for_each(|_| miss(&server.address, b"missing"));
-    program::signals::kill("-TERM", &server.child);
+    server.child.signal("-TERM");
     eventually("it has ended", || server.child.try_wait().unwrap().is_some_and(|status| status.success()));
 }
 
@@ -170,7 +170,7 @@ fn a_fifo_needs_no_reader_at_the_start() {
         let mut line = String::new();
         BufReader::new(fs::File::open(&fifo).unwrap()).read_line(&mut line).unwrap();
         assert!(line.contains(name), "{line}");
-        program::signals::kill("-HUP", &server.child);
+        server.child.signal("-HUP");
     }
     let said = server.stop("-TERM");
     assert!(!said.contains("log file"), "{said}");
@@ -195,6 +195,6 @@ fn a_fifo_that_nobody_reads_is_told_of() {
     }
     let mut said = BufReader::new(server.child.stderr.take().unwrap()).lines();
     assert!(said.any(|line| line.unwrap().contains("no program reads the log file")));
-    program::signals::kill("-TERM", &server.child);
+    server.child.signal("-TERM");
     eventually("it has ended", || server.child.try_wait().unwrap().is_some_and(|status| status.success()));
 }

@@ -2,6 +2,9 @@
 #![cfg(all(feature = "net", target_os = "linux"))]
 
 mod common;
+#[cfg(feature = "cli")]
+#[path = "common/process.rs"]
+mod process;
 
 use std::{
     fs,
@@ -50,7 +53,7 @@ fn resident() -> usize {
 /// A server that takes uploads, started by a shell with this limit of files.
 #[cfg(feature = "cli")]
 struct Limited {
-    program: std::process::Child,
+    program: process::Process,
     server: std::net::SocketAddr,
     place: tempfile::TempDir,
 }
@@ -67,23 +70,14 @@ impl Limited {
         let mut command = std::process::Command::new("sh");
         command.args(["-c", &format!("ulimit {limit} && exec \"$@\""), "sh", env!("CARGO_BIN_EXE_tuffet")]);
         command.args(["serve", "--quiet", "--upload", "--listen", "127.0.0.1:0"]).args(args).arg(place.path());
-        let mut program = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(program.stdout.take().unwrap()), &mut line).unwrap();
-        let server = line.trim_end().strip_prefix("listening on ").expect(&line).parse().unwrap();
+        let mut program = process::Process::start(command.stdout(std::process::Stdio::piped()));
+        let line = program.first_line();
+        let server = line.strip_prefix("listening on ").expect(&line).parse().unwrap();
         Self { program, server, place }
     }
 
     fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.program.id())).unwrap().count()
-    }
-}
-
-#[cfg(feature = "cli")]
-impl Drop for Limited {
-    fn drop(&mut self) {
-        let _ = self.program.kill();
-        let _ = self.program.wait();
     }
 }
 

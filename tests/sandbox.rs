@@ -16,7 +16,7 @@ use std::{
     thread,
 };
 
-use sandboxed::{NOBODY, Server, signals, text, tree, tuffet};
+use sandboxed::{NOBODY, Server, text, tree, tuffet};
 
 const LANDLOCKED: &str = "landlock for files, TCP and signals";
 
@@ -216,7 +216,7 @@ fn the_log_goes_on_in_a_new_file() {
     let (log, old) = (logs.join("log"), logs.join("log.1"));
     let server = Server::start(&["--log-file", text(&log), text(&root)]);
     let reload = |server: &Server| {
-        signals::kill("-HUP", &server.child);
+        server.child.signal("-HUP");
         assert_eq!(server.get("file").stdout, b"text");
     };
     // In a directory of root's it has the file that is there; it was given it.

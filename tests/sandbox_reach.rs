@@ -11,7 +11,7 @@ use std::{
     process::Command,
 };
 
-use sandboxed::{NOBODY, Server, said, signals, text, tree, tuffet};
+use sandboxed::{NOBODY, Server, text, tree, tuffet};
 
 /// What is said at the start where a directory that is made anew would be out of reach.
 const BOUND: &str = "the server ends with code 75 and must be restarted: its landlock rules cover this directory only";
@@ -70,7 +70,7 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
         let landlocked = fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|names| names.contains("landlock"));
         make_anew(&root, "new");
         match signal {
-            true => signals::kill("-HUP", &server.child),
+            true => server.child.signal("-HUP"),
             false => {
                 let get = tuffet(&["get", "-q", "--patience", "2s", &server.address, "file", "-"]).output().unwrap();
                 if !landlocked && get.stdout == b"new" {
@@ -80,7 +80,7 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
             }
         }
         let code = server.child.wait().unwrap().code();
-        let said = said(&mut server.child);
+        let said = server.child.said();
         assert_eq!(code, Some(75), "{said}");
         assert!(said.contains("was replaced by another directory, which the sandbox does not allow"), "{said}");
         assert!(said.contains(BOUND) && said.contains("because its parent directory belongs to this user"), "{said}");
@@ -95,7 +95,7 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
     let get = tuffet(&["get", "-q", "--patience", "2s", &server.address, "file", "-"]).output().unwrap();
     assert!(!get.status.success());
     assert_eq!(server.child.wait().unwrap().code(), Some(75));
-    let said = said(&mut server.child);
+    let said = server.child.said();
     assert!(said.contains(BOUND) && said.contains("because this user may write to its parent directory"), "{said}");
     // It may be seen before it has its owner. Then it is found out when it matters.
     let mut server = Server::start(&["--upload", "--drain", "1s", text(&uploads)]);

@@ -18,7 +18,7 @@ use std::{
 };
 
 use common::{LONG, Peer};
-use program::{Server, run, text, tuffet};
+use program::{Process, Server, run, text, tuffet};
 
 /// Waits for a file to hold as many lines.
 fn lines(path: &Path, count: usize) -> Vec<String> {
@@ -262,11 +262,10 @@ fn a_web_server_that_never_answers_costs_the_oldest_records() {
     let (place, (url, asked)) = (Place::new(), web());
     let mut command = tuffet(&["serve", "--listen", "127.0.0.1:0", "--status", "127.0.0.1:0", &place.text("up")]);
     let command = command.args(["--webhook", &url, "--webhook-on", "complete", "--log-format", "text"]);
-    let mut server = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut server = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut said = BufReader::new(server.stderr.take().unwrap());
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim_end().strip_prefix("listening on ").unwrap().parse().unwrap();
+    let mut line = server.first_line();
+    let address = line.strip_prefix("listening on ").unwrap().parse().unwrap();
     let page = loop {
         line.clear();
         assert!(said.read_line(&mut line).unwrap() > 0);
@@ -297,8 +296,6 @@ fn a_web_server_that_never_answers_costs_the_oldest_records() {
         thread::sleep(Duration::from_millis(50));
     }
     assert!(asked.try_iter().next().is_some());
-    server.kill().unwrap();
-    server.wait().unwrap();
 }
 
 #[test]
