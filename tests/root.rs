@@ -2,14 +2,18 @@
 //! request comes.
 #![cfg(all(feature = "directory", unix))]
 
+#[path = "common/again.rs"]
+mod again;
+
 use std::{
-    env, fs,
+    fs,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
 
+use again::within;
 use smol::{future::block_on, stream};
 use tempfile::TempDir;
 use tuffet::{ErrorCode, Handler, Refusal, Request, Source, handlers::Directory, packet};
@@ -271,18 +275,6 @@ fn files_of_sys_are_read_to_their_end() {
     }
 }
 
-/// Runs this test again where this command was run before. Returns whether this is there already.
-fn within(test: &str, command: &[&str]) -> bool {
-    const THERE: &str = "TUFFET_TEST_IS_WITHIN";
-    if env::var_os(THERE).is_some() {
-        return true;
-    }
-    let mut run = Command::new(command[0]);
-    run.args(&command[1..]).arg(env::current_exe().unwrap()).args(["--ignored", "--exact", test]).env(THERE, "yes");
-    assert!(run.status().expect(command[0]).success());
-    false
-}
-
 #[test]
 #[ignore = "needs root and unshare"]
 fn a_file_system_mounted_over_the_root_is_served() {
@@ -340,7 +332,7 @@ fn a_link_may_lead_to_the_other_name_of_the_root() {
 fn the_log_names_the_user_who_may_not_read() {
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     const TREE: &str = "/tmp/tuffet-test-denied";
-    if env::var_os("TUFFET_TEST_IS_WITHIN").is_none() {
+    if !again::is_within() {
         _ = fs::remove_dir_all(TREE);
         let mode = |name: &str, mode| {
             fs::set_permissions(Path::new(TREE).join(name), fs::Permissions::from_mode(mode)).unwrap();
@@ -380,12 +372,8 @@ fn the_log_names_the_user_who_may_not_read() {
 
 #[test]
 fn without_a_free_descriptor_the_request_stays_unanswered() {
-    const THERE: &str = "TUFFET_TEST_HAS_FEW_DESCRIPTORS";
-    if env::var_os(THERE).is_none() {
-        let script = "ulimit -n 40; exec \"$0\" --exact without_a_free_descriptor_the_request_stays_unanswered";
-        let status =
-            Command::new("sh").args(["-c", script]).arg(env::current_exe().unwrap()).env(THERE, "yes").status();
-        return assert!(status.unwrap().success());
+    if !again::after("without_a_free_descriptor_the_request_stays_unanswered", &[], "ulimit -n 40") {
+        return;
     }
     let (_temp, root) = place();
     write(root.join("g"), "two");

@@ -1,6 +1,8 @@
 //! The privileges that the program gives up once its sockets are bound, seen from outside, and that it still serves.
 #![cfg(all(target_os = "linux", feature = "full"))]
 
+#[path = "common/again.rs"]
+mod again;
 #[path = "common/sandboxed.rs"]
 mod sandboxed;
 
@@ -91,13 +93,10 @@ fn a_web_server_is_found_by_its_name() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn a_resolver_is_asked() {
-    const THERE: &str = "TUFFET_TEST_HAS_OWN_RESOLVER";
-    if std::env::var_os(THERE).is_none() {
-        let script = "ip link set lo up; mount -t tmpfs none /mnt; echo nameserver 127.0.0.1 >/mnt/resolv.conf
-            mount --bind /mnt/resolv.conf /etc/resolv.conf; exec \"$0\" --ignored --exact a_resolver_is_asked";
-        let mut command = Command::new("unshare");
-        command.args(["--net", "--mount", "sh", "-ec", script]).arg(std::env::current_exe().unwrap()).env(THERE, "yes");
-        return assert!(command.status().expect("unshare").success());
+    const RESOLVER: &str = "ip link set lo up; mount -t tmpfs none /mnt
+        echo nameserver 127.0.0.1 >/mnt/resolv.conf; mount --bind /mnt/resolv.conf /etc/resolv.conf";
+    if !again::after("a_resolver_is_asked", &["unshare", "--net", "--mount"], RESOLVER) {
+        return;
     }
     let resolver = UdpSocket::bind("127.0.0.1:53").unwrap();
     thread::spawn(move || {

@@ -1,6 +1,8 @@
 //! Which files and addresses the program reaches from within its sandbox, and how it reports the others.
 #![cfg(all(target_os = "linux", feature = "full"))]
 
+#[path = "common/again.rs"]
+mod again;
 #[path = "common/sandboxed.rs"]
 mod sandboxed;
 
@@ -191,16 +193,12 @@ fn unreadable_files_are_named_with_the_user() {
 #[test]
 #[ignore = "needs root and unshare"]
 fn the_owner_of_the_directory_brings_no_groups_along() {
-    const THERE: &str = "TUFFET_TEST_HAS_OWN_USERS";
-    if std::env::var_os(THERE).is_none() {
-        let script = "mount -t tmpfs none /mnt; cp /etc/passwd /etc/group /mnt
-            echo 'tuffet-test:x:1234:1234::/nowhere:/bin/false' >>/mnt/passwd
-            printf 'tuffet-test:x:1234:\\nsecrets:x:4321:tuffet-test\\nothers:x:4322:tuffet-test\\n' >>/mnt/group
-            mount --bind /mnt/passwd /etc/passwd; mount --bind /mnt/group /etc/group
-            exec \"$0\" --ignored --exact the_owner_of_the_directory_brings_no_groups_along";
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-ec", script]).arg(std::env::current_exe().unwrap()).env(THERE, "yes");
-        return assert!(command.status().expect("unshare").success());
+    const USERS: &str = "mount -t tmpfs none /mnt; cp /etc/passwd /etc/group /mnt
+        echo 'tuffet-test:x:1234:1234::/nowhere:/bin/false' >>/mnt/passwd
+        printf 'tuffet-test:x:1234:\\nsecrets:x:4321:tuffet-test\\nothers:x:4322:tuffet-test\\n' >>/mnt/group
+        mount --bind /mnt/passwd /etc/passwd; mount --bind /mnt/group /etc/group";
+    if !again::after("the_owner_of_the_directory_brings_no_groups_along", &["unshare", "--mount"], USERS) {
+        return;
     }
     let (_temp, root) = tree();
     chown(&root, Some(1234), Some(0)).unwrap();

@@ -1,6 +1,9 @@
 //! The files that uploads become: their modes and owners, their names, and that they are there for good.
 #![cfg(all(feature = "directory", unix))]
 
+#[path = "common/again.rs"]
+mod again;
+
 use std::{
     env,
     ffi::OsString,
@@ -90,12 +93,8 @@ fn a_new_file_has_the_mode_of_the_umask_option() {
 /// In a process of its own, because the umask is one of the process.
 #[test]
 fn a_new_file_has_the_umask_of_the_process_by_default() {
-    const THERE: &str = "TUFFET_TEST_HAS_UMASK";
-    if env::var_os(THERE).is_none() {
-        let script = "umask 027; exec \"$0\" --exact a_new_file_has_the_umask_of_the_process_by_default";
-        let status =
-            Command::new("sh").args(["-c", script]).arg(env::current_exe().unwrap()).env(THERE, "yes").status();
-        return assert!(status.unwrap().success());
+    if !again::after("a_new_file_has_the_umask_of_the_process_by_default", &[], "umask 027") {
+        return;
     }
     let root = tempfile::tempdir().unwrap();
     let directory = Directory::new(root.path()).unwrap().uploads(true).mkdir(true);

@@ -1,11 +1,13 @@
 //! Which uploads a directory takes, where they go, and which replaced files are kept.
 #![cfg(all(feature = "directory", unix))]
 
+#[path = "common/again.rs"]
+mod again;
+
 use std::{
-    env, fs,
+    fs,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    process::Command,
     sync::{Arc, Barrier},
     thread,
 };
@@ -176,24 +178,11 @@ fn a_disk_that_would_be_too_full_is_refused_before_any_byte() {
     put(&directory.min_free(1), "x", "fits").unwrap();
 }
 
-/// Runs this test again where this command was run before. Returns whether this is there already.
-fn with_mount(test: &str, mount: &str) -> bool {
-    const THERE: &str = "TUFFET_TEST_HAS_OWN_MOUNTS";
-    if env::var_os(THERE).is_some() {
-        return true;
-    }
-    let mut command = Command::new("unshare");
-    let script = format!("{mount}; exec \"$0\" --ignored --exact {test}");
-    command.args(["--mount", "sh", "-ec", &script]).arg(env::current_exe().unwrap()).env(THERE, "yes");
-    assert!(command.status().expect("unshare").success());
-    false
-}
-
 #[test]
 #[ignore = "needs root and unshare"]
 fn a_disk_that_fills_up_ends_the_upload_and_keeps_nothing_of_it() {
-    let mount = "mount -t tmpfs -o size=1m none /mnt";
-    if !with_mount("a_disk_that_fills_up_ends_the_upload_and_keeps_nothing_of_it", mount) {
+    const TEST: &str = "a_disk_that_fills_up_ends_the_upload_and_keeps_nothing_of_it";
+    if !again::after(TEST, &["unshare", "--mount"], "mount -t tmpfs -o size=1m none /mnt") {
         return;
     }
     let root = Path::new("/mnt");

@@ -2,12 +2,13 @@
 //! and the others are namespaces that threads of it enter.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
+#[path = "again.rs"]
+mod again;
+
 use std::{
-    env,
     fs::File,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     os::fd::AsFd,
-    process::Command,
     thread,
 };
 
@@ -34,19 +35,8 @@ pub const TWO_LINKS: &str = "
 
 /// Runs this test again on machines that these commands have made. Returns whether this is there already.
 pub fn on_machines(test: &str, commands: &str) -> bool {
-    const THERE: &str = "TUFFET_TEST_HAS_OWN_MACHINES";
-    if env::var_os(THERE).is_some() {
-        return true;
-    }
-    let script = format!(
-        "mount -t sysfs none /sys; mount -t tmpfs none /run; ip link set lo up
-        {commands}
-        exec \"$0\" --ignored --exact {test} --nocapture"
-    );
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "sh", "-ec", &script]).arg(env::current_exe().unwrap()).env(THERE, "yes");
-    assert!(command.status().expect("unshare").success());
-    false
+    let commands = format!("mount -t sysfs none /sys; mount -t tmpfs none /run; ip link set lo up\n{commands}");
+    again::after(test, &["unshare", "--net", "--mount"], &commands)
 }
 
 /// Runs the closure on another machine.
