@@ -4,34 +4,26 @@
 
 #[path = "common/again.rs"]
 mod again;
+#[path = "common/asked.rs"]
+mod asked;
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use again::within;
-use smol::{future::block_on, stream};
+use asked::{put, request, untouched};
+use smol::future::block_on;
 use tempfile::TempDir;
-use tuffet::{ErrorCode, Handler, Refusal, Request, Source, handlers::Directory, packet};
-
-fn request(name: &str) -> Request {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 69));
-    let packet = packet::Request { filename: name.into(), mode: packet::Mode::Octet, options: Default::default() };
-    Request::new(address, address, packet).unwrap()
-}
+use tuffet::{ErrorCode, Handler, Refusal, handlers::Directory};
 
 fn get(directory: &Directory, name: &str) -> Result<String, Refusal> {
-    let request = request(name);
+    let request = request(name)?;
     let bytes = block_on(async { directory.read(&request).await?.collect(1 << 24).await })?;
     Ok(String::from_utf8(bytes.to_vec()).unwrap())
-}
-
-fn put(directory: &Directory, name: &str, data: impl Into<Source>) -> Result<(), Refusal> {
-    block_on(directory.write(&request(name), data.into()))
 }
 
 fn write(path: impl AsRef<Path>, text: &str) {
@@ -89,7 +81,7 @@ fn a_link_to_the_root_may_be_moved_and_transfers_go_on_in_the_old_one() {
     }
     symlink("a", &link).unwrap();
     let directory = Directory::new(&link).unwrap();
-    let request = request("f");
+    let request = request("f").unwrap();
     block_on(async {
         let mut running = directory.read(&request).await.unwrap();
         let mut received = running.next().await.unwrap().unwrap().to_vec();
@@ -167,7 +159,6 @@ fn links_inside_are_followed_however_they_are_written() {
     }
     // What is allowed besides is for reading.
     let uploads = also.uploads(true).overwrite(true).mkdir(true);
-    let untouched = || Source::stream(stream::poll_fn(|_| panic!("asked for a chunk")));
     for name in ["out-directory/new", "out-directory/a/b", "up/outside/new", "out"] {
         assert_eq!(put(&uploads, name, untouched()), Err(Refusal::denied()), "{name}");
     }
@@ -237,7 +228,7 @@ fn an_index_of_names_is_one_of_the_directory_as_it_is() {
 fn files_of_proc_are_read_to_their_end() {
     let proc = Directory::new("/proc/sys/kernel").unwrap();
     assert_eq!(get(&proc, "ostype").as_deref(), Ok("Linux\n"));
-    let request = request("ostype");
+    let request = request("ostype").unwrap();
     assert_eq!(block_on(proc.read(&request)).unwrap().size(), Some(6), "of what is small the size is found out");
     let sys = Directory::new("/sys/class/net/lo").unwrap();
     assert_eq!(get(&sys, "mtu").unwrap(), fs::read_to_string("/sys/class/net/lo/mtu").unwrap());
@@ -270,7 +261,7 @@ fn files_of_sys_are_read_to_their_end() {
     for device in devices {
         let device = device.path().canonicalize().unwrap();
         let read = Directory::new(&device).unwrap();
-        let bytes = block_on(async { read.read(&request("config")).await?.collect(1 << 20).await });
+        let bytes = block_on(async { read.read(&request("config")?).await?.collect(1 << 20).await });
         assert_eq!(bytes.unwrap(), fs::read(device.join("config")).unwrap(), "{}", device.display());
     }
 }

@@ -3,31 +3,20 @@
 
 #[path = "common/again.rs"]
 mod again;
+#[path = "common/asked.rs"]
+mod asked;
 
 use std::{
     env,
-    ffi::OsString,
     fs::{self, File, Permissions},
-    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
     process::Command,
     time::{Duration, SystemTime},
 };
 
-use smol::{future::block_on, stream};
-use tuffet::{ErrorCode, Handler, Refusal, Request, Source, handlers::Directory, packet};
-
-fn put(directory: &Directory, name: &str, data: impl Into<Source>) -> Result<(), Refusal> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 69));
-    let packet = packet::Request { filename: name.into(), mode: packet::Mode::Octet, options: Default::default() };
-    block_on(directory.write(&Request::new(address, address, packet)?, data.into()))
-}
-
-/// A source that must not be asked.
-fn untouched() -> Source {
-    Source::stream(stream::poll_fn(|_| panic!("asked for a chunk")))
-}
+use asked::{names, put, untouched};
+use tuffet::{ErrorCode, Refusal, handlers::Directory};
 
 fn mode(path: impl AsRef<Path>) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
@@ -35,12 +24,6 @@ fn mode(path: impl AsRef<Path>) -> u32 {
 
 fn set_mode(path: impl AsRef<Path>, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-}
-
-fn names(path: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    names.sort();
-    names.into_iter().map(|name| OsString::into_string(name).unwrap()).collect()
 }
 
 #[test]

@@ -3,26 +3,22 @@
 
 #[path = "common/again.rs"]
 mod again;
+#[path = "common/asked.rs"]
+mod asked;
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::{Arc, Barrier},
     thread,
 };
 
+use asked::{request_from, untouched};
 use smol::{future::block_on, stream};
-use tuffet::{Bytes, ErrorCode, Handler, Refusal, Request, Source, handlers::Directory, packet};
-
-fn request(peer: &str, name: &str) -> Request {
-    let packet =
-        packet::Request { filename: name.into(), mode: packet::Mode::Octet, options: packet::Options::default() };
-    Request::new(SocketAddr::new(peer.parse().unwrap(), 2070), (Ipv4Addr::LOCALHOST, 69).into(), packet).unwrap()
-}
+use tuffet::{Bytes, ErrorCode, Handler, Refusal, Source, handlers::Directory};
 
 fn put_from(peer: &str, directory: &Directory, name: &str, data: impl Into<Source>) -> Result<(), Refusal> {
-    block_on(directory.write(&request(peer, name), data.into()))
+    block_on(directory.write(&request_from(peer.parse().unwrap(), name)?, data.into()))
 }
 
 fn put(directory: &Directory, name: &str, data: impl Into<Source>) -> Result<(), Refusal> {
@@ -30,14 +26,9 @@ fn put(directory: &Directory, name: &str, data: impl Into<Source>) -> Result<(),
 }
 
 fn get_from(peer: &str, directory: &Directory, name: &str) -> Result<String, Refusal> {
-    let request = request(peer, name);
+    let request = request_from(peer.parse().unwrap(), name)?;
     let bytes = block_on(async { directory.read(&request).await?.collect(1 << 20).await })?;
     Ok(String::from_utf8(bytes.to_vec()).unwrap())
-}
-
-/// A source that must not be asked.
-fn untouched() -> Source {
-    Source::stream(stream::poll_fn(|_| panic!("asked for a chunk")))
 }
 
 /// This many KiB, without an announced size.
