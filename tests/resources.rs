@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Peer, Serving, doomed_socket, eventually, file, request, size};
+use common::{Peer, Serving, doomed_socket, eventually, file, open_files, request, resident, size};
 use tuffet::{Client, Error, ErrorCode, Gen, Handler, Request, packet::Packet, read, transfer::Outcome};
 
 /// These tests measure the whole process, so they run one at a time.
@@ -32,22 +32,11 @@ fn files() -> impl Handler {
     })
 }
 
-fn open_files() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
 /// How many files this process may have open.
 fn open_files_limit() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").unwrap();
     let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
     soft.and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX)
-}
-
-/// Resident memory, in KiB.
-fn resident() -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
-    kib.unwrap().parse().unwrap()
 }
 
 /// A server that takes uploads, started by a shell with this limit of files.
