@@ -145,7 +145,7 @@ impl Root {
         }
         let dir = Arc::new(Dir::open_ambient_dir(&self.path, ambient_authority())?);
         if is_kept_from_us(&dir, self.is_written.load(Relaxed)) {
-            return Err(self.is_out_of_reach());
+            return Err(self.report_out_of_reach());
         }
         log::info!("{} was replaced by another directory, which is served from now on", self.path.display());
         *self.seen.lock() = Seen { dir, real: real(&self.path), identity, is_other: true, at: now };
@@ -158,14 +158,14 @@ impl Root {
         let dir = Some(self.seen.lock()).filter(|seen| seen.is_other).map(|seen| seen.dir.clone());
         let (Some(dir), root) = (dir, self.clone()) else { return Ok(()) };
         unblock(move || match is_kept_from_us(&dir, root.is_written.load(Relaxed)) {
-            true => Err(root.is_out_of_reach()),
+            true => Err(root.report_out_of_reach()),
             false => Ok(()),
         })
         .await
     }
 
     /// Calls the hook, and returns the error.
-    fn is_out_of_reach(&self) -> io::Error {
+    fn report_out_of_reach(&self) -> io::Error {
         if let Some(out_of_reach) = self.out_of_reach.get() {
             out_of_reach(&self.path);
         }
