@@ -33,9 +33,7 @@ fn stop_lets_transfers_end_and_takes_no_more() {
         late.rrq("600", &[]);
         for peer in &mut peers {
             assert!(serving.is_running());
-            peer.ack(1);
-            peer.expect_data(2, &file(600)[512..]);
-            peer.ack(2);
+            peer.take_rest(600);
         }
         serving.join();
         late.expect_silence();

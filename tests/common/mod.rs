@@ -165,6 +165,20 @@ impl<L: Link> Peer<L> {
         self.expect(Packet::Data { block, payload: Bytes::copy_from_slice(payload.as_ref()) });
     }
 
+    /// Acknowledges the first block of a file of two, and gets the second.
+    #[track_caller]
+    pub fn expect_second(&mut self, size: usize) {
+        self.ack(1);
+        self.expect_data(2, &file(size)[512..]);
+    }
+
+    /// The same, and acknowledges that too.
+    #[track_caller]
+    pub fn take_rest(&mut self, size: usize) {
+        self.expect_second(size);
+        self.ack(2);
+    }
+
     #[track_caller]
     pub fn expect_error(&mut self, code: u16) {
         match self.receive() {
