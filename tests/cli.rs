@@ -4,9 +4,9 @@
 #[path = "common/program.rs"]
 mod program;
 
-use std::{fs, io::Write, path::Path, process::Stdio};
+use std::{fs, io::Write, process::Stdio};
 
-use program::{Process, Server, run, text, tuffet};
+use program::{Process, Server, path, run, text, tuffet};
 
 /// It fails with 1 and one line, which it returns.
 fn failure(args: &[&str]) -> String {
@@ -16,10 +16,6 @@ fn failure(args: &[&str]) -> String {
     assert!(output.stdout.is_empty(), "{args:?}");
     assert!(said.starts_with("tuffet: ") && said.ends_with('\n') && said.lines().count() == 1, "{args:?}: {said}");
     said
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 #[test]

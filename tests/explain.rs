@@ -6,16 +6,12 @@ mod program;
 
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path, process::Command};
 
-use program::tuffet;
+use program::{path, tuffet};
 
 fn explain(name: &[u8], args: &[&str]) -> (bool, String) {
     let mut command = tuffet(&["explain", "10.0.0.5"]);
     let output = command.arg(OsStr::from_bytes(name)).args(args).output().unwrap();
     (output.status.success(), String::from_utf8(output.stdout).unwrap())
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 #[test]

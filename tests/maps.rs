@@ -4,9 +4,9 @@
 #[path = "common/program.rs"]
 mod program;
 
-use std::{fs, path::Path};
+use std::fs;
 
-use program::{Server, run, text};
+use program::{Server, path, run, text};
 
 #[cfg(feature = "http")]
 /// A web server that answers each request with its path and query.
@@ -41,10 +41,6 @@ fn directory() -> tempfile::TempDir {
         fs::write(path, content).unwrap();
     }
     directory
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod process;
 
 use std::{
     io::{BufRead, BufReader, Read},
+    path::Path,
     process::{ChildStdout, Command, Output, Stdio},
 };
 
@@ -27,6 +28,10 @@ pub fn without_variables(command: &mut Command) {
 
 pub fn run(args: &[&str]) -> Output {
     tuffet(args).output().unwrap()
+}
+
+pub fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
 }
 
 pub fn text(bytes: &[u8]) -> String {
