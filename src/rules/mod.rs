@@ -256,17 +256,7 @@ impl Rules {
                     server: request.local().ip().to_canonical(),
                     machine: &known,
                 };
-                let mut found = Vec::new();
-                for target in &rule.effects.targets {
-                    let Some(request) = target.request(request, &values)? else { continue };
-                    let candidate = Candidate::plain(target.source.clone(), request);
-                    #[cfg(feature = "templates")]
-                    let candidate = Candidate {
-                        context: target.is_template().then(|| rendered::Context::new(&values, rule)),
-                        ..candidate
-                    };
-                    found.push(candidate);
-                }
+                let found = rule.candidates(request, &values)?;
                 // A rule that goes on keeps the old name if a value for its target is unknown.
                 if !(found.is_empty() && rule.goes_on) {
                     candidates = found;
@@ -293,6 +283,22 @@ impl Rules {
         let of_targets =
             effects.clone().flat_map(|effects| &effects.targets).filter_map(|target| target.source.as_deref());
         of_targets.chain(effects.filter_map(|effects| effects.source.as_deref()))
+    }
+}
+
+impl Rule {
+    /// The files of its targets whose values are known.
+    fn candidates(&self, request: &Request, values: &Values<'_>) -> Result<Vec<Candidate>, Refusal> {
+        let mut found = Vec::new();
+        for target in &self.effects.targets {
+            let Some(request) = target.request(request, values)? else { continue };
+            let candidate = Candidate::plain(target.source.clone(), request);
+            #[cfg(feature = "templates")]
+            let candidate =
+                Candidate { context: target.is_template().then(|| rendered::Context::new(values, self)), ..candidate };
+            found.push(candidate);
+        }
+        Ok(found)
     }
 }
 
