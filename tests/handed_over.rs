@@ -5,12 +5,8 @@ mod common;
 
 use std::net::{SocketAddr, UdpSocket};
 
-use common::{Peer, Serving, file, size};
-use tuffet::{Error, Handler, Request, Server, ServerBuilder, read, transfer::Outcome};
-
-fn files() -> impl Handler {
-    read(async |request: Request| file(size(&request)))
-}
+use common::{Peer, Serving, file, files};
+use tuffet::{Error, Server, ServerBuilder, transfer::Outcome};
 
 fn serving(socket: UdpSocket, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Serving {
     Serving::on(&[], files(), |builder| set(builder.socket(socket)))

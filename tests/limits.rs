@@ -5,15 +5,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{LONG, Link, Peer, file, request, simulated::Simulated, size};
-use tuffet::{Handler, Refusal, Request, packet::Packet, read};
-
-fn files() -> impl Handler {
-    read(async |request: Request| match size(&request) {
-        0 => Err(Refusal::not_found()),
-        size => Ok(file(size)),
-    })
-}
+use common::{LONG, Link, Peer, file, files, request, simulated::Simulated};
+use tuffet::packet::Packet;
 
 #[test]
 fn transfers_of_one_address_are_limited() {

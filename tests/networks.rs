@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 
-use common::{LONG, SHORT, Serving, eventually, file, request};
-use machines::{TWO_LINKS, enter, files, forge, on, on_machines, peer};
+use common::{LONG, SHORT, Serving, eventually, file, files, request};
+use machines::{TWO_LINKS, enter, forge, on, on_machines, peer};
 use tuffet::{Client, packet::Packet, transfer::Outcome};
 
 /// Two clients behind a translator that has one address for both.

@@ -15,8 +15,8 @@ use std::{
     time::Duration,
 };
 
-use common::{LONG, Peer, SHORT, Serving, eventually, file, own_address};
-use machines::{TWO_LINKS, files, forge, forge_icmp, on, on_machines, peer};
+use common::{LONG, Peer, SHORT, Serving, eventually, file, files, own_address};
+use machines::{TWO_LINKS, forge, forge_icmp, on, on_machines, peer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tuffet::{Client, transfer::Outcome};
 

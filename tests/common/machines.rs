@@ -14,9 +14,8 @@ use std::{
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
-use tuffet::{Handler, Refusal, Request, read};
 
-use super::common::{Peer, file, size};
+use super::common::Peer;
 
 /// A client on a link to a server that has two addresses there, and one more on another link.
 pub const TWO_LINKS: &str = "
@@ -54,14 +53,6 @@ pub fn on<T: Send>(machine: &str, work: impl FnOnce() -> T + Send) -> T {
 pub fn enter(machine: &str) {
     let namespace = File::open(format!("/run/netns/{machine}")).unwrap();
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-}
-
-/// Files whose names are their sizes.
-pub fn files() -> impl Handler {
-    read(async |request: Request| match size(&request) {
-        0 => Err(Refusal::not_found()),
-        size => Ok(file(size)),
-    })
 }
 
 pub fn peer(server: &str) -> Peer {

@@ -22,8 +22,9 @@ use std::{
 };
 
 use tuffet::{
-    Bytes, ErrorCode, Request,
+    Bytes, ErrorCode, Handler, Refusal, Request,
     packet::{self, Mode, Options, Packet},
+    read,
 };
 
 /// Long enough for the slowest machine; only a defect waits for it.
@@ -230,6 +231,14 @@ pub fn file(size: usize) -> Vec<u8> {
 /// The size that a name such as `512/anything` asks for.
 pub fn size(request: &Request) -> usize {
     request.path().split('/').next().and_then(|size| size.parse().ok()).unwrap_or(0)
+}
+
+/// Files whose names are their sizes.
+pub fn files() -> impl Handler {
+    read(async |request: Request| match size(&request) {
+        0 => Err(Refusal::not_found()),
+        size => Ok(file(size)),
+    })
 }
 
 /// Waits until the condition is true.
