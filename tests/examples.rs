@@ -3,16 +3,20 @@
 
 #[path = "common/process.rs"]
 mod process;
+#[path = "http/upstream.rs"]
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod upstream;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     process::{ChildStdout, Command, Stdio},
     time::Duration,
 };
 
 use process::Process;
 use tuffet::Client;
+use upstream::Upstream;
 
 const ANY: &str = "127.0.0.1:0";
 
@@ -89,14 +93,15 @@ fn blocking() {
 
 #[test]
 fn service() {
-    let (mirror, list) = (mirror(), |web: SocketAddr| {
+    let mirror = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nthe mirror's\n");
+    let list = |web: SocketAddr| {
         let mut stream = TcpStream::connect(web).unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
-    });
-    let mut example = Example::start("service", &[&format!("http://{mirror}/"), ANY, ANY]);
+    };
+    let mut example = Example::start("service", &[&mirror.url(), ANY, ANY]);
     let web = example.listening.split("http://").nth(1).unwrap().trim_end_matches('/').parse().unwrap();
     assert_eq!(example.get("menu"), "the mirror's\n");
     // The server has its last ACK a moment after the client has sent it.
@@ -105,18 +110,4 @@ fn service() {
     }
     example.child.signal("-INT");
     assert!(example.child.wait().unwrap().success());
-}
-
-/// An HTTP server that gives the same text for every name.
-fn mirror() -> SocketAddr {
-    let listener = TcpListener::bind(ANY).unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let head = BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
-            head.for_each(drop);
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\nthe mirror's\n");
-        }
-    });
-    address
 }

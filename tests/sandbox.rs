@@ -5,11 +5,14 @@
 mod again;
 #[path = "common/sandboxed.rs"]
 mod sandboxed;
+#[path = "http/upstream.rs"]
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod upstream;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
-    net::{TcpListener, UdpSocket},
+    io::Write,
+    net::UdpSocket,
     os::unix::{
         fs::{MetadataExt, PermissionsExt, chown, symlink},
         process::CommandExt,
@@ -19,31 +22,19 @@ use std::{
 };
 
 use sandboxed::{NOBODY, Server, text, tree, tuffet};
+use upstream::Upstream;
 
 const LANDLOCKED: &str = "landlock for files, TCP and signals";
 
-/// A web server: each path gets its answer, any number of times.
-fn web(answer: impl Fn(&str) -> String + Send + 'static) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let mut line = String::new();
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            _ = reader.read_line(&mut line);
-            let mut header = String::new();
-            while reader.read_line(&mut header).is_ok_and(|len| len > 2) {
-                header.clear();
-            }
-            let head = answer(line.split(' ').nth(1).unwrap_or_default());
-            _ = stream.write_all(format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n").as_bytes());
-            if head.starts_with("200") {
-                _ = stream.write_all(b"text");
-            }
-        }
+/// The port of a web server: each path gets its answer, any number of times.
+fn web(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> u16 {
+    let web = Upstream::new(move |head, stream| {
+        let head = answer(head.split(' ').nth(1).unwrap_or_default());
+        let text = if head.starts_with("200") { "text" } else { "" };
+        _ = write!(stream, "HTTP/1.1 {head}\r\nConnection: close\r\n\r\n{text}");
+        upstream::close(stream);
     });
-    port
+    web.url().rsplit([':', '/']).nth(1).unwrap().parse().unwrap()
 }
 
 #[test]

@@ -4,11 +4,14 @@
 mod common;
 #[path = "common/program.rs"]
 mod program;
+#[path = "http/upstream.rs"]
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod upstream;
 
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Stdio,
@@ -19,6 +22,7 @@ use std::{
 
 use common::{LONG, Peer};
 use program::{Process, Server, run, text, tuffet};
+use upstream::Upstream;
 
 /// Waits for a file to hold as many lines.
 fn lines(path: &Path, count: usize) -> Vec<String> {
@@ -175,25 +179,15 @@ type Asked = (String, String, TcpStream);
 
 /// A web server that hands each request on, with its connection.
 fn web() -> (String, Receiver<Asked>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://127.0.0.1:{}/hook?token=7", listener.local_addr().unwrap().port());
     let (sender, receiver) = channel();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let sender = sender.clone();
-            thread::spawn(move || {
-                let mut stream = BufReader::new(stream);
-                let mut head = String::new();
-                while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).is_ok_and(|read| read > 0) {}
-                let length =
-                    head.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-                let mut body = vec![0; length.unwrap_or(0)];
-                _ = stream.read_exact(&mut body);
-                _ = sender.send((head, text(&body), stream.into_inner()));
-            });
-        }
+    let web = Upstream::by_connection(move |mut stream| {
+        let head = upstream::read_head(&mut stream).unwrap_or_default();
+        let length = head.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        _ = stream.read_exact(&mut body);
+        _ = sender.send((head, text(&body), stream));
     });
-    (url, receiver)
+    (web.url() + "hook?token=7", receiver)
 }
 
 fn answer(mut stream: TcpStream, status: &str) {
