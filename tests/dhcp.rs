@@ -276,8 +276,8 @@ fn a_relay_gets_its_option_back() {
     assert_eq!(Read::of(&answer.bytes).message.giaddr(), Ipv4Addr::new(198, 51, 100, 1));
 }
 
-/// U-Boot with `CONFIG_SERVERIP_FROM_PROXYDHCP` reads the fields of the answer. With lwIP it also wants the options of a
-/// PXE server's DHCPOFFER.
+/// U-Boot with `CONFIG_SERVERIP_FROM_PROXYDHCP` reads the fields of the answer. With lwIP it also wants the options of
+/// a PXE server's DHCPOFFER.
 #[test]
 fn u_boot_is_told_the_server() {
     let question = |arch: Option<u16>| {

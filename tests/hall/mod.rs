@@ -360,8 +360,8 @@ impl Hall {
             let is_excused = self.earlier.contains(&from) || is_forged || is_forgotten;
             assert!(
                 code.0 != 5 || is_excused,
-                "machine {n}, {name}, has a transfer and was told that it has none: by {from} after {:?}, it talks to {:?}, \
-                 before to {:?}, step {}, try {}",
+                "machine {n}, {name}, has a transfer and was told that it has none: by {from} after {:?}, it talks to \
+                 {:?}, before to {:?}, step {}, try {}",
                 now - self.begin,
                 machine.peer,
                 machine.before,

@@ -89,8 +89,8 @@ impl Server {
         log.lines().filter(|line| !line.contains(" more requests refused")).map(Line::parse).collect()
     }
 
-    /// The same, and each transfer has to have ended well, whoever asked for it. An outcome of "probably" is not enough:
-    /// nothing is lost on the loopback.
+    /// The same, and each transfer has to have ended well, whoever asked for it. An outcome of "probably" is not
+    /// enough: nothing is lost on the loopback.
     pub fn stop_after_success(self) -> Vec<Line> {
         let lines = self.stop();
         for line in &lines {
@@ -101,7 +101,8 @@ impl Server {
 }
 
 impl Line {
-    /// `TIME PEER read NAME complete 513 bytes 0.001 s 501 KiB/s retransmits 0 from FILE asked tsize=0 granted tsize=513`
+    /// `TIME PEER read NAME complete 513 bytes 0.001 s 501 KiB/s retransmits 0 from FILE asked tsize=0 granted
+    /// tsize=513`
     fn parse(line: &str) -> Self {
         let parsed = || {
             let (subject, rest) = line.rsplit_once(" bytes ")?;
