@@ -113,8 +113,7 @@ impl Client {
     /// Transfer mode. Defaults to octet.
     ///
     /// ```
-    /// # use tuffet::{Client, Server, read};
-    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    #[doc = include_str!("client/example.md")]
     /// let client = Client::new(server.addrs()[0]).mode(tuffet::packet::Mode::Netascii).blocking();
     /// let mut motd = Vec::new();
     /// client.get("motd", &mut motd)?;
@@ -131,8 +130,7 @@ impl Client {
     /// which fits Ethernet over IPv4 and IPv6.
     ///
     /// ```
-    /// # use tuffet::{Client, Server, read};
-    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    #[doc = include_str!("client/example.md")]
     /// let record = Client::new(server.addrs()[0]).blksize(1024).blocking().get("motd", std::io::sink())?;
     /// assert_eq!(record.blksize, 1024);
     /// # Ok::<(), tuffet::Error>(())
@@ -146,8 +144,7 @@ impl Client {
     /// The windowsize to ask for, in blocks, 1 or more. With 1 the client does not send the option. Defaults to 16.
     ///
     /// ```
-    /// # use tuffet::{Client, Server, read};
-    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    #[doc = include_str!("client/example.md")]
     /// let record = Client::new(server.addrs()[0]).windowsize(4).blocking().get("motd", std::io::sink())?;
     /// assert_eq!(record.windowsize, 4);
     /// # Ok::<(), tuffet::Error>(())
@@ -162,8 +159,7 @@ impl Client {
     /// retransmits on both sides. By default the client does not send the option, and its own bound is 5 s.
     ///
     /// ```
-    /// # use tuffet::{Client, Server, read};
-    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    #[doc = include_str!("client/example.md")]
     /// let client = Client::new(server.addrs()[0]).timeout(std::time::Duration::from_secs(3));
     /// let record = client.blocking().get("motd", std::io::sink())?;
     /// assert_eq!(record.granted.value("timeout"), Some("3"));
@@ -200,8 +196,7 @@ impl Client {
     /// `Ok`.
     ///
     /// ```
-    /// # use tuffet::{Client, Server, read};
-    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
+    #[doc = include_str!("client/example.md")]
     /// # smol::block_on(async {
     /// let mut motd = Vec::new();
     /// let record = Client::new(server.addrs()[0]).get("motd", async |data| {

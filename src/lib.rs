@@ -67,7 +67,7 @@
 
 // Each item says which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![cfg_attr(not(feature = "full"), allow(dead_code, reason = "the whole program uses what a smaller build may not"))]
+#![cfg_attr(not(feature = "net"), allow(dead_code, reason = "without sockets, no server uses what servers share"))]
 // The pages of a smaller build name what it is without.
 #![cfg_attr(
     not(all(
@@ -84,7 +84,8 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
-mod atomic;
+#[cfg(any(feature = "dhcp", feature = "status"))]
+mod background;
 #[cfg(feature = "net")]
 mod client;
 #[cfg(feature = "dhcp")]
@@ -117,7 +118,10 @@ pub mod source;
 pub mod stats;
 #[cfg(feature = "status")]
 pub mod status;
+mod sync;
 pub mod transfer;
+#[cfg(all(feature = "net", any(feature = "http", feature = "probe", feature = "status", feature = "web")))]
+mod within;
 
 #[doc(no_inline)]
 pub use bytes::Bytes;

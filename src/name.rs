@@ -3,12 +3,15 @@
 //! A name is bytes, and most people and most rules want text. Where the bytes are not UTF-8, the text has `\x80` to
 //! `\xff`, one for each byte. This can be undone, because a name in normal form has no other `\`.
 
-use std::fmt::Write;
-
 use crate::error::Refusal;
 
 /// DHCP's end mark (RFC 2132 section 3.2). Firmware that reads option 67 as a C string sends the mark with the name.
 pub(crate) const END_MARK: u8 = 0xff;
+
+/// The characters that are percent-encoded in a part of a URL: all but the unreserved ones of RFC 3986.
+#[cfg(any(feature = "http", feature = "rules"))]
+pub(crate) const ENCODED: percent_encoding::AsciiSet =
+    percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The normal form of a name, see [`Request::path`](crate::Request::path).
 pub(crate) fn normalise(name: &[u8]) -> Result<Vec<u8>, Refusal> {
@@ -36,9 +39,7 @@ pub(crate) fn text(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
         text += chunk.valid();
-        for byte in chunk.invalid() {
-            _ = write!(text, "\\x{byte:02x}");
-        }
+        text.extend(chunk.invalid().escape_ascii().map(char::from));
     }
     text
 }

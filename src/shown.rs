@@ -31,7 +31,7 @@ pub(crate) fn name(bytes: &[u8]) -> String {
             '\\' => shown.push_str(r"\\"),
             char => push(&mut shown, char),
         });
-        push_bytes(&mut shown, chunk.invalid());
+        shown.extend(chunk.invalid().escape_ascii().map(char::from));
     }
     shown
 }
@@ -61,18 +61,17 @@ pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
     format!("{}…{}", &text[..begin], &text[end..]).into()
 }
 
+/// A URL, perhaps an invalid one, without the text before an `@`, which may be a password.
+#[cfg(any(feature = "http", feature = "rules"))]
+pub(crate) fn without_password(url: &str) -> Cow<'_, str> {
+    url.rsplit_once('@').map_or(url.into(), |(_, rest)| format!("...@{rest}").into())
+}
+
 fn push(shown: &mut String, char: char) {
     // Rust also escapes quotation marks and backslashes, which do no harm.
     match char {
         ' '..='~' => shown.push(char),
         char => shown.extend(char.escape_debug()),
-    }
-}
-
-fn push_bytes(shown: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        shown.push_str("\\x");
-        shown.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
     }
 }
 

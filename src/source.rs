@@ -2,13 +2,18 @@
 
 mod into;
 mod io;
+#[cfg_attr(
+    not(all(feature = "directory", feature = "web")),
+    allow(dead_code, reason = "clients of HTTP get parts of files")
+)]
+mod part;
 
 use std::{
     fmt,
     future::poll_fn,
     mem,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     task::{Context, Poll},
     time::SystemTime,
 };
@@ -16,8 +21,9 @@ use std::{
 use bytes::Bytes;
 use futures_lite::{Stream, StreamExt, future::yield_now};
 
-use crate::{atomic::AtomicU64, error::Refusal};
+use crate::error::Refusal;
 pub use into::{Chunks, IntoChunk, IntoEnd, IntoSource};
+pub(crate) use part::{Plain, Start};
 
 /// Chunks in a row that are read ahead without waiting, before other tasks run.
 const CHUNKS_PER_POLL: usize = 256;
@@ -67,18 +73,6 @@ pub struct Source<C = LocalChunks> {
     ended: bool,
     chunks: C,
 }
-
-/// An open file that holds exactly the bytes of a source. A sender can have the kernel send the file, without reading
-/// it. [`check`](Self::check) then tells whether the file has changed meanwhile.
-pub(crate) trait Plain: Send + Sync {
-    fn file(&self) -> &std::fs::File;
-
-    fn check(&self) -> Result<(), Refusal>;
-}
-
-/// Where the first chunk begins. The maker of the chunks reads it when the first of them is wanted.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Start(Arc<AtomicU64>);
 
 /// A [`Source`] that may be sent to another thread, so that a multi-threaded runtime can spawn a future that holds it.
 /// [`Client::get`](crate::Client::get) gives one.
@@ -228,31 +222,13 @@ impl<C: Chunks> Source<C> {
         self
     }
 
-    /// Lets the chunks begin anywhere.
-    pub(crate) fn with_start(mut self, start: Start) -> Self {
-        self.start = Some(start);
-        self
-    }
-
-    /// Sets the file that holds exactly the bytes of this source.
-    pub(crate) fn with_plain(mut self, plain: Arc<dyn Plain>) -> Self {
-        self.plain = Some(plain);
-        self
-    }
-
-    /// The file that holds exactly the bytes of this source, if there is one.
-    pub(crate) fn plain(&self) -> Option<&Arc<dyn Plain>> {
-        self.plain.as_ref()
-    }
-
-    /// Leaves out the bytes before this one. Returns whether it can: no chunk has been made yet, and the source allows
-    /// it.
-    pub(crate) fn begin_at(&mut self, first: u64) -> bool {
-        let untouched = self.given == 0 && self.ahead.is_empty() && self.beyond.is_none() && !self.ended;
-        let Some(start) = self.start.take().filter(|_| untouched) else { return first == 0 };
-        start.0.store(first, Relaxed);
-        self.given = first;
-        true
+    /// The same source with this value, if there is one.
+    #[cfg(any(feature = "directory", feature = "http"))]
+    pub(crate) fn with_some<T>(self, value: Option<T>, with: impl FnOnce(Self, T) -> Self) -> Self {
+        match value {
+            Some(value) => with(self, value),
+            None => self,
+        }
     }
 
     /// Sets the size that the client told, which may be wrong.
@@ -423,12 +399,6 @@ impl<C: Chunks> Source<C> {
     fn wrong_size(&self) -> Refusal {
         let size = self.size.unwrap_or_default();
         Refusal::internal().because(format_args!("the source said {size} bytes and gave {}", self.given))
-    }
-}
-
-impl Start {
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
     }
 }
 

@@ -9,9 +9,10 @@ use std::{
     io::Read,
     net::UdpSocket,
     os::fd::{AsFd, OwnedFd},
-    process::{Child, Stdio},
+    process::Stdio,
 };
 
+use program::Process;
 use rustix::{
     fs::{Mode, OFlags},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
@@ -24,7 +25,7 @@ const WIDE: &str = "a/目录/很长的名字/也是一个很长的名字/还有�
 
 /// A server whose standard error is a terminal.
 struct Watched {
-    child: Child,
+    child: Process,
     address: String,
     terminal: File,
     screen: vt100::Parser,
@@ -44,17 +45,13 @@ impl Watched {
             screen: vt100::Parser::new(rows, columns, 0),
         };
         watched.resize(rows, columns);
-        let mut line = String::new();
-        let stdout = watched.child.stdout.as_mut().unwrap();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
-        watched.address = line.trim_end().strip_prefix("listening on ").unwrap().to_owned();
+        watched.address = watched.child.first_line().strip_prefix("listening on ").unwrap().to_owned();
         watched
     }
 
-    fn spawn(directory: &std::path::Path, terminal: OwnedFd) -> Child {
+    fn spawn(directory: &std::path::Path, terminal: OwnedFd) -> Process {
         let mut command = program::tuffet(&["serve", "--listen", "127.0.0.1:0", "--no-sandbox"]);
-        command.arg(directory).env("TERM", "xterm").stdout(Stdio::piped()).stderr(terminal);
-        command.spawn().unwrap()
+        Process::start(command.arg(directory).env("TERM", "xterm").stdout(Stdio::piped()).stderr(terminal))
     }
 
     fn resize(&mut self, rows: u16, columns: u16) {
@@ -77,13 +74,6 @@ impl Watched {
                 _ => return self.screen.screen().contents(),
             }
         }
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }
 
@@ -124,7 +114,7 @@ fn bars_leave_nothing_on_the_screen() {
             client.send_to(&[0, 4, 0, block], server).unwrap();
         }
         watched.until(|shown| shown.contains(" complete 700 bytes"));
-        program::signals::kill("-TERM", &watched.child);
+        watched.child.signal("-TERM");
         let shown = watched.until(|_| false);
         assert!(shown.contains("serving") && shown.contains("stopping"), "{shown}");
         for rest in ["127.0.0.1 <", "…", "KiB", "=>", "B/s  "] {

@@ -19,14 +19,14 @@ use std::{
     io::{Read, Write},
     net::{TcpStream, UdpSocket},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
 use machines::on_machines;
-use stock::{Daemon, finish, limited};
+use stock::{Process, daemon, finish, limited};
 
 /// The network: a switch, which is this machine too, a router, and a plug for a machine.
 const LAN: &str = "
@@ -91,9 +91,9 @@ fn script(here: &Path) {
 
 /// `tuffet boot`, the router, and what they said.
 struct Lan {
-    tuffet: Child,
+    _tuffet: Process,
     log: PathBuf,
-    _dnsmasq: Daemon,
+    _dnsmasq: Process,
     here: tempfile::TempDir,
 }
 
@@ -107,15 +107,15 @@ impl Lan {
     fn beside(dnsmasq: &str, args: &[&str]) -> Self {
         let here = tempfile::tempdir().unwrap();
         let dnsmasq = format!("exec ip netns exec router {dnsmasq}");
-        let dnsmasq = Daemon::start(Command::new("sh").args(["-c", &dnsmasq]).stderr(Stdio::null()));
+        let dnsmasq = daemon(Command::new("sh").args(["-c", &dnsmasq]).stderr(Stdio::null()));
         let log = here.path().join("log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
         command.arg("boot").args(args).stdin(Stdio::null()).stdout(Stdio::null());
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TUFFET_")) {
             command.env_remove(name);
         }
-        let tuffet = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
-        let lan = Self { tuffet, log, _dnsmasq: dnsmasq, here };
+        let tuffet = Process::start(command.stderr(fs::File::create(&log).unwrap()));
+        let lan = Self { _tuffet: tuffet, log, _dnsmasq: dnsmasq, here };
         let began = Instant::now();
         while !lan.log().contains("dhcp: machines on lan get boot files") {
             assert!(began.elapsed() < Duration::from_secs(60), "{}", lan.log());
@@ -145,7 +145,7 @@ impl Lan {
 
 /// A machine of QEMU's, whose serial line a person sits at.
 struct Console {
-    machine: Child,
+    machine: Process,
     shown: Arc<Mutex<String>>,
     /// How much of it was read before.
     read: usize,
@@ -158,7 +158,7 @@ impl Console {
         command.args(["-machine", "virt", "-cpu", "cortex-a57", "-monitor", "none", "-serial", "stdio"]);
         command.args(COMMON).args(PLAIN_NET).args(machine);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut machine = command.spawn().expect("qemu-system-arm is installed");
+        let mut machine = Process::start(&mut command);
         let mut stdout = machine.stdout.take().unwrap();
         let shown = Arc::<Mutex<String>>::default();
         let sink = shown.clone();
@@ -188,20 +188,6 @@ impl Console {
 
     fn types(&mut self, line: &str) {
         self.machine.stdin.as_mut().unwrap().write_all(format!("{line}\n").as_bytes()).unwrap();
-    }
-}
-
-impl Drop for Console {
-    fn drop(&mut self) {
-        _ = self.machine.kill();
-        _ = self.machine.wait();
-    }
-}
-
-impl Drop for Lan {
-    fn drop(&mut self) {
-        _ = self.tuffet.kill();
-        _ = self.tuffet.wait();
     }
 }
 
@@ -235,7 +221,7 @@ fn path(path: &Path) -> &str {
 }
 
 #[test]
-#[ignore = "needs root, qemu-system-x86, ipxe-qemu, dnsmasq-base, debian-installer-12-netboot-amd64 and iproute2"]
+#[ignore = "needs root, and the packages that this file names"]
 fn a_bios_with_ipxe_reaches_the_kernel_by_pxelinux() {
     if !in_lan("a_bios_with_ipxe_reaches_the_kernel_by_pxelinux") {
         return;
@@ -247,7 +233,7 @@ fn a_bios_with_ipxe_reaches_the_kernel_by_pxelinux() {
 }
 
 #[test]
-#[ignore = "needs root, qemu-system-x86, ipxe-qemu, dnsmasq-base, debian-installer-12-netboot-amd64 and iproute2"]
+#[ignore = "needs root, and the packages that this file names"]
 fn a_bios_with_ipxe_reaches_the_kernel_by_a_script() {
     if !in_lan("a_bios_with_ipxe_reaches_the_kernel_by_a_script") {
         return;
@@ -262,7 +248,7 @@ fn a_bios_with_ipxe_reaches_the_kernel_by_a_script() {
 
 /// GRUB of Debian asks the DHCP server, unless it is told another when it is made.
 #[test]
-#[ignore = "needs root, qemu-system-x86, ovmf, grub-efi-amd64-bin, dnsmasq-base, debian-installer-12-netboot-amd64 and iproute2"]
+#[ignore = "needs root, and the packages that this file names"]
 fn efi_reaches_the_kernel_by_pxe_and_grub() {
     if !in_lan("efi_reaches_the_kernel_by_pxe_and_grub") {
         return;
@@ -281,7 +267,7 @@ fn efi_reaches_the_kernel_by_pxe_and_grub() {
 }
 
 #[test]
-#[ignore = "needs root, qemu-system-x86, ovmf, ipxe, dnsmasq-base, debian-installer-12-netboot-amd64 and iproute2"]
+#[ignore = "needs root, and the packages that this file names"]
 fn efi_reaches_the_kernel_by_pxe_and_ipxe() {
     if !in_lan("efi_reaches_the_kernel_by_pxe_and_ipxe") {
         return;
@@ -295,7 +281,7 @@ fn efi_reaches_the_kernel_by_pxe_and_ipxe() {
 }
 
 #[test]
-#[ignore = "needs root, qemu-system-x86, ovmf, ipxe, dnsmasq-base, debian-installer-12-netboot-amd64 and iproute2"]
+#[ignore = "needs root, and the packages that this file names"]
 fn efi_reaches_the_kernel_by_http_boot() {
     if !in_lan("efi_reaches_the_kernel_by_http_boot") {
         return;
@@ -310,7 +296,7 @@ fn efi_reaches_the_kernel_by_http_boot() {
 
 /// shim of Debian, and its GRUB, which then asks the DHCP server.
 #[test]
-#[ignore = "needs root, qemu-system-arm, qemu-efi-aarch64, dnsmasq-base, debian-installer-12-netboot-arm64 and iproute2"]
+#[ignore = "needs root, and the packages that this file names"]
 fn arm64_reaches_grub_by_pxe_and_shim() {
     if !in_lan("arm64_reaches_grub_by_pxe_and_shim") {
         return;
@@ -325,7 +311,7 @@ fn arm64_reaches_grub_by_pxe_and_shim() {
 
 /// The kernel is a program for EFI, too.
 #[test]
-#[ignore = "needs root, qemu-system-arm, qemu-efi-aarch64, dnsmasq-base, debian-installer-12-netboot-arm64 and iproute2"]
+#[ignore = "needs root, and the packages that this file names"]
 fn arm64_reaches_the_kernel_by_http() {
     if !in_lan("arm64_reaches_the_kernel_by_http") {
         return;
@@ -343,7 +329,7 @@ fn arm64_reaches_the_kernel_by_http() {
 
 /// By what docs/dhcp.md has a person type, because U-Boot drops the answers of ProxyDHCP.
 #[test]
-#[ignore = "needs root, qemu-system-arm, u-boot-qemu, dnsmasq-base, debian-installer-12-netboot-arm64 and iproute2"]
+#[ignore = "needs root, and the packages that this file names"]
 fn u_boot_reaches_the_kernel_when_it_is_told_the_server() {
     if !in_lan("u_boot_reaches_the_kernel_when_it_is_told_the_server") {
         return;
@@ -365,7 +351,7 @@ fn u_boot_reaches_the_kernel_when_it_is_told_the_server() {
 
 /// With nothing typed, because the DHCP server names this server. It names no file: the script is U-Boot's own idea.
 #[test]
-#[ignore = "needs root, qemu-system-arm, u-boot-qemu, u-boot-tools, dnsmasq-base, debian-installer-12-netboot-arm64 and iproute2"]
+#[ignore = "needs root, and the packages that this file names"]
 fn u_boot_reaches_the_kernel_by_its_script() {
     if !in_lan("u_boot_reaches_the_kernel_by_its_script") {
         return;
@@ -402,14 +388,14 @@ fn menu_for_u_boot() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-#[ignore = "needs root, qemu-system-x86, ipxe-qemu, dnsmasq-base, debian-installer-12-netboot-amd64 and iproute2"]
+#[ignore = "needs root, and the packages that this file names"]
 fn from_a_web_server_with_one_command() {
     if !in_lan("from_a_web_server_with_one_command") {
         return;
     }
     let (menus, tree) = (menus(), tree());
     let address = "127.0.0.1:8099";
-    let _daemon = Daemon::start(Command::new("busybox").args(["httpd", "-f", "-p", address, "-h"]).arg(&tree));
+    let _daemon = daemon(Command::new("busybox").args(["httpd", "-f", "-p", address, "-h"]).arg(&tree));
     let began = Instant::now();
     while TcpStream::connect(address).is_err() {
         assert!(began.elapsed() < Duration::from_secs(20), "httpd does not listen");
@@ -429,31 +415,19 @@ fn a_source_with_nothing_to_boot_is_refused_in_one_line() {
     fs::write(here.path().join("switch.cfg"), "hostname switch\n").unwrap();
     let boot = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
-        finish({
-            command.arg("boot").arg(here.path()).args(args);
-            command
-        })
+        command.arg("boot").args(args);
+        let output = finish(command);
+        let said = stock::said(&output);
+        assert!(output.status.code() == Some(1) && said.lines().count() == 1, "{said}");
+        said
     };
-    let output = boot(&[]);
-    let said = stock::said(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    let lines: Vec<&str> = said.lines().collect();
-    assert!(matches!(lines[..], [line] if line.starts_with("tuffet: there is no boot file in ")), "{said}");
+    let said = boot(&[path(here.path())]);
+    assert!(said.starts_with("tuffet: there is no boot file in "), "{said}");
     // A web server that is down, at a port that nothing listens on.
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
-    let output = finish({
-        command.args(["boot", "http://127.0.0.1:9/"]);
-        command
-    });
-    let said = stock::said(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    let lines: Vec<&str> = said.lines().collect();
-    assert!(matches!(lines[..], [line] if line.starts_with("tuffet: cannot look for boot files in ")), "{said}");
+    let said = boot(&["http://127.0.0.1:9/"]);
+    assert!(said.starts_with("tuffet: cannot look for boot files in "), "{said}");
     // Where a DHCP server has the port, it says so in one line.
-    let taken = UdpSocket::bind("0.0.0.0:67").unwrap();
-    let output = boot(&["--dhcp-boot", "=>switch.cfg", "--quiet"]);
-    let said = stock::said(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.lines().count() == 1 && said.contains("a DHCP server on this machine uses it"), "{said}");
-    drop(taken);
+    let _taken = UdpSocket::bind("0.0.0.0:67").unwrap();
+    let said = boot(&[path(here.path()), "--dhcp-boot", "=>switch.cfg", "--quiet"]);
+    assert!(said.contains("a DHCP server on this machine uses it"), "{said}");
 }

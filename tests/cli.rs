@@ -4,9 +4,9 @@
 #[path = "common/program.rs"]
 mod program;
 
-use std::{fs, io::Write, path::Path, process::Stdio};
+use std::{fs, io::Write, process::Stdio};
 
-use program::{Server, run, text, tuffet};
+use program::{Process, Server, path, run, text, tuffet};
 
 /// It fails with 1 and one line, which it returns.
 fn failure(args: &[&str]) -> String {
@@ -16,10 +16,6 @@ fn failure(args: &[&str]) -> String {
     assert!(output.stdout.is_empty(), "{args:?}");
     assert!(said.starts_with("tuffet: ") && said.ends_with('\n') && said.lines().count() == 1, "{args:?}: {said}");
     said
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 #[test]
@@ -352,9 +348,9 @@ fn a_client_that_is_interrupted_leaves_nothing_behind() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let directory = tempfile::tempdir().unwrap();
     let address = silent.local_addr().unwrap().to_string();
-    let mut get = tuffet(&["get", &address, "file"]).current_dir(directory.path()).spawn().unwrap();
+    let mut get = Process::start(tuffet(&["get", &address, "file"]).current_dir(directory.path()));
     silent.recv(&mut [0; 600]).unwrap();
-    program::signals::kill("-INT", &get);
+    get.signal("-INT");
     assert_eq!(get.wait().unwrap().code(), Some(130));
     assert_eq!(directory.path().read_dir().unwrap().count(), 0);
 }

@@ -7,11 +7,11 @@ mod program;
 use std::{
     fs,
     io::{BufRead, BufReader, Lines, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{ChildStderr, Stdio},
 };
 
-use program::{Server, run, text, tuffet};
+use program::{Server, path, run, text, tuffet};
 
 /// A directory with a file `a` in it that says so, and a configuration that serves it.
 struct Place {
@@ -43,10 +43,6 @@ impl Place {
     fn config(&self) -> &str {
         path(&self.config)
     }
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 fn get(address: &str, name: &str) -> Option<String> {
@@ -152,7 +148,7 @@ impl Reloaded {
     }
 
     fn signal(&self, signal: &str) {
-        program::signals::kill(signal, &self.server.child);
+        self.server.child.signal(signal);
     }
 
     fn stop(mut self) {

@@ -42,9 +42,7 @@ fn each_outcome_is_counted_under_its_name() {
     let server = common::simulated::Simulated::with(files(), |builder| builder.patience(Duration::from_secs(3)));
     let mut peer = server.peer();
     peer.rrq("1000", &[]).expect_data(1, &file(1000)[..512]);
-    peer.ack(1);
-    peer.expect_data(2, &file(1000)[512..]);
-    peer.ack(2);
+    peer.take_rest(1000);
     for (name, code) in [("missing", 1), ("secret", 2), ("broken", 0), ("../x", 2)] {
         server.peer().rrq(name, &[]).expect_error(code);
     }
@@ -126,8 +124,7 @@ fn unanswered_requests_are_counted() {
     one.expect_again();
     one.to = tid;
     // A client that was heard does not give way.
-    one.ack(1);
-    one.expect_data(2, &file(600)[512..]);
+    one.expect_second(600);
     let mut two = Peer::new(serving.addr());
     two.rrq("600", &[]);
     two.send_bytes(b"\0\x09nonsense");

@@ -96,7 +96,7 @@ fn each_architecture_has_its_boot_file() {
     }
 }
 
-/// What the clients of `tests/boot_lan.rs` really send: EDK2 of November 2022, iPXE of January 2019, and U-Boot 2025.01.
+/// What the clients of `tests/boot_lan.rs` really send: EDK2 of November 2022, iPXE of January 2019, U-Boot 2025.01.
 #[test]
 fn captured_requests() {
     let files = &["pxelinux.0", "bootnetx64.efi", "snponly.efi", "boot.ipxe", "boot.scr.uimg", "bootaa64.efi"];
@@ -276,8 +276,8 @@ fn a_relay_gets_its_option_back() {
     assert_eq!(Read::of(&answer.bytes).message.giaddr(), Ipv4Addr::new(198, 51, 100, 1));
 }
 
-/// U-Boot with `CONFIG_SERVERIP_FROM_PROXYDHCP` reads the fields of the answer. With lwIP it also wants the options of a
-/// PXE server's DHCPOFFER.
+/// U-Boot with `CONFIG_SERVERIP_FROM_PROXYDHCP` reads the fields of the answer. With lwIP it also wants the options of
+/// a PXE server's DHCPOFFER.
 #[test]
 fn u_boot_is_told_the_server() {
     let question = |arch: Option<u16>| {

@@ -8,12 +8,14 @@ mod common;
 mod dhcp_client;
 #[path = "common/machines.rs"]
 mod machines;
+#[cfg(feature = "full")]
+#[path = "common/process.rs"]
+mod process;
 
 #[cfg(feature = "full")]
 use std::{
     fs,
-    io::{BufRead, BufReader},
-    process::{Child, Output, Stdio},
+    process::{Output, Stdio},
     thread,
     time::Instant,
 };
@@ -28,6 +30,8 @@ use common::{LONG, eventually};
 use dhcp_client::{DISCOVER, Question, REQUEST, Read};
 use dhcproto::v4::MessageType;
 use machines::{TWO_LINKS, on, on_machines};
+#[cfg(feature = "full")]
+use process::Process;
 use socket2::{Domain, Protocol, Socket, Type};
 use tuffet::{
     Refusal, Request, Running, Server,
@@ -160,7 +164,7 @@ fn an_interface_that_is_made_anew_is_bound_again() {
 /// The program in the network of this thread, which serves a directory with `pxelinux.0`.
 #[cfg(feature = "full")]
 struct Program {
-    child: Child,
+    child: Process,
     place: tempfile::TempDir,
 }
 
@@ -173,9 +177,8 @@ impl Program {
         fs::write(files.join("pxelinux.0"), "...").unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
         command.arg("serve").arg(files).args(args).stdout(Stdio::piped());
-        let mut child = command.stderr(fs::File::create(place.path().join("log")).unwrap()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut child = Process::start(command.stderr(fs::File::create(place.path().join("log")).unwrap()));
+        let line = child.first_line();
         let program = Self { child, place };
         assert!(line.starts_with("listening on "), "{}", program.said());
         program
@@ -183,14 +186,6 @@ impl Program {
 
     fn said(&self) -> String {
         fs::read_to_string(self.place.path().join("log")).unwrap()
-    }
-}
-
-#[cfg(feature = "full")]
-impl Drop for Program {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }
 
@@ -258,7 +253,7 @@ fn a_flood_of_questions_is_summed_up_and_delays_no_transfer() {
         answered
     });
     let took = began.elapsed().as_secs();
-    assert!(Command::new("kill").arg(program.child.id().to_string()).status().unwrap().success());
+    program.child.signal("-TERM");
     assert!(program.child.wait().unwrap().success());
     let said = program.said();
     let lines = said.matches(" may boot pxelinux.0: ").count();

@@ -1,6 +1,9 @@
 //! Which files the directory handler serves and takes, and which it must not.
 #![cfg(all(feature = "directory", unix))]
 
+#[path = "common/asked.rs"]
+mod asked;
+
 use std::{
     ffi::OsStr,
     fs,
@@ -13,6 +16,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use asked::{names, put, request, untouched};
 use smol::{
     LocalExecutor, Timer,
     future::{FutureExt, block_on},
@@ -20,13 +24,6 @@ use smol::{
 };
 use tempfile::TempDir;
 use tuffet::{Bytes, Handler, Refusal, Request, Source, handlers::Directory, packet};
-
-fn request(name: impl AsRef<[u8]>) -> Result<Request, Refusal> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 69));
-    let filename = name.as_ref().to_vec();
-    let packet = packet::Request { filename, mode: packet::Mode::Octet, options: Default::default() };
-    Request::new(address, address, packet)
-}
 
 fn get(directory: &Directory, name: impl AsRef<[u8]>) -> Result<Vec<u8>, Refusal> {
     let request = request(name)?;
@@ -36,10 +33,6 @@ fn get(directory: &Directory, name: impl AsRef<[u8]>) -> Result<Vec<u8>, Refusal
         panic!("{request:?} hangs");
     };
     block_on(read.or(hangs))
-}
-
-fn put(directory: &Directory, name: &str, data: impl Into<Source>) -> Result<(), Refusal> {
-    block_on(directory.write(&request(name)?, data.into()))
 }
 
 /// A root with a secret beside it.
@@ -58,18 +51,6 @@ fn tree() -> (TempDir, Directory) {
 
 fn root(temp: &TempDir) -> std::path::PathBuf {
     temp.path().join("root")
-}
-
-/// A source that must not be asked.
-fn untouched() -> Source {
-    Source::stream(stream::poll_fn(|_| panic!("asked for a chunk")))
-}
-
-fn names(path: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
 }
 
 /// Some megabytes without a repetition.

@@ -12,7 +12,7 @@ use tuffet::{
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
 };
 
-use sim::{End, LinkConditions, Peer, Server, Side, Source, Wire, ms, options, run, secs};
+use sim::{End, LinkConditions, Peer, Report, Server, Side, Source, Wire, ms, options, run, secs};
 
 const PATIENCE: Duration = secs(30);
 
@@ -56,9 +56,13 @@ fn aborted(refusal: &Refusal) -> Option<Outcome> {
 }
 
 /// On a clean wire.
-fn meet(client: &mut End, server: &mut Server) -> Duration {
+fn run_cleanly(client: &mut dyn Peer, server: &mut dyn Peer, limit: Duration) -> Report {
     let fine = || Wire::new(LinkConditions::lossless(ms(1)), 0);
-    run(client, server, &mut fine(), &mut fine(), secs(600)).elapsed
+    run(client, server, &mut fine(), &mut fine(), limit)
+}
+
+fn meet(client: &mut End, server: &mut Server) -> Duration {
+    run_cleanly(client, server, secs(600)).elapsed
 }
 
 /// A peer that falls silent after some packets.
@@ -103,9 +107,7 @@ fn a_silent_client_times_the_server_out() {
             let peer = if direction == Direction::Read { get() } else { put(file()) };
             let mut client = Mortal { peer, packets_left };
             let mut server = server(file());
-            let (mut up, mut down) =
-                (Wire::new(LinkConditions::lossless(ms(1)), 0), Wire::new(LinkConditions::lossless(ms(1)), 0));
-            let report = run(&mut client, &mut server, &mut up, &mut down, secs(600));
+            let report = run_cleanly(&mut client, &mut server, secs(600));
             if client.packets_left > 0 {
                 assert!(packets_left > 4, "the last round was a whole transfer");
                 break;
@@ -127,9 +129,7 @@ fn a_silent_server_times_the_client_out() {
     for packets_left in 0..3 {
         for mut client in [get(), put(file())] {
             let mut server = Mortal { peer: server(file()), packets_left };
-            let (mut up, mut down) =
-                (Wire::new(LinkConditions::lossless(ms(1)), 0), Wire::new(LinkConditions::lossless(ms(1)), 0));
-            let report = run(&mut client, &mut server, &mut up, &mut down, secs(600));
+            let report = run_cleanly(&mut client, &mut server, secs(600));
             assert_eq!(client.outcome, Some(Outcome::TimedOut), "after {packets_left} packets");
             assert!(report.elapsed <= PATIENCE * 2 + secs(1), "{:?}", report.elapsed);
         }
@@ -166,10 +166,8 @@ fn a_slow_source_does_not_keep_a_dead_client_alive() {
     // It repeats its request while the server waits for the size of a file that may be small.
     let mut client = Mortal { peer: get(), packets_left: 3 };
     let mut server = Server::new(bytes, None, Timing::default());
-    let (mut up, mut down) =
-        (Wire::new(LinkConditions::lossless(ms(1)), 0), Wire::new(LinkConditions::lossless(ms(1)), 0));
     // The first block takes its 512 chunks; the second is never full.
-    let report = run(&mut client, &mut server, &mut up, &mut down, secs(3600));
+    let report = run_cleanly(&mut client, &mut server, secs(3600));
     assert_eq!(server.outcome(), Some(&Outcome::TimedOut));
     let first_data = report.trace.iter().find(|sent| sent.head == [0, 3, 0, 1]).expect("a block").at;
     assert!(report.elapsed - first_data <= PATIENCE + secs(1), "{:?}", report.elapsed - first_data);
@@ -245,8 +243,7 @@ fn patience_without_end_is_a_very_long_time() {
     (timing.patience, timing.timeout) = (Duration::MAX, Duration::MAX);
     let mut client = End::new(Transfer::get(request(), timing), Source::default());
     let mut server = Server::new(file().after(secs(7200)), Some(3000), timing);
-    let fine = || Wire::new(LinkConditions::lossless(ms(1)), 0);
-    run(&mut client, &mut server, &mut fine(), &mut fine(), secs(8000));
+    run_cleanly(&mut client, &mut server, secs(8000));
     assert_eq!(client.outcome, Some(Outcome::Complete));
 }
 

@@ -1,21 +1,28 @@
 //! The programs of `examples` run: each serves a client.
 #![cfg(all(target_os = "linux", feature = "http"))]
 
+#[path = "common/process.rs"]
+mod process;
+#[path = "http/upstream.rs"]
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod upstream;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, ChildStdout, Command, Stdio},
+    net::{SocketAddr, TcpStream},
+    process::{ChildStdout, Command, Stdio},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use process::Process;
 use tuffet::Client;
+use upstream::Upstream;
 
 const ANY: &str = "127.0.0.1:0";
 
 /// A running example. It ends with the test.
 struct Example {
-    child: Child,
+    child: Process,
     stdout: BufReader<ChildStdout>,
     /// Its line `listening on ADDRESS`, without the first two words.
     listening: String,
@@ -26,8 +33,7 @@ impl Example {
         let test = std::env::current_exe().unwrap();
         let program = test.parent().unwrap().parent().unwrap().join("examples").join(name);
         assert!(program.exists(), "first: cargo build --examples");
-        let child = Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        let mut child = child.unwrap();
+        let mut child = Process::start(Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::piped()));
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
@@ -45,13 +51,6 @@ impl Example {
         let record = self.client().get(name, &mut bytes).unwrap();
         assert!(record.outcome.is_success(), "{record}");
         String::from_utf8(bytes).unwrap()
-    }
-}
-
-impl Drop for Example {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -94,34 +93,21 @@ fn blocking() {
 
 #[test]
 fn service() {
-    let (mirror, list) = (mirror(), |web: SocketAddr| {
+    let mirror = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nthe mirror's\n");
+    let list = |web: SocketAddr| {
         let mut stream = TcpStream::connect(web).unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
-    });
-    let mut example = Example::start("service", &[&format!("http://{mirror}/"), ANY, ANY]);
+    };
+    let mut example = Example::start("service", &[&mirror.url(), ANY, ANY]);
     let web = example.listening.split("http://").nth(1).unwrap().trim_end_matches('/').parse().unwrap();
     assert_eq!(example.get("menu"), "the mirror's\n");
     // The server has its last ACK a moment after the client has sent it.
     while !list(web).ends_with("\r\n\r\n127.0.0.1 menu\n") {
         std::thread::sleep(Duration::from_millis(20));
     }
-    kill_process(Pid::from_child(&example.child), Signal::INT).unwrap();
+    example.child.signal("-INT");
     assert!(example.child.wait().unwrap().success());
-}
-
-/// An HTTP server that gives the same text for every name.
-fn mirror() -> SocketAddr {
-    let listener = TcpListener::bind(ANY).unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let head = BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
-            head.for_each(drop);
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\nthe mirror's\n");
-        }
-    });
-    address
 }

@@ -6,16 +6,12 @@ mod program;
 
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path, process::Command};
 
-use program::tuffet;
+use program::{path, tuffet};
 
 fn explain(name: &[u8], args: &[&str]) -> (bool, String) {
     let mut command = tuffet(&["explain", "10.0.0.5"]);
     let output = command.arg(OsStr::from_bytes(name)).args(args).output().unwrap();
     (output.status.success(), String::from_utf8(output.stdout).unwrap())
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 #[test]
@@ -143,7 +139,8 @@ fn a_wrong_table_of_boot_files_is_reported_with_its_place() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(why), "{text}: {said}");
     }
-    let rules = "sources = ['.']\ndhcp = true\ndhcp-interface = ['eth0']\n[[boot]]\nfile = 'x'\nmac = ['52:54:00', '52:54:01']\n";
+    let rules = "sources = ['.']\ndhcp = true\ndhcp-interface = ['eth0']\n\
+                 [[boot]]\nfile = 'x'\nmac = ['52:54:00', '52:54:01']\n";
     fs::write(&file, rules).unwrap();
     let output = tuffet(&["check-config", path(&file)]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

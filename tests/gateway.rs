@@ -14,7 +14,7 @@ use std::{
 };
 
 use smol::{LocalExecutor, Timer};
-use stock::{Daemon, bytes, free_tcp_port, server::Server};
+use stock::{Process, bytes, daemon, free_tcp_port, server::Server};
 use tempfile::TempDir;
 use tuffet::Client;
 
@@ -27,7 +27,7 @@ const MEMORY: usize = 48;
 /// nginx before one file of random bytes.
 struct Nginx {
     /// None while it is dead.
-    daemon: Option<Daemon>,
+    daemon: Option<Process>,
     port: u16,
     here: TempDir,
 }
@@ -63,7 +63,7 @@ impl Nginx {
         // Debian installs it in /usr/sbin, which is in no user's PATH.
         let mut command = Command::new("sh");
         command.args(["-c", "PATH=$PATH:/usr/sbin exec nginx -c \"$0\" -e \"$1\""]).args([configuration, errors]);
-        self.daemon = Some(Daemon::start(&mut command));
+        self.daemon = Some(daemon(&mut command));
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert!(began.elapsed() < Duration::from_secs(20), "nginx does not listen: is it installed?");

@@ -4,13 +4,15 @@
 //!     cargo test --test grub -- --ignored
 #![cfg(all(target_os = "linux", feature = "cli", feature = "http"))]
 
+#[path = "common/again.rs"]
+mod again;
 mod common;
 mod stock;
 #[path = "http/upstream.rs"]
 #[allow(dead_code, reason = "each test crate uses its part")]
 mod upstream;
 
-use std::{env, fs, io::Write, path::Path, process::Command, time::Duration};
+use std::{fs, io::Write, path::Path, time::Duration};
 
 use common::Serving;
 use stock::{finish, limited, said, server::Server};
@@ -25,18 +27,9 @@ const EARLY: &str = "net_add_addr machine efinet0 192.0.2.2\nconfigfile (tftp,19
 
 /// Runs this test again in a network of its own, with a cable to a machine. Returns whether this is there already.
 fn with_cable(test: &str) -> bool {
-    const THERE: &str = "TUFFET_TEST_HAS_CABLE";
-    if env::var_os(THERE).is_some() {
-        return true;
-    }
-    let script = format!(
-        "ip link set lo up; ip tuntap add cable mode tap; ip address add 192.0.2.1/24 dev cable; ip link set cable up
-        exec \"$0\" --ignored --exact {test} --nocapture"
-    );
-    let mut command = Command::new("unshare");
-    command.args(["--net", "sh", "-ec", &script]).arg(env::current_exe().unwrap()).env(THERE, "yes");
-    assert!(command.status().expect("unshare").success());
-    false
+    const CABLE: &str =
+        "ip link set lo up; ip tuntap add cable mode tap; ip address add 192.0.2.1/24 dev cable; ip link set cable up";
+    again::after(test, &["unshare", "--net"], CABLE)
 }
 
 /// Switches the machine on, and waits until it switches itself off.

@@ -5,12 +5,8 @@ mod common;
 
 use std::net::{SocketAddr, UdpSocket};
 
-use common::{Peer, Serving, file, size};
-use tuffet::{Error, Handler, Request, Server, ServerBuilder, read, transfer::Outcome};
-
-fn files() -> impl Handler {
-    read(async |request: Request| file(size(&request)))
-}
+use common::{Peer, Serving, file, files};
+use tuffet::{Error, Server, ServerBuilder, transfer::Outcome};
 
 fn serving(socket: UdpSocket, set: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Serving {
     Serving::on(&[], files(), |builder| set(builder.socket(socket)))
@@ -26,9 +22,7 @@ fn requests_come_to_a_passed_socket_and_transfers_have_their_own_ports() {
         let mut peer = Peer::new(address);
         peer.rrq("600", &[]).expect_data(1, &file(600)[..512]);
         assert_ne!(peer.to, address);
-        peer.ack(1);
-        peer.expect_data(2, &file(600)[512..]);
-        peer.ack(2);
+        peer.take_rest(600);
         assert_eq!(serving.record().outcome, Outcome::Complete);
     }
 }

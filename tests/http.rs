@@ -46,10 +46,8 @@ use self::{
 };
 
 fn request(name: impl AsRef<[u8]>) -> Request {
-    let packet =
-        packet::Request { filename: name.as_ref().into(), mode: packet::Mode::Octet, options: Default::default() };
     let any = ([127, 0, 0, 1], 1069).into();
-    Request::new(any, any, packet).unwrap()
+    Request::new(any, any, packet::Request::new(name.as_ref())).unwrap()
 }
 
 fn settings(base: &str) -> HttpBuilder {

@@ -9,14 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{LONG, Peer, Serving, doomed_socket, eventually, file, guard, own_address, request, size};
+use common::{LONG, Peer, Serving, doomed_socket, eventually, file, files, guard, own_address, request};
 use tuffet::{
     Client, Gen, Handler, Refusal, Request, Server, Source, handler::Answer, packet::Packet, read, transfer::Outcome,
 };
-
-fn files() -> impl Handler {
-    read(async |request: Request| file(size(&request)))
-}
 
 #[test]
 fn stop_lets_transfers_end_and_takes_no_more() {
@@ -33,9 +29,7 @@ fn stop_lets_transfers_end_and_takes_no_more() {
         late.rrq("600", &[]);
         for peer in &mut peers {
             assert!(serving.is_running());
-            peer.ack(1);
-            peer.expect_data(2, &file(600)[512..]);
-            peer.ack(2);
+            peer.take_rest(600);
         }
         serving.join();
         late.expect_silence();

@@ -5,15 +5,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{LONG, Link, Peer, file, request, simulated::Simulated, size};
-use tuffet::{Handler, Refusal, Request, packet::Packet, read};
-
-fn files() -> impl Handler {
-    read(async |request: Request| match size(&request) {
-        0 => Err(Refusal::not_found()),
-        size => Ok(file(size)),
-    })
-}
+use common::{LONG, Link, Peer, file, files, request, simulated::Simulated};
+use tuffet::packet::Packet;
 
 #[test]
 fn transfers_of_one_address_are_limited() {
@@ -75,9 +68,7 @@ fn a_room_of_machines_behind_one_address_is_served() {
         peer.rrq("600", &[]).expect_data(1, &file(600)[..512]);
     }
     for peer in &mut peers {
-        peer.ack(1);
-        peer.expect_data(2, &file(600)[512..]);
-        peer.ack(2);
+        peer.take_rest(600);
     }
 }
 
@@ -97,8 +88,7 @@ fn the_limit_of_all_transfers_holds_under_a_flood_and_the_server_recovers() {
     assert!(serving.transfers().is_empty());
     let mut peer = serving.peer();
     peer.rrq("600", &[]).expect_data(1, &file(600)[..512]);
-    peer.ack(1);
-    peer.expect_data(2, &file(600)[512..]);
+    peer.expect_second(600);
 }
 
 #[test]

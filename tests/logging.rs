@@ -144,10 +144,10 @@ fn clients_without_an_answer_are_named_with_the_option() {
 fn datagrams_that_the_system_dropped_are_told_of() {
     let server = Server::start(&["/"]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    program::signals::kill("-STOP", &server.child);
+    server.child.signal("-STOP");
     // The buffer has 8 MiB at most, and each datagram takes more than 512 bytes of it.
     (0..20_000).for_each(|_| _ = socket.send_to(b"\0\x09", &server.address).unwrap());
-    program::signals::kill("-CONT", &server.child);
+    server.child.signal("-CONT");
     socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     eventually("the server has read them", || {
         socket.send_to(b"\0\x01missing\0octet\0", &server.address).unwrap();
@@ -165,7 +165,7 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     let name = [b'x'; 250];
     (0..2000).for_each(|_| miss(&server.address, &name));
     // It ends as well, although no reader takes its last lines.
-    program::signals::kill("-TERM", &server.child);
+    server.child.signal("-TERM");
     eventually("it has ended", || server.child.try_wait().unwrap().is_some_and(|status| status.success()));
 }
 
@@ -174,7 +174,7 @@ fn a_reader_that_goes_away_is_survived() {
     let mut server = Server::start(&["-v", "/"]);
     drop(server.child.stderr.take());
     (0..20).for_each(|_| miss(&server.address, b"missing"));
-    program::signals::kill("-TERM", &server.child);
+    server.child.signal("-TERM");
     eventually("it has ended", || server.child.try_wait().unwrap().is_some_and(|status| status.success()));
 }
 
@@ -214,7 +214,7 @@ fn a_fifo_needs_no_reader_at_the_start() {
         let mut line = String::new();
         BufReader::new(fs::File::open(&fifo).unwrap()).read_line(&mut line).unwrap();
         assert!(line.contains(name), "{line}");
-        program::signals::kill("-HUP", &server.child);
+        server.child.signal("-HUP");
     }
     let said = server.stop("-TERM");
     assert!(!said.contains("log file"), "{said}");
@@ -239,6 +239,6 @@ fn a_fifo_that_nobody_reads_is_told_of() {
     }
     let mut said = BufReader::new(server.child.stderr.take().unwrap()).lines();
     assert!(said.any(|line| line.unwrap().contains("no program reads the log file")));
-    program::signals::kill("-TERM", &server.child);
+    server.child.signal("-TERM");
     eventually("it has ended", || server.child.try_wait().unwrap().is_some_and(|status| status.success()));
 }

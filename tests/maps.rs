@@ -3,34 +3,21 @@
 
 #[path = "common/program.rs"]
 mod program;
+#[path = "http/upstream.rs"]
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod upstream;
 
-use std::{fs, path::Path};
+use std::{fs, io::Write};
 
-use program::{Server, run, text};
+use program::{Server, path, run, text};
+use upstream::Upstream;
 
-#[cfg(feature = "http")]
 /// A web server that answers each request with its path and query.
-fn web() -> String {
-    use std::io::{Read, Write};
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                let mut head = Vec::new();
-                let mut byte = [0];
-                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
-                    head.push(byte[0]);
-                }
-                let head = String::from_utf8(head).unwrap();
-                let asked = head.split(' ').nth(1).unwrap_or_default();
-                let length = asked.len();
-                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{asked}");
-                _ = stream.write_all(answer.as_bytes());
-            });
-        }
-    });
-    format!("http://{address}")
+fn web() -> Upstream {
+    Upstream::new(|head, stream| {
+        let asked = head.split(' ').nth(1).unwrap();
+        _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{asked}", asked.len());
+    })
 }
 
 fn directory() -> tempfile::TempDir {
@@ -41,10 +28,6 @@ fn directory() -> tempfile::TempDir {
         fs::write(path, content).unwrap();
     }
     directory
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 #[test]
@@ -84,11 +67,10 @@ fn uploads_go_to_other_names() {
     server.stop("-TERM");
 }
 
-#[cfg(feature = "http")]
 #[test]
 fn names_become_urls() {
     let (directory, web) = (directory(), web());
-    let to_web = format!("^menu-(.*)=>{web}/a%20b/menu-$1.php?mac=$1&from=${{client}}");
+    let to_web = format!("^menu-(.*)=>{}a%20b/menu-$1.php?mac=$1&from=${{client}}", web.url());
     let server = Server::start(&["--map", &to_web, path(directory.path())]);
     let get = |name: &str| text(&run(&["get", "-q", &server.address, name, "-"]).stdout);
     assert_eq!(get("menu-7"), "/a%20b/menu-7.php?mac=7&from=127.0.0.1");

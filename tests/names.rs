@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tuffet::{
     Refusal, Request,
     handlers::{Directory, Memory},
-    packet::{self, Mode, Packet},
+    packet::{self, Packet},
     read,
 };
 
@@ -115,10 +115,8 @@ fn a_name_may_begin_with_the_path_of_the_root() {
 /// A name that is not UTF-8 leads to no other place, even though a backslash is a slash.
 #[test]
 fn a_path_has_no_backslash() {
-    let filename = b"/caf\xe9\\..\xff\\x".to_vec();
-    let packet = packet::Request { filename, mode: Mode::Octet, options: Default::default() };
     let any = ([127, 0, 0, 1], 1069).into();
-    let request = Request::new(any, any, packet).unwrap();
+    let request = Request::new(any, any, packet::Request::new(b"/caf\xe9\\..\xff\\x")).unwrap();
     assert_eq!(request.path_bytes(), b"caf\xe9/..\xff/x");
     assert_eq!(request.path(), "caf\u{fffd}/..\u{fffd}/x");
 }

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use stock::{Daemon, assert_holds, client::Client, free_tcp_port, server::Server};
+use stock::{Process, assert_holds, client::Client, daemon, free_tcp_port, server::Server};
 use tuffet::packet::Mode::Octet;
 
 /// The most memory that the server may ever have had, in KiB: a router has some to spare, but not the 47 MB of these
@@ -46,9 +46,9 @@ fn names(root: &Path, directory: &Path, names: &mut Vec<String>) {
 }
 
 /// A plain web server in front of this directory, and its URL.
-fn web_server(root: &Path) -> (Daemon, String) {
+fn web_server(root: &Path) -> (Process, String) {
     let address = format!("127.0.0.1:{}", free_tcp_port());
-    let daemon = Daemon::start(Command::new("busybox").args(["httpd", "-f", "-p", &address, "-h"]).arg(root));
+    let daemon = daemon(Command::new("busybox").args(["httpd", "-f", "-p", &address, "-h"]).arg(root));
     let began = Instant::now();
     while TcpStream::connect(&address).is_err() {
         assert!(began.elapsed() < Duration::from_secs(20), "httpd does not listen");

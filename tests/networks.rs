@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 
-use common::{LONG, SHORT, Serving, eventually, file, request};
-use machines::{TWO_LINKS, enter, files, forge, on, on_machines, peer};
+use common::{LONG, SHORT, Serving, eventually, file, files, request};
+use machines::{TWO_LINKS, enter, forge, on, on_machines, peer};
 use tuffet::{Client, packet::Packet, transfer::Outcome};
 
 /// Two clients behind a translator that has one address for both.
@@ -54,9 +54,7 @@ fn answers_come_from_the_address_that_was_asked() {
                 peer.rrq("1000", &[]);
                 // Anything from another address is not counted as an answer.
                 peer.expect_data(1, &file(1000)[..512]);
-                peer.ack(1);
-                peer.expect_data(2, &file(1000)[512..]);
-                peer.ack(2);
+                peer.take_rest(1000);
                 assert_eq!(peer.to.port() == 69, single_port);
                 assert_eq!(serving.record().local, address.parse().unwrap());
                 // An upload and an ERROR as well.
@@ -181,9 +179,7 @@ fn a_single_port_passes_a_nat() {
     };
     let (mut one, mut two) = (same_port("one"), same_port("two"));
     for peer in [&mut one, &mut two] {
-        peer.ack(1);
-        peer.expect_data(2, &file(600)[512..]);
-        peer.ack(2);
+        peer.take_rest(600);
     }
     drop(serving);
     // Without it the translator knows nothing of the ports that the transfers come from.

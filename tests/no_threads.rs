@@ -4,13 +4,9 @@
 #[path = "common/program.rs"]
 mod program;
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
-use program::text;
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use program::{path, text};
 
 /// If the system gives no thread, the program neither panics nor stays silent.
 #[test]

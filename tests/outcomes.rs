@@ -48,8 +48,7 @@ fn a_handler_learns_what_became_of_what_it_served() {
     let server = Simulated::new(handlers(&told));
     let mut peer = server.peer();
     peer.rrq("file", &[]).expect_data(1, &file(1000)[..512]);
-    peer.ack(1);
-    peer.expect_data(2, &file(1000)[512..]);
+    peer.expect_second(1000);
     assert_eq!(taken(&told), [""; 0], "it is not over");
     peer.ack(2);
     server.record();
@@ -63,8 +62,7 @@ fn a_handler_learns_what_became_of_what_it_served() {
 
     let mut peer = server.peer();
     peer.rrq("file", &[]).expect_data(1, &file(1000)[..512]);
-    peer.ack(1);
-    peer.expect_data(2, &file(1000)[512..]);
+    peer.expect_second(1000);
     peer.error(3);
     server.record();
     assert_eq!(taken(&told), ["read aborted 512"]);
@@ -162,8 +160,7 @@ fn a_record_tells_how_it_ended() {
     assert_eq!((silent.outcome, silent.acked), (Outcome::TimedOut, 0));
     // Silence at the very end.
     peer.rrq("600", &[]).expect_data(1, &file(600)[..512]);
-    peer.ack(1);
-    peer.expect_data(2, &file(600)[512..]);
+    peer.expect_second(600);
     let record = server.record();
     assert_eq!((record.outcome, record.bytes), (Outcome::ProbablyComplete, 512));
     assert!(server.records().is_empty(), "one record of each transfer");

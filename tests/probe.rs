@@ -10,23 +10,14 @@ use std::{
     time::Duration,
 };
 
-use common::{SHORT, Serving, closed_port, file, size, within_any_time};
+use common::{SHORT, Serving, closed_port, files, within_any_time};
 use tuffet::{
-    Handler, Refusal, Request,
     packet::{Options, Packet},
     probe::{Ending, Fault, Faults, Probe, Report, Warning, Way, habits},
-    read,
     transfer::Outcome,
 };
 
 const TIME: Duration = Duration::from_secs(20);
-
-fn files() -> impl Handler {
-    read(async |request: Request| match size(&request) {
-        0 => Err(Refusal::not_found()),
-        size => Ok(file(size)),
-    })
-}
 
 fn probe(server: SocketAddr, name: &str, habits: habits::Habits) -> Probe {
     Probe::new(server, name, habits).limit(TIME).linger(Duration::ZERO)

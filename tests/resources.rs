@@ -2,6 +2,9 @@
 #![cfg(all(feature = "net", target_os = "linux"))]
 
 mod common;
+#[cfg(feature = "cli")]
+#[path = "common/process.rs"]
+mod process;
 
 use std::{
     fs,
@@ -9,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Peer, Serving, doomed_socket, eventually, file, request, size};
+use common::{Peer, Serving, doomed_socket, eventually, file, open_files, request, resident, size};
 use tuffet::{Client, Error, ErrorCode, Gen, Handler, Request, packet::Packet, read, transfer::Outcome};
 
 /// These tests measure the whole process, so they run one at a time.
@@ -29,10 +32,6 @@ fn files() -> impl Handler {
     })
 }
 
-fn open_files() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
 /// How many files this process may have open.
 fn open_files_limit() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").unwrap();
@@ -40,17 +39,10 @@ fn open_files_limit() -> usize {
     soft.and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX)
 }
 
-/// Resident memory, in KiB.
-fn resident() -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
-    kib.unwrap().parse().unwrap()
-}
-
 /// A server that takes uploads, started by a shell with this limit of files.
 #[cfg(feature = "cli")]
 struct Limited {
-    program: std::process::Child,
+    program: process::Process,
     server: std::net::SocketAddr,
     place: tempfile::TempDir,
 }
@@ -67,23 +59,14 @@ impl Limited {
         let mut command = std::process::Command::new("sh");
         command.args(["-c", &format!("ulimit {limit} && exec \"$@\""), "sh", env!("CARGO_BIN_EXE_tuffet")]);
         command.args(["serve", "--quiet", "--upload", "--listen", "127.0.0.1:0"]).args(args).arg(place.path());
-        let mut program = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(program.stdout.take().unwrap()), &mut line).unwrap();
-        let server = line.trim_end().strip_prefix("listening on ").expect(&line).parse().unwrap();
+        let mut program = process::Process::start(command.stdout(std::process::Stdio::piped()));
+        let line = program.first_line();
+        let server = line.strip_prefix("listening on ").expect(&line).parse().unwrap();
         Self { program, server, place }
     }
 
     fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.program.id())).unwrap().count()
-    }
-}
-
-#[cfg(feature = "cli")]
-impl Drop for Limited {
-    fn drop(&mut self) {
-        let _ = self.program.kill();
-        let _ = self.program.wait();
     }
 }
 

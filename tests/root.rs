@@ -2,32 +2,28 @@
 //! request comes.
 #![cfg(all(feature = "directory", unix))]
 
+#[path = "common/again.rs"]
+mod again;
+#[path = "common/asked.rs"]
+mod asked;
+
 use std::{
-    env, fs,
-    net::{Ipv4Addr, SocketAddr},
+    fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
 
-use smol::{future::block_on, stream};
+use again::within;
+use asked::{put, request, untouched};
+use smol::future::block_on;
 use tempfile::TempDir;
-use tuffet::{ErrorCode, Handler, Refusal, Request, Source, handlers::Directory, packet};
-
-fn request(name: &str) -> Request {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 69));
-    let packet = packet::Request { filename: name.into(), mode: packet::Mode::Octet, options: Default::default() };
-    Request::new(address, address, packet).unwrap()
-}
+use tuffet::{ErrorCode, Handler, Refusal, handlers::Directory};
 
 fn get(directory: &Directory, name: &str) -> Result<String, Refusal> {
-    let request = request(name);
+    let request = request(name)?;
     let bytes = block_on(async { directory.read(&request).await?.collect(1 << 24).await })?;
     Ok(String::from_utf8(bytes.to_vec()).unwrap())
-}
-
-fn put(directory: &Directory, name: &str, data: impl Into<Source>) -> Result<(), Refusal> {
-    block_on(directory.write(&request(name), data.into()))
 }
 
 fn write(path: impl AsRef<Path>, text: &str) {
@@ -85,7 +81,7 @@ fn a_link_to_the_root_may_be_moved_and_transfers_go_on_in_the_old_one() {
     }
     symlink("a", &link).unwrap();
     let directory = Directory::new(&link).unwrap();
-    let request = request("f");
+    let request = request("f").unwrap();
     block_on(async {
         let mut running = directory.read(&request).await.unwrap();
         let mut received = running.next().await.unwrap().unwrap().to_vec();
@@ -163,7 +159,6 @@ fn links_inside_are_followed_however_they_are_written() {
     }
     // What is allowed besides is for reading.
     let uploads = also.uploads(true).overwrite(true).mkdir(true);
-    let untouched = || Source::stream(stream::poll_fn(|_| panic!("asked for a chunk")));
     for name in ["out-directory/new", "out-directory/a/b", "up/outside/new", "out"] {
         assert_eq!(put(&uploads, name, untouched()), Err(Refusal::denied()), "{name}");
     }
@@ -233,7 +228,7 @@ fn an_index_of_names_is_one_of_the_directory_as_it_is() {
 fn files_of_proc_are_read_to_their_end() {
     let proc = Directory::new("/proc/sys/kernel").unwrap();
     assert_eq!(get(&proc, "ostype").as_deref(), Ok("Linux\n"));
-    let request = request("ostype");
+    let request = request("ostype").unwrap();
     assert_eq!(block_on(proc.read(&request)).unwrap().size(), Some(6), "of what is small the size is found out");
     let sys = Directory::new("/sys/class/net/lo").unwrap();
     assert_eq!(get(&sys, "mtu").unwrap(), fs::read_to_string("/sys/class/net/lo/mtu").unwrap());
@@ -266,21 +261,9 @@ fn files_of_sys_are_read_to_their_end() {
     for device in devices {
         let device = device.path().canonicalize().unwrap();
         let read = Directory::new(&device).unwrap();
-        let bytes = block_on(async { read.read(&request("config")).await?.collect(1 << 20).await });
+        let bytes = block_on(async { read.read(&request("config")?).await?.collect(1 << 20).await });
         assert_eq!(bytes.unwrap(), fs::read(device.join("config")).unwrap(), "{}", device.display());
     }
-}
-
-/// Runs this test again where this command was run before. Returns whether this is there already.
-fn within(test: &str, command: &[&str]) -> bool {
-    const THERE: &str = "TUFFET_TEST_IS_WITHIN";
-    if env::var_os(THERE).is_some() {
-        return true;
-    }
-    let mut run = Command::new(command[0]);
-    run.args(&command[1..]).arg(env::current_exe().unwrap()).args(["--ignored", "--exact", test]).env(THERE, "yes");
-    assert!(run.status().expect(command[0]).success());
-    false
 }
 
 #[test]
@@ -340,7 +323,7 @@ fn a_link_may_lead_to_the_other_name_of_the_root() {
 fn the_log_names_the_user_who_may_not_read() {
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     const TREE: &str = "/tmp/tuffet-test-denied";
-    if env::var_os("TUFFET_TEST_IS_WITHIN").is_none() {
+    if !again::is_within() {
         _ = fs::remove_dir_all(TREE);
         let mode = |name: &str, mode| {
             fs::set_permissions(Path::new(TREE).join(name), fs::Permissions::from_mode(mode)).unwrap();
@@ -380,12 +363,8 @@ fn the_log_names_the_user_who_may_not_read() {
 
 #[test]
 fn without_a_free_descriptor_the_request_stays_unanswered() {
-    const THERE: &str = "TUFFET_TEST_HAS_FEW_DESCRIPTORS";
-    if env::var_os(THERE).is_none() {
-        let script = "ulimit -n 40; exec \"$0\" --exact without_a_free_descriptor_the_request_stays_unanswered";
-        let status =
-            Command::new("sh").args(["-c", script]).arg(env::current_exe().unwrap()).env(THERE, "yes").status();
-        return assert!(status.unwrap().success());
+    if !again::after("without_a_free_descriptor_the_request_stays_unanswered", &[], "ulimit -n 40") {
+        return;
     }
     let (_temp, root) = place();
     write(root.join("g"), "two");

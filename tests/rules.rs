@@ -40,9 +40,7 @@ fn a_repeated_request_is_answered_again_by_the_same_session() {
             peer.ack(0);
             peer.expect_data(1, &file(600)[..512]);
         }
-        peer.ack(1);
-        peer.expect_data(2, &file(600)[512..]);
-        peer.ack(2);
+        peer.take_rest(600);
         assert_eq!(serving.record().outcome, Outcome::Complete);
     }
     assert_eq!(calls.load(SeqCst), 2);
@@ -180,9 +178,7 @@ fn a_foreign_tid_gets_error_5_and_the_transfer_goes_on() {
     foreign.data(1, "x");
     foreign.expect_again();
     peer.expect_nothing_new();
-    peer.ack(1);
-    peer.expect_data(2, &file(1000)[512..]);
-    peer.ack(2);
+    peer.take_rest(1000);
     assert_eq!(serving.record().outcome, Outcome::Complete);
 }
 

@@ -9,10 +9,10 @@ mod upstream;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::Write,
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     thread,
     time::Duration,
 };
@@ -22,7 +22,7 @@ use tuffet::packet::Packet;
 
 use self::{
     common::{Peer, eventually, file},
-    stock::{Daemon, bytes, finish, free_tcp_port, limited, said, signals},
+    stock::{Process, bytes, daemon, finish, free_tcp_port, limited, said},
 };
 
 const PART: usize = 5 << 20;
@@ -32,7 +32,7 @@ const CURLE_REMOTE_FILE_EXISTS: i32 = 73;
 struct Store {
     root: TempDir,
     port: u16,
-    running: Option<Daemon>,
+    running: Option<Process>,
 }
 
 impl Store {
@@ -48,7 +48,7 @@ impl Store {
         let mut command = Command::new("s3s-fs");
         command.args(["--host", "127.0.0.1", "--port", &self.port.to_string()]);
         command.args(["--access-key", "key", "--secret-key", "secret"]).arg(self.root.path()).env("RUST_LOG", "off");
-        self.running = Some(Daemon::start(&mut command));
+        self.running = Some(daemon(&mut command));
         eventually("the store listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
 
@@ -74,7 +74,7 @@ impl Store {
 
 /// The program, serving `s3://boot/images`.
 struct Server {
-    child: Child,
+    child: Process,
     address: SocketAddr,
 }
 
@@ -92,10 +92,9 @@ impl Server {
         command.args(["serve", "s3://boot/images", "--listen", "127.0.0.1:0"]).args(more);
         command.env("AWS_ENDPOINT_URL", endpoint);
         command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", secret).env("AWS_REGION", "us-east-1");
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on ").expect(&line).parse().unwrap();
+        let mut child = Process::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()));
+        let line = child.first_line();
+        let address = line.strip_prefix("listening on ").expect(&line).parse().unwrap();
         Self { child, address }
     }
 
@@ -126,13 +125,6 @@ impl Server {
         }
         eventually("the upload has begun", || store.unfinished() > 0);
         peer
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }
 
@@ -285,7 +277,7 @@ fn an_upload_that_is_given_up_leaves_nothing() {
     eventually("the parts are given up", || store.unfinished() == 0);
     // Nor does one that the server's end ends.
     let _peer = server.uploading(&store, "x");
-    signals::kill("-INT", &server.child);
+    server.child.signal("-INT");
     assert!(server.child.wait().unwrap().success());
     assert_eq!(store.unfinished(), 0);
     assert!(!store.object("images/x").exists());

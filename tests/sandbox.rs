@@ -1,13 +1,18 @@
 //! The privileges that the program gives up once its sockets are bound, seen from outside, and that it still serves.
 #![cfg(all(target_os = "linux", feature = "full"))]
 
+#[path = "common/again.rs"]
+mod again;
 #[path = "common/sandboxed.rs"]
 mod sandboxed;
+#[path = "http/upstream.rs"]
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod upstream;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
-    net::{TcpListener, UdpSocket},
+    io::Write,
+    net::UdpSocket,
     os::unix::{
         fs::{MetadataExt, PermissionsExt, chown, symlink},
         process::CommandExt,
@@ -16,32 +21,20 @@ use std::{
     thread,
 };
 
-use sandboxed::{NOBODY, Server, signals, text, tree, tuffet};
+use sandboxed::{NOBODY, Server, text, tree, tuffet};
+use upstream::Upstream;
 
 const LANDLOCKED: &str = "landlock for files, TCP and signals";
 
-/// A web server: each path gets its answer, any number of times.
-fn web(answer: impl Fn(&str) -> String + Send + 'static) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let mut line = String::new();
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            _ = reader.read_line(&mut line);
-            let mut header = String::new();
-            while reader.read_line(&mut header).is_ok_and(|len| len > 2) {
-                header.clear();
-            }
-            let head = answer(line.split(' ').nth(1).unwrap_or_default());
-            _ = stream.write_all(format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n").as_bytes());
-            if head.starts_with("200") {
-                _ = stream.write_all(b"text");
-            }
-        }
+/// The port of a web server: each path gets its answer, any number of times.
+fn web(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> u16 {
+    let web = Upstream::new(move |head, stream| {
+        let head = answer(head.split(' ').nth(1).unwrap_or_default());
+        let text = if head.starts_with("200") { "text" } else { "" };
+        _ = write!(stream, "HTTP/1.1 {head}\r\nConnection: close\r\n\r\n{text}");
+        upstream::close(stream);
     });
-    port
+    web.url().rsplit([':', '/']).nth(1).unwrap().parse().unwrap()
 }
 
 #[test]
@@ -91,13 +84,10 @@ fn a_web_server_is_found_by_its_name() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn a_resolver_is_asked() {
-    const THERE: &str = "TUFFET_TEST_HAS_OWN_RESOLVER";
-    if std::env::var_os(THERE).is_none() {
-        let script = "ip link set lo up; mount -t tmpfs none /mnt; echo nameserver 127.0.0.1 >/mnt/resolv.conf
-            mount --bind /mnt/resolv.conf /etc/resolv.conf; exec \"$0\" --ignored --exact a_resolver_is_asked";
-        let mut command = Command::new("unshare");
-        command.args(["--net", "--mount", "sh", "-ec", script]).arg(std::env::current_exe().unwrap()).env(THERE, "yes");
-        return assert!(command.status().expect("unshare").success());
+    const RESOLVER: &str = "ip link set lo up; mount -t tmpfs none /mnt
+        echo nameserver 127.0.0.1 >/mnt/resolv.conf; mount --bind /mnt/resolv.conf /etc/resolv.conf";
+    if !again::after("a_resolver_is_asked", &["unshare", "--net", "--mount"], RESOLVER) {
+        return;
     }
     let resolver = UdpSocket::bind("127.0.0.1:53").unwrap();
     thread::spawn(move || {
@@ -216,7 +206,7 @@ fn the_log_goes_on_in_a_new_file() {
     let (log, old) = (logs.join("log"), logs.join("log.1"));
     let server = Server::start(&["--log-file", text(&log), text(&root)]);
     let reload = |server: &Server| {
-        signals::kill("-HUP", &server.child);
+        server.child.signal("-HUP");
         assert_eq!(server.get("file").stdout, b"text");
     };
     // In a directory of root's it has the file that is there; it was given it.

@@ -1,6 +1,8 @@
 //! Which files and addresses the program reaches from within its sandbox, and how it reports the others.
 #![cfg(all(target_os = "linux", feature = "full"))]
 
+#[path = "common/again.rs"]
+mod again;
 #[path = "common/sandboxed.rs"]
 mod sandboxed;
 
@@ -11,7 +13,7 @@ use std::{
     process::Command,
 };
 
-use sandboxed::{NOBODY, Server, said, signals, text, tree, tuffet};
+use sandboxed::{NOBODY, Server, text, tree, tuffet};
 
 /// What is said at the start where a directory that is made anew would be out of reach.
 const BOUND: &str = "the server ends with code 75 and must be restarted: its landlock rules cover this directory only";
@@ -70,7 +72,7 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
         let landlocked = fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|names| names.contains("landlock"));
         make_anew(&root, "new");
         match signal {
-            true => signals::kill("-HUP", &server.child),
+            true => server.child.signal("-HUP"),
             false => {
                 let get = tuffet(&["get", "-q", "--patience", "2s", &server.address, "file", "-"]).output().unwrap();
                 if !landlocked && get.stdout == b"new" {
@@ -80,7 +82,7 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
             }
         }
         let code = server.child.wait().unwrap().code();
-        let said = said(&mut server.child);
+        let said = server.child.said();
         assert_eq!(code, Some(75), "{said}");
         assert!(said.contains("was replaced by another directory, which the sandbox does not allow"), "{said}");
         assert!(said.contains(BOUND) && said.contains("because its parent directory belongs to this user"), "{said}");
@@ -95,7 +97,7 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
     let get = tuffet(&["get", "-q", "--patience", "2s", &server.address, "file", "-"]).output().unwrap();
     assert!(!get.status.success());
     assert_eq!(server.child.wait().unwrap().code(), Some(75));
-    let said = said(&mut server.child);
+    let said = server.child.said();
     assert!(said.contains(BOUND) && said.contains("because this user may write to its parent directory"), "{said}");
     // It may be seen before it has its owner. Then it is found out when it matters.
     let mut server = Server::start(&["--upload", "--drain", "1s", text(&uploads)]);
@@ -191,16 +193,12 @@ fn unreadable_files_are_named_with_the_user() {
 #[test]
 #[ignore = "needs root and unshare"]
 fn the_owner_of_the_directory_brings_no_groups_along() {
-    const THERE: &str = "TUFFET_TEST_HAS_OWN_USERS";
-    if std::env::var_os(THERE).is_none() {
-        let script = "mount -t tmpfs none /mnt; cp /etc/passwd /etc/group /mnt
-            echo 'tuffet-test:x:1234:1234::/nowhere:/bin/false' >>/mnt/passwd
-            printf 'tuffet-test:x:1234:\\nsecrets:x:4321:tuffet-test\\nothers:x:4322:tuffet-test\\n' >>/mnt/group
-            mount --bind /mnt/passwd /etc/passwd; mount --bind /mnt/group /etc/group
-            exec \"$0\" --ignored --exact the_owner_of_the_directory_brings_no_groups_along";
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-ec", script]).arg(std::env::current_exe().unwrap()).env(THERE, "yes");
-        return assert!(command.status().expect("unshare").success());
+    const USERS: &str = "mount -t tmpfs none /mnt; cp /etc/passwd /etc/group /mnt
+        echo 'tuffet-test:x:1234:1234::/nowhere:/bin/false' >>/mnt/passwd
+        printf 'tuffet-test:x:1234:\\nsecrets:x:4321:tuffet-test\\nothers:x:4322:tuffet-test\\n' >>/mnt/group
+        mount --bind /mnt/passwd /etc/passwd; mount --bind /mnt/group /etc/group";
+    if !again::after("the_owner_of_the_directory_brings_no_groups_along", &["unshare", "--mount"], USERS) {
+        return;
     }
     let (_temp, root) = tree();
     chown(&root, Some(1234), Some(0)).unwrap();

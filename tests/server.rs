@@ -168,8 +168,7 @@ fn the_address_that_was_asked_answers() {
             let mut peer = Peer::new(SocketAddr::new(ip.parse().unwrap(), serving.addr().port()));
             peer.rrq("600", &[]).expect_data(1, &file(600)[..512]);
             assert_eq!(peer.to.ip(), ip.parse::<IpAddr>().unwrap());
-            peer.ack(1);
-            peer.expect_data(2, &file(600)[512..]);
+            peer.expect_second(600);
             assert_eq!(peer.to.ip(), ip.parse::<IpAddr>().unwrap());
             peer.ack(2);
             assert_eq!(serving.record().local.ip(), ip.parse::<IpAddr>().unwrap());
@@ -252,9 +251,7 @@ fn shards() {
         assert_eq!(serving.transfers().len(), 40);
         assert!(tids.len() > 1, "all in one shard");
         for peer in &mut peers {
-            peer.ack(1);
-            peer.expect_data(2, &file(600)[512..]);
-            peer.ack(2);
+            peer.take_rest(600);
         }
         common::eventually("all are over", || serving.transfers().is_empty());
     }
@@ -292,8 +289,7 @@ fn a_broadcast_is_answered_from_the_address_of_the_interface() {
     peer.socket.set_broadcast(true).unwrap();
     peer.rrq("600", &[]).expect_data(1, &file(600)[..512]);
     assert_eq!(peer.to.ip(), std::net::Ipv4Addr::LOCALHOST);
-    peer.ack(1);
-    peer.expect_data(2, &file(600)[512..]);
+    peer.expect_second(600);
 }
 
 #[test]

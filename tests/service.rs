@@ -17,17 +17,17 @@ use std::{
         },
     },
     path::Path,
-    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    process::{ChildStdout, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
 use common::{LONG, Peer, eventually};
-use program::{signals, without_variables};
+use program::{Process, without_variables};
 use tempfile::TempDir;
 
 /// The program, which serves a directory of its own, with its standard error in a file.
 struct Service {
-    child: Child,
+    child: Process,
     stdout: BufReader<ChildStdout>,
     address: SocketAddr,
     place: TempDir,
@@ -54,7 +54,7 @@ impl Service {
         without_variables(&mut command);
         command.current_dir(place.path().join("served")).stdout(Stdio::piped()).stderr(stderr);
         set(&mut command, place.path());
-        let mut child = command.spawn().unwrap();
+        let mut child = Process::start(&mut command);
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
@@ -66,7 +66,7 @@ impl Service {
     }
 
     fn kill(&self, signal: &str) {
-        signals::kill(signal, &self.child);
+        self.child.signal(signal);
     }
 
     fn said(&self) -> String {
@@ -94,13 +94,6 @@ impl Service {
         let mut peer = Peer::new(self.address);
         peer.rrq("file", &[]).expect_data(1, [7; 512]);
         peer
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }
 

@@ -2,11 +2,13 @@
 //! gets the file that is at the path when its request comes.
 #![cfg(all(feature = "directory", target_os = "linux"))]
 
+#[path = "common/asked.rs"]
+mod asked;
+
 use std::{
     env, fs,
     fs::File,
     io::IoSliceMut,
-    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::symlink,
     path::Path,
     process::Command,
@@ -15,12 +17,10 @@ use std::{
 
 use rustix::io::{ReadWriteFlags, preadv2};
 use smol::future::block_on;
-use tuffet::{Bytes, Handler, Refusal, Request, Source, handlers::Directory, packet};
+use tuffet::{Bytes, Handler, Refusal, Source, handlers::Directory};
 
 fn read(directory: &Directory, name: &str) -> Result<Source, Refusal> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 69));
-    let packet = packet::Request { filename: name.into(), mode: packet::Mode::Octet, options: Default::default() };
-    block_on(directory.read(&Request::new(address, address, packet).unwrap()))
+    block_on(directory.read(&asked::request(name)?))
 }
 
 fn first_chunk(directory: &Directory, name: &str) -> Result<Bytes, Refusal> {

@@ -8,7 +8,6 @@ mod common;
 
 use std::{
     collections::BTreeMap,
-    fs,
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc, Mutex,
@@ -18,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Serving, eventually, file, size};
+use common::{Serving, eventually, file, open_files, resident, size};
 use tuffet::{
     Bytes, ErrorCode, Gen, Handler, Refusal, Request, Source,
     options::Direction,
@@ -248,17 +247,6 @@ fn work(serving: &Serving, seed: u64, time: Duration) {
     });
     eventually("all have ended", || serving.counters().running == 0);
     serving.records();
-}
-
-fn open_files() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-/// Resident memory, in KiB.
-fn resident() -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
-    kib.unwrap().parse().unwrap()
 }
 
 fn number(variable: &str, default: u64) -> u64 {

@@ -16,12 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use stock::{Daemon, LONG, SIZES, assert_holds, bytes, finish, free_udp_port, limited, program, said, text};
+use stock::{LONG, Process, SIZES, assert_holds, bytes, daemon, finish, free_udp_port, limited, program, said, text};
 use tempfile::TempDir;
 
 /// A server of another author, with a directory of its own.
 struct Server {
-    _daemon: Daemon,
+    _daemon: Process,
     address: String,
     served: TempDir,
     here: TempDir,
@@ -52,7 +52,7 @@ impl Server {
         let port = free_udp_port();
         let mut command = Command::new(program);
         arguments(&mut command, port, served.path());
-        let (daemon, began) = (Daemon::start(&mut command), Instant::now());
+        let (daemon, began) = (daemon(&mut command), Instant::now());
         // A client does not wait for long if no server has the port.
         while !fs::read_to_string("/proc/net/udp").unwrap().contains(&format!(":{port:04X} ")) {
             assert!(began.elapsed() < Duration::from_secs(60), "{command:?} does not listen");

@@ -2,14 +2,17 @@
 #![cfg(all(target_os = "linux", feature = "cli"))]
 
 mod common;
+#[path = "common/process.rs"]
+mod process;
 
 use std::{
     fs,
     net::UdpSocket,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use common::{Peer, SHORT, eventually};
+use process::Process;
 
 const UNITS: [&str; 2] = ["tuffet.service", "tuffet.socket"];
 
@@ -62,15 +65,6 @@ fn the_units_try_for_as_long_as_it_takes_and_operators_can_read_uploads() {
     }
 }
 
-struct Activated(Child);
-
-impl Drop for Activated {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
 #[test]
 #[ignore = "needs systemd"]
 fn a_request_starts_the_server() {
@@ -79,8 +73,7 @@ fn a_request_starts_the_server() {
     let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = Command::new("systemd-socket-activate");
     command.args(["--datagram", "--listen", &address.to_string(), env!("CARGO_BIN_EXE_tuffet"), "serve"]);
-    command.current_dir(&place).stdout(Stdio::null()).stderr(Stdio::null());
-    let _activated = Activated(command.spawn().unwrap());
+    let _activated = Process::start(command.current_dir(&place).stdout(Stdio::null()).stderr(Stdio::null()));
     let mut peer = Peer::new(address);
     // The bound socket answers nothing until the program listens, and the program takes time to start.
     eventually("it answers", || peer.rrq("file", &[]).receive_within(SHORT * 4).is_some());

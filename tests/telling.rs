@@ -4,11 +4,14 @@
 mod common;
 #[path = "common/program.rs"]
 mod program;
+#[path = "http/upstream.rs"]
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod upstream;
 
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Stdio,
@@ -18,7 +21,8 @@ use std::{
 };
 
 use common::{LONG, Peer};
-use program::{Server, run, text, tuffet};
+use program::{Process, Server, run, text, tuffet};
+use upstream::Upstream;
 
 /// Waits for a file to hold as many lines.
 fn lines(path: &Path, count: usize) -> Vec<String> {
@@ -175,25 +179,15 @@ type Asked = (String, String, TcpStream);
 
 /// A web server that hands each request on, with its connection.
 fn web() -> (String, Receiver<Asked>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://127.0.0.1:{}/hook?token=7", listener.local_addr().unwrap().port());
     let (sender, receiver) = channel();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let sender = sender.clone();
-            thread::spawn(move || {
-                let mut stream = BufReader::new(stream);
-                let mut head = String::new();
-                while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).is_ok_and(|read| read > 0) {}
-                let length =
-                    head.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-                let mut body = vec![0; length.unwrap_or(0)];
-                _ = stream.read_exact(&mut body);
-                _ = sender.send((head, text(&body), stream.into_inner()));
-            });
-        }
+    let web = Upstream::by_connection(move |mut stream| {
+        let head = upstream::read_head(&mut stream).unwrap_or_default();
+        let length = head.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        _ = stream.read_exact(&mut body);
+        _ = sender.send((head, text(&body), stream));
     });
-    (url, receiver)
+    (web.url() + "hook?token=7", receiver)
 }
 
 fn answer(mut stream: TcpStream, status: &str) {
@@ -262,11 +256,10 @@ fn a_web_server_that_never_answers_costs_the_oldest_records() {
     let (place, (url, asked)) = (Place::new(), web());
     let mut command = tuffet(&["serve", "--listen", "127.0.0.1:0", "--status", "127.0.0.1:0", &place.text("up")]);
     let command = command.args(["--webhook", &url, "--webhook-on", "complete", "--log-format", "text"]);
-    let mut server = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut server = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut said = BufReader::new(server.stderr.take().unwrap());
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim_end().strip_prefix("listening on ").unwrap().parse().unwrap();
+    let mut line = server.first_line();
+    let address = line.strip_prefix("listening on ").unwrap().parse().unwrap();
     let page = loop {
         line.clear();
         assert!(said.read_line(&mut line).unwrap() > 0);
@@ -297,8 +290,6 @@ fn a_web_server_that_never_answers_costs_the_oldest_records() {
         thread::sleep(Duration::from_millis(50));
     }
     assert!(asked.try_iter().next().is_some());
-    server.kill().unwrap();
-    server.wait().unwrap();
 }
 
 #[test]

@@ -1,30 +1,22 @@
 //! The files that uploads become: their modes and owners, their names, and that they are there for good.
 #![cfg(all(feature = "directory", unix))]
 
+#[path = "common/again.rs"]
+mod again;
+#[path = "common/asked.rs"]
+mod asked;
+
 use std::{
     env,
-    ffi::OsString,
     fs::{self, File, Permissions},
-    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
     process::Command,
     time::{Duration, SystemTime},
 };
 
-use smol::{future::block_on, stream};
-use tuffet::{ErrorCode, Handler, Refusal, Request, Source, handlers::Directory, packet};
-
-fn put(directory: &Directory, name: &str, data: impl Into<Source>) -> Result<(), Refusal> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 69));
-    let packet = packet::Request { filename: name.into(), mode: packet::Mode::Octet, options: Default::default() };
-    block_on(directory.write(&Request::new(address, address, packet)?, data.into()))
-}
-
-/// A source that must not be asked.
-fn untouched() -> Source {
-    Source::stream(stream::poll_fn(|_| panic!("asked for a chunk")))
-}
+use asked::{names, put, untouched};
+use tuffet::{ErrorCode, Refusal, handlers::Directory};
 
 fn mode(path: impl AsRef<Path>) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
@@ -32,12 +24,6 @@ fn mode(path: impl AsRef<Path>) -> u32 {
 
 fn set_mode(path: impl AsRef<Path>, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-}
-
-fn names(path: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    names.sort();
-    names.into_iter().map(|name| OsString::into_string(name).unwrap()).collect()
 }
 
 #[test]
@@ -90,12 +76,8 @@ fn a_new_file_has_the_mode_of_the_umask_option() {
 /// In a process of its own, because the umask is one of the process.
 #[test]
 fn a_new_file_has_the_umask_of_the_process_by_default() {
-    const THERE: &str = "TUFFET_TEST_HAS_UMASK";
-    if env::var_os(THERE).is_none() {
-        let script = "umask 027; exec \"$0\" --exact a_new_file_has_the_umask_of_the_process_by_default";
-        let status =
-            Command::new("sh").args(["-c", script]).arg(env::current_exe().unwrap()).env(THERE, "yes").status();
-        return assert!(status.unwrap().success());
+    if !again::after("a_new_file_has_the_umask_of_the_process_by_default", &[], "umask 027") {
+        return;
     }
     let root = tempfile::tempdir().unwrap();
     let directory = Directory::new(root.path()).unwrap().uploads(true).mkdir(true);

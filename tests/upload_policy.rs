@@ -1,26 +1,24 @@
 //! Which uploads a directory takes, where they go, and which replaced files are kept.
 #![cfg(all(feature = "directory", unix))]
 
+#[path = "common/again.rs"]
+mod again;
+#[path = "common/asked.rs"]
+mod asked;
+
 use std::{
-    env, fs,
-    net::{Ipv4Addr, SocketAddr},
+    fs,
     path::Path,
-    process::Command,
     sync::{Arc, Barrier},
     thread,
 };
 
+use asked::{request_from, untouched};
 use smol::{future::block_on, stream};
-use tuffet::{Bytes, ErrorCode, Handler, Refusal, Request, Source, handlers::Directory, packet};
-
-fn request(peer: &str, name: &str) -> Request {
-    let packet =
-        packet::Request { filename: name.into(), mode: packet::Mode::Octet, options: packet::Options::default() };
-    Request::new(SocketAddr::new(peer.parse().unwrap(), 2070), (Ipv4Addr::LOCALHOST, 69).into(), packet).unwrap()
-}
+use tuffet::{Bytes, ErrorCode, Handler, Refusal, Source, handlers::Directory};
 
 fn put_from(peer: &str, directory: &Directory, name: &str, data: impl Into<Source>) -> Result<(), Refusal> {
-    block_on(directory.write(&request(peer, name), data.into()))
+    block_on(directory.write(&request_from(peer.parse().unwrap(), name)?, data.into()))
 }
 
 fn put(directory: &Directory, name: &str, data: impl Into<Source>) -> Result<(), Refusal> {
@@ -28,14 +26,9 @@ fn put(directory: &Directory, name: &str, data: impl Into<Source>) -> Result<(),
 }
 
 fn get_from(peer: &str, directory: &Directory, name: &str) -> Result<String, Refusal> {
-    let request = request(peer, name);
+    let request = request_from(peer.parse().unwrap(), name)?;
     let bytes = block_on(async { directory.read(&request).await?.collect(1 << 20).await })?;
     Ok(String::from_utf8(bytes.to_vec()).unwrap())
-}
-
-/// A source that must not be asked.
-fn untouched() -> Source {
-    Source::stream(stream::poll_fn(|_| panic!("asked for a chunk")))
 }
 
 /// This many KiB, without an announced size.
@@ -176,24 +169,11 @@ fn a_disk_that_would_be_too_full_is_refused_before_any_byte() {
     put(&directory.min_free(1), "x", "fits").unwrap();
 }
 
-/// Runs this test again where this command was run before. Returns whether this is there already.
-fn with_mount(test: &str, mount: &str) -> bool {
-    const THERE: &str = "TUFFET_TEST_HAS_OWN_MOUNTS";
-    if env::var_os(THERE).is_some() {
-        return true;
-    }
-    let mut command = Command::new("unshare");
-    let script = format!("{mount}; exec \"$0\" --ignored --exact {test}");
-    command.args(["--mount", "sh", "-ec", &script]).arg(env::current_exe().unwrap()).env(THERE, "yes");
-    assert!(command.status().expect("unshare").success());
-    false
-}
-
 #[test]
 #[ignore = "needs root and unshare"]
 fn a_disk_that_fills_up_ends_the_upload_and_keeps_nothing_of_it() {
-    let mount = "mount -t tmpfs -o size=1m none /mnt";
-    if !with_mount("a_disk_that_fills_up_ends_the_upload_and_keeps_nothing_of_it", mount) {
+    const TEST: &str = "a_disk_that_fills_up_ends_the_upload_and_keeps_nothing_of_it";
+    if !again::after(TEST, &["unshare", "--mount"], "mount -t tmpfs -o size=1m none /mnt") {
         return;
     }
     let root = Path::new("/mnt");

@@ -4,10 +4,12 @@
 mod common;
 #[path = "common/program.rs"]
 mod program;
+#[path = "http/upstream.rs"]
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod upstream;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
     process::ChildStderr,
     sync::mpsc::{self, Receiver},
     thread,
@@ -15,24 +17,15 @@ use std::{
 
 use common::{LONG, Peer};
 use program::Server;
-use socket2::{Domain, Socket, Type};
+use upstream::{Upstream, closed_port};
 
-/// A web server that calls this with each connection, and its URL.
-fn upstream(serve: impl Fn(TcpStream) + Send + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    thread::spawn(move || listener.incoming().for_each(|stream| serve(stream.unwrap())));
-    url
-}
-
-/// Reads the head of a request and answers it.
+/// The URL of a web server that answers a request for the head of its base URL.
 fn answering(answer: &'static str) -> String {
-    upstream(move |mut stream| {
-        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-        assert!(lines.next().unwrap().unwrap().starts_with("HEAD / "));
-        while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+    let upstream = Upstream::new(move |head, stream| {
+        assert!(head.starts_with("HEAD / "));
         stream.write_all(answer.as_bytes()).unwrap();
-    })
+    });
+    upstream.url()
 }
 
 /// The program, and the lines of its standard error.
@@ -56,14 +49,6 @@ fn wait_for(said: &Receiver<String>, text: &str) -> String {
             return line;
         }
     }
-}
-
-/// The URL of a port that is closed as long as the socket lives.
-fn closed_port() -> (Socket, String) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    let url = format!("http://{}/", socket.local_addr().unwrap().as_socket().unwrap());
-    (socket, url)
 }
 
 #[test]
@@ -93,18 +78,14 @@ fn the_answer_of_the_base_url_is_in_the_log() {
 #[test]
 fn a_silent_upstream_delays_nothing() {
     let (asked, questions) = mpsc::channel();
-    let url = upstream(move |mut stream| {
-        let sender = asked.clone();
-        thread::spawn(move || {
-            stream.read_exact(&mut [0]).unwrap();
-            sender.send(()).unwrap();
-            // Until the program ends.
-            let _ = stream.read_to_end(&mut Vec::new());
-        });
+    let silent = Upstream::by_connection(move |mut stream| {
+        stream.read_exact(&mut [0]).unwrap();
+        asked.send(()).unwrap();
+        upstream::until_closed(&mut stream);
     });
     let here = tempfile::tempdir().unwrap();
     std::fs::write(here.path().join("file"), "here").unwrap();
-    let (server, _said) = start(&[here.path().to_str().unwrap(), &url]);
+    let (server, _said) = start(&[here.path().to_str().unwrap(), &silent.url()]);
     questions.recv_timeout(LONG).expect("it is asked at the start");
     let mut peer = Peer::new(server.address.parse().unwrap());
     peer.rrq("file", &[]).expect_data(1, "here");
@@ -115,11 +96,8 @@ fn a_silent_upstream_delays_nothing() {
 #[test]
 fn a_web_server_elsewhere_does_not_lead_to_this_machine_or_its_link() {
     let (asked, questions) = mpsc::channel();
-    let proxy = upstream(move |mut stream| {
-        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-        let first = lines.next().unwrap().unwrap();
-        while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
-        let url = first.split(' ').nth(1).unwrap().to_owned();
+    let proxy = Upstream::new(move |head, stream| {
+        let url = head.split(' ').nth(1).unwrap().to_owned();
         let (status, location) = match url.as_str() {
             "http://mirror.example/link" => ("302 Found", "Location: http://169.254.169.254/latest/\r\n"),
             "http://mirror.example/this" => ("302 Found", "Location: http://localhost/x\r\n"),
@@ -130,7 +108,7 @@ fn a_web_server_elsewhere_does_not_lead_to_this_machine_or_its_link() {
         write!(stream, "HTTP/1.1 {status}\r\n{location}Connection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
     });
     let server = Server::start_with(&["http://mirror.example/"], |command| {
-        command.env("http_proxy", &proxy).env_remove("no_proxy").env_remove("NO_PROXY");
+        command.env("http_proxy", proxy.url()).env_remove("no_proxy").env_remove("NO_PROXY");
     });
     assert_eq!(questions.recv_timeout(LONG).unwrap(), "http://mirror.example/");
     for (name, answer) in [("link", None), ("this", None), ("other", Some("http://192.0.2.1/x"))] {

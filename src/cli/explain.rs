@@ -141,16 +141,9 @@ fn report(args: &Explain) -> Result<Report> {
         Client::Card(mac) => return boot(args, mac, report),
         Client::Address(address) => address,
     };
-    let entrance = sandbox::Entrance::for_explain(&args.serve)?;
-    let opened = Opened::as_user(entrance.user());
-    let sources = serve::open(&args.serve, &opened)?;
-    let rules = rules::rules(&args.serve, &opened)?;
-    // Look up files as the user that the server becomes.
-    if let Some(user) = entrance.enter()?.user {
-        report.say("user", user);
-    }
-    limits::threads(limits::OF_CLIENT)?;
-    let direction = if args.write { Direction::Write } else { Direction::Read };
+    let open = |opened: &Opened| Ok((serve::open(&args.serve, opened)?, rules::rules(&args.serve, opened)?));
+    let (sources, rules) = enter(args, &mut report, open)?;
+    let direction = args.direction();
     if !args.serve.access.admits(address) {
         report.say("answer", "none: --allow and --deny do not admit this client");
         return Ok(report);
@@ -195,36 +188,41 @@ fn boot(args: &Explain, mac: Mac, mut report: Report) -> Result<Report> {
     let name = args.name.to_string_lossy();
     let mut machine = proxy::Machine::new(name.parse().map_err(|why| format!("{name}: {why}"))?).mac(mac);
     machine.uuid = args.uuid;
-    let entrance = sandbox::Entrance::for_explain(&args.serve)?;
-    let handler = serve::handler(&args.serve, &Opened::as_user(entrance.user()))?;
-    if let Some(user) = entrance.enter()?.user {
-        report.say("user", user);
-    }
-    limits::threads(limits::OF_CLIENT)?;
+    let handler = enter(args, &mut report, |opened| serve::handler(&args.serve, opened))?;
     let offers = dhcp::settings(&args.serve).menu(smol::block_on(Menu::find(&*handler)));
     report.say("machine", machine);
     for rule in offers.each_rule() {
-        let why = rule.check(&machine).map_or_else(|why| format!("no: {why}"), |()| "yes".into());
-        report.say("rule", format_args!("{}: {why}", rule.title()));
+        report.say("rule", verdict(rule.title(), rule.check(&machine)));
     }
     let server = dhcp::server(&args.serve);
     let told = |machine: &proxy::Machine| {
         let chosen = offers.choose(machine)?;
-        Ok::<_, proxy::NoBootFile>((offers.place(&chosen.file, machine, server)?, chosen.why))
+        let file = offers.place(&chosen.file, machine, server)?;
+        Ok::<_, proxy::NoBootFile>(format!("{file}: {}", chosen.why))
     };
-    match told(&machine) {
-        Ok((file, why)) => {
-            report.say("answer", format_args!("{file}: {why}"));
-            report.served = true;
-        }
-        Err(why) => report.say("answer", format_args!("none: {why}")),
-    }
+    let answer = told(&machine);
+    report.served = answer.is_ok();
     // The answer to iPXE, which the network card may have or which the machine may boot.
-    match told(&machine.with_ipxe()) {
-        Ok((file, why)) => report.say("ipxe", format_args!("{file}: {why}")),
-        Err(why) => report.say("ipxe", format_args!("none: {why}")),
+    for (who, answer) in [("answer", answer), ("ipxe", told(&machine.with_ipxe()))] {
+        report.say(who, answer.unwrap_or_else(|why| format!("none: {why}")));
     }
     Ok(report)
+}
+
+/// Opens what is served, and looks up files from then on as the user that the server becomes.
+fn enter<T>(args: &Explain, report: &mut Report, open: impl FnOnce(&Opened) -> Result<T>) -> Result<T> {
+    let entrance = sandbox::Entrance::for_explain(&args.serve)?;
+    let opened = open(&Opened::as_user(entrance.user()))?;
+    if let Some(user) = entrance.enter()?.user {
+        report.say("user", user);
+    }
+    limits::threads(limits::OF_CLIENT)?;
+    Ok(opened)
+}
+
+/// Whether a rule is for the machine or the request, and why not.
+fn verdict(rule: impl Display, result: std::result::Result<(), impl Display>) -> String {
+    result.map_or_else(|why| format!("{rule}: no: {why}"), |()| format!("{rule}: yes"))
 }
 
 /// The granted options and the file, if the request is not refused.
@@ -235,15 +233,12 @@ fn answer(
     sources: &[Box<dyn Handler>],
     report: &mut Report,
 ) -> std::result::Result<Options, Refusal> {
-    let direction = if args.write { Direction::Write } else { Direction::Read };
+    let direction = args.direction();
     let mut limits = limits(&args.serve, request, direction)?;
     let mut tried = Vec::new();
-    let verdict = rules.explain(request, direction, machine, |rule, result| {
-        let why = result.map_or_else(|mismatch| format!("no: {mismatch}"), |()| "yes".into());
-        tried.push(format!("{}: {why}", rule.title()));
-    });
+    let decided = rules.explain(request, direction, machine, |rule, result| tried.push(verdict(rule.title(), result)));
     tried.iter().for_each(|line| report.say("rule", line));
-    let verdict = verdict.map_err(Refusal::ending_search)?;
+    let verdict = decided.map_err(Refusal::ending_search)?;
     if args.write && verdict.upload() == Some(false) {
         return Err(Refusal::denied());
     }
@@ -253,6 +248,10 @@ fn answer(
 }
 
 impl Explain {
+    fn direction(&self) -> Direction {
+        if self.write { Direction::Write } else { Direction::Read }
+    }
+
     /// The facts about the machine from the command line.
     fn machine(&self) -> Machine {
         let mut machine = Machine::default();

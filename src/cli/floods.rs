@@ -9,10 +9,7 @@ use std::{
     time::Instant,
 };
 
-use tuffet::{
-    stats::Record,
-    transfer::Outcome::{self, Refused},
-};
+use tuffet::{stats::Record, transfer::Outcome};
 
 use super::format;
 
@@ -163,7 +160,7 @@ impl Bucket {
 /// early. A forger can guess some answers.
 pub fn kind(record: &Record) -> Option<String> {
     match &record.outcome {
-        Refused(refusal) => Some(format!("refused: ERROR {} {}", refusal.code(), refusal.message())),
+        Outcome::Refused(refusal) => Some(format!("refused: ERROR {} {}", refusal.code(), refusal.message())),
         Outcome::TimedOut | Outcome::Replaced(_) if record.acked == 0 => Some("without an answer of the client".into()),
         Outcome::Complete | Outcome::Failed(_) | Outcome::Stopped => None,
         _ => (record.acked < EARLY).then(|| "whose client left early".into()),

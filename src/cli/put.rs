@@ -19,7 +19,6 @@ use super::{
     url::Location,
 };
 
-/// The size of the read-ahead buffer and of each chunk.
 /// Sends a file.
 pub fn run(args: Put) -> Result<ExitCode> {
     let Put { server, file: path, name, mut request, output } = args;

@@ -6,13 +6,14 @@ use std::{
 };
 
 use dhcproto::v4::MessageType;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, utf8_percent_encode};
 
 use super::{
     Machine, Menu, NoBootFile, Rule,
     menu::goes_on_by_tftp,
     packet::{ClientMessage, ReplyFields},
 };
+use crate::name::ENCODED;
 
 /// The ports at which clients and relays receive answers (RFC 2131 section 4.1).
 const CLIENT_PORT: u16 = 68;
@@ -21,7 +22,7 @@ const SERVER_PORT: u16 = 67;
 const TFTP_PORT: u16 = 69;
 
 /// The characters that are percent-encoded in the path of a URL.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const PATH: &AsciiSet = &ENCODED.remove(b'/');
 
 /// Chooses the boot file of a machine, and makes the answer to its packet.
 ///
@@ -47,13 +48,7 @@ pub struct Proxy {
 /// The port that received a datagram.
 ///
 /// ```
-/// # use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
-/// # let mut discover = vec![0; 240];
-/// # discover[..3].copy_from_slice(&[1, 1, 6]);
-/// # discover[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
-/// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
-/// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
-/// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+#[doc = include_str!("example.md")]
 /// let proxy = Proxy::default().rules(vec![Rule::new("all", "grubx64.efi")]);
 /// assert!(proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local, broadcast: true }).is_ok());
 /// // No client broadcasts its DHCPDISCOVER to port 4011.
@@ -95,13 +90,7 @@ pub struct Arrival {
 /// The answer to a datagram.
 ///
 /// ```
-/// # use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
-/// # let mut discover = vec![0; 240];
-/// # discover[..3].copy_from_slice(&[1, 1, 6]);
-/// # discover[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
-/// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
-/// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
-/// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+#[doc = include_str!("example.md")]
 /// let proxy = Proxy::default().rules(vec![Rule::new("all", "grubx64.efi")]);
 /// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local, broadcast: true })?;
 /// // It has no address yet, so the answer is a broadcast.
@@ -123,13 +112,7 @@ pub struct Reply {
 /// A machine and its boot file, as the log shows them.
 ///
 /// ```
-/// # use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
-/// # let mut discover = vec![0; 240];
-/// # discover[..3].copy_from_slice(&[1, 1, 6]);
-/// # discover[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
-/// # discover[236..].copy_from_slice(&[99, 130, 83, 99]);
-/// # discover.extend(b"\x35\x01\x01\x3c\x09PXEClient\x5d\x02\x00\x07\xff");
-/// # let (from, local) = ("0.0.0.0:68".parse()?, "192.0.2.1".parse()?);
+#[doc = include_str!("example.md")]
 /// let proxy = Proxy::default().rules(vec![Rule::new("the lab", "grubx64.efi")]);
 /// let reply = proxy.answer(&discover, Arrival { server_port: ServerPort::Dhcp, from, local, broadcast: true })?;
 /// assert_eq!(reply.offer.to_string(), "52-54-00-12-34-56 (EFI x64) may boot grubx64.efi: the lab");

@@ -4,22 +4,21 @@ use std::{
     cell::RefCell,
     fmt,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, PoisonError, RwLock},
-    thread::{self, JoinHandle},
+    sync::Arc,
 };
-
-use smol::channel;
 
 use super::{
     Interface, Machine, NoBootFile, Offer, Proxy, ServerPort,
     service::{Service, look},
 };
 use crate::{
+    background::Background,
     error::Error,
     rules::Machines,
     server::{ServerBuilder, ServerHandle},
     socket::{Binding, Port, Role, Share},
     stats::Counter,
+    sync::RwLock,
 };
 
 /// The ports of the server (RFC 2131 section 4.1, PXE 2.1 section 2.2.4).
@@ -45,7 +44,7 @@ impl CurrentProxy {
     /// assert!(tuffet::dhcp::CurrentProxy::default().proxy().is_empty());
     /// ```
     pub fn proxy(&self) -> Proxy {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().clone()
     }
 
     /// Changes the proxy for all later packets.
@@ -59,7 +58,7 @@ impl CurrentProxy {
     /// assert_ne!(live.proxy(), before);
     /// ```
     pub fn change(&self, change: impl FnOnce(Proxy) -> Proxy) {
-        let mut proxy = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut proxy = self.0.write();
         *proxy = change(std::mem::take(&mut *proxy));
     }
 }
@@ -139,8 +138,13 @@ pub(super) struct Hooks {
 #[derive(Debug)]
 #[must_use = "it serves until this is dropped"]
 pub struct Serving {
-    over: Option<channel::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    background: Background,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.background.end();
+    }
 }
 
 impl Sockets {
@@ -288,17 +292,11 @@ impl Sockets {
     /// # Errors
     /// [`Error::Io`] if the thread cannot be started.
     pub fn serve(mut self, handle: ServerHandle) -> Result<Serving, Error> {
-        let (over, is_over) = channel::bounded(1);
-        let serve = move || {
+        let serve = async move || {
             let links = std::mem::take(&mut self.links);
-            let service = Service::new(self, handle);
-            smol::block_on(smol::future::or(service.serve(links), async {
-                // Nothing is ever sent. `recv` fails when the sender is dropped.
-                let _ = is_over.recv().await;
-            }))
+            Service::new(self, handle).serve(links).await;
         };
-        let thread = thread::Builder::new().name("tuffet-dhcp".into()).spawn(serve)?;
-        Ok(Serving { over: Some(over), thread: Some(thread) })
+        Ok(Serving { background: Background::spawn("tuffet-dhcp", "the ProxyDHCP server", serve)? })
     }
 }
 
@@ -330,15 +328,6 @@ impl Link {
         let index = interface.index();
         let ports = PORTS.into_iter().map(bind).collect::<Result<_, Error>>()?;
         Ok(Self { interface, index, ports })
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.over = None;
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            log::error!("the ProxyDHCP server panicked");
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -17,6 +17,7 @@ use crate::{
     error::Refusal,
     shown,
     source::{Chunks, SendSource, Source},
+    sync::Mutex,
     transfer::{Event, Want},
 };
 
@@ -84,7 +85,7 @@ impl<W: Future<Output = Result<(), Refusal>>> Upload<W> {
     pub(crate) fn poll_accepts(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
         match self.poll(Want::Packet, cx) {
             Poll::Ready(Event::Failed(refusal)) => Poll::Ready(Err(refusal)),
-            _ if self.pipe.state().wanted || matches!(self.work, Work::Over(_)) => Poll::Ready(Ok(())),
+            _ if self.pipe.0.lock().wanted || matches!(self.work, Work::Over(_)) => Poll::Ready(Ok(())),
             _ => Poll::Pending,
         }
     }
@@ -156,24 +157,20 @@ struct State {
 
 impl Pipe {
     fn push(&self, chunk: Bytes) {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         state.bytes += chunk.len();
         state.chunks.push_back(chunk);
         state.wake();
     }
 
     fn end(&self) {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         state.ended = true;
         state.wake();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn has_room(&self) -> bool {
-        self.state().bytes < ROOM
+        self.0.lock().bytes < ROOM
     }
 }
 
@@ -189,7 +186,7 @@ impl Stream for Pipe {
     type Item = Result<Bytes, Refusal>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         state.wanted = true;
         if let Some(chunk) = state.chunks.pop_front() {
             state.bytes -= chunk.len();

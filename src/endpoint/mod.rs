@@ -183,12 +183,7 @@ impl Endpoint {
     /// and the client. By default every blksize is allowed.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// endpoint.set_mtu(|_, client| if client.is_ipv4() { 1468 } else { 1448 });
     /// let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// assert_eq!(start.blksize, 1468);
@@ -201,12 +196,7 @@ impl Endpoint {
     /// itself.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// endpoint.set_own(vec![client.peer]);
     /// let action = endpoint.handle(now, 0, &client, rrq);
     /// assert!(matches!(action, Action::LeaveUnanswered(DropReason::Source)));
@@ -219,12 +209,7 @@ impl Endpoint {
     /// Sets the policy for requests that arrive from now on.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// let mut policy = Policy::default();
     /// policy.admits = Some(std::sync::Arc::new(|client| client.is_ipv6()));
     /// endpoint.set_policy(policy);
@@ -239,12 +224,7 @@ impl Endpoint {
     /// Refuses all further requests, silently.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// endpoint.stop();
     /// let action = endpoint.handle(now, 0, &client, rrq);
     /// assert!(matches!(action, Action::LeaveUnanswered(DropReason::Stopping)));
@@ -256,12 +236,7 @@ impl Endpoint {
     /// The number of transfers that have not [ended](Self::end).
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// assert_eq!(endpoint.len(), 1);
     /// endpoint.end(now, start.id, Ended::default());
@@ -274,12 +249,7 @@ impl Endpoint {
     /// Whether there are no transfers.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// assert!(endpoint.is_empty());
     /// let _ = endpoint.handle(now, 0, &client, rrq);
     /// assert!(!endpoint.is_empty());
@@ -292,12 +262,7 @@ impl Endpoint {
     /// counts as a copy, which may have waited. So a driver without queues reports all ports before each datagram.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// // The client has had its first block when it is reset, and asks again.
     /// let _ = endpoint.handle(now, start.port, &client, &Packet::Ack(1).encode());
@@ -316,12 +281,7 @@ impl Endpoint {
     /// Says what the driver does about a datagram that came to this port.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// let action = endpoint.handle(now, start.port, &client, &Packet::Ack(1).encode());
     /// assert!(matches!(action, Action::Deliver(id, Packet::Ack(1)) if id == start.id));
@@ -358,12 +318,7 @@ impl Endpoint {
     /// until it returns `None`.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// endpoint.unreachable(now, start.port, client.peer);
     /// assert_eq!(endpoint.closed(), Some((start.id, CloseReason::Unreachable)));

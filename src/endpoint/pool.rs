@@ -170,28 +170,39 @@ impl Tids {
     /// Returns a port that has been used for long and has no transfers any more. Few ports drain at a time, so that
     /// there are always many to draw from, and a transfer that never ends does not keep the others.
     pub(super) fn stale_port(&mut self, now: Instant, pools: &mut [Pool]) -> Option<usize> {
-        let age = |port: &Port| port.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        for pool in pools {
-            let live = self.live(pool).all().len();
-            let may_drain = live > 1 && pool.ports.len() - live < (pool.ports.len() / DRAINING).max(1);
-            let oldest = (0..live).max_by_key(|&at| age(&self.ports[pool.ports[at]])).filter(|_| may_drain);
-            if let Some(at) = oldest.filter(|&at| age(&self.ports[pool.ports[at]]) >= STALE) {
-                let port = pool.ports.remove(at);
-                pool.ports.push(port);
-                self.ports[port].drains = true;
-            }
-            let is_quiet = |port: &Port| {
-                port.running == 0 && port.ended.is_none_or(|at| now.saturating_duration_since(at) >= QUIET)
-            };
-            let live = self.live(pool).all().len();
-            if let Some(at) = (live..pool.ports.len()).find(|&at| is_quiet(&self.ports[pool.ports[at]])) {
-                let port = pool.ports.remove(at);
-                pool.ports.insert(live, port);
-                self.ports[port] = Port::default();
-                return Some(port);
-            }
+        pools.iter_mut().find_map(|pool| {
+            self.drain_oldest(now, pool);
+            self.renew_quiet(now, pool)
+        })
+    }
+
+    /// Lets the oldest port of a pool drain, if it has been used for long.
+    fn drain_oldest(&mut self, now: Instant, pool: &mut Pool) {
+        let live = self.live(pool).all().len();
+        let may_drain = live > 1 && pool.ports.len() - live < (pool.ports.len() / DRAINING).max(1);
+        let age = |at: &usize| {
+            let since = self.ports[pool.ports[*at]].since;
+            since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        };
+        if let Some(at) = (0..live).max_by_key(age).filter(|at| may_drain && age(at) >= STALE) {
+            self.ports[pool.ports[at]].drains = true;
+            pool.ports[at..].rotate_left(1);
         }
-        None
+    }
+
+    /// Puts a port that drains back among the others, as a new one, once its transfers have ended and no late packets
+    /// come.
+    fn renew_quiet(&mut self, now: Instant, pool: &mut Pool) -> Option<usize> {
+        let live = self.live(pool).all().len();
+        let is_quiet = |at: &usize| {
+            let Port { running, ended, .. } = self.ports[pool.ports[*at]];
+            running == 0 && ended.is_none_or(|at| now.saturating_duration_since(at) >= QUIET)
+        };
+        let at = (live..pool.ports.len()).find(is_quiet)?;
+        pool.ports[live..=at].rotate_right(1);
+        let port = pool.ports[live];
+        self.ports[port] = Port::default();
+        Some(port)
     }
 }
 

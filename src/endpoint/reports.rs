@@ -17,12 +17,7 @@ impl Endpoint {
     /// sends none.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// endpoint.granted(now, start.id, 512, &Options::new());
     /// // ACK 0 is no answer to DATA 1, but a server's answer to a WRQ: somebody sets two servers against each other.
@@ -36,12 +31,7 @@ impl Endpoint {
     /// Reports that the first block of the transfer goes out, for the first time or again.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// endpoint.granted(now, start.id, 1468, &Options::from_iter([("blksize", "1468")]));
     /// let _ = endpoint.handle(now, start.port, &client, &Packet::Ack(0).encode());
@@ -61,12 +51,7 @@ impl Endpoint {
     /// Whether the driver may answer the request of this transfer with an ERROR.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// assert_eq!(endpoint.refuse(now, start.id), Ok(()), "the file does not exist, and the client may be told so");
     /// endpoint.end(now, start.id, Ended::default());
@@ -90,12 +75,7 @@ impl Endpoint {
     /// Reports that the transfer has ended.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// endpoint.end(now, start.id, Ended::default());
     /// let late = endpoint.handle(now, start.port, &client, &Packet::Ack(1).encode());
@@ -113,12 +93,7 @@ impl Endpoint {
     /// Reports that ICMP says that the peer's port is closed.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// endpoint.unreachable(now, start.port, client.peer);
     /// assert_eq!(endpoint.closed(), Some((start.id, CloseReason::Unreachable)));
@@ -133,12 +108,7 @@ impl Endpoint {
     /// eighth of those whose clients have sent nothing but their requests.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// endpoint.granted(now, start.id, 512, &Options::new());
     /// endpoint.make_room(now);
@@ -156,12 +126,7 @@ impl Endpoint {
     /// Sets the only deadline of this transfer.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// let at = now + Duration::from_secs(1);
     /// endpoint.set_deadline(start.id, at);
@@ -174,12 +139,7 @@ impl Endpoint {
     /// When to call [`expired`](Self::expired) next.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// assert_eq!(endpoint.deadline(), None);
     /// endpoint.set_deadline(start.id, now + Duration::from_secs(1));
@@ -192,12 +152,7 @@ impl Endpoint {
     /// Returns a transfer whose deadline has passed. Call it until it returns `None`.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// endpoint.set_deadline(start.id, now);
     /// assert_eq!((endpoint.expired(now), endpoint.expired(now)), (Some(start.id), None));
@@ -210,12 +165,7 @@ impl Endpoint {
     /// place, under the same number. Call it now and then.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// let later = now + Duration::from_secs(3600);
     /// assert_eq!(endpoint.stale_port(later), None, "its transfer runs");
@@ -229,12 +179,7 @@ impl Endpoint {
     /// The counts since the previous call.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-    /// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-    /// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-    /// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-    /// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+    #[doc = include_str!("example.md")]
     /// let _ = endpoint.handle(now, 0, &client, b"hello");
     /// assert_eq!((endpoint.counts().malformed, endpoint.counts().malformed), (1, 0));
     /// ```

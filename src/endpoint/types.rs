@@ -127,11 +127,7 @@ pub struct Start {
 /// Why the endpoint ends a transfer that has not ended by itself.
 ///
 /// ```
-/// # use std::time::Instant;
-/// # use tuffet::endpoint::*;
-/// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-/// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-/// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
+#[doc = include_str!("example.md")]
 /// let Action::Begin(first) = endpoint.handle(now, 0, &client, b"\0\x01pxelinux.0\0octet\0") else { panic!() };
 /// let Action::Begin(_) = endpoint.handle(now, 0, &client, b"\0\x01menu\0octet\0") else { panic!() };
 /// assert_eq!(endpoint.closed(), Some((first.id, CloseReason::Replaced)));
@@ -166,12 +162,7 @@ pub struct Ended {
 /// Counts of datagrams, by what became of them.
 ///
 /// ```
-/// # use std::time::{Duration, Instant};
-/// # use tuffet::{endpoint::*, packet::{Options, Packet}};
-/// # let pool = Pool { listener: 0, ports: (1..=64).collect() };
-/// # let (mut endpoint, now) = (Endpoint::new(Policy::default(), vec![pool], 7), Instant::now());
-/// # let client = Envelope::new(([192, 0, 2, 7], 1069).into());
-/// # let rrq = b"\0\x01pxelinux.0\0octet\0";
+#[doc = include_str!("example.md")]
 /// let _ = endpoint.handle(now, 0, &client, rrq);
 /// let _ = endpoint.handle(now, 0, &client, rrq);
 /// let counts = endpoint.counts();

@@ -5,7 +5,7 @@ use std::{
     fmt, mem,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Instant,
@@ -18,6 +18,7 @@ use crate::{
     packet::{self, Mode, Options},
     shown,
     stats::{Protocol, Record},
+    sync::Mutex,
 };
 
 /// A request, as a handler sees it.
@@ -105,7 +106,7 @@ impl Request {
 
     /// Sets what the server allows.
     pub(crate) fn limited_to(self, limits: Limits) -> Self {
-        *unpoisoned(&self.notes.0.limits) = limits;
+        *self.notes.0.limits.lock() = limits;
         self
     }
 
@@ -118,8 +119,7 @@ impl Request {
     /// The client's address and port (its TID).
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert_eq!(request.peer().to_string(), "192.0.2.7:1069");
     /// ```
     pub fn peer(&self) -> SocketAddr {
@@ -129,8 +129,7 @@ impl Request {
     /// The server's address that the request was sent to.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert_eq!(request.local().to_string(), "192.0.2.1:69");
     /// ```
     pub fn local(&self) -> SocketAddr {
@@ -201,8 +200,7 @@ impl Request {
     /// The transfer mode.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert_eq!(request.mode(), tuffet::packet::Mode::Octet);
     /// ```
     pub fn mode(&self) -> Mode {
@@ -212,8 +210,7 @@ impl Request {
     /// The protocol of the request. Over HTTP, the mode is octet and the only option is `tsize`.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert_eq!(request.protocol(), tuffet::stats::Protocol::Tftp);
     /// ```
     pub fn protocol(&self) -> Protocol {
@@ -236,8 +233,7 @@ impl Request {
     /// When the server received the request; `None` for a request that no server received.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert!(request.received().is_none(), "a test made it");
     /// ```
     pub fn received(&self) -> Option<Instant> {
@@ -264,19 +260,18 @@ impl Request {
         let so_far = self.limits();
         let mut limits = so_far.clone();
         lower(&mut limits);
-        *unpoisoned(&self.notes.0.limits) = limits.at_most(&so_far);
+        *self.notes.0.limits.lock() = limits.at_most(&so_far);
     }
 
     /// The most that the server grants to this request. [`Limits::default`] for a request that no server received.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// request.limit(|limits| limits.windowsize = 4);
     /// assert_eq!(request.limits().windowsize, 4);
     /// ```
     pub fn limits(&self) -> Limits {
-        unpoisoned(&self.notes.0.limits).clone()
+        self.notes.0.limits.lock().clone()
     }
 
     /// Calls this hook with the record of the transfer when the transfer is over. The hook runs on the transfer's
@@ -299,11 +294,11 @@ impl Request {
     /// # let _: &dyn tuffet::Handler = &handler;
     /// ```
     pub fn on_end(&self, hook: impl FnOnce(&Record) + Send + 'static) {
-        unpoisoned(&self.notes.0.hooks).push(Box::new(hook));
+        self.notes.0.hooks.lock().push(Box::new(hook));
     }
 
     pub(crate) fn take_hooks(&self) -> Vec<Hook> {
-        mem::take(&mut *unpoisoned(&self.notes.0.hooks))
+        mem::take(&mut *self.notes.0.hooks.lock())
     }
 
     /// Whether an upload must not replace a file, even if others may: the client of a PUT said so with `If-None-Match:
@@ -311,8 +306,7 @@ impl Request {
     /// handlers of this crate do. The server itself looks before the upload begins, and when its last byte has arrived.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert!(!request.must_be_new(), "TFTP cannot say so");
     /// ```
     pub fn must_be_new(&self) -> bool {
@@ -338,8 +332,7 @@ impl Request {
     /// Defaults to none.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert_eq!(request.query(), None);
     /// assert_eq!(request.with_query("mac=52%3A54").query(), Some("mac=52%3A54"));
     /// ```
@@ -353,8 +346,7 @@ impl Request {
     /// `\Boot\BCD` and `\boot\bcd` alike.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert!(!request.ignores_case() && request.ignoring_case(true).ignores_case());
     /// ```
     pub fn ignores_case(&self) -> bool {
@@ -364,8 +356,7 @@ impl Request {
     /// The same request for another file. [`filename`](Self::filename) stays as the client sent it.
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// let other = request.with_path("menus/lab")?;
     /// assert_eq!((other.path(), other.filename()), ("menus/lab", &b"menu"[..]));
     /// # Ok::<(), tuffet::Refusal>(())
@@ -413,8 +404,7 @@ impl Request {
     /// The same request with this [query](Self::query).
     ///
     /// ```
-    /// # let (client, server) = (([192, 0, 2, 7], 1069).into(), ([192, 0, 2, 1], 69).into());
-    /// # let request = tuffet::Request::new(client, server, tuffet::packet::Request::new("menu")).unwrap();
+    #[doc = include_str!("example.md")]
     /// assert_eq!(request.with_query("a=1").query(), Some("a=1"));
     /// ```
     #[must_use]
@@ -448,8 +438,4 @@ fn path_of(name: Vec<u8>) -> (Arc<str>, Option<Arc<[u8]>>) {
         Ok(path) => (path.into(), None),
         Err(error) => (String::from_utf8_lossy(error.as_bytes()).into(), Some(error.into_bytes().into())),
     }
-}
-
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

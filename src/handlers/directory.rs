@@ -265,11 +265,7 @@ impl Handler for Directory {
             let plain = request.protocol() == Protocol::Http && opened.made.is_none() && opened.version.is_settled();
             let plain = plain.then(|| opened.clone());
             let source = download::source(opened, self.files.readers.clone(), chunk_sizes(request));
-            let source = match plain {
-                Some(plain) => source.with_plain(plain),
-                None => source,
-            };
-            Ok(source.with_origin(origin))
+            Ok(source.with_some(plain, |source, plain| source.with_plain(plain)).with_origin(origin))
         })
     }
 

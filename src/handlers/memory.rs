@@ -1,8 +1,4 @@
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 
@@ -11,6 +7,7 @@ use crate::{
     handler::{Answer, Handler, Request},
     name,
     source::Source,
+    sync::Mutex,
 };
 
 /// The memory that a file costs besides its bytes and its name, so that a peer cannot fill the memory with empty files.
@@ -104,7 +101,7 @@ impl Memory {
         let (name, bytes) = (path(name.as_ref())?, bytes.into());
         let mut room = Room::new(self, &name)?;
         room.grow(bytes.len() as u64)?;
-        room.fill(&mut self.store(), name, bytes);
+        room.fill(&mut self.store.lock(), name, bytes);
         Ok(())
     }
 
@@ -117,7 +114,7 @@ impl Memory {
     /// # Ok::<(), tuffet::Refusal>(())
     /// ```
     pub fn get(&self, name: impl AsRef<str>) -> Option<Bytes> {
-        self.store().files.get(&path(name.as_ref()).ok()?).cloned()
+        self.store.lock().files.get(&path(name.as_ref()).ok()?).cloned()
     }
 
     /// Removes a file. Running transfers of it still get the rest.
@@ -129,7 +126,7 @@ impl Memory {
     /// # Ok::<(), tuffet::Refusal>(())
     /// ```
     pub fn remove(&self, name: impl AsRef<str>) -> Option<Bytes> {
-        self.store().take(&path(name.as_ref()).ok()?)
+        self.store.lock().take(&path(name.as_ref()).ok()?)
     }
 
     /// The names of all files, sorted.
@@ -142,7 +139,7 @@ impl Memory {
     /// # Ok::<(), tuffet::Refusal>(())
     /// ```
     pub fn names(&self) -> Vec<String> {
-        self.store().files.keys().cloned().collect()
+        self.store.lock().files.keys().cloned().collect()
     }
 
     /// Returns whether there was a file of this name.
@@ -153,9 +150,9 @@ impl Memory {
             true if !overwrite => Err(Refusal::exists()),
             _ => Ok(()),
         };
-        may_put(&self.store())?;
+        may_put(&self.store.lock())?;
         let mut room = Room::new(self, name)?;
-        self.fits(&self.store(), data.size().unwrap_or(0))?;
+        self.fits(&self.store.lock(), data.size().unwrap_or(0))?;
         let mut bytes = Vec::new();
         while let Some(chunk) = data.next().await {
             let chunk = chunk?;
@@ -164,7 +161,7 @@ impl Memory {
         }
         // The buffer must not be larger than the counted bytes.
         let bytes = Bytes::from(bytes.into_boxed_slice());
-        let mut store = self.store();
+        let mut store = self.store.lock();
         may_put(&store)?;
         Ok(room.fill(&mut store, name.into(), bytes))
     }
@@ -174,10 +171,6 @@ impl Memory {
             Some(used) if used <= self.most => Ok(()),
             _ => Err(Refusal::disk_full().because(format_args!("the store holds {} bytes at most", self.most))),
         }
-    }
-
-    fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -189,7 +182,7 @@ impl Default for Memory {
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let store = self.store();
+        let store = self.store.lock();
         f.debug_struct("Memory").field("files", &store.files.len()).field("used", &store.used).finish_non_exhaustive()
     }
 }
@@ -243,7 +236,7 @@ impl<'a> Room<'a> {
     }
 
     fn grow(&mut self, bytes: u64) -> Result<(), Refusal> {
-        let mut store = self.memory.store();
+        let mut store = self.memory.store.lock();
         self.memory.fits(&store, bytes)?;
         store.used += bytes;
         self.held += bytes;
@@ -263,7 +256,7 @@ impl Drop for Room<'_> {
     fn drop(&mut self) {
         // After `fill` nothing is held, and its caller may hold the lock of the store.
         if self.held > 0 {
-            self.memory.store().used -= self.held;
+            self.memory.store.lock().used -= self.held;
         }
     }
 }
@@ -316,7 +309,7 @@ mod tests {
         assert_eq!(memory.names(), ["a/b"]);
         assert_eq!(memory.remove("a//b").unwrap(), "data");
         assert_eq!(get(&memory, "a/b"), Err(Refusal::not_found()));
-        assert_eq!(memory.store().used, 0);
+        assert_eq!(memory.store.lock().used, 0);
     }
 
     #[test]
@@ -328,7 +321,7 @@ mod tests {
         let memory = memory.overwrite(true);
         put(&memory, "a", "newer").unwrap();
         assert_eq!(get(&memory, "a").unwrap(), b"newer");
-        assert_eq!(memory.store().used, cost("a", 5));
+        assert_eq!(memory.store.lock().used, cost("a", 5));
     }
 
     #[test]
@@ -373,7 +366,7 @@ mod tests {
             assert!(poll(slow.as_mut()).is_pending());
             assert_eq!(put(&memory, "b", "1"), Err(Refusal::disk_full()));
         }
-        assert_eq!(memory.store().used, 0);
+        assert_eq!(memory.store.lock().used, 0);
         put(&memory, "b", "1").unwrap();
     }
 

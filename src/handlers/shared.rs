@@ -109,3 +109,8 @@ impl Failure {
         }
     }
 }
+
+/// The refusal if an upstream was silent for this long.
+fn silence(limit: Duration) -> Refusal {
+    Refusal::upstream().because(format_args!("no byte for {limit:?}"))
+}

@@ -153,11 +153,7 @@ impl BootClient {
     /// Takes a packet, and returns the answer.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
-    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
-    /// # client.start(now);
-    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    #[doc = include_str!("client_example.md")]
     /// assert_eq!(client.receive(now, hello), [Packet::Ack(1)]);
     /// ```
     pub fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
@@ -175,11 +171,7 @@ impl BootClient {
     /// When [`wake`](Self::wake) is due if no packet comes.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
-    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
-    /// # client.start(now);
-    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    #[doc = include_str!("client_example.md")]
     /// assert_eq!(client.wake_at(), Some(now + habits::PHONE.patience));
     /// ```
     pub fn wake_at(&self) -> Option<Instant> {
@@ -189,11 +181,7 @@ impl BootClient {
     /// Takes a timeout, and returns the packets to send.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
-    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
-    /// # client.start(now);
-    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    #[doc = include_str!("client_example.md")]
     /// let again = client.wake(now + habits::PHONE.patience);
     /// assert!(matches!(&again[..], [Packet::Rrq(_)]), "no answer came");
     /// ```
@@ -216,11 +204,7 @@ impl BootClient {
     /// How the transfer ended, if it has ended.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
-    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
-    /// # client.start(now);
-    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    #[doc = include_str!("client_example.md")]
     /// assert_eq!(client.ending(), None);
     /// client.receive(now, hello);
     /// assert_eq!(client.ending(), Some(&Ending::Complete));
@@ -232,11 +216,7 @@ impl BootClient {
     /// How many timeouts there were after the first answer.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
-    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
-    /// # client.start(now);
-    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    #[doc = include_str!("client_example.md")]
     /// client.wake(now + habits::PHONE.patience);
     /// assert_eq!(client.timeouts(), 0, "the server has not answered yet");
     /// ```
@@ -247,11 +227,7 @@ impl BootClient {
     /// How long the client has paused of its own accord, the current pause included.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
-    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
-    /// # client.start(now);
-    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    #[doc = include_str!("client_example.md")]
     /// assert_eq!(client.paused(), Duration::ZERO, "unlike GRUB, a phone does not pause");
     /// ```
     pub fn paused(&self) -> Duration {
@@ -261,11 +237,7 @@ impl BootClient {
     /// The bytes that have arrived in order.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
-    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
-    /// # client.start(now);
-    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    #[doc = include_str!("client_example.md")]
     /// client.receive(now, hello);
     /// assert_eq!(client.bytes(), 6);
     /// ```
@@ -276,11 +248,7 @@ impl BootClient {
     /// The blocks that have arrived in order since the last call.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
-    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
-    /// # client.start(now);
-    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    #[doc = include_str!("client_example.md")]
     /// client.receive(now, hello);
     /// assert_eq!(client.take_blocks(), ["hello\n"]);
     /// assert!(client.take_blocks().is_empty());
@@ -292,11 +260,7 @@ impl BootClient {
     /// The time from the first answer until the client left.
     ///
     /// ```
-    /// # use std::time::{Duration, Instant};
-    /// # use tuffet::{packet::{Options, Packet}, probe::{BootClient, Ending, habits}};
-    /// # let (now, mut client) = (Instant::now(), BootClient::new(habits::PHONE, "motd"));
-    /// # client.start(now);
-    /// # let hello = Packet::Data { block: 1, payload: "hello\n".into() };
+    #[doc = include_str!("client_example.md")]
     /// assert_eq!(client.took(), None);
     /// client.receive(now, hello);
     /// assert_eq!(client.took(), Some(Duration::ZERO));

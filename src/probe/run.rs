@@ -6,13 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use smol::{Timer, future};
-
 use super::{BootClient, Ending, Faults, Habits, Judge, Warning, Way};
 use crate::{
     client::{Sockets, is_refusal},
     error::ErrorCode,
     packet::{Options, Packet},
+    within::within,
 };
 
 /// The largest UDP payload.
@@ -93,10 +92,7 @@ pub struct Report {
 /// A packet, and its time, as [`Probe::run`] reports them.
 ///
 /// ```
-/// # use std::time::Duration;
-/// # use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
-/// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
-/// # let probe = Probe::new(server.addrs()[0], "motd", habits::PHONE).linger(Duration::ZERO);
+#[doc = include_str!("run_example.md")]
 /// let mut received = Vec::new();
 /// probe.run(|happened| {
 ///     if happened.way == Way::Received {
@@ -125,10 +121,7 @@ impl Probe {
     /// A probe of this server with this file, with these habits.
     ///
     /// ```
-    /// # use std::time::Duration;
-    /// # use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
-    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
-    /// # let probe = Probe::new(server.addrs()[0], "motd", habits::PHONE).linger(Duration::ZERO);
+    #[doc = include_str!("run_example.md")]
     /// let probe = Probe::new(server.addrs()[0], "motd", habits::BUSYBOX).linger(Duration::ZERO);
     /// assert!(probe.run(|_| ())?.ending.is_success());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -141,10 +134,7 @@ impl Probe {
     /// The faults of the network; for a client that requests twice, in the second transfer. Defaults to none.
     ///
     /// ```
-    /// # use std::time::Duration;
-    /// # use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
-    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
-    /// # let probe = Probe::new(server.addrs()[0], "motd", habits::PHONE).linger(Duration::ZERO);
+    #[doc = include_str!("run_example.md")]
     /// let report = probe.faults(Faults::new().with(Way::Received, 1, Fault::Duplicate)).run(|_| ())?;
     /// assert_eq!((report.bytes, report.late), (6, 1), "the copy came after the end");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -173,10 +163,7 @@ impl Probe {
     /// How long the probe listens after the end for further packets of the server. Defaults to 1 s.
     ///
     /// ```
-    /// # use std::time::Duration;
-    /// # use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
-    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
-    /// # let probe = Probe::new(server.addrs()[0], "motd", habits::PHONE).linger(Duration::ZERO);
+    #[doc = include_str!("run_example.md")]
     /// let report = probe.linger(Duration::from_millis(10)).run(|_| ())?;
     /// assert!(report.took < Duration::from_secs(60));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -189,10 +176,7 @@ impl Probe {
     /// Fetches the file, and reports each packet to `observer`. Blocks this thread.
     ///
     /// ```
-    /// # use std::time::Duration;
-    /// # use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
-    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
-    /// # let probe = Probe::new(server.addrs()[0], "motd", habits::PHONE).linger(Duration::ZERO);
+    #[doc = include_str!("run_example.md")]
     /// let mut packets = 0;
     /// probe.run(|_| packets += 1)?;
     /// assert_eq!(packets, 3, "RRQ, DATA, ACK");
@@ -209,10 +193,7 @@ impl Probe {
     /// Asks for the size first, if the client does that.
     ///
     /// ```
-    /// # use std::time::Duration;
-    /// # use tuffet::{Server, probe::{Fault, Faults, Probe, Way, habits}, read};
-    /// # let server = Server::builder().listen("127.0.0.1:0").handler(read(|_| "hello\n")).bind()?.spawn()?;
-    /// # let probe = Probe::new(server.addrs()[0], "motd", habits::PHONE).linger(Duration::ZERO);
+    #[doc = include_str!("run_example.md")]
     /// assert_eq!(probe.run_size(|_| ())?, None, "a phone does not ask for it");
     /// let grub = Probe::new(server.addrs()[0], "motd", habits::EDK2).linger(Duration::ZERO);
     /// assert!(grub.run_size(|_| ())?.unwrap().ending.is_success());
@@ -380,14 +361,9 @@ impl<F: FnMut(&Happened)> Connection<F> {
         Ok(())
     }
 
-    fn receive(&mut self, within: Duration) -> io::Result<()> {
+    fn receive(&mut self, limit: Duration) -> io::Result<()> {
         let mut buffer = [0; LARGEST];
-        let receive = async { Some(self.sockets.receive(&mut buffer).await) };
-        let wait = async {
-            Timer::after(within).await;
-            None
-        };
-        let (len, from) = match smol::block_on(future::or(receive, wait)) {
+        let (len, from) = match smol::block_on(within(limit, self.sockets.receive(&mut buffer))) {
             None => return Ok(()),
             Some(Ok(received)) => received,
             // Once the server has answered, its TID may be closed while its last packets are on the way.

@@ -4,6 +4,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 
+use super::spelling::joined;
 use crate::Error;
 
 /// The address of a network card (MAC address).
@@ -123,19 +124,9 @@ fn octets(text: &str) -> Option<Vec<u8>> {
     parts.map(|part| Some(part).filter(is_hex).and_then(|part| u8::from_str_radix(part, 16).ok())).collect()
 }
 
-fn write_octets(f: &mut fmt::Formatter<'_>, octets: &[u8], separator: char) -> fmt::Result {
-    for (i, octet) in octets.iter().enumerate() {
-        if i > 0 {
-            write!(f, "{separator}")?;
-        }
-        write!(f, "{octet:02x}")?;
-    }
-    Ok(())
-}
-
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_octets(f, &self.0, '-')
+        f.write_str(&joined(&self.0, "-"))
     }
 }
 
@@ -147,7 +138,7 @@ impl fmt::Debug for Mac {
 
 impl fmt::Display for MacPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_octets(f, &self.0, ':')
+        f.write_str(&joined(&self.0, ":"))
     }
 }
 

@@ -88,8 +88,8 @@ impl Machine {
         let parts = || path.split('/');
         let serial = path.split_once('/').map(|(first, _)| first).filter(|first| first.len() == 8 && is_hex(first));
         let arch = |part: &str| {
-            let (part, is) = (part.to_ascii_lowercase(), |known: &&(&str, &'static str), part: &str| known.0 == part);
-            let directory = DIRECTORIES.iter().find(|known| is(known, &part));
+            let part = part.to_ascii_lowercase();
+            let directory = DIRECTORIES.iter().find(|(name, _)| *name == part);
             directory.or_else(|| FILES.iter().find(|(end, _)| part.ends_with(end))).map(|(_, arch)| (*arch).to_owned())
         };
         Self {

@@ -4,10 +4,11 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use super::{Mac, Machine};
+use crate::sync::Mutex;
 
 /// The most entries. A machine has two at most. The oldest entries are removed first.
 const MOST: usize = 16 << 10;
@@ -61,7 +62,7 @@ impl Machines {
     /// assert_eq!(machines.find(ip, None).arch.as_deref(), Some("x64"));
     /// ```
     pub fn learn(&self, ip: Option<IpAddr>, machine: Machine) {
-        let mut table = self.table();
+        let mut table = self.0.lock();
         let keys = [ip.map(|ip| Key::Ip(ip.to_canonical())), machine.mac.map(Key::Mac)];
         for key in keys.into_iter().flatten() {
             let before = table.entries.remove(&key);
@@ -90,7 +91,7 @@ impl Machines {
     /// ```
     #[must_use]
     pub fn find(&self, ip: IpAddr, mac: Option<Mac>) -> Machine {
-        let table = self.table();
+        let table = self.0.lock();
         let found = |key| table.entries.get(&key).cloned().unwrap_or_default();
         // The kernel knows which machine has the IP address now.
         let by_ip = Some(found(Key::Ip(ip.to_canonical())))
@@ -98,10 +99,6 @@ impl Machines {
         let known = Machine { mac, ..Machine::default() }.or(by_ip.unwrap_or_default());
         let by_mac = known.mac.map(|mac| found(Key::Mac(mac))).unwrap_or_default();
         known.or(by_mac)
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,7 +113,7 @@ impl Table {
 
 impl fmt::Debug for Machines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Machines").field("entries", &self.table().entries.len()).finish()
+        f.debug_struct("Machines").field("entries", &self.0.lock().entries.len()).finish()
     }
 }
 
@@ -163,7 +160,7 @@ mod tests {
         for n in 0..40_000 {
             machines.learn(Some(ip(n)), arch(None, "x64"));
         }
-        let table = machines.table();
+        let table = machines.0.lock();
         assert_eq!((table.entries.len(), table.order.len()), (MOST, MOST));
         drop(table);
         assert_eq!(machines.find(ip(0), None), Machine::default());

@@ -111,8 +111,7 @@ pub struct Rules {
 /// ```
 /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
 ///
-/// # let packet = tuffet::packet::Request::new("menu");
-/// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+#[doc = include_str!("example.md")]
 /// let rule = Rule::new("menus").name("^menu$")?.target("menus/${client}")?.windowsize(4);
 /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
 /// assert_eq!(verdict.candidates()[0].request().path(), "menus/10.0.0.7");
@@ -132,8 +131,7 @@ pub struct Verdict {
 /// ```
 /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
 ///
-/// # let packet = tuffet::packet::Request::new("menu");
-/// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+#[doc = include_str!("example.md")]
 /// let rule = Rule::new("menus").target("menus/${client}")?.target("menu")?;
 /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
 /// let paths: Vec<_> = verdict.candidates().iter().map(|candidate| candidate.request().path()).collect();
@@ -196,8 +194,7 @@ impl Rules {
     /// ```
     /// use tuffet::{Refusal, options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("example.md")]
     /// let rules = Rules::new(vec![Rule::new("nothing here").refuse(Refusal::denied())])?;
     /// let refusal = rules.decide(&request, Direction::Read, &Machine::default()).unwrap_err();
     /// assert_eq!(refusal, Refusal::denied());
@@ -215,8 +212,7 @@ impl Rules {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Mismatch, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("example.md")]
     /// let rules = Rules::new(vec![Rule::new("kernels").name("^linux")?])?;
     /// let mut why = Vec::new();
     /// rules.explain(&request, Direction::Read, &Machine::default(), |_, result| why.push(result))?;
@@ -260,17 +256,7 @@ impl Rules {
                     server: request.local().ip().to_canonical(),
                     machine: &known,
                 };
-                let mut found = Vec::new();
-                for target in &rule.effects.targets {
-                    let Some(request) = target.request(request, &values)? else { continue };
-                    let candidate = Candidate::plain(target.source.clone(), request);
-                    #[cfg(feature = "templates")]
-                    let candidate = Candidate {
-                        context: target.is_template().then(|| rendered::Context::new(&values, rule)),
-                        ..candidate
-                    };
-                    found.push(candidate);
-                }
+                let found = rule.candidates(request, &values)?;
                 // A rule that goes on keeps the old name if a value for its target is unknown.
                 if !(found.is_empty() && rule.goes_on) {
                     candidates = found;
@@ -300,6 +286,22 @@ impl Rules {
     }
 }
 
+impl Rule {
+    /// The files of its targets whose values are known.
+    fn candidates(&self, request: &Request, values: &Values<'_>) -> Result<Vec<Candidate>, Refusal> {
+        let mut found = Vec::new();
+        for target in &self.effects.targets {
+            let Some(request) = target.request(request, values)? else { continue };
+            let candidate = Candidate::plain(target.source.clone(), request);
+            #[cfg(feature = "templates")]
+            let candidate =
+                Candidate { context: target.is_template().then(|| rendered::Context::new(values, self)), ..candidate };
+            found.push(candidate);
+        }
+        Ok(found)
+    }
+}
+
 impl Effects {
     /// Merges the effects of a later rule, which win.
     fn merge(&mut self, later: &Self) {
@@ -318,8 +320,7 @@ impl Verdict {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("example.md")]
     /// let rule = Rule::new("by card").target("menus/${mac}")?;
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// assert!(verdict.candidates().is_empty(), "the MAC address is not known");
@@ -334,8 +335,7 @@ impl Verdict {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("example.md")]
     /// let rule = Rule::new("backups").upload(true);
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// assert_eq!(verdict.upload(), Some(true));
@@ -350,8 +350,7 @@ impl Verdict {
     /// ```
     /// use tuffet::{options::{Direction, Limits}, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("example.md")]
     /// let rule = Rule::new("old phones").blksize(512);
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// let mut limits = Limits::default();
@@ -381,8 +380,7 @@ impl Candidate {
     /// ```
     /// use tuffet::{handlers::Memory, options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("example.md")]
     /// let rule = Rule::new("menus").target("menus/${client}")?;
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// let files = Memory::new();
@@ -409,8 +407,7 @@ impl Candidate {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("example.md")]
     /// let rule = Rule::new("menus").target("menu.j2")?;
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// assert_eq!(verdict.candidates()[0].is_template(), cfg!(feature = "templates"));
@@ -428,8 +425,7 @@ impl Candidate {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("example.md")]
     /// let rule = Rule::new("made up").source(tuffet::read(|_| "hello\n"));
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// assert!(verdict.candidates()[0].source().is_some());
@@ -444,8 +440,7 @@ impl Candidate {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("example.md")]
     /// let rule = Rule::new("menus").target("menus/${path}")?;
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// let request = verdict.candidates()[0].request();

@@ -4,7 +4,6 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -19,6 +18,7 @@ use netlink_packet_route::{
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_ROUTE};
 
 use super::client::Mac;
+use crate::sync::Mutex;
 
 /// How long a read table is used.
 const GOOD: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ impl Neighbours {
             SocketAddr::V6(peer) => peer.scope_id(),
             SocketAddr::V4(_) => 0,
         };
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.0.lock();
         let now = Instant::now();
         if table.since.is_none_or(|since| now.saturating_duration_since(since) >= GOOD) {
             table.since = Some(now);
@@ -89,7 +89,7 @@ impl Neighbours {
     /// All entries that the kernel has now.
     #[cfg(feature = "status")]
     pub(crate) fn all(&self) -> HashMap<IpAddr, Mac> {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.0.lock();
         table.read(Instant::now(), Kernel::dump);
         table.entries.iter().map(|((ip, _), (mac, _))| (*ip, *mac)).collect()
     }

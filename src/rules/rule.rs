@@ -119,31 +119,28 @@ impl Rule {
 
     /// Checks what depends on the finished rule.
     pub(super) fn check(&mut self) -> Result<(), Error> {
-        let name = self.name.as_ref();
-        let mut targets = self.effects.targets.iter_mut();
-        let result = targets.try_for_each(|target| target.resolve(name));
-        let is_plain = |target: &Target| target.source.is_none() && !target.is_template();
-        let can_go_on =
-            matches!(&*self.effects.targets, []) || matches!(&*self.effects.targets, [one] if is_plain(one));
-        let sizes = [("blksize", self.effects.blksize, BLKSIZE), ("windowsize", self.effects.windowsize, WINDOWSIZE)];
-        let mut sizes = sizes.into_iter().filter_map(|(name, size, bounds)| Some((name, size?, bounds)));
-        result
-            .and_then(|()| {
-                sizes.try_for_each(|(name, size, bounds)| Error::check_setting(name, size.into(), wide(bounds)))
-            })
-            .map_err(|error| error.to_string())
-            .and_then(|()| {
-                let mut groups = name.iter().flat_map(|name| name.capture_names()).flatten();
-                match groups.find(|group| self.set.iter().any(|(name, _)| name == group)) {
-                    Some(both) => Err(format!("`{both}` is set, and a group of the regular expression")),
-                    None => Ok(()),
-                }
-            })
-            .and_then(|()| match self.goes_on && !can_go_on {
-                true => Err("with `go-on` its target must be one name, and it can do nothing else".into()),
-                false => Ok(()),
-            })
-            .map_err(|error| Error::Config(format!("{}: {error}", self.title)))
+        self.check_parts().map_err(|error| Error::Config(format!("{}: {error}", self.title)))
+    }
+
+    fn check_parts(&mut self) -> Result<(), Box<dyn std::error::Error>> {
+        let Effects { targets, blksize, windowsize, .. } = &mut self.effects;
+        targets.iter_mut().try_for_each(|target| target.resolve(self.name.as_ref()))?;
+        for (name, size, bounds) in [("blksize", *blksize, BLKSIZE), ("windowsize", *windowsize, WINDOWSIZE)] {
+            size.map_or(Ok(()), |size| Error::check_setting(name, size.into(), wide(bounds)))?;
+        }
+        let mut groups = self.name.iter().flat_map(|name| name.capture_names()).flatten();
+        if let Some(both) = groups.find(|group| self.set.iter().any(|(name, _)| name == group)) {
+            return Err(format!("`{both}` is set, and a group of the regular expression").into());
+        }
+        let can_go_on = match &**targets {
+            [] => true,
+            [one] => one.source.is_none() && !one.is_template(),
+            _ => false,
+        };
+        if self.goes_on && !can_go_on {
+            return Err("with `go-on` its target must be one name, and it can do nothing else".into());
+        }
+        Ok(())
     }
 
     /// The groups of the name's match, if the rule matches the request. `known` may have facts that only the name
@@ -170,11 +167,14 @@ impl Rule {
             all.is_empty() || fact.as_ref().is_some_and(|fact| all.iter().any(|one| one.eq_ignore_ascii_case(fact)))
         };
         let is_uuid = |uuid: Uuid| self.uuids.iter().any(|one| one.is_same(uuid));
-        match () {
-            () if !is_one_of(&self.arches, &known.arch) => return Err(Mismatch::Arch),
-            () if !(self.uuids.is_empty() || known.uuid.is_some_and(is_uuid)) => return Err(Mismatch::Uuid),
-            () if !is_one_of(&self.serials, &known.serial) => return Err(Mismatch::Serial),
-            () => {}
+        if !is_one_of(&self.arches, &known.arch) {
+            return Err(Mismatch::Arch);
+        }
+        if !self.uuids.is_empty() && !known.uuid.is_some_and(is_uuid) {
+            return Err(Mismatch::Uuid);
+        }
+        if !is_one_of(&self.serials, &known.serial) {
+            return Err(Mismatch::Serial);
         }
         match &self.name {
             Some(regex) => regex.captures(name).map(Some).ok_or(Mismatch::Name),

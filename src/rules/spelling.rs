@@ -65,7 +65,8 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
     digits.chunks(2).map(byte).collect::<Option<Vec<u8>>>().filter(|bytes| !bytes.is_empty())
 }
 
-fn joined(bytes: &[u8], separator: &str) -> String {
+/// The bytes in hexadecimal, with this between them.
+pub(super) fn joined(bytes: &[u8], separator: &str) -> String {
     let mut text = String::new();
     for (i, byte) in bytes.iter().enumerate() {
         _ = write!(text, "{}{byte:02x}", if i > 0 { separator } else { "" });

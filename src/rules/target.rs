@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::template::{Template, Values};
-use crate::{Error, Handler, Refusal, Request};
+use crate::{Error, Handler, Refusal, Request, shown::without_password};
 
 /// The ending of template files.
 const TEMPLATE: &str = ".j2";
@@ -94,16 +94,14 @@ pub fn is_url(target: &str) -> bool {
 }
 
 fn not_a_target(text: &str, why: &str) -> Error {
-    // The text before an `@` may be a password.
-    let text = text.rsplit_once('@').map_or(text.to_owned(), |(_, rest)| format!("...@{rest}"));
-    Error::Config(format!("{text:?} is not a target: {why}"))
+    Error::Config(format!("{:?} is not a target: {why}", without_password(text)))
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.text.rsplit_once('@'), &self.source) {
-            (Some((_, rest)), Some(_)) => write!(f, "...@{rest}"),
-            _ => f.write_str(&self.text),
+        match self.source {
+            Some(_) => f.write_str(&without_password(&self.text)),
+            None => f.write_str(&self.text),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, net::IpAddr};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use percent_encoding::{percent_decode_str, percent_encode};
 use regex_lite::{Captures, Regex};
 
 use super::{
@@ -10,9 +10,6 @@ use super::{
     spelling::{SPELLINGS, Spelling},
 };
 use crate::{Error, Refusal, name};
-
-/// All characters but RFC 3986's unreserved ones: what a client sends is always one value of a query.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A text with `$1`, `${group}`, `${variable}` and `${variable:spelling}` in it.
 #[derive(Clone, Debug)]
@@ -194,9 +191,10 @@ impl Template {
         Ok(Some(name))
     }
 
-    /// The query. The values are percent-encoded, and the text between them is not.
+    /// The query. The values are percent-encoded, so that what a client sends is always one value. The text between
+    /// them is not encoded.
     pub(super) fn query(&self, values: &Values<'_>) -> Option<String> {
-        self.expand(values, |text, out| out.extend(percent_encode(&name::bytes(text), ENCODED)))
+        self.expand(values, |text, out| out.extend(percent_encode(&name::bytes(text), &name::ENCODED)))
     }
 
     fn expand(&self, values: &Values<'_>, put: impl Fn(&str, &mut String)) -> Option<String> {

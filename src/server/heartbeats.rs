@@ -1,11 +1,11 @@
 //! Finds out whether the loops of the shards still turn.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, PoisonError, Weak, atomic::Ordering::SeqCst},
+    sync::{Arc, Condvar, PoisonError, Weak, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
-use crate::atomic::AtomicU64;
+use crate::sync::{AtomicU64, Mutex};
 
 /// A question from another thread, which each loop answers after a turn.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(super) struct Heartbeat(Arc<AtomicU64>);
 impl Heartbeats {
     pub(super) fn join(&self) -> Heartbeat {
         let heartbeat = Arc::new(AtomicU64::new(self.asked.load(SeqCst)));
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&heartbeat));
+        self.shards.lock().push(Arc::downgrade(&heartbeat));
         Heartbeat(heartbeat)
     }
 
@@ -37,7 +37,7 @@ impl Heartbeats {
         if self.is_asked(heartbeat) {
             heartbeat.0.store(self.asked.load(SeqCst), SeqCst);
             // The asking thread holds the lock until it waits.
-            drop(self.shards.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(self.shards.lock());
             self.answered.notify_all();
         }
     }
@@ -46,7 +46,7 @@ impl Heartbeats {
     pub(super) fn ask(&self, wake: impl FnOnce(), within: Duration) -> bool {
         let question = self.asked.fetch_add(1, SeqCst) + 1;
         wake();
-        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let shards = self.shards.lock();
         let owe = |shards: &mut Vec<Weak<AtomicU64>>| {
             shards.retain(|heartbeat| heartbeat.strong_count() > 0);
             shards.iter().filter_map(Weak::upgrade).any(|heartbeat| heartbeat.load(SeqCst) < question)

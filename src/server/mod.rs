@@ -3,6 +3,8 @@
 mod around;
 mod builder;
 mod clock;
+#[cfg(feature = "net")]
+mod descriptors;
 mod heartbeats;
 #[cfg(feature = "net")]
 mod listen;
@@ -26,16 +28,16 @@ mod web;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     task::Waker,
     time::Duration,
 };
 
-use crate::endpoint::Policy;
 use crate::error::Error;
 use crate::stats::{Counter, Counters, Drops, Record, Registry, Snapshot, Unanswered};
+use crate::{endpoint::Policy, sync::Mutex};
 use heartbeats::Heartbeats;
 use settings::{Bound, Current, Terms};
 
@@ -266,7 +268,7 @@ impl Shared {
 
     /// Makes each loop take a turn.
     fn wake(&self) {
-        for waker in self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for waker in self.wakers.lock().iter() {
             waker.wake_by_ref();
         }
     }
@@ -281,7 +283,7 @@ impl Shared {
 
     /// Adds the waker of a loop, which is woken when the phase changes.
     fn register_waker(&self, waker: &Waker) {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker.clone());
+        self.wakers.lock().push(waker.clone());
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     fmt, io,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -17,15 +20,9 @@ pub(super) struct Period {
 
 /// The thread that calls the hook. It ends when this is dropped, after a last call.
 pub(super) struct PeriodThread {
-    over: Arc<Over>,
+    /// Nothing is ever sent. The thread ends when the channel is closed.
+    running: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// Whether the server has ended.
-#[derive(Default)]
-struct Over {
-    is_over: Mutex<bool>,
-    changed: Condvar,
 }
 
 impl Period {
@@ -34,12 +31,11 @@ impl Period {
     }
 
     pub(super) fn begin(self, registry: Arc<Registry>, around: Around) -> io::Result<PeriodThread> {
-        let over = Arc::<Over>::default();
-        let ending = over.clone();
+        let (running, over) = mpsc::channel();
         let periods = move || {
             let mut then = Counters::default();
             loop {
-                let is_over = ending.is_over_within(self.every);
+                let is_over = over.recv_timeout(self.every) != Err(RecvTimeoutError::Timeout);
                 let now = registry.counters();
                 (self.hook)(&now.since(&then));
                 then = now;
@@ -54,26 +50,13 @@ impl Period {
             }
         };
         let thread = thread::Builder::new().name("tuffet-period".into()).spawn(work)?;
-        Ok(PeriodThread { over, thread: Some(thread) })
-    }
-}
-
-impl Over {
-    fn is_over_within(&self, time: Duration) -> bool {
-        let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(is_over, time, |is_over| !*is_over);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    fn end(&self) {
-        *self.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
+        Ok(PeriodThread { running: Some(running), thread: Some(thread) })
     }
 }
 
 impl Drop for PeriodThread {
     fn drop(&mut self) {
-        self.over.end();
+        self.running = None;
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             log::error!("the hook of the period panicked");
         }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Phase, ServerBuilder, ServerHandle, Shared, around::Around, listen::Ports, loops, own_addresses::OwnAddresses,
-    period::Period,
+    Phase, ServerBuilder, ServerHandle, Shared, around::Around, descriptors, listen::Ports, loops,
+    own_addresses::OwnAddresses, period::Period,
 };
 use crate::{error::Error, handler::Request, socket::Port};
 
@@ -203,7 +203,7 @@ impl ServerBuilder {
         for _ in 1..builder.bound.shards {
             shards.push(Ports::join(&addrs, &builder.bound)?);
         }
-        builder.bound.max_half_open = most_half_open(builder.bound.shards);
+        builder.bound.max_half_open = descriptors::most_half_open(builder.bound.shards);
         warnings.extend(builder.costs_of_windows());
         let own = OwnAddresses::new(shards.iter().flat_map(Ports::all).collect());
         let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
@@ -254,23 +254,4 @@ where
 {
     let handler = crate::read(move |request: Request| make(request.path().to_owned()));
     Server::builder().handler(handler).bind()?.run()
-}
-
-/// How many transfers of one shard may have clients that have sent nothing but their requests. It is half of the
-/// descriptors: each transfer may have one open, and forged requests must leave some for others.
-fn most_half_open(shards: usize) -> usize {
-    (most_descriptors() / 2 / shards).max(1)
-}
-
-/// How many descriptors the system lets this process have.
-pub(super) fn most_descriptors() -> usize {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Resource, getrlimit};
-
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        usize::try_from(limit).unwrap_or(usize::MAX)
-    }
-    #[cfg(not(unix))]
-    usize::MAX
 }

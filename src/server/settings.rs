@@ -1,14 +1,9 @@
 //! The settings that are bound for good, and those that a reload may change. A transfer keeps those that it began
 //! with.
 
-use std::{
-    fmt,
-    ops::RangeInclusive,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{fmt, ops::RangeInclusive, sync::Arc, time::Duration};
 
-use crate::{endpoint::Policy, handler::Handler, transfer::Timing};
+use crate::{endpoint::Policy, handler::Handler, sync::RwLock, transfer::Timing};
 
 /// The settings of sockets and threads.
 #[derive(Clone, Debug)]
@@ -86,13 +81,13 @@ impl Current {
     }
 
     pub(crate) fn terms(&self) -> Arc<Terms> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().clone()
     }
 
     /// Answers further requests by these terms.
     pub(crate) fn exchange(&self, terms: Terms) {
         let before = {
-            let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            let mut current = self.0.write();
             std::mem::replace(&mut *current, Arc::new(terms))
         };
         // The user's handler may take its time to be dropped.

@@ -96,37 +96,40 @@ impl Shard {
         self.endpoint.borrow_mut().set_mtu(mtu);
     }
 
-    /// Whether the loop ends after this batch: the server was stopped, and its transfers have ended, or their time to
-    /// end is over. Then they end with an ERROR.
-    pub(crate) fn is_over(&self, tasks: &Tasks, flush: impl FnMut()) -> bool {
+    /// Ends a turn of the loop. Returns whether it was the last turn: the server was stopped, and its transfers have
+    /// ended, or their time to end is over. Then they end with an ERROR.
+    pub(crate) fn end_turn(&self, tasks: &Tasks, flush: impl FnMut()) -> bool {
         self.shared.heartbeats.answer(&self.heartbeat);
         self.tally.take(self.endpoint.borrow_mut().counts());
         if self.lacks_room() {
             self.shortages.set(self.shared.shortages.load(SeqCst));
             self.make_room();
         }
-        let phase = self.shared.phase();
-        if phase == Phase::Serving {
-            return false;
-        }
-        let now = self.clock.now();
-        let until = self.drain_deadline.get().unwrap_or_else(|| {
-            self.endpoint.borrow_mut().stop();
-            let drain = self.shared.current.terms().settings.drain;
-            now + drain.min(FOR_EVER)
-        });
-        self.drain_deadline.set(Some(until));
-        if self.is_idle() {
-            return true;
-        }
-        let is_over = phase == Phase::Over || now >= until;
-        if is_over {
+        let is_over = self.is_over();
+        if is_over && !self.is_idle() {
             self.abort_transfers(tasks, flush);
         }
         is_over
     }
 
-    /// Whether [`is_over`](Self::is_over) may have another answer, or a watchdog waits for a turn of the loop.
+    fn is_over(&self) -> bool {
+        let phase = self.shared.phase();
+        if phase == Phase::Serving {
+            return false;
+        }
+        let until = self.drain_deadline.get().unwrap_or_else(|| self.begin_drain());
+        phase == Phase::Over || self.is_idle() || self.clock.now() >= until
+    }
+
+    /// Takes no more requests. Returns when the transfers must have ended.
+    fn begin_drain(&self) -> Instant {
+        self.endpoint.borrow_mut().stop();
+        let until = self.clock.now() + self.shared.current.terms().settings.drain.min(FOR_EVER);
+        self.drain_deadline.set(Some(until));
+        until
+    }
+
+    /// Whether [`end_turn`](Self::end_turn) has something to do.
     pub(crate) fn has_work(&self) -> bool {
         let of_phase = match self.shared.phase() {
             Phase::Serving => false,

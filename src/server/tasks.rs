@@ -9,12 +9,14 @@ use std::{
     future::Future,
     mem,
     rc::{Rc, Weak},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     task::Waker,
 };
 
 use async_task::{Runnable, Task};
 use slab::Slab;
+
+use crate::sync::Mutex;
 
 /// The tasks of a shard. They are cancelled when it is dropped.
 #[derive(Default)]
@@ -61,7 +63,7 @@ impl Tasks {
 
     /// Runs all woken tasks, once.
     pub(crate) fn run(&self) {
-        let mut batch = mem::replace(&mut *self.queue.lock(), self.spare.take());
+        let mut batch = mem::replace(&mut *self.queue.woken.lock(), self.spare.take());
         for runnable in batch.drain(..) {
             runnable.run();
         }
@@ -70,7 +72,7 @@ impl Tasks {
 
     /// Whether there is a task to run.
     pub(crate) fn are_woken(&self) -> bool {
-        !self.queue.lock().is_empty()
+        !self.queue.woken.lock().is_empty()
     }
 
     /// Makes the loop take a turn.
@@ -85,7 +87,7 @@ impl Drop for Tasks {
         self.all.take().clear();
         while self.are_woken() {
             // The lock is free here, because a dropped task may wake others.
-            let woken = mem::take(&mut *self.queue.lock());
+            let woken = mem::take(&mut *self.queue.woken.lock());
             drop(woken);
         }
     }
@@ -101,7 +103,7 @@ impl Drop for TaskSlot {
 
 impl Queue {
     fn push(&self, runnable: Runnable) {
-        let mut woken = self.lock();
+        let mut woken = self.woken.lock();
         woken.push(runnable);
         // The first push has woken the loop.
         if woken.len() == 1 {
@@ -114,10 +116,6 @@ impl Queue {
         if let Some(loop_waker) = self.loop_waker.get() {
             loop_waker.wake_by_ref();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Runnable>> {
-        self.woken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     rc::Rc,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     task::{Wake, Waker},
@@ -17,6 +17,7 @@ use crate::{
     ServerBuilder, ServerHandle,
     endpoint::{Envelope, Pool},
     server::{OwnAddresses, Shard, Shared, Tasks},
+    sync::Mutex,
 };
 
 /// The default address of a server, from those that are reserved for documentation.
@@ -159,9 +160,7 @@ impl Server {
     /// The handle, to stop and to reload the server, and to see its state.
     ///
     /// ```
-    /// # use tuffet::{ServerBuilder, read, sim};
-    /// # let mut server = sim::Server::new(ServerBuilder::default().handler(read(|_| "hello\n")), 7);
-    /// # let client = ([192, 0, 2, 7], 1069).into();
+    #[doc = include_str!("server_example.md")]
     /// server.deliver(client, server.addr(), b"\0\x01motd\0octet\0");
     /// assert_eq!(server.handle().counters().requests, 1);
     /// ```
@@ -172,8 +171,7 @@ impl Server {
     /// The current virtual time.
     ///
     /// ```
-    /// # use tuffet::{ServerBuilder, read, sim};
-    /// # let mut server = sim::Server::new(ServerBuilder::default().handler(read(|_| "hello\n")), 7);
+    #[doc = include_str!("server_example.md")]
     /// let then = server.now();
     /// server.pass(then + std::time::Duration::from_secs(3600));
     /// assert_eq!((server.now() - then).as_secs(), 3600);
@@ -185,9 +183,7 @@ impl Server {
     /// Delivers a datagram to the server, now. A datagram to none of its ports is lost.
     ///
     /// ```
-    /// # use tuffet::{ServerBuilder, read, sim};
-    /// # let mut server = sim::Server::new(ServerBuilder::default().handler(read(|_| "hello\n")), 7);
-    /// # let client = ([192, 0, 2, 7], 1069).into();
+    #[doc = include_str!("server_example.md")]
     /// server.deliver(client, server.addr(), b"\0\x01motd\0octet\0");
     /// let data = server.sent().remove(0);
     /// server.deliver(client, data.from, b"\0\x04\0\x01");
@@ -200,9 +196,7 @@ impl Server {
     /// Delivers a datagram at this time, before the deadlines up to then: a peer that has sent a packet is not late.
     ///
     /// ```
-    /// # use tuffet::{ServerBuilder, read, sim};
-    /// # let mut server = sim::Server::new(ServerBuilder::default().handler(read(|_| "hello\n")), 7);
-    /// # let client = ([192, 0, 2, 7], 1069).into();
+    #[doc = include_str!("server_example.md")]
     /// let later = server.now() + std::time::Duration::from_secs(60);
     /// server.deliver_at(later, client, server.addr(), b"\0\x01motd\0octet\0");
     /// assert_eq!((server.now(), server.sent().len()), (later, 1));
@@ -228,9 +222,7 @@ impl Server {
     /// Delivers an ICMP error: no process listens at `peer`, and this port sent a datagram there.
     ///
     /// ```
-    /// # use tuffet::{ServerBuilder, read, sim};
-    /// # let mut server = sim::Server::new(ServerBuilder::default().handler(read(|_| "hello\n")), 7);
-    /// # let client = ([192, 0, 2, 7], 1069).into();
+    #[doc = include_str!("server_example.md")]
     /// server.deliver(client, server.addr(), b"\0\x01motd\0octet\0");
     /// let data = server.sent().remove(0);
     /// server.unreachable(data.from, client);
@@ -247,9 +239,7 @@ impl Server {
     /// When the server has to be woken if no datagram comes.
     ///
     /// ```
-    /// # use tuffet::{ServerBuilder, read, sim};
-    /// # let mut server = sim::Server::new(ServerBuilder::default().handler(read(|_| "hello\n")), 7);
-    /// # let client = ([192, 0, 2, 7], 1069).into();
+    #[doc = include_str!("server_example.md")]
     /// assert_eq!(server.wake_at(), None);
     /// server.deliver(client, server.addr(), b"\0\x01motd\0octet\0");
     /// assert!(server.wake_at() > Some(server.now()), "DATA may be lost");
@@ -261,9 +251,7 @@ impl Server {
     /// Lets time pass until then. To wake the server late is as if it were busy.
     ///
     /// ```
-    /// # use tuffet::{ServerBuilder, read, sim};
-    /// # let mut server = sim::Server::new(ServerBuilder::default().handler(read(|_| "hello\n")), 7);
-    /// # let client = ([192, 0, 2, 7], 1069).into();
+    #[doc = include_str!("server_example.md")]
     /// server.deliver(client, server.addr(), b"\0\x01motd\0octet\0");
     /// // The client is gone.
     /// while let Some(at) = server.wake_at() {
@@ -281,9 +269,7 @@ impl Server {
     /// The datagrams that the server has sent since the last call.
     ///
     /// ```
-    /// # use tuffet::{ServerBuilder, read, sim};
-    /// # let mut server = sim::Server::new(ServerBuilder::default().handler(read(|_| "hello\n")), 7);
-    /// # let client = ([192, 0, 2, 7], 1069).into();
+    #[doc = include_str!("server_example.md")]
     /// server.deliver(client, server.addr(), b"\0\x01motd\0octet\0");
     /// assert_eq!((server.sent().len(), server.sent().len()), (1, 0));
     /// ```
@@ -294,8 +280,7 @@ impl Server {
     /// Whether the server was stopped and has ended.
     ///
     /// ```
-    /// # use tuffet::{ServerBuilder, read, sim};
-    /// # let mut server = sim::Server::new(ServerBuilder::default().handler(read(|_| "hello\n")), 7);
+    #[doc = include_str!("server_example.md")]
     /// server.handle().abort();
     /// server.pass(server.now());
     /// assert!(server.is_over());
@@ -306,7 +291,7 @@ impl Server {
 
     /// Wakes this waker, once, when another thread wakes a task.
     pub(super) fn register(&self, waker: &Waker) {
-        *self.bell.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        *self.bell.waker.lock() = Some(waker.clone());
     }
 
     /// Whether a handler waits for something outside of the simulation.
@@ -346,14 +331,14 @@ impl Server {
         if self.is_over {
             return;
         }
-        self.is_over = shard.is_over(tasks, flush);
+        self.is_over = shard.end_turn(tasks, flush);
     }
 }
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.rung.store(true, SeqCst);
-        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(waker) = self.waker.lock().take() {
             waker.wake();
         }
     }

@@ -5,12 +5,12 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     task::{Context, Poll, Waker},
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::server::Clock;
+use crate::{server::Clock, sync::Mutex};
 
 /// The clock of a simulation. Handlers can sleep by it.
 ///
@@ -110,7 +110,7 @@ impl Time {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -140,9 +140,7 @@ impl Simulation {
     /// The probability that a packet is lost. Defaults to 0.
     ///
     /// ```
-    /// # let files = tuffet::handlers::Memory::new();
-    /// # files.insert("linux", vec![1; 100_000]).unwrap();
-    /// # futures_lite::future::block_on(async {
+    #[doc = include_str!("transfer_example.md")]
     /// let report = tuffet::sim::get(&files, "linux").loss(0.1).await?;
     /// assert!(report.lost > 0 && report.data.len() == 100_000);
     /// # Ok::<(), tuffet::Error>(())
@@ -156,9 +154,7 @@ impl Simulation {
     /// The probability that a packet arrives twice. Defaults to 0.
     ///
     /// ```
-    /// # let files = tuffet::handlers::Memory::new();
-    /// # files.insert("linux", vec![1; 100_000]).unwrap();
-    /// # futures_lite::future::block_on(async {
+    #[doc = include_str!("transfer_example.md")]
     /// let report = tuffet::sim::get(&files, "linux").duplicates(0.5).await?;
     /// assert_eq!((report.data.len(), report.lost), (100_000, 0));
     /// # Ok::<(), tuffet::Error>(())
@@ -172,9 +168,7 @@ impl Simulation {
     /// The probability that later packets overtake a packet. Defaults to 0.
     ///
     /// ```
-    /// # let files = tuffet::handlers::Memory::new();
-    /// # files.insert("linux", vec![1; 100_000]).unwrap();
-    /// # futures_lite::future::block_on(async {
+    #[doc = include_str!("transfer_example.md")]
     /// let report = tuffet::sim::get(&files, "linux").option("windowsize", "16").reordering(0.2).await?;
     /// assert_eq!((report.data.len(), report.lost), (100_000, 0));
     /// # Ok::<(), tuffet::Error>(())
@@ -188,9 +182,7 @@ impl Simulation {
     /// The latency of each packet: half a round trip. Defaults to 0.5 ms.
     ///
     /// ```
-    /// # let files = tuffet::handlers::Memory::new();
-    /// # files.insert("linux", vec![1; 100_000]).unwrap();
-    /// # futures_lite::future::block_on(async {
+    #[doc = include_str!("transfer_example.md")]
     /// let report = tuffet::sim::get(&files, "linux").latency(std::time::Duration::from_millis(50)).await?;
     /// assert!(report.elapsed.as_secs() >= 19, "196 blocks, with an ACK for each");
     /// # Ok::<(), tuffet::Error>(())
@@ -204,9 +196,7 @@ impl Simulation {
     /// The seed of all faults. Defaults to 0. The same seed gives the same faults.
     ///
     /// ```
-    /// # let files = tuffet::handlers::Memory::new();
-    /// # files.insert("linux", vec![1; 100_000]).unwrap();
-    /// # futures_lite::future::block_on(async {
+    #[doc = include_str!("transfer_example.md")]
     /// let report = tuffet::sim::get(&files, "linux").loss(0.1).seed(3).await?;
     /// let again = tuffet::sim::get(&files, "linux").loss(0.1).seed(3).await?;
     /// assert_eq!((report.sent, report.lost), (again.sent, again.lost));
@@ -222,9 +212,7 @@ impl Simulation {
     /// with its ACK (RFC 1350).
     ///
     /// ```
-    /// # let files = tuffet::handlers::Memory::new();
-    /// # files.insert("linux", vec![1; 100_000]).unwrap();
-    /// # futures_lite::future::block_on(async {
+    #[doc = include_str!("transfer_example.md")]
     /// let report = tuffet::sim::get(&files, "linux").option("blksize", "1468").await?;
     /// assert_eq!(report.record.blksize, 1468);
     /// # Ok::<(), tuffet::Error>(())
@@ -260,9 +248,7 @@ impl Simulation {
     /// Changes settings of the server, as `.server(|builder| builder.single_port(true))`.
     ///
     /// ```
-    /// # let files = tuffet::handlers::Memory::new();
-    /// # files.insert("linux", vec![1; 100_000]).unwrap();
-    /// # futures_lite::future::block_on(async {
+    #[doc = include_str!("transfer_example.md")]
     /// let report = tuffet::sim::get(&files, "linux").option("blksize", "1468").server(|server| server.blksize(1024));
     /// let report = report.await?;
     /// assert_eq!(report.record.blksize, 1024);

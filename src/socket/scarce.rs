@@ -3,9 +3,10 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
+
+use crate::sync::Mutex;
 
 /// The least time between two warnings.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -17,7 +18,7 @@ pub(super) fn warn(error: &io::Error, to: SocketAddr) {
     if error.raw_os_error() != Some(libc::ENOBUFS) {
         return;
     }
-    if is_due(&mut LAST.lock().unwrap_or_else(PoisonError::into_inner), Instant::now()) {
+    if is_due(&mut LAST.lock(), Instant::now()) {
         let family = if to.is_ipv6() { "ipv6" } else { "ipv4" };
         log::warn!(
             "the system drops datagrams, such as one to {}: the queue of a network card is full, or the neighbour \

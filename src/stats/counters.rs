@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Record;
-use crate::{atomic::AtomicU64, options::Direction, transfer::Outcome};
+use crate::{options::Direction, sync::AtomicU64, transfer::Outcome};
 
 /// The counters of a server: since it began ([`ServerHandle::counters`](crate::ServerHandle::counters)), or in one
 /// period ([`ServerBuilder::on_period`](crate::ServerBuilder::on_period)).

@@ -3,12 +3,17 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Instant,
 };
 
 use super::{Counter, Counters, Protocol, Record, Snapshot, Unanswered, unanswered::UnansweredClients};
-use crate::{atomic::AtomicU64, endpoint::Counts, options::Direction, shown};
+use crate::{
+    endpoint::Counts,
+    options::Direction,
+    shown,
+    sync::{AtomicU64, Mutex},
+};
 
 /// What a server's shards tell observers. A transfer takes the lock at its beginning and at its end. In between it
 /// touches two atomics of its own.
@@ -86,7 +91,7 @@ impl Registry {
 
     /// Adds the drop count of a new socket.
     pub(crate) fn bound(&self, drops: Box<dyn Drops>) {
-        let mut dropped = lock(&self.drops);
+        let mut dropped = self.drops.lock();
         let mut open = std::mem::take(&mut dropped.open);
         open.retain_mut(|drops| {
             let is_final = drops.is_final();
@@ -100,7 +105,7 @@ impl Registry {
     /// Adds the counts of a new shard.
     pub(crate) fn tally(&self) -> Arc<Tally> {
         let tally = Arc::<Tally>::default();
-        lock(&self.tallies).push(tally.clone());
+        self.tallies.lock().push(tally.clone());
         tally
     }
 
@@ -112,7 +117,7 @@ impl Registry {
         began: Instant,
     ) -> Registered {
         let (bytes, size) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.begun += 1;
         let path = shown::cut(&path, shown::NAME).into();
         let live = Arc::new(Live { id: state.begun, peer, path, direction, protocol, began, bytes, size });
@@ -122,13 +127,13 @@ impl Registry {
 
     pub(crate) fn snapshots(&self) -> Vec<Snapshot> {
         // Copying thousands of names under the lock would keep the shards from their work.
-        let running: Vec<_> = lock(&self.state).running.values().cloned().collect();
+        let running: Vec<_> = self.state.lock().running.values().cloned().collect();
         running.iter().map(|live| live.snapshot()).collect()
     }
 
     /// Asks the system for the drop counts. Call it before a socket is closed too, because its count is lost then.
     pub(crate) fn dropped(&self) -> u64 {
-        let mut dropped = lock(&self.drops);
+        let mut dropped = self.drops.lock();
         dropped.before + dropped.open.iter_mut().map(|drops| drops.count()).sum::<u64>()
     }
 
@@ -146,7 +151,7 @@ impl Registry {
 
     pub(crate) fn counters(&self) -> Counters {
         let mut counters = {
-            let state = lock(&self.state);
+            let state = self.state.lock();
             let mut counters = state.ended.clone();
             counters.running = state.running.len() as u64;
             for live in state.running.values() {
@@ -154,7 +159,7 @@ impl Registry {
             }
             counters
         };
-        for tally in lock(&self.tallies).iter() {
+        for tally in self.tallies.lock().iter() {
             tally.add_to(&mut counters);
         }
         counters.dropped = self.dropped();
@@ -211,7 +216,7 @@ impl Registered {
 
     /// Moves a transfer from the running to the ended ones, in one step.
     pub(crate) fn end(self, record: &Record) {
-        let mut state = lock(&self.registry.state);
+        let mut state = self.registry.state.lock();
         state.running.remove(&self.live.id);
         state.ended.count(record);
     }
@@ -219,7 +224,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let mut state = lock(&self.registry.state);
+        let mut state = self.registry.state.lock();
         // The transfer was cut off with its shard, so nobody is left to make its record.
         if state.running.remove(&self.live.id).is_some() {
             state.ended.count_cut_off(self.live.direction, self.live.bytes.load(Relaxed));
@@ -263,8 +268,4 @@ impl Tally {
             *sum += tallied.0.load(Relaxed);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,8 @@
 //! Clients whose requests were not answered. No transfer and no record tells of them.
 
-use std::{
-    collections::VecDeque,
-    net::IpAddr,
-    sync::{Mutex, PoisonError},
-    time::Instant,
-};
+use std::{collections::VecDeque, net::IpAddr, time::Instant};
+
+use crate::sync::Mutex;
 
 /// How many addresses are remembered.
 const MOST: usize = 32;
@@ -46,7 +43,7 @@ pub(crate) struct UnansweredClients(Mutex<VecDeque<Unanswered>>);
 impl UnansweredClients {
     /// Never waits: while another shard holds the lock, the client is left out.
     pub(super) fn insert(&self, client: IpAddr, reason: &'static str, now: Instant) {
-        let Ok(mut all) = self.0.try_lock() else { return };
+        let Some(mut all) = self.0.try_lock() else { return };
         let client = client.to_canonical();
         let known = all.iter().position(|found| found.client == client).and_then(|at| all.remove(at));
         if all.len() == MOST {
@@ -58,7 +55,7 @@ impl UnansweredClients {
 
     /// All clients, the last one first.
     pub(super) fn all(&self) -> Vec<Unanswered> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+        self.0.lock().iter().rev().cloned().collect()
     }
 }
 

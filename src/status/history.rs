@@ -3,10 +3,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
-use crate::stats::Record;
+use crate::{stats::Record, sync::Mutex};
 
 /// The most machines: a room of them.
 const MACHINES: usize = 128;
@@ -36,17 +36,17 @@ impl History {
     pub(super) fn insert(&self, record: &Record) {
         // Records are short, whatever the client sent.
         let json = serde_json::to_string(record).unwrap_or_default().into();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(record.peer.ip().to_canonical(), json);
+        self.0.lock().insert(record.peer.ip().to_canonical(), json);
     }
 
     /// The machines in the history.
     pub(super) fn machines(&self) -> Vec<IpAddr> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).machines.keys().copied().collect()
+        self.0.lock().machines.keys().copied().collect()
     }
 
     /// The number of the last record, and the records after this number, in order.
     pub(super) fn since(&self, number: u64) -> (u64, Vec<Arc<str>>) {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.0.lock();
         let new = |entry: &&Entry| entry.number > number;
         let mut found: Vec<_> = state.machines.values().flat_map(|entries| entries.iter().filter(new)).collect();
         found.sort_unstable_by_key(|entry| entry.number);
@@ -125,7 +125,7 @@ mod tests {
     fn only_new_records_are_returned() {
         let history = History::default();
         for (n, text) in ["a", "b", "c"].into_iter().enumerate() {
-            history.0.lock().unwrap().insert(machine(n as u32 % 2), text.into());
+            history.0.lock().insert(machine(n as u32 % 2), text.into());
         }
         let since = |number| history.since(number);
         assert_eq!(since(0), (3, vec!["a".into(), "b".into(), "c".into()]));

@@ -1,6 +1,6 @@
 //! The metrics, in the text format of Prometheus.
 
-use std::time::SystemTime;
+use std::{fmt::Debug, time::SystemTime};
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, Result, TextEncoder};
 
@@ -72,19 +72,24 @@ impl Histograms {
 struct Page(Registry);
 
 impl Page {
-    fn counter(&self, name: &str, help: &str, labels: &[&str], values: &[(&[&str], u64)]) -> Result<()> {
-        let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+    fn counter<const N: usize, L: AsRef<str> + Debug>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+        values: impl IntoIterator<Item = ([L; N], u64)>,
+    ) -> Result<()> {
+        let counter = IntCounterVec::new(Opts::new(name, help), &labels)?;
         for (labels, value) in values {
-            counter.with_label_values(labels).inc_by(*value);
+            counter.with_label_values(&labels).inc_by(value);
         }
         self.0.register(Box::new(counter))
     }
 
-    fn gauge(&self, name: &str, help: &str, label: (&str, &str), value: u64) -> Result<()> {
-        let (names, values): (&[&str], &[&str]) =
-            if label.0.is_empty() { (&[], &[]) } else { (&[label.0], &[label.1]) };
-        let gauge = IntGaugeVec::new(Opts::new(name, help), names)?;
-        gauge.with_label_values(values).set(i64::try_from(value).unwrap_or(i64::MAX));
+    fn gauge<const N: usize>(&self, name: &str, help: &str, labels: [(&str, &str); N], value: u64) -> Result<()> {
+        let gauge = IntGaugeVec::new(Opts::new(name, help), &labels.map(|(label, _)| label))?;
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        gauge.with_label_values(&labels.map(|(_, of)| of)).set(value);
         self.0.register(Box::new(gauge))
     }
 }
@@ -92,28 +97,24 @@ impl Page {
 pub(super) fn text(handle: &ServerHandle, seen: &Seen) -> Result<String> {
     let counters = handle.counters();
     let page = Page(Registry::new());
-    page.gauge("tuffet_build_info", "The version of the program.", ("version", env!("CARGO_PKG_VERSION")), 1)?;
+    page.gauge("tuffet_build_info", "The version of the program.", [("version", env!("CARGO_PKG_VERSION"))], 1)?;
     let started = seen.started.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    page.gauge("tuffet_start_time_seconds", "When the server started, in seconds since 1970.", ("", ""), started)?;
-    page.gauge("tuffet_running_transfers", "Transfers that are running.", ("", ""), counters.running)?;
+    page.gauge("tuffet_start_time_seconds", "When the server started, in seconds since 1970.", [], started)?;
+    page.gauge("tuffet_running_transfers", "Transfers that are running.", [], counters.running)?;
 
     let directions = [("read", &counters.reads), ("write", &counters.writes)];
-    let outcomes: Vec<_> = directions
-        .iter()
-        .flat_map(|(direction, outcomes)| outcomes.iter().map(move |(name, count)| ([*direction, name], count)))
-        .collect();
-    let outcomes: Vec<_> = outcomes.iter().map(|(labels, count)| (&labels[..], *count)).collect();
+    let outcomes = directions
+        .into_iter()
+        .flat_map(|(direction, outcomes)| outcomes.iter().map(move |(name, count)| ([direction, name], count)));
     let help = "Transfers that have ended, by outcome.";
-    page.counter("tuffet_transfers_total", help, &["direction", "outcome"], &outcomes)?;
-    let codes: Vec<_> = counters.refused.iter().map(|(code, count)| (code.to_string(), *count)).collect();
-    let codes: Vec<_> = codes.iter().map(|(code, count)| ([code.as_str()], *count)).collect();
-    let codes: Vec<_> = codes.iter().map(|(code, count)| (&code[..], *count)).collect();
-    page.counter("tuffet_refusals_total", "Transfers that were refused, by the code of the ERROR.", &["code"], &codes)?;
-    let bytes: &[(&[&str], u64)] = &[(&["read"], counters.bytes_read), (&["write"], counters.bytes_written)];
-    page.counter("tuffet_bytes_total", "Bytes of files that have arrived.", &["direction"], bytes)?;
-    let unanswered: &[(&[&str], u64)] = &[(&["limit"], counters.over_limit), (&["other"], counters.unanswered)];
+    page.counter("tuffet_transfers_total", help, ["direction", "outcome"], outcomes)?;
+    let codes = counters.refused.iter().map(|(code, count)| ([code.to_string()], *count));
+    page.counter("tuffet_refusals_total", "Transfers that were refused, by the code of the ERROR.", ["code"], codes)?;
+    let bytes = [(["read"], counters.bytes_read), (["write"], counters.bytes_written)];
+    page.counter("tuffet_bytes_total", "Bytes of files that have arrived.", ["direction"], bytes)?;
+    let unanswered = [(["limit"], counters.over_limit), (["other"], counters.unanswered)];
     let help = "Requests that were not answered.";
-    page.counter("tuffet_unanswered_requests_total", help, &["reason"], unanswered)?;
+    page.counter("tuffet_unanswered_requests_total", help, ["reason"], unanswered)?;
     for (name, help, value) in [
         ("tuffet_requests_total", "Well-formed requests.", counters.requests),
         (
@@ -128,12 +129,12 @@ pub(super) fn text(handle: &ServerHandle, seen: &Seen) -> Result<String> {
         ("tuffet_stray_datagrams_total", "Packets with an unknown transfer ID.", counters.unknown_tids),
         ("tuffet_dropped_datagrams_total", "Datagrams lost at full receive buffers.", counters.dropped),
     ] {
-        page.counter(name, help, &[], &[(&[], value)])?;
+        page.counter::<0, &str>(name, help, [], [([], value)])?;
     }
     for (name, value) in &counters.own {
         let help = handle.own_counters().iter().find(|own| own.name() == *name).map_or("", Counter::help);
         // A name that Prometheus rejects, or that the server uses itself, must not hide all other metrics.
-        if let Err(error) = page.counter(&format!("tuffet_{name}_total"), help, &[], &[(&[], *value)]) {
+        if let Err(error) = page.counter::<0, &str>(&format!("tuffet_{name}_total"), help, [], [([], *value)]) {
             log::debug!("status: no metric for the counter {name}: {error}");
         }
     }

@@ -21,13 +21,12 @@ mod site;
 use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
-    thread::{self, JoinHandle},
     time::SystemTime,
 };
 
-use smol::{Async, channel};
+use smol::Async;
 
-use crate::{Error, ServerHandle, socket, stats::Record};
+use crate::{Error, ServerHandle, background::Background, socket, stats::Record};
 use history::History;
 use metrics::Histograms;
 use site::{About, Site};
@@ -96,8 +95,13 @@ pub struct Status {
 #[derive(Debug)]
 #[must_use = "it serves until this is dropped"]
 pub struct Serving {
-    over: Option<channel::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    background: Background,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.background.end();
+    }
 }
 
 /// What ended transfers leave behind.
@@ -216,23 +220,7 @@ impl Status {
     pub fn serve(self, handle: ServerHandle) -> Result<Serving, Error> {
         let listener = Async::new(self.listener)?;
         let site = Site::new(handle, self.about, self.seen, self.addr.ip().to_canonical().is_loopback());
-        let (over, is_over) = channel::bounded(1);
-        let serve = move || {
-            smol::block_on(smol::future::or(serve::serve(listener, site), async {
-                // Nothing is ever sent. It fails when the other end is dropped.
-                let _ = is_over.recv().await;
-            }))
-        };
-        let thread = thread::Builder::new().name("tuffet-status".into()).spawn(serve)?;
-        Ok(Serving { over: Some(over), thread: Some(thread) })
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.over = None;
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            log::error!("the status server panicked");
-        }
+        let serve = move || serve::serve(listener, site);
+        Ok(Serving { background: Background::spawn("tuffet-status", "the status server", serve)? })
     }
 }

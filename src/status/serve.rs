@@ -12,7 +12,10 @@ use smol::{
 use smol_hyper::rt::FuturesIo;
 
 use super::site::Site;
-use crate::http1::{self, Busy, Connections};
+use crate::{
+    http1::{self, Busy, Connections},
+    within::within,
+};
 
 /// The most connections at once. Each takes a descriptor and some 10 KiB.
 const CONNECTIONS: usize = 64;
@@ -76,11 +79,7 @@ async fn converse(stream: Async<std::net::TcpStream>, site: Rc<Site>, places: Pl
     });
     let mut protocol = http1::protocol(HEAD, LONGEST);
     let connection = protocol.keep_alive(false).serve_connection(FuturesIo::new(stream), service);
-    let too_long = async {
-        Timer::after(PATIENCE).await;
-        Ok(())
-    };
-    if let Err(error) = or(connection, too_long).await {
+    if let Some(Err(error)) = within(PATIENCE, connection).await {
         log::debug!("status: {error}");
     }
 }

@@ -168,9 +168,9 @@ impl Site {
         let (total, shown) = (running.len(), json(&&running[..running.len().min(RUNNING)]));
         // The records were stored as JSON.
         let recent = recent.join(",");
-        format!(
-            r#"{{"server":{server},"now":{now},"counters":{counters},"unanswered":{unanswered},"running_total":{total},"running":{shown},"next":{next},"recent":[{recent}]}}"#
-        )
+        let head = format!(r#""server":{server},"now":{now},"counters":{counters},"unanswered":{unanswered}"#);
+        let list = format!(r#""running_total":{total},"running":{shown},"next":{next},"recent":[{recent}]"#);
+        format!("{{{head},{list}}}")
     }
 }
 

@@ -1,17 +1,21 @@
 //! A browser without a window, by chromedriver's WebDriver protocol over plain HTTP.
 
+#[path = "../common/process.rs"]
+mod process;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
+use process::Process;
 use serde_json::{Value, json};
 
 pub struct Browser {
-    driver: Child,
+    _driver: Process,
     port: u16,
     session: String,
     /// Its profile.
@@ -21,13 +25,13 @@ pub struct Browser {
 impl Browser {
     pub fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let mut driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn().unwrap();
+        let mut driver = Process::start(Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()));
         let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
         let mut ports = lines
             .map_while(Result::ok)
             .filter_map(|line| line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok());
         let port = ports.next().expect("chromedriver did not start");
-        let mut browser = Self { driver, port, session: String::new(), _home: home };
+        let mut browser = Self { _driver: driver, port, session: String::new(), _home: home };
         let arguments = [
             "--headless",
             "--no-sandbox",
@@ -117,9 +121,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.exchange("DELETE", &self.session, &json!({}));
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
+        _ = self.exchange("DELETE", &self.session, &json!({}));
     }
 }
 

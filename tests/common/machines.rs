@@ -2,20 +2,20 @@
 //! and the others are namespaces that threads of it enter.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
+#[path = "again.rs"]
+mod again;
+
 use std::{
-    env,
     fs::File,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     os::fd::AsFd,
-    process::Command,
     thread,
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
-use tuffet::{Handler, Refusal, Request, read};
 
-use super::common::{Peer, file, size};
+use super::common::Peer;
 
 /// A client on a link to a server that has two addresses there, and one more on another link.
 pub const TWO_LINKS: &str = "
@@ -34,19 +34,8 @@ pub const TWO_LINKS: &str = "
 
 /// Runs this test again on machines that these commands have made. Returns whether this is there already.
 pub fn on_machines(test: &str, commands: &str) -> bool {
-    const THERE: &str = "TUFFET_TEST_HAS_OWN_MACHINES";
-    if env::var_os(THERE).is_some() {
-        return true;
-    }
-    let script = format!(
-        "mount -t sysfs none /sys; mount -t tmpfs none /run; ip link set lo up
-        {commands}
-        exec \"$0\" --ignored --exact {test} --nocapture"
-    );
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "sh", "-ec", &script]).arg(env::current_exe().unwrap()).env(THERE, "yes");
-    assert!(command.status().expect("unshare").success());
-    false
+    let commands = format!("mount -t sysfs none /sys; mount -t tmpfs none /run; ip link set lo up\n{commands}");
+    again::after(test, &["unshare", "--net", "--mount"], &commands)
 }
 
 /// Runs the closure on another machine.
@@ -64,14 +53,6 @@ pub fn on<T: Send>(machine: &str, work: impl FnOnce() -> T + Send) -> T {
 pub fn enter(machine: &str) {
     let namespace = File::open(format!("/run/netns/{machine}")).unwrap();
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-}
-
-/// Files whose names are their sizes.
-pub fn files() -> impl Handler {
-    read(async |request: Request| match size(&request) {
-        0 => Err(Refusal::not_found()),
-        size => Ok(file(size)),
-    })
 }
 
 pub fn peer(server: &str) -> Peer {

@@ -22,8 +22,9 @@ use std::{
 };
 
 use tuffet::{
-    Bytes, ErrorCode, Request,
+    Bytes, ErrorCode, Handler, Refusal, Request,
     packet::{self, Mode, Options, Packet},
+    read,
 };
 
 /// Long enough for the slowest machine; only a defect waits for it.
@@ -165,6 +166,20 @@ impl<L: Link> Peer<L> {
         self.expect(Packet::Data { block, payload: Bytes::copy_from_slice(payload.as_ref()) });
     }
 
+    /// Acknowledges the first block of a file of two, and gets the second.
+    #[track_caller]
+    pub fn expect_second(&mut self, size: usize) {
+        self.ack(1);
+        self.expect_data(2, &file(size)[512..]);
+    }
+
+    /// The same, and acknowledges that too.
+    #[track_caller]
+    pub fn take_rest(&mut self, size: usize) {
+        self.expect_second(size);
+        self.ack(2);
+    }
+
     #[track_caller]
     pub fn expect_error(&mut self, code: u16) {
         match self.receive() {
@@ -218,6 +233,14 @@ pub fn size(request: &Request) -> usize {
     request.path().split('/').next().and_then(|size| size.parse().ok()).unwrap_or(0)
 }
 
+/// Files whose names are their sizes.
+pub fn files() -> impl Handler {
+    read(async |request: Request| match size(&request) {
+        0 => Err(Refusal::not_found()),
+        size => Ok(file(size)),
+    })
+}
+
 /// Waits until the condition is true.
 #[track_caller]
 pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
@@ -263,4 +286,16 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let _ = self.0.send(());
     }
+}
+
+/// How many files this process has open, on Linux.
+pub fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// The resident memory of this process in KiB, on Linux.
+pub fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
+    kib.unwrap().parse().unwrap()
 }

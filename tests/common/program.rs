@@ -1,13 +1,16 @@
 //! The program, run by a test.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
-#[path = "signals.rs"]
-pub mod signals;
+#[path = "process.rs"]
+mod process;
 
 use std::{
     io::{BufRead, BufReader, Read},
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    path::Path,
+    process::{ChildStdout, Command, Output, Stdio},
 };
+
+pub use process::Process;
 
 pub fn tuffet(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
@@ -27,13 +30,17 @@ pub fn run(args: &[&str]) -> Output {
     tuffet(args).output().unwrap()
 }
 
+pub fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// A server on a free port, in a directory of its own.
 pub struct Server {
-    pub child: Child,
+    pub child: Process,
     stdout: BufReader<ChildStdout>,
     pub address: String,
 }
@@ -59,7 +66,7 @@ impl Server {
     }
 
     fn run(command: &mut Command, printed: &mut Vec<String>) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         loop {
             let mut line = String::new();
@@ -73,19 +80,11 @@ impl Server {
 
     /// Ends it with a signal. It must exit with 0 and print nothing more. Returns its standard error.
     pub fn stop(mut self, signal: &str) -> String {
-        signals::kill(signal, &self.child);
-        let (mut printed, mut said) = (String::new(), String::new());
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        self.child.signal(signal);
+        let (mut printed, said) = (String::new(), self.child.said());
         self.stdout.read_to_string(&mut printed).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0), "{said}");
         assert_eq!(printed, "");
         said
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }

@@ -6,19 +6,20 @@ mod program;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
 };
 
-pub use program::{signals, tuffet};
+use program::Process;
+pub use program::tuffet;
 use tempfile::TempDir;
 
 pub const NOBODY: u32 = 65534;
 
 pub struct Server {
-    pub child: Child,
+    pub child: Process,
     pub address: String,
 }
 
@@ -28,12 +29,10 @@ impl Server {
     }
 
     pub fn run(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        match line.trim_end().strip_prefix("listening on ") {
+        let mut child = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        match child.first_line().strip_prefix("listening on ") {
             Some(address) => Self { child, address: address.to_owned() },
-            None => panic!("{}", said(&mut child)),
+            None => panic!("{}", child.said()),
         }
     }
 
@@ -75,24 +74,8 @@ impl Server {
     }
 
     /// Ends the server, and returns its standard error.
-    pub fn stop(mut self) -> String {
-        signals::kill("-TERM", &self.child);
-        let said = said(&mut self.child);
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{said}");
-        said
-    }
-}
-
-pub fn said(child: &mut Child) -> String {
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    said
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
+    pub fn stop(self) -> String {
+        self.child.stop()
     }
 }
 

@@ -60,7 +60,8 @@ fn options_that_are_odd_hide_none_behind_them() {
         let question = Question::new(DISCOVER).option(code, value).option(60, b"PXEClient").option(93, &[0, 7]);
         assert_eq!(offer(&proxy, &question).file, "bootnetx64.efi", "{code}");
     }
-    // Of several architectures, the first that is known; in pieces, as RFC 3396 has it; with pads between; and without an end.
+    // Of several architectures, the first that is known; in pieces, as RFC 3396 has it; with pads between; and without
+    // an end.
     let mut question = Question::new(DISCOVER).option(60, b"PXECl").option(60, b"ient").option(93, &[0, 1, 0, 7, 0, 0]);
     question.options.extend([0, 0]);
     assert_eq!(offer(&proxy, &question).file, "bootnetx64.efi");

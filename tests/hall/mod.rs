@@ -152,7 +152,7 @@ impl Hall {
         }
     }
 
-    /// Runs until no machine, attacker or server has work left.
+    /// Runs until no machine, attacker or server has work left. The counters of each server must add up.
     pub fn run(&mut self) {
         for n in 0..self.machines.len() {
             let at = self.begin + self.up_to(Duration::from_secs(2));
@@ -190,6 +190,7 @@ impl Hall {
             }
             self.carry(at);
         }
+        self.assert_counters_add_up();
     }
 
     /// Some of the machines that have not booted.
@@ -359,8 +360,8 @@ impl Hall {
             let is_excused = self.earlier.contains(&from) || is_forged || is_forgotten;
             assert!(
                 code.0 != 5 || is_excused,
-                "machine {n}, {name}, has a transfer and was told that it has none: by {from} after {:?}, it talks to {:?}, \
-                 before to {:?}, step {}, try {}",
+                "machine {n}, {name}, has a transfer and was told that it has none: by {from} after {:?}, it talks to \
+                 {:?}, before to {:?}, step {}, try {}",
                 now - self.begin,
                 machine.peer,
                 machine.before,
@@ -474,7 +475,7 @@ impl Hall {
         );
     }
 
-    pub fn assert_counters_add_up(&self) {
+    fn assert_counters_add_up(&self) {
         let counters = self.server.handle().counters();
         let of = |outcomes: tuffet::stats::Outcomes| outcomes.total();
         assert_eq!(counters.running, 0);

@@ -35,19 +35,24 @@ async fn read(http: &Http, expected: &[u8], pause: Duration) -> Result<(), Refus
     Ok(())
 }
 
-/// This many readers at once, on each of two threads.
+/// This many readers at once.
+fn read_at_once(http: &Http, expected: &[u8], readers: usize) {
+    let executor = LocalExecutor::new();
+    let tasks: Vec<_> = (0..readers).map(|_| executor.spawn(read(http, expected, Duration::ZERO))).collect();
+    smol::block_on(executor.run(async {
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }));
+}
+
+/// The same on each of two threads.
 fn read_all(http: &Arc<Http>, expected: &Arc<Vec<u8>>, readers: usize) {
     let (done, all) = mpsc::channel();
     for _ in 0..2 {
         let (http, expected, done) = (http.clone(), expected.clone(), done.clone());
         thread::spawn(move || {
-            let executor = LocalExecutor::new();
-            let tasks: Vec<_> = (0..readers).map(|_| executor.spawn(read(&http, &expected, Duration::ZERO))).collect();
-            smol::block_on(executor.run(async {
-                for task in tasks {
-                    task.await.unwrap();
-                }
-            }));
+            read_at_once(&http, &expected, readers);
             done.send(()).unwrap();
         });
     }
@@ -357,13 +362,7 @@ fn breaks_of_a_shared_fetch_are_pauses_too() {
         files.fail(faults);
         let http = settings(&files.url()).cache(4 * MIB).upstream_timeout(Duration::from_secs(2)).build().unwrap();
         let expected = files.content();
-        let executor = LocalExecutor::new();
-        let tasks: Vec<_> = (0..20).map(|_| executor.spawn(read(&http, &expected, Duration::ZERO))).collect();
-        smol::block_on(executor.run(async {
-            for task in tasks {
-                task.await.unwrap();
-            }
-        }));
+        read_at_once(&http, &expected, 20);
         assert!(files.requests() <= 4, "{faults:?}");
     }
 }
@@ -451,12 +450,6 @@ fn without_ranges_clients_that_begin_together_share_one_fetch() {
         thread::sleep(Duration::from_millis(1100));
     }
     let before = files.served();
-    let executor = LocalExecutor::new();
-    let tasks: Vec<_> = (0..20).map(|_| executor.spawn(read(&http, &expected, Duration::ZERO))).collect();
-    smol::block_on(executor.run(async {
-        for task in tasks {
-            task.await.unwrap();
-        }
-    }));
+    read_at_once(&http, &expected, 20);
     assert!(files.served() - before <= size, "{} bytes", files.served() - before);
 }

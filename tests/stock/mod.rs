@@ -5,17 +5,19 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod client;
+#[path = "../common/process.rs"]
+mod process;
 pub mod server;
-#[path = "../common/signals.rs"]
-pub mod signals;
 
 use std::{
     fmt::Write,
     net::{TcpListener, UdpSocket},
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     sync::LazyLock,
 };
+
+pub use process::Process;
 
 /// Sizes around the edges: of a block of 512, of the block number in bytes, and of more than one chunk.
 pub const SIZES: [usize; 8] = [0, 1, 511, 512, 513, 1024, 65535, (1 << 20) + 1];
@@ -99,21 +101,9 @@ pub fn assert_holds(path: &Path, expected: &[u8]) {
     );
 }
 
-/// A program that runs for as long as this lives.
-pub struct Daemon(Child);
-
-impl Daemon {
-    pub fn start(command: &mut Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
+/// A program that reads nothing, and prints nothing.
+pub fn daemon(command: &mut Command) -> Process {
+    Process::start(command.stdin(Stdio::null()).stdout(Stdio::null()))
 }
 
 /// A port that was free a moment ago, for programs that cannot choose a port and report it.

@@ -2,16 +2,17 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
     net::SocketAddr,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use tempfile::TempDir;
 
+use super::Process;
+
 /// The server on a free port of the loopback.
 pub struct Server {
-    child: Child,
+    child: Process,
     pub address: SocketAddr,
     /// Its log files.
     logs: TempDir,
@@ -45,12 +46,11 @@ impl Server {
         }
         // No test reads it meanwhile, and a pipe would fill up.
         let stderr = File::create(logs.path().join("stderr")).unwrap();
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on ").and_then(|address| address.parse().ok());
+        let mut child = Process::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr));
+        let line = child.first_line();
+        let address = line.strip_prefix("listening on ").and_then(|address| address.parse().ok());
         let Some(address) = address else {
-            panic!("{args:?}: {line}{}", fs::read_to_string(logs.path().join("stderr")).unwrap())
+            panic!("{args:?}: {line}\n{}", fs::read_to_string(logs.path().join("stderr")).unwrap())
         };
         Self { child, address, logs }
     }
@@ -73,7 +73,7 @@ impl Server {
     }
 
     fn end(mut self, troubles: &[&str]) -> Vec<Line> {
-        super::signals::kill("-TERM", &self.child);
+        self.child.signal("-TERM");
         let status = self.child.wait().unwrap();
         let stderr = fs::read_to_string(self.logs.path().join("stderr")).unwrap();
         // The level is the second word.
@@ -89,8 +89,8 @@ impl Server {
         log.lines().filter(|line| !line.contains(" more requests refused")).map(Line::parse).collect()
     }
 
-    /// The same, and each transfer has to have ended well, whoever asked for it. An outcome of "probably" is not enough:
-    /// nothing is lost on the loopback.
+    /// The same, and each transfer has to have ended well, whoever asked for it. An outcome of "probably" is not
+    /// enough: nothing is lost on the loopback.
     pub fn stop_after_success(self) -> Vec<Line> {
         let lines = self.stop();
         for line in &lines {
@@ -100,15 +100,9 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
 impl Line {
-    /// `TIME PEER read NAME complete 513 bytes 0.001 s 501 KiB/s retransmits 0 from FILE asked tsize=0 granted tsize=513`
+    /// `TIME PEER read NAME complete 513 bytes 0.001 s 501 KiB/s retransmits 0 from FILE asked tsize=0 granted
+    /// tsize=513`
     fn parse(line: &str) -> Self {
         let parsed = || {
             let (subject, rest) = line.rsplit_once(" bytes ")?;

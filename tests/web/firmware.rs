@@ -11,35 +11,36 @@ use super::{
 const CLIENTS: &[(&str, &[&str])] = &[
     (
         "iPXE",
-        &[
-            "GET /boot/grubx64.efi HTTP/1.1\r\nConnection: keep-alive\r\nUser-Agent: iPXE/1.21.1+\r\nHost: 192.0.2.1:8080\r\n\r\n",
-        ],
+        &["GET /boot/grubx64.efi HTTP/1.1\r\nConnection: keep-alive\r\nUser-Agent: iPXE/1.21.1+\r\n\
+             Host: 192.0.2.1:8080\r\n\r\n"],
     ),
     (
         "iPXE that reads a disk",
         &[
             "HEAD /boot/grubx64.efi HTTP/1.1\r\nUser-Agent: iPXE/1.21.1\r\nHost: 192.0.2.1\r\n\r\n",
-            "GET /boot/grubx64.efi HTTP/1.1\r\nUser-Agent: iPXE/1.21.1\r\nHost: 192.0.2.1\r\nRange: bytes=0-511\r\n\r\n",
+            "GET /boot/grubx64.efi HTTP/1.1\r\nUser-Agent: iPXE/1.21.1\r\nHost: 192.0.2.1\r\n\
+             Range: bytes=0-511\r\n\r\n",
         ],
     ),
     (
         "GRUB",
         &[
             "GET /boot/grubx64.efi HTTP/1.1\r\nHost: 192.0.2.1\r\nUser-Agent: GRUB 2.06-13\r\n\r\n",
-            "GET /boot/grubx64.efi HTTP/1.1\r\nHost: 192.0.2.1\r\nUser-Agent: GRUB 2.06-13\r\nRange: bytes=100-\r\n\r\n",
+            "GET /boot/grubx64.efi HTTP/1.1\r\nHost: 192.0.2.1\r\nUser-Agent: GRUB 2.06-13\r\n\
+             Range: bytes=100-\r\n\r\n",
         ],
     ),
     ("U-Boot", &["GET /boot/grubx64.efi HTTP/1.0\r\n\r\n"]),
     (
         "U-Boot with lwIP",
-        &[
-            "GET /boot/grubx64.efi HTTP/1.1\r\nUser-Agent: lwIP/2.2.0 (http://savannah.nongnu.org/projects/lwip)\r\nAccept: */*\r\nHost: 192.0.2.1\r\nConnection: Close\r\n\r\n",
-        ],
+        &["GET /boot/grubx64.efi HTTP/1.1\r\nUser-Agent: lwIP/2.2.0 (http://savannah.nongnu.org/projects/lwip)\r\n\
+             Accept: */*\r\nHost: 192.0.2.1\r\nConnection: Close\r\n\r\n"],
     ),
     (
         "EDK2",
         &[
-            "HEAD //boot/grubx64.efi HTTP/1.1\r\nHost: 192.0.2.1\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n\r\n",
+            "HEAD //boot/grubx64.efi HTTP/1.1\r\nHost: 192.0.2.1\r\nAccept: */*\r\n\
+             User-Agent: UefiHttpBoot/1.0\r\n\r\n",
             "GET //boot/grubx64.efi HTTP/1.1\r\nHost: 192.0.2.1\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n\r\n",
         ],
     ),

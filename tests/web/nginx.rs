@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write,
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use tuffet::handlers::Directory;
@@ -13,11 +13,12 @@ use super::{
     MODIFIED,
     client::{Connection, request},
     common::eventually,
+    program::run::Process,
     put, serve,
 };
 
 struct Nginx {
-    child: Child,
+    _child: Process,
     addr: SocketAddr,
 }
 
@@ -45,16 +46,9 @@ impl Nginx {
         );
         let path = place.join("nginx.conf");
         fs::write(&path, configuration).unwrap();
-        let child = Command::new("nginx").arg("-c").arg(&path).arg("-p").arg(place).spawn().unwrap();
+        let child = Process::start(Command::new("nginx").arg("-c").arg(&path).arg("-p").arg(place));
         eventually("nginx listens", || TcpStream::connect(addr).is_ok());
-        Some(Self { child, addr })
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
+        Some(Self { _child: child, addr })
     }
 }
 

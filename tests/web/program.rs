@@ -2,56 +2,37 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
+use self::run::Process;
 use super::client::Connection;
 
 #[path = "../common/program.rs"]
-mod run;
+pub mod run;
 
 struct Program {
-    child: Child,
+    child: Process,
     http: SocketAddr,
 }
 
 impl Program {
     fn start(args: &[&str]) -> Self {
         let command = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
-        let mut child = run::tuffet(&command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Process::start(run::tuffet(&command).stdout(Stdio::piped()).stderr(Stdio::piped()));
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let http = lines
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("listening on http://")?.strip_suffix('/')?.parse().ok());
-        let Some(http) = http else { panic!("{}", said(&mut child)) };
+        let Some(http) = http else { panic!("{}", child.said()) };
         Self { child, http }
     }
 
-    fn signal(&self, signal: &str) {
-        run::signals::kill(signal, &self.child);
+    fn stop(self) -> String {
+        self.child.stop()
     }
-
-    fn stop(mut self) -> String {
-        self.signal("-TERM");
-        let said = said(&mut self.child);
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{said}");
-        said
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
-fn said(child: &mut Child) -> String {
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    said
 }
 
 #[test]
@@ -105,7 +86,7 @@ fn the_key_of_a_configuration_file_and_its_reload() {
     let mut connection = Connection::open(program.http);
     assert_eq!(connection.get("/file", &[]).text(), "before");
     write(&after);
-    program.signal("-HUP");
+    program.child.signal("-HUP");
     super::common::eventually("the other directory is served", || connection.get("/file", &[]).text() == "after");
     drop(connection);
     program.stop();

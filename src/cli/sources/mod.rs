@@ -4,6 +4,7 @@
 mod bucket;
 mod directory;
 mod memory;
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only clients of web servers outlive a reload"))]
 mod opened;
 pub mod web;
 
@@ -52,6 +53,7 @@ trait Kind: Sync {
     }
 
     /// The files that it reads now and then, and the URLs that it asks, according to its settings in the environment.
+    #[cfg_attr(not(all(feature = "full", target_os = "linux")), allow(dead_code, reason = "only the sandbox asks"))]
     fn settings(&self) -> (Vec<PathBuf>, Vec<String>) {
         Default::default()
     }
@@ -156,6 +158,7 @@ pub fn check_uploads(args: &Serve) -> Result<()> {
 }
 
 /// The files and URLs that the settings of all kinds in the environment name.
+#[cfg_attr(not(all(feature = "full", target_os = "linux")), allow(dead_code, reason = "only the sandbox asks"))]
 pub fn settings() -> (Vec<PathBuf>, Vec<String>) {
     let (files, urls): (Vec<_>, Vec<_>) = KINDS.iter().map(|kind| kind.settings()).unzip();
     (files.concat(), urls.concat())

@@ -89,11 +89,8 @@ impl Upstream for Objects {
     }
 
     fn label(object: &ObjectMeta, source: Source) -> Source {
-        let source = match &object.e_tag {
-            Some(etag) => source.with_etag(etag.as_str()),
-            None => source,
-        };
-        if has_date(object) { source.with_modified(object.last_modified.into()) } else { source }
+        let modified = has_date(object).then(|| object.last_modified.into());
+        source.with_some(object.e_tag.as_deref(), Source::with_etag).with_some(modified, Source::with_modified)
     }
 }
 

@@ -13,7 +13,7 @@ use object_store::{
 use reqwest::{Client, redirect::Policy};
 use url::Url;
 
-use crate::Error;
+use crate::{Error, shown::without_password};
 
 /// How often a write is tried again, within 3 s. Reads have tries of their own, see `shared`.
 const RETRIES: usize = 5;
@@ -49,8 +49,7 @@ pub(super) struct Stores {
 
 impl Place {
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
-        // The text before an @ may be a secret.
-        let shown = text.rsplit_once('@').map_or(text.to_owned(), |(_, rest)| format!("...@{rest}"));
+        let shown = without_password(text);
         let no = |why: &str| Error::Config(format!("{shown:?} is not a place in an object store: {why}"));
         let url = Url::parse(text).map_err(|error| no(&error.to_string()))?;
         let kind = match url.scheme() {

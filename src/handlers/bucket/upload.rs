@@ -2,13 +2,11 @@
 
 use std::{
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, Condvar, atomic::AtomicUsize},
     time::Duration,
 };
 
-use futures_lite::future;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
-use smol::Timer;
 use tokio::{
     runtime::Handle,
     task::{JoinHandle, JoinSet},
@@ -18,7 +16,7 @@ use super::{
     objects::{Key, failure},
     part::{Part, Share},
 };
-use crate::{Refusal, Source};
+use crate::{Refusal, Source, sync::Mutex, within::within};
 
 /// How long parts may continue after an abort, and how long the server waits for that at its end.
 const LONGEST_ABORT: Duration = Duration::from_secs(5);
@@ -181,15 +179,11 @@ impl Drop for Parts {
         runtime.spawn(async move {
             // A part that arrives after the abort would stay, so the put may finish first.
             let ended = async { while coming.join_next().await.is_some() {} };
-            let late = async { _ = Timer::after(LONGEST_ABORT / 2).await };
-            future::or(ended, late).await;
+            within(LONGEST_ABORT / 2, ended).await;
             drop(coming);
             let aborted = async { upload.abort().await.map_err(|error| failure(error).refusal()) };
-            let late = async {
-                Timer::after(LONGEST_ABORT / 2).await;
-                Err(Refusal::upstream().because("no answer"))
-            };
-            if let Err(refusal) = future::or(aborted, late).await {
+            let aborted = within(LONGEST_ABORT / 2, aborted).await;
+            if let Err(refusal) = aborted.unwrap_or_else(|| Err(Refusal::upstream().because("no answer"))) {
                 log::warn!("{key}: the parts of an upload are left there: {}", refusal.detail().unwrap_or_default());
             }
             drop(running);
@@ -220,24 +214,20 @@ struct Running(Arc<Aborts>);
 
 impl Aborts {
     fn begin(self: &Arc<Self>) -> Running {
-        *self.running() += 1;
+        *self.running.lock() += 1;
         Running(self.clone())
     }
 
     /// Waits until all aborts have ended, or for too long.
     pub(super) fn wait(&self) {
-        let running = self.running();
+        let running = self.running.lock();
         drop(self.ended.wait_timeout_while(running, LONGEST_ABORT, |running| *running > 0));
-    }
-
-    fn running(&self) -> MutexGuard<'_, usize> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        *self.0.running() -= 1;
+        *self.0.running.lock() -= 1;
         self.0.ended.notify_all();
     }
 }

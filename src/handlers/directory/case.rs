@@ -6,7 +6,7 @@ use std::{
     hash::BuildHasher,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Instant,
 };
 
@@ -15,6 +15,7 @@ use foldhash::quality::RandomState;
 use smol::unblock;
 
 use super::{open::Version, place::Place, system::directory_version};
+use crate::sync::Mutex;
 
 /// The most names that are kept, of all directories together: some 25 MB. A directory with more names is kept alone,
 /// because reading it for each miss would cost more.
@@ -68,7 +69,7 @@ fn find(place: &Place, path: &Path, list: impl Fn(&Dir) -> Option<Arc<Listing>>)
 /// The names in a directory as it is now. It waits for the disk.
 fn listing(known: &Mutex<VecDeque<Arc<Listing>>>, dir: &Dir, received: Option<Instant>) -> io::Result<Arc<Listing>> {
     let (at, version) = (Instant::now(), directory_version(dir)?);
-    let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = || known.lock();
     let is_good = |listing: &&Arc<Listing>| {
         let is_new = received.is_some_and(|received| received <= listing.at);
         listing.version.identity == version.identity && (is_new || listing.is_settled && listing.version == version)
@@ -183,9 +184,9 @@ mod tests {
         let list = || listing(&known, &dir, None).unwrap();
         let reads = Cell::new(0);
         let look = |name: &str| {
-            let before = known.lock().unwrap().back().map(Arc::as_ptr);
+            let before = known.lock().back().map(Arc::as_ptr);
             let found = list().find(OsStr::new(name)).map(ToOwned::to_owned);
-            reads.set(reads.get() + usize::from(known.lock().unwrap().back().map(Arc::as_ptr) != before));
+            reads.set(reads.get() + usize::from(known.lock().back().map(Arc::as_ptr) != before));
             found.is_some()
         };
         assert!(look("bcd") && !look("new") && !look("other"));

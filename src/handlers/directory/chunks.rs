@@ -1,11 +1,10 @@
 //! The last chunks that were read of a file, for the readers behind.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
+
+use crate::sync::Mutex;
 
 /// The most bytes that are kept of one file.
 const MOST: usize = 1 << 20;
@@ -18,7 +17,7 @@ pub(super) struct Chunks(Mutex<VecDeque<(u64, Bytes)>>);
 impl Chunks {
     /// The kept bytes from this position on: whole windows, or all to the end of the file, which is `size` bytes long.
     pub(super) fn find(&self, at: u64, window: usize, size: u64) -> Option<Bytes> {
-        self.list().iter().rev().find_map(|(start, chunk)| {
+        self.0.lock().iter().rev().find_map(|(start, chunk)| {
             let skip = usize::try_from(at.checked_sub(*start)?).ok()?;
             let mut len = chunk.len().checked_sub(skip)?;
             if at + (len as u64) < size {
@@ -30,7 +29,7 @@ impl Chunks {
 
     /// Keeps the chunk that was read at this position, and at most `count` chunks.
     pub(super) fn keep(&self, at: u64, chunk: &Bytes, count: usize) {
-        let mut list = self.list();
+        let mut list = self.0.lock();
         if list.iter().any(|(start, kept)| *start == at && kept.len() >= chunk.len()) {
             return;
         }
@@ -38,10 +37,6 @@ impl Chunks {
         while list.len() > count || list.iter().map(|(_, chunk)| chunk.len()).sum::<usize>() > MOST {
             list.pop_front();
         }
-    }
-
-    fn list(&self) -> MutexGuard<'_, VecDeque<(u64, Bytes)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

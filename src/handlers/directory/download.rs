@@ -58,11 +58,7 @@ pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, (window, largest): (
         }
         Ok::<(), Refusal>(())
     });
-    let source = Source::from(chunks).with_size(size).with_start(start);
-    match modified {
-        Some(modified) => source.with_modified(modified),
-        None => source,
-    }
+    Source::from(chunks).with_size(size).with_start(start).with_some(modified, Source::with_modified)
 }
 
 /// A chunk is whole windows: a block that spans two chunks would have to be copied.

@@ -6,7 +6,7 @@ use std::{
     fs::File,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -23,7 +23,7 @@ use super::{
     system::{Wish, open_cached, open_without_waiting, read_cached, read_waiting, version, version_at, why_denied},
     trace::Trace,
 };
-use crate::{error::Refusal, source::Plain};
+use crate::{error::Refusal, source::Plain, sync::Mutex};
 
 /// From this many files on, files without a reader are removed from the table, and the content of small files too.
 const FEW: usize = 64;
@@ -117,7 +117,7 @@ impl Files {
         if !version.is_file {
             return Err(Refusal::not_found().because("not a regular file"));
         }
-        let known = same(&self.known(), &path, &version);
+        let known = same(&self.known.lock(), &path, &version);
         let found = match known {
             Some(same) => same,
             None => Found::new(file, version, place.text(&path).into()).await?,
@@ -128,7 +128,7 @@ impl Files {
     /// A small file that was read a moment ago, if it is in the same state at its full path, without a link on the way.
     /// This takes the place of a look at the root, since the file is below the directory that is there now.
     pub(super) fn unchanged(&self, root: &Path, path: &Path, received: Option<Instant>) -> Option<Small> {
-        let (at, small) = match self.known().get(path.as_os_str())? {
+        let (at, small) = match self.known.lock().get(path.as_os_str())? {
             (at, Kept::Small(small)) if small.is_fresh() => (*at, small.clone()),
             _ => return None,
         };
@@ -146,7 +146,7 @@ impl Files {
     /// A file that was opened after the request was received is as good as one opened now. So a storm of requests opens
     /// the file once for each batch.
     fn opened_since(&self, path: &Path, received: Option<Instant>) -> Option<Found> {
-        let known = self.known();
+        let known = self.known.lock();
         let (at, kept) = known.get(path.as_os_str())?;
         kept.found().filter(|_| received.is_some_and(|received| received <= *at))
     }
@@ -156,7 +156,7 @@ impl Files {
         if !found.can_be_shared() {
             return found;
         }
-        let mut known = self.known();
+        let mut known = self.known.lock();
         if known.len() >= FEW {
             known.retain(|_, (_, kept)| matches!(kept, Kept::Open(opened) if opened.strong_count() > 0));
         }
@@ -167,10 +167,6 @@ impl Files {
         };
         known.insert(path.into(), (at, kept));
         found
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Instant,
@@ -17,6 +17,7 @@ use super::{
     place::Place,
     system::{cached_identity, identity, is_kept_from_us, path_identity},
 };
+use crate::sync::Mutex;
 
 /// The device and the inode; zeros if unknown, and then another directory is never noticed.
 pub(super) type Identity = (u64, u64);
@@ -78,24 +79,24 @@ impl Root {
         also: &Arc<[PathBuf]>,
         received: Option<Instant>,
     ) -> io::Result<Arc<Place>> {
-        if received.is_none_or(|received| received > self.seen().at) {
+        if received.is_none_or(|received| received > self.seen.lock().at) {
             self.look_again().await?;
         }
-        let seen = self.seen();
+        let seen = self.seen.lock();
         let (dir, path, real) = (seen.dir.clone(), self.path.clone(), seen.real.clone());
         Ok(Arc::new(Place { dir, path, real, also: also.clone(), at: seen.at }))
     }
 
     /// Its path, if there was no link in it at the last look.
     pub(super) fn plain_path(&self) -> Option<&Path> {
-        let is_plain = !self.is_blind.load(Relaxed) && self.seen().real.as_os_str() == self.path.as_os_str();
+        let is_plain = !self.is_blind.load(Relaxed) && self.seen.lock().real.as_os_str() == self.path.as_os_str();
         is_plain.then_some(&*self.path)
     }
 
     /// The directory that is there now. It waits for the disk.
     pub(super) fn dir(&self) -> io::Result<Arc<Dir>> {
         self.look(Instant::now())?;
-        Ok(self.seen().dir.clone())
+        Ok(self.seen.lock().dir.clone())
     }
 
     /// Whether this error means that a new process will take over.
@@ -114,7 +115,7 @@ impl Root {
 
     /// Whether the directory is still the same, given the identity that is now at the path.
     fn is_still(&self, identity: Identity, now: Instant) -> bool {
-        let mut seen = self.seen();
+        let mut seen = self.seen.lock();
         let is_still = seen.identity == identity;
         if is_still {
             seen.at = now;
@@ -134,7 +135,7 @@ impl Root {
                         self.path.display()
                     );
                 }
-                self.seen().at = now;
+                self.seen.lock().at = now;
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -144,35 +145,31 @@ impl Root {
         }
         let dir = Arc::new(Dir::open_ambient_dir(&self.path, ambient_authority())?);
         if is_kept_from_us(&dir, self.is_written.load(Relaxed)) {
-            return Err(self.is_out_of_reach());
+            return Err(self.report_out_of_reach());
         }
         log::info!("{} was replaced by another directory, which is served from now on", self.path.display());
-        *self.seen() = Seen { dir, real: real(&self.path), identity, is_other: true, at: now };
+        *self.seen.lock() = Seen { dir, real: real(&self.path), identity, is_other: true, at: now };
         Ok(())
     }
 
     /// Checks a directory that replaced another one, after access to something in it was denied: the last look may have
     /// come before the directory got its owner and mode.
     pub(super) async fn check_reach(self: &Arc<Self>) -> io::Result<()> {
-        let dir = Some(self.seen()).filter(|seen| seen.is_other).map(|seen| seen.dir.clone());
+        let dir = Some(self.seen.lock()).filter(|seen| seen.is_other).map(|seen| seen.dir.clone());
         let (Some(dir), root) = (dir, self.clone()) else { return Ok(()) };
         unblock(move || match is_kept_from_us(&dir, root.is_written.load(Relaxed)) {
-            true => Err(root.is_out_of_reach()),
+            true => Err(root.report_out_of_reach()),
             false => Ok(()),
         })
         .await
     }
 
     /// Calls the hook, and returns the error.
-    fn is_out_of_reach(&self) -> io::Error {
+    fn report_out_of_reach(&self) -> io::Error {
         if let Some(out_of_reach) = self.out_of_reach.get() {
             out_of_reach(&self.path);
         }
         io::Error::new(io::ErrorKind::PermissionDenied, OutOfReach)
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

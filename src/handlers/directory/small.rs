@@ -58,9 +58,6 @@ impl Small {
                 .await;
         });
         let source = Source::from(chunks).with_size(version.size).with_start(start).with_origin(origin);
-        match version.modified() {
-            Some(modified) => source.with_modified(modified),
-            None => source,
-        }
+        source.with_some(version.modified(), Source::with_modified)
     }
 }

@@ -4,13 +4,12 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
-    sync::{Mutex, PoisonError},
 };
 
 use cap_std::fs::Dir;
 
 use super::system::is_same;
-use crate::shown;
+use crate::{shown, sync::Mutex};
 
 /// Whether a kept file can have this name.
 pub(super) fn is_version(name: &OsStr) -> bool {
@@ -36,7 +35,7 @@ fn next(numbers: &[u64]) -> u64 {
 pub(super) fn keep(dir: &Dir, name: &OsStr, most: usize, replace: impl Fn() -> io::Result<()>) -> io::Result<()> {
     // Of two simultaneous uploads, the second keeps the file of the first.
     static ONE_BY_ONE: Mutex<()> = Mutex::new(());
-    let _one_by_one = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_by_one = ONE_BY_ONE.lock();
     let mut numbers = numbers(dir, name)?;
     let next = next(&numbers);
     let kept = version(name, next);

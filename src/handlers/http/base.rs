@@ -1,13 +1,13 @@
 use std::fmt;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use percent_encoding::{AsciiSet, percent_decode_str, percent_encode};
 use reqwest::{RequestBuilder, Url};
 
-use crate::Error;
+use crate::{Error, name::ENCODED, shown::without_password};
 
-/// All characters but RFC 3986's unreserved ones and the slash. `url`'s own path setters remove tabs and line ends from
-/// a segment *after* the check for dots, so ".\t." would lead upward.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+/// All characters that are encoded in a path. `url`'s own path setters remove tabs and line ends from a segment *after*
+/// the check for dots, so ".\t." would lead upward.
+const PATH: &AsciiSet = &ENCODED.remove(b'/');
 
 /// The directory of all files. Its URL has no credentials, and ends with a slash.
 #[derive(Clone)]
@@ -19,7 +19,7 @@ pub(super) struct Base {
 
 impl Base {
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
-        let no = |why: &str| Error::Config(format!("{:?} is not a base for HTTP: {why}", redacted(text)));
+        let no = |why: &str| Error::Config(format!("{:?} is not a base for HTTP: {why}", without_password(text)));
         let mut url = Url::parse(text).map_err(|error| no(&error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(no("it is neither http nor https"));
@@ -47,7 +47,7 @@ impl Base {
     /// The URL of a file. The path is a [`Request::path_bytes`](crate::Request::path_bytes), so it has no dot segments.
     pub(super) fn join(&self, path: &[u8]) -> Url {
         let mut url = self.url.clone();
-        url.set_path(&format!("{}{}", self.url.path(), percent_encode(path, ENCODED)));
+        url.set_path(&format!("{}{}", self.url.path(), percent_encode(path, PATH)));
         url
     }
 
@@ -62,14 +62,6 @@ impl Base {
 impl fmt::Display for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.url.fmt(f)
-    }
-}
-
-/// A URL, perhaps an invalid one, without a possible password.
-pub(super) fn redacted(url: &str) -> String {
-    match url.rsplit_once('@') {
-        Some((_, host)) => format!("...@{host}"),
-        None => url.into(),
     }
 }
 

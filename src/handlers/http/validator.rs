@@ -64,14 +64,8 @@ impl Validator {
     pub(super) fn label(&self, source: Source) -> Source {
         let text =
             |value: &Option<HeaderValue>| value.as_ref().and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let source = match text(&self.etag) {
-            Some(etag) => source.with_etag(etag),
-            None => source,
-        };
-        match text(&self.modified).and_then(|date| httpdate::parse_http_date(&date).ok()) {
-            Some(modified) => source.with_modified(modified),
-            None => source,
-        }
+        let modified = text(&self.modified).and_then(|date| httpdate::parse_http_date(&date).ok());
+        source.with_some(text(&self.etag), Source::with_etag).with_some(modified, Source::with_modified)
     }
 
     fn strongest(&self) -> Option<&HeaderValue> {

@@ -3,22 +3,20 @@
 use std::{fmt, time::Duration};
 
 use async_compat::Compat;
-use futures_lite::future;
 use reqwest::{
     Client, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
     redirect::Policy,
 };
-use smol::Timer;
 
 use super::{
     answer::is_passing,
-    base::{Base, redacted},
+    base::Base,
     builder::PRODUCT,
     tls,
     upstream::{self, Settings, causes},
 };
-use crate::Error;
+use crate::{Error, shown::without_password, within::within};
 
 /// The time limit for an answer, connection included.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -90,7 +88,8 @@ impl Webhook {
     }
 
     fn new(text: &str, tls: impl FnOnce(bool) -> Result<rustls::ClientConfig, Error>) -> Result<Self, Error> {
-        let no = |why: &dyn fmt::Display| Error::Config(format!("{:?} is not a webhook: {why}", redacted(text)));
+        let no =
+            |why: &dyn fmt::Display| Error::Config(format!("{:?} is not a webhook: {why}", without_password(text)));
         let (whole, _) = text.split_once('#').unwrap_or((text, ""));
         let (path, query) = whole.split_once('?').map_or((whole, None), |(path, query)| (path, Some(query)));
         let base = Base::parse(path)?;
@@ -130,12 +129,9 @@ impl Webhook {
     /// # Errors
     /// If the answer is not a status of 200 to 299, or does not come.
     pub async fn post(&self, event: &'static str, json: String) -> Result<(), NotTaken> {
-        let silent = async {
-            Timer::after(ANSWER).await;
-            Err(NotTaken { is_passing: true, why: format!("no answer for {ANSWER:?}") })
-        };
         // reqwest needs a tokio context.
-        future::or(Compat::new(self.send(event, json)), silent).await
+        let answer = within(ANSWER, Compat::new(self.send(event, json))).await;
+        answer.unwrap_or_else(|| Err(NotTaken { is_passing: true, why: format!("no answer for {ANSWER:?}") }))
     }
 
     async fn send(&self, event: &'static str, json: String) -> Result<(), NotTaken> {

@@ -1,9 +1,6 @@
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use crate::Refusal;
+use crate::{Refusal, sync::Mutex};
 
 /// After this many failed connections in a row the upstream counts as dead.
 const MOST: u32 = 3;
@@ -25,7 +22,7 @@ struct State {
 
 impl Breaker {
     pub(super) fn check(&self) -> Result<(), Refusal> {
-        let (mut state, now) = (self.0.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        let (mut state, now) = (self.0.lock(), Instant::now());
         if state.failures < MOST {
             return Ok(());
         }
@@ -40,7 +37,7 @@ impl Breaker {
     }
 
     pub(super) fn report(&self, well: bool) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         *state = match well {
             true => State::default(),
             false => State { failures: state.failures.saturating_add(1), until: Some(Instant::now() + PAUSE) },

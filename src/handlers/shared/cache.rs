@@ -3,10 +3,9 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::Bytes;
+use crate::{Bytes, sync::Mutex};
 
 /// The size of a segment, which is kept or dropped as a whole. A transfer may hold two of them beyond the budget.
 pub(super) const SEGMENT: usize = 32 << 10;
@@ -71,12 +70,12 @@ impl Cache {
 
     /// The bytes that the cache holds.
     pub(super) fn used(&self) -> usize {
-        self.state().used
+        self.state.lock().used
     }
 
     /// The cached bytes of this object from this position on: the rest of a segment.
     pub(super) fn find(&self, object: u64, position: u64) -> Option<Bytes> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.clock += 1;
         let clock = state.clock;
         let (place, segment) = state.segments.range_mut((object, 0)..=(object, position)).next_back()?;
@@ -86,7 +85,7 @@ impl Cache {
     }
 
     pub(super) fn insert(&self, object: u64, position: u64, bytes: Bytes) {
-        let (mut state, place) = (self.state(), (object, position));
+        let (mut state, place) = (self.state.lock(), (object, position));
         state.remove(place);
         state.used += cost(&bytes);
         state.clock += 1;
@@ -102,7 +101,7 @@ impl Cache {
     /// Whether a new segment at this place would push out one that readers still need: a segment of the same object,
     /// unless it is `near`, or one of another object if several readers would use the new one.
     pub(super) fn crowds_out(&self, place: Place, near: u64) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.used + SEGMENT + OVERHEAD <= self.budget {
             return false;
         }
@@ -116,13 +115,13 @@ impl Cache {
 
     /// The position of the object's next cached segment after this position.
     pub(super) fn next_after(&self, object: u64, position: u64) -> Option<u64> {
-        let state = self.state();
+        let state = self.state.lock();
         state.segments.range((object, position + 1)..=(object, u64::MAX)).next().map(|(place, _)| place.1)
     }
 
     /// The position of the object's next cached run of at least this many bytes after this position.
     pub(super) fn next_run_after(&self, object: u64, position: u64, least: u64) -> Option<u64> {
-        let state = self.state();
+        let state = self.state.lock();
         let (mut start, mut end) = (0, 0);
         let mut segments = state.segments.range((object, position + 1)..=(object, u64::MAX));
         let reached = segments.any(|(place, segment)| {
@@ -137,7 +136,7 @@ impl Cache {
 
     /// The position of the object's first gap.
     pub(super) fn first_gap(&self, object: u64) -> u64 {
-        let state = self.state();
+        let state = self.state.lock();
         let segments = state.segments.range((object, 0)..=(object, u64::MAX));
         segments.fold(
             0,
@@ -147,7 +146,7 @@ impl Cache {
 
     /// Moves a reader. `from` is `None` for a new reader, and `to` for one that leaves.
     pub(super) fn moved(&self, object: u64, reader: u64, from: Option<u64>, to: Option<u64>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Some(from) = from {
             state.readers.remove(&((object, from), reader));
         }
@@ -158,15 +157,11 @@ impl Cache {
 
     /// Drops all segments of an object.
     pub(super) fn forget(&self, object: u64) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let places: Vec<_> = state.segments.range((object, 0)..=(object, u64::MAX)).map(|(place, _)| *place).collect();
         for place in places {
             state.remove(place);
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -255,7 +250,7 @@ mod tests {
     }
 
     fn kept(cache: &Cache) -> Vec<u64> {
-        cache.state().segments.keys().map(|(_, position)| position / 1000).collect()
+        cache.state.lock().segments.keys().map(|(_, position)| position / 1000).collect()
     }
 
     #[test]
@@ -331,7 +326,7 @@ mod tests {
                 1..=5 => _ = cache.find(random.u64(..5), random.u64(..50_000)),
                 _ => cache.insert(random.u64(..5), random.u64(..50_000), vec![0; random.usize(1..1000)].into()),
             }
-            let state = cache.state();
+            let state = cache.state.lock();
             assert!(state.used <= cache.budget && state.places.len() == state.segments.len());
             assert_eq!(state.used, state.segments.values().map(|segment| cost(&segment.bytes)).sum::<usize>());
             assert!(state.segments.iter().all(|(place, segment)| state.places[segment.index] == *place));

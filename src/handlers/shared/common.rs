@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use async_compat::Compat;
-use futures_lite::future;
-use smol::Timer;
 
-use super::gateway::GatewaySettings;
-use crate::Refusal;
+use super::{gateway::GatewaySettings, silence};
+use crate::{Refusal, within::within};
 
 /// The default size of the cache, in bytes: small enough for a router, and enough for machines that boot together to
 /// share a fetch.
@@ -128,9 +126,5 @@ pub(in crate::handlers) async fn answered(
     limit: Duration,
     question: impl Future<Output = Result<String, Refusal>>,
 ) -> Result<String, Refusal> {
-    let silent = async {
-        Timer::after(limit).await;
-        Err(Refusal::upstream().because(format_args!("no byte for {limit:?}")))
-    };
-    future::or(Compat::new(question), silent).await
+    within(limit, Compat::new(question)).await.unwrap_or_else(|| Err(silence(limit)))
 }

@@ -146,14 +146,8 @@ impl<U: Upstream> Gateway<U> {
         };
         // As in a handler's `read`, all uses of a body happen in a tokio context, the drop included.
         let source = Source::from(Gen::new(|co| Compat::new(chunks(co, fetch))));
-        let source = match size {
-            Some(size) => source.with_size(size),
-            None => source,
-        };
-        match &validator {
-            Some(validator) => U::label(validator, source),
-            None => source,
-        }
+        let label = |source, validator| U::label(&validator, source);
+        source.with_some(size, Source::with_size).with_some(validator, label)
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
 use super::{Upstream, object::Object};
-use crate::Refusal;
+use crate::{Refusal, sync::Mutex};
 
 /// The most names. Further names push out unused ones.
 const MOST: usize = 1024;
@@ -49,7 +49,7 @@ pub(super) struct Lookup<U: Upstream> {
 
 impl<U: Upstream> Names<U> {
     pub(super) fn name(&self, name: &str) -> Arc<Name<U>> {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.0.lock();
         if let Some(name) = names.get(name) {
             return name.clone();
         }
@@ -73,7 +73,7 @@ impl<U: Upstream> Names<U> {
 impl<U: Upstream> Names<U> {
     /// Forgets the answer for this name.
     pub(super) fn forget(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.0.lock().remove(name);
     }
 }
 
@@ -84,7 +84,7 @@ impl<U: Upstream> Name<U> {
         loop {
             let changed = self.changed.notified();
             {
-                let mut state = self.state();
+                let mut state = self.state.lock();
                 if let Some((_, refusal)) = state.failed.as_ref().filter(|(asking, _)| Some(*asking) == waited) {
                     return Ok(Known::Refused(refusal.clone()));
                 }
@@ -106,19 +106,15 @@ impl<U: Upstream> Name<U> {
     }
 
     fn is_fresh(&self, now: Instant) -> bool {
-        self.state().is_fresh(now)
+        self.state.lock().is_fresh(now)
     }
 
     /// The owners of this name's file: this name, and its readers. 0 if there is no file.
     fn owners(&self) -> usize {
-        match &self.state().known {
+        match &self.state.lock().known {
             Some(Known::Object(object)) => Arc::strong_count(object),
             _ => 0,
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<U>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,21 +138,21 @@ impl<U: Upstream> Known<U> {
 impl<U: Upstream> Lookup<U> {
     /// Gives the answer to all waiting requests, and to later ones while it is fresh.
     pub(super) fn found(self, known: Known<U>, fresh: Duration) {
-        let mut state = self.name.state();
+        let mut state = self.name.state.lock();
         state.until = Instant::now().checked_add(fresh.min(LONGEST));
         state.known = Some(known);
     }
 
     /// Gives the refusal to the requests that wait now, and to no later ones.
     pub(super) fn refused(self, refusal: Refusal) {
-        let mut state = self.name.state();
+        let mut state = self.name.state.lock();
         state.failed = Some((state.asked, refusal));
     }
 }
 
 impl<U: Upstream> Drop for Lookup<U> {
     fn drop(&mut self) {
-        self.name.state().asking = false;
+        self.name.state.lock().asking = false;
         self.name.changed.notify_waiters();
     }
 }

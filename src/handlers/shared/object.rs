@@ -7,11 +7,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
-use futures_lite::future;
 use smol::Timer;
 use tokio::{sync::Notify, task::AbortHandle};
 
@@ -21,7 +20,11 @@ use super::{
     fetch::Fetch,
     origin::{Origin, PIECE},
 };
-use crate::{Bytes, Refusal, atomic::AtomicU64};
+use crate::{
+    Bytes, Refusal,
+    sync::{AtomicU64, Mutex},
+    within::within,
+};
 
 /// A reader waits for a fetch that is at most this far behind it, instead of beginning another.
 const NEAR: u64 = 8 * SEGMENT as u64;
@@ -116,7 +119,7 @@ impl<U: Upstream> Object<U> {
         if self.gives_pieces && !lacks_ranges {
             return true;
         }
-        let state = self.state();
+        let state = self.state.lock();
         // Without ranges, a gap in the middle costs the whole file, so the fetch may as well begin at the start.
         let gap = if lacks_ranges { self.cache.first_gap(self.id) } else { u64::MAX };
         let is_filled = || gap >= self.size || state.fetches.iter().any(|fetch| fetch.position <= gap);
@@ -127,11 +130,11 @@ impl<U: Upstream> Object<U> {
 
     /// Whether a fetch has failed, so that no more bytes will come.
     pub(super) fn has_failed(&self) -> bool {
-        self.state().failed.is_some()
+        self.state.lock().failed.is_some()
     }
 
     pub(super) fn reader(self: &Arc<Self>) -> Reader<U> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.readers += 1;
         state.begun += 1;
         self.cache.moved(self.id, state.begun, None, Some(0));
@@ -147,13 +150,13 @@ impl<U: Upstream> Object<U> {
         };
         if self.size > 0 && !in_pieces && is_wanted {
             let fetch = Fetch::of(self.origin.clone(), self.ask.clone(), facts, body);
-            self.begin(&mut self.state(), fetch, (0, 0), PAUSES);
+            self.begin(&mut self.state.lock(), fetch, (0, 0), PAUSES);
         }
     }
 
     /// The cached bytes from this position on. If there are none, a fetch brings them after this call.
     fn find(self: &Arc<Self>, position: u64, patience: Duration) -> Result<Option<Bytes>, Refusal> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let last = state.fetches.iter().flat_map(|fetch| &fetch.last);
         let found = last.filter_map(|(start, bytes)| rest(*start, bytes, position)).next();
         if let Some(bytes) = found.or_else(|| self.cache.find(self.id, position)) {
@@ -202,14 +205,14 @@ impl<U: Upstream> Object<U> {
 
     /// The position where this fetch has to continue, if it has to.
     fn demand(&self, id: u64) -> Option<u64> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let fetch = state.fetch(id).filter(|fetch| fetch.position < fetch.goal.min(self.size))?;
         Some(fetch.position)
     }
 
     /// Waits for other readers, before a fetch that began at this time brings the segment at this position.
     async fn wait(&self, id: u64, position: u64, began: Instant) {
-        let patience = self.state().fetch(id).map_or(Duration::ZERO, |fetch| fetch.patience);
+        let patience = self.state.lock().fetch(id).map_or(Duration::ZERO, |fetch| fetch.patience);
         let until = Instant::now() + PAUSE.min(patience.saturating_sub(PAUSES.saturating_sub(self.worth())));
         while Instant::now() < until && (self.gathers(position, began) || self.crowds_out(position)) {
             Timer::after(MOMENT).await;
@@ -218,7 +221,7 @@ impl<U: Upstream> Object<U> {
 
     /// How long a reader may wait for the other readers of the object.
     fn worth(&self) -> Duration {
-        let others = self.state().readers.saturating_sub(1);
+        let others = self.state.lock().readers.saturating_sub(1);
         PAUSES.min(PAUSE.saturating_mul(u32::try_from(others).unwrap_or(u32::MAX)))
     }
 
@@ -227,7 +230,7 @@ impl<U: Upstream> Object<U> {
         position < 2 * BEGINNING
             && self.size > self.cache.budget() as u64
             && began.elapsed() < GATHERING.min(self.worth())
-            && self.state().fetches.iter().any(|fetch| fetch.position > 2 * BEGINNING)
+            && self.state.lock().fetches.iter().any(|fetch| fetch.position > 2 * BEGINNING)
     }
 
     /// Whether a segment at this position would push out one that readers still need.
@@ -237,7 +240,7 @@ impl<U: Upstream> Object<U> {
 
     /// Stores the segment of a fetch. Returns whether the fetch continues.
     fn put(&self, id: u64, bytes: Result<Option<Bytes>, Refusal>) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let Some(fetch) = state.fetch(id) else { return false };
         let bytes = match bytes {
             Ok(Some(bytes)) => bytes,
@@ -264,19 +267,15 @@ impl<U: Upstream> Object<U> {
 
     /// Whether the fetch is not needed: it has the whole file, or there are other fetches.
     fn is_spare(&self, id: u64) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.fetches.len() > 1 || state.fetch(id).is_none_or(|fetch| fetch.position == self.size)
     }
 
     /// Where the part of a fetch at this position ends, if it is the only one. It passes a few cached segments, because
     /// another request would cost a round trip.
     fn alone_until(&self, position: u64) -> Option<u64> {
-        let is_alone = self.state().fetches.len() == 1;
+        let is_alone = self.state.lock().fetches.len() == 1;
         is_alone.then(|| self.cache.next_run_after(self.id, position, NEAR).unwrap_or(self.size))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -309,28 +308,13 @@ async fn run<U: Upstream>(guard: FetchGuard<U>, mut fetch: Fetch<U>) {
                 return;
             }
             useful = Instant::now();
-        } else if !is_before(useful + LEFT_BEHIND, wanted).await {
+        } else if within(LEFT_BEHIND.saturating_sub(useful.elapsed()), wanted).await.is_none() {
             if object.is_spare(guard.id) {
                 return;
             }
             useful = Instant::now();
         }
     }
-}
-
-async fn is_before(deadline: Instant, wanted: impl Future<Output = ()>) -> bool {
-    let late = async {
-        Timer::at(deadline).await;
-        false
-    };
-    future::or(
-        async {
-            wanted.await;
-            true
-        },
-        late,
-    )
-    .await
 }
 
 /// The rest of a segment from this position on.
@@ -347,7 +331,7 @@ struct FetchGuard<U: Upstream> {
 
 impl<U: Upstream> Drop for FetchGuard<U> {
     fn drop(&mut self) {
-        self.object.state().fetches.retain(|fetch| fetch.id != self.id);
+        self.object.state.lock().fetches.retain(|fetch| fetch.id != self.id);
         self.object.arrived.notify_waiters();
     }
 }
@@ -396,7 +380,7 @@ impl<U: Upstream> Reader<U> {
 impl<U: Upstream> Drop for Reader<U> {
     fn drop(&mut self) {
         self.object.cache.moved(self.object.id, self.id, Some(self.position), None);
-        let mut state = self.object.state();
+        let mut state = self.object.state.lock();
         state.readers -= 1;
         let unread = if state.readers == 0 { std::mem::take(&mut state.fetches) } else { Vec::new() };
         drop(state);

@@ -5,11 +5,8 @@ use std::{
     time::Duration,
 };
 
-use futures_lite::future;
-use smol::Timer;
-
-use super::{Failure, Part, Upstream, UpstreamReply, breaker::Breaker, queue::Queue};
-use crate::{Bytes, Refusal};
+use super::{Failure, Part, Upstream, UpstreamReply, breaker::Breaker, queue::Queue, silence};
+use crate::{Bytes, Refusal, within::within};
 
 /// With more fetches than this at once, each asks for one piece at a time. An answer that waits for its reader holds a
 /// connection and its buffers, up to about 1 MiB.
@@ -101,19 +98,13 @@ impl<U: Upstream> Origin<U> {
         answer
     }
 
-    /// The result of this future, unless the upstream is silent for too long. Only time in which the future is polled
-    /// counts.
+    /// The result of this future, unless the upstream is silent for too long.
     async fn within<T, E>(
         &self,
         answer: impl Future<Output = Result<T, E>>,
         failure: impl FnOnce(Refusal) -> E,
     ) -> Result<T, E> {
-        let limit = self.timeout;
-        let silent = async {
-            Timer::after(limit).await;
-            Err(failure(Refusal::upstream().because(format_args!("no byte for {limit:?}"))))
-        };
-        future::or(answer, silent).await
+        within(self.timeout, answer).await.unwrap_or_else(|| Err(failure(silence(self.timeout))))
     }
 }
 

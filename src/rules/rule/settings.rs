@@ -25,8 +25,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let rule = Rule::new("lab").client("10.9.0.0/16".parse()?).target("lab/${path}")?;
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// assert_eq!(verdict.candidates()[0].request().path(), "menu", "10.0.0.7 is not in the lab");
@@ -48,8 +47,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let rules = Rules::new(vec![Rule::new("EFI").arch("x64").target("efi/${path}")?])?;
     /// let verdict = rules.decide(&request, Direction::Read, &Machine::in_name("shimx64.efi"))?;
     /// assert_eq!(verdict.candidates()[0].request().path(), "efi/menu");
@@ -67,8 +65,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let uuid = "01234567-89ab-cdef-0123-456789abcdef".parse()?;
     /// let mut machine = Machine::default();
     /// machine.uuid = Some(uuid);
@@ -89,8 +86,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let rules = Rules::new(vec![Rule::new("kitchen").serial("1a2b3c4d").target("kitchen/${path}")?])?;
     /// let verdict = rules.decide(&request, Direction::Read, &Machine::in_name("1a2b3c4d/start.elf"))?;
     /// assert_eq!(verdict.candidates()[0].request().path(), "kitchen/menu");
@@ -110,8 +106,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let rule = Rule::new("menus").name("^(menu)$")?.target("menus/$1")?;
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// assert_eq!(verdict.candidates()[0].request().path(), "menus/menu");
@@ -135,8 +130,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::Direction, packet::Mode, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let rule = Rule::new("text").mode(Mode::Netascii).target("text/${path}")?;
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// assert_eq!(verdict.candidates()[0].request().path(), "menu", "it asks for octet");
@@ -153,8 +147,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let rule = Rule::new("backups").direction(Direction::Write).target("backups/${path}")?;
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// assert_eq!(verdict.candidates()[0].request().path(), "menu", "it is a read");
@@ -238,8 +231,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let rule = Rule::new("menus").target("${client:hexraw:upper}/${path}")?;
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// assert_eq!(verdict.candidates()[0].request().path(), "0A000007/menu");
@@ -282,8 +274,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let rule = Rule::new("made up").source(tuffet::read(|_| "hello\n"));
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// assert!(verdict.candidates()[0].source().is_some());
@@ -301,8 +292,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let rule = Rule::new("Windows").ignore_case(true);
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// assert!(verdict.candidates()[0].request().ignores_case());
@@ -319,8 +309,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::{Direction, Limits, OptionName}, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let rule = Rule::new("old firmware").options([OptionName::Tsize]);
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// let mut limits = Limits::default();
@@ -339,8 +328,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::{Direction, Limits}, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let rule = Rule::new("tunnel").blksize(1228);
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// let mut limits = Limits::default();
@@ -359,8 +347,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::{Direction, Limits}, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let rule = Rule::new("small buffers").windowsize(4);
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// let mut limits = Limits::default();
@@ -379,8 +366,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let rule = Rule::new("read only").upload(false);
     /// let verdict = Rules::new(vec![rule])?.decide(&request, Direction::Read, &Machine::default())?;
     /// assert_eq!(verdict.upload(), Some(false));
@@ -397,8 +383,7 @@ impl Rule {
     /// ```
     /// use tuffet::{Refusal, options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let rules = Rules::new(vec![Rule::new("secret").name("^menu")?.refuse(Refusal::not_found())])?;
     /// assert!(rules.decide(&request, Direction::Read, &Machine::default()).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -414,8 +399,7 @@ impl Rule {
     /// ```
     /// use tuffet::{options::Direction, rules::{Machine, Rule, Rules}};
     ///
-    /// # let packet = tuffet::packet::Request::new("menu");
-    /// # let request = tuffet::Request::new(([10, 0, 0, 7], 1069).into(), ([10, 0, 0, 1], 69).into(), packet)?;
+    #[doc = include_str!("../example.md")]
     /// let lower = Rule::new("moved").name("^menu$")?.target("menus/menu")?.go_on(true);
     /// let lab = Rule::new("lab").target("lab/${path}")?;
     /// let verdict = Rules::new(vec![lower, lab])?.decide(&request, Direction::Read, &Machine::default())?;

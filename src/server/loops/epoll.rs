@@ -36,7 +36,7 @@ pub(super) fn run(
             tasks.run();
         }
         flush(shard, ports, &reactor)?;
-        if shard.is_over(tasks, || drop(flush(shard, ports, &reactor))) {
+        if shard.end_turn(tasks, || drop(flush(shard, ports, &reactor))) {
             return Ok(());
         }
         ready.clear();

@@ -40,7 +40,7 @@ async fn pump(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &mut [Port], bound: &
         replace_stale_port(shard, ports, bound);
         let flush = || shard.flush(|port, queue| ports[port].send(queue));
         flush();
-        if shard.is_over(tasks, flush) {
+        if shard.end_turn(tasks, flush) {
             return Ok(());
         }
     }

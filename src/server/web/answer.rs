@@ -1,6 +1,6 @@
 //! From a request over HTTP to its answer.
 
-use std::{net::SocketAddr, rc::Rc, time::SystemTime};
+use std::{rc::Rc, time::SystemTime};
 
 use hyper::{
     Method, Request, Response, StatusCode, Version,
@@ -10,21 +10,17 @@ use hyper::{
 use percent_encoding::percent_decode_str;
 
 use super::{
-    super::session::{READ_AHEAD_BYTES, READ_AHEAD_TIME},
+    Site,
     body::Reply,
     conditions::{Evaluation, Validators},
-    connection::{State, within},
     kind, put,
     range::Part,
-    refuse::{NoAnswer, refuse, refuse_with, text_response},
-    serve::Site,
-    transfer::Transfer,
+    response::{NoAnswer, PRECONDITION_FAILED, header_value, refuse, refuse_with, text_response, with_status},
+    state::State,
+    transfer::{Addresses, Transfer},
 };
 use crate::{
-    driver::feed::catch_panic,
     endpoint::{DropReason, LONGEST_NAME},
-    error::Refusal,
-    handler,
     options::Direction,
     packet::Options,
     source::Source,
@@ -42,17 +38,7 @@ const RECORDED_HEADERS: [header::HeaderName; 7] = [
     header::CONTENT_RANGE,
 ];
 
-/// The text of a 412.
-pub(super) const PRECONDITION_FAILED: &str = "Precondition failed";
-
 const METHODS: &str = "GET, HEAD, PUT";
-
-/// The two addresses of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Addresses {
-    pub(super) peer: SocketAddr,
-    pub(super) local: SocketAddr,
-}
 
 pub(super) async fn answer(
     site: Rc<Site>,
@@ -135,7 +121,7 @@ async fn read(
     request: &Request<Incoming>,
 ) -> Result<Response<Reply>, NoAnswer> {
     let is_head = request.method() == Method::HEAD;
-    let source = match open(transfer, &transfer.request).await {
+    let source = match transfer.open(&transfer.request).await {
         Ok(source) => source,
         Err(refusal) => return refuse(transfer, refusal, is_head),
     };
@@ -170,19 +156,6 @@ async fn read(
         },
     };
     Ok(with_file_headers(answer, transfer, &validators, size))
-}
-
-/// Opens the source, and finds its size if possible.
-pub(super) async fn open(transfer: &Transfer, request: &Result<handler::Request, Refusal>) -> Result<Source, Refusal> {
-    let request = request.as_ref().map_err(Clone::clone)?;
-    let handler = transfer.terms.handler.as_ref();
-    let opened = within(transfer.patience(), catch_panic(handler::find(handler, request))).await;
-    let too_long = || Refusal::internal().because("the handler took too long");
-    let mut source = opened.ok_or_else(too_long)??;
-    if source.size().is_none() {
-        within(READ_AHEAD_TIME, catch_panic(source.read_ahead(READ_AHEAD_BYTES))).await.unwrap_or(Ok(()))?;
-    }
-    Ok(source)
 }
 
 fn part(validators: &Validators, request: &Request<Incoming>, size: Option<u64>) -> Part {
@@ -242,17 +215,6 @@ fn with_file_headers(
         }
     }
     answer
-}
-
-pub(super) fn with_status(status: StatusCode, reply: Reply) -> Response<Reply> {
-    let mut answer = Response::new(reply);
-    *answer.status_mut() = status;
-    answer
-}
-
-/// A header value of ASCII text that the server makes itself.
-pub(super) fn header_value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).expect("it is made of ASCII that can be seen")
 }
 
 fn asked(headers: &HeaderMap) -> Options {

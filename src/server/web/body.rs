@@ -16,7 +16,7 @@ use smol::{Task, unblock};
 
 #[cfg(target_os = "linux")]
 use super::placeholder::{LONGEST, is_cached};
-use super::{connection::State, transfer::Transfer};
+use super::{state::State, transfer::Transfer};
 #[cfg(target_os = "linux")]
 use crate::source::Plain;
 use crate::{

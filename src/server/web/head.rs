@@ -1,10 +1,14 @@
 //! The head of a request: what hyper does not check.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
 
 use hyper::{Request, StatusCode, Uri, Version, header};
 
-use super::connection::BUFFER;
+/// The time limit for the head of a request, from the end of the last answer. It is no longer than the server's
+/// patience. Firmware unpacks between two files.
+pub(super) const HEAD: Duration = Duration::from_secs(30);
+/// The size of hyper's buffer for each direction, which also bounds the head of a request.
+pub(super) const BUFFER: usize = 16 << 10;
 
 /// The bytes of the head of the next request, as the client sent them. hyper drops a `Content-Length` beside a
 /// `Transfer-Encoding`, so only the bytes tell that there was one.

@@ -13,27 +13,41 @@ mod kind;
 mod placeholder;
 mod put;
 mod range;
-mod refuse;
+mod response;
 mod serve;
+mod state;
 mod transfer;
 mod turns;
 mod wire;
 
 use std::{
+    cell::Cell,
     io,
     net::{SocketAddr, TcpListener},
+    rc::Rc,
     sync::Arc,
     thread::{self, JoinHandle},
 };
 
 use super::{Shared, around::Around};
 use crate::{error::Error, socket};
+use gate::Gate;
+use turns::Turns;
 
 /// The bound addresses for HTTP clients, before they are served.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     listeners: Vec<TcpListener>,
     addrs: Vec<SocketAddr>,
+}
+
+/// What all connections share.
+struct Site {
+    shared: Arc<Shared>,
+    gate: Rc<Gate>,
+    turns: Turns,
+    /// Whether the running transfers are cut off.
+    is_over: Cell<bool>,
 }
 
 impl Listeners {

@@ -19,11 +19,10 @@ use hyper::{
 };
 
 use super::{
-    answer::{PRECONDITION_FAILED, header_value, open, with_status},
     body::Reply,
     conditions::{self, Validators},
-    connection::State,
-    refuse::{NoAnswer, refuse, refuse_with},
+    response::{NoAnswer, PRECONDITION_FAILED, header_value, refuse, refuse_with, with_status},
+    state::State,
     transfer::Transfer,
     turns::Turn,
 };
@@ -98,7 +97,7 @@ async fn check_upload(transfer: &Transfer, headers: &HeaderMap) -> Option<(Statu
 async fn conditions_hold(transfer: &Transfer, headers: &HeaderMap) -> bool {
     // Otherwise a handler might share the file that it has opened for this request before.
     let asks_now = |request: &handler::Request| request.clone().received_at(Instant::now());
-    match open(transfer, &transfer.request.as_ref().map(asks_now).map_err(Clone::clone)).await {
+    match transfer.open(&transfer.request.as_ref().map(asks_now).map_err(Clone::clone)).await {
         Ok(source) => Validators::of(&source, SystemTime::now()).allows_write(headers),
         Err(refusal) => refusal.code() == ErrorCode::FILE_NOT_FOUND && conditions::allows_new(headers),
     }

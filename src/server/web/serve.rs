@@ -15,27 +15,18 @@ use std::{
 use smol::{Async, LocalExecutor, Timer, channel, future::or};
 
 use super::{
-    super::{Phase, Shared, serve::most_descriptors},
-    connection,
+    super::{Phase, Shared, descriptors},
+    Site, connection,
     gate::Gate,
     turns::Turns,
 };
-use crate::{error::Error, http1::Connections, transfer::FOR_EVER};
+use crate::{error::Error, http1::Connections, transfer::FOR_EVER, within::within};
 
 /// The most connections, if the system has enough descriptors: a quarter of them at most, because each connection may
 /// have a file open, and other parts need descriptors too.
 const MOST: usize = 16384;
 /// How often a stopping server checks whether all connections have ended.
 const MOMENT: Duration = Duration::from_millis(10);
-
-/// What all connections share.
-pub(super) struct Site {
-    pub(super) shared: Arc<Shared>,
-    pub(super) gate: Rc<Gate>,
-    pub(super) turns: Turns,
-    /// Whether the running transfers are cut off.
-    pub(super) is_over: Cell<bool>,
-}
 
 pub(super) fn run(listeners: Vec<TcpListener>, shared: Arc<Shared>) -> Result<(), Error> {
     let listeners = listeners.into_iter().map(Async::new).collect::<io::Result<Vec<_>>>()?;
@@ -91,13 +82,10 @@ async fn serve(listeners: Vec<Async<TcpListener>>, shared: Arc<Shared>) {
             Timer::after(MOMENT).await;
         }
     };
-    let late = async {
-        Timer::after(drain).await;
-    };
-    executor.run(or(ended, or(reached(Phase::Over), late))).await;
+    executor.run(within(drain, or(ended, reached(Phase::Over)))).await;
     site.is_over.set(true);
 }
 
 fn most() -> usize {
-    (most_descriptors() / 4).clamp(16, MOST)
+    (descriptors::most() / 4).clamp(16, MOST)
 }

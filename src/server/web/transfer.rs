@@ -2,27 +2,41 @@
 
 use std::{
     cell::{Cell, RefCell},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use super::{
-    super::{settings::Terms, trace::Trace},
-    answer::Addresses,
+    super::{
+        session::{READ_AHEAD_BYTES, READ_AHEAD_TIME},
+        settings::Terms,
+        trace::Trace,
+    },
+    Site,
     gate::Permit,
-    serve::Site,
     turns::Turn,
 };
 use crate::{
+    driver::feed::catch_panic,
     error::{ErrorCode, Refusal},
-    handler::Request,
+    handler::{self, Request},
     options::Direction,
     packet::{self, Mode, Options},
     shown,
+    source::Source,
     stats::{Protocol, Record, Registered},
     transfer::Outcome,
+    within::within,
 };
+
+/// The two addresses of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addresses {
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+}
 
 pub(super) struct Transfer {
     site: Rc<Site>,
@@ -92,6 +106,19 @@ impl Transfer {
 
     pub(super) fn patience(&self) -> Duration {
         self.terms.settings.timing.patience
+    }
+
+    /// Opens the source, and finds its size if possible.
+    pub(super) async fn open(&self, request: &Result<Request, Refusal>) -> Result<Source, Refusal> {
+        let request = request.as_ref().map_err(Clone::clone)?;
+        let handler = self.terms.handler.as_ref();
+        let opened = within(self.patience(), catch_panic(handler::find(handler, request))).await;
+        let too_long = || Refusal::internal().because("the handler took too long");
+        let mut source = opened.ok_or_else(too_long)??;
+        if source.size().is_none() {
+            within(READ_AHEAD_TIME, catch_panic(source.read_ahead(READ_AHEAD_BYTES))).await.unwrap_or(Ok(()))?;
+        }
+        Ok(source)
     }
 
     /// Waits for the turn of this upload to replace the file.

@@ -13,7 +13,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use smol::Async;
 use smol_hyper::rt::FuturesIo;
 
-use super::connection::State;
+use super::state::State;
 
 /// How many bytes of a head are read at once.
 const HEAD: usize = 4096;

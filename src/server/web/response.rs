@@ -1,12 +1,18 @@
-//! The answers to refused requests. Their texts are fixed, and contain no path of the server.
+//! The making of answers. Those to refused requests have fixed texts, which contain no path of the server.
 
-use hyper::{Response, StatusCode, header};
+use hyper::{
+    Response, StatusCode,
+    header::{self, HeaderValue},
+};
 
-use super::{answer::header_value, body::Reply, transfer::Transfer};
+use super::{body::Reply, transfer::Transfer};
 use crate::error::{ErrorCode, Refusal};
 
 /// The line for a 400.
 const BAD_REQUEST: &str = "Bad request";
+
+/// The text of a 412.
+pub(super) const PRECONDITION_FAILED: &str = "Precondition failed";
 
 /// No answer, on purpose: the connection is closed.
 #[derive(Debug)]
@@ -71,16 +77,26 @@ pub(super) fn refuse_with(
 pub(super) fn text_response(status: StatusCode, text: &str, is_head: bool) -> Response<Reply> {
     let text = format!("{text}\n");
     let (length, text) = (text.len(), text.into());
-    let mut response = Response::new(if is_head { Reply::Empty } else { Reply::Text(text) });
-    *response.status_mut() = status;
+    let mut response = with_status(status, if is_head { Reply::Empty } else { Reply::Text(text) });
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CONTENT_LENGTH, length.into());
     if status == StatusCode::SERVICE_UNAVAILABLE {
         // iPXE waits for this many seconds and asks again.
         headers.insert(header::RETRY_AFTER, header_value("1"));
     }
     response
+}
+
+pub(super) fn with_status(status: StatusCode, reply: Reply) -> Response<Reply> {
+    let mut answer = Response::new(reply);
+    *answer.status_mut() = status;
+    answer
+}
+
+/// A header value of ASCII text that the server makes itself.
+pub(super) fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("it is made of ASCII that can be seen")
 }
 
 #[cfg(test)]

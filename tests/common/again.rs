@@ -1,0 +1,27 @@
+//! A test that runs once more, in an environment of its own.
+#![allow(dead_code, reason = "each test crate uses its part")]
+
+use std::{env, process::Command};
+
+const THERE: &str = "TUFFET_TEST_RUNS_AGAIN";
+
+/// Runs this test again where this command was run before. Returns whether this is there already.
+pub fn within(test: &str, command: &[&str]) -> bool {
+    if is_within() {
+        return true;
+    }
+    let mut run = Command::new(command[0]);
+    run.args(&command[1..]).arg(env::current_exe().unwrap());
+    run.args(["--include-ignored", "--nocapture", "--exact", test]).env(THERE, "yes");
+    assert!(run.status().expect(command[0]).success());
+    false
+}
+
+/// The same after these commands of a shell, which this command runs.
+pub fn after(test: &str, command: &[&str], commands: &str) -> bool {
+    within(test, &[command, &["sh", "-ec", &format!("{commands}\nexec \"$0\" \"$@\"")]].concat())
+}
+
+pub fn is_within() -> bool {
+    env::var_os(THERE).is_some()
+}
