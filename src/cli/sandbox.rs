@@ -292,7 +292,9 @@ fn check_access(plan: &Plan, identity: &Identity, or_user: &str) -> Result<()> {
             .into());
         }
         if *kind != Use::Read && !identity.may(&directory, user::WRITE | user::SEARCH) {
-            warn!("uploads into {path} will be refused: user {name} may not write there; change its owner{or_user}");
+            warn!(
+                "uploads of new files into {path} will be refused: user {name} may not write there; change its owner{or_user}"
+            );
         }
     }
     Ok(())

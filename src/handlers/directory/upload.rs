@@ -96,8 +96,14 @@ fn create(
         let target = place.target(path).map_err(why)?;
         return create((place, &target), (policy, overwrite), (size, false), user);
     }
-    check_free(&dir, name, (policy, overwrite), why)?;
-    let partial = Partial::create(dir, name, policy.umask).map_err(why)?;
+    let is_there = check_free(&dir, name, (policy, overwrite), why)?;
+    let partial = match Partial::create(dir.clone(), name, policy.umask) {
+        Err(error) if is_there && policy.keep == 0 && error.kind() == io::ErrorKind::PermissionDenied => {
+            Partial::in_place(dir, name)
+        }
+        made => made,
+    };
+    let partial = partial.map_err(why)?;
     policy.check_space(&partial.bytes(), size)?;
     Ok(partial)
 }
@@ -162,22 +168,22 @@ fn make_with_mode(root: &Dir, path: &Path, _: Option<u32>) -> io::Result<()> {
     root.create_dir(path)
 }
 
-/// Checks that a new file may have this name.
+/// Checks that a new file may have this name. Returns whether there is one to replace.
 fn check_free(
     dir: &Dir,
     name: &OsStr,
     (policy, overwrite): (&Policy, bool),
     why: impl Fn(io::Error) -> Refusal,
-) -> Result<(), Refusal> {
+) -> Result<bool, Refusal> {
     if policy.keep > 0 {
         versions::check_name(dir, name).map_err(&why)?;
     }
     match dir.symlink_metadata(name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(why(error)),
         Ok(_) if !overwrite => Err(Refusal::exists()),
         Ok(there) if !there.is_file() => Err(Refusal::denied().because("not a regular file")),
         Ok(there) if there.permissions().readonly() => Err(Refusal::denied().because("the file is read-only")),
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(true),
     }
 }
