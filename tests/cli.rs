@@ -308,7 +308,7 @@ fn uploads_are_kept_apart_and_their_versions_too() {
     let said = failure(&["put", &server.address, path(&file), "b.cfg"]);
     assert!(said.contains("ERROR 3"), "{said}");
     let said = server.stop("-TERM");
-    assert!(said.contains("would be left free"), "{said}");
+    assert!(said.contains("would be left free: see `--min-free`"), "{said}");
 }
 
 /// Where the file system has files without a name, as nearly all of Linux do.

@@ -162,15 +162,16 @@ fn an_upload_is_explained_as_it_would_end() {
     for (name, more, answer) in [
         ("new.cfg", &[][..], "OACK"),
         ("sub/new.cfg", &[], "OACK"),
-        ("here.cfg", &[], "ERROR 6"),
+        ("here.cfg", &[], "ERROR 6 File already exists (`--overwrite` lets uploads replace files)"),
         ("here.cfg", &["--overwrite"], "OACK"),
         ("here.cfg", &["--keep-versions", "1"], "OACK"),
         ("sub", &["--upload-names", "*", "--overwrite"], "ERROR 2 Access violation (not a regular file)"),
-        ("new.txt", &[], "ERROR 2 Access violation (uploads may not have this name)"),
-        ("none/new.cfg", &[], "ERROR 1"),
+        ("new.txt", &[], "ERROR 2 Access violation (no pattern of `--upload-names` allows this name)"),
+        ("none/new.cfg", &[], "ERROR 1 File not found (no directory none: `--mkdir` lets uploads make it)"),
         ("none/new.cfg", &["--mkdir"], "OACK"),
         ("new.cfg", &["--upload-per-client"], "OACK"),
-        ("new.cfg", &["--options", "tsize=2000"], "ERROR 3"),
+        ("new.cfg", &["--options", "tsize=2000"], "ERROR 3 File too big (more than 1024 bytes: see `--max-upload`)"),
+        ("new.cfg", &["--min-free", "9999T"], "ERROR 3 Disk full or allocation exceeded (less than"),
     ] {
         let (served, said) = explain(name.as_bytes(), &[&upload, more].concat());
         let last = said.lines().last().unwrap();

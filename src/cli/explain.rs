@@ -336,11 +336,13 @@ fn look(args: &Explain, source: &dyn Handler, candidate: &Candidate) -> std::res
         return Ok(Found { size, origin, text: text.map(|text| String::from_utf8_lossy(&text).into_owned()) });
     }
     if !source.takes_writes() {
-        return Err(Refusal::denied().because("this source takes no uploads"));
+        return Err(Refusal::denied().because("this source takes no uploads: see `--upload`"));
     }
     let size = candidate.request().options().value("tsize").and_then(|size| size.parse().ok());
-    if size > Some(args.serve.max_upload.0) {
-        return Err(Refusal::too_big().ending_search());
+    let most = args.serve.max_upload.0;
+    if size > Some(most) {
+        let why = format!("more than {most} bytes: see `--max-upload`");
+        return Err(Refusal::too_big().because(why).ending_search());
     }
     // It would make the directory of the client.
     let is_asked = !args.serve.uploads.upload_per_client;
