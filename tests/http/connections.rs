@@ -219,3 +219,44 @@ fn the_base_is_asked_before_anybody_comes() {
     let detail = ask(&http("http://mirror.invalid/")).unwrap_err();
     assert!(detail.detail().unwrap().contains("dns error"), "{detail}");
 }
+
+/// Web servers limit the rate of requests when many machines boot.
+#[test]
+fn a_server_that_is_busy_for_a_moment_is_asked_once_more() {
+    for (answer, tries) in [
+        ("503 Service Unavailable\r\nRetry-After: 0", 2),
+        ("429 Too Many Requests\r\nRetry-After: 0", 2),
+        ("503 Service Unavailable\r\nRetry-After: 4", 1),
+        ("503 Service Unavailable\r\nRetry-After: Fri, 31 Dec 1999 23:59:59 GMT", 1),
+        ("503 Service Unavailable", 1),
+        ("500 Internal Server Error\r\nRetry-After: 0", 1),
+        ("404 Not Found\r\nRetry-After: 0", 1),
+    ] {
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let (asked, busy) = (heads.clone(), Arc::new(AtomicUsize::new(1)));
+        let upstream = Upstream::new(move |head, stream| {
+            asked.lock().unwrap().push(head.to_owned());
+            match busy.swap(0, SeqCst) {
+                0 => stream.write_all(HELLO).unwrap(),
+                _ => write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").unwrap(),
+            }
+        });
+        assert_eq!(fetch(&http(&upstream.url()), "x").is_ok(), tries == 2, "{answer}");
+        assert_eq!(heads.lock().unwrap().len(), tries, "{answer}");
+    }
+}
+
+/// Names of headers have no case, but the servers of small devices know one spelling.
+#[test]
+fn headers_have_their_usual_spelling() {
+    let (sender, heads) = mpsc::channel();
+    let upstream = Upstream::new(move |head, stream| {
+        sender.send(head.to_owned()).unwrap();
+        stream.write_all(HELLO).unwrap();
+    });
+    fetch(&settings(&upstream.url()).header("x-site", "7").unwrap().build().unwrap(), "x").unwrap();
+    let head = heads.recv_timeout(LONG).unwrap();
+    for header in ["\r\nHost: ", "\r\nUser-Agent: ", "\r\nX-Site: "] {
+        assert!(head.contains(header), "{head}");
+    }
+}

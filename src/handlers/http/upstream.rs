@@ -16,7 +16,9 @@ use reqwest::{
     redirect::{Action, Attempt, Policy},
 };
 
-use super::{answer, base::Base, sharing::Sharing, validator::Validator};
+use smol::Timer;
+
+use super::{answer, base::Base, sharing::Sharing, tls, validator::Validator};
 use crate::{
     Bytes, Refusal, Source,
     handlers::shared::{self, Facts, Failure, Part, UpstreamReply},
@@ -124,6 +126,8 @@ pub(super) fn builder(settings: &Settings) -> ClientBuilder {
         .referer(false)
         // Another feature may enable HTTP/2, where unread bodies would share one connection.
         .http1_only()
+        // Small servers of devices look for `Range` and `Host` in this spelling.
+        .http1_title_case_headers()
         .connect_timeout(settings.connect_timeout)
         .pool_idle_timeout(IDLE_TIME)
         .tls_backend_preconfigured(settings.tls.clone());
@@ -136,7 +140,12 @@ impl shared::Upstream for Upstream {
     type Body = Response;
 
     async fn open(&self, ask: &Ask, known: Option<&Validator>) -> Result<UpstreamReply<Self>, Failure> {
-        let response = self.get(ask, known.map_or_else(HeaderMap::new, Validator::if_changed)).await?;
+        let conditions = known.map_or_else(HeaderMap::new, Validator::if_changed);
+        let mut response = self.get(ask, conditions.clone()).await?;
+        if let Some(pause) = answer::retry_after(&response) {
+            Timer::after(pause).await;
+            response = self.get(ask, conditions).await?;
+        }
         let sharing = Sharing::of(response.headers(), &ask.headers);
         if response.status() == StatusCode::NOT_MODIFIED && known.is_some() {
             return Ok(UpstreamReply::Unchanged(sharing.fresh));
