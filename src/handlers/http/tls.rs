@@ -92,6 +92,11 @@ impl ServerCertVerifier for WithGiven {
     }
 }
 
+/// Whether the certificate of a server is by an authority that is not trusted, or by itself.
+pub(super) fn is_of_unknown_authority(error: &rustls::Error) -> bool {
+    is_of_authority(error) || *error == rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)
+}
+
 /// Whether the certificate of a server is good so far, and in time, but is that of an authority.
 fn is_of_authority(error: &rustls::Error) -> bool {
     match error {

@@ -254,16 +254,25 @@ fn failed(error: reqwest::Error) -> Refusal {
     Refusal::upstream().because(explained(&error.without_url()))
 }
 
-/// The causes of a failure. The system's own text for a forbidden connection does not say who forbids it.
+/// The causes of a failure, and what helps where their own texts do not say it.
 fn explained(error: &(dyn std::error::Error + 'static)) -> String {
-    let is_denied = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
-    };
-    let why = match std::iter::successors(Some(error), |error| error.source()).any(is_denied) {
-        true => "; the sandbox of this program, or a firewall of this machine, forbids the connection",
-        false => "",
-    };
-    causes(error) + why
+    let mut causes_of = std::iter::successors(Some(error), |error| error.source());
+    causes(error) + causes_of.find_map(advice).unwrap_or_default()
+}
+
+fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            return Some("; the sandbox of this program, or a firewall of this machine, forbids the connection");
+        }
+        // What an I/O error wraps is not its source.
+        return advice(error.get_ref()?);
+    }
+    match error.downcast_ref()? {
+        rustls::Error::InvalidMessage(_) => Some("; does it speak TLS at this port, or is it http?"),
+        error if tls::is_of_unknown_authority(error) => Some("; `--ca FILE` trusts more certificates"),
+        _ => None,
+    }
 }
 
 /// An error with all its causes, because reqwest's own text leaves out the one that matters.
