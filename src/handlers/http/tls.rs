@@ -26,9 +26,14 @@ pub(in crate::handlers) fn system(needed: bool) -> ClientConfig {
         Err(error) => {
             let level = if needed { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "https will fail: {error}");
-            builder(provider).with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+            none()
         }
     }
+}
+
+/// Trusts no certificate.
+pub(super) fn none() -> ClientConfig {
+    builder(provider()).with_root_certificates(RootCertStore::empty()).with_no_client_auth()
 }
 
 /// Trusts the certificates of the system, and these.
