@@ -170,6 +170,8 @@ fn variables_hold_lists_and_unknown_ones_are_told() {
 fn errors_take_one_line_whatever_a_path_holds() {
     let said = failure(&["serve", "--listen", "127.0.0.1:0", "no\nsuch\u{1b}[2J"]);
     assert!(said.contains(r"cannot serve no\nsuch\u{1b}[2J: "), "{said}");
+    let said = failure(&["serve", "~/tftp"]);
+    assert!(said.ends_with("only a shell replaces `~`: write the whole path\n"), "{said}");
 }
 
 #[test]

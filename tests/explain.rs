@@ -36,6 +36,20 @@ fn a_name_is_bytes_as_the_log_and_the_rules_see_them() {
     assert!(served && said.contains("no: it is for other names") && said.contains("x.efi, 4 bytes"), "{said}");
 }
 
+#[test]
+fn a_file_in_another_case_is_a_hint() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("Boot")).unwrap();
+    fs::write(directory.path().join("Boot/BCD"), "text").unwrap();
+    let root = path(directory.path());
+    let (served, said) = explain(b"boot/bcd", &[root]);
+    let hint = format!("`--ignore-case` would find {root}/Boot/BCD\n");
+    assert!(!served && said.contains(&hint) && said.ends_with("answer   ERROR 1 File not found\n"), "{said}");
+    for (name, more) in [(&b"boot/bcd"[..], "--ignore-case"), (b"Boot/BCD", "-q"), (b"boot/none", "--upload")] {
+        assert!(!explain(name, &[root, more]).1.contains("would find"));
+    }
+}
+
 /// Nothing listens at port 1.
 #[cfg(feature = "http")]
 #[test]

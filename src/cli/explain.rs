@@ -19,7 +19,7 @@ use tuffet::{
     ErrorCode, Handler, Refusal, Request, ServerBuilder, Source,
     dhcp::{self as proxy, Menu},
     endpoint::{Action, Endpoint, Envelope, Policy, Pool},
-    handlers::{Chain, Ruled, Search},
+    handlers::{Chain, Directory, Ruled, Search},
     options::{self, Direction, Limits},
     packet::{self, Mode, Options, Packet},
     rules::{Candidate, Mac, Machine, Rules, Uuid},
@@ -307,7 +307,12 @@ fn find(
                     report.say("target", format_args!("{}{size}{rendered}", origin.as_deref().unwrap_or(&file)));
                     text.iter().flat_map(|text| text.lines()).for_each(|line| report.say("", line));
                 }
-                Err(refusal) => report.say("target", format_args!("{file}: {refusal}")),
+                Err(refusal) => {
+                    report.say("target", format_args!("{file}: {refusal}"));
+                    if let Some(other) = in_other_case(args, source, candidate) {
+                        report.say("", format_args!("`--ignore-case` would find {other}"));
+                    }
+                }
             }
             if let ControlFlow::Break(answer) = search.hear(answer) {
                 return answer.map(|found| found.size);
@@ -317,6 +322,15 @@ fn find(
     Err(search
         .over()
         .unwrap_or_else(|| Refusal::not_found().because("no target of the rule has values for all its variables")))
+}
+
+/// The file of a directory whose name differs in upper and lower case only.
+fn in_other_case(args: &Explain, source: &dyn Handler, candidate: &Candidate) -> Option<String> {
+    if args.write || args.serve.names.ignores_case() {
+        return None;
+    }
+    let directory = Directory::new(source.describe()).ok()?.ignore_case(true);
+    smol::block_on(candidate.read(&directory)).ok()?.origin().map(Into::into)
 }
 
 /// A file, as far as it is known.
