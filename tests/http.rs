@@ -6,6 +6,8 @@
 mod chains;
 #[path = "http/connections.rs"]
 mod connections;
+#[path = "http/dates.rs"]
+mod dates;
 #[path = "http/encodings.rs"]
 mod encodings;
 #[path = "http/files.rs"]

@@ -146,6 +146,18 @@ impl shared::Upstream for Upstream {
             Timer::after(pause).await;
             response = self.get(ask, conditions).await?;
         }
+        // The answers to a question for the first byte, which an empty file does not have.
+        if matches!(response.status(), StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE) {
+            if let Some(known) = known {
+                if response.status() == StatusCode::PARTIAL_CONTENT && known.is_of(response.headers()) {
+                    let fresh = Sharing::of(response.headers(), &ask.headers).fresh;
+                    // A connection whose body was read can be used again.
+                    _ = response.chunk().await;
+                    return Ok(UpstreamReply::Unchanged(fresh));
+                }
+                response = self.get(ask, HeaderMap::new()).await?;
+            }
+        }
         let sharing = Sharing::of(response.headers(), &ask.headers);
         if response.status() == StatusCode::NOT_MODIFIED && known.is_some() {
             return Ok(UpstreamReply::Unchanged(sharing.fresh));
