@@ -260,3 +260,26 @@ fn headers_have_their_usual_spelling() {
         assert!(head.contains(header), "{head}");
     }
 }
+
+#[test]
+fn a_malformed_header_does_not_hide_the_file() {
+    for (header, size) in [
+        ("Content-Length : 5", Some(5)),
+        ("Server: a\r\n b\r\nContent-Length: 5", Some(5)),
+        ("X Y: 1\r\nContent-Length: 5", Some(5)),
+        ("no header\r\nContent-Length: 5", Some(5)),
+        ("Content Length: 5", None),
+    ] {
+        let upstream = Upstream::by_connection(move |mut stream| {
+            upstream::read_head(&mut stream).unwrap();
+            write!(stream, "HTTP/1.1 200 OK\r\n{header}\r\n\r\nhello").unwrap();
+            upstream::close(&stream);
+        });
+        let source = open(&http(&upstream.url()), "x").unwrap_or_else(|refusal| panic!("{header}: {refusal}"));
+        assert_eq!(source.size(), size, "{header}");
+        assert_eq!(smol::block_on(source.collect(5)).unwrap(), b"hello", "{header}");
+    }
+    // Two lengths are no length.
+    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello");
+    assert_eq!(open(&http(&upstream.url()), "x").unwrap_err(), Refusal::upstream());
+}

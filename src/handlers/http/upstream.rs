@@ -128,6 +128,10 @@ pub(super) fn builder(settings: &Settings) -> ClientBuilder {
         .http1_only()
         // Small servers of devices look for `Range` and `Host` in this spelling.
         .http1_title_case_headers()
+        // Some of them send heads that RFC 9112 section 5 lets a client mend or skip, as curl does.
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
         .connect_timeout(settings.connect_timeout)
         .pool_idle_timeout(IDLE_TIME)
         .tls_backend_preconfigured(settings.tls.clone());
