@@ -197,7 +197,7 @@ impl Client {
     /// The name is text or bytes.
     ///
     /// The sink starts when the server has answered. The client acknowledges the last block when the sink has returned
-    /// `Ok`.
+    /// `Ok`. A server that rejects the options is asked once more, without any.
     ///
     /// ```
     /// # use tuffet::{Client, Server, read};
