@@ -194,6 +194,14 @@ fn urls_are_got_and_put() {
         assert!(put.status.success(), "{}", text(&put.stderr));
         assert_eq!(fs::read(served.join(name)).unwrap(), b"text\n");
     }
+    // The name of a directory of the server.
+    fs::create_dir(served.join("sub")).unwrap();
+    for server in [vec![server.address.as_str(), path(&file), "sub/"], vec![&format!("{url}sub/"), path(&file)]] {
+        let put = run(&[&["put", "-q"], &server[..]].concat());
+        assert!(put.status.success(), "{}", text(&put.stderr));
+        assert_eq!(fs::read(served.join("sub/a b")).unwrap(), b"text\n");
+        fs::remove_file(served.join("sub/a b")).unwrap();
+    }
     server.stop("-TERM");
     let said = failure(&["get", &format!("{url}new"), "-", "--patience", "1h"]);
     assert!(said.contains("the port is closed"), "{said}");
