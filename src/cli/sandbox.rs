@@ -293,7 +293,8 @@ fn check_access(plan: &Plan, identity: &Identity, or_user: &str) -> Result<()> {
         }
         if *kind != Use::Read && !identity.may(&directory, user::WRITE | user::SEARCH) {
             warn!(
-                "uploads of new files into {path} will be refused: user {name} may not write there; change its owner{or_user}"
+                "uploads of new files into {path} will be refused: user {name} may not write there; change its \
+                 owner{or_user}"
             );
         }
     }
