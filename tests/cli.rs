@@ -205,6 +205,8 @@ fn urls_are_got_and_put() {
     server.stop("-TERM");
     let said = failure(&["get", &format!("{url}new"), "-", "--patience", "1h"]);
     assert!(said.contains("the port is closed"), "{said}");
+    let said = failure(&["get", "127.255.255.255", "new", "-"]);
+    assert!(said.contains("is it the address of one machine"), "{said}");
 }
 
 #[cfg(not(feature = "http"))]
