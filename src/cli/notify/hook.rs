@@ -58,7 +58,8 @@ pub fn words(text: &str) -> std::result::Result<Words, String> {
     if words.is_empty() {
         return Err("the command is empty".into());
     }
-    let has_shell = words.iter().any(|word| word.starts_with('-') && word.ends_with('c'));
+    let mut after_shell = words.iter().skip_while(|word| !word.ends_with("sh"));
+    let has_shell = after_shell.any(|word| word.starts_with('-') && word.ends_with('c'));
     let is_for_shell =
         |word: &&String| SHELL_ONLY.contains(&word.as_str()) || word.contains("$TFTP_") || word.contains("${TFTP_");
     match words.iter().find(is_for_shell).filter(|_| !has_shell) {
@@ -288,6 +289,13 @@ mod tests {
     fn commands_are_split_and_not_expanded() {
         assert_eq!(words(r#"sh -c 'echo "$HOME"' a\ b"#).unwrap().0, ["sh", "-c", "echo \"$HOME\"", "a b"]);
         assert!(words("sh 'x").is_err() && words("  ").is_err());
+        for with_shell in ["sh -c 'cp $TFTP_PATH /x'", "timeout 5 /bin/bash -e -c 'cat | wc -c'", "env sh -ec 'a > b'"]
+        {
+            assert!(words(with_shell).is_ok(), "{with_shell}");
+        }
+        for without in ["cp $TFTP_PATH /x", "cat | wc -c", "wc -c ${TFTP_PATH}", "push --to a > b"] {
+            assert!(words(without).unwrap_err().contains("sh -c 'COMMAND'"), "{without}");
+        }
         assert!(program(&words("sh").unwrap()).unwrap().ends_with("sh"));
         let why = program(&words("no-such-program-here").unwrap()).unwrap_err().to_string();
         assert!(why.contains("cannot find the program no-such-program-here"), "{why}");
