@@ -193,7 +193,7 @@ impl Client {
     /// The name is text or bytes.
     ///
     /// The sink starts when the server has answered. The client acknowledges the last block when the sink has returned
-    /// `Ok`.
+    /// `Ok`. A server that rejects the options is asked once more, without any.
     ///
     /// ```
     #[doc = include_str!("client/example.md")]
@@ -221,8 +221,8 @@ impl Client {
         Fut: Future<Output = Result<(), Refusal>>,
     {
         let begun = self.request(name.as_ref(), Some(0)).map(|request| {
-            let transfer = Transfer::get(request.clone(), self.timing);
-            run(self.server, Direction::Read, request, transfer, |size| upload(size, u64::MAX, sink))
+            let transfer = (Direction::Read, Transfer::get as Begin, self.timing);
+            run(self.server, transfer, request, |size| upload(size, u64::MAX, sink))
         });
         async { begun?.await }
     }
@@ -250,8 +250,8 @@ impl Client {
     {
         let begun = source.into_source().map_err(Error::Refused).and_then(|source| {
             let request = self.request(name.as_ref(), source.size())?;
-            let transfer = Transfer::put(request.clone(), self.timing);
-            Ok(run(self.server, Direction::Write, request, transfer, |_| source))
+            let transfer = (Direction::Write, Transfer::put as Begin, self.timing);
+            Ok(run(self.server, transfer, request, |_| source))
         });
         async { begun?.await }
     }
@@ -279,17 +279,25 @@ impl Client {
     }
 }
 
-/// Runs a transfer to its end.
+type Begin = fn(packet::Request, Timing) -> Transfer;
+
+/// Runs a transfer to its end. If the server rejects the options, the client asks once more, without any (RFC 2347).
 async fn run<F: Feed>(
     server: SocketAddr,
-    direction: Direction,
-    request: packet::Request,
-    mut transfer: Transfer,
+    (direction, begin, timing): (Direction, Begin, Timing),
+    mut request: packet::Request,
     feed: impl FnOnce(Option<u64>) -> F,
 ) -> Result<Record, Error> {
     let (started, began) = (SystemTime::now(), Instant::now());
-    let mut connection = Connection::new(server)?;
-    let outcome = connection.run(&mut transfer, feed).await?;
+    let mut feed = Some(feed);
+    let (mut connection, mut transfer) = (Connection::new(server)?, begin(request.clone(), timing));
+    let mut outcome = connection.run(&mut transfer, &mut feed).await?;
+    if feed.is_some() && !request.options.is_empty() && rejects_options(&outcome) {
+        log::debug!("{server} rejects options ({outcome}), and is asked without any");
+        request.options = Options::new();
+        (connection, transfer) = (Connection::new(server)?, begin(request.clone(), timing));
+        outcome = connection.run(&mut transfer, &mut feed).await?;
+    }
     let progress = transfer.progress();
     let filename = shown::name(&request.filename);
     let record = Record {
@@ -321,6 +329,11 @@ async fn run<F: Feed>(
     Ok(record)
 }
 
+/// Servers from before RFC 2347 call a request with options illegal.
+fn rejects_options(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Aborted { code: ErrorCode::OPTION_NEGOTIATION | ErrorCode::ILLEGAL_OPERATION, .. })
+}
+
 /// The socket of one transfer, which is driven by the [contract](crate::transfer#the-drivers-contract).
 struct Connection {
     sockets: Sockets,
@@ -343,14 +356,14 @@ impl Connection {
     async fn run<F: Feed>(
         &mut self,
         transfer: &mut Transfer,
-        feed: impl FnOnce(Option<u64>) -> F,
+        begin: &mut Option<impl FnOnce(Option<u64>) -> F>,
     ) -> io::Result<Outcome> {
         // The sink or source starts when the server has answered: the size is not known before.
-        let (mut feed, mut begin) = (None, Some(feed));
+        let mut feed = None;
         let (mut now, mut event) = (Instant::now(), Event::Continue);
         loop {
             let step = transfer.resume(now, event);
-            if self.answered {
+            if self.answered && !matches!(step, Step::Done(_)) {
                 if let Some(begin) = begin.take() {
                     feed = Some(begin(transfer.progress().agreed.tsize()));
                 }

@@ -129,6 +129,9 @@ impl fmt::Display for Error {
             Self::Directory(path, error) => {
                 write!(f, "cannot serve {}: {error}", path.display())?;
                 f.write_str(match error.kind() {
+                    io::ErrorKind::NotFound if path.starts_with("~") => {
+                        "; only a shell replaces `~`: write the whole path"
+                    }
                     io::ErrorKind::NotFound => "; create it, or name another directory",
                     io::ErrorKind::NotADirectory => "; name the directory that it is in",
                     io::ErrorKind::PermissionDenied => "; this user must be able to read it",

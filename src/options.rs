@@ -245,6 +245,11 @@ impl Agreed {
     pub const fn rollover(&self) -> Rollover {
         self.rollover
     }
+
+    /// The same, but the peer has rolled over to 1 without an option for it.
+    pub(crate) const fn rolled_to_one(self) -> Self {
+        Self { rollover: Rollover::One, ..self }
+    }
 }
 
 impl Rollover {

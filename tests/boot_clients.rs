@@ -359,3 +359,27 @@ fn uboot_says_once_that_a_block_of_a_window_is_lost() {
     assert_eq!(uboot.say("ACK 2"), NOTHING);
     assert_eq!(uboot.pass(ms(15)), blocks(3..=10), "no other ACK came in a round trip and some ms");
 }
+
+#[test]
+#[cfg_attr(miri, ignore = "65536 blocks")]
+fn an_upload_may_roll_over_to_1_unasked() {
+    const BLOCKS: u64 = 65540;
+    for (options, rollover) in
+        [("blksize=8", Rollover::Zero), ("blksize=8", Rollover::One), ("blksize=8 rollover=1", Rollover::One)]
+    {
+        let mut client = Script::write(options, Mode::Octet);
+        client.ask();
+        let data = |index: u64| index.to_be_bytes();
+        for index in 1..=BLOCKS {
+            let number = rollover.number(index);
+            assert_eq!(client.say_data(number, &data(index)), [format!("ACK {number}")], "{options} {index}");
+            // Its copy is no new block.
+            if (65535..65538).contains(&index) {
+                assert_eq!(client.say_data(number, &data(index)), [format!("ACK {number}")], "{options} {index}");
+            }
+        }
+        let number = rollover.number(BLOCKS + 1);
+        assert_eq!(client.say_data(number, b""), [format!("ACK {number}")]);
+        assert_eq!(client.stored(), (1..=BLOCKS).flat_map(data).collect::<Vec<_>>());
+    }
+}

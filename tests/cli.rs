@@ -166,6 +166,8 @@ fn variables_hold_lists_and_unknown_ones_are_told() {
 fn errors_take_one_line_whatever_a_path_holds() {
     let said = failure(&["serve", "--listen", "127.0.0.1:0", "no\nsuch\u{1b}[2J"]);
     assert!(said.contains(r"cannot serve no\nsuch\u{1b}[2J: "), "{said}");
+    let said = failure(&["serve", "~/tftp"]);
+    assert!(said.ends_with("only a shell replaces `~`: write the whole path\n"), "{said}");
 }
 
 #[test]
@@ -188,9 +190,19 @@ fn urls_are_got_and_put() {
         assert!(put.status.success(), "{}", text(&put.stderr));
         assert_eq!(fs::read(served.join(name)).unwrap(), b"text\n");
     }
+    // The name of a directory of the server.
+    fs::create_dir(served.join("sub")).unwrap();
+    for server in [vec![server.address.as_str(), path(&file), "sub/"], vec![&format!("{url}sub/"), path(&file)]] {
+        let put = run(&[&["put", "-q"], &server[..]].concat());
+        assert!(put.status.success(), "{}", text(&put.stderr));
+        assert_eq!(fs::read(served.join("sub/a b")).unwrap(), b"text\n");
+        fs::remove_file(served.join("sub/a b")).unwrap();
+    }
     server.stop("-TERM");
     let said = failure(&["get", &format!("{url}new"), "-", "--patience", "1h"]);
     assert!(said.contains("the port is closed"), "{said}");
+    let said = failure(&["get", "127.255.255.255", "new", "-"]);
+    assert!(said.contains("is it the address of one machine"), "{said}");
 }
 
 #[cfg(not(feature = "http"))]
@@ -304,7 +316,7 @@ fn uploads_are_kept_apart_and_their_versions_too() {
     let said = failure(&["put", &server.address, path(&file), "b.cfg"]);
     assert!(said.contains("ERROR 3"), "{said}");
     let said = server.stop("-TERM");
-    assert!(said.contains("would be left free"), "{said}");
+    assert!(said.contains("would be left free: see `--min-free`"), "{said}");
 }
 
 /// Where the file system has files without a name, as nearly all of Linux do.

@@ -52,6 +52,50 @@ fn a_client_takes_no_packet_of_a_foreign_tid() {
 }
 
 #[test]
+fn a_server_that_rejects_options_is_asked_without_any() {
+    for (code, accepts) in [(8, true), (4, true), (2, false)] {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = server.local_addr().unwrap();
+        let thread = thread::spawn(move || {
+            let (mut buffer, mut names) = ([0; 600], Vec::new());
+            while names.len() < 2 {
+                let (len, client) = server.recv_from(&mut buffer).unwrap();
+                let answer = match Packet::decode(&buffer[..len]).unwrap() {
+                    Packet::Rrq(request) | Packet::Wrq(request) if !request.options.is_empty() => {
+                        Packet::Error { code: ErrorCode(code), message: "no options".into() }
+                    }
+                    Packet::Rrq(request) => {
+                        names.push(request.filename);
+                        Packet::Data { block: 1, payload: vec![1; 300].into() }
+                    }
+                    Packet::Wrq(_) => Packet::Ack(0),
+                    Packet::Data { payload, .. } => {
+                        names.push(payload.to_vec());
+                        Packet::Ack(1)
+                    }
+                    // The last ACK of the download.
+                    _ => continue,
+                };
+                server.send_to(&answer.encode(), client).unwrap();
+                if !accepts {
+                    return names;
+                }
+            }
+            names
+        });
+        let client = Client::new(addr);
+        match get(&client, "x") {
+            Ok(got) => assert!(accepts && got == [1; 300]),
+            Err(error) => assert!(!accepts && matches!(error, Error::Peer { .. }), "{error}"),
+        }
+        if accepts {
+            smol::block_on(client.put("x", "bytes")).unwrap();
+        }
+        assert_eq!(thread.join().unwrap().len(), if accepts { 2 } else { 0 });
+    }
+}
+
+#[test]
 fn a_record_tells_what_was_agreed() {
     let serving = Serving::with(read(async |_: Request| file(5000)), |builder| builder.blksize(1000));
     let client = Client::new(serving.addr());

@@ -96,6 +96,33 @@ fn each_architecture_has_its_boot_file() {
     }
 }
 
+/// The answer of dnsmasq with `pxe-service=0,"Raspberry Pi Boot"`, from logs of its users.
+#[test]
+fn a_raspberry_pi_knows_its_server_by_a_menu() {
+    let menu = [&[6, 1, 3, 10, 4, 0][..], b"PXE", &[9, 20, 0, 0, 17], b"Raspberry Pi Boot", &[255]].concat();
+    let plain = vec![6, 1, 8, 255];
+    let both: &[&str] = &["pxelinux.0", "start4.elf"];
+    let (proxy, bios) = (proxy(both), proxy(&["pxelinux.0"]));
+    for (id, is_pi) in [
+        (*b"\0RPi4\x11\x31\xc0\0\xdc\xa6\x32\x01\x1a\x2b\x3c\x4d", true),
+        (*b"\0RPi5\x70\x41\xd0\0\xdc\xa6\x32\x01\x1a\x2b\x3c\x4d", true),
+        ([[0; 1].as_slice(), &[0x44; 16]].concat().try_into().unwrap(), true),
+        (*b"\0\xa2\xef\x56\x44\xa2\xef\x56\x44\xa2\xef\x56\x44\xa2\xef\x56\x44", true),
+        ([0; 17], false),
+        ([[0; 1].as_slice(), &[0xff; 16]].concat().try_into().unwrap(), false),
+        (*b"\0\xa2\xef\x56\x44\xa2\xef\x56\x44\xa2\xef\x56\x44\xa2\xef\x56\x45", false),
+    ] {
+        let class = b"PXEClient:Arch:00000:UNDI:002001";
+        let question = Question::new(DISCOVER).option(60, class).option(93, &[0, 0]).option(97, &id);
+        let (file, vendor) = if is_pi { ("start4.elf", &menu) } else { ("pxelinux.0", &plain) };
+        let read = offer(&proxy, &question);
+        assert_eq!((read.file.as_str(), read.vendor()), (file, Some(&vendor[..])), "{id:?}");
+        assert_eq!(offer(&bios, &question).file, "pxelinux.0");
+        let ipxe = offer(&proxy, &question.option(175, &[1, 1, 1]));
+        assert_eq!(ipxe.vendor(), Some(&plain[..]), "{id:?}");
+    }
+}
+
 /// What the clients of `tests/boot_lan.rs` really send: EDK2 of November 2022, iPXE of January 2019, U-Boot 2025.01.
 #[test]
 fn captured_requests() {

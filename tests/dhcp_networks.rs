@@ -129,6 +129,11 @@ fn a_relay_is_answered_by_unicast() {
         let (read, from) = ask(&relay, &question, "10.9.0.1:67");
         assert_eq!((read.file.as_str(), from.as_str()), ("pxelinux.0", "10.9.0.1:67"));
         assert_eq!(read.message.giaddr(), Ipv4Addr::new(10, 9, 0, 7));
+        // A forged address would have the answer sent to everybody.
+        for last in [255, 0] {
+            relay.send_to(&question.clone().giaddr([10, 9, 0, last]).bytes(), "10.9.0.1:67").unwrap();
+            assert!(is_silent(&relay), "10.9.0.{last}");
+        }
     });
 }
 

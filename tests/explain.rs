@@ -32,6 +32,20 @@ fn a_name_is_bytes_as_the_log_and_the_rules_see_them() {
     assert!(served && said.contains("no: it is for other names") && said.contains("x.efi, 4 bytes"), "{said}");
 }
 
+#[test]
+fn a_file_in_another_case_is_a_hint() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("Boot")).unwrap();
+    fs::write(directory.path().join("Boot/BCD"), "text").unwrap();
+    let root = path(directory.path());
+    let (served, said) = explain(b"boot/bcd", &[root]);
+    let hint = format!("`--ignore-case` would find {root}/Boot/BCD\n");
+    assert!(!served && said.contains(&hint) && said.ends_with("answer   ERROR 1 File not found\n"), "{said}");
+    for (name, more) in [(&b"boot/bcd"[..], "--ignore-case"), (b"Boot/BCD", "-q"), (b"boot/none", "--upload")] {
+        assert!(!explain(name, &[root, more]).1.contains("would find"));
+    }
+}
+
 /// Nothing listens at port 1.
 #[cfg(feature = "http")]
 #[test]
@@ -159,15 +173,16 @@ fn an_upload_is_explained_as_it_would_end() {
     for (name, more, answer) in [
         ("new.cfg", &[][..], "OACK"),
         ("sub/new.cfg", &[], "OACK"),
-        ("here.cfg", &[], "ERROR 6"),
+        ("here.cfg", &[], "ERROR 6 File already exists (`--overwrite` lets uploads replace files)"),
         ("here.cfg", &["--overwrite"], "OACK"),
         ("here.cfg", &["--keep-versions", "1"], "OACK"),
         ("sub", &["--upload-names", "*", "--overwrite"], "ERROR 2 Access violation (not a regular file)"),
-        ("new.txt", &[], "ERROR 2 Access violation (uploads may not have this name)"),
-        ("none/new.cfg", &[], "ERROR 1"),
+        ("new.txt", &[], "ERROR 2 Access violation (no pattern of `--upload-names` allows this name)"),
+        ("none/new.cfg", &[], "ERROR 1 File not found (no directory none: `--mkdir` lets uploads make it)"),
         ("none/new.cfg", &["--mkdir"], "OACK"),
         ("new.cfg", &["--upload-per-client"], "OACK"),
-        ("new.cfg", &["--options", "tsize=2000"], "ERROR 3"),
+        ("new.cfg", &["--options", "tsize=2000"], "ERROR 3 File too big (more than 1024 bytes: see `--max-upload`)"),
+        ("new.cfg", &["--min-free", "9999T"], "ERROR 3 Disk full or allocation exceeded (less than"),
     ] {
         let (served, said) = explain(name.as_bytes(), &[&upload, more].concat());
         let last = said.lines().last().unwrap();

@@ -6,6 +6,8 @@
 mod chains;
 #[path = "http/connections.rs"]
 mod connections;
+#[path = "http/dates.rs"]
+mod dates;
 #[path = "http/encodings.rs"]
 mod encodings;
 #[path = "http/files.rs"]
@@ -404,7 +406,14 @@ fn certificates() {
     let upstream = Upstream::secure("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
     let stranger = open(&http(&upstream.url()), "x").unwrap_err();
     assert_eq!(stranger, Refusal::upstream());
-    assert!(stranger.detail().unwrap().contains("certificate"), "{stranger}");
+    let why = stranger.detail().unwrap();
+    assert!(why.contains("certificate") && why.contains("`--ca FILE`"), "{stranger}");
+    let plain = Upstream::by_connection(|mut stream| {
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").unwrap();
+        upstream::until_closed(&mut stream);
+    });
+    let refusal = open(&http(&plain.url().replace("http", "https")), "x").unwrap_err();
+    assert!(refusal.detail().unwrap().contains("or is it http?"), "{refusal}");
     assert_eq!(fetch(&trusting(&upstream), "x").unwrap(), b"hello");
 }
 
@@ -416,9 +425,12 @@ fn a_certificate_that_signs_itself_is_trusted_where_it_is_given() {
     let given = |url: &str, pem: &[u8]| settings(url).root_certificates(pem).unwrap().build().unwrap();
     assert_eq!(fetch(&given(&upstream.url(), own), "x").unwrap(), b"hello");
     let other_name = upstream.url().replace("127.0.0.1", "localhost");
-    for stranger in [http(&upstream.url()), trusting(&upstream), given(&other_name, own)] {
+    for (stranger, may_help) in
+        [(http(&upstream.url()), true), (trusting(&upstream), true), (given(&other_name, own), false)]
+    {
         let refusal = open(&stranger, "x").unwrap_err();
         assert!(refusal.detail().unwrap().contains("certificate"), "{refusal}");
+        assert_eq!(refusal.detail().unwrap().contains("`--ca FILE`"), may_help, "{refusal}");
     }
 }
 

@@ -258,6 +258,29 @@ fn root_stays_where_nobody_else_could_serve() {
     assert!(server.stop().contains("will be refused"));
 }
 
+/// Files that were made beforehand for all to write, as other servers want them.
+#[test]
+#[ignore = "needs root"]
+fn files_are_written_over_where_none_can_be_made() {
+    let (_temp, root) = tree();
+    let sticky = root.join("sticky");
+    fs::create_dir(&sticky).unwrap();
+    fs::set_permissions(&sticky, fs::Permissions::from_mode(0o1777)).unwrap();
+    for name in ["switch.cfg", "sticky/switch.cfg"] {
+        fs::write(root.join(name), "older and longer").unwrap();
+        fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    let server = Server::start(&["--upload", "--overwrite", "--user", "nobody", text(&root)]);
+    for name in ["switch.cfg", "sticky/switch.cfg"] {
+        let put = server.put(name, "new");
+        assert!(put.status.success(), "{name}: {put:?}");
+        assert_eq!(fs::read(root.join(name)).unwrap(), b"new");
+    }
+    assert!(String::from_utf8_lossy(&server.put("other", "text").stderr).contains("ERROR 2"));
+    assert!(String::from_utf8_lossy(&server.put("file", "text").stderr).contains("ERROR 2"));
+    server.stop();
+}
+
 #[test]
 #[ignore = "needs root and setpriv"]
 fn a_user_who_is_not_root_gives_up_its_capabilities() {

@@ -299,6 +299,8 @@ fn a_hook_that_cannot_work_is_an_error_at_the_start() {
     for (line, why) in [
         ("on-upload = 'no-such-program x'", "cannot find the program no-such-program"),
         ("on-upload = \"sh 'x\"", "a quotation mark is not closed"),
+        ("on-upload = 'cp $TFTP_PATH /x'", "no shell would read `$TFTP_PATH`; use sh -c"),
+        ("on-upload = 'cat | wc -c'", "no shell would read `|`; use sh -c"),
         ("on-upload-timeout = 'soon'", "on-upload-timeout"),
         ("webhook = 'ftp://h/'", "neither http nor https"),
         ("webhook-on = ['uploads']", "webhook-on"),

@@ -142,6 +142,39 @@ fn a_replaced_file_gives_its_access_list() {
     }
 }
 
+/// As other servers make it: in a directory with an access list for new files, the list says what their users may do.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_new_file_has_the_access_list_of_its_directory() {
+    use rustix::{
+        fs::{XattrFlags, getxattr, setxattr},
+        io::Errno,
+    };
+    let nobody = u32::MAX;
+    for (others, umask, expected) in [(0, None, 0o660), (6, None, 0o666), (6, Some(0o027), 0o640)] {
+        let list = access_list(&[(1, 7, nobody), (2, 7, 1234), (4, 5, nobody), (16, 7, nobody), (32, others, nobody)]);
+        let root = tempfile::tempdir().unwrap();
+        match setxattr(root.path(), "system.posix_acl_default", &list, XattrFlags::empty()) {
+            Err(Errno::OPNOTSUPP) => return println!("skipped: no access lists in {}", root.path().display()),
+            set => set.unwrap(),
+        }
+        let directory = Directory::new(root.path()).unwrap().uploads(true);
+        let directory = umask.map_or(directory.clone(), |umask| directory.umask(umask));
+        put(&directory, "new", "new").unwrap();
+        assert_eq!(format!("{:o}", mode(root.path().join("new"))), format!("{expected:o}"));
+        if umask.is_none() {
+            let list_of = |name: &str| {
+                let mut list = vec![0; 1000];
+                let length = getxattr(root.path().join(name), "system.posix_acl_access", &mut list[..]).unwrap();
+                list.truncate(length);
+                list
+            };
+            fs::write(root.path().join("usual"), "new").unwrap();
+            assert_eq!(list_of("new"), list_of("usual"));
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn a_replaced_file_gives_its_owner() {

@@ -188,3 +188,23 @@ fn a_disk_that_fills_up_ends_the_upload_and_keeps_nothing_of_it() {
     assert_eq!(files(root), ["fits", "little"]);
     assert_eq!(get_from("192.0.2.7", &directory, "fits").unwrap().len(), 300 << 10);
 }
+
+/// In a container, each of a few files is often mounted by itself.
+#[test]
+#[ignore = "needs root and unshare"]
+fn an_upload_over_a_mounted_file_goes_into_it() {
+    let mount = "mount -t tmpfs none /mnt; mkdir /mnt/root; touch /mnt/root/switch.cfg; \
+                 printf 'older and longer' > /mnt/real; mount --bind /mnt/real /mnt/root/switch.cfg";
+    if !again::after("an_upload_over_a_mounted_file_goes_into_it", &["unshare", "--mount"], mount) {
+        return;
+    }
+    let (root, real) = (Path::new("/mnt/root"), Path::new("/mnt/real"));
+    let directory = Directory::new(root).unwrap().uploads(true).overwrite(true);
+    assert_eq!(
+        code(put(&directory, "switch.cfg", Source::stream(smol::stream::once(Err(Refusal::disk_full()))))),
+        ErrorCode::DISK_FULL
+    );
+    assert_eq!(fs::read(real).unwrap(), b"older and longer");
+    put(&directory, "switch.cfg", "new").unwrap();
+    assert_eq!((fs::read(real).unwrap(), files(root)), (b"new".to_vec(), vec!["switch.cfg".into()]));
+}

@@ -54,12 +54,16 @@ fn an_upload_that_is_too_big_is_refused_early_by_its_tsize_and_late_by_its_bytes
     let (handler, all) = collecting();
     let serving = Serving::with(handler, |builder| builder.max_upload(1000));
     let mut peer = Peer::new(serving.addr());
+    let refused = || serving.record().outcome.to_string();
+    let why = "ERROR 3 File too big (more than 1000 bytes: see `--max-upload`)";
     peer.wrq("big", &[("tsize", "1001")]).expect_error(3);
+    assert!(refused().ends_with(why));
     peer.wrq("lie", &[("tsize", "1000")]).expect_oack(&[("tsize", "1000")]);
     peer.data(1, [1; 512]);
     peer.expect(Packet::Ack(1));
     peer.data(2, [1; 512]);
     peer.expect_error(3);
+    assert!(refused().ends_with(why));
     assert!(all.lock().unwrap().len() <= 1000);
     let client = Client::new(serving.addr());
     let result = smol::block_on(client.put("big", vec![0; 1001]));
@@ -82,7 +86,9 @@ fn an_upload_is_no_longer_than_its_tsize() {
             } else {
                 peer.expect_error(3);
             }
-            assert_eq!(serving.record().outcome.is_success(), over == 0, "{told}");
+            let outcome = serving.record().outcome;
+            assert_eq!(outcome.is_success(), over == 0, "{told}");
+            assert!(over == 0 || outcome.to_string().contains(&format!("(more than its tsize, {told} bytes)")));
         }
     }
     // A client that announces 0 does not know the size.

@@ -186,8 +186,14 @@ fn elsewhere(arg: &str, command: Option<&String>) -> Option<&'static str> {
         ("serve" | "explain", "--port" | "-p" | "--address" | "--host" | "--bind") => {
             Some("use --listen ADDR:PORT or --listen :PORT")
         }
-        ("serve" | "explain", "--root" | "--dir" | "--directory" | "-d" | "--source" | "-s" | "--secure") => {
-            Some("name the directory as an argument: tuffet serve DIR")
+        (
+            "serve" | "explain",
+            "--root" | "--dir" | "--directory" | "-d" | "--source" | "-s" | "--secure" | "--tftp-root",
+        ) => Some("name the directory as an argument: tuffet serve DIR"),
+        ("serve" | "explain", "--mtu" | "--tftp-mtu" | "--blocksize" | "-B") => Some("use --blksize BYTES"),
+        ("serve" | "explain", "--tftp-lowercase" | "--lowercase") => Some("use --ignore-case"),
+        ("serve", "--daemon" | "--foreground" | "--no-fork") => {
+            Some("it stays in the foreground; a service manager runs it in the background")
         }
         ("serve" | "explain", "--create" | "-c" | "--write" | "--writable") => Some("use --upload to allow uploads"),
         ("get" | "put" | "probe", "--port" | "-p") => Some("write the port after the host: HOST:PORT"),
@@ -324,6 +330,10 @@ mod tests {
             ("serve --port 6969", "--listen :PORT"),
             ("serve -p 6969", "--listen :PORT"),
             ("serve --root /srv", "tuffet serve DIR"),
+            ("serve --tftp-root=/srv", "tuffet serve DIR"),
+            ("serve --tftp-mtu 1400", "--blksize BYTES"),
+            ("serve --tftp-lowercase", "use --ignore-case"),
+            ("serve --daemon", "service manager"),
             ("get h x --mode octet", "--netascii"),
             ("get -o y h x", "tuffet get HOST NAME FILE"),
             ("get --port 70 h x", "HOST:PORT"),

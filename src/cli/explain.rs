@@ -19,7 +19,7 @@ use tuffet::{
     ErrorCode, Handler, Refusal, Request, ServerBuilder, Source,
     dhcp::{self as proxy, Menu},
     endpoint::{Action, Endpoint, Envelope, Policy, Pool},
-    handlers::{Chain, Ruled, Search},
+    handlers::{Chain, Directory, Ruled, Search},
     options::{self, Direction, Limits},
     packet::{self, Mode, Options, Packet},
     rules::{Candidate, Mac, Machine, Rules, Uuid},
@@ -306,7 +306,12 @@ fn find(
                     report.say("target", format_args!("{}{size}{rendered}", origin.as_deref().unwrap_or(&file)));
                     text.iter().flat_map(|text| text.lines()).for_each(|line| report.say("", line));
                 }
-                Err(refusal) => report.say("target", format_args!("{file}: {refusal}")),
+                Err(refusal) => {
+                    report.say("target", format_args!("{file}: {refusal}"));
+                    if let Some(other) = in_other_case(args, source, candidate) {
+                        report.say("", format_args!("`--ignore-case` would find {other}"));
+                    }
+                }
             }
             if let ControlFlow::Break(answer) = search.hear(answer) {
                 return answer.map(|found| found.size);
@@ -316,6 +321,15 @@ fn find(
     Err(search
         .over()
         .unwrap_or_else(|| Refusal::not_found().because("no target of the rule has values for all its variables")))
+}
+
+/// The file of a directory whose name differs in upper and lower case only.
+fn in_other_case(args: &Explain, source: &dyn Handler, candidate: &Candidate) -> Option<String> {
+    if args.write || args.serve.names.ignores_case() {
+        return None;
+    }
+    let directory = Directory::new(source.describe()).ok()?.ignore_case(true);
+    smol::block_on(candidate.read(&directory)).ok()?.origin().map(Into::into)
 }
 
 /// A file, as far as it is known.
@@ -335,11 +349,13 @@ fn look(args: &Explain, source: &dyn Handler, candidate: &Candidate) -> std::res
         return Ok(Found { size, origin, text: text.map(|text| String::from_utf8_lossy(&text).into_owned()) });
     }
     if !source.takes_writes() {
-        return Err(Refusal::denied().because("this source takes no uploads"));
+        return Err(Refusal::denied().because("this source takes no uploads: see `--upload`"));
     }
     let size = candidate.request().options().value("tsize").and_then(|size| size.parse().ok());
-    if size > Some(args.serve.max_upload.0) {
-        return Err(Refusal::too_big().ending_search());
+    let most = args.serve.max_upload.0;
+    if size > Some(most) {
+        let why = format!("more than {most} bytes: see `--max-upload`");
+        return Err(Refusal::too_big().because(why).ending_search());
     }
     // It would make the directory of the client.
     let is_asked = !args.serve.uploads.upload_per_client;

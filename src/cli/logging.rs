@@ -40,6 +40,8 @@ pub fn start(level: LevelFilter, format: Format, target: Target, bars: MultiProg
         // At debug and trace, other libraries would drown the program's own lines.
         .filter_level(level.min(LevelFilter::Warn))
         .filter_module("tuffet", level)
+        // The log of the upstream that failed says it.
+        .filter_module("rustls_platform_verifier", LevelFilter::Off)
         // The program logs the transfers itself.
         .filter_module(TRANSFERS, LevelFilter::Off)
         .format(move |out, record| format.write(out, record, target))

@@ -1,7 +1,6 @@
 //! `tuffet put`.
 
 use std::{
-    ffi::OsString,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -23,16 +22,19 @@ use super::{
 pub fn run(args: Put) -> Result<ExitCode> {
     let Put { server, file: path, name, mut request, output } = args;
     let last = || Some(path.file_name()?.as_encoded_bytes().to_vec()).filter(|name| name != b"-");
+    // A name may be that of a directory of the server.
+    let in_it = |name: Vec<u8>| match name.is_empty() || name.ends_with(b"/") {
+        true => last().map(|last| [name, last].concat()),
+        false => Some(name),
+    };
     let (server, name) = match (server, name) {
-        (Location::Server(server), name) => (server, name.map(OsString::into_encoded_bytes).or_else(last)),
+        (Location::Server(server), name) => (server, in_it(name.unwrap_or_default().into_encoded_bytes())),
         (Location::File(_), Some(_)) => {
             command_line::usage_error("the URL has the file's name already: tuffet put URL FILE")
         }
         (Location::File(url), None) => {
             request.set_mode(url.mode);
-            // The URL names a directory of the server.
-            let is_whole = !url.name.is_empty() && !url.name.ends_with(b"/");
-            (url.server, if is_whole { Some(url.name) } else { last().map(|last| [url.name, last].concat()) })
+            (url.server, in_it(url.name))
         }
     };
     let why = "FILE has no name to use on the server; add NAME: tuffet put HOST FILE NAME";

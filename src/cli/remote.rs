@@ -118,6 +118,9 @@ pub fn failed(error: &io::Error, server: &Remote) -> String {
         ErrorKind::ConnectionRefused => {
             format!("{server}: the port is closed; does the TFTP server run there, and is {} its port?", server.port)
         }
+        ErrorKind::PermissionDenied => format!(
+            "{server}: {error}; is it the address of one machine, and does a firewall of this one let packets out?"
+        ),
         _ => format!("{server}: {error}"),
     }
 }

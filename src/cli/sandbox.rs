@@ -19,7 +19,7 @@ use super::{
     args::Serve,
     restart,
     sources::{self, Source},
-    values,
+    upstreams, values,
 };
 use user::Identity;
 
@@ -292,7 +292,10 @@ fn check_access(plan: &Plan, identity: &Identity, or_user: &str) -> Result<()> {
             .into());
         }
         if *kind != Use::Read && !identity.may(&directory, user::WRITE | user::SEARCH) {
-            warn!("uploads into {path} will be refused: user {name} may not write there; change its owner{or_user}");
+            warn!(
+                "uploads of new files into {path} will be refused: user {name} may not write there; change its \
+                 owner{or_user}"
+            );
         }
     }
     Ok(())
@@ -306,10 +309,7 @@ fn connects<'a>(urls: impl Iterator<Item = &'a str>, of_settings: &[String]) -> 
         return ports;
     }
     ports.extend(of_settings.iter().filter_map(|url| port(url)));
-    for name in ["http_proxy", "https_proxy", "all_proxy"] {
-        let value = std::env::var(name).or_else(|_| std::env::var(name.to_uppercase()));
-        ports.extend(value.ok().and_then(|url| port(&url)));
-    }
+    ports.extend(upstreams::proxies().filter_map(|(_, url)| port(&url)));
     // A resolver is asked over TCP if its answer is long.
     ports.extend([80, 443, 53]);
     ports.sort_unstable();

@@ -1,7 +1,7 @@
 //! Asks the servers behind this one once at the start, so that the log shows a wrong or dead one before a machine needs
 //! it.
 
-use std::thread;
+use std::{env, thread};
 
 use futures_lite::future::Boxed;
 use log::{info, warn};
@@ -22,6 +22,9 @@ impl Questions {
         if self.0.is_empty() {
             return;
         }
+        for (name, _) in proxies() {
+            info!("{name} is set: web servers are asked through this proxy, except those of no_proxy");
+        }
         let work = move || {
             let executor = LocalExecutor::new();
             let tasks: Vec<_> = self.0.into_iter().map(|question| executor.spawn(asked(question))).collect();
@@ -35,6 +38,16 @@ impl Questions {
             warn!("cannot check the upstream servers at the start: {error}");
         }
     }
+}
+
+/// The variables that name proxies, and their values.
+pub fn proxies() -> impl Iterator<Item = (String, String)> {
+    ["http_proxy", "https_proxy", "all_proxy"].into_iter().filter_map(|name| {
+        [name.to_owned(), name.to_uppercase()].into_iter().find_map(|name| {
+            let value = env::var(&name).ok().filter(|value| !value.is_empty())?;
+            Some((name, value))
+        })
+    })
 }
 
 async fn asked((name, answer): (String, Boxed<Result<String, Refusal>>)) {

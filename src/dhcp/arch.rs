@@ -68,6 +68,9 @@ pub(super) const SCRIPTS: &[&str] = &["boot.ipxe", "autoexec.ipxe", "menu.ipxe",
 /// The scripts that U-Boot's `dhcp` loads and its distro boot runs, best first.
 pub(super) const UBOOT: &[&str] = &["boot.scr.uimg", "boot.scr"];
 
+/// The files that a Raspberry Pi asks for, by its own choice: those of the Pi 3, the Pi 4 and the Pi 5.
+pub(super) const RASPBERRY_PI: &[&str] = &["bootcode.bin", "start4.elf", "config.txt"];
+
 /// shim comes first: it loads the GRUB beside it, with and without Secure Boot.
 macro_rules! efi {
     ($short:literal, $upper:literal, $distribution:literal, $grub:literal $(, $more:literal)*) => {

@@ -59,6 +59,21 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "ProxyDHCP is for Linux: sockets are bound to interfaces there"))
 }
 
+/// The addresses that reach all machines of a network of this machine: the last one, and for old systems the first.
+pub(super) fn broadcasts() -> Vec<Ipv4Addr> {
+    #[cfg(target_os = "linux")]
+    {
+        let ip = |address: Option<nix::sys::socket::SockaddrStorage>| Some(address?.as_sockaddr_in()?.ip().to_bits());
+        let networks = nix::ifaddrs::getifaddrs().into_iter().flatten();
+        let networks = networks.filter_map(|found| Some((ip(found.address)?, ip(found.netmask)?)));
+        // A network of one or two machines has none (RFC 3021).
+        let networks = networks.filter(|(_, mask)| !mask > 1);
+        networks.flat_map(|(ip, mask)| [ip | !mask, ip & mask].map(Ipv4Addr::from_bits)).collect()
+    }
+    #[cfg(not(target_os = "linux"))]
+    Vec::new()
+}
+
 impl Interface {
     /// The index of the interface that has this name now. `None` if there is none.
     pub(super) fn index(&self) -> Option<u32> {

@@ -6,7 +6,7 @@ use smol::LocalExecutor;
 
 use super::{
     Family, Machine, NoBootFile,
-    arch::{SCRIPTS, UBOOT},
+    arch::{RASPBERRY_PI, SCRIPTS, UBOOT},
 };
 use crate::{
     error::{ErrorCode, Refusal},
@@ -38,6 +38,8 @@ pub struct Menu {
     script: Entry,
     /// The script that U-Boot runs, of [`UBOOT`].
     uboot: Entry,
+    /// Of [`RASPBERRY_PI`].
+    raspberry_pi: Entry,
     families: BTreeMap<&'static str, Found>,
 }
 
@@ -70,12 +72,13 @@ impl Menu {
     pub async fn find(handler: &dyn Handler) -> Self {
         let executor = LocalExecutor::new();
         let first = |names: &'static [&'static str]| executor.spawn(Entry::find(handler, names));
-        let (script, uboot) = (first(SCRIPTS), first(UBOOT));
+        let (script, uboot, raspberry_pi) = (first(SCRIPTS), first(UBOOT), first(RASPBERRY_PI));
         let families: Vec<_> =
             Family::all().map(|family| (family.key, first(family.files), first(family.ipxe))).collect();
         executor
             .run(async {
-                let mut menu = Self { script: script.await, uboot: uboot.await, ..Self::default() };
+                let (script, uboot, raspberry_pi) = (script.await, uboot.await, raspberry_pi.await);
+                let mut menu = Self { script, uboot, raspberry_pi, ..Self::default() };
                 for (key, file, ipxe) in families {
                     let found = Found { file: file.await, ipxe: ipxe.await };
                     menu.families.insert(key, found);
@@ -120,6 +123,7 @@ impl Menu {
     pub fn or_known(mut self, old: &Self) -> Self {
         self.script.keep(&old.script);
         self.uboot.keep(&old.uboot);
+        self.raspberry_pi.keep(&old.raspberry_pi);
         for (key, found) in &mut self.families {
             if let Some(known) = old.families.get(key) {
                 found.file.keep(&known.file);
@@ -131,7 +135,7 @@ impl Menu {
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {
         let families = self.families.values().flat_map(|found| [&found.file, &found.ipxe]);
-        [&self.script, &self.uboot].into_iter().chain(families)
+        [&self.script, &self.uboot, &self.raspberry_pi].into_iter().chain(families)
     }
 
     /// The boot file of a machine, or the reason why there is none. U-Boot needs no file: it may only need
@@ -139,6 +143,9 @@ impl Menu {
     pub(super) fn choose(&self, machine: &Machine) -> Result<&'static str, NoBootFile> {
         if machine.uboot {
             return Ok(self.uboot.file.unwrap_or_default());
+        }
+        if let Some(file) = self.raspberry_pi.file.filter(|_| machine.is_raspberry_pi()) {
+            return Ok(file);
         }
         let family = machine.arch.family().ok_or(NoBootFile::Arch(machine.arch))?;
         let (nothing, script) = (Found::default(), &self.script);

@@ -39,9 +39,15 @@ const LEAST_LONGEST: u16 = 576;
 const IP_AND_UDP: usize = 28;
 /// Tags inside of option 43 (PXE 2.1 table 2-1): how a client discovers boot servers, and which boot item it requests.
 const DISCOVERY_CONTROL: u8 = 6;
+const MENU: u8 = 9;
+const MENU_PROMPT: u8 = 10;
 const BOOT_ITEM: u8 = 71;
 /// A value of the discovery control: the client discovers no boot servers, and takes the boot file of this packet.
 const USE_BOOT_FILE: u8 = 8;
+/// Another one: the client sends no broadcast and no multicast to discover boot servers.
+const NO_BROADCAST: u8 = 3;
+/// The item of a boot menu by which a Raspberry Pi knows its boot server (`PXE_OPTION43` of its EEPROM).
+const RASPBERRY_PI: &[u8] = b"Raspberry Pi Boot";
 
 /// The options that `dhcproto` reads, with the least length of each. It gets no others, because an error in one of them
 /// would hide the options after it.
@@ -233,6 +239,13 @@ impl ClientMessage {
     /// `PxeBcDhcp4.c` handles both). U-Boot reads no options of a server that leases nothing.
     fn vendor(&self, kind: MessageType) -> Option<Vec<u8>> {
         let machine = &self.machine;
+        if machine.is_raspberry_pi() {
+            let length = RASPBERRY_PI.len() as u8;
+            // As dnsmasq has it: a prompt that waits for no key, and one item, which is of type 0.
+            let menu =
+                [DISCOVERY_CONTROL, 1, NO_BROADCAST, MENU_PROMPT, 4, 0, b'P', b'X', b'E', MENU, 3 + length, 0, 0];
+            return Some([&menu[..], &[length], RASPBERRY_PI, &[END]].concat());
+        }
         let item = self.boot_item.as_ref().filter(|_| kind == MessageType::Ack);
         let takes_at_once =
             !(machine.http || machine.uboot) && (machine.ipxe || !machine.arch.family().is_some_and(Family::is_efi));
@@ -382,6 +395,18 @@ impl Machine {
         Self { uuid: Some(uuid), ..self }
     }
 
+    /// Whether the machine is a Raspberry Pi. Its UUID begins with its model, or repeats its serial number; the ROM of
+    /// the Pi 3 repeats another number.
+    pub(super) fn is_raspberry_pi(&self) -> bool {
+        let Some(Uuid(bytes)) = self.uuid.map(Uuid::turned).filter(|_| self.arch == Arch::BIOS && !self.ipxe) else {
+            return false;
+        };
+        let number = &bytes[..4];
+        // Mainboards without a UUID have zeros or ones.
+        let repeats = bytes.chunks_exact(4).all(|other| other == number) && !matches!(number[0], 0 | 0xff);
+        bytes.starts_with(b"RPi") || repeats
+    }
+
     /// The machine after iPXE has started on it. iPXE takes URLs, but boots by PXE.
     ///
     /// ```
@@ -405,6 +430,9 @@ impl fmt::Display for Machine {
         }
         if self.uboot {
             return f.write_str(" (U-Boot)");
+        }
+        if self.is_raspberry_pi() {
+            return f.write_str(" (Raspberry Pi)");
         }
         let ipxe = if self.ipxe { ", iPXE" } else { "" };
         write!(f, " ({}{ipxe})", self.arch)

@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::poll_fn,
-    net::{IpAddr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use smol::{LocalExecutor, Task, Timer, unblock};
 
 use super::{
     Arrival, CurrentProxy, Interface, Machine, Menu, NoBootFile, NoReply, Offer, Proxy, Reply, RequestReport,
-    ServerPort, Sockets, serve::Link,
+    ServerPort, Sockets, interface, serve::Link,
 };
 use crate::{
     endpoint::{Bucket, Envelope},
@@ -49,6 +49,8 @@ pub(super) struct Service {
     /// When the last search of the sources ended. `None` during a search.
     looked: Cell<Option<Instant>>,
     budget: RefCell<Budget>,
+    /// The broadcast addresses of this machine's networks.
+    broadcasts: RefCell<Vec<Ipv4Addr>>,
 }
 
 /// A machine that wants to boot, and its answer, or the reason why it gets none.
@@ -77,8 +79,8 @@ impl Service {
     /// A service with the settings of these sockets.
     pub(super) fn new(sockets: Sockets, handle: ServerHandle) -> Rc<Self> {
         let (inbox, budget) = (Inbox::new().into(), Budget::default().into());
-        let unreported = RefCell::default();
-        Rc::new(Self { sockets, handle, inbox, unreported, looked: Cell::new(None), budget })
+        let (unreported, broadcasts) = (RefCell::default(), interface::broadcasts().into());
+        Rc::new(Self { sockets, handle, inbox, unreported, looked: Cell::new(None), budget, broadcasts })
     }
 
     pub(super) async fn serve(self: Rc<Self>, links: Vec<Link>) {
@@ -90,6 +92,7 @@ impl Service {
                 links.into_iter().map(|link| self.serve_interface(link, &executor)).collect();
             loop {
                 Timer::after(SEARCH_INTERVAL).await;
+                self.broadcasts.replace(interface::broadcasts());
                 attended.iter_mut().for_each(|attended| self.rebind(attended, &executor));
             }
         };
@@ -188,6 +191,11 @@ impl Service {
             return is_asked;
         }
         match answer {
+            // One forged packet would bring an answer to each machine of a network.
+            Ok(Reply { to, .. }) if self.broadcasts.borrow().contains(to.ip()) => {
+                log::debug!("dhcp: {to} is a broadcast address of a network and gets no answer, on {interface}");
+                return false;
+            }
             Ok(Reply { to, .. }) if !self.admits(to) => {
                 log::debug!("dhcp: {to} is not admitted and gets no answer, on {interface}");
                 return false;
@@ -337,6 +345,22 @@ mod tests {
         assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 1);
         let counted = server.handle().counters().own;
         assert_eq!((counted["dhcp_answers"], counted["dhcp_nothing"]), (4, 0));
+    }
+
+    #[test]
+    fn no_answer_goes_to_all_machines_of_a_network_by_a_forged_address() {
+        let server = Server::builder().listen("127.0.0.1:0").handler(Memory::new()).bind().unwrap();
+        let service = Service::new(sockets(), server.handle());
+        let (all, one) = (Ipv4Addr::new(192, 0, 2, 127), Ipv4Addr::new(192, 0, 2, 128));
+        service.broadcasts.replace(vec![all]);
+        for (address, expected) in [(all, 0), (one, 1)] {
+            for field in [12..16, 24..28] {
+                let mut discovery = PXE.to_vec();
+                discovery[field].copy_from_slice(&address.octets());
+                assert_eq!(answers(&service, ServerPort::Dhcp, one, &discovery), expected, "{address}");
+            }
+            assert_eq!(answers(&service, ServerPort::Pxe, address, PXE_4011), expected, "{address}");
+        }
     }
 
     #[test]

@@ -58,6 +58,10 @@ pub(crate) struct Upload<W> {
     work: Work<W>,
     /// Bytes that the client may still send.
     left: u64,
+    /// The most bytes of any upload.
+    most: u64,
+    /// The size that the client told, if that is less.
+    told: Option<u64>,
 }
 
 enum Work<W> {
@@ -75,8 +79,8 @@ pub(crate) fn upload<W: Future<Output = Result<(), Refusal>>>(
     let pipe = Pipe::default();
     let source = Source::sendable(pipe.clone()).with_size_hint(size);
     let work = Work::Running(Box::pin(catch_panic(async move { sink(source).await })));
-    let told = size.filter(|size| *size > 0).unwrap_or(most);
-    Upload { pipe, work, left: most.min(told) }
+    let told = size.filter(|size| *size > 0 && *size < most);
+    Upload { pipe, work, left: told.unwrap_or(most), most, told }
 }
 
 impl<W: Future<Output = Result<(), Refusal>>> Upload<W> {
@@ -95,7 +99,12 @@ impl<W: Future<Output = Result<(), Refusal>>> Feed for Upload<W> {
     fn push(&mut self, chunk: Bytes) {
         match self.left.checked_sub(chunk.len() as u64) {
             Some(left) => self.left = left,
-            None => self.work = Work::Over(Err(Refusal::too_big())),
+            None => {
+                self.work = Work::Over(Err(match self.told {
+                    Some(told) => Refusal::too_big().because(format_args!("more than its tsize, {told} bytes")),
+                    None => Refusal::above_max_upload(self.most),
+                }));
+            }
         }
         if matches!(self.work, Work::Running(_)) {
             self.pipe.push(chunk);

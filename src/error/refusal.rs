@@ -134,6 +134,11 @@ impl Refusal {
         Self::new(ErrorCode::DISK_FULL, "File too big")
     }
 
+    /// ERROR 3 for an upload of more than `most` bytes, which is a setting of the server.
+    pub(crate) fn above_max_upload(most: u64) -> Self {
+        Self::too_big().because(format_args!("more than {most} bytes: see `--max-upload`"))
+    }
+
     /// ERROR 4: the request is not valid.
     ///
     /// ```

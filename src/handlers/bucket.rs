@@ -235,7 +235,7 @@ impl Bucket {
 
     async fn put(&self, request: &Request, data: Source) -> Result<(), Refusal> {
         if !self.uploads {
-            return Err(Refusal::denied().because("uploads are not allowed"));
+            return Err(Refusal::denied().because("uploads are off: see `--upload`"));
         }
         let key = self.key(request)?;
         let uploads = Uploads {

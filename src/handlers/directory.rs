@@ -72,6 +72,10 @@ use system::{effective_user, is_no_file, relative_path};
 /// beginning. Such a file is removed if the transfer fails, and clients cannot read or write it by its name. If a
 /// server is killed in that time, [`remove_leftovers`](Self::remove_leftovers) removes what is left.
 ///
+/// If the system lets no file replace one that may be written to, the bytes go into that file: if a file system is
+/// mounted on it, or its directory has the sticky bit, when all of them are there; if no file can be made in its
+/// directory, as they arrive, and then an upload that fails leaves it partly new.
+///
 /// If the process has a limit on the size of files (RLIMIT_FSIZE), a larger upload makes the system end the process by
 /// SIGXFSZ, unless that signal is handled or ignored, as in the program `tuffet`: then the upload is refused.
 ///
@@ -272,7 +276,7 @@ impl Handler for Directory {
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
         Box::pin(async {
             if !self.uploads {
-                return Err(Refusal::denied().because("uploads are not allowed"));
+                return Err(Refusal::denied().because("uploads are off: see `--upload`"));
             }
             request.check_upload()?;
             let place = self.place(None).await?;

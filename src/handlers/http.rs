@@ -59,7 +59,8 @@ use crate::{Error, Refusal, Request, Source, handler::Answer};
 /// pauses, end the transfer with [`Refusal::upstream`]. So does a file that has changed: old and new bytes are never
 /// mixed. A server without ranges sends the beginning again.
 ///
-/// A request whose connection is closed without an answer is sent again on new ones, up to four times within 0.7 s.
+/// A request whose connection is closed without an answer is sent again on new ones, up to four times within 0.7 s. One
+/// that gets 429 or 503 with a `Retry-After` of at most 3 s is sent once more, after that time.
 ///
 /// After three connections in a row that failed (refused, no such host, no TLS, timeout) the handler does not ask the
 /// upstream for 2 s, and refuses new transfers that need it without a wait. Bad answers and missing answers do not

@@ -179,7 +179,7 @@ impl ActiveSession<'_> {
     async fn write(&self, request: &Request) -> Result<End, Outcome> {
         let (size, most) = (self.session.start.asked.told_size(), self.session.terms.settings.max_upload);
         if size.is_some_and(|size| size > most) {
-            return Err(self.refuse(Refusal::too_big()));
+            return Err(self.refuse(Refusal::above_max_upload(most)));
         }
         self.live.set_size(size);
         let handler = &self.session.terms.handler;

@@ -11,6 +11,9 @@ use crate::{
     packet::{Mode, Packet},
 };
 
+/// The last block number before the rollover.
+const LAST_NUMBER: u64 = u16::MAX as u64;
+
 #[allow(clippy::manual_async_fn, reason = "an `async fn` has room for each of its arguments twice")]
 pub(super) fn run(mut connection: Connection, opening: Opening) -> impl Future<Output = Outcome> {
     async move {
@@ -85,7 +88,12 @@ impl Receiver<'_> {
 
     async fn on_data(&mut self, block: u16, payload: Bytes) -> Flow {
         self.connection.validate();
-        let agreed = self.connection.agreed();
+        let mut agreed = self.connection.agreed();
+        // Some senders roll over to 1 unasked. In lock-step no other block 1 can follow 65535.
+        if (self.received, block, agreed.windowsize()) == (LAST_NUMBER, 1, 1) {
+            agreed = agreed.rolled_to_one();
+            self.connection.agree(agreed);
+        }
         if payload.len() > agreed.blksize().into() {
             let refusal = Refusal::bad_request().because("DATA longer than the blksize");
             return Err(Box::pin(self.connection.refuse(refusal)).await);

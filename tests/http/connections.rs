@@ -249,3 +249,67 @@ fn a_room_of_machines_does_not_overrun_a_small_server() {
         assert_eq!(machine.join().unwrap().unwrap(), b"hello");
     }
 }
+
+/// Web servers limit the rate of requests when many machines boot.
+#[test]
+fn a_server_that_is_busy_for_a_moment_is_asked_once_more() {
+    for (answer, tries) in [
+        ("503 Service Unavailable\r\nRetry-After: 0", 2),
+        ("429 Too Many Requests\r\nRetry-After: 0", 2),
+        ("503 Service Unavailable\r\nRetry-After: 4", 1),
+        ("503 Service Unavailable\r\nRetry-After: Fri, 31 Dec 1999 23:59:59 GMT", 1),
+        ("503 Service Unavailable", 1),
+        ("500 Internal Server Error\r\nRetry-After: 0", 1),
+        ("404 Not Found\r\nRetry-After: 0", 1),
+    ] {
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let (asked, busy) = (heads.clone(), Arc::new(AtomicUsize::new(1)));
+        let upstream = Upstream::new(move |head, stream| {
+            asked.lock().unwrap().push(head.to_owned());
+            match busy.swap(0, SeqCst) {
+                0 => stream.write_all(HELLO).unwrap(),
+                _ => write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").unwrap(),
+            }
+        });
+        assert_eq!(fetch(&http(&upstream.url()), "x").is_ok(), tries == 2, "{answer}");
+        assert_eq!(heads.lock().unwrap().len(), tries, "{answer}");
+    }
+}
+
+/// Names of headers have no case, but the servers of small devices know one spelling.
+#[test]
+fn headers_have_their_usual_spelling() {
+    let (sender, heads) = mpsc::channel();
+    let upstream = Upstream::new(move |head, stream| {
+        sender.send(head.to_owned()).unwrap();
+        stream.write_all(HELLO).unwrap();
+    });
+    fetch(&settings(&upstream.url()).header("x-site", "7").unwrap().build().unwrap(), "x").unwrap();
+    let head = heads.recv_timeout(LONG).unwrap();
+    for header in ["\r\nHost: ", "\r\nUser-Agent: ", "\r\nX-Site: "] {
+        assert!(head.contains(header), "{head}");
+    }
+}
+
+#[test]
+fn a_malformed_header_does_not_hide_the_file() {
+    for (header, size) in [
+        ("Content-Length : 5", Some(5)),
+        ("Server: a\r\n b\r\nContent-Length: 5", Some(5)),
+        ("X Y: 1\r\nContent-Length: 5", Some(5)),
+        ("no header\r\nContent-Length: 5", Some(5)),
+        ("Content Length: 5", None),
+    ] {
+        let upstream = Upstream::by_connection(move |mut stream| {
+            upstream::read_head(&mut stream).unwrap();
+            write!(stream, "HTTP/1.1 200 OK\r\n{header}\r\n\r\nhello").unwrap();
+            upstream::close(&stream);
+        });
+        let source = open(&http(&upstream.url()), "x").unwrap_or_else(|refusal| panic!("{header}: {refusal}"));
+        assert_eq!(source.size(), size, "{header}");
+        assert_eq!(smol::block_on(source.collect(5)).unwrap(), b"hello", "{header}");
+    }
+    // Two lengths are no length.
+    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello");
+    assert_eq!(open(&http(&upstream.url()), "x").unwrap_err(), Refusal::upstream());
+}

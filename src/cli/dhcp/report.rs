@@ -7,6 +7,9 @@ use tuffet::dhcp::{Arch, BootFile, Family, Machine, Proxy};
 /// Parts of the file names of GRUB, and of shim, which loads GRUB.
 const GRUB: [&str; 4] = ["grub", "shim", "bootnet", "/core.efi"];
 
+/// The UUID of a Raspberry Pi begins with its model.
+const RASPBERRY_PI: &str = "34695052-0000-0000-0000-000000000000";
+
 /// The reason why no machine can boot from these sources.
 pub fn nothing(served: &str) -> String {
     let names: Vec<&str> = Family::all().filter_map(|family| family.files.first().copied()).take(2).collect();
@@ -48,6 +51,11 @@ pub fn report(proxy: &Proxy, served: &str, server: Ipv4Addr) -> String {
     if let Some(script) = proxy.choose(&uboot).ok().filter(|script| !script.file.is_empty()) {
         say("U-Boot", &format!("{} (most builds of U-Boot ask the DHCP server: see docs/dhcp.md)", script.file));
     }
+    let (bios, file) = (Machine::new(Arch::BIOS), |machine| proxy.choose(&machine).ok().map(|chosen| chosen.file));
+    let pi = RASPBERRY_PI.parse().ok().and_then(|uuid| file(bios.uuid(uuid)));
+    if let Some(name) = pi.filter(|name| Some(name) != file(bios).as_ref()) {
+        say("Raspberry Pi", &name);
+    }
     if !others.is_empty() {
         say("nothing", &others.join(", "));
     }
@@ -58,4 +66,28 @@ pub fn report(proxy: &Proxy, served: &str, server: Ipv4Addr) -> String {
 fn is_ipxe(proxy: &Proxy, machine: &Machine) -> bool {
     let file = |machine: &Machine| proxy.choose(machine).map(|chosen| chosen.file).ok();
     file(machine) != file(&machine.with_ipxe())
+}
+
+#[cfg(test)]
+mod tests {
+    use tuffet::{Refusal, Request, dhcp::Menu, read};
+
+    use super::*;
+
+    #[test]
+    fn a_raspberry_pi_has_a_line_if_it_gets_a_file_of_its_own() {
+        for (files, line) in [
+            (&["start4.elf"][..], Some("    Raspberry Pi    start4.elf\n")),
+            (&["start4.elf", "pxelinux.0"], Some("    Raspberry Pi    start4.elf\n")),
+            (&["pxelinux.0"], None),
+        ] {
+            let handler = read(move |request: Request| {
+                files.contains(&request.path()).then_some("...").ok_or(Refusal::not_found())
+            });
+            let proxy = Proxy::default().menu(smol::block_on(Menu::find(&handler)));
+            let text = report(&proxy, "files", Ipv4Addr::LOCALHOST);
+            assert_eq!(text.contains("Raspberry Pi"), line.is_some(), "{text}");
+            assert!(line.is_none_or(|line| text.contains(line)), "{text}");
+        }
+    }
 }

@@ -23,6 +23,7 @@ use std::{
 
 use rustix::{
     fs::{OFlags, fcntl_setfl},
+    io::Errno,
     process::{Pid, Signal, kill_process_group},
 };
 use serde_json::Value;
@@ -40,6 +41,8 @@ const PREFIX: &str = "TFTP_";
 const KEPT: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"];
 /// The prefix of further variables for the language.
 const LANGUAGE: &str = "LC_";
+/// Words that make sense to a shell only.
+const SHELL_ONLY: [&str; 6] = ["|", "||", "&&", ">", ">>", "<"];
 /// How much of the end of the command's standard error is logged, in characters.
 const STDERR_TAIL: usize = 300;
 /// How often the helper checks whether the command has ended.
@@ -52,7 +55,17 @@ pub struct Words(Vec<String>);
 /// Splits a command as a shell does, without expansion.
 pub fn words(text: &str) -> std::result::Result<Words, String> {
     let words = shlex::split(text).ok_or("a quotation mark is not closed")?;
-    if words.is_empty() { Err("the command is empty".into()) } else { Ok(Words(words)) }
+    if words.is_empty() {
+        return Err("the command is empty".into());
+    }
+    let mut after_shell = words.iter().skip_while(|word| !word.ends_with("sh"));
+    let has_shell = after_shell.any(|word| word.starts_with('-') && word.ends_with('c'));
+    let is_for_shell =
+        |word: &&String| SHELL_ONLY.contains(&word.as_str()) || word.contains("$TFTP_") || word.contains("${TFTP_");
+    match words.iter().find(is_for_shell).filter(|_| !has_shell) {
+        Some(word) => Err(format!("no shell would read `{word}`; use sh -c 'COMMAND'")),
+        None => Ok(Words(words)),
+    }
 }
 
 /// The path of a command's program.
@@ -177,7 +190,11 @@ fn run(words: &[OsString], own: &[(&str, OsString)], limit: Duration, json: &str
     let mut command = Command::new(program);
     command.args(args).envs(own.iter().cloned()).envs(variables(json)).process_group(0);
     let started = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let mut child = started.map_err(|error| format!("cannot run {shown}: {error}"))?;
+    let mut child = started.map_err(|error| {
+        let is_script = error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error());
+        let help = if is_script { "; a script begins with a line such as #!/bin/sh" } else { "" };
+        format!("cannot run {shown}: {error}{help}")
+    })?;
     // A pipe has room for more than a record, so this never waits; and the command need not read it.
     if let Some(mut stdin) = child.stdin.take() {
         _ = writeln!(stdin, "{json}");
@@ -272,6 +289,13 @@ mod tests {
     fn commands_are_split_and_not_expanded() {
         assert_eq!(words(r#"sh -c 'echo "$HOME"' a\ b"#).unwrap().0, ["sh", "-c", "echo \"$HOME\"", "a b"]);
         assert!(words("sh 'x").is_err() && words("  ").is_err());
+        for with_shell in ["sh -c 'cp $TFTP_PATH /x'", "timeout 5 /bin/bash -e -c 'cat | wc -c'", "env sh -ec 'a > b'"]
+        {
+            assert!(words(with_shell).is_ok(), "{with_shell}");
+        }
+        for without in ["cp $TFTP_PATH /x", "cat | wc -c", "wc -c ${TFTP_PATH}", "push --to a > b"] {
+            assert!(words(without).unwrap_err().contains("sh -c 'COMMAND'"), "{without}");
+        }
         assert!(program(&words("sh").unwrap()).unwrap().ends_with("sh"));
         let why = program(&words("no-such-program-here").unwrap()).unwrap_err().to_string();
         assert!(why.contains("cannot find the program no-such-program-here"), "{why}");
@@ -289,5 +313,12 @@ mod tests {
         assert_eq!(why, "sh ended with 3: x");
         assert_eq!(run(&words("read json; test \"$json\" = '{}'"), Duration::from_secs(60), "{}"), Ok(()));
         assert!(run(&["/no/program".into()], Duration::from_secs(60), "{}").unwrap_err().contains("cannot run"));
+        let temp = tempfile::tempdir().unwrap();
+        let script = temp.path().join("script");
+        // Another process writes it, so that no thread of this one has it open when it is run.
+        let make = format!("echo true >{0}; chmod +x {0}", script.display());
+        assert_eq!(run(&words(&make), Duration::from_secs(60), "{}"), Ok(()));
+        let why = run(&[script.into()], Duration::from_secs(60), "{}").unwrap_err();
+        assert!(why.ends_with("; a script begins with a line such as #!/bin/sh"), "{why}");
     }
 }

@@ -122,7 +122,7 @@ fn ruleset() -> std::result::Result<RulesetCreated, RulesetError> {
 }
 
 fn writes(kind: Use) -> BitFlags<AccessFs> {
-    let files = AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile;
+    let files = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile;
     match kind {
         Use::Read => BitFlags::empty(),
         Use::Write => files,

@@ -14,12 +14,18 @@ use cap_std::fs::Dir;
 use foldhash::quality::RandomState;
 use smol::unblock;
 
-use super::{open::Version, place::Place, system::directory_version};
+use super::{
+    open::Version,
+    place::{Place, or_itself},
+    system::directory_version,
+};
 use crate::sync::Mutex;
 
 /// The most names that are kept, of all directories together: some 25 MB. A directory with more names is kept alone,
 /// because reading it for each miss would cost more.
 const MOST: usize = 200_000;
+/// The most names that one search tries beside exact ones, so that no tree that clients made up costs much.
+const TRIES: u16 = 100;
 
 /// The names of the directories that were searched last. A directory is read again only after it has changed.
 #[derive(Default)]
@@ -42,8 +48,8 @@ struct Listing {
 
 impl Cases {
     /// The file with this name in any case of its letters (of ASCII), if there is one. In each directory an exact name
-    /// comes first, then the first match by its bytes. A list that was read after the request was received is recent
-    /// enough.
+    /// comes first, then the other matches in the order of their bytes. A list that was read after the request was
+    /// received is recent enough.
     pub(super) async fn find(&self, place: Arc<Place>, path: PathBuf, received: Option<Instant>) -> Option<PathBuf> {
         let _turn = self.turn.lock().await;
         let listings = self.listings.clone();
@@ -52,18 +58,30 @@ impl Cases {
 }
 
 fn find(place: &Place, path: &Path, list: impl Fn(&Dir) -> Option<Arc<Listing>>) -> Option<PathBuf> {
-    let mut found = PathBuf::new();
-    for part in path.iter() {
-        let exact = found.join(part);
-        if place.beneath(&exact, |dir, path| dir.metadata(path)).is_ok() {
-            found = exact;
-            continue;
+    let parts: Vec<_> = path.iter().collect();
+    below(place, PathBuf::new(), &parts, &list, &mut TRIES.clone())
+}
+
+/// The file that these parts lead to from a directory. Where several directories fit, all are searched in turn.
+fn below(
+    place: &Place,
+    here: PathBuf,
+    parts: &[&OsStr],
+    list: &impl Fn(&Dir) -> Option<Arc<Listing>>,
+    tries: &mut u16,
+) -> Option<PathBuf> {
+    let Some((part, rest)) = parts.split_first() else { return Some(here) };
+    let exact = here.join(part);
+    if place.beneath(&exact, |dir, path| dir.metadata(path)).is_ok() {
+        if let Some(found) = below(place, exact, rest, list, tries) {
+            return Some(found);
         }
-        let here = if found.as_os_str().is_empty() { Path::new(".") } else { &found };
-        let here = place.beneath(here, |dir, path| dir.open_dir(path)).ok()?;
-        found.push(list(&here)?.find(part)?);
     }
-    Some(found)
+    let dir = place.beneath(or_itself(&here), |dir, path| dir.open_dir(path)).ok()?;
+    list(&dir)?.find(part).into_iter().filter(|name| name != part).find_map(|name| {
+        *tries = tries.checked_sub(1)?;
+        below(place, here.join(name), rest, list, tries)
+    })
 }
 
 /// The names in a directory as it is now. It waits for the disk.
@@ -99,11 +117,15 @@ fn keep(known: &mut VecDeque<Arc<Listing>>, listing: Arc<Listing>, most: usize) 
 }
 
 impl Listing {
-    fn find(&self, name: &OsStr) -> Option<&OsStr> {
+    /// The names that differ from this one in case only, or not at all, in the order of their bytes.
+    fn find(&self, name: &OsStr) -> Vec<&OsStr> {
         let wanted = hash(&self.hasher, name);
         let at = self.names.partition_point(|(hash, _)| *hash < wanted);
         let same = self.names[at..].iter().take_while(|(hash, _)| *hash == wanted);
-        same.map(|(_, known)| &**known).filter(|known| known.eq_ignore_ascii_case(name)).min()
+        let mut found: Vec<_> = same.map(|(_, known)| &**known).collect();
+        found.retain(|known| known.eq_ignore_ascii_case(name));
+        found.sort_unstable();
+        found
     }
 }
 
@@ -133,7 +155,8 @@ mod tests {
 
     #[test]
     fn the_right_name_is_preferred() {
-        let (_directory, place) = place(&["Boot/BCD", "Boot/Fonts/a", "x", "X", "xY", "Xz", "xZ"]);
+        let names = ["Boot/BCD", "Boot/Fonts/a", "x", "X", "xY", "Xz", "xZ", "EFI/One/a", "efi/one/b", "efi/ONE/c"];
+        let (_directory, place) = place(&names);
         let known = Mutex::default();
         let find = |name: &str| {
             let found = find(&place, Path::new(name), |dir| listing(&known, dir, None).ok());
@@ -146,7 +169,12 @@ mod tests {
             assert_eq!(find("X").as_deref(), Some("X"));
             assert_eq!(find("XY").as_deref(), Some("xY"));
             assert_eq!(find("XZ").as_deref(), Some("Xz"));
-            for missing in ["y", "boot/x", "x/y", "boot/bcd/x", "xyz"] {
+            // Of two directories, one has the file.
+            for (name, expected) in [("efi/one/a", "EFI/One/a"), ("EFI/ONE/B", "efi/one/b"), ("Efi/One/C", "efi/ONE/c")]
+            {
+                assert_eq!(find(name).as_deref(), Some(expected), "{name}");
+            }
+            for missing in ["efi/one/d", "y", "boot/x", "x/y", "boot/bcd/x", "xyz"] {
                 assert_eq!(find(missing), None, "{missing}");
             }
         }
@@ -185,9 +213,9 @@ mod tests {
         let reads = Cell::new(0);
         let look = |name: &str| {
             let before = known.lock().back().map(Arc::as_ptr);
-            let found = list().find(OsStr::new(name)).map(ToOwned::to_owned);
+            let found = !list().find(OsStr::new(name)).is_empty();
             reads.set(reads.get() + usize::from(known.lock().back().map(Arc::as_ptr) != before));
-            found.is_some()
+            found
         };
         assert!(look("bcd") && !look("new") && !look("other"));
         assert_eq!(reads.get(), 1);

@@ -2,12 +2,15 @@
 //!
 //! A file without a name disappears with the server, however the server ends. A file with a name is locked. By the
 //! lock, the next server tells it from a file that a killed server left behind: see `leftovers`.
+//!
+//! Where the system lets no other file take the place of one that may be written to, the bytes go into that file: its
+//! directory is not writable or has the sticky bit, or a file system is mounted on it, as containers do.
 
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
     hash::{BuildHasher, RandomState},
-    io,
+    io::{self, ErrorKind, Seek},
     path::Path,
     sync::Arc,
 };
@@ -16,7 +19,7 @@ use cap_std::fs::{Dir, OpenOptions};
 
 use super::{
     refuse_upload,
-    system::{create_nameless, for_all_to_read, hold, link, mode, rename_new, set_mode, sync, take_after},
+    system::{create_nameless, for_all_to_read, hold, is_held, link, mode, rename_new, set_mode, sync, take_after},
     versions,
 };
 use crate::error::Refusal;
@@ -45,8 +48,8 @@ pub(super) struct Partial {
     file: Arc<File>,
     /// The temporary name. It is removed when this is dropped.
     hidden: Option<String>,
-    /// The mode of a new file.
-    mode: u32,
+    /// The mode of a new file. `None`: the file is an older one, which is written over.
+    mode: Option<u32>,
 }
 
 impl Partial {
@@ -69,12 +72,18 @@ impl Partial {
             name: name.to_owned(),
             file: file.into(),
             hidden,
-            mode: umask.map_or(made, |umask| 0o666 & !umask),
+            mode: Some(umask.map_or(made, |umask| 0o666 & !umask)),
         };
         // Other users must not read a possible secret.
         set_mode(&partial.file, 0o600)?;
         hold(&partial.file);
         Ok(partial)
+    }
+
+    /// The file that has this name already.
+    pub(super) fn in_place(dir: Arc<Dir>, name: &OsStr) -> io::Result<Self> {
+        let file = open_there(&dir, name)?.into();
+        Ok(Self { dir, name: name.to_owned(), file, hidden: None, mode: None })
     }
 
     /// The file, to be written by any thread. The transfer keeps `self`, so its end is also the end of the file.
@@ -85,18 +94,29 @@ impl Partial {
     /// Syncs the bytes and gives the file its name. `keep` is how many replaced versions are kept. Returns whether
     /// there was a file of this name.
     pub(super) fn commit(mut self, overwrite: bool, keep: usize) -> Result<bool, Refusal> {
+        let Some(mode) = self.mode else {
+            finish(&self.file)?;
+            return Ok(true);
+        };
         let there = if overwrite { self.dir.symlink_metadata(&self.name).ok() } else { None };
         let replaces = there.is_some();
         match there {
             Some(replaced) => take_after(&self.file, &self.dir, &self.name, &replaced)?,
-            None => set_mode(&self.file, self.mode)?,
+            None => set_mode(&self.file, mode)?,
         }
         self.file.sync_all()?;
         if overwrite {
             let hidden = self.hide()?.to_owned();
             let replace = || self.dir.rename(&hidden, &self.dir, &self.name);
             match keep {
-                0 => replace()?,
+                0 => match replace() {
+                    Err(error) if matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::PermissionDenied) => {
+                        let mut there = open_there(&self.dir, &self.name)?;
+                        io::copy(&mut self.dir.open(&hidden)?, &mut there)?;
+                        finish(&there)?;
+                    }
+                    replaced => replaced?,
+                },
                 most => versions::keep(&self.dir, &self.name, most, replace).map_err(refuse_upload)?,
             }
         } else {
@@ -132,6 +152,21 @@ impl Drop for Partial {
     }
 }
 
+/// Opens the file of this name to write over it. It is locked, so that no two uploads mix their bytes.
+fn open_there(dir: &Dir, name: &OsStr) -> io::Result<File> {
+    let file = dir.open_with(name, OpenOptions::new().write(true))?;
+    match is_held(&file) {
+        true => Err(io::Error::new(ErrorKind::PermissionDenied, "another upload is writing to this file")),
+        false => Ok(file.into_std()),
+    }
+}
+
+/// Cuts off what an older file had behind the bytes that are written, and syncs it.
+fn finish(mut file: &File) -> io::Result<()> {
+    file.set_len(file.stream_position()?)?;
+    file.sync_all()
+}
+
 fn create_hidden(dir: &Dir) -> io::Result<(File, String)> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -144,7 +179,7 @@ fn with_new_name<T>(mut make: impl FnMut(&str) -> io::Result<T>) -> io::Result<(
     loop {
         let name = format!("{PREFIX}{:0DIGITS$x}", RandomState::new().hash_one(PREFIX));
         match make(&name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             made => return Ok((name, made?)),
         }
     }
@@ -196,5 +231,21 @@ mod tests {
             assert_eq!(names(temp.path()), ["name", "name.~2~"]);
             assert_eq!((stored("name"), stored("name.~2~")), ("fifth".into(), "fourth".into()));
         }
+    }
+
+    #[test]
+    fn a_file_is_written_over_by_one_upload_at_a_time() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Arc::new(Dir::open_ambient_dir(temp.path(), cap_std::ambient_authority()).unwrap());
+        fs::write(temp.path().join("name"), "a longer text").unwrap();
+        let begin = || Partial::in_place(dir.clone(), OsStr::new("name"));
+        let partial = begin().unwrap();
+        partial.bytes().write_all(b"short").unwrap();
+        if cfg!(unix) {
+            assert_eq!(begin().err().unwrap().to_string(), "another upload is writing to this file");
+        }
+        assert_eq!(partial.commit(true, 0), Ok(true));
+        assert_eq!((names(temp.path()), begin().is_ok()), (vec!["name".into()], true));
+        assert_eq!(fs::read(temp.path().join("name")).unwrap(), b"short");
     }
 }

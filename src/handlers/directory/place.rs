@@ -115,7 +115,8 @@ fn closed(why: &io::Error) -> io::Error {
 }
 
 fn outside(real: &Path) -> io::Error {
-    let what = format!("a link leads to {}, which is neither in the root nor allowed besides", real.display());
+    let what =
+        format!("a link leads to {}, which is neither in the root nor in a directory of `--also`", real.display());
     io::Error::new(io::ErrorKind::PermissionDenied, what)
 }
 

@@ -58,7 +58,7 @@ impl Policy {
         if self.names.is_empty() || self.names.iter().any(fits) {
             Ok(())
         } else {
-            Err(Refusal::denied().because("uploads may not have this name"))
+            Err(Refusal::denied().because("no pattern of `--upload-names` allows this name"))
         }
     }
 
@@ -72,7 +72,8 @@ impl Policy {
         if self.min_free == 0 || free(file)?.saturating_sub(bytes) >= self.min_free {
             return Ok(());
         }
-        Err(Refusal::disk_full().because(format_args!("less than {} bytes would be left free", self.min_free)))
+        Err(Refusal::disk_full()
+            .because(format_args!("less than {} bytes would be left free: see `--min-free`", self.min_free)))
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) async fn receive(
     chunk: usize,
     mut data: Source,
 ) -> Result<(), Refusal> {
-    let too_big = || Refusal::too_big().because(format_args!("more than {} bytes", policy.most));
+    let too_big = || Refusal::above_max_upload(policy.most);
     let size = data.size();
     if size.is_some_and(|size| size > policy.most) {
         return Err(too_big());
@@ -87,7 +87,14 @@ fn create(
     let why = |error| refuse_denied(error, refuse_upload, || why_denied(place, path, Wish::Write, user));
     let dir = match path.parent() {
         Some(parent) if parent != Path::new("") => {
-            Arc::new(place.beneath_root(parent, |root, parent| open_parent(root, parent, policy)).map_err(why)?)
+            let opened = place.beneath_root(parent, |root, parent| open_parent(root, parent, policy));
+            Arc::new(opened.map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound if !policy.mkdir => {
+                    let parent = parent.display();
+                    Refusal::not_found().because(format_args!("no directory {parent}: `--mkdir` lets uploads make it"))
+                }
+                _ => why(error),
+            })?)
         }
         _ => place.dir.clone(),
     };
@@ -96,8 +103,14 @@ fn create(
         let target = place.target(path).map_err(why)?;
         return create((place, &target), (policy, overwrite), (size, false), user);
     }
-    check_free(&dir, name, (policy, overwrite), why)?;
-    let partial = Partial::create(dir, name, policy.umask).map_err(why)?;
+    let is_there = check_free(&dir, name, (policy, overwrite), why)?;
+    let partial = match Partial::create(dir.clone(), name, policy.umask) {
+        Err(error) if is_there && policy.keep == 0 && error.kind() == io::ErrorKind::PermissionDenied => {
+            Partial::in_place(dir, name)
+        }
+        made => made,
+    };
+    let partial = partial.map_err(why)?;
     policy.check_space(&partial.bytes(), size)?;
     Ok(partial)
 }
@@ -162,22 +175,23 @@ fn make_with_mode(root: &Dir, path: &Path, _: Option<u32>) -> io::Result<()> {
     root.create_dir(path)
 }
 
-/// Checks that a new file may have this name.
+/// Checks that a new file may have this name. Returns whether there is one to replace.
 fn check_free(
     dir: &Dir,
     name: &OsStr,
     (policy, overwrite): (&Policy, bool),
     why: impl Fn(io::Error) -> Refusal,
-) -> Result<(), Refusal> {
+) -> Result<bool, Refusal> {
     if policy.keep > 0 {
         versions::check_name(dir, name).map_err(&why)?;
     }
     match dir.symlink_metadata(name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(why(error)),
+        Ok(_) if !policy.overwrite => Err(Refusal::exists().because("`--overwrite` lets uploads replace files")),
         Ok(_) if !overwrite => Err(Refusal::exists()),
         Ok(there) if !there.is_file() => Err(Refusal::denied().because("not a regular file")),
         Ok(there) if there.permissions().readonly() => Err(Refusal::denied().because("the file is read-only")),
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(true),
     }
 }

@@ -1,9 +1,14 @@
+use std::time::Duration;
+
 use reqwest::{
     Response, StatusCode, Url,
-    header::{ACCEPT_RANGES, CONTENT_RANGE, LOCATION, TRANSFER_ENCODING},
+    header::{ACCEPT_RANGES, CONTENT_RANGE, LOCATION, RETRY_AFTER, TRANSFER_ENCODING},
 };
 
 use crate::Refusal;
+
+/// The longest wait for a server that is busy.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// The same response if its body is the file, or else the refusal for the peer.
 ///
@@ -49,6 +54,14 @@ pub(super) fn end_of_part(response: &Response, position: u64, size: Option<u64>)
 /// Whether the same request may well succeed a little later.
 pub(super) fn is_passing(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+}
+
+/// How long to wait before the request is sent once more, if the server says that it is busy for a few seconds only
+/// (RFC 9110 section 10.2.3). For longer a boot client does not wait.
+pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+    let is_busy = matches!(response.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+    let seconds = response.headers().get(RETRY_AFTER).filter(|_| is_busy)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds)).filter(|pause| *pause <= LONGEST_PAUSE)
 }
 
 /// Whether a redirect only adds a slash, as servers do for a directory. The target would be a listing.

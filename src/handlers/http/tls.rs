@@ -26,9 +26,14 @@ pub(in crate::handlers) fn system(needed: bool) -> ClientConfig {
         Err(error) => {
             let level = if needed { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "https will fail: {error}");
-            builder(provider).with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+            none()
         }
     }
+}
+
+/// Trusts no certificate.
+pub(super) fn none() -> ClientConfig {
+    builder(provider()).with_root_certificates(RootCertStore::empty()).with_no_client_auth()
 }
 
 /// Trusts the certificates of the system, and these.
@@ -90,6 +95,11 @@ impl ServerCertVerifier for WithGiven {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.usual.supported_verify_schemes()
     }
+}
+
+/// Whether the certificate of a server is by an authority that is not trusted, or by itself.
+pub(super) fn is_of_unknown_authority(error: &rustls::Error) -> bool {
+    is_of_authority(error) || *error == rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)
 }
 
 /// Whether the certificate of a server is good so far, and in time, but is that of an authority.

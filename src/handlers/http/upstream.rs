@@ -17,7 +17,7 @@ use reqwest::{
 };
 use smol::Timer;
 
-use super::{answer, base::Base, sharing::Sharing, validator::Validator};
+use super::{answer, base::Base, sharing::Sharing, tls, validator::Validator};
 use crate::{
     Bytes, Refusal, Source,
     handlers::shared::{self, Facts, Failure, Part, UpstreamReply},
@@ -135,6 +135,12 @@ pub(super) fn builder(settings: &Settings) -> ClientBuilder {
         .referer(false)
         // Another feature may enable HTTP/2, where unread bodies would share one connection.
         .http1_only()
+        // Small servers of devices look for `Range` and `Host` in this spelling.
+        .http1_title_case_headers()
+        // Some of them send heads that RFC 9112 section 5 lets a client mend or skip, as curl does.
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
         .connect_timeout(settings.connect_timeout)
         .pool_idle_timeout(IDLE_TIME)
         .tls_backend_preconfigured(settings.tls.clone());
@@ -147,7 +153,24 @@ impl shared::Upstream for Upstream {
     type Body = Response;
 
     async fn open(&self, ask: &Ask, known: Option<&Validator>) -> Result<UpstreamReply<Self>, Failure> {
-        let response = self.get(ask, known.map_or_else(HeaderMap::new, Validator::if_changed)).await?;
+        let conditions = known.map_or_else(HeaderMap::new, Validator::if_changed);
+        let mut response = self.get(ask, conditions.clone()).await?;
+        if let Some(pause) = answer::retry_after(&response) {
+            Timer::after(pause).await;
+            response = self.get(ask, conditions).await?;
+        }
+        // The answers to a question for the first byte, which an empty file does not have.
+        if matches!(response.status(), StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE) {
+            if let Some(known) = known {
+                if response.status() == StatusCode::PARTIAL_CONTENT && known.is_of(response.headers()) {
+                    let fresh = Sharing::of(response.headers(), &ask.headers).fresh;
+                    // A connection whose body was read can be used again.
+                    _ = response.chunk().await;
+                    return Ok(UpstreamReply::Unchanged(fresh));
+                }
+                response = self.get(ask, HeaderMap::new()).await?;
+            }
+        }
         let sharing = Sharing::of(response.headers(), &ask.headers);
         if response.status() == StatusCode::NOT_MODIFIED && known.is_some() {
             return Ok(UpstreamReply::Unchanged(sharing.fresh));
@@ -256,16 +279,25 @@ fn failed(error: reqwest::Error) -> Refusal {
     Refusal::upstream().because(explained(&error.without_url()))
 }
 
-/// The causes of a failure. The system's own text for a forbidden connection does not say who forbids it.
+/// The causes of a failure, and what helps where their own texts do not say it.
 fn explained(error: &(dyn std::error::Error + 'static)) -> String {
-    let is_denied = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
-    };
-    let why = match std::iter::successors(Some(error), |error| error.source()).any(is_denied) {
-        true => "; the sandbox of this program, or a firewall of this machine, forbids the connection",
-        false => "",
-    };
-    causes(error) + why
+    let mut causes_of = std::iter::successors(Some(error), |error| error.source());
+    causes(error) + causes_of.find_map(advice).unwrap_or_default()
+}
+
+fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            return Some("; the sandbox of this program, or a firewall of this machine, forbids the connection");
+        }
+        // What an I/O error wraps is not its source.
+        return advice(error.get_ref()?);
+    }
+    match error.downcast_ref()? {
+        rustls::Error::InvalidMessage(_) => Some("; does it speak TLS at this port, or is it http?"),
+        error if tls::is_of_unknown_authority(error) => Some("; `--ca FILE` trusts more certificates"),
+        _ => None,
+    }
 }
 
 /// An error with all its causes, because reqwest's own text leaves out the one that matters.

@@ -53,8 +53,13 @@ impl Validator {
         headers
     }
 
-    /// The headers that ask for the file if it has changed.
+    /// The headers that ask for the file if it has changed. For `If-Modified-Since` most servers look for a newer date
+    /// only, so a file that took the place of a newer one would not have changed. As the condition of a range the date
+    /// has to be the same, so without an ETag the first byte is asked for.
     pub(super) fn if_changed(&self) -> HeaderMap {
+        if self.etag.is_none() {
+            return self.part(0, Some(1));
+        }
         let etag = self.etag.iter().map(|etag| (IF_NONE_MATCH, etag.clone()));
         let modified = self.modified.iter().map(|date| (IF_MODIFIED_SINCE, date.clone()));
         etag.chain(modified).collect()
@@ -143,5 +148,7 @@ mod tests {
         assert_eq!(validator.part(0, Some(8))[RANGE], "bytes=0-7");
         assert!(validator.part(0, None).is_empty());
         assert_eq!(validator.if_changed().len(), 2);
+        let dated = Validator::of(&headers("", "Mon")).unwrap().if_changed();
+        assert_eq!((&dated[RANGE], &dated[IF_RANGE]), (&"bytes=0-0".parse().unwrap(), &"Mon".parse().unwrap()));
     }
 }

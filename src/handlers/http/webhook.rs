@@ -71,7 +71,8 @@ impl Webhook {
     /// # Errors
     /// [`Error::Config`] if this is not such a URL.
     pub fn url(url: &str) -> Result<Self, Error> {
-        Self::new(url, |is_https| Ok(tls::system(is_https)))
+        // Redirects are not followed, so one with http needs no certificates.
+        Self::new(url, |is_https| Ok(if is_https { tls::system(true) } else { tls::none() }))
     }
 
     /// As [`url`](Self::url), and also trusts the certificates of this PEM file.

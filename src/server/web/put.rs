@@ -119,7 +119,7 @@ async fn receive(
     let (size, most) = (body.size_hint().exact(), transfer.terms.settings.max_upload);
     transfer.set_size(size);
     if size.is_some_and(|size| size > most) {
-        return Err(Refusal::too_big().because(format_args!("more than {most} bytes")));
+        return Err(Refusal::above_max_upload(most));
     }
     let last_check = conditions::has_any(&head.headers).then(|| last_check(transfer, head.headers, upload));
     let data =
@@ -244,7 +244,8 @@ impl Data {
             let Ok(chunk) = frame.into_data() else { continue };
             self.state.note_client_progress(chunk.len() as u64);
             let Some(left) = self.left.checked_sub(chunk.len() as u64) else {
-                return Poll::Ready(Some(Err(Refusal::too_big().because("more bytes than are allowed"))));
+                let most = self.transfer.terms.settings.max_upload;
+                return Poll::Ready(Some(Err(Refusal::above_max_upload(most))));
             };
             self.left = left;
             self.transfer.count_bytes(chunk.len());

@@ -17,6 +17,7 @@ use rustix::{
 };
 
 const NAME: &str = "system.posix_acl_access";
+const OF_NEW_FILES: &str = "system.posix_acl_default";
 /// The longest list that is kept, in bytes: some thousand entries.
 const LONGEST: usize = 16 << 10;
 const GROUP: u32 = 0o070;
@@ -47,6 +48,13 @@ pub(super) fn of(dir: &Dir, name: &OsStr) -> List {
             List::Unknown
         }
     }
+}
+
+/// Whether the directory has a list for the files that are made in it.
+pub(super) fn has_default(dir: &Dir) -> bool {
+    let path = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
+    // No list fits into one byte.
+    getxattr(path, OF_NEW_FILES, &mut [0][..]) == Err(Errno::RANGE)
 }
 
 impl List {

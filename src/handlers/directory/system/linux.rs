@@ -125,17 +125,19 @@ pub fn is_in_sys(file: &File) -> bool {
 /// A new file without a name. `None` if the file system has none, or if the file could not get a name later.
 pub fn create_nameless(dir: &Dir) -> Option<File> {
     static CAN_LINK: LazyLock<bool> = LazyLock::new(|| Path::new("/proc/self/fd").exists() && may_link());
-    open_nameless(dir).ok().filter(|_| *CAN_LINK)
+    // An access list for new files says who may write to them, in place of the umask.
+    let mode = if acl::has_default(dir) { 0o666 } else { 0o644 };
+    open_nameless(dir, mode).ok().filter(|_| *CAN_LINK)
 }
 
-fn open_nameless(dir: &Dir) -> rustix::io::Result<File> {
+fn open_nameless(dir: &Dir, mode: u32) -> rustix::io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    openat(dir, ".", flags, Mode::from_raw_mode(0o644)).map(File::from)
+    openat(dir, ".", flags, Mode::from_raw_mode(mode)).map(File::from)
 }
 
 /// Why no file can be made in the directory.
 pub fn cannot_write(dir: &Dir) -> Option<Errno> {
-    open_nameless(dir).err()
+    open_nameless(dir, 0o600).err()
 }
 
 /// Whether the process may make links at all: profiles of services and containers can forbid the call. Where it is
