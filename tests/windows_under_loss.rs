@@ -9,12 +9,13 @@ use std::{
 };
 
 use tuffet::{
-    packet::Packet,
+    options::{Direction, Limits, answer},
+    packet::{Mode, Packet},
     probe::habits::{OnOtherData, PHONE},
-    transfer::Timing,
+    transfer::{Timing, Transfer},
 };
 
-use sim::{Client, LinkConditions, Peer, Server, Side, Source, Trying, Wire, ms, run, secs};
+use sim::{Client, End, LinkConditions, Peer, Script, Server, Side, Source, Trying, Wire, ms, options, run, secs};
 
 const SIZE: usize = 262_144;
 const BLKSIZE: usize = 1468;
@@ -203,5 +204,58 @@ fn losses_of_a_client_that_has_become_slow_bring_no_avalanche() {
                 assert!(bytes <= 1.1 + 0.06 * *windowsize as f64, "{kind:?} {delay:?} {windowsize}: {bytes}");
             }
         }
+    }
+}
+
+/// The client has lost a part of a window, and acknowledges only when its own timeout is over.
+#[test]
+fn the_answer_to_a_window_that_was_sent_again_measures_no_round_trip() {
+    for whole in [0, 3] {
+        let mut script = Script::read("windowsize=4", 1 << 20);
+        script.ask();
+        let mut acknowledge = |window: u64, after| {
+            let copies = script.pass(after);
+            assert_eq!(script.say(&format!("ACK {}", 4 * window)).len(), 4);
+            copies
+        };
+        for window in 0..=whole {
+            acknowledge(window, ms(1));
+        }
+        assert!(acknowledge(whole + 1, ms(1500)).len() >= 3, "copies");
+        acknowledge(whole + 2, ms(1));
+        assert!(!script.pass(ms(60)).is_empty(), "the round trip is 1 ms");
+    }
+}
+
+/// Each copy may make such a client wait anew.
+#[test]
+fn copies_leave_time_for_a_client_whose_acks_do_not_pay_for_a_window() {
+    let (agreed, oack) =
+        answer(&options("windowsize=16 timeout=1"), Direction::Read, Mode::Octet, &Limits::default(), None);
+    let mut timing = Timing::default();
+    // An ACK of 32 bytes pays for 18 blocks of 544 bytes.
+    timing.amplification = Some(18 * 17);
+    let mut server = End::new(Transfer::send(oack, agreed, timing), Source::of(&[7; 1 << 20]));
+    let mut now = Instant::now();
+    assert_eq!(server.start(now).len(), 1);
+    for window in 0..7 {
+        now += ms(1);
+        assert_eq!(server.receive(now, Packet::Ack(16 * window)).len(), 16);
+    }
+    // There are 14 blocks to spend.
+    let (mut sent_at, begin) = (Vec::new(), now);
+    while let Some(at) = server.wake_at().filter(|at| *at < begin + secs(20)) {
+        now = at;
+        match server.wake(now).len() {
+            0 => {}
+            copies => {
+                assert_eq!(copies, 2, "the ends of the window");
+                sent_at.push(now);
+            }
+        }
+    }
+    assert_eq!(sent_at.len(), 7);
+    for (one, next) in sent_at.iter().zip(&sent_at[1..]).skip(3) {
+        assert!(*next - *one > ms(1900), "{:?}", *next - *one);
     }
 }
