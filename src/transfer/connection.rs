@@ -18,9 +18,9 @@ use crate::{
 /// How often a server sends its first packet to a client that has not answered, unless the client repeats its request.
 /// A request may have a forged address, whose owner would get all these packets.
 const FIRST_PACKET_SENDS: u32 = 3;
-/// How often the first block of a window is sent again before the client has acknowledged any DATA: the ACK of the
-/// OACK may be forged too.
-const FIRST_BLOCK_AGAIN: u32 = 3;
+/// How many blocks of the first window are sent again before the client has acknowledged any DATA: the ACK of the OACK
+/// may be forged too.
+const FIRST_WINDOW_COPIES: u32 = 3;
 /// A peer that acknowledges this many blocks that were never sent is guessing. One or two such ACKs may be late
 /// packets of an earlier transfer.
 const GUESSES: u32 = 16;
@@ -198,7 +198,10 @@ impl Connection {
                 Event::Timeout if now >= patient_until => WaitEnd::Silence,
                 Event::Timeout if asks_again && now >= due => {
                     self.copies_left = self.copies_left.saturating_sub(1);
-                    self.rto.timed_out();
+                    if !self.loss_suspected {
+                        // A suspected loss is no sign of a longer round trip.
+                        self.rto.timed_out();
+                    }
                     if self.has_answered && !self.validated {
                         // The few copies that are left should last for some seconds.
                         self.rto.timed_out();
@@ -223,7 +226,7 @@ impl Connection {
         self.acknowledged(sent_at);
     }
 
-    /// Notes that the peer answered a packet, with the time of that packet if it was sent once.
+    /// Notes that the peer answered a packet, with the time of that packet if the answer measures the round trip.
     pub(super) fn acknowledged(&mut self, sent_at: Option<Instant>) {
         if let Some(sent_at) = sent_at {
             self.rto.sample(self.now.saturating_duration_since(sent_at));
@@ -246,11 +249,11 @@ impl Connection {
         self.validated
     }
 
-    /// Notes that the first block goes out. If the peer has answered the opening, a few copies of the block may
+    /// Notes that the first window goes out. If the peer has answered the opening, a few copies of its blocks may
     /// follow.
     pub(super) fn begin_data(&mut self) {
         if self.has_answered {
-            self.copies_left = FIRST_BLOCK_AGAIN;
+            self.copies_left = FIRST_WINDOW_COPIES;
         }
     }
 
@@ -283,6 +286,11 @@ impl Connection {
     /// Whether an ACK may bring the window again, if the last copies went out at this time.
     pub(super) fn rewind_is_due(&self, last: Option<Instant>) -> bool {
         last.is_none_or(|last| self.now.saturating_duration_since(last) >= self.rto.between_rewinds())
+    }
+
+    /// Whether there was progress after this time.
+    pub(super) fn has_progressed_since(&self, time: Option<Instant>) -> bool {
+        time.is_none_or(|time| self.progressed_at > time)
     }
 
     /// Whether the last packet is too recent for an answer.

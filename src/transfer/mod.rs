@@ -32,16 +32,18 @@
 //! | RRQ without options | DATA 1, three times |
 //! | RRQ with options, WRQ | the OACK, or ACK 0 for a WRQ without options, three times |
 //! | the request again | the same once more |
-//! | ACK 0, which answers the OACK | the window once, and its first block three times more |
-//! | an ACK of DATA | the next window, three times more the same, and then its first block and the window in turns, at the retransmit timeout, which doubles up to the agreed `timeout`, until patience ends |
+//! | ACK 0, which answers the OACK | the window once, its last block once more, and its first block twice more |
+//! | ACK 0 again | the first block at once, in place of one of these three |
+//! | an ACK of DATA | the next window, and then the same window and its two ends in turns, at the retransmit timeout, which doubles up to the agreed `timeout`, until patience ends |
 //! | DATA of an upload | its ACK at the retransmit timeout, until patience ends |
 //!
 //! A server sets [`Timing::amplification`]. Then blocks are sent again only as far as the packets of the peer pay for
 //! them. An ACK has 32 bytes with its headers and pays for 32 bytes times the amplification.
 //!
-//! A repeated ACK brings at most one copy in a round trip and in 50 ms. An ACK inside a window brings the rest of the
-//! window at most once in a round trip, and only if no other ACK goes further. 16 ACKs of blocks that were never sent
-//! end a transfer with ERROR 4 ([`Outcome::Refused`]): only a peer that guesses sends them.
+//! A repeated ACK brings the window, and without progress its first block, at most once in a round trip and in 50 ms.
+//! An ACK inside a window brings the rest of the window and what follows it, at most once in a round trip and in 5 ms:
+//! at once if the peer has told a gap before, and otherwise only if no other ACK goes further. 16 ACKs of blocks that
+//! were never sent end a transfer with ERROR 4 ([`Outcome::Refused`]): only a peer that guesses sends them.
 
 mod connection;
 mod coroutine;

@@ -2,7 +2,10 @@
 
 use std::{future::Future, time::Instant};
 
-use super::{Connection, Opening, Outcome, WaitEnd, Want, opening, window::Window};
+use super::{
+    Connection, Opening, Outcome, WaitEnd, Want, opening,
+    window::{Acknowledged, CopyOf, Window},
+};
 use crate::{
     error::{ErrorCode, Refusal},
     packet::Packet,
@@ -21,7 +24,7 @@ pub(super) fn run(mut connection: Connection, opening: Opening) -> impl Future<O
             connection: &mut connection,
             window,
             copies: Copies::default(),
-            partial_acks: PartialAcks::No,
+            partial_acks: PartialAcks::Unknown,
             paused: false,
             serves,
         };
@@ -38,9 +41,6 @@ async fn open(connection: &mut Connection, opening: Opening) -> Result<(), Outco
     }
 }
 
-/// How often a whole window is sent again in a row without any progress.
-const WHOLE_WINDOWS: u32 = 3;
-
 struct Sender<'a> {
     connection: &'a mut Connection,
     window: Window,
@@ -52,17 +52,19 @@ struct Sender<'a> {
     serves: bool,
 }
 
-/// Whether the client sends partial ACKs: ACKs that leave blocks of the window in flight.
+/// The meaning of a client's partial ACKs: those that leave blocks of the window in flight.
 ///
 /// By RFC 7440 section 4, such an ACK says that the next block is lost. A client that acknowledges every block does
 /// not mean that. If the sender went back for each of its ACKs, it would send each window as often as the window has
-/// blocks. So the first such ACK brings nothing until another one shows its meaning: an ACK that goes further, or the
-/// same ACK again. If none comes within a round trip and some ms, the block is lost.
+/// blocks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PartialAcks {
-    No,
-    Once,
-    /// Two such ACKs came in a row without a copy in between: the client acknowledges every block, or every few. From
+    /// Such an ACK brings nothing until another one shows its meaning: an ACK that goes further, or the same ACK again.
+    /// If none comes within a round trip and some ms, the block is lost.
+    Unknown,
+    /// One of them acknowledged several blocks at once. The next block is lost.
+    Gap,
+    /// Two of them came in a row without a copy in between: the client acknowledges every block, or every few. From
     /// then on its silence means no more than that of other clients.
     Habit,
 }
@@ -93,7 +95,8 @@ impl Sender<'_> {
             WaitEnd::Packet(Packet::Error { code, message }) => return Some(self.on_error(code, message)),
             WaitEnd::Packet(_) | WaitEnd::Ready => {}
             WaitEnd::Repeat if self.connection.has_answered => {}
-            WaitEnd::Repeat | WaitEnd::Overdue => self.retransmit(true),
+            WaitEnd::Overdue if self.paused => self.go_back(),
+            WaitEnd::Repeat | WaitEnd::Overdue => self.retransmit(!self.connection.loss_suspected),
             WaitEnd::Chunk(chunk) => self.window.fill(chunk),
             WaitEnd::End => self.window.finish(),
             WaitEnd::Failed(refusal) => return Some(Box::pin(self.connection.fail(refusal)).await),
@@ -107,29 +110,15 @@ impl Sender<'_> {
         let Some(acknowledged) = self.window.acknowledge(number) else { return self.window.is_old(number) };
         self.connection.has_answered = true;
         if acknowledged.blocks > 0 {
-            let answers_the_copy = acknowledged.blocks == 1 && self.copies.are_of_the_first_block();
-            // The client may have answered a copy, or only its own silence after it (Karn).
-            let sent_at = acknowledged.sent_at.filter(|_| !self.copies.are_out());
+            // An answer to single blocks tells what the client lacks, too.
+            let is_clear = self.partial_acks == PartialAcks::Gap || self.copies.are_single_blocks();
             self.copies.progressed(self.connection, self.partial_acks == PartialAcks::Habit);
             self.connection.validate();
             self.connection.count_blocks(acknowledged.blocks, acknowledged.bytes);
-            self.connection.acknowledged(sent_at);
-            self.partial_acks = match self.partial_acks {
-                PartialAcks::Habit => PartialAcks::Habit,
-                // EDK2 and U-Boot answer a copy with an ACK of all repeated blocks, and no more. They wait for the
-                // next window.
-                _ if !acknowledged.is_partial || self.window.is_acked_up_to_the_copies() => PartialAcks::No,
-                PartialAcks::No => PartialAcks::Once,
-                PartialAcks::Once => PartialAcks::Habit,
-            };
-            self.paused = self.partial_acks == PartialAcks::Once;
-            self.connection.loss_suspected = acknowledged.is_partial && self.partial_acks != PartialAcks::Habit;
-            if answers_the_copy && self.connection.loss_suspected {
-                // The client had nothing of the window, or has thrown away the blocks that came without this one.
-                self.retransmit(false);
-            }
+            self.connection.acknowledged(acknowledged.sent_at);
+            self.on_partial_ack(&acknowledged, is_clear);
         } else if self.window.has_in_flight()
-            && self.copies.reports_loss(self.connection, self.window.windowsize())
+            && self.copies.reports_loss(self.connection, &self.window)
             && self.connection.spend_copy()
         {
             self.retransmit(false);
@@ -137,34 +126,84 @@ impl Sender<'_> {
         true
     }
 
-    /// Sends the whole window again, up to [`WHOLE_WINDOWS`] times. If that brings nothing, sends only its first block:
-    /// a client that has left would get the whole window each time. While its answer is `overdue`, it gets the first
-    /// block and the window in turns: a client that has the first block may wait for the others, and each copy of what
-    /// it has may make it wait longer. Only the first block is sent if no DATA was ever acknowledged: a client waits
-    /// for its whole first window before it answers, so that window went out already, and the address may be forged.
-    /// If the packets of the peer do not pay for the window, it gets the first block, and the next time nothing: it has
-    /// to repeat itself first.
-    fn retransmit(&mut self, overdue: bool) {
-        if !self.window.has_in_flight() {
+    /// Finds out what an ACK says of the blocks that it leaves in flight, if it leaves any. `is_clear`: it speaks of a
+    /// gap.
+    fn on_partial_ack(&mut self, acknowledged: &Acknowledged, is_clear: bool) {
+        // EDK2 and U-Boot answer a copy with an ACK of all repeated blocks, and no more. They wait for the next window.
+        let is_partial = acknowledged.is_partial && self.partial_acks != PartialAcks::Habit;
+        if !is_partial || self.window.is_acked_up_to_the_copies() {
+            (self.connection.loss_suspected, self.paused) = (is_partial, false);
             return;
         }
-        let is_turn = self.copies.windows < WHOLE_WINDOWS || overdue && self.copies.first_was_last;
-        let whole_again = self.connection.is_validated() && is_turn;
-        let first_was_last = std::mem::replace(&mut self.copies.first_was_last, false);
-        if whole_again && self.connection.can_spend(self.window.in_flight(), self.window.bytes_in_flight()) {
-            self.copies.windows += 1;
-            self.copies.add(self.connection, self.window.rewind());
-        } else if !(whole_again && first_was_last) && self.connection.can_spend(1, self.window.bytes_of_first()) {
-            self.copies.first_was_last = true;
-            self.window.retransmit_first();
-            self.copies.add(self.connection, 1);
+        if is_clear && self.copies.rewind_is_due(self.connection) {
+            return self.go_back();
+        }
+        if acknowledged.sent_at.is_some() {
+            self.partial_acks = match self.partial_acks {
+                _ if self.paused => PartialAcks::Habit,
+                PartialAcks::Unknown if acknowledged.blocks > 1 => PartialAcks::Gap,
+                known => known,
+            };
+        }
+        self.paused = self.partial_acks != PartialAcks::Habit;
+        self.connection.loss_suspected = self.paused;
+    }
+
+    /// Sends the window again from the block that the client has told to be lost.
+    fn go_back(&mut self) {
+        if self.can_spend(CopyOf::Window) {
+            if self.partial_acks != PartialAcks::Gap {
+                // The client may have had no gap. Then it answers each of these blocks.
+                self.copies.blocks += self.window.in_flight();
+            }
+            self.copies.rewound_at = Some(self.connection.now);
+            self.window.go_back();
         } else {
             self.connection.restart_timeout();
         }
         (self.connection.loss_suspected, self.paused) = (false, false);
-        if self.partial_acks == PartialAcks::Once {
-            self.partial_acks = PartialAcks::No;
+    }
+
+    /// Sends blocks again that may be lost.
+    ///
+    /// If the answer is `overdue`, the window and its ends go out in turns. The ends make most clients tell what they
+    /// have: they lack the last block, or it shows them a gap, or they have it, as they have the first one. A client
+    /// that acknowledges every block has told already, and gets the window. An ACK that the client repeats brings the
+    /// window, and without progress its first block. If the packets of the peer do not pay for a window, nothing is
+    /// sent in its turn: each copy may make a client wait anew.
+    ///
+    /// Only single blocks are sent if no DATA was ever acknowledged: a client waits for its whole first window before
+    /// it answers, so that window went out already, and the address may be forged.
+    fn retransmit(&mut self, overdue: bool) {
+        if !self.window.has_in_flight() {
+            return;
         }
+        let tells_all = self.partial_acks == PartialAcks::Habit;
+        let copy = match (self.copies.last, overdue) {
+            (None, true) if !self.connection.is_validated() => CopyOf::Last,
+            _ if !self.connection.is_validated() => CopyOf::First,
+            (None, true) if self.can_spend(CopyOf::Window) => CopyOf::Window,
+            (Some(CopyOf::Window), true) if tells_all && self.can_spend(CopyOf::Window) => CopyOf::Window,
+            (None | Some(CopyOf::Window), true) => CopyOf::Ends,
+            (None, false) | (Some(CopyOf::First), true) | (Some(CopyOf::Last | CopyOf::Ends), _) => CopyOf::Window,
+            (Some(CopyOf::First | CopyOf::Window), false) => CopyOf::First,
+        };
+        self.copies.last = Some(copy);
+        if self.can_spend(copy) {
+            self.copies.blocks += self.window.size(copy).0;
+            if copy == CopyOf::Window {
+                self.copies.rewound_at = Some(self.connection.now);
+            }
+            self.window.send_again(copy);
+        } else {
+            self.connection.restart_timeout();
+        }
+        (self.connection.loss_suspected, self.paused) = (false, false);
+    }
+
+    fn can_spend(&self, copy: CopyOf) -> bool {
+        let (blocks, bytes) = self.window.size(copy);
+        self.connection.can_spend(blocks, bytes)
     }
 
     fn on_error(&mut self, code: ErrorCode, message: String) -> Outcome {
@@ -224,42 +263,43 @@ impl Sender<'_> {
 struct Copies {
     /// Blocks of the current window that were sent again.
     blocks: u64,
-    /// How often the window was sent again whole.
-    windows: u32,
-    /// Whether the last copy was one of the first block alone.
-    first_was_last: bool,
+    /// The last copy of the current window.
+    last: Option<CopyOf>,
     /// How many ACKs the copies of the previous window may still bring, and until when.
     explained: Option<(u64, Instant)>,
-    /// When blocks were last sent again.
-    sent_at: Option<Instant>,
+    /// When a whole window was last sent again.
+    rewound_at: Option<Instant>,
 }
 
 impl Copies {
-    fn add(&mut self, connection: &Connection, blocks: u64) {
-        self.blocks += blocks;
-        self.sent_at = Some(connection.now);
-    }
-
     fn are_out(&self) -> bool {
         self.blocks > 0
     }
 
-    fn are_of_the_first_block(&self) -> bool {
-        self.are_out() && self.windows == 0
+    fn are_single_blocks(&self) -> bool {
+        self.last.is_some_and(|copy| copy != CopyOf::Window)
+    }
+
+    fn rewind_is_due(&self, connection: &Connection) -> bool {
+        connection.rewind_is_due(self.rewound_at)
     }
 
     fn progressed(&mut self, connection: &Connection, acks_every_block: bool) {
+        self.last = None;
         // EDK2 answers each block of a copy that it did not need; tuffet and others answer only the last one. A client
         // that acknowledges every block does so while the answers to the copies are still to come.
         if self.are_out() {
             self.explained = Some((std::mem::take(&mut self.blocks), connection.copies_answered_by()));
-            self.windows = 0;
         } else if !acks_every_block {
             self.explained = None;
         }
     }
 
-    fn reports_loss(&mut self, connection: &Connection, windowsize: usize) -> bool {
+    fn reports_loss(&mut self, connection: &mut Connection, window: &Window) -> bool {
+        // This answers the ends of the window, unless they are the window.
+        if matches!(self.last, Some(CopyOf::Last | CopyOf::Ends)) && window.in_flight() > 1 {
+            return !connection.is_too_soon_for_an_answer();
+        }
         if let Some((count, _)) = self.explained.as_mut().filter(|(count, until)| *count > 0 && connection.now < *until)
         {
             *count -= 1;
@@ -268,8 +308,12 @@ impl Copies {
         if self.are_out() {
             return connection.copy_is_due();
         }
-        // In lock-step, an ACK that comes twice at once was doubled on the way. With a window, its first block may be
-        // lost.
-        if windowsize > 1 { connection.rewind_is_due(self.sent_at) } else { !connection.is_too_soon_for_an_answer() }
+        // In lock-step, an ACK that comes twice at once was doubled on the way.
+        if window.windowsize() == 1 {
+            return !connection.is_too_soon_for_an_answer();
+        }
+        // The first block of the window may be lost, or the ACK answers the window before.
+        connection.loss_suspected |= connection.has_progressed_since(self.rewound_at);
+        self.rewind_is_due(connection)
     }
 }

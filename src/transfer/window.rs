@@ -25,8 +25,11 @@ pub(super) struct Window {
     sent: u64,
     /// Index of the last block that was ever sent.
     highest: u64,
-    /// Index of the last block that was sent before the last rewind: every block up to it goes out as a copy.
+    /// Index of the last block that had been sent when blocks were last sent again.
     copied: u64,
+    /// Index of the last block whose ACK measures no round trip: it may answer one of several copies (Karn), or only
+    /// the client's own silence after them.
+    untimed: u64,
     /// Whether the first block goes out again, alone.
     retransmit_first: bool,
     /// The rest of the last chunk, which is not cut yet.
@@ -40,8 +43,19 @@ pub(super) struct Window {
 
 struct BufferedBlock {
     payload: Bytes,
-    /// When the block was sent, if it was sent once.
+    /// When the block was last sent, if its ACK measures the round trip.
     sent_at: Option<Instant>,
+}
+
+/// The blocks on their way that are sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CopyOf {
+    First,
+    Last,
+    /// The first and the last.
+    Ends,
+    /// All of them.
+    Window,
 }
 
 /// A block that is to be sent.
@@ -56,7 +70,7 @@ pub(super) struct Block {
 pub(super) struct Acknowledged {
     pub(super) blocks: u64,
     pub(super) bytes: usize,
-    /// When the last of these blocks was sent, if it was sent once.
+    /// When the last of these blocks was sent, if that measures the round trip.
     pub(super) sent_at: Option<Instant>,
     /// Whether more blocks are on their way.
     pub(super) is_partial: bool,
@@ -77,6 +91,7 @@ impl Window {
             sent: 0,
             highest: 0,
             copied: 0,
+            untimed: 0,
             retransmit_first: false,
             chunk: Bytes::new(),
             partial_block: BytesMut::new(),
@@ -139,32 +154,41 @@ impl Window {
         let index = if first { self.acked } else { self.sent } + 1;
         let kept = self.blocks.get_mut((index - self.acked - 1) as usize)?;
         let is_retransmit = index <= self.highest;
-        kept.sent_at = (!is_retransmit).then_some(now);
+        kept.sent_at = (index > self.untimed).then_some(now);
         self.sent = self.sent.max(index);
         self.highest = self.highest.max(index);
         Some(Block { number: self.rollover.number(index), payload: kept.payload.clone(), is_retransmit })
     }
 
-    /// Goes back to the first block that is not acknowledged. Returns how many blocks will go out again.
-    pub(super) fn rewind(&mut self) -> u64 {
-        self.sent = self.acked;
-        self.copied = self.highest;
-        self.in_flight()
+    /// Sends blocks again which the peer may lack. No ACK of a block that is on its way measures the round trip then.
+    pub(super) fn send_again(&mut self, copy: CopyOf) {
+        match copy {
+            CopyOf::First => self.retransmit_first = true,
+            CopyOf::Last => self.sent = self.highest - 1,
+            CopyOf::Ends => (self.retransmit_first, self.sent) = (self.in_flight() > 1, self.highest - 1),
+            CopyOf::Window => self.sent = self.acked,
+        }
+        (self.copied, self.untimed) = (self.highest, self.highest);
+    }
+
+    /// How many blocks and bytes a copy has, at most.
+    pub(super) fn size(&self, copy: CopyOf) -> (u64, usize) {
+        let blocks = match copy {
+            CopyOf::First | CopyOf::Last => 1,
+            CopyOf::Ends => self.in_flight().min(2),
+            CopyOf::Window => return (self.in_flight(), self.bytes_in_flight()),
+        };
+        (blocks, blocks as usize * self.blksize)
+    }
+
+    /// Sends the window again. The peer has told that it lacks the first block, so it has dropped the others.
+    pub(super) fn go_back(&mut self) {
+        (self.sent, self.copied, self.untimed) = (self.acked, self.highest, self.acked);
     }
 
     /// Whether the peer has all repeated blocks and nothing after them.
     pub(super) fn is_acked_up_to_the_copies(&self) -> bool {
         self.acked == self.copied
-    }
-
-    /// Bytes of the first block that is not acknowledged.
-    pub(super) fn bytes_of_first(&self) -> usize {
-        self.blocks.front().map_or(0, |block| block.payload.len())
-    }
-
-    /// Sends the first block that is not acknowledged once more.
-    pub(super) fn retransmit_first(&mut self) {
-        self.retransmit_first = true;
     }
 
     /// Acknowledges all blocks up to this number. `None` for a number that is not on its way: an old one, or a false
@@ -180,6 +204,7 @@ impl Window {
             sent_at = block.sent_at;
         }
         self.acked += blocks;
+        let sent_at = sent_at.filter(|_| self.acked > self.untimed);
         self.sent = self.sent.max(self.acked);
         self.cut();
         Some(Acknowledged { blocks, bytes, sent_at, is_partial: self.has_in_flight() })
@@ -305,7 +330,7 @@ mod tests {
         assert_eq!(acknowledge(3), Some((3, 1536, true)));
         assert_eq!(acknowledge(2), None, "old");
         assert!(window.is_old(2) && !window.is_old(77));
-        assert_eq!(window.rewind(), 1);
+        window.send_again(CopyOf::Window);
         assert!(window.next(Instant::now()).is_some_and(|block| block.is_retransmit && block.number == 4));
     }
 }
