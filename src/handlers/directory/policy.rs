@@ -73,7 +73,7 @@ impl Policy {
             return Ok(());
         }
         Err(Refusal::disk_full()
-            .because(format_args!("less than {} bytes would be left free: see `--min-free`", self.min_free)))
+            .because(format_args!("fewer than {} bytes would be left free: see `--min-free`", self.min_free)))
     }
 }
 
