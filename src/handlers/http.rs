@@ -59,8 +59,10 @@ use crate::{Error, Refusal, Request, Source, handler::Answer};
 /// pauses, end the transfer with [`Refusal::upstream`]. So does a file that has changed: old and new bytes are never
 /// mixed. A server without ranges sends the beginning again.
 ///
-/// A request whose connection is closed without an answer is sent again on new ones, up to four times within 0.7 s. One
-/// that gets 429 or 503 with a `Retry-After` of at most 3 s is sent once more, after that time.
+/// At most 16 requests for new files await their answers at once, and further ones when answers take more than 0.25 s.
+/// A request whose connection is closed without an answer is sent again on new ones, up to four times within 0.7 s.
+/// After a 429 or 503 it is sent again up to six times within 10 s, if the upstream has answered another one in the last
+/// 10 s, and otherwise once after a `Retry-After`. A `Retry-After` of more than 3 s is not waited for.
 ///
 /// After three connections in a row that failed (refused, no such host, no TLS, timeout) the handler does not ask the
 /// upstream for 2 s, and refuses new transfers that need it without a wait. Bad answers and missing answers do not

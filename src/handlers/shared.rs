@@ -98,6 +98,8 @@ pub(super) enum Failure {
     Outage(Refusal),
     /// The same request may succeed a little later, and so may others now.
     Passing(Refusal),
+    /// The upstream has too much to do, and says for how long, or does not.
+    Busy(Refusal, Option<Duration>),
     /// It makes no sense to ask again.
     Final(Refusal),
 }
@@ -105,7 +107,7 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn refusal(self) -> Refusal {
         match self {
-            Self::Outage(refusal) | Self::Passing(refusal) | Self::Final(refusal) => refusal,
+            Self::Outage(refusal) | Self::Passing(refusal) | Self::Busy(refusal, _) | Self::Final(refusal) => refusal,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Connections that are closed at a bad moment, and upstreams that fail for one file.
 
-use std::{io::Read, net::TcpListener};
+use std::{io::Read, net::TcpListener, time::Instant};
 
 use super::*;
 
@@ -233,21 +233,13 @@ fn a_room_of_machines_does_not_overrun_a_small_server() {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            upstream::read_head(&mut stream);
-            let _ = stream.write_all(HELLO);
+            thread::spawn(move || upstream::read_head(&mut stream).map(|_| stream.write_all(HELLO)));
             thread::sleep(Duration::from_millis(1));
         }
     });
-    let http = Arc::new(http(&url));
-    let machines: Vec<_> = (0..600)
-        .map(|n| {
-            let http = http.clone();
-            thread::spawn(move || fetch(&http, &format!("{n}")))
-        })
-        .collect();
-    for machine in machines {
-        assert_eq!(machine.join().unwrap().unwrap(), b"hello");
-    }
+    // The system repeats a connection that was dropped after 1 s, 3 s, 7 s and so on.
+    let http = settings(&url).connect_timeout(LONG).build().unwrap();
+    assert_all_fetch(&Arc::new(http), 600);
 }
 
 /// Web servers limit the rate of requests when many machines boot.
@@ -273,6 +265,38 @@ fn a_server_that_is_busy_for_a_moment_is_asked_once_more() {
         });
         assert_eq!(fetch(&http(&upstream.url()), "x").is_ok(), tries == 2, "{answer}");
         assert_eq!(heads.lock().unwrap().len(), tries, "{answer}");
+    }
+}
+
+/// Mirrors limit the rate of requests of one address, and this one does not say for how long.
+#[test]
+fn a_room_of_machines_waits_for_a_server_that_limits_its_rate() {
+    let last = Mutex::new(Instant::now());
+    let upstream = Upstream::new(move |_, stream| {
+        let mut last = last.lock().unwrap();
+        let answer = if last.elapsed() < Duration::from_millis(5) {
+            &b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"[..]
+        } else {
+            *last = Instant::now();
+            HELLO
+        };
+        let _ = stream.write_all(answer);
+    });
+    let http = Arc::new(http(&upstream.url()));
+    fetch(&http, "first").unwrap();
+    assert_all_fetch(&http, 300);
+}
+
+/// Each of so many machines fetches a file of its own, at once.
+fn assert_all_fetch(http: &Arc<Http>, machines: usize) {
+    let machines: Vec<_> = (0..machines)
+        .map(|n| {
+            let http = http.clone();
+            thread::spawn(move || fetch(&http, &format!("{n}")))
+        })
+        .collect();
+    for machine in machines {
+        assert_eq!(machine.join().unwrap().unwrap(), b"hello");
     }
 }
 

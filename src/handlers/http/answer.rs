@@ -56,12 +56,15 @@ pub(super) fn is_passing(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 
-/// How long to wait before the request is sent once more, if the server says that it is busy for a few seconds only
-/// (RFC 9110 section 10.2.3). For longer a boot client does not wait.
-pub(super) fn retry_after(response: &Response) -> Option<Duration> {
-    let is_busy = matches!(response.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
-    let seconds = response.headers().get(RETRY_AFTER).filter(|_| is_busy)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds)).filter(|pause| *pause <= LONGEST_PAUSE)
+/// Whether the server is busy, and the seconds that it tells (RFC 9110 section 10.2.3). `None` also for one that is
+/// busy for longer than a boot client waits.
+pub(super) fn busy(response: &Response) -> Option<Option<Duration>> {
+    if !matches!(response.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        return None;
+    }
+    let Some(told) = response.headers().get(RETRY_AFTER) else { return Some(None) };
+    let pause = Duration::from_secs(told.to_str().ok()?.trim().parse().ok()?);
+    (pause <= LONGEST_PAUSE).then_some(Some(pause))
 }
 
 /// Whether a redirect only adds a slash, as servers do for a directory. The target would be a listing.

@@ -154,10 +154,9 @@ impl shared::Upstream for Upstream {
 
     async fn open(&self, ask: &Ask, known: Option<&Validator>) -> Result<UpstreamReply<Self>, Failure> {
         let conditions = known.map_or_else(HeaderMap::new, Validator::if_changed);
-        let mut response = self.get(ask, conditions.clone()).await?;
-        if let Some(pause) = answer::retry_after(&response) {
-            Timer::after(pause).await;
-            response = self.get(ask, conditions).await?;
+        let mut response = self.get(ask, conditions).await?;
+        if let Some(pause) = answer::busy(&response) {
+            return Err(Failure::Busy(status(&response), pause));
         }
         // The answers to a question for the first byte, which an empty file does not have.
         if matches!(response.status(), StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE) {

@@ -106,7 +106,7 @@ impl<U: Upstream> Fetch<U> {
                 }
                 Ok(None) => self.over = Some(Ok(())),
                 Err(Failure::Final(refusal)) => self.over = Some(Err(located(&self.ask, refusal))),
-                Err(Failure::Passing(refusal) | Failure::Outage(refusal)) => self.broke(located(&self.ask, refusal)),
+                Err(failure) => self.broke(located(&self.ask, failure.refusal())),
             }
         }
         self.over.clone().unwrap_or(Ok(())).map(|()| None)

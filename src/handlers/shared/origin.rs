@@ -2,11 +2,13 @@
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use smol::Timer;
+
 use super::{Failure, Part, Upstream, UpstreamReply, breaker::Breaker, queue::Queue, silence};
-use crate::{Bytes, Refusal, within::within};
+use crate::{Bytes, Refusal, sync::Mutex, within::within};
 
 /// With more fetches than this at once, each asks for one piece at a time. An answer that waits for its reader holds a
 /// connection and its buffers, up to about 1 MiB.
@@ -15,6 +17,11 @@ pub(super) const PIECE: u64 = 128 << 10;
 /// With more fetches than this, the pieces are small.
 const MANY: usize = 128;
 const SMALL_PIECE: u64 = 32 << 10;
+/// The pauses before a request is sent again because the upstream is busy, in milliseconds: no client waits for much
+/// longer. Each is up to half longer or shorter, so that the requests do not come together again.
+const BUSY_PAUSES: [u64; 6] = [100, 200, 400, 800, 1600, 3200];
+/// An upstream that has answered within this time is busy, and not down.
+const WELL: Duration = Duration::from_secs(10);
 
 pub(super) struct Origin<U> {
     upstream: U,
@@ -22,6 +29,10 @@ pub(super) struct Origin<U> {
     timeout: Duration,
     breaker: Breaker,
     queue: Queue,
+    /// When a request was last answered.
+    answered: Mutex<Option<Instant>>,
+    /// How many pauses there were.
+    pauses: AtomicUsize,
     fetches: AtomicUsize,
     /// Whether the upstream sent the whole file when it was last asked for a part.
     lacks_ranges: AtomicBool,
@@ -29,8 +40,8 @@ pub(super) struct Origin<U> {
 
 impl<U: Upstream> Origin<U> {
     pub(super) fn new(upstream: U, timeout: Duration) -> Self {
-        let (breaker, queue, fetches, lacks_ranges) = Default::default();
-        Self { upstream, timeout, breaker, queue, fetches, lacks_ranges }
+        let (breaker, queue, answered, pauses, fetches, lacks_ranges) = Default::default();
+        Self { upstream, timeout, breaker, queue, answered, pauses, fetches, lacks_ranges }
     }
 
     /// The answer for a new transfer. It is refused at once while the upstream is known to be dead.
@@ -44,11 +55,34 @@ impl<U: Upstream> Origin<U> {
         ask: &U::Ask,
         known: Option<&U::Validator>,
     ) -> Result<UpstreamReply<U>, Failure> {
-        let answer = async {
-            self.breaker.check().map_err(Failure::Passing)?;
-            self.reported(self.upstream.open(ask, known)).await
-        };
-        self.queue.wait(answer).await
+        let mut pauses = BUSY_PAUSES.into_iter().map(Duration::from_millis);
+        loop {
+            let answer = async {
+                self.breaker.check().map_err(Failure::Passing)?;
+                self.reported(self.upstream.open(ask, known)).await
+            };
+            // While the request pauses, it keeps its place, so the upstream has to refuse few of the others.
+            let (answer, _place) = self.queue.wait(answer).await;
+            let (refusal, told) = match answer {
+                Err(Failure::Busy(refusal, told)) => (refusal, told),
+                answer => {
+                    if answer.is_ok() {
+                        *self.answered.lock() = Some(Instant::now());
+                    }
+                    return answer;
+                }
+            };
+            let is_well = self.answered.lock().is_some_and(|at| at.elapsed() < WELL);
+            let is_first = pauses.len() == BUSY_PAUSES.len();
+            let pause = pauses.next().filter(|_| is_well || is_first && told.is_some());
+            let Some(pause) = pause else { return Err(Failure::Passing(refusal)) };
+            Timer::after(told.unwrap_or_default() + pause.mul_f64(self.spread())).await;
+        }
+    }
+
+    /// A factor between 0.5 and 1.5, evenly spread: multiples of the golden ratio never come close to each other.
+    fn spread(&self) -> f64 {
+        0.5 + (self.pauses.fetch_add(1, Relaxed) as f64 * 0.618_034).fract()
     }
 
     /// The rest of a file, or a piece of it.

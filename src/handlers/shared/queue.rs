@@ -1,13 +1,14 @@
 //! The queue of requests for new files to one upstream.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, pin::pin, time::Duration};
 
-use futures_lite::future;
-use smol::{Timer, lock::Semaphore};
+use smol::lock::{Semaphore, SemaphoreGuard};
+
+use crate::within::within;
 
 /// How many of these requests await their answers at once. A room of machines asks for as many files as it has
 /// machines, and small web servers drop connections that they cannot accept at once: that of Python has room for five.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 16;
 /// After this time a request without an answer makes room for the next one. An upstream that makes its files up may
 /// take seconds for each, and serve hundreds at once.
 const SLOW: Duration = Duration::from_millis(250);
@@ -21,15 +22,18 @@ impl Default for Queue {
 }
 
 impl Queue {
-    /// The result of this future, which is first polled when its turn has come.
-    pub(super) async fn wait<T>(&self, answer: impl Future<Output = T>) -> T {
+    /// The result of this future, which is first polled when its turn has come, and its place in the queue, unless it
+    /// was slow.
+    pub(super) async fn wait<T>(&self, answer: impl Future<Output = T>) -> (T, Option<SemaphoreGuard<'_>>) {
         let place = self.0.acquire().await;
-        let slow = async {
-            Timer::after(SLOW).await;
-            drop(place);
-            future::pending().await
-        };
-        future::or(answer, slow).await
+        let mut answer = pin!(answer);
+        match within(SLOW, answer.as_mut()).await {
+            Some(answer) => (answer, Some(place)),
+            None => {
+                drop(place);
+                (answer.await, None)
+            }
+        }
     }
 }
 
@@ -37,9 +41,11 @@ impl Queue {
 mod tests {
     use std::{cell::Cell, pin::Pin};
 
+    use smol::future;
+
     use super::*;
 
-    fn poll(request: &mut Pin<Box<impl Future<Output = ()>>>) {
+    fn poll<T>(request: &mut Pin<Box<impl Future<Output = T>>>) {
         assert!(future::block_on(future::poll_once(request)).is_none());
     }
 
