@@ -182,7 +182,7 @@ fn an_upload_is_explained_as_it_would_end() {
         ("none/new.cfg", &["--mkdir"], "OACK"),
         ("new.cfg", &["--upload-per-client"], "OACK"),
         ("new.cfg", &["--options", "tsize=2000"], "ERROR 3 File too big (more than 1024 bytes: see `--max-upload`)"),
-        ("new.cfg", &["--min-free", "9999T"], "ERROR 3 Disk full or allocation exceeded (less than"),
+        ("new.cfg", &["--min-free", "9999T"], "ERROR 3 Disk full or allocation exceeded (fewer than"),
     ] {
         let (served, said) = explain(name.as_bytes(), &[&upload, more].concat());
         let last = said.lines().last().unwrap();
