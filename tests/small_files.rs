@@ -15,7 +15,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustix::io::{ReadWriteFlags, preadv2};
+use rustix::{
+    fs::fstatfs,
+    io::{ReadWriteFlags, preadv2},
+};
 use smol::future::block_on;
 use tuffet::{Bytes, Handler, Refusal, Source, handlers::Directory};
 
@@ -41,11 +44,14 @@ fn write_at(path: &Path, bytes: &[u8], time: SystemTime) {
 /// A tmpfs.
 const SHARED_MEMORY: &str = "/dev/shm";
 
-/// Whether the file system tells if a read would wait, or no read does. Elsewhere, as with overlayfs, small files are
-/// read like large ones.
+/// Whether the file system tells if a read would wait, or is a tmpfs, where no read does. Elsewhere, as with overlayfs,
+/// small files are read like large ones.
 fn tells_of_waits(path: &Path) -> bool {
-    path.starts_with(SHARED_MEMORY)
-        || preadv2(File::open(path).unwrap(), &mut [IoSliceMut::new(&mut [0])], 0, ReadWriteFlags::NOWAIT).is_ok()
+    /// See statfs(2).
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    let file = File::open(path).unwrap();
+    let tells = preadv2(&file, &mut [IoSliceMut::new(&mut [0])], 0, ReadWriteFlags::NOWAIT).is_ok();
+    tells || fstatfs(&file).unwrap().f_type as u64 == TMPFS_MAGIC
 }
 
 /// Whether this process has the file open.
