@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use smol::Timer;
-
 use super::{Failure, Part, Upstream, UpstreamReply, breaker::Breaker, queue::Queue, silence};
 use crate::{Bytes, Refusal, sync::Mutex, within::within};
 
@@ -61,8 +59,7 @@ impl<U: Upstream> Origin<U> {
                 self.breaker.check().map_err(Failure::Passing)?;
                 self.reported(self.upstream.open(ask, known)).await
             };
-            // While the request pauses, it keeps its place, so the upstream has to refuse few of the others.
-            let (answer, _place) = self.queue.wait(answer).await;
+            let (answer, place) = self.queue.wait(answer).await;
             let (refusal, told) = match answer {
                 Err(Failure::Busy(refusal, told)) => (refusal, told),
                 answer => {
@@ -76,7 +73,7 @@ impl<U: Upstream> Origin<U> {
             let is_first = pauses.len() == BUSY_PAUSES.len();
             let pause = pauses.next().filter(|_| is_well || is_first && told.is_some());
             let Some(pause) = pause else { return Err(Failure::Passing(refusal)) };
-            Timer::after(told.unwrap_or_default() + pause.mul_f64(self.spread())).await;
+            Queue::pause(place, told.unwrap_or_default() + pause.mul_f64(self.spread())).await;
         }
     }
 

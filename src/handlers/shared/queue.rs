@@ -2,7 +2,10 @@
 
 use std::{future::Future, pin::pin, time::Duration};
 
-use smol::lock::{Semaphore, SemaphoreGuard};
+use smol::{
+    Timer,
+    lock::{Semaphore, SemaphoreGuard},
+};
 
 use crate::within::within;
 
@@ -34,6 +37,14 @@ impl Queue {
                 (answer.await, None)
             }
         }
+    }
+
+    /// Pauses before the next try of a request whose upstream is busy. It keeps its place meanwhile, but no longer than
+    /// a slow request does: the upstream has to refuse fewer others, and a busy path does not keep them waiting.
+    pub(super) async fn pause(place: Option<SemaphoreGuard<'_>>, time: Duration) {
+        Timer::after(time.min(SLOW)).await;
+        drop(place);
+        Timer::after(time.saturating_sub(SLOW)).await;
     }
 }
 
