@@ -1,4 +1,4 @@
-//! What `std::sync` does not have: locks that a panic leaves usable, and atomics of 64 bits for every processor.
+//! Locks that a panic leaves usable, and atomics of 64 bits for every processor. `std::sync` has neither.
 
 use std::sync::{self, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 

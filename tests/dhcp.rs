@@ -123,7 +123,8 @@ fn a_raspberry_pi_knows_its_server_by_a_menu() {
     }
 }
 
-/// What the clients of `tests/boot_lan.rs` really send: EDK2 of November 2022, iPXE of January 2019, U-Boot 2025.01.
+/// The packets are those of the clients of `tests/boot_lan.rs`: EDK2 of November 2022, iPXE of January 2019, U-Boot
+/// 2025.01.
 #[test]
 fn captured_requests() {
     let files = &["pxelinux.0", "bootnetx64.efi", "snponly.efi", "boot.ipxe", "boot.scr.uimg", "bootaa64.efi"];

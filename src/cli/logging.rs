@@ -12,6 +12,7 @@ use std::{
 
 use log::LevelFilter;
 use tuffet::{
+    ServerHandle,
     stats::{self, Counter},
     transfer::Outcome,
 };
@@ -133,7 +134,7 @@ pub struct Transfers {
     /// The machines that ask for their boot files, by MAC address.
     #[cfg(feature = "full")]
     machines: Mutex<Floods<String>>,
-    pub unanswered: UnansweredClients,
+    unanswered: Mutex<UnansweredClients>,
     file: Option<LogLines>,
 }
 
@@ -149,9 +150,14 @@ impl Transfers {
             floods: Mutex::default(),
             #[cfg(feature = "full")]
             machines: Mutex::default(),
-            unanswered: UnansweredClients::default(),
+            unanswered: Mutex::default(),
             file: file.map(open).transpose()?,
         })
+    }
+
+    /// Tells of the clients that this server leaves without an answer.
+    pub fn watch(&self, server: ServerHandle) {
+        locked(&self.unanswered).watch(server);
     }
 
     pub fn tell(&self, record: &stats::Record) {
@@ -184,7 +190,7 @@ impl Transfers {
     pub fn sum_up(&self) {
         let lines = locked(&PLACES).sum_up();
         lines.iter().for_each(|line| log::warn!("{line}"));
-        for line in locked(&self.floods).sum_up().into_iter().chain(self.unanswered.sum_up()) {
+        for line in locked(&self.floods).sum_up().into_iter().chain(locked(&self.unanswered).sum_up()) {
             log::warn!("{line}");
             if let Some(file) = &self.file {
                 file.push(self.format.note(&line, Target::Stderr).into_bytes());

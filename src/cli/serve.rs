@@ -61,7 +61,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     files::allow_umask(args.uploads.umask);
     let server = notifier.watch(builder).bind().map_err(|error| explain(&error, args))?;
     restart.end(server.handle());
-    transfers.unanswered.watch(server.handle());
+    transfers.watch(server.handle());
     let directories = opened.directories();
     // This reads the file, which root may own.
     let mut config = config::Reload::new(args, opened, server.handle());

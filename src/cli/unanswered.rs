@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use tuffet::{ServerHandle, endpoint::DropReason, stats::Unanswered};
@@ -13,20 +12,20 @@ use super::format;
 /// The clients of a server whose requests stay unanswered.
 #[derive(Default)]
 pub struct UnansweredClients {
-    server: OnceLock<ServerHandle>,
+    server: Option<ServerHandle>,
     /// The requests of each client at the last look.
-    seen: Mutex<HashMap<IpAddr, u64>>,
+    seen: HashMap<IpAddr, u64>,
 }
 
 impl UnansweredClients {
-    pub fn watch(&self, server: ServerHandle) {
-        _ = self.server.set(server);
+    pub fn watch(&mut self, server: ServerHandle) {
+        self.server = Some(server);
     }
 
     /// A line for each reason for which requests have stayed unanswered since the last look.
-    pub fn sum_up(&self) -> Vec<String> {
-        let Some(server) = self.server.get() else { return Vec::new() };
-        lines(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner), &server.unanswered())
+    pub fn sum_up(&mut self) -> Vec<String> {
+        let Some(server) = &self.server else { return Vec::new() };
+        lines(&mut self.seen, &server.unanswered())
     }
 }
 

@@ -61,8 +61,8 @@ use crate::{Error, Refusal, Request, Source, handler::Answer};
 ///
 /// At most 16 requests for new files await their answers at once, and further ones when answers take more than 0.25 s.
 /// A request whose connection is closed without an answer is sent again on new ones, up to four times within 0.7 s.
-/// After a 429 or 503 it is sent again up to six times within 10 s, if the upstream has answered another one in the last
-/// 10 s, and otherwise once after a `Retry-After`. A `Retry-After` of more than 3 s is not waited for.
+/// After a 429 or 503 it is sent again up to six times within 10 s, if the upstream has answered another one in the
+/// last 10 s, and otherwise once after a `Retry-After`. A `Retry-After` of more than 3 s is not waited for.
 ///
 /// After three connections in a row that failed (refused, no such host, no TLS, timeout) the handler does not ask the
 /// upstream for 2 s, and refuses new transfers that need it without a wait. Bad answers and missing answers do not

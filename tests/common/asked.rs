@@ -27,7 +27,7 @@ pub fn untouched() -> Source {
     Source::stream(stream::poll_fn(|_| panic!("asked for a chunk")))
 }
 
-/// What is in a directory, in order.
+/// The names in a directory, in order.
 pub fn names(path: &Path) -> Vec<String> {
     let entries = fs::read_dir(path).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -19,8 +19,8 @@ pub struct WebhookReporter {
     pub lost: Counter,
 }
 
-/// Checks that this is a URL for a webhook. The certificates of the system have no part in that: a reload checks the URL
-/// too, within the sandbox, which may not read them.
+/// Checks that this is a URL for a webhook. The certificates of the system have no part in that: a reload checks the
+/// URL too, within the sandbox, which may not read them.
 pub fn check(text: &str) -> std::result::Result<String, String> {
     Webhook::url(&text.replacen("https:", "http:", 1))
         .or_else(|_| Webhook::url(text))

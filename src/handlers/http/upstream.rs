@@ -289,7 +289,7 @@ fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         if error.kind() == io::ErrorKind::PermissionDenied {
             return Some("; the sandbox of this program, or a firewall of this machine, forbids the connection");
         }
-        // What an I/O error wraps is not its source.
+        // The `source` of an I/O error leaves out the error that it wraps.
         return advice(error.get_ref()?);
     }
     match error.downcast_ref()? {

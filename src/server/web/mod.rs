@@ -41,7 +41,7 @@ pub(super) struct Listeners {
     addrs: Vec<SocketAddr>,
 }
 
-/// What all connections share.
+/// The parts of the HTTP server that all its connections share.
 struct Site {
     shared: Arc<Shared>,
     gate: Rc<Gate>,
