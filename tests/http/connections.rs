@@ -1,6 +1,6 @@
 //! Connections that are closed at a bad moment, and upstreams that fail for one file.
 
-use std::{io::Read, net::TcpListener, time::Instant};
+use std::{collections::HashMap, io::Read, net::TcpListener};
 
 use super::*;
 
@@ -224,24 +224,6 @@ fn the_base_is_asked_before_anybody_comes() {
     assert!(detail.detail().unwrap().contains("dns error"), "{detail}");
 }
 
-/// The queue of such a server has room for five connections, as that of Python's has, and others are dropped.
-#[test]
-fn a_room_of_machines_does_not_overrun_a_small_server() {
-    let (socket, url) = upstream::closed_port();
-    socket.listen(5).unwrap();
-    let listener = TcpListener::from(socket);
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || upstream::read_head(&mut stream).map(|_| stream.write_all(HELLO)));
-            thread::sleep(Duration::from_millis(1));
-        }
-    });
-    // The system repeats a connection that was dropped after 1 s, 3 s, 7 s and so on.
-    let http = settings(&url).connect_timeout(LONG).build().unwrap();
-    assert_all_fetch(&Arc::new(http), 600);
-}
-
 /// Web servers limit the rate of requests when many machines boot.
 #[test]
 fn a_server_that_is_busy_for_a_moment_is_asked_once_more() {
@@ -270,34 +252,24 @@ fn a_server_that_is_busy_for_a_moment_is_asked_once_more() {
 
 /// Mirrors limit the rate of requests of one address, and this one does not say for how long.
 #[test]
-fn a_room_of_machines_waits_for_a_server_that_limits_its_rate() {
-    let last = Mutex::new(Instant::now());
-    let upstream = Upstream::new(move |_, stream| {
-        let mut last = last.lock().unwrap();
-        let answer = if last.elapsed() < Duration::from_millis(5) {
-            &b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"[..]
-        } else {
-            *last = Instant::now();
-            HELLO
-        };
-        let _ = stream.write_all(answer);
+fn a_busy_server_that_answers_others_is_asked_again() {
+    let asked = Arc::new(Mutex::new(HashMap::<String, usize>::new()));
+    let counts = asked.clone();
+    let upstream = Upstream::new(move |head, stream| {
+        let path = head.split(' ').nth(1).unwrap().to_owned();
+        let mut counts = counts.lock().unwrap();
+        let count = counts.entry(path).or_default();
+        *count += 1;
+        let is_busy = head.starts_with("GET /busy") && *count < 4;
+        let busy = &b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"[..];
+        let _ = stream.write_all(if is_busy { busy } else { HELLO });
     });
-    let http = Arc::new(http(&upstream.url()));
-    fetch(&http, "first").unwrap();
-    assert_all_fetch(&http, 300);
-}
-
-/// Each of so many machines fetches a file of its own, at once.
-fn assert_all_fetch(http: &Arc<Http>, machines: usize) {
-    let machines: Vec<_> = (0..machines)
-        .map(|n| {
-            let http = http.clone();
-            thread::spawn(move || fetch(&http, &format!("{n}")))
-        })
-        .collect();
-    for machine in machines {
-        assert_eq!(machine.join().unwrap().unwrap(), b"hello");
-    }
+    let http = http(&upstream.url());
+    assert!(fetch(&http, "busy").is_err(), "nothing is known of it yet");
+    fetch(&http, "well").unwrap();
+    assert_eq!(fetch(&http, "busy-1").unwrap(), b"hello");
+    let asked = asked.lock().unwrap();
+    assert_eq!((asked["/busy"], asked["/well"], asked["/busy-1"]), (1, 1, 4));
 }
 
 /// Names of headers have no case, but the servers of small devices know one spelling.
