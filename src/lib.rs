@@ -25,7 +25,7 @@
 //!
 //! - [`serve`] is the shortest form; [`Server::builder`] has everything that can be set.
 //! - [`Server::spawn`] is the form for tests and threads, [`Server::run_until`] that for async programs, in any
-//!   runtime. With [`ServerBuilder::around_threads`] handlers may await what needs tokio.
+//!   runtime. With the feature `tokio` handlers may await what needs tokio.
 //! - [`Handler`] answers requests. [`read`] and [`write`](fn@write) make one of a closure that sees the whole
 //!   [`Request`]; the ready-made ones are in [`handlers`].
 //! - A [`Source`] is the bytes of one file, as lazy chunks. A generator ([`Gen`]) is one, a stream is one, a string is
@@ -51,6 +51,7 @@
 //! | `sim` | [`sim`]: servers and networks in virtual time | yes |
 //! | `probe` | [`probe`]: models of boot clients, and a judge of what they get | through `sim` |
 //! | `directory` | [`handlers::Directory`] | through `cli` |
+//! | `tokio` | servers enter the tokio runtime of the thread that binds them | through `http` |
 //! | `http` | [`handlers::Http`], with reqwest and rustls | through `full` |
 //! | `object-store` | [`handlers::Bucket`]: S3, Google Cloud Storage, Azure | no |
 //! | `dhcp` | [`dhcp`]: ProxyDHCP, which tells machines their boot files (Linux) | through `full` |

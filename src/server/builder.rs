@@ -261,7 +261,7 @@ impl ServerBuilder {
     /// });
     /// ```
     ///
-    /// By default there is no hook. With the feature `http`, which brings tokio, the default is the tokio runtime of
+    /// By default there is no hook. With the feature `tokio`, which `http` brings, the default is the tokio runtime of
     /// the thread that calls [`bind`](Self::bind), if it has one. Blocking work
     /// ([`Source::reader`](crate::Source::reader)) runs on threads of smol, without the hook.
     pub fn around_threads(mut self, hook: impl Fn(Box<dyn FnOnce() + '_>) + Send + Sync + 'static) -> Self {

@@ -65,13 +65,9 @@ impl Server {
     ///
     /// #[tokio::main]
     /// async fn main() -> Result<(), tuffet::Error> {
-    ///     let tokio = tokio::runtime::Handle::current();
+    ///     // The feature `tokio` lets a handler await what needs tokio.
     ///     Server::builder()
     ///         .handler(read(async |request: tuffet::Request| tokio::fs::read(request.path().to_owned()).await))
-    ///         .around_threads(move |thread| {
-    ///             let _entered = tokio.enter();
-    ///             thread();
-    ///         })
     ///         .bind()?
     ///         .run_until(tokio::signal::ctrl_c())
     ///         .await
