@@ -352,6 +352,6 @@ impl From<Error> for Refusal {
 }
 
 /// Whether this process or the system is out of descriptors. `EMFILE` and `ENFILE` have these numbers on every Unix.
-fn is_out_of_descriptors(error: &io::Error) -> bool {
+pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
     cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
 }
