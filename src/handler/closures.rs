@@ -102,7 +102,9 @@ pub fn write<M: 'static>(f: impl WriteFn<M>) -> impl Handler + Clone {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not answer reads",
     label = "this should take a `tuffet::Request` and return a source",
-    note = "`tuffet::read` takes `Fn(Request) -> S` or `AsyncFn(Request) -> S`, where `S` is `tuffet::IntoSource`"
+    note = "`tuffet::read` takes `Fn(Request) -> S` or `AsyncFn(Request) -> S`, where `S` is `tuffet::IntoSource`: \
+            text, bytes, a file, a generator of chunks, an `Option`, or a `Result` whose error becomes a \
+            `tuffet::Refusal`, by `map_err` if need be"
 )]
 pub trait ReadFn<M>: Send + Sync + 'static {
     #[doc(hidden)]

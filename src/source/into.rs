@@ -77,6 +77,11 @@ pub trait IntoChunk {
 /// let end = std::fs::read("/no such file").map(drop);
 /// assert_eq!(end.into_end(), Err(Refusal::not_found()));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a generator cannot end with `{Self}`",
+    note = "a generator ends with `()`, or with `Result<(), E>`, where `E` becomes a `tuffet::Refusal`; one that never \
+            ends says so: `async |co| -> () {{ loop {{ .. }} }}`"
+)]
 pub trait IntoEnd {
     /// `Ok` if the generator has not failed.
     ///
