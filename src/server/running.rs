@@ -58,7 +58,7 @@ impl Server {
 
     /// Serves in threads of its own until this future is ready, or the server is stopped otherwise. Then it lets
     /// transfers end as [`Running::stop`] does. It blocks no thread, so it is the right form for an async program, in
-    /// any runtime.
+    /// any runtime. If the future is dropped, the server ends as a [`Running`] that is dropped.
     ///
     /// ```no_run
     /// use tuffet::{Server, read};

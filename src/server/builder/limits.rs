@@ -59,8 +59,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a client may be silent, or a source without a chunk, before the transfer ends. Defaults to 30 s: GRUB
-    /// is silent for seconds while it unpacks.
+    /// How long a client may be silent, a handler without an answer, or a source without a chunk, before the transfer
+    /// ends. Defaults to 30 s: GRUB is silent for seconds while it unpacks.
     ///
     /// ```
     /// # #[cfg(feature = "sim")] {
