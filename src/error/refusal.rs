@@ -103,6 +103,7 @@ impl Refusal {
     /// ```
     /// assert_eq!(tuffet::Refusal::denied().to_string(), "ERROR 2 Access violation");
     /// ```
+    #[doc(alias = "access_violation")]
     pub const fn denied() -> Self {
         Self::new(ErrorCode::ACCESS_VIOLATION, "Access violation")
     }
@@ -144,6 +145,7 @@ impl Refusal {
     /// ```
     /// assert_eq!(tuffet::Refusal::bad_request().to_string(), "ERROR 4 Illegal TFTP operation");
     /// ```
+    #[doc(alias = "illegal_operation")]
     pub const fn bad_request() -> Self {
         Self::new(ErrorCode::ILLEGAL_OPERATION, "Illegal TFTP operation")
     }
@@ -162,6 +164,7 @@ impl Refusal {
     /// ```
     /// assert_eq!(tuffet::Refusal::exists().to_string(), "ERROR 6 File already exists");
     /// ```
+    #[doc(alias = "already_exists")]
     pub const fn exists() -> Self {
         Self::new(ErrorCode::FILE_EXISTS, "File already exists")
     }

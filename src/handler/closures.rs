@@ -35,6 +35,24 @@ use crate::{
 /// # let _: &dyn tuffet::Handler = &handler;
 /// ```
 ///
+/// In a closure with `?` on a `Result`, the last `Ok` says which error that becomes. With `?` on an `Option` it need
+/// not:
+///
+/// ```
+/// use tuffet::{Refusal, Request, read};
+///
+/// let handler = read(|request: Request| {
+///     let mac = request.path().strip_prefix("menu-").ok_or(Refusal::denied())?;
+///     Ok::<_, Refusal>(format!("# {mac}\n"))
+/// });
+/// # let _: &dyn tuffet::Handler = &handler;
+/// let handler = read(|request: Request| {
+///     let mac = request.path().strip_prefix("menu-")?;
+///     Some(format!("# {mac}\n"))
+/// });
+/// # let _: &dyn tuffet::Handler = &handler;
+/// ```
+///
 /// A closure that returns something else does not compile:
 ///
 /// ```compile_fail,E0277
