@@ -54,6 +54,8 @@ pub(crate) use sockets::{Sockets, is_refusal};
 /// # }
 /// ```
 ///
+/// A future that is dropped in the middle ends its transfer, and tells the server so with an ERROR.
+///
 /// A program without async uses [`blocking`](Self::blocking).
 ///
 /// ```no_run

@@ -208,7 +208,7 @@ impl ServerBuilder {
         let own = OwnAddresses::new(shards.iter().flat_map(Ports::all).collect());
         let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
         let (period, around) = (builder.period.take(), std::mem::take(&mut builder.around));
-        #[cfg(feature = "http")]
+        #[cfg(feature = "tokio")]
         let around = around.or_tokio();
         #[cfg(feature = "web")]
         let http_listeners = super::web::Listeners::bind(&builder.http, builder.bound.interface.as_deref())?;
