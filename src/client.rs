@@ -22,7 +22,7 @@ use crate::{
     packet::{self, Mode, Options, Packet},
     shown,
     source::{IntoSource, SendSource},
-    stats::{Protocol, Record},
+    stats::Record,
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
 };
 
@@ -300,30 +300,14 @@ async fn run<F: Feed>(
     }
     let progress = transfer.progress();
     let filename = shown::name(&request.filename);
+    let addresses = (connection.peer, connection.sockets.local_addr()?);
     let record = Record {
-        id: 0,
-        peer: connection.peer,
-        local: connection.sockets.local_addr()?,
-        path: filename.clone(),
-        filename,
-        origin: None,
-        direction,
         outcome,
-        bytes: progress.bytes,
         size: progress.agreed.tsize(),
-        started,
         duration: began.elapsed(),
-        asked: request.options,
         granted: std::mem::take(&mut connection.granted),
-        sent: progress.sent,
-        acked: progress.acked,
-        retransmits: progress.retransmits,
-        blksize: progress.agreed.blksize(),
-        windowsize: progress.agreed.windowsize(),
-        port_closed: false,
-        hint: None,
-        protocol: Protocol::Tftp,
-        status: None,
+        ..Record::new(addresses, direction, (filename.clone(), filename), started, request.options)
+            .with_progress(&progress)
     };
     Error::check(&record.outcome)?;
     Ok(record)
