@@ -29,7 +29,10 @@ use rustix::{
 use serde_json::Value;
 use tuffet::stats::Counter;
 
-use super::{QUEUE, Result, queue::Queue};
+use super::{
+    QUEUE, Result,
+    queue::{Queue, Reporting},
+};
 use crate::cli::{limits, sandbox};
 
 /// The first argument of the helper.
@@ -89,7 +92,6 @@ pub fn program(words: &Words) -> Result<PathBuf> {
 pub struct Hook {
     helper: Helper,
     pub queue: Queue<String>,
-    pub lost: Counter,
 }
 
 /// The process that runs the command.
@@ -116,28 +118,23 @@ impl Hook {
         };
         let lost = Counter::new("on_upload_lost", "Uploads for which the command of --on-upload was not run.");
         let helper = Helper { _process: process, asks, answers: BufReader::new(answers) };
-        Ok(Self { helper, queue: Queue::new(QUEUE, lost.clone()), lost })
+        Ok(Self { helper, queue: Queue::new(QUEUE, lost) })
     }
 
-    pub fn begin(self) -> Result<Queue<String>> {
-        let Self { mut helper, queue, .. } = self;
-        let taker = queue.clone();
-        let work = move || {
-            while let Some(json) = taker.take() {
-                match helper.run(&json) {
-                    Ok(None) => {}
-                    Ok(Some(why)) => log::error!("--on-upload {why}"),
-                    Err(error) => {
-                        taker.lose();
-                        log::error!("--on-upload does not run any more: its helper process has ended ({error})");
-                        break;
-                    }
+    pub fn begin(self) -> Result<Reporting<String>> {
+        let Self { mut helper, queue } = self;
+        let report = move |json: String| {
+            let run = helper.run(&json);
+            match &run {
+                Ok(None) => {}
+                Ok(Some(why)) => log::error!("--on-upload {why}"),
+                Err(error) => {
+                    log::error!("--on-upload does not run any more: its helper process has ended ({error})");
                 }
             }
-            taker.end();
+            run.map(|_| true)
         };
-        thread::Builder::new().name("tuffet-hook".into()).spawn(work)?;
-        Ok(queue)
+        Ok(queue.begin("tuffet-hook", report)?)
     }
 }
 

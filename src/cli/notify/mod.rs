@@ -87,7 +87,7 @@ impl Notifier {
     pub fn watch(&self, mut builder: ServerBuilder) -> ServerBuilder {
         if let Some(hook) = &self.hook {
             let (queue, is_upload) = (hook.queue.clone(), |record: &Record| Event::of(record) == Some(Event::Upload));
-            builder = builder.counter(&hook.lost);
+            builder = builder.counter(&hook.queue.lost);
             builder = builder.on_end(move |record| {
                 if is_upload(record) {
                     queue.push(json(record));
@@ -96,7 +96,7 @@ impl Notifier {
         }
         if let Some(webhook) = &self.webhook {
             let (queue, events) = (webhook.queue.clone(), webhook.events.clone());
-            builder = builder.counter(&webhook.lost);
+            builder = builder.counter(&webhook.queue.lost);
             builder = builder.on_end(move |record| {
                 if let Some(event) = Event::of(record).filter(|event| events.contains(event)) {
                     queue.push((event, json(record)));
@@ -118,18 +118,19 @@ impl Notifier {
 
 #[must_use = "it calls the hooks until this is dropped"]
 pub struct NotifierGuard {
-    hook: Option<queue::Queue<String>>,
-    webhook: Option<queue::Queue<(Event, String)>>,
+    hook: Option<queue::Reporting<String>>,
+    webhook: Option<queue::Reporting<(Event, String)>>,
 }
 
 impl Drop for NotifierGuard {
     fn drop(&mut self) {
         let deadline = Instant::now() + queue::END_LIMIT;
-        self.hook.iter().for_each(|hook| hook.close_by(deadline));
-        self.webhook.iter().for_each(|webhook| webhook.close_by(deadline));
+        let Self { hook, webhook } = self;
+        hook.iter().for_each(queue::Reporting::close);
+        webhook.iter().for_each(queue::Reporting::close);
         let lost = [
-            ("--on-upload", self.hook.as_ref().map_or(0, queue::Queue::close)),
-            ("--webhook", self.webhook.as_ref().map_or(0, queue::Queue::close)),
+            ("--on-upload", hook.as_ref().map_or(0, |hook| hook.end(deadline))),
+            ("--webhook", webhook.as_ref().map_or(0, |webhook| webhook.end(deadline))),
         ];
         for (who, lost) in lost.into_iter().filter(|(_, lost)| *lost > 0) {
             log::warn!("{who} did not get {}", count(lost, "transfer"));

@@ -4,7 +4,10 @@ use std::{path::Path, thread, time::Duration};
 
 use tuffet::stats::{Counter, Webhook};
 
-use super::{Event, QUEUE, Result, queue::Queue};
+use super::{
+    Event, QUEUE, Result,
+    queue::{Queue, Reporting},
+};
 use crate::cli::sources::web;
 
 /// Pauses between the tries for one record: the first, and the longest.
@@ -16,7 +19,6 @@ pub struct WebhookReporter {
     webhook: Webhook,
     pub events: Vec<Event>,
     pub queue: Queue<(Event, String)>,
-    pub lost: Counter,
 }
 
 /// Checks that this is a URL for a webhook. The certificates of the system have no part in that: a reload checks the
@@ -35,49 +37,37 @@ impl WebhookReporter {
             None => Webhook::url(url)?,
         };
         let lost = Counter::new("webhook_lost", "Records of transfers that the webhook did not get.");
-        Ok(Self { webhook, events, queue: Queue::new(QUEUE, lost.clone()), lost })
+        Ok(Self { webhook, events, queue: Queue::new(QUEUE, lost) })
     }
 
-    pub fn begin(self) -> Result<Queue<(Event, String)>> {
-        let queue = self.queue.clone();
-        let work = move || {
-            while let Some((event, json)) = self.queue.take() {
-                if !self.deliver(event, &json) {
-                    self.queue.lose();
+    pub fn begin(self) -> Result<Reporting<(Event, String)>> {
+        let Self { webhook, queue, .. } = self;
+        Ok(queue.begin("tuffet-webhook", move |(event, json)| Ok(deliver(&webhook, event, &json)))?)
+    }
+}
+
+/// Whether the web server took the record.
+fn deliver(webhook: &Webhook, event: Event, json: &str) -> bool {
+    let mut pause = PAUSES.0;
+    for tried in 1..=TRIES {
+        let why = match smol::block_on(webhook.post(event.name(), json.to_owned())) {
+            Ok(()) => {
+                if tried > 1 {
+                    log::info!("webhook {webhook} accepts records again");
                 }
+                return true;
             }
-            self.queue.end();
+            Err(why) => why,
         };
-        thread::Builder::new().name("tuffet-webhook".into()).spawn(work)?;
-        Ok(queue)
-    }
-
-    /// Whether the web server took the record.
-    fn deliver(&self, event: Event, json: &str) -> bool {
-        let Self { webhook, .. } = self;
-        let mut pause = PAUSES.0;
-        for tried in 1..=TRIES {
-            let why = match smol::block_on(webhook.post(event.name(), json.to_owned())) {
-                Ok(()) => {
-                    if tried > 1 {
-                        log::info!("webhook {webhook} accepts records again");
-                    }
-                    return true;
-                }
-                Err(why) => why,
-            };
-            if !why.is_passing || tried == TRIES {
-                log::error!("webhook {webhook} did not accept a record: {why}");
-                return false;
-            }
-            // One warning is enough for an outage.
-            let level = if tried == 1 { log::Level::Warn } else { log::Level::Debug };
-            log::log!(level, "webhook {webhook}: {why}; next try in {pause:?}");
-            if !self.queue.pause(pause) {
-                return false;
-            }
-            pause = (pause * 2).min(PAUSES.1);
+        if !why.is_passing || tried == TRIES {
+            log::error!("webhook {webhook} did not accept a record: {why}");
+            return false;
         }
-        false
+        // One warning is enough for an outage.
+        let level = if tried == 1 { log::Level::Warn } else { log::Level::Debug };
+        log::log!(level, "webhook {webhook}: {why}; next try in {pause:?}");
+        thread::sleep(pause);
+        pause = (pause * 2).min(PAUSES.1);
     }
+    false
 }
