@@ -72,6 +72,7 @@ pub(crate) use sockets::{Sockets, is_refusal};
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Client {
     server: SocketAddr,
     mode: Mode,
@@ -120,7 +121,6 @@ impl Client {
     /// assert_eq!(motd, b"hello\n", "it travelled as CR LF");
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
@@ -135,7 +135,6 @@ impl Client {
     /// assert_eq!(record.blksize, 1024);
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn blksize(mut self, blksize: u16) -> Self {
         self.blksize = blksize;
         self
@@ -149,7 +148,6 @@ impl Client {
     /// assert_eq!(record.windowsize, 4);
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn windowsize(mut self, windowsize: u16) -> Self {
         self.windowsize = windowsize;
         self
@@ -165,7 +163,6 @@ impl Client {
     /// assert_eq!(record.granted.value("timeout"), Some("3"));
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timing.timeout = timeout;
         self.timeout = Some(timeout);
@@ -183,7 +180,6 @@ impl Client {
     /// assert!(matches!(client.get("motd", std::io::sink()), Err(Error::TimedOut)));
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.timing.patience = patience;
         self
