@@ -10,8 +10,8 @@ fn serve(text: &str, line: &str) -> Serve {
     assert!(file.errors.is_empty(), "{:?}", file.errors);
     let path = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&path, text).unwrap();
-    let words = ["tuffet", "serve"].into_iter().chain(line.split_whitespace()).map(OsString::from);
-    match merged(path.path(), words.collect()).unwrap().unwrap().0.command {
+    let words = ["tuffet", "serve"].into_iter().chain(line.split_whitespace());
+    match merged(path.path(), words).unwrap().unwrap().0.command {
         Command::Serve(serve) => *serve,
         other => panic!("{other:?}"),
     }
