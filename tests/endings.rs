@@ -204,7 +204,7 @@ fn an_upload_that_cannot_be_kept_is_not_a_success() {
     for answers in 0..3 {
         for refusal in [Refusal::internal(), Refusal::disk_full()] {
             let (mut client, mut server) = (put(file()), server(Source::default()));
-            server.sink_fails = Some((answers, refusal.clone()));
+            server.file.sink_fails = Some((answers, refusal.clone()));
             meet(&mut client, &mut server);
             assert_eq!(client.outcome, aborted(&refusal), "after {answers}");
             let ours = server.outcome().cloned();
@@ -231,7 +231,7 @@ fn a_download_that_cannot_be_kept_ends_both_sides() {
 #[test]
 fn a_sink_that_is_never_ready_fails() {
     let (mut client, mut server) = (put(file()), server(Source::default()));
-    server.sink_busy = secs(100_000);
+    server.file.sink_busy = secs(100_000);
     assert!(meet(&mut client, &mut server) <= PATIENCE * 2 + secs(1));
     assert_eq!(server.outcome(), failed().as_ref());
     assert_ne!(client.outcome, Some(Outcome::Complete));

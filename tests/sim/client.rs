@@ -36,9 +36,7 @@ impl Client {
     pub fn took(&self) -> Option<std::time::Duration> {
         self.client.took().filter(|_| self.client.ending() == Some(&Ending::Complete))
     }
-}
 
-impl Client {
     fn keep(&mut self, said: Vec<Packet>) -> Vec<Packet> {
         self.client.take_blocks().iter().for_each(|block| self.file.extend_from_slice(block));
         if let Some(Ending::Refused { code, message }) = self.client.ending() {
