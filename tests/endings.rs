@@ -12,7 +12,7 @@ use tuffet::{
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
 };
 
-use sim::{End, LinkConditions, Peer, Report, Server, Side, Source, Wire, ms, options, run, secs};
+use sim::{Cue, End, LinkConditions, Peer, Report, Server, Side, Source, Wire, ms, options, run, secs};
 
 const PATIENCE: Duration = secs(30);
 
@@ -71,32 +71,16 @@ struct Mortal<P> {
     packets_left: usize,
 }
 
-impl<P> Mortal<P> {
-    fn count(&mut self, mut packets: Vec<Packet>) -> Vec<Packet> {
+impl<P: Peer> Peer for Mortal<P> {
+    fn act(&mut self, now: Instant, cue: Cue) -> Vec<Packet> {
+        let mut packets = self.peer.act(now, cue);
         packets.truncate(self.packets_left);
         self.packets_left -= packets.len();
         packets
     }
-}
-
-impl<P: Peer> Peer for Mortal<P> {
-    fn start(&mut self, now: Instant) -> Vec<Packet> {
-        let packets = self.peer.start(now);
-        self.count(packets)
-    }
-
-    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
-        let packets = self.peer.receive(now, packet);
-        self.count(packets)
-    }
 
     fn wake_at(&self) -> Option<Instant> {
         self.peer.wake_at().filter(|_| self.packets_left > 0)
-    }
-
-    fn wake(&mut self, now: Instant) -> Vec<Packet> {
-        let packets = self.peer.wake(now);
-        self.count(packets)
     }
 }
 

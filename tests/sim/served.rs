@@ -16,7 +16,7 @@ use tuffet::{
     transfer::{Outcome, Timing},
 };
 
-use super::{Peer, Source};
+use super::{Cue, Peer, Source};
 
 /// The address of the peer.
 fn peer() -> SocketAddr {
@@ -142,32 +142,26 @@ impl Server {
 }
 
 impl Peer for Server {
-    fn start(&mut self, _: Instant) -> Vec<Packet> {
-        Vec::new()
-    }
-
-    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
-        let is_request = match &packet {
-            Packet::Rrq(request) | Packet::Wrq(request) => {
-                self.asked = request.options.clone();
-                true
+    fn act(&mut self, now: Instant, cue: Cue) -> Vec<Packet> {
+        match cue {
+            Cue::Begin => return Vec::new(),
+            Cue::Packet(packet) => {
+                let mut tid = self.tid;
+                if let Packet::Rrq(request) | Packet::Wrq(request) = &packet {
+                    self.asked = request.options.clone();
+                    tid = None;
+                }
+                let server = self.running();
+                let to = tid.unwrap_or(server.addr());
+                server.deliver_at(now, peer(), to, &packet.encode());
             }
-            _ => false,
-        };
-        let tid = self.tid;
-        let server = self.running();
-        let to = tid.filter(|_| !is_request).unwrap_or(server.addr());
-        server.deliver_at(now, peer(), to, &packet.encode());
+            Cue::Wake => self.running().pass(now),
+        }
         self.said()
     }
 
     fn wake_at(&self) -> Option<Instant> {
         self.running.as_ref()?.wake_at()
-    }
-
-    fn wake(&mut self, now: Instant) -> Vec<Packet> {
-        self.running().pass(now);
-        self.said()
     }
 }
 
