@@ -27,7 +27,7 @@ const WINDOWSIZES: [(u64, &str); 5] = [
     (64, "blksize=1468 timeout=1 windowsize=64"),
 ];
 
-/// The ways of clients that see a gap in a window. Each client repeats its last ACK when 1 s has passed without progress.
+/// The ways of clients that see a gap in a window. Each client repeats its last ACK after 1 s without progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// It sends an ACK of the last block before the gap, once, as U-Boot does.
