@@ -36,11 +36,11 @@ impl<T: Clone + Send + 'static> Queue<T> {
         }
     }
 
-    /// Starts a thread that makes the reports, one after another, until one ends in an error: then all are lost.
-    /// `report` returns whether the report was made.
+    /// Starts a thread of this name that makes the reports, one after another, until one ends in an error: then all
+    /// are lost. `report` returns whether the report was made.
     pub fn begin(
         self,
-        name: &str,
+        thread: String,
         mut report: impl FnMut(T) -> io::Result<bool> + Send + 'static,
     ) -> io::Result<Reporting<T>> {
         let (queue, (running, ended)) = (self.clone(), mpsc::channel());
@@ -58,7 +58,7 @@ impl<T: Clone + Send + 'static> Queue<T> {
                 self.lost.add(1);
             }
         };
-        thread::Builder::new().name(name.into()).spawn(work)?;
+        thread::Builder::new().name(thread).spawn(work)?;
         Ok(Reporting { queue, ended })
     }
 }
@@ -99,7 +99,7 @@ mod tests {
         let (queue, (taker, taken)) = (queue(3), mpsc::channel());
         (0..10).for_each(|n| queue.push(n));
         assert_eq!(queue.lost.value(), 7);
-        let reporting = queue.clone().begin("test", move |n| Ok(taker.send(n).is_ok())).unwrap();
+        let reporting = queue.clone().begin("test".into(), move |n| Ok(taker.send(n).is_ok())).unwrap();
         reporting.close();
         assert_eq!(reporting.end(Instant::now() + END_LIMIT), 7);
         assert_eq!(taken.iter().collect::<Vec<_>>(), [7, 8, 9]);
@@ -111,7 +111,8 @@ mod tests {
     fn after_an_error_all_are_lost() {
         let queue = queue(10);
         (0..3).for_each(|n| queue.push(n));
-        let reporting = queue.begin("test", |n| if n == 0 { Ok(true) } else { Err(io::ErrorKind::Other.into()) });
+        let reporting =
+            queue.begin("test".into(), |n| if n == 0 { Ok(true) } else { Err(io::ErrorKind::Other.into()) });
         assert_eq!(reporting.unwrap().end(Instant::now() + END_LIMIT), 2);
     }
 }

@@ -4,22 +4,13 @@ use std::{path::Path, thread, time::Duration};
 
 use tuffet::stats::{Counter, Webhook};
 
-use super::{
-    Event, QUEUE, Result,
-    queue::{Queue, Reporting},
-};
+use super::{Event, Reporter, Result};
 use crate::cli::sources::web;
 
 /// Pauses between the tries for one record: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// The most tries for one record: about four minutes with these pauses.
 const TRIES: u32 = 12;
-
-pub struct WebhookReporter {
-    webhook: Webhook,
-    pub events: Vec<Event>,
-    pub queue: Queue<(Event, String)>,
-}
 
 /// Checks that this is a URL for a webhook. The certificates of the system have no part in that: a reload checks the
 /// URL too, within the sandbox, which may not read them.
@@ -30,20 +21,13 @@ pub fn check(text: &str) -> std::result::Result<String, String> {
         .map_err(|error| format!("{error}; a URL is such as http://192.0.2.1/hook"))
 }
 
-impl WebhookReporter {
-    pub fn open(url: &str, ca: Option<&Path>, events: Vec<Event>) -> Result<Self> {
-        let webhook = match ca {
-            Some(path) => Webhook::with_certificates(url, &web::certificates(path)?)?,
-            None => Webhook::url(url)?,
-        };
-        let lost = Counter::new("webhook_lost", "Records of transfers that the webhook did not get.");
-        Ok(Self { webhook, events, queue: Queue::new(QUEUE, lost) })
-    }
-
-    pub fn begin(self) -> Result<Reporting<(Event, String)>> {
-        let Self { webhook, queue, .. } = self;
-        Ok(queue.begin("tuffet-webhook", move |(event, json)| Ok(deliver(&webhook, event, &json)))?)
-    }
+pub fn reporter(url: &str, ca: Option<&Path>, events: Vec<Event>) -> Result<Reporter> {
+    let webhook = match ca {
+        Some(path) => Webhook::with_certificates(url, &web::certificates(path)?)?,
+        None => Webhook::url(url)?,
+    };
+    let lost = Counter::new("webhook_lost", "Records of transfers that the webhook did not get.");
+    Ok(Reporter::new(("--webhook", events, lost), move |event, json| Ok(deliver(&webhook, event, json))))
 }
 
 /// Whether the web server took the record.
