@@ -219,7 +219,8 @@ fn lost(count: u64) -> String {
     format!("{count} {lines} missing here: the log could not be written in time")
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// A lock that no panic poisons.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
