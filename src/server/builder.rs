@@ -421,9 +421,9 @@ impl ServerBuilder {
         self.bound.single_port
     }
 
-    /// The settings that can change while a server runs.
+    /// The terms for a server whose sockets are still to be named.
     pub(super) fn into_terms(self) -> Result<Terms, Error> {
-        self.wrong.map_or(Ok(Terms { settings: self.settings, handler: self.handler }), Err)
+        self.wrong.map_or(Ok(Terms { settings: self.settings, handler: self.handler.into(), own: Vec::new() }), Err)
     }
 
     fn check(&mut self, name: &str, value: u64, bounds: RangeInclusive<u64>) {
