@@ -142,6 +142,38 @@ fn a_replaced_file_gives_its_access_list() {
     }
 }
 
+/// Such as the attributes that Samba sets. SELinux keeps its label in the same way, but not every kernel has it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_replaced_file_gives_its_attributes() {
+    use rustix::{
+        fs::{XattrFlags, getxattr, setxattr},
+        io::Errno,
+    };
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("f");
+    fs::write(&path, "old").unwrap();
+    let long = vec![b'x'; 200];
+    for (name, value) in [("user.DOSATTRIB", &b"0x20"[..]), ("user.comment", &long), ("user.empty", b"")] {
+        match setxattr(&path, name, value, XattrFlags::empty()) {
+            Err(Errno::OPNOTSUPP) => return println!("skipped: no attributes in {}", root.path().display()),
+            set => set.unwrap(),
+        }
+    }
+    let attribute = |name: &str| {
+        let mut value = vec![0; 1000];
+        let length = getxattr(&path, name, &mut value[..]);
+        length.map(|length| value[..length].to_vec())
+    };
+    for keep in [0, 1] {
+        let directory = Directory::new(root.path()).unwrap().uploads(true).keep_versions(keep).overwrite(true);
+        put(&directory, "f", "new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        let kept = ["user.DOSATTRIB", "user.comment", "user.empty"].map(attribute);
+        assert_eq!(kept, [Ok(b"0x20".to_vec()), Ok(long.clone()), Ok(Vec::new())]);
+    }
+}
+
 /// As other servers make it: in a directory with an access list for new files, the list says what their users may do.
 #[cfg(target_os = "linux")]
 #[test]

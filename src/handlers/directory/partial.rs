@@ -4,7 +4,8 @@
 //! lock, the next server tells it from a file that a killed server left behind: see `leftovers`.
 //!
 //! Where the system lets no other file take the place of one that may be written to, the bytes go into that file: its
-//! directory is not writable or has the sticky bit, or a file system is mounted on it, as containers do.
+//! directory is not writable or has the sticky bit, or a file system is mounted on it, as containers do. So they do where
+//! another file could not have the same owner and group.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -100,20 +101,25 @@ impl Partial {
         };
         let there = if overwrite { self.dir.symlink_metadata(&self.name).ok() } else { None };
         let replaces = there.is_some();
-        match there {
+        let keeps_owner = match there {
             Some(replaced) => take_after(&self.file, &self.dir, &self.name, &replaced)?,
-            None => set_mode(&self.file, mode)?,
-        }
+            None => set_mode(&self.file, mode).map(|()| true)?,
+        };
         self.file.sync_all()?;
         if overwrite {
             let hidden = self.hide()?.to_owned();
             let replace = || self.dir.rename(&hidden, &self.dir, &self.name);
+            let write_over = || {
+                let mut there = open_there(&self.dir, &self.name)?;
+                io::copy(&mut self.dir.open(&hidden)?, &mut there)?;
+                finish(&there)
+            };
             match keep {
+                // Its owner may lose the right to read a file that is replaced.
+                0 if !keeps_owner && write_over().is_ok() => {}
                 0 => match replace() {
                     Err(error) if matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::PermissionDenied) => {
-                        let mut there = open_there(&self.dir, &self.name)?;
-                        io::copy(&mut self.dir.open(&hidden)?, &mut there)?;
-                        finish(&there)?;
+                        write_over()?;
                     }
                     replaced => replaced?,
                 },
