@@ -1,6 +1,12 @@
 //! Connections that are closed at a bad moment, and upstreams that fail for one file.
 
-use std::{collections::HashMap, io::Read, net::TcpListener};
+use std::{
+    collections::HashMap,
+    io::Read,
+    net::{SocketAddr, TcpListener},
+};
+
+use socket2::{Domain, Socket, Type};
 
 use super::*;
 
@@ -251,6 +257,42 @@ fn a_server_that_is_busy_for_a_moment_is_asked_once_more() {
 }
 
 /// Mirrors limit the rate of requests of one address, and this one does not say for how long.
+/// A web server that restarts has no listening socket for a moment.
+#[test]
+fn a_server_that_restarts_is_waited_for() {
+    let socket = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket
+    };
+    // The second socket keeps the port while nobody listens there.
+    let (before, after) = (socket(), socket());
+    before.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = before.local_addr().unwrap();
+    after.bind(&address).unwrap();
+    let serve = |socket: Socket, requests: usize| {
+        socket.listen(8).unwrap();
+        let listener = TcpListener::from(socket);
+        thread::spawn(move || {
+            for _ in 0..requests {
+                let mut stream = listener.accept().unwrap().0;
+                upstream::read_head(&mut stream).unwrap();
+                stream.write_all(HELLO).unwrap();
+            }
+        })
+    };
+    let http = http(&format!("http://{}/", address.as_socket().unwrap()));
+    let first = serve(before, 1);
+    assert_eq!(fetch(&http, "first").unwrap(), b"hello");
+    first.join().unwrap();
+    thread::scope(|scope| {
+        let second = scope.spawn(|| fetch(&http, "second"));
+        thread::sleep(Duration::from_millis(100));
+        serve(after, 1);
+        assert_eq!(second.join().unwrap().unwrap(), b"hello");
+    });
+}
+
 #[test]
 fn a_busy_server_that_answers_others_is_asked_again() {
     let asked = Arc::new(Mutex::new(HashMap::<String, usize>::new()));

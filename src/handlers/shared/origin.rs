@@ -15,11 +15,14 @@ pub(super) const PIECE: u64 = 128 << 10;
 /// With more fetches than this, the pieces are small.
 const MANY: usize = 128;
 const SMALL_PIECE: u64 = 32 << 10;
-/// The pauses before a request is sent again because the upstream is busy, in milliseconds: no client waits for much
-/// longer. Each is up to half longer or shorter, so that the requests do not come together again.
+/// The pauses before a request is sent again because the upstream is busy or restarts, in milliseconds: no client waits
+/// for much longer. Each is up to half longer or shorter, so that the requests do not come together again.
 const BUSY_PAUSES: [u64; 6] = [100, 200, 400, 800, 1600, 3200];
 /// An upstream that has answered within this time is busy, and not down.
 const WELL: Duration = Duration::from_secs(10);
+/// An upstream that has answered within this time and refuses connections restarts, and is not down. A search for a file
+/// goes on no sooner.
+const RESTART: Duration = Duration::from_secs(5);
 
 pub(super) struct Origin<U> {
     upstream: U,
@@ -42,9 +45,15 @@ impl<U: Upstream> Origin<U> {
         Self { upstream, timeout, breaker, queue, answered, pauses, fetches, lacks_ranges }
     }
 
-    /// The answer for a new transfer. It is refused at once while the upstream is known to be dead.
-    pub(super) async fn open(&self, ask: &U::Ask, known: Option<&U::Validator>) -> Result<UpstreamReply<U>, Refusal> {
-        self.try_open(ask, known).await.map_err(|failure| located(ask, failure.refusal()))
+    /// The answer for a new transfer. It is refused at once while the upstream is known to be dead, unless a restart is
+    /// waited for: the upstream has answered a moment ago.
+    pub(super) async fn open(
+        &self,
+        ask: &U::Ask,
+        known: Option<&U::Validator>,
+        waits: bool,
+    ) -> Result<UpstreamReply<U>, Refusal> {
+        self.try_open(ask, known, waits).await.map_err(|failure| located(ask, failure.refusal()))
     }
 
     /// The same for a fetch, which adds the file's name itself.
@@ -52,16 +61,22 @@ impl<U: Upstream> Origin<U> {
         &self,
         ask: &U::Ask,
         known: Option<&U::Validator>,
+        waits: bool,
     ) -> Result<UpstreamReply<U>, Failure> {
         let mut pauses = BUSY_PAUSES.into_iter().map(Duration::from_millis);
         loop {
             let answer = async {
-                self.breaker.check().map_err(Failure::Passing)?;
-                self.reported(self.upstream.open(ask, known)).await
+                // The breaker does not count a restart, so that no request is refused when the upstream is there again.
+                let may_restart = waits && self.has_answered_within(RESTART);
+                if !may_restart {
+                    self.breaker.check().map_err(Failure::Passing)?;
+                }
+                self.reported(self.upstream.open(ask, known), may_restart).await
             };
             let (answer, place) = self.queue.wait(answer).await;
-            let (refusal, told) = match answer {
-                Err(Failure::Busy(refusal, told)) => (refusal, told),
+            let (refusal, told, well) = match answer {
+                Err(Failure::Busy(refusal, told)) => (refusal, told, WELL),
+                Err(Failure::Outage(refusal)) if waits => (refusal, None, RESTART),
                 answer => {
                     if answer.is_ok() {
                         *self.answered.lock() = Some(Instant::now());
@@ -69,12 +84,16 @@ impl<U: Upstream> Origin<U> {
                     return answer;
                 }
             };
-            let is_well = self.answered.lock().is_some_and(|at| at.elapsed() < WELL);
+            let is_well = self.has_answered_within(well);
             let is_first = pauses.len() == BUSY_PAUSES.len();
             let pause = pauses.next().filter(|_| is_well || is_first && told.is_some());
             let Some(pause) = pause else { return Err(Failure::Passing(refusal)) };
             Queue::pause(place, told.unwrap_or_default() + pause.mul_f64(self.spread())).await;
         }
+    }
+
+    fn has_answered_within(&self, time: Duration) -> bool {
+        self.answered.lock().is_some_and(|at| at.elapsed() < time)
     }
 
     /// A factor between 0.5 and 1.5, evenly spread: multiples of the golden ratio never come close to each other.
@@ -89,7 +108,7 @@ impl<U: Upstream> Origin<U> {
         same: (&U::Validator, Option<u64>),
         range: (u64, Option<u64>),
     ) -> Result<Part<U::Body>, Failure> {
-        let part = self.reported(self.upstream.part(ask, same, range)).await?;
+        let part = self.reported(self.upstream.part(ask, same, range), false).await?;
         if range != (0, None) {
             self.lacks_ranges.store(part.end.is_none(), Relaxed);
         }
@@ -123,9 +142,16 @@ impl<U: Upstream> Origin<U> {
         }
     }
 
-    async fn reported<T>(&self, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    async fn reported<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Failure>>,
+        may_restart: bool,
+    ) -> Result<T, Failure> {
         let answer = self.within(answer, Failure::Passing).await;
-        self.breaker.report(!matches!(answer, Err(Failure::Outage(_))));
+        let is_out = matches!(answer, Err(Failure::Outage(_)));
+        if !is_out || !may_restart {
+            self.breaker.report(!is_out);
+        }
         answer
     }
 
