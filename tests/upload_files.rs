@@ -142,6 +142,29 @@ fn a_replaced_file_gives_its_access_list() {
     }
 }
 
+/// Programs such as incron and `inotifywait -e close_write -e moved_to` act on a file when it is complete.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_watches_the_directory_is_told_that_a_file_is_complete() {
+    use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+    let root = tempfile::tempdir().unwrap();
+    let directory = Directory::new(root.path()).unwrap().uploads(true);
+    let replacing = directory.clone().overwrite(true);
+    let inotify = inotify::init(CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&inotify, root.path(), WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO).unwrap();
+    for (directory, name) in [(&directory, "new"), (&replacing, "new too"), (&replacing, "new")] {
+        put(directory, name, "text").unwrap();
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&inotify, &mut buffer);
+        let mut told = false;
+        while let Ok(event) = events.next() {
+            assert!(event.events().intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO));
+            told |= event.file_name().is_some_and(|told| told.to_str() == Ok(name));
+        }
+        assert!(told, "{name}");
+    }
+}
+
 /// Such as the attributes that Samba sets. SELinux keeps its label in the same way, but not every kernel has it.
 #[cfg(target_os = "linux")]
 #[test]

@@ -129,7 +129,11 @@ impl Partial {
             match &self.hidden {
                 // A name that is left behind is removed when this is dropped.
                 Some(hidden) => rename_new(&self.dir, hidden, &self.name)?,
-                None => link(&self.file, &self.dir, &self.name)?,
+                None => {
+                    link(&self.file, &self.dir, &self.name)?;
+                    // Programs that watch a directory wait until a file with a name is closed after a write.
+                    _ = self.dir.open_with(&self.name, OpenOptions::new().write(true));
+                }
             }
         }
         // The bytes are safe and have their name. Without a journal the name is not safe yet: the inode counts it.
