@@ -43,7 +43,7 @@ impl Place {
             Err(error) if leads_out(&error) => {
                 let real = real(&self.path.join(path), &mut { MOST_LOOKS }).map_err(|why| match why.kind() {
                     io::ErrorKind::PermissionDenied => closed(&why),
-                    _ if goes_round(&why) => why,
+                    _ if goes_round(&why) || why.kind() == io::ErrorKind::NotADirectory => why,
                     _ => error,
                 })?;
                 if let Some(rest) = below(&self.path, &real) {
