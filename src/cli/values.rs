@@ -63,8 +63,10 @@ pub fn address(text: &str, example: &str) -> Result<SocketAddr, String> {
     if let Some((_, last)) = text.rsplit_once(':').filter(|(ip, _)| unbracketed(ip).parse::<IpAddr>().is_ok()) {
         port(last)?;
     }
+    let all = ["*:", ":::"].iter().find_map(|all| text.strip_prefix(all)).filter(|port| port.parse::<u16>().is_ok());
     let colon = match text.parse::<u16>() {
         Ok(_) => format!("; a port alone is :{text}"),
+        Err(_) if all.is_some() => format!("; all addresses are :{}", all.unwrap_or_default()),
         Err(_) if text.starts_with("localhost") => "; this machine alone is 127.0.0.1 or ::1".into(),
         // A word of letters and digits is neither an address nor a host name with a port.
         Err(_) if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric()) => {
@@ -171,7 +173,7 @@ where
 
 /// Whether a flag is set by its variable. Containers set empty variables for flags that are off.
 pub fn switch(text: &str) -> Result<bool, &'static str> {
-    match text.to_ascii_lowercase().as_str() {
+    match text.trim().to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" | "t" | "y" => Ok(true),
         "false" | "no" | "off" | "0" | "f" | "n" | "" => Ok(false),
         _ => Err("neither true nor false"),
