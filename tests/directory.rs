@@ -35,6 +35,19 @@ fn get(directory: &Directory, name: impl AsRef<[u8]>) -> Result<Vec<u8>, Refusal
     block_on(read.or(hangs))
 }
 
+#[test]
+fn a_client_that_asks_for_a_url_is_explained() {
+    let (_temp, directory) = tree();
+    for name in ["tftp://192.0.2.1/file", "http://192.0.2.1/boot.ipxe"] {
+        let refusal = get(&directory, name).unwrap_err();
+        assert_eq!(refusal, Refusal::not_found());
+        assert!(refusal.detail().unwrap().contains("the name is a URL"), "{refusal:?}");
+    }
+    for name in ["missing", "://x", "a/b://c"] {
+        assert_eq!(get(&directory, name).unwrap_err().detail(), None, "{name}");
+    }
+}
+
 /// A root with a secret beside it.
 fn tree() -> (TempDir, Directory) {
     let temp = tempfile::tempdir().unwrap();

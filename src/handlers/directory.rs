@@ -261,6 +261,10 @@ impl Handler for Directory {
                     opened = self.open(request, &place, shorter).await;
                 }
             }
+            if opened.as_ref().is_err_and(|refusal| refusal.code() == ErrorCode::FILE_NOT_FOUND && is_url(request)) {
+                let why = "the name is a URL: DHCP should give this client the name of a file";
+                opened = opened.map_err(|refusal| refusal.because(why));
+            }
             let opened = match self.within_reach(opened).await? {
                 open::Found::Open(opened) => opened,
                 open::Found::Small(small) => return Ok(small.source()),
@@ -294,6 +298,13 @@ impl Handler for Directory {
     fn describe(&self) -> String {
         self.path.display().to_string()
     }
+}
+
+/// Whether the client asks for a URL: firmware that knows no URLs takes one from DHCP for the name of a file.
+fn is_url(request: &Request) -> bool {
+    let name = request.filename();
+    let scheme = name.windows(3).position(|three| three == b"://").map(|end| &name[..end]);
+    scheme.is_some_and(|scheme| !scheme.is_empty() && scheme.iter().all(u8::is_ascii_alphanumeric))
 }
 
 /// How many bytes to read or write in one call: the smallest number, and the largest, which is used if there are few
