@@ -245,6 +245,27 @@ fn a_replaced_file_gives_its_owner() {
 }
 
 #[test]
+#[ignore = "needs root and chattr"]
+fn a_file_that_nobody_may_change_is_explained() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = Directory::new(root.path()).unwrap().uploads(true).overwrite(true);
+    let path = root.path().join("f");
+    fs::write(&path, "old").unwrap();
+    let change = |attribute| Command::new("chattr").arg(attribute).arg(&path).status().unwrap().success();
+    for (set, clear) in [("+i", "-i"), ("+a", "-a")] {
+        if !change(set) {
+            return println!("skipped: no such attributes in {}", root.path().display());
+        }
+        let refusal = put(&directory, "f", "new");
+        assert!(change(clear));
+        let refusal = refusal.unwrap_err();
+        assert_eq!(refusal.code(), ErrorCode::ACCESS_VIOLATION);
+        assert!(refusal.detail().unwrap().contains("lsattr"), "{refusal:?}");
+        assert_eq!((fs::read(&path).unwrap(), names(root.path())), (b"old".to_vec(), vec!["f".into()]));
+    }
+}
+
+#[test]
 fn a_name_that_is_too_long_is_said_to_be() {
     let root = tempfile::tempdir().unwrap();
     let directory = Directory::new(root.path()).unwrap().uploads(true).overwrite(true).mkdir(true);

@@ -20,7 +20,10 @@ use cap_std::fs::{Dir, OpenOptions};
 
 use super::{
     refuse_upload,
-    system::{create_nameless, for_all_to_read, hold, is_held, link, mode, rename_new, set_mode, sync, take_after},
+    system::{
+        create_nameless, for_all_to_read, hold, is_forbidden, is_held, link, mode, rename_new, set_mode, sync,
+        take_after,
+    },
     versions,
 };
 use crate::error::Refusal;
@@ -164,7 +167,13 @@ impl Drop for Partial {
 
 /// Opens the file of this name to write over it. It is locked, so that no two uploads mix their bytes.
 fn open_there(dir: &Dir, name: &OsStr) -> io::Result<File> {
-    let file = dir.open_with(name, OpenOptions::new().write(true))?;
+    let file = dir.open_with(name, OpenOptions::new().write(true)).map_err(|error| match is_forbidden(&error) {
+        true => {
+            let what = "the file is immutable or append-only: `lsattr` shows that, and `chattr -ia` changes it";
+            io::Error::new(ErrorKind::PermissionDenied, what)
+        }
+        false => error,
+    })?;
     match is_held(&file) {
         true => Err(io::Error::new(ErrorKind::PermissionDenied, "another upload is writing to this file")),
         false => Ok(file.into_std()),
