@@ -442,6 +442,18 @@ fn https_stays_https() {
     assert!(refusal.detail().unwrap().contains("from https to http"), "{refusal}");
 }
 
+#[test]
+fn a_port_of_https_that_is_asked_by_http_is_explained() {
+    // The alert of TLS for a message that is none of its own.
+    let upstream = Upstream::by_connection(|mut stream| {
+        if upstream::read_head(&mut stream).is_some() {
+            let _ = stream.write_all(b"\x15\x03\x03\0\x02\x02\x46");
+        }
+    });
+    let refusal = open(&http(&upstream.url()), "x").unwrap_err();
+    assert!(refusal.detail().unwrap().ends_with("or is it https?"), "{refusal:?}");
+}
+
 fn trusting(upstream: &Upstream) -> Http {
     settings(&upstream.url()).root_certificates(include_bytes!("http/ca.pem")).unwrap().build().unwrap()
 }

@@ -292,6 +292,10 @@ fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         // The `source` of an I/O error leaves out the error that it wraps.
         return advice(error.get_ref()?);
     }
+    // The HTTP library tells its errors apart by their texts only.
+    if error.to_string() == "invalid HTTP version parsed" {
+        return Some("; does it speak HTTP at this port, or is it https?");
+    }
     match error.downcast_ref()? {
         rustls::Error::InvalidMessage(_) => Some("; does it speak TLS at this port, or is it http?"),
         error if tls::is_of_unknown_authority(error) => Some("; `--ca FILE` trusts more certificates"),
