@@ -115,8 +115,8 @@ fn closed(why: &io::Error) -> io::Error {
 }
 
 fn outside(real: &Path) -> io::Error {
-    let what =
-        format!("a link leads to {}, which is neither in the root nor in a directory of `--also`", real.display());
+    let real = name::text(real.as_os_str().as_encoded_bytes());
+    let what = format!("a link leads to {real}, which is neither in the root nor in a directory of `--also`");
     io::Error::new(io::ErrorKind::PermissionDenied, what)
 }
 
