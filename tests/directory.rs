@@ -36,19 +36,6 @@ fn get(directory: &Directory, name: impl AsRef<[u8]>) -> Result<Vec<u8>, Refusal
 }
 
 #[test]
-fn a_client_that_asks_for_a_url_is_explained() {
-    let (_temp, directory) = tree();
-    for name in ["tftp://192.0.2.1/file", "http://192.0.2.1/boot.ipxe"] {
-        let refusal = get(&directory, name).unwrap_err();
-        assert_eq!(refusal, Refusal::not_found());
-        assert!(refusal.detail().unwrap().contains("the name is a URL"), "{refusal:?}");
-    }
-    for name in ["missing", "://x", "a/b://c"] {
-        assert_eq!(get(&directory, name).unwrap_err().detail(), None, "{name}");
-    }
-}
-
-#[test]
 fn bytes_that_are_no_text_are_shown_where_a_name_is_refused() {
     let (temp, directory) = tree();
     symlink(temp.path().join(OsStr::from_bytes(b"outside/a\xff")), root(&temp).join("out")).unwrap();
