@@ -27,10 +27,16 @@ impl FromStr for Listen {
             return Ok(Self(vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()]));
         }
         let ip = unbracketed(text);
-        match ip.parse::<IpAddr>() {
-            Ok(ip) => Ok(Self(vec![(ip, PORT).into()])),
-            Err(_) if is_scoped(ip) => on_link(ip, PORT).map(|address| Self(vec![address])),
-            Err(_) => address(text, "192.0.2.1, 192.0.2.1:6969 or :6969").map(|address| Self(vec![address])),
+        let address = match ip.parse::<IpAddr>() {
+            Ok(ip) => (ip, PORT).into(),
+            Err(_) if is_scoped(ip) => on_link(ip, PORT)?,
+            Err(_) => address(text, "192.0.2.1, 192.0.2.1:6969 or :6969")?,
+        };
+        match address.ip() {
+            ip if ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) => {
+                Err("no server answers from this address; use one of this machine, or :69 for all of them".into())
+            }
+            _ => Ok(Self(vec![address])),
         }
     }
 }
