@@ -322,6 +322,8 @@ struct Connection {
     /// The address of the request until the server has answered, then the server's TID.
     peer: SocketAddr,
     answered: bool,
+    /// Whether a datagram has come from another address before the first answer.
+    has_stranger: bool,
     over: bool,
     /// The options of the OACK.
     granted: Options,
@@ -332,7 +334,8 @@ impl Connection {
     fn new(server: SocketAddr) -> io::Result<Self> {
         let sockets = Sockets::new(server)?;
         let granted = Options::new();
-        Ok(Self { sockets, peer: server, answered: false, over: false, granted, buffer: vec![0; 65536] })
+        let (answered, has_stranger, over) = (false, false, false);
+        Ok(Self { sockets, peer: server, answered, has_stranger, over, granted, buffer: vec![0; 65536] })
     }
 
     async fn run<F: Feed>(
@@ -413,6 +416,14 @@ impl Connection {
             };
             let peer = self.peer;
             if from.ip() != peer.ip() {
+                if !self.answered && !std::mem::replace(&mut self.has_stranger, true) {
+                    log::warn!(
+                        "{} answers in the place of {}: ask that address, or have the server answer from the address that \
+                         was asked",
+                        from.ip(),
+                        peer.ip()
+                    );
+                }
                 continue;
             }
             let Ok(packet) = Packet::decode(&self.buffer[..len]) else { continue };

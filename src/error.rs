@@ -110,6 +110,35 @@ fn is_unscoped(address: &SocketAddr) -> bool {
     matches!(address, SocketAddr::V6(address) if address.ip().is_unicast_link_local() && address.scope_id() == 0)
 }
 
+/// What helps if there is no directory of this name.
+fn missing(name: &str) -> &'static str {
+    let is_quote = |char| matches!(char, '"' | '\'' | '\u{201c}' | '\u{201d}');
+    match name {
+        name if name.starts_with(is_quote) && name.ends_with(is_quote) => {
+            "; the quotation marks are a part of this name: leave them out"
+        }
+        name if name.starts_with('~') || name.contains('$') => {
+            "; only a shell replaces `~` and `$`: write the whole path"
+        }
+        name if name.starts_with(['\u{2013}', '\u{2014}']) => {
+            "; it begins with a dash: options begin with two hyphens (--)"
+        }
+        name if name.starts_with("http") => "; a URL begins with http:// or https://",
+        name if name.trim() != name => "; its name begins or ends with a space",
+        _ => "; create it, or name another directory",
+    }
+}
+
+#[cfg(all(unix, feature = "net"))]
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE))
+}
+
+#[cfg(not(all(unix, feature = "net")))]
+fn is_out_of_files(_: &io::Error) -> bool {
+    false
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -122,6 +151,9 @@ impl fmt::Display for Error {
                     io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
                     io::ErrorKind::AddrInUse => "; another socket uses this port: choose another port",
                     io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+                    _ if is_out_of_files(error) => {
+                        "; this process may open too few files: raise `ulimit -n` to 256 or more"
+                    }
                     io::ErrorKind::InvalidInput if is_unscoped(address) => {
                         "; a link-local address needs the number of its interface, such as [fe80::1%2]:69"
                     }
@@ -132,10 +164,7 @@ impl fmt::Display for Error {
             Self::Directory(path, error) => {
                 write!(f, "cannot serve {}: {error}", path.display())?;
                 f.write_str(match error.kind() {
-                    io::ErrorKind::NotFound if path.starts_with("~") => {
-                        "; only a shell replaces `~`: write the whole path"
-                    }
-                    io::ErrorKind::NotFound => "; create it, or name another directory",
+                    io::ErrorKind::NotFound => missing(&path.to_string_lossy()),
                     io::ErrorKind::NotADirectory => "; name the directory that it is in",
                     io::ErrorKind::PermissionDenied => "; this user must be able to read it",
                     _ => "",
@@ -226,6 +255,19 @@ mod tests {
             let error = Error::Bind(address, kind.into());
             assert_eq!(format!("{error:?}"), error.to_string());
             assert!(error.to_string().contains("0.0.0.0:69") && error.to_string().contains(fix), "{error}");
+        }
+        for (name, fix) in [
+            ("/no/such", "create it"),
+            ("\"/srv/tftp\"", "leave them out"),
+            ("\u{201c}/srv/tftp\u{201d}", "leave them out"),
+            ("~/tftp", "only a shell"),
+            ("${HOME}/tftp", "only a shell"),
+            ("\u{2013}upload", "two hyphens"),
+            ("http:/mirror/", "begins with http://"),
+            ("/srv/tftp ", "ends with a space"),
+        ] {
+            let error = Error::Directory(name.into(), io::ErrorKind::NotFound.into());
+            assert!(error.to_string().contains(fix), "{error}");
         }
         for (address, is_explained) in [("[fe80::1]:69", true), ("[fe80::1%2]:69", false), ("[::1]:69", false)] {
             let error = Error::Bind(address.parse().unwrap(), io::ErrorKind::InvalidInput.into());

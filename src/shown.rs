@@ -2,8 +2,8 @@
 //! changes the order of the text around it.
 //!
 //! A byte that is not UTF-8 is shown as `\xff`. A control character, and any other that leaves no mark (bidirectional
-//! overrides, zero-width characters), is shown as `\n` or `\u{202e}`. A backslash in a name is shown as `\\`, so that
-//! each shown name stands for one name.
+//! overrides, zero-width characters), is shown as `\n` or `\u{202e}`, and so is a space at an end of a name. A backslash
+//! in a name is shown as `\\`, so that each shown name stands for one name.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,8 @@ pub(crate) fn name(bytes: &[u8]) -> String {
         let half = LOOKED_AT / 2;
         return name(&bytes[..half]) + "…" + &name(&bytes[bytes.len() - half..]);
     }
-    if bytes.iter().all(|byte| matches!(byte, b' '..=b'[' | b']'..=b'~')) {
+    let ends_in_space = bytes.first() == Some(&b' ') || bytes.last() == Some(&b' ');
+    if !ends_in_space && bytes.iter().all(|byte| matches!(byte, b' '..=b'[' | b']'..=b'~')) {
         return crate::name::text(bytes);
     }
     let mut shown = String::with_capacity(bytes.len());
@@ -33,7 +34,15 @@ pub(crate) fn name(bytes: &[u8]) -> String {
         });
         shown.extend(chunk.invalid().escape_ascii().map(char::from));
     }
-    shown
+    if ends_in_space { with_spaces_shown(&shown) } else { shown }
+}
+
+/// The name with the spaces before and behind it as `\u{20}`, since nobody sees them.
+fn with_spaces_shown(name: &str) -> String {
+    let bare = name.trim_matches(' ');
+    let before = name.len() - name.trim_start_matches(' ').len();
+    let behind = name.len() - before - bare.len();
+    [&r"\u{20}".repeat(before), bare, &r"\u{20}".repeat(behind)].concat()
 }
 
 /// The text of a peer or an upstream server. Of more than 4 KiB the middle is left out.
@@ -71,6 +80,8 @@ fn push(shown: &mut String, char: char) {
     // Rust also escapes quotation marks and backslashes, which do no harm.
     match char {
         ' '..='~' => shown.push(char),
+        // The first one looks like a byte that is not UTF-8, and the others like a space.
+        '\u{fffd}' | '\u{2800}' | '\u{3164}' => shown.extend(char.escape_unicode()),
         char => shown.extend(char.escape_debug()),
     }
 }
@@ -93,6 +104,10 @@ mod tests {
             ("a\u{202e}txt.b\u{2066}\u{200f}\u{61c}".as_bytes(), r"a\u{202e}txt.b\u{2066}\u{200f}\u{61c}"),
             ("a\u{200b}\u{feff}\u{2028}".as_bytes(), r"a\u{200b}\u{feff}\u{2028}"),
             (b"\"<b>'", "\"<b>'"),
+            ("a\u{fffd}\u{2800}\u{3164}".as_bytes(), r"a\u{fffd}\u{2800}\u{3164}"),
+            (b"pxelinux.0 ", r"pxelinux.0\u{20}"),
+            (b"  a b\t ", r"\u{20}\u{20}a b\t\u{20}"),
+            (b" ", r"\u{20}"),
         ] {
             assert_eq!(name(bytes), shown);
         }

@@ -72,8 +72,8 @@ fn a_wrong_command_line_is_2() {
         &["serve", "--lisen", ":6969"],
         &["serve", "--patience", "foo"],
         &["serve", "--drain", "999999999y"],
-        &["serve", "--max-upload", "5X"],
-        &["serve", "--listen", ":70000"],
+        &["get", "tftp://127.0.0.1/name", "tftp://127.0.0.1/other"],
+        &["put", "file", "tftp://127.0.0.1/name"],
         &["get", "tftp://127.0.0.1"],
         &["get", "tftp://127.0.0.1/", "file"],
         &["probe", "tftp://127.0.0.1"],
@@ -158,6 +158,13 @@ fn variables_hold_lists_and_unknown_ones_are_told() {
     assert!(!explain("one", &[("TUFFET_SOURCE", &both), ("TUFFET_ALLOW", "10.0.1.0/24, ::1")]).0);
     let (_, said) = explain("one", &[("TUFFET_SOURCES", &both)]);
     assert!(said.contains("TUFFET_SOURCES; did you mean TUFFET_SOURCE?") && said.lines().count() == 1, "{said}");
+    // Files with variables may have the line ends of Windows; that of Docker keeps quotation marks.
+    let lines = [("TUFFET_UPLOAD", "true\r"), ("TUFFET_MAX_UPLOAD", "5M\r"), ("TUFFET_PATIENCE", " 5s ")];
+    assert_eq!(explain("one", &[&lines[..], &[("TUFFET_SOURCE", &both)]].concat()), (true, String::new()));
+    for quoted in [("TUFFET_SOURCE", "\"/srv/tftp\""), ("TUFFET_PATIENCE", "'5s'"), ("TUFFET_UPLOAD", "\"true\"")] {
+        let (_, said) = explain("one", &[quoted]);
+        assert!(said.ends_with("leave them out\n") && said.contains(quoted.1), "{said}");
+    }
     let (_, said) = explain("one", &[("TUFFET_PATIENCE", "foo")]);
     assert!(said.contains("TUFFET_PATIENCE=foo: not a time"), "{said}");
 }
@@ -167,7 +174,7 @@ fn errors_take_one_line_whatever_a_path_holds() {
     let said = failure(&["serve", "--listen", "127.0.0.1:0", "no\nsuch\u{1b}[2J"]);
     assert!(said.contains(r"cannot serve no\nsuch\u{1b}[2J: "), "{said}");
     let said = failure(&["serve", "~/tftp"]);
-    assert!(said.ends_with("only a shell replaces `~`: write the whole path\n"), "{said}");
+    assert!(said.ends_with("only a shell replaces `~` and `$`: write the whole path\n"), "{said}");
 }
 
 #[test]

@@ -35,6 +35,19 @@ fn get(directory: &Directory, name: impl AsRef<[u8]>) -> Result<Vec<u8>, Refusal
     block_on(read.or(hangs))
 }
 
+#[test]
+fn bytes_that_are_no_text_are_shown_where_a_name_is_refused() {
+    let (temp, directory) = tree();
+    symlink(temp.path().join(OsStr::from_bytes(b"outside/a\xff")), root(&temp).join("out")).unwrap();
+    let read = get(&directory, "out").unwrap_err();
+    let request = request(b"a\xff/x").unwrap();
+    let write = block_on(directory.uploads(true).write(&request, untouched())).unwrap_err();
+    for refusal in [read, write] {
+        let detail = refusal.detail().unwrap();
+        assert!(detail.contains(r"a\xff") && !detail.contains('\u{fffd}'), "{detail}");
+    }
+}
+
 /// A root with a secret beside it.
 fn tree() -> (TempDir, Directory) {
     let temp = tempfile::tempdir().unwrap();

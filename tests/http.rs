@@ -108,7 +108,9 @@ fn refusals() {
         });
         let refusal = open(&http(&upstream.url()), "x").unwrap_err();
         assert_eq!(refusal, expected, "{status}");
-        assert_eq!(refusal.detail().unwrap(), format!("{}x: answered {status}", upstream.url()));
+        let detail = refusal.detail().unwrap();
+        assert!(detail.starts_with(&format!("{}x: answered {status}", upstream.url())), "{detail}");
+        assert_eq!(detail.contains("`--header` has credentials"), status.starts_with("401"), "{detail}");
     }
     let nonsense = Upstream::answering("no HTTP at all\r\n\r\n");
     assert_eq!(open(&http(&nonsense.url()), "x").unwrap_err(), upstream_failed);
@@ -426,6 +428,18 @@ fn https_stays_https() {
     let refusal = open(&trusting(&upstream), "x").unwrap_err();
     assert_eq!(refusal, Refusal::upstream());
     assert!(refusal.detail().unwrap().contains("from https to http"), "{refusal}");
+}
+
+#[test]
+fn a_port_of_https_that_is_asked_by_http_is_explained() {
+    // The alert of TLS for a message that is none of its own.
+    let upstream = Upstream::by_connection(|mut stream| {
+        if upstream::read_head(&mut stream).is_some() {
+            let _ = stream.write_all(b"\x15\x03\x03\0\x02\x02\x46");
+        }
+    });
+    let refusal = open(&http(&upstream.url()), "x").unwrap_err();
+    assert!(refusal.detail().unwrap().ends_with("or is it https?"), "{refusal:?}");
 }
 
 fn trusting(upstream: &Upstream) -> Http {

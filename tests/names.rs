@@ -11,7 +11,7 @@ use std::fs;
 use common::{Peer, Serving};
 use tempfile::TempDir;
 use tuffet::{
-    Refusal, Request,
+    Handler, Refusal, Request,
     handlers::{Directory, Memory},
     packet::{self, Packet},
     read,
@@ -40,6 +40,24 @@ fn get(server: &Serving, name: &[u8]) -> Result<String, u16> {
         }
         Packet::Error { code, .. } => Err(code.0),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_client_that_asks_for_a_url_is_explained() {
+    let (_here, directory) = directory(&["file"]);
+    let refusal = |name: &str| {
+        let any = ([127, 0, 0, 1], 1069).into();
+        let request = Request::new(any, any, packet::Request::new(name)).unwrap();
+        smol::block_on(directory.read(&request)).unwrap_err()
+    };
+    for name in ["tftp://192.0.2.1/file", "http://192.0.2.1/boot.ipxe"] {
+        let refusal = refusal(name);
+        assert_eq!(refusal, Refusal::not_found());
+        assert!(refusal.detail().unwrap().contains("the name is a URL"), "{refusal:?}");
+    }
+    for name in ["missing", "://x", "a/b://c"] {
+        assert_eq!(refusal(name).detail(), None, "{name}");
     }
 }
 

@@ -280,6 +280,30 @@ fn files_are_written_over_where_none_can_be_made() {
     server.stop();
 }
 
+/// In a directory where everybody may replace files.
+#[test]
+#[ignore = "needs root"]
+fn files_of_other_users_stay_theirs() {
+    let (_temp, root) = tree();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o777)).unwrap();
+    let owner = |name: &str| fs::metadata(root.join(name)).map(|found| (found.uid(), found.gid())).unwrap();
+    let files = [("all.cfg", 0o666, 1234, 5678), ("group.cfg", 0o660, 1234, NOBODY), ("mine.cfg", 0o640, NOBODY, 5678)];
+    for (name, mode, uid, gid) in files {
+        fs::write(root.join(name), "older and longer").unwrap();
+        chown(root.join(name), Some(uid), Some(gid)).unwrap();
+        fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let server = Server::start(&["--upload", "--overwrite", "--user", "nobody", text(&root)]);
+    for (name, _, uid, gid) in files {
+        assert!(server.put(name, "new").status.success(), "{name}");
+        assert_eq!((owner(name), fs::read(root.join(name)).unwrap()), ((uid, gid), b"new".to_vec()), "{name}");
+    }
+    // A file that its user may not write to can only be replaced.
+    assert!(server.put("file", "new").status.success());
+    assert_eq!((owner("file"), fs::read(root.join("file")).unwrap()), ((NOBODY, NOBODY), b"new".to_vec()));
+    server.stop();
+}
+
 #[test]
 #[ignore = "needs root and setpriv"]
 fn a_user_who_is_not_root_gives_up_its_capabilities() {

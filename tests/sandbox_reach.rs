@@ -142,6 +142,10 @@ fn links_may_lead_where_it_is_allowed() {
     assert_eq!(server.get("anew").stdout, b"new");
     let said = server.stop();
     assert!(said.contains("sandbox: user nobody") && !said.contains("--also"), "{said}");
+    // Or into another directory that is served.
+    let server = Server::start(&[text(&root), text(&other)]);
+    assert_eq!(server.get("anew").stdout, b"new");
+    server.stop();
     for wrong in [temp.path().join("missing"), root.join("file")] {
         let said = Server::start(&["--also", text(&wrong), text(&root)]).stop();
         assert!(said.contains(&format!("--also {}: ", wrong.display())), "{said}");

@@ -141,6 +141,61 @@ fn a_replaced_file_gives_its_access_list() {
     }
 }
 
+/// Programs such as incron and `inotifywait -e close_write -e moved_to` act on a file when it is complete.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_watches_the_directory_is_told_that_a_file_is_complete() {
+    use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+    let root = tempfile::tempdir().unwrap();
+    let directory = Directory::new(root.path()).unwrap().uploads(true);
+    let replacing = directory.clone().overwrite(true);
+    let inotify = inotify::init(CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&inotify, root.path(), WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO).unwrap();
+    for (directory, name) in [(&directory, "new"), (&replacing, "new too"), (&replacing, "new")] {
+        put(directory, name, "text").unwrap();
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&inotify, &mut buffer);
+        let mut told = false;
+        while let Ok(event) = events.next() {
+            assert!(event.events().intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO));
+            told |= event.file_name().is_some_and(|told| told.to_str() == Ok(name));
+        }
+        assert!(told, "{name}");
+    }
+}
+
+/// Such as the attributes that Samba sets. SELinux keeps its label in the same way, but not every kernel has it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_replaced_file_gives_its_attributes() {
+    use rustix::{
+        fs::{XattrFlags, getxattr, setxattr},
+        io::Errno,
+    };
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("f");
+    fs::write(&path, "old").unwrap();
+    let long = vec![b'x'; 200];
+    for (name, value) in [("user.DOSATTRIB", &b"0x20"[..]), ("user.comment", &long), ("user.empty", b"")] {
+        match setxattr(&path, name, value, XattrFlags::empty()) {
+            Err(Errno::OPNOTSUPP) => return println!("skipped: no attributes in {}", root.path().display()),
+            set => set.unwrap(),
+        }
+    }
+    let attribute = |name: &str| {
+        let mut value = vec![0; 1000];
+        let length = getxattr(&path, name, &mut value[..]);
+        length.map(|length| value[..length].to_vec())
+    };
+    for keep in [0, 1] {
+        let directory = Directory::new(root.path()).unwrap().uploads(true).keep_versions(keep).overwrite(true);
+        put(&directory, "f", "new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        let kept = ["user.DOSATTRIB", "user.comment", "user.empty"].map(attribute);
+        assert_eq!(kept, [Ok(b"0x20".to_vec()), Ok(long.clone()), Ok(Vec::new())]);
+    }
+}
+
 /// As other servers make it: in a directory with an access list for new files, the list says what their users may do.
 #[cfg(target_os = "linux")]
 #[test]
@@ -186,6 +241,27 @@ fn a_replaced_file_gives_its_owner() {
     put(&directory, "f", "new").unwrap();
     let found = fs::metadata(&path).unwrap();
     assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (1234, 5678, 0o640));
+}
+
+#[test]
+#[ignore = "needs root and chattr"]
+fn a_file_that_nobody_may_change_is_explained() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = Directory::new(root.path()).unwrap().uploads(true).overwrite(true);
+    let path = root.path().join("f");
+    fs::write(&path, "old").unwrap();
+    let change = |attribute| Command::new("chattr").arg(attribute).arg(&path).status().unwrap().success();
+    for (set, clear) in [("+i", "-i"), ("+a", "-a")] {
+        if !change(set) {
+            return println!("skipped: no such attributes in {}", root.path().display());
+        }
+        let refusal = put(&directory, "f", "new");
+        assert!(change(clear));
+        let refusal = refusal.unwrap_err();
+        assert_eq!(refusal.code(), ErrorCode::ACCESS_VIOLATION);
+        assert!(refusal.detail().unwrap().contains("lsattr"), "{refusal:?}");
+        assert_eq!((fs::read(&path).unwrap(), names(root.path())), (b"old".to_vec(), vec!["f".into()]));
+    }
 }
 
 #[test]

@@ -75,9 +75,9 @@ fn is_negative(command: &Command, word: &OsStr) -> bool {
     first.is_some_and(|first| first != '-' && !command.get_arguments().any(|option| option.get_short() == Some(first)))
 }
 
-/// The values of a list in a variable, without the spaces around them. An empty variable sets nothing: containers have
-/// empty variables for options that are not used. In a variable, commas also separate arguments; on the command line a
-/// comma is part of a name.
+/// The value of a variable, or the values of a list in it, without the spaces around them: files with variables may have
+/// the line ends of Windows. An empty variable sets nothing: containers have empty variables for options that are not
+/// used. In a variable, commas also separate arguments; on the command line a comma is part of a name.
 fn variable(arg: Arg) -> Arg {
     let is_list = arg.is_positional() && matches!(arg.get_action(), clap::ArgAction::Append);
     let delimiter = if is_list { Some(',') } else { arg.get_value_delimiter() };
@@ -86,12 +86,16 @@ fn variable(arg: Arg) -> Arg {
     if set.as_ref().is_some_and(|set| set.is_empty()) && !matches!(arg.get_action(), clap::ArgAction::SetTrue) {
         return arg.env(Resettable::Reset);
     }
-    let (Some(set), Some(delimiter)) = (set, delimiter) else { return arg };
+    let Some(set) = set.filter(|_| arg.get_action().takes_values()) else { return arg };
     // The parser keeps the values for as long as the program runs.
     let set: &OsStr = Box::leak(set.into_boxed_os_str());
-    let list: Vec<&OsStr> = match set.to_str() {
-        Some(set) => set.split(delimiter).map(str::trim).filter(|one| !one.is_empty()).map(OsStr::new).collect(),
-        None => vec![set],
+    let list: Vec<&OsStr> = match (set.to_str(), delimiter) {
+        (Some(set), Some(delimiter)) => {
+            set.split(delimiter).map(str::trim).filter(|one| !one.is_empty()).map(OsStr::new).collect()
+        }
+        (Some(set), None) if set.trim() != set => vec![set.trim().as_ref()],
+        (_, None) => return arg,
+        (None, _) => vec![set],
     };
     let arg = arg.env(Resettable::Reset);
     if list.is_empty() { arg } else { arg.default_values(list) }
@@ -134,6 +138,9 @@ pub fn usage_error(message: &str) -> ! {
 fn explain(error: &clap::Error, words: &[String]) -> String {
     let said = |kind| error.get(kind).map(ToString::to_string).filter(|text| !text.is_empty());
     let command = words.first().filter(|word| !word.starts_with('-'));
+    if let Some((word, long)) = command.and_then(|command| with_one_hyphen(command, &words[1..])) {
+        return format!("unknown option {word}; did you mean --{long}?");
+    }
     let help = command.map_or("`tuffet --help`".into(), |command| format!("`tuffet {command} --help`"));
     let meant = |kind, otherwise: String| match said(kind) {
         Some(meant) => format!("did you mean {meant}?"),
@@ -170,7 +177,10 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
         }
         (ErrorKind::ValueValidation, Some(value)) => {
             let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-            format!("{}: {why}", place(&arg, &value, words))
+            let is_quoted =
+                ['"', '\''].iter().any(|mark| value.len() > 1 && value.starts_with(*mark) && value.ends_with(*mark));
+            let quotes = if is_quoted { "; the quotation marks are a part of this value: leave them out" } else { "" };
+            format!("{}: {why}{quotes}", place(&arg, &value, words))
         }
         _ => {
             let text = error.to_string();
@@ -178,6 +188,17 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
             format!("{}; {help} says more", first.split_whitespace().collect::<Vec<_>>().join(" "))
         }
     }
+}
+
+/// A long option with one hyphen, which would be a short one with a value. Returns it as it was typed, and its name.
+fn with_one_hyphen<'a>(command: &str, words: &'a [String]) -> Option<(&'a str, String)> {
+    let program = Arguments::command();
+    let command = program.find_subcommand(command)?;
+    words.iter().take_while(|word| *word != "--").find_map(|word| {
+        let name = word.strip_prefix('-')?.split('=').next().filter(|name| name.len() > 2)?;
+        let long = command.get_arguments().filter_map(Arg::get_long).find(|long| *long == name)?;
+        Some((word.as_str(), long.to_owned()))
+    })
 }
 
 /// The option of this program for one that other servers and clients have.
@@ -308,6 +329,15 @@ mod tests {
                 if cfg!(feature = "full") { "did you mean" } else { "unknown option --uplaod" },
             ),
             ("serve -5s", "unknown option -5"),
+            ("serve -upload", "did you mean --upload?"),
+            ("serve -listen :6969", "unknown option -listen; did you mean --listen?"),
+            ("serve -max-upload=5M -u", "unknown option -max-upload=5M; did you mean --max-upload?"),
+            ("serve --listen *:6969", "all addresses are :6969"),
+            ("serve --listen 224.0.0.1:69", ":69 for all of them"),
+            ("serve --listen ff02::1", ":69 for all of them"),
+            ("serve --listen 255.255.255.255", ":69 for all of them"),
+            ("serve --listen :::6969", "all addresses are :6969"),
+            ("serve --max-upload '5M'", "leave them out"),
             ("serve --drain 9999999999999y", "100 years"),
             ("serve --drain 99999999999999999999999y", "100 years"),
             ("get --timeout foo h x", "--timeout \"foo\": not a time"),

@@ -16,7 +16,7 @@ use super::{
     args::Get,
     bars::{self, ProgressBar},
     command_line, remote,
-    url::Location,
+    url::{Location, is_url},
 };
 
 /// The size of the buffer before a slow disk.
@@ -32,6 +32,9 @@ pub fn run(args: Get) -> Result<ExitCode> {
         )),
         (Location::File(_), Some(_)) if file.is_some() => {
             command_line::usage_error("the URL has the file's name already: tuffet get URL [FILE]")
+        }
+        (Location::File(_), Some(other)) if is_url(other.as_ref()) => {
+            command_line::usage_error("one file at a time: tuffet get URL [FILE]")
         }
         (Location::File(url), file) => {
             request.set_mode(url.mode);

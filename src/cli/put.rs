@@ -15,12 +15,15 @@ use super::{
     args::Put,
     bars::{self, ProgressBar},
     command_line, remote,
-    url::Location,
+    url::{Location, is_url},
 };
 
 /// Sends a file.
 pub fn run(args: Put) -> Result<ExitCode> {
     let Put { server, file: path, name, mut request, output } = args;
+    if is_url(&path) {
+        command_line::usage_error("the server comes first: tuffet put URL FILE");
+    }
     let last = || Some(path.file_name()?.as_encoded_bytes().to_vec()).filter(|name| name != b"-");
     // A name may be that of a directory of the server.
     let in_it = |name: Vec<u8>| match name.is_empty() || name.ends_with(b"/") {

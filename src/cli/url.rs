@@ -1,6 +1,6 @@
 //! The URLs of RFC 3617: `tftp://host[:port]/name[;mode=octet]`.
 
-use std::{ffi::OsString, str::FromStr};
+use std::{ffi::OsString, path::Path, str::FromStr};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use percent_encoding::{CONTROLS, percent_decode_str, percent_encode};
@@ -42,6 +42,11 @@ impl FromStr for Location {
             Some(_) => Err("not a TFTP URL, such as tftp://192.0.2.1/pxelinux.0".into()),
         }
     }
+}
+
+/// Whether a local path is a URL in the wrong place.
+pub fn is_url(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().starts_with(b"tftp://")
 }
 
 /// Parses the text after `tftp://`.

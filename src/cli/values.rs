@@ -27,10 +27,16 @@ impl FromStr for Listen {
             return Ok(Self(vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()]));
         }
         let ip = unbracketed(text);
-        match ip.parse::<IpAddr>() {
-            Ok(ip) => Ok(Self(vec![(ip, PORT).into()])),
-            Err(_) if is_scoped(ip) => on_link(ip, PORT).map(|address| Self(vec![address])),
-            Err(_) => address(text, "192.0.2.1, 192.0.2.1:6969 or :6969").map(|address| Self(vec![address])),
+        let address = match ip.parse::<IpAddr>() {
+            Ok(ip) => (ip, PORT).into(),
+            Err(_) if is_scoped(ip) => on_link(ip, PORT)?,
+            Err(_) => address(text, "192.0.2.1, 192.0.2.1:6969 or :6969")?,
+        };
+        match address.ip() {
+            ip if ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) => {
+                Err("no server answers from this address; use one of this machine, or :69 for all of them".into())
+            }
+            _ => Ok(Self(vec![address])),
         }
     }
 }
@@ -63,8 +69,10 @@ pub fn address(text: &str, example: &str) -> Result<SocketAddr, String> {
     if let Some((_, last)) = text.rsplit_once(':').filter(|(ip, _)| unbracketed(ip).parse::<IpAddr>().is_ok()) {
         port(last)?;
     }
+    let all = ["*:", ":::"].iter().find_map(|all| text.strip_prefix(all)).filter(|port| port.parse::<u16>().is_ok());
     let colon = match text.parse::<u16>() {
         Ok(_) => format!("; a port alone is :{text}"),
+        Err(_) if all.is_some() => format!("; all addresses are :{}", all.unwrap_or_default()),
         Err(_) if text.starts_with("localhost") => "; this machine alone is 127.0.0.1 or ::1".into(),
         // A word of letters and digits is neither an address nor a host name with a port.
         Err(_) if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric()) => {
@@ -171,7 +179,7 @@ where
 
 /// Whether a flag is set by its variable. Containers set empty variables for flags that are off.
 pub fn switch(text: &str) -> Result<bool, &'static str> {
-    match text.to_ascii_lowercase().as_str() {
+    match text.trim().to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" | "t" | "y" => Ok(true),
         "false" | "no" | "off" | "0" | "f" | "n" | "" => Ok(false),
         _ => Err("neither true nor false"),

@@ -74,7 +74,8 @@ use system::{effective_user, is_no_file, relative_path};
 ///
 /// If the system lets no file replace one that may be written to, the bytes go into that file: if a file system is
 /// mounted on it, or its directory has the sticky bit, when all of them are there; if no file can be made in its
-/// directory, as they arrive, and then an upload that fails leaves it partly new.
+/// directory, as they arrive, and then an upload that fails leaves it partly new. When all of them are there, they also
+/// go into a file whose owner and group the server may not give to another one.
 ///
 /// If the process has a limit on the size of files (RLIMIT_FSIZE), a larger upload makes the system end the process by
 /// SIGXFSZ, unless that signal is handled or ignored, as in the program `tuffet`: then the upload is refused.
@@ -82,8 +83,8 @@ use system::{effective_user, is_no_file, relative_path};
 /// If the name is that of a symbolic link, the link stays, and the upload goes to its target, if that is in the root.
 ///
 /// A new file has mode 0644 less the umask, or the mode that [`umask`](Self::umask) gives. A file that replaces another
-/// gets the mode of the old one and, on Linux, its access list (POSIX ACL), and its owner and group as far as the
-/// server may set them.
+/// gets the mode of the old one and, as far as the server may set them, its owner and group and, on Linux, its access
+/// list (POSIX ACL), its `user.*` attributes and its label of SELinux.
 ///
 /// ```no_run
 /// use tuffet::handlers::Directory;
@@ -261,6 +262,10 @@ impl Handler for Directory {
                     opened = self.open(request, &place, shorter).await;
                 }
             }
+            if opened.as_ref().is_err_and(|refusal| refusal.code() == ErrorCode::FILE_NOT_FOUND && is_url(request)) {
+                let why = "the name is a URL: DHCP should give this client the name of a file";
+                opened = opened.map_err(|refusal| refusal.because(why));
+            }
             let opened = match self.within_reach(opened).await? {
                 open::Found::Open(opened) => opened,
                 open::Found::Small(small) => return Ok(small.source()),
@@ -294,6 +299,13 @@ impl Handler for Directory {
     fn describe(&self) -> String {
         self.path.display().to_string()
     }
+}
+
+/// Whether the client asks for a URL: firmware that knows no URLs takes one from DHCP for the name of a file.
+fn is_url(request: &Request) -> bool {
+    let name = request.filename();
+    let scheme = name.windows(3).position(|three| three == b"://").map(|end| &name[..end]);
+    scheme.is_some_and(|scheme| !scheme.is_empty() && scheme.iter().all(u8::is_ascii_alphanumeric))
 }
 
 /// How many bytes to read or write in one call: the smallest number, and the largest, which is used if there are few

@@ -71,7 +71,8 @@ use crate::{Error, Refusal, Request, Source, handler::Answer};
 ///
 /// After three connections in a row that failed (refused, no such host, no TLS, timeout) the handler does not ask the
 /// upstream for 2 s, and refuses new transfers that need it without a wait. Bad answers and missing answers do not
-/// count, because they may concern only one file.
+/// count, because they may concern only one file. If the upstream has answered in the last 2 s, it may be restarting, and
+/// the request is sent again for up to 3 s instead, unless [`stale_if_error`](HttpBuilder::stale_if_error) has a copy.
 ///
 /// # Bounded
 /// Beside the cache, a transfer holds at most two segments of 32 KiB. All readers that are near each other share one

@@ -1,6 +1,6 @@
 //! The configuration file: read, and checked as far as possible without serving.
 
-use std::{fmt, path::Path};
+use std::{fmt, io, path::Path};
 
 use clap::{Arg, ArgAction, Command, CommandFactory, builder::Resettable};
 use toml::{
@@ -43,8 +43,10 @@ pub type Value<'i> = Spanned<DeValue<'i>>;
 
 impl File {
     pub fn read(path: &Path) -> Result<Self> {
-        let explain =
-            |error| format!("cannot read {}: {error}; --config takes the path of a TOML file", path.display());
+        let explain = |error: io::Error| match error.kind() {
+            io::ErrorKind::InvalidData => format!("cannot read {}: {error}; save it as UTF-8", path.display()),
+            _ => format!("cannot read {}: {error}; --config takes the path of a TOML file", path.display()),
+        };
         let text = files::read_once(path).map_err(explain)?;
         Ok(Self::parse(&path.display().to_string(), &text))
     }
@@ -116,6 +118,11 @@ impl Reader<'_> {
 
     /// Notes an unknown key, and proposes a similar one.
     pub fn unknown<'n>(&mut self, at: usize, name: &str, names: impl Iterator<Item = &'n str>) {
+        let program = Arguments::command();
+        let options = program.find_subcommand("serve").into_iter().flat_map(Command::get_arguments);
+        if options.filter_map(key_of).any(|option| option == name) {
+            return self.wrong(at, format!("{name}: unknown key here: it stands above the first [[rule]] or [[boot]]"));
+        }
         let likeness = |known: &str| strsim::jaro_winkler(&name.to_lowercase().replace('_', "-"), known);
         let meant = names.map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
         self.wrong(

@@ -1,10 +1,13 @@
 //! Directories of this machine.
 
-use std::{ffi::OsStr, path::Path};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use tuffet::{Handler, handlers};
 
-use super::{Kind, Opened, Result, Serve, Uploads};
+use super::{Kind, Opened, Result, Serve, Source, Uploads};
 
 pub struct Directory;
 
@@ -31,7 +34,8 @@ impl Kind for Directory {
             .per_client(uploads.upload_per_client)
             .upload_names(uploads.names())
             .map_err(explain)?
-            .also(uploads.also());
+            // Clients get the files of the other directories anyway.
+            .also(uploads.also().map(PathBuf::as_path).chain(args.sources.iter().filter_map(Source::directory)));
         let directory = opened.user.iter().cloned().fold(directory, handlers::Directory::user);
         let directory = uploads.umask.into_iter().fold(directory, handlers::Directory::umask);
         // Zero versions must not undo `--overwrite`.

@@ -194,20 +194,23 @@ mod tests {
         }
     }
 
-    /// The file system's clock cannot be set, so the test makes the directory old.
+    /// The file system's clock cannot be set, so the test makes the directory old, or gives it a time that is to come, as
+    /// it has on a machine whose clock begins in 1970.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_directory_is_read_again_when_it_has_changed_and_not_before() {
+        use std::time::{Duration, UNIX_EPOCH};
+        for modified in [Duration::from_nanos(1), Duration::new(4_000_000_000, 1)] {
+            is_read_again_when_it_has_changed(UNIX_EPOCH + modified);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn is_read_again_when_it_has_changed(modified: std::time::SystemTime) {
         let (directory, place) = place(&["Boot/BCD"]);
         let known = Mutex::default();
-        let age = |path: &Path| {
-            fs::File::open(path)
-                .unwrap()
-                .set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_nanos(1))
-                .unwrap();
-        };
         let boot = directory.path().join("Boot");
-        age(&boot);
+        fs::File::open(&boot).unwrap().set_modified(modified).unwrap();
         let dir = place.dir.open_dir("Boot").unwrap();
         let list = || listing(&known, &dir, None).unwrap();
         let reads = Cell::new(0);

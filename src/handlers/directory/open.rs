@@ -33,6 +33,9 @@ const FEW: usize = 64;
 const SETTLED: Duration = Duration::from_secs(3);
 /// The same for times with parts of a second: they move with the clock of the system, in steps of 10 ms at most.
 const SETTLED_FINE: Duration = Duration::from_millis(50);
+/// A time that is further ahead than this is as good as an old one: the clock of the system does not reach it soon. A
+/// machine may begin with a clock of 1970. The clock of a file server may be ahead by less.
+const AHEAD: Duration = Duration::from_secs(24 * 3600);
 /// How many bytes at the end of a file show whether it has only grown.
 const TAIL: u64 = 16;
 
@@ -287,18 +290,19 @@ impl Version {
 
     /// Whether any later change gives the file a new version, so that all that is read now belongs to this one.
     pub(super) fn is_settled(&self) -> bool {
-        self.is_older_than(SETTLED)
+        self.is_far_from_now(SETTLED)
     }
 
     /// The same for a directory. Its time cannot be set back without a trace in its inode.
     pub(super) fn is_settled_directory(&self) -> bool {
-        self.identity != (0, 0) && self.is_older_than(if self.modified.1 == 0 { SETTLED } else { SETTLED_FINE })
+        self.identity != (0, 0) && self.is_far_from_now(if self.modified.1 == 0 { SETTLED } else { SETTLED_FINE })
     }
 
-    fn is_older_than(&self, age: Duration) -> bool {
+    fn is_far_from_now(&self, age: Duration) -> bool {
         let (seconds, nanoseconds) = self.modified;
         let modified = u64::try_from(seconds).map(|seconds| Duration::new(seconds, nanoseconds)).unwrap_or_default();
-        SystemTime::UNIX_EPOCH.elapsed().is_ok_and(|now| now.saturating_sub(modified) > age)
+        let is_far = |now: Duration| now.saturating_sub(modified) > age || modified.saturating_sub(now) > AHEAD;
+        SystemTime::UNIX_EPOCH.elapsed().is_ok_and(is_far)
     }
 }
 

@@ -4,7 +4,8 @@
 //! lock, the next server tells it from a file that a killed server left behind: see `leftovers`.
 //!
 //! Where the system lets no other file take the place of one that may be written to, the bytes go into that file: its
-//! directory is not writable or has the sticky bit, or a file system is mounted on it, as containers do.
+//! directory is not writable or has the sticky bit, or a file system is mounted on it, as containers do. So they do where
+//! another file could not have the same owner and group.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -19,7 +20,10 @@ use cap_std::fs::{Dir, OpenOptions};
 
 use super::{
     refuse_upload,
-    system::{create_nameless, for_all_to_read, hold, is_held, link, mode, rename_new, set_mode, sync, take_after},
+    system::{
+        create_nameless, for_all_to_read, hold, is_forbidden, is_held, link, mode, rename_new, set_mode, sync,
+        take_after,
+    },
     versions,
 };
 use crate::error::Refusal;
@@ -100,20 +104,25 @@ impl Partial {
         };
         let there = if overwrite { self.dir.symlink_metadata(&self.name).ok() } else { None };
         let replaces = there.is_some();
-        match there {
+        let keeps_owner = match there {
             Some(replaced) => take_after(&self.file, &self.dir, &self.name, &replaced)?,
-            None => set_mode(&self.file, mode)?,
-        }
+            None => set_mode(&self.file, mode).map(|()| true)?,
+        };
         self.file.sync_all()?;
         if overwrite {
             let hidden = self.hide()?.to_owned();
             let replace = || self.dir.rename(&hidden, &self.dir, &self.name);
+            let write_over = || {
+                let mut there = open_there(&self.dir, &self.name)?;
+                io::copy(&mut self.dir.open(&hidden)?, &mut there)?;
+                finish(&there)
+            };
             match keep {
+                // Its owner may lose the right to read a file that is replaced.
+                0 if !keeps_owner && write_over().is_ok() => {}
                 0 => match replace() {
                     Err(error) if matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::PermissionDenied) => {
-                        let mut there = open_there(&self.dir, &self.name)?;
-                        io::copy(&mut self.dir.open(&hidden)?, &mut there)?;
-                        finish(&there)?;
+                        write_over()?;
                     }
                     replaced => replaced?,
                 },
@@ -123,7 +132,11 @@ impl Partial {
             match &self.hidden {
                 // A name that is left behind is removed when this is dropped.
                 Some(hidden) => rename_new(&self.dir, hidden, &self.name)?,
-                None => link(&self.file, &self.dir, &self.name)?,
+                None => {
+                    link(&self.file, &self.dir, &self.name)?;
+                    // Programs that watch a directory wait until a file with a name is closed after a write.
+                    _ = self.dir.open_with(&self.name, OpenOptions::new().write(true));
+                }
             }
         }
         // The bytes are safe and have their name. Without a journal the name is not safe yet: the inode counts it.
@@ -154,7 +167,13 @@ impl Drop for Partial {
 
 /// Opens the file of this name to write over it. It is locked, so that no two uploads mix their bytes.
 fn open_there(dir: &Dir, name: &OsStr) -> io::Result<File> {
-    let file = dir.open_with(name, OpenOptions::new().write(true))?;
+    let file = dir.open_with(name, OpenOptions::new().write(true)).map_err(|error| match is_forbidden(&error) {
+        true => {
+            let what = "the file is immutable or append-only: `lsattr` shows that, and `chattr -ia` changes it";
+            io::Error::new(ErrorKind::PermissionDenied, what)
+        }
+        false => error,
+    })?;
     match is_held(&file) {
         true => Err(io::Error::new(ErrorKind::PermissionDenied, "another upload is writing to this file")),
         false => Ok(file.into_std()),

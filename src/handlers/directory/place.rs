@@ -43,7 +43,7 @@ impl Place {
             Err(error) if leads_out(&error) => {
                 let real = real(&self.path.join(path), &mut { MOST_LOOKS }).map_err(|why| match why.kind() {
                     io::ErrorKind::PermissionDenied => closed(&why),
-                    _ if goes_round(&why) => why,
+                    _ if goes_round(&why) || why.kind() == io::ErrorKind::NotADirectory => why,
                     _ => error,
                 })?;
                 if let Some(rest) = below(&self.path, &real) {
@@ -115,8 +115,8 @@ fn closed(why: &io::Error) -> io::Error {
 }
 
 fn outside(real: &Path) -> io::Error {
-    let what =
-        format!("a link leads to {}, which is neither in the root nor in a directory of `--also`", real.display());
+    let real = name::text(real.as_os_str().as_encoded_bytes());
+    let what = format!("a link leads to {real}, which is neither in the root nor in a directory of `--also`");
     io::Error::new(io::ErrorKind::PermissionDenied, what)
 }
 

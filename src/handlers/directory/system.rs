@@ -5,6 +5,8 @@
 
 #[cfg(target_os = "linux")]
 mod acl;
+#[cfg(target_os = "linux")]
+mod attributes;
 #[cfg(unix)]
 mod denied;
 #[cfg(target_os = "linux")]

@@ -19,7 +19,7 @@ use super::{
     system::{Wish, relative_path, sync, why_denied},
     versions,
 };
-use crate::{error::Refusal, handler::Request, source::Source};
+use crate::{error::Refusal, handler::Request, name, source::Source};
 
 /// Takes all of `data`, and writes about `chunk` bytes to the disk at a time. It checks all that can be checked before
 /// it polls `data`.
@@ -90,7 +90,7 @@ fn create(
             let opened = place.beneath_root(parent, |root, parent| open_parent(root, parent, policy));
             Arc::new(opened.map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound if !policy.mkdir => {
-                    let parent = parent.display();
+                    let parent = name::text(parent.as_os_str().as_encoded_bytes());
                     Refusal::not_found().because(format_args!("no directory {parent}: `--mkdir` lets uploads make it"))
                 }
                 _ => why(error),

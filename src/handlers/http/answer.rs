@@ -20,7 +20,11 @@ pub(super) fn file(response: Response) -> Result<Response, Refusal> {
         // 203 is what a proxy makes of a 200 (RFC 9110 section 15.3.4).
         StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION => return is_decoded(&response).map(|()| response),
         StatusCode::NOT_FOUND | StatusCode::GONE => Refusal::not_found(),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Refusal::denied(),
+        StatusCode::UNAUTHORIZED => {
+            let why = format!("answered {status}; http://USER:PASSWORD@HOST/ or `--header` has credentials");
+            return Err(Refusal::denied().because(why));
+        }
+        StatusCode::FORBIDDEN => Refusal::denied(),
         _ if leads_to_directory(&response) => return Err(Refusal::not_found().because("is a directory")),
         _ => Refusal::upstream(),
     };

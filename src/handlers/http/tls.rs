@@ -102,6 +102,13 @@ pub(super) fn is_of_unknown_authority(error: &rustls::Error) -> bool {
     is_of_authority(error) || *error == rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)
 }
 
+/// Whether the certificate of a server is good at another time. The clock of a router may begin in 1970.
+pub(super) fn is_of_another_time(error: &rustls::Error) -> bool {
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let rustls::Error::InvalidCertificate(error) = error else { return false };
+    matches!(error, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
+}
+
 /// Whether the certificate of a server is good so far, and in time, but is that of an authority.
 fn is_of_authority(error: &rustls::Error) -> bool {
     match error {

@@ -292,9 +292,14 @@ fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         // The `source` of an I/O error leaves out the error that it wraps.
         return advice(error.get_ref()?);
     }
+    // The HTTP library tells its errors apart by their texts only.
+    if error.to_string() == "invalid HTTP version parsed" {
+        return Some("; does it speak HTTP at this port, or is it https?");
+    }
     match error.downcast_ref()? {
         rustls::Error::InvalidMessage(_) => Some("; does it speak TLS at this port, or is it http?"),
         error if tls::is_of_unknown_authority(error) => Some("; `--ca FILE` trusts more certificates"),
+        error if tls::is_of_another_time(error) => Some("; is the clock of this machine right?"),
         _ => None,
     }
 }
@@ -359,5 +364,14 @@ mod tests {
         let denied = explained(io::ErrorKind::PermissionDenied);
         assert!(denied.starts_with("cannot connect: permission denied; the sandbox"), "{denied}");
         assert_eq!(explained(io::ErrorKind::ConnectionRefused), "cannot connect: connection refused");
+    }
+
+    #[test]
+    fn a_certificate_of_another_time_is_explained() {
+        use rustls::CertificateError::{Expired, NotValidForName, NotValidYet};
+        for (why, is_of_time) in [(Expired, true), (NotValidYet, true), (NotValidForName, false)] {
+            let error = io::Error::other(rustls::Error::InvalidCertificate(why));
+            assert_eq!(explained(&Outer(error)).ends_with("; is the clock of this machine right?"), is_of_time);
+        }
     }
 }

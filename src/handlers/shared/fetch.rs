@@ -210,7 +210,7 @@ impl<U: Upstream> Fetch<U> {
         if !self.can_resume() {
             return Err(passing("without an ETag or a date, the rest may be of another file"));
         }
-        match self.origin.try_open(&self.ask, None).await? {
+        match self.origin.try_open(&self.ask, None, false).await? {
             UpstreamReply::File(facts, body) if facts.size == self.size => Ok(body),
             _ => Err(Failure::Final(Refusal::upstream().because("the file changed upstream"))),
         }

@@ -68,7 +68,9 @@ impl<U: Upstream> Gateway<U> {
         // Ask for the whole body if the beginning is not cached. With many fetches, pieces would replace that body
         // anyway.
         let known = stale.filter(|object| object.has_beginning() || self.origin.piece().is_some());
-        let answer = self.origin.open(&ask, known.map(|object| object.validator())).await;
+        // A copy in memory is better than a wait for a server that restarts.
+        let waits = stale.is_none() || !self.settings.stale_if_error;
+        let answer = self.origin.open(&ask, known.map(|object| object.validator()), waits).await;
         match (lookup, answer) {
             (Some(lookup), Ok(answer)) => self.answered(lookup, ask, answer),
             (Some(lookup), Err(refusal)) => self.failed(lookup, U::is_personal(&ask), refusal),

@@ -25,6 +25,9 @@ const TRIES: u32 = 14;
 const TRIES_ALONE: u32 = 3;
 /// An upstream that has answered within this time is busy, and not down.
 const WELL: Duration = Duration::from_secs(10);
+/// An upstream that has answered within this time and refuses connections restarts, and is not down. A search for a file
+/// in several sources goes on no sooner.
+const RESTART: Duration = Duration::from_secs(2);
 
 pub(super) struct Origin<U> {
     upstream: U,
@@ -49,9 +52,15 @@ impl<U: Upstream> Origin<U> {
         Self { upstream, timeout, breaker, queue, asking, answered, pauses, fetches, lacks_ranges }
     }
 
-    /// The answer for a new transfer. It is refused at once while the upstream is known to be dead.
-    pub(super) async fn open(&self, ask: &U::Ask, known: Option<&U::Validator>) -> Result<UpstreamReply<U>, Refusal> {
-        self.try_open(ask, known).await.map_err(|failure| located(ask, failure.refusal()))
+    /// The answer for a new transfer. It is refused at once while the upstream is known to be dead, unless a restart is
+    /// waited for: the upstream has answered a moment ago.
+    pub(super) async fn open(
+        &self,
+        ask: &U::Ask,
+        known: Option<&U::Validator>,
+        waits: bool,
+    ) -> Result<UpstreamReply<U>, Refusal> {
+        self.try_open(ask, known, waits).await.map_err(|failure| located(ask, failure.refusal()))
     }
 
     /// The same for a fetch, which adds the file's name itself.
@@ -59,17 +68,31 @@ impl<U: Upstream> Origin<U> {
         &self,
         ask: &U::Ask,
         known: Option<&U::Validator>,
+        waits: bool,
     ) -> Result<UpstreamReply<U>, Failure> {
         let _asking = self.asking.clone();
         let (mut tries, mut tries_alone) = (0, 0);
         loop {
             let answer = async {
-                self.breaker.check().map_err(Failure::Passing)?;
-                self.reported(self.upstream.open(ask, known)).await
+                // The breaker does not count a restart, so that no request is refused when the upstream is there again.
+                let may_restart = waits && self.has_answered_within(RESTART);
+                if !may_restart {
+                    self.breaker.check().map_err(Failure::Passing)?;
+                }
+                self.reported(self.upstream.open(ask, known), may_restart).await
             };
             let (answer, place) = self.queue.wait(answer).await;
-            let (refusal, told) = match answer {
-                Err(Failure::Busy(refusal, told)) => (refusal, told),
+            let (refusal, told, may_try) = match answer {
+                Err(Failure::Busy(refusal, told)) => {
+                    let is_alone = Arc::strong_count(&self.asking) == 2;
+                    let may_try = match self.has_answered_within(WELL) {
+                        true => tries < TRIES && tries_alone < TRIES_ALONE,
+                        false => tries < TRIES_ALONE && !is_alone || tries == 0 && told.is_some(),
+                    };
+                    tries_alone += u32::from(is_alone);
+                    (refusal, told, may_try)
+                }
+                Err(Failure::Outage(refusal)) if waits => (refusal, None, self.has_answered_within(RESTART)),
                 answer => {
                     if answer.is_ok() {
                         *self.answered.lock() = Some(Instant::now());
@@ -77,19 +100,16 @@ impl<U: Upstream> Origin<U> {
                     return answer;
                 }
             };
-            let is_well = self.answered.lock().is_some_and(|at| at.elapsed() < WELL);
-            let is_alone = Arc::strong_count(&self.asking) == 2;
-            let may_try = match is_well {
-                true => tries < TRIES && tries_alone < TRIES_ALONE,
-                false => tries < TRIES_ALONE && !is_alone || tries == 0 && told.is_some(),
-            };
             if !may_try {
                 return Err(Failure::Passing(refusal));
             }
-            let pause = self.pause(tries);
-            (tries, tries_alone) = (tries + 1, tries_alone + u32::from(is_alone));
-            Queue::pause(place, told.unwrap_or_default() + pause).await;
+            Queue::pause(place, told.unwrap_or_default() + self.pause(tries)).await;
+            tries += 1;
         }
+    }
+
+    fn has_answered_within(&self, time: Duration) -> bool {
+        self.answered.lock().is_some_and(|at| at.elapsed() < time)
     }
 
     /// The pause after this try: 0.1 s, doubled up to 1.6 s, and up to half longer or shorter. So the requests do not
@@ -106,7 +126,7 @@ impl<U: Upstream> Origin<U> {
         same: (&U::Validator, Option<u64>),
         range: (u64, Option<u64>),
     ) -> Result<Part<U::Body>, Failure> {
-        let part = self.reported(self.upstream.part(ask, same, range)).await?;
+        let part = self.reported(self.upstream.part(ask, same, range), false).await?;
         if range != (0, None) {
             self.lacks_ranges.store(part.end.is_none(), Relaxed);
         }
@@ -140,9 +160,16 @@ impl<U: Upstream> Origin<U> {
         }
     }
 
-    async fn reported<T>(&self, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    async fn reported<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Failure>>,
+        may_restart: bool,
+    ) -> Result<T, Failure> {
         let answer = self.within(answer, Failure::Passing).await;
-        self.breaker.report(!matches!(answer, Err(Failure::Outage(_))));
+        let is_out = matches!(answer, Err(Failure::Outage(_)));
+        if !is_out || !may_restart {
+            self.breaker.report(!is_out);
+        }
         answer
     }
 
@@ -171,18 +198,26 @@ mod tests {
     use super::*;
     use crate::{Source, handlers::shared::queue};
 
-    /// An upstream that never answers, and counts the requests.
+    /// An upstream that counts the requests. It refuses as many connections as this, and then says that nothing has
+    /// changed, or never answers.
     #[derive(Default)]
-    struct Silent(AtomicUsize);
+    struct Fake {
+        asked: AtomicUsize,
+        refused: Option<usize>,
+    }
 
-    impl Upstream for Silent {
+    impl Upstream for Fake {
         type Ask = usize;
         type Validator = ();
         type Body = ();
 
         async fn open(&self, _: &usize, _: Option<&()>) -> Result<UpstreamReply<Self>, Failure> {
-            self.0.fetch_add(1, Relaxed);
-            pending().await
+            let asked = self.asked.fetch_add(1, Relaxed);
+            match self.refused {
+                None => pending().await,
+                Some(refused) if asked < refused => Err(Failure::Outage(Refusal::upstream())),
+                Some(_) => Ok(UpstreamReply::Unchanged(Duration::ZERO)),
+            }
         }
 
         async fn part(&self, _: &usize, _: (&(), Option<u64>), _: (u64, Option<u64>)) -> Result<Part<()>, Failure> {
@@ -204,12 +239,22 @@ mod tests {
 
     #[test]
     fn requests_for_new_files_wait_in_the_queue() {
-        let origin = Origin::new(Silent::default(), Duration::MAX);
+        let origin = Origin::new(Fake::default(), Duration::MAX);
         let files: Vec<_> = (0..1000).collect();
-        let mut requests: Vec<_> = files.iter().map(|file| Box::pin(origin.open(file, None))).collect();
+        let mut requests: Vec<_> = files.iter().map(|file| Box::pin(origin.open(file, None, true))).collect();
         for request in &mut requests {
             assert!(block_on(poll_once(request)).is_none());
         }
-        assert_eq!(origin.upstream.0.load(Relaxed), queue::LEAST);
+        assert_eq!(origin.upstream.asked.load(Relaxed), queue::LEAST);
+    }
+    #[test]
+    fn an_upstream_that_has_just_answered_and_refuses_connections_is_asked_again() {
+        let long = Instant::now() + Duration::from_secs(3600);
+        for (answered, waits, asked) in [(Some(long), true, 4), (Some(long), false, 1), (None, true, 1)] {
+            let origin = Origin::new(Fake { refused: Some(3), ..Fake::default() }, Duration::MAX);
+            *origin.answered.lock() = answered;
+            assert_eq!(block_on(origin.open(&0, None, waits)).is_ok(), asked == 4);
+            assert_eq!(origin.upstream.asked.load(Relaxed), asked);
+        }
     }
 }

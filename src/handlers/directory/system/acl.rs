@@ -12,14 +12,14 @@ use std::{
 
 use cap_std::fs::Dir;
 use rustix::{
-    fs::{Mode, OFlags, XattrFlags, fremovexattr, fsetxattr, getxattr, openat},
+    fs::{XattrFlags, fremovexattr, fsetxattr, getxattr},
     io::Errno,
 };
 
+use super::attributes::There;
+
 const NAME: &str = "system.posix_acl_access";
 const OF_NEW_FILES: &str = "system.posix_acl_default";
-/// The longest list that is kept, in bytes: some thousand entries.
-const LONGEST: usize = 16 << 10;
 const GROUP: u32 = 0o070;
 
 /// The access list of a file.
@@ -32,15 +32,7 @@ pub(super) enum List {
 
 /// The list of the file of this name, which need not be readable.
 pub(super) fn of(dir: &Dir, name: &OsStr) -> List {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let read = || {
-        let there = openat(dir, name, flags, Mode::empty())?;
-        let (path, mut list) = (format!("/proc/self/fd/{}", there.as_raw_fd()), vec![0; LONGEST]);
-        let length = getxattr(path, NAME, &mut list[..])?;
-        list.truncate(length);
-        Ok(list)
-    };
-    match read() {
+    match There::open(dir, name).and_then(|there| there.attribute(NAME)) {
         Ok(list) => List::Some(list),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => List::None,
         Err(error) => {

@@ -23,7 +23,7 @@ use rustix::{
 
 use super::{
     super::{open::Version, root::Identity},
-    acl,
+    acl, attributes,
 };
 
 /// Opens a file without a wait for the disk, or reports that it does not exist. After any other failure the caller
@@ -166,7 +166,9 @@ pub fn rename_new(dir: &Dir, from: &str, to: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Gives a file the access list of the one that it replaces. Returns the mode that the file may have then.
-pub fn keep_access_list(dir: &Dir, replaced: &OsStr, file: &File, mode: u32) -> u32 {
+/// Gives a file the extended attributes and the access list of the one that it replaces. Returns the mode that the file
+/// may have then.
+pub fn keep_labels(dir: &Dir, replaced: &OsStr, file: &File, mode: u32) -> u32 {
+    attributes::keep(dir, replaced, file);
     acl::of(dir, replaced).give_to(file, mode)
 }

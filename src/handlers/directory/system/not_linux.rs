@@ -67,6 +67,6 @@ pub fn cannot_write(_: &Dir) -> Option<rustix::io::Errno> {
 }
 
 #[cfg(unix)]
-pub fn keep_access_list(_: &Dir, _: &OsStr, _: &File, mode: u32) -> u32 {
+pub fn keep_labels(_: &Dir, _: &OsStr, _: &File, mode: u32) -> u32 {
     mode
 }

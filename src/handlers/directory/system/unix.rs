@@ -19,7 +19,7 @@ use rustix::{
     process::geteuid,
 };
 
-use super::{super::root::Identity, cannot_write, keep_access_list};
+use super::{super::root::Identity, cannot_write, keep_labels};
 use crate::handler::Request;
 
 /// The path of the file of a request, relative to the root.
@@ -35,6 +35,11 @@ pub fn effective_user() -> Arc<str> {
 /// Whether the error is about a name that leads to no file: a loop of links, or a socket.
 pub fn is_no_file(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO))
+}
+
+/// Whether something other than the mode and the owner of a file forbids to open it.
+pub fn is_forbidden(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
 }
 
 /// A FIFO is opened without a wait for its writer.
@@ -126,14 +131,23 @@ pub fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Gives a file the mode, the access list and the owner of the one that it replaces.
-pub fn take_after(file: &File, dir: &Dir, name: &OsStr, replaced: &Metadata) -> io::Result<()> {
-    // A user other than root can only set one of its own groups.
-    let given =
-        fchown(file, Some(replaced.uid()), Some(replaced.gid())).or_else(|_| fchown(file, None, Some(replaced.gid())));
-    given.unwrap_or_else(|error| log::debug!("cannot keep the owner of a file that is replaced: {error}"));
+/// Gives a file the mode, the labels and the owner of the one that it replaces. Returns whether it has the same owner
+/// and group.
+pub fn take_after(file: &File, dir: &Dir, name: &OsStr, replaced: &Metadata) -> io::Result<bool> {
+    let made = file.metadata()?;
+    // Not every file system can change an owner, or be asked to set the one that is there.
+    let given = match (made.uid(), made.gid()) == (replaced.uid(), replaced.gid()) {
+        true => Ok(()),
+        false => fchown(file, Some(replaced.uid()), Some(replaced.gid())),
+    };
+    if let Err(error) = &given {
+        log::debug!("cannot keep the owner of a file that is replaced: {error}");
+        // A user other than root can only set one of its own groups.
+        _ = fchown(file, None, Some(replaced.gid()));
+    }
     // As the kernel does on a write: content from another user must not run with the owner's rights.
     let mode = replaced.mode() & 0o7777 & !0o4000;
     let mode = if mode & 0o010 != 0 { mode & !0o2000 } else { mode };
-    set_mode(file, keep_access_list(dir, name, file, mode))
+    set_mode(file, keep_labels(dir, name, file, mode))?;
+    Ok(given.is_ok())
 }
