@@ -58,7 +58,7 @@ pub(super) async fn serve_connection(
             }
             connection.as_mut().poll(cx).map(|ended| ended.map_err(Broken::Connection))
         });
-        or(talk, async { Err(Broken::Stalled(state.stalled().await)) }).await
+        or(talk, async { Err(Broken::Stalled(or(state.stalled(), state.gave_way()).await)) }).await
     };
     let failed = result.is_err();
     // hyper has answered with a status of its own.
@@ -75,7 +75,8 @@ pub(super) async fn serve_connection(
         Ok(()) => Transfer::closed_by_client(),
     };
     // Drop the bytes that a slow reader has not taken, and do not let half a file pass for the whole.
-    if matches!(why, Outcome::TimedOut | Outcome::Failed(_)) || failed && state.undelimited.get() {
+    if matches!(why, Outcome::TimedOut | Outcome::Failed(_) | Outcome::Replaced(_)) || failed && state.undelimited.get()
+    {
         let _ = socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
     }
     state.end_transfer(why);

@@ -2,7 +2,9 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
     rc::Rc,
+    task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -12,7 +14,7 @@ use super::{
     head::{HEAD, Head},
     transfer::Transfer,
 };
-use crate::{error::Refusal, http1::Busy, transfer::Outcome};
+use crate::{endpoint::CloseReason, error::Refusal, http1::Busy, transfer::Outcome};
 
 /// Fewer bytes than these within the server's patience are no progress. Otherwise a client that takes one byte now and
 /// then would hold its place for ever.
@@ -31,6 +33,9 @@ pub(super) struct State {
     client_moved: Cell<u64>,
     /// When the server began to wait for the handler or its source, if it does.
     source_since: Cell<Option<Instant>>,
+    /// Whether the transfer gives way to another, and the task that ends it then.
+    gives_way: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
     /// The parts of files that the kernel sends.
     #[cfg(target_os = "linux")]
     pub(super) placeholders: super::placeholder::Placeholders,
@@ -50,6 +55,8 @@ impl State {
             client_since: Cell::default(),
             client_moved: Cell::default(),
             source_since: Cell::default(),
+            gives_way: Cell::default(),
+            waker: RefCell::default(),
             #[cfg(target_os = "linux")]
             placeholders: super::placeholder::Placeholders::default(),
             unread: Cell::default(),
@@ -89,6 +96,30 @@ impl State {
     pub(super) fn client_is_done(&self) {
         self.client_since.set(None);
         self.client_moved.set(0);
+    }
+
+    /// When the server began to wait for the client, if it does.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.client_since.get()
+    }
+
+    /// Ends the transfer, and the connection with it.
+    pub(super) fn give_way(&self) {
+        self.gives_way.set(true);
+        self.waker.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until the transfer has to give way.
+    pub(super) async fn gave_way(&self) -> Outcome {
+        poll_fn(|cx| {
+            if self.gives_way.get() {
+                return Poll::Ready(());
+            }
+            self.waker.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
+            Poll::Pending
+        })
+        .await;
+        Outcome::Replaced(CloseReason::GaveWay.reason())
     }
 
     pub(super) fn wait_for_source(&self) {
