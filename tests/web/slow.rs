@@ -1,7 +1,7 @@
 //! Clients and sources that take their time.
 
 use std::{
-    io::Read,
+    io::{ErrorKind, Read, Write},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -50,7 +50,6 @@ fn a_head_that_does_not_end_is_not_waited_for() {
     let mut writer = dribbling.socket().try_clone().unwrap();
     let began = Instant::now();
     let dribble = thread::spawn(move || {
-        use std::io::Write;
         while writer.write_all(b"X").is_ok() {
             assert!(began.elapsed() < LONG, "it is listened to for ever");
             thread::sleep(Duration::from_millis(20));
@@ -95,6 +94,17 @@ fn a_client_that_takes_a_byte_now_and_then_loses_its_place() {
 /// A small one, so that the server is soon told that there is no room.
 fn socket2_receive_buffer(connection: &Connection) {
     socket2::SockRef::from(connection.socket()).set_recv_buffer_size(4096).unwrap();
+}
+
+/// The answers are no transfers.
+#[test]
+fn a_client_that_reads_no_answer_loses_its_connection() {
+    let server = impatient(large());
+    let connection = Connection::to(&server);
+    let requests = "OPTIONS /x HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+    let mut socket = connection.socket();
+    let error = std::iter::repeat_with(|| socket.write_all(requests.as_bytes())).find_map(Result::err).unwrap();
+    assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
 }
 
 #[test]

@@ -132,7 +132,7 @@ impl State {
 
     /// All written bytes have gone to the kernel.
     pub(super) fn flushed(&self) {
-        let is_over = self.current.borrow().as_ref().is_some_and(|transfer| transfer.is_sent(self.written.get()));
+        let is_over = self.current.borrow().as_ref().is_none_or(|transfer| transfer.is_sent(self.written.get()));
         if is_over {
             self.client_is_done();
             self.busy.set(false);
@@ -158,20 +158,17 @@ impl State {
         }
     }
 
-    /// Waits until the transfer has made no progress for the server's patience.
+    /// Waits until nothing has moved for the server's patience.
     pub(super) async fn stalled(&self) -> Outcome {
         loop {
             let patience = self.current.borrow().as_ref().map(|transfer| transfer.patience());
             let patience = patience.unwrap_or(HEAD);
             Timer::after((patience / 8).max(Duration::from_millis(5))).await;
             let is_late = |since: &Cell<Option<Instant>>| since.get().is_some_and(|since| since.elapsed() >= patience);
-            if self.current.borrow().is_none() {
-                continue;
-            }
             if is_late(&self.client_since) {
                 return Outcome::TimedOut;
             }
-            if is_late(&self.source_since) {
+            if self.current.borrow().is_some() && is_late(&self.source_since) {
                 return Outcome::Failed(Refusal::internal().because("the source gave no data for too long"));
             }
         }
