@@ -151,6 +151,28 @@ fn a_source_that_stalls_delays_no_other_transfer() {
     drop(stalled);
 }
 
+/// It cannot begin in the middle, and has every chunk at once.
+#[test]
+fn a_range_at_the_end_of_a_large_source_delays_no_other_transfer() {
+    const SIZE: u64 = 1 << 60;
+    let server = serve(read(async |request: Request| match request.path() {
+        "large" => Source::from(Gen::new(async |co| {
+            let chunk = tuffet::Bytes::from(vec![0; 10_000]);
+            for _ in 0..SIZE / 10_000 {
+                co.yield_(chunk.clone()).await;
+            }
+        }))
+        .with_size(SIZE),
+        _ => Source::from("hello"),
+    }));
+    let mut distant = Connection::to(&server);
+    distant.send(format!("GET /large HTTP/1.1\r\nHost: x\r\nRange: bytes={}-\r\n\r\n", SIZE - 1));
+    eventually("it runs", || server.transfers().len() == 1);
+    for _ in 0..3 {
+        assert_eq!(get(&server, "/x").text(), "hello");
+    }
+}
+
 #[test]
 fn a_source_that_stalls_is_not_waited_for_ever() {
     let server = impatient(stalling());
