@@ -10,7 +10,6 @@ use std::{
     collections::BTreeMap,
     future::{Future, poll_fn},
     net::{SocketAddr, TcpListener, TcpStream},
-    pin::pin,
     rc::Rc,
     task::Poll,
     time::{Duration, SystemTime},
@@ -132,8 +131,9 @@ impl Connections {
         let number = self.begun.get();
         self.begun.set(number + 1);
         let all = Rc::downgrade(self);
+        // A future that is captured and then pinned has its place twice.
+        let mut serving = Box::pin(serving);
         let task = executor.spawn(async move {
-            let mut serving = pin!(serving);
             // The clock may be set at any time.
             poll_fn(|cx| if is_date(SystemTime::now()) { serving.as_mut().poll(cx) } else { Poll::Ready(()) }).await;
             let ended = all.upgrade().and_then(|all: Rc<Self>| all.all.borrow_mut().remove(&number));

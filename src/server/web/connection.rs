@@ -93,7 +93,7 @@ enum Broken {
 
 async fn read_rest(stream: &Async<TcpStream>) {
     let read = || async {
-        let (mut stream, mut left, mut buffer) = (stream, UNREAD_BYTES, [0; 8192]);
+        let (mut stream, mut left, mut buffer) = (stream, UNREAD_BYTES, vec![0; 8192]);
         while left > 0 {
             match stream.read(&mut buffer).await? {
                 0 => break,
