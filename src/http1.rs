@@ -9,13 +9,16 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     future::{Future, poll_fn},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     rc::Rc,
     task::Poll,
     time::{Duration, SystemTime},
 };
 
-use hyper::server::conn::http1;
+use hyper::{
+    header::{self, HeaderMap},
+    server::conn::http1,
+};
 use smol::{Async, LocalExecutor, Task, Timer};
 use smol_hyper::rt::SmolTimer;
 
@@ -144,6 +147,18 @@ impl Connections {
         });
         self.all.borrow_mut().insert(number, Connection { task, busy });
     }
+}
+
+/// Whether a request names its host by an address, or as localhost. A page of another site whose name was made to
+/// resolve to this machine could read the answers, and send uploads. Its requests carry that name.
+pub(crate) fn names_an_address(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    bare.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }
 
 /// Whether HTTP can write this date (RFC 9110 section 5.6.7).
