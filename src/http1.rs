@@ -16,7 +16,7 @@ use std::{
 };
 
 use hyper::{
-    header::{self, HeaderMap},
+    header::{self, HeaderMap, HeaderValue},
     server::conn::http1,
 };
 use smol::{Async, LocalExecutor, Task, Timer};
@@ -159,6 +159,13 @@ pub(crate) fn names_an_address(headers: &HeaderMap) -> bool {
     };
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     bare.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
+}
+
+/// The `Date` of an answer. hyper keeps the latest date that it has written, so a clock that is set back would stay
+/// wrong in its answers.
+pub(crate) fn date() -> HeaderValue {
+    let now = httpdate::fmt_http_date(nearest_rfc3339(SystemTime::now()));
+    HeaderValue::from_str(&now).expect("a date is ASCII")
 }
 
 /// Whether HTTP can write this date (RFC 9110 section 5.6.7).

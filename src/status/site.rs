@@ -92,6 +92,7 @@ impl Site {
         let mut response = Response::new(Full::new(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
+        headers.insert(header::DATE, http1::date());
         for (name, value) in [
             (header::CONTENT_TYPE, kind),
             (header::CACHE_CONTROL, "no-store"),
