@@ -33,16 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let web_address = web.local_addr()?;
     let web = tokio::spawn(list(web, machines.clone()));
 
-    let tokio = tokio::runtime::Handle::current();
-    let server = Server::builder()
-        .listen(address)
-        .shards(2)
-        .handler(motd().or(from(mirror, machines)))
-        .around_threads(move |thread| {
-            let _entered = tokio.enter();
-            thread();
-        })
-        .bind()?;
+    let server = Server::builder().listen(address).shards(2).handler(motd().or(from(mirror, machines))).bind()?;
     println!("listening on {}, and http://{web_address}/", server.addrs()[0]);
     server.run_until(tokio::signal::ctrl_c()).await?;
     web.abort();

@@ -22,7 +22,7 @@ use crate::{
     packet::{self, Mode, Options, Packet},
     shown,
     source::{IntoSource, SendSource},
-    stats::{Protocol, Record},
+    stats::Record,
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
 };
 
@@ -54,6 +54,8 @@ pub(crate) use sockets::{Sockets, is_refusal};
 /// # }
 /// ```
 ///
+/// A future that is dropped in the middle ends its transfer, and tells the server so with an ERROR.
+///
 /// A program without async uses [`blocking`](Self::blocking).
 ///
 /// ```no_run
@@ -72,6 +74,7 @@ pub(crate) use sockets::{Sockets, is_refusal};
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Client {
     server: SocketAddr,
     mode: Mode,
@@ -120,7 +123,6 @@ impl Client {
     /// assert_eq!(motd, b"hello\n", "it travelled as CR LF");
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
@@ -135,7 +137,6 @@ impl Client {
     /// assert_eq!(record.blksize, 1024);
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn blksize(mut self, blksize: u16) -> Self {
         self.blksize = blksize;
         self
@@ -149,7 +150,6 @@ impl Client {
     /// assert_eq!(record.windowsize, 4);
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn windowsize(mut self, windowsize: u16) -> Self {
         self.windowsize = windowsize;
         self
@@ -165,7 +165,6 @@ impl Client {
     /// assert_eq!(record.granted.value("timeout"), Some("3"));
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timing.timeout = timeout;
         self.timeout = Some(timeout);
@@ -183,7 +182,6 @@ impl Client {
     /// assert!(matches!(client.get("motd", std::io::sink()), Err(Error::TimedOut)));
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.timing.patience = patience;
         self
@@ -300,30 +298,14 @@ async fn run<F: Feed>(
     }
     let progress = transfer.progress();
     let filename = shown::name(&request.filename);
+    let addresses = (connection.peer, connection.sockets.local_addr()?);
     let record = Record {
-        id: 0,
-        peer: connection.peer,
-        local: connection.sockets.local_addr()?,
-        path: filename.clone(),
-        filename,
-        origin: None,
-        direction,
         outcome,
-        bytes: progress.bytes,
         size: progress.agreed.tsize(),
-        started,
         duration: began.elapsed(),
-        asked: request.options,
         granted: std::mem::take(&mut connection.granted),
-        sent: progress.sent,
-        acked: progress.acked,
-        retransmits: progress.retransmits,
-        blksize: progress.agreed.blksize(),
-        windowsize: progress.agreed.windowsize(),
-        port_closed: false,
-        hint: None,
-        protocol: Protocol::Tftp,
-        status: None,
+        ..Record::new(addresses, direction, (filename.clone(), filename), started, request.options)
+            .with_progress(&progress)
     };
     Error::check(&record.outcome)?;
     Ok(record)

@@ -116,6 +116,9 @@ impl fmt::Display for Error {
             Self::Bind(address, error) => {
                 write!(f, "cannot bind {address}: {error}")?;
                 f.write_str(match error.kind() {
+                    _ if refusal::is_out_of_descriptors(error) => {
+                        "; this process needs a higher limit of descriptors (`ulimit -n`)"
+                    }
                     io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
                     io::ErrorKind::AddrInUse => "; another socket uses this port: choose another port",
                     io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
@@ -203,6 +206,13 @@ mod tests {
         }
         let refusal = Refusal::from(peer(ErrorCode::NOT_DEFINED));
         assert!(refusal.detail().unwrap().contains("/srv/secret") && !refusal.message().contains("secret"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn without_descriptors_the_limit_is_named() {
+        let error = Error::Bind(SocketAddr::from(([0, 0, 0, 0], 69)), io::Error::from_raw_os_error(24));
+        assert!(error.to_string().contains("`ulimit -n`"), "{error}");
     }
 
     #[test]

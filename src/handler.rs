@@ -48,6 +48,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + 'a>>;
 pub trait Handler: Send + Sync + 'static {
     /// Returns the bytes of a file, for an RRQ.
     ///
+    /// It may take as long as [`ServerBuilder::patience`](crate::ServerBuilder::patience) says; then the client gets
+    /// ERROR 0, and the future is dropped. Until then, requests that the client repeats do not call it again.
+    ///
     /// ```
     /// use tuffet::{Handler, Request, packet, read};
     ///

@@ -25,9 +25,9 @@
 //!
 //! - [`serve`] is the shortest form; [`Server::builder`] has everything that can be set.
 //! - [`Server::spawn`] is the form for tests and threads, [`Server::run_until`] that for async programs, in any
-//!   runtime. With [`ServerBuilder::around_threads`] handlers may await what needs tokio.
+//!   runtime. With the feature `tokio` handlers may await what needs tokio.
 //! - [`Handler`] answers requests. [`read`] and [`write`](fn@write) make one of a closure that sees the whole
-//!   [`Request`]; the ready-made ones are in [`handlers`].
+//!   [`Request`]; a type with state implements [`AsyncHandler`]; the ready-made ones are in [`handlers`].
 //! - A [`Source`] is the bytes of one file, as lazy chunks. A generator ([`Gen`]) is one, a stream is one, a string is
 //!   one; an upload comes as one. The page on [`generators`] shows what they can do.
 //! - A [`Refusal`] is what a client is told when it is not served; an [`Error`] is what you are told.
@@ -51,6 +51,7 @@
 //! | `sim` | [`sim`]: servers and networks in virtual time | yes |
 //! | `probe` | [`probe`]: models of boot clients, and a judge of what they get | through `sim` |
 //! | `directory` | [`handlers::Directory`] | through `cli` |
+//! | `tokio` | servers enter the tokio runtime of the thread that binds them | through `http` |
 //! | `http` | [`handlers::Http`], with reqwest and rustls | through `full` |
 //! | `object-store` | [`handlers::Bucket`]: S3, Google Cloud Storage, Azure | no |
 //! | `dhcp` | [`dhcp`]: ProxyDHCP, which tells machines their boot files (Linux) | through `full` |
@@ -63,7 +64,8 @@
 //! | `cli` | the program `tuffet`, small: directories, memory, uploads, a client | through `full` |
 //! | `full` | the whole program: configuration, rules, status page, bars, manual, sandbox, systemd | yes |
 //!
-//! A program that embeds the server wants `default-features = false, features = ["net"]`.
+//! A program that embeds the server wants `default-features = false, features = ["net"]`, on tokio with `tokio`. Its
+//! tests may want `sim`.
 
 // Each item says which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -283,7 +283,8 @@ impl<C: Chunks> Source<C> {
         self.origin.clone()
     }
 
-    /// The next chunk; `None` at the end. Do not call it again after the end or after a failure.
+    /// The next chunk; `None` at the end. Do not call it again after the end or after a failure. The future can be
+    /// dropped at any time without loss, as in a race with a timer.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {

@@ -9,6 +9,7 @@
 
 mod common;
 #[path = "common/machines.rs"]
+#[macro_use]
 mod machines;
 mod stock;
 
@@ -223,9 +224,7 @@ fn path(path: &Path) -> &str {
 #[test]
 #[ignore = "needs root, and the packages that this file names"]
 fn a_bios_with_ipxe_reaches_the_kernel_by_pxelinux() {
-    if !in_lan("a_bios_with_ipxe_reaches_the_kernel_by_pxelinux") {
-        return;
-    }
+    again!(in_lan);
     let (menus, tree) = (menus(), tree());
     let lan = Lan::new(&[path(menus.path()), path(&tree)]);
     let log = lan.boots(&NET);
@@ -235,9 +234,7 @@ fn a_bios_with_ipxe_reaches_the_kernel_by_pxelinux() {
 #[test]
 #[ignore = "needs root, and the packages that this file names"]
 fn a_bios_with_ipxe_reaches_the_kernel_by_a_script() {
-    if !in_lan("a_bios_with_ipxe_reaches_the_kernel_by_a_script") {
-        return;
-    }
+    again!(in_lan);
     let (menus, tree) = (menus(), tree());
     script(menus.path());
     let lan = Lan::new(&[path(menus.path()), path(&tree)]);
@@ -250,9 +247,7 @@ fn a_bios_with_ipxe_reaches_the_kernel_by_a_script() {
 #[test]
 #[ignore = "needs root, and the packages that this file names"]
 fn efi_reaches_the_kernel_by_pxe_and_grub() {
-    if !in_lan("efi_reaches_the_kernel_by_pxe_and_grub") {
-        return;
-    }
+    again!(in_lan);
     let (menus, tree) = (menus(), tree());
     let mut make = limited("grub-mkimage");
     make.args(["-O", "x86_64-efi", "-p", "(tftp,192.0.2.1)/debian-installer/amd64/grub", "-o"]);
@@ -269,9 +264,7 @@ fn efi_reaches_the_kernel_by_pxe_and_grub() {
 #[test]
 #[ignore = "needs root, and the packages that this file names"]
 fn efi_reaches_the_kernel_by_pxe_and_ipxe() {
-    if !in_lan("efi_reaches_the_kernel_by_pxe_and_ipxe") {
-        return;
-    }
+    again!(in_lan);
     let (menus, tree) = (menus(), tree());
     script(menus.path());
     let lan = Lan::new(&[path(menus.path()), "/usr/lib/ipxe", path(&tree)]);
@@ -283,9 +276,7 @@ fn efi_reaches_the_kernel_by_pxe_and_ipxe() {
 #[test]
 #[ignore = "needs root, and the packages that this file names"]
 fn efi_reaches_the_kernel_by_http_boot() {
-    if !in_lan("efi_reaches_the_kernel_by_http_boot") {
-        return;
-    }
+    again!(in_lan);
     let (menus, tree) = (menus(), tree());
     script(menus.path());
     let lan = Lan::new(&[path(menus.path()), "/usr/lib/ipxe", path(&tree)]);
@@ -298,9 +289,7 @@ fn efi_reaches_the_kernel_by_http_boot() {
 #[test]
 #[ignore = "needs root, and the packages that this file names"]
 fn arm64_reaches_grub_by_pxe_and_shim() {
-    if !in_lan("arm64_reaches_grub_by_pxe_and_shim") {
-        return;
-    }
+    again!(in_lan);
     let lan = Lan::new(&[path(&tree_of("debian-installer-12-netboot-arm64", KERNEL_ARM64))]);
     let mut console = Console::arm64(&EFI_ARM64);
     console.shows("Welcome to GRUB!", &lan);
@@ -313,9 +302,7 @@ fn arm64_reaches_grub_by_pxe_and_shim() {
 #[test]
 #[ignore = "needs root, and the packages that this file names"]
 fn arm64_reaches_the_kernel_by_http() {
-    if !in_lan("arm64_reaches_the_kernel_by_http") {
-        return;
-    }
+    again!(in_lan);
     let here = tempfile::tempdir().unwrap();
     let kernel = tree_of("debian-installer-12-netboot-arm64", KERNEL_ARM64).join(KERNEL_ARM64);
     fs::copy(kernel, here.path().join("bootaa64.efi")).unwrap();
@@ -331,9 +318,7 @@ fn arm64_reaches_the_kernel_by_http() {
 #[test]
 #[ignore = "needs root, and the packages that this file names"]
 fn u_boot_reaches_the_kernel_when_it_is_told_the_server() {
-    if !in_lan("u_boot_reaches_the_kernel_when_it_is_told_the_server") {
-        return;
-    }
+    again!(in_lan);
     let (menus, tree) = menu_for_u_boot();
     let lan = Lan::new(&[path(menus.path()), path(&tree)]);
     let mut console = Console::arm64(&u_boot());
@@ -353,9 +338,7 @@ fn u_boot_reaches_the_kernel_when_it_is_told_the_server() {
 #[test]
 #[ignore = "needs root, and the packages that this file names"]
 fn u_boot_reaches_the_kernel_by_its_script() {
-    if !in_lan("u_boot_reaches_the_kernel_by_its_script") {
-        return;
-    }
+    again!(in_lan);
     let (menus, tree) = menu_for_u_boot();
     let mut make = limited("sh");
     make.args(["-ec", documented("```sh\n", "echo 'pxe get")]).current_dir(menus.path());
@@ -390,9 +373,7 @@ fn menu_for_u_boot() -> (tempfile::TempDir, PathBuf) {
 #[test]
 #[ignore = "needs root, and the packages that this file names"]
 fn from_a_web_server_with_one_command() {
-    if !in_lan("from_a_web_server_with_one_command") {
-        return;
-    }
+    again!(in_lan);
     let (menus, tree) = (menus(), tree());
     let address = "127.0.0.1:8099";
     let _daemon = daemon(Command::new("busybox").args(["httpd", "-f", "-p", address, "-h"]).arg(&tree));
@@ -408,9 +389,7 @@ fn from_a_web_server_with_one_command() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn a_source_with_nothing_to_boot_is_refused_in_one_line() {
-    if !in_lan("a_source_with_nothing_to_boot_is_refused_in_one_line") {
-        return;
-    }
+    again!(in_lan);
     let here = tempfile::tempdir().unwrap();
     fs::write(here.path().join("switch.cfg"), "hostname switch\n").unwrap();
     let boot = |args: &[&str]| {

@@ -161,6 +161,22 @@ fn a_sink_that_fails_tells_the_server() {
 }
 
 #[test]
+fn a_transfer_that_is_dropped_in_the_middle_tells_the_server() {
+    let serving = Serving::new(read(async |_: Request| file(500_000)));
+    let (tell, told) = smol::channel::bounded(1);
+    let got = Client::new(serving.addr()).get("x", async |mut data| {
+        let mut length = 0;
+        while length < 100_000 {
+            length += data.next().await.unwrap()?.len();
+        }
+        tell.send(()).await.unwrap();
+        std::future::pending().await
+    });
+    smol::block_on(futures_lite::future::or(async { drop(got.await) }, async { told.recv().await.unwrap() }));
+    assert!(matches!(serving.record().outcome, Outcome::Aborted { code: ErrorCode::NOT_DEFINED, .. }));
+}
+
+#[test]
 fn a_source_that_fails_tells_the_server() {
     let (held, dropped) = guard();
     let serving = Serving::new(write(move |_, data: Source| {

@@ -22,8 +22,7 @@ fn storm(forged: Forged) -> Attack {
 #[test]
 fn every_machine_of_a_hall_boots() {
     let mut hall = Hall::new(ServerBuilder::default, machines(), 1);
-    hall.run();
-    hall.assert_booted();
+    hall.boot();
 }
 
 #[test]
@@ -32,8 +31,7 @@ fn every_machine_boots_over_a_bad_network() {
         let mut hall = Hall::new(ServerBuilder::default, machines() / 4, seed);
         hall.loss = 0.02;
         hall.duplicates = 0.01;
-        hall.run();
-        hall.assert_booted();
+        hall.boot();
     }
 }
 
@@ -41,8 +39,7 @@ fn every_machine_boots_over_a_bad_network() {
 fn every_machine_boots_while_the_server_is_reloaded() {
     let mut hall = Hall::new(ServerBuilder::default, machines() / 2, 5);
     hall.reloads = 20;
-    hall.run();
-    hall.assert_booted();
+    hall.boot();
 }
 
 #[test]
@@ -50,8 +47,7 @@ fn machines_that_are_reset_boot_from_the_same_ports() {
     let mut hall = Hall::new(ServerBuilder::default, machines() / 2, 6);
     hall.resets = 0.3;
     hall.loss = 0.005;
-    hall.run();
-    hall.assert_booted();
+    hall.boot();
 }
 
 #[test]
@@ -61,8 +57,7 @@ fn every_machine_boots_in_a_storm_of_forged_requests() {
         let builder = move || ServerBuilder::default().single_port(single_port).max_transfers(5000);
         let mut hall = Hall::new(builder, machines() / 10, 7);
         hall.attacks = vec![storm(Forged::Requests)];
-        hall.run();
-        hall.assert_booted();
+        hall.boot();
     }
 }
 
@@ -73,8 +68,7 @@ fn every_machine_boots_while_somebody_answers_forged_requests() {
     let mut hall = Hall::new(builder, machines() / 10, 11);
     let time = Duration::from_secs(5);
     hall.attacks = vec![Attack { forged: Forged::AnsweredRequests, per_second: 4000, time }];
-    hall.run();
-    hall.assert_booted();
+    hall.boot();
     // Patience would end the forged transfers after 30 s.
     assert!(hall.booted_after() < Duration::from_secs(20), "{:?}", hall.booted_after());
 }
@@ -91,8 +85,7 @@ fn a_server_that_is_stopped_ends_what_runs() {
 fn every_machine_boots_while_somebody_guesses_their_acks() {
     let mut hall = Hall::new(ServerBuilder::default, machines() / 10, 9);
     hall.attacks = vec![storm(Forged::Acks)];
-    hall.run();
-    hall.assert_booted();
+    hall.boot();
 }
 
 /// All faults and attacks happen at once, and another server takes over in the middle.
@@ -102,6 +95,5 @@ fn every_machine_boots_under_all_faults_and_attacks_at_once() {
     (hall.loss, hall.duplicates, hall.resets, hall.reloads) = (0.005, 0.005, 0.05, 5);
     hall.attacks = vec![storm(Forged::Requests), storm(Forged::Acks)];
     (hall.stop_after, hall.restarts) = (Some(Duration::from_millis(1500)), true);
-    hall.run();
-    hall.assert_booted();
+    hall.boot();
 }

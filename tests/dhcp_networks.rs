@@ -7,6 +7,7 @@ mod common;
 #[path = "dhcp/client.rs"]
 mod dhcp_client;
 #[path = "common/machines.rs"]
+#[macro_use]
 mod machines;
 #[cfg(feature = "full")]
 #[path = "common/process.rs"]
@@ -84,9 +85,7 @@ fn is_silent(socket: &UdpSocket) -> bool {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn machines_on_the_named_interface_are_answered_and_no_others() {
-    if !on_machines("machines_on_the_named_interface_are_answered_and_no_others", TWO_LINKS) {
-        return;
-    }
+    again!(on_machines, TWO_LINKS);
     let (running, _serving) = serve("s0");
     on("client", || {
         let (named, other) = (client("c0", 68), client("c1", 68));
@@ -119,9 +118,7 @@ fn drain(socket: &UdpSocket) {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn a_relay_is_answered_by_unicast() {
-    if !on_machines("a_relay_is_answered_by_unicast", TWO_LINKS) {
-        return;
-    }
+    again!(on_machines, TWO_LINKS);
     let (_running, _serving) = serve("s0");
     on("client", || {
         let relay = client("c0", 67);
@@ -151,9 +148,7 @@ fn make_anew() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn an_interface_that_is_made_anew_is_bound_again() {
-    if !on_machines("an_interface_that_is_made_anew_is_bound_again", TWO_LINKS) {
-        return;
-    }
+    again!(on_machines, TWO_LINKS);
     let (_running, _serving) = serve("s0");
     for is_anew in [false, true, true] {
         if is_anew {
@@ -199,9 +194,7 @@ impl Program {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn a_server_that_may_not_bind_again_asks_to_be_started_anew() {
-    if !on_machines("a_server_that_may_not_bind_again_asks_to_be_started_anew", TWO_LINKS) {
-        return;
-    }
+    again!(on_machines, TWO_LINKS);
     for args in [&["--dhcp", "--dhcp-interface", "s0"][..], &["--interface", "s0"]] {
         let mut program = Program::start(&[args, &["--drain", "1s"]].concat());
         make_anew();
@@ -225,9 +218,7 @@ fn get(server: &str, name: &str) -> Output {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn a_flood_of_questions_is_summed_up_and_delays_no_transfer() {
-    if !on_machines("a_flood_of_questions_is_summed_up_and_delays_no_transfer", TWO_LINKS) {
-        return;
-    }
+    again!(on_machines, TWO_LINKS);
     let mut program = Program::start(&["--dhcp", "--dhcp-interface", "s0"]);
     let began = Instant::now();
     let answered = on("client", || {
@@ -271,9 +262,7 @@ fn a_flood_of_questions_is_summed_up_and_delays_no_transfer() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn a_machine_that_asked_for_its_boot_file_is_known_to_rules() {
-    if !on_machines("a_machine_that_asked_for_its_boot_file_is_known_to_rules", TWO_LINKS) {
-        return;
-    }
+    again!(on_machines, TWO_LINKS);
     let uuid = "uuid=03020100-0504-0706-0809-0a0b0c0d0e0f,arch=bios ^pxelinux.0$=>of-bios";
     let program =
         Program::start(&["--dhcp", "--dhcp-interface", "s0", "--map", uuid, "--map", "arch=x64 ^pxelinux.0$=>of-x64"]);
@@ -314,9 +303,7 @@ const TWO_SERVERS: &str = "
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn two_servers_on_one_net() {
-    if !on_machines("two_servers_on_one_net", TWO_SERVERS) {
-        return;
-    }
+    again!(on_machines, TWO_SERVERS);
     let (one, _one) = serve("lan");
     let (other, _other) = on("other", || serve("c0"));
     on("client", || {

@@ -12,7 +12,7 @@ use tuffet::{
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
 };
 
-use sim::{End, LinkConditions, Peer, Report, Server, Side, Source, Wire, ms, options, run, secs};
+use sim::{Cue, End, LinkConditions, Peer, Report, Server, Side, Source, Wire, ms, options, run, secs};
 
 const PATIENCE: Duration = secs(30);
 
@@ -71,32 +71,16 @@ struct Mortal<P> {
     packets_left: usize,
 }
 
-impl<P> Mortal<P> {
-    fn count(&mut self, mut packets: Vec<Packet>) -> Vec<Packet> {
+impl<P: Peer> Peer for Mortal<P> {
+    fn act(&mut self, now: Instant, cue: Cue) -> Vec<Packet> {
+        let mut packets = self.peer.act(now, cue);
         packets.truncate(self.packets_left);
         self.packets_left -= packets.len();
         packets
     }
-}
-
-impl<P: Peer> Peer for Mortal<P> {
-    fn start(&mut self, now: Instant) -> Vec<Packet> {
-        let packets = self.peer.start(now);
-        self.count(packets)
-    }
-
-    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
-        let packets = self.peer.receive(now, packet);
-        self.count(packets)
-    }
 
     fn wake_at(&self) -> Option<Instant> {
         self.peer.wake_at().filter(|_| self.packets_left > 0)
-    }
-
-    fn wake(&mut self, now: Instant) -> Vec<Packet> {
-        let packets = self.peer.wake(now);
-        self.count(packets)
     }
 }
 
@@ -204,7 +188,7 @@ fn an_upload_that_cannot_be_kept_is_not_a_success() {
     for answers in 0..3 {
         for refusal in [Refusal::internal(), Refusal::disk_full()] {
             let (mut client, mut server) = (put(file()), server(Source::default()));
-            server.sink_fails = Some((answers, refusal.clone()));
+            server.file.sink_fails = Some((answers, refusal.clone()));
             meet(&mut client, &mut server);
             assert_eq!(client.outcome, aborted(&refusal), "after {answers}");
             let ours = server.outcome().cloned();
@@ -231,7 +215,7 @@ fn a_download_that_cannot_be_kept_ends_both_sides() {
 #[test]
 fn a_sink_that_is_never_ready_fails() {
     let (mut client, mut server) = (put(file()), server(Source::default()));
-    server.sink_busy = secs(100_000);
+    server.file.sink_busy = secs(100_000);
     assert!(meet(&mut client, &mut server) <= PATIENCE * 2 + secs(1));
     assert_eq!(server.outcome(), failed().as_ref());
     assert_ne!(client.outcome, Some(Outcome::Complete));

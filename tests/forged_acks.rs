@@ -11,7 +11,7 @@ use tuffet::{
     transfer::{Outcome, Timing},
 };
 
-use sim::{LinkConditions, Peer, Script, Server, Source, Trying, Wire, ms, options, run, secs};
+use sim::{Cue, LinkConditions, Peer, Script, Server, Source, Trying, Wire, ms, options, run, secs};
 
 /// A client that acknowledges each block when it has come, and says it again of blocks that it has.
 struct EveryBlock {
@@ -50,27 +50,25 @@ impl EveryBlock {
 }
 
 impl Peer for EveryBlock {
-    fn start(&mut self, _: Instant) -> Vec<Packet> {
-        vec![self.request.clone()]
-    }
-
-    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
-        if self.busy.is_zero() {
-            return self.take(packet);
+    fn act(&mut self, now: Instant, cue: Cue) -> Vec<Packet> {
+        match cue {
+            Cue::Begin => vec![self.request.clone()],
+            Cue::Packet(packet) if self.busy.is_zero() => self.take(packet),
+            Cue::Packet(packet) => {
+                self.queue.push_back(packet);
+                self.free_at.get_or_insert(now + self.busy);
+                Vec::new()
+            }
+            Cue::Wake => {
+                let packet = self.queue.pop_front().expect("it was busy with it");
+                self.free_at = (!self.queue.is_empty()).then_some(now + self.busy);
+                self.take(packet)
+            }
         }
-        self.queue.push_back(packet);
-        self.free_at.get_or_insert(now + self.busy);
-        Vec::new()
     }
 
     fn wake_at(&self) -> Option<Instant> {
         self.free_at
-    }
-
-    fn wake(&mut self, now: Instant) -> Vec<Packet> {
-        let packet = self.queue.pop_front().expect("it was busy with it");
-        self.free_at = (!self.queue.is_empty()).then_some(now + self.busy);
-        self.take(packet)
     }
 }
 

@@ -12,7 +12,7 @@ use tuffet::{
     transfer::{Event, Outcome, Step, Timing, Transfer, Want},
 };
 
-use sim::{Dice, End, LinkConditions, Peer, Server, Source, Trying, Wire, any, ms, options, run, secs};
+use sim::{Cue, Dice, End, LinkConditions, Peer, Server, Source, Trying, Wire, any, ms, options, run, secs};
 
 fn random_bytes(random: &mut fastrand::Rng, most: usize) -> Vec<u8> {
     (0..random.usize(..=most)).map(|_| random.u8(..)).collect()
@@ -108,22 +108,23 @@ struct Babbler {
 }
 
 impl Peer for Babbler {
-    fn start(&mut self, now: Instant) -> Vec<Packet> {
-        self.at = Some(now + self.every);
-        vec![self.request.clone()]
-    }
-
-    fn receive(&mut self, _: Instant, packet: Packet) -> Vec<Packet> {
-        if matches!(packet, Packet::Oack(_)) { vec![Packet::Ack(0)] } else { Vec::new() }
+    fn act(&mut self, now: Instant, cue: Cue) -> Vec<Packet> {
+        match cue {
+            Cue::Begin => {
+                self.at = Some(now + self.every);
+                vec![self.request.clone()]
+            }
+            Cue::Packet(Packet::Oack(_)) => vec![Packet::Ack(0)],
+            Cue::Packet(_) => Vec::new(),
+            Cue::Wake => {
+                self.at = (!self.says.is_empty()).then_some(now + self.every);
+                self.says.pop().into_iter().collect()
+            }
+        }
     }
 
     fn wake_at(&self) -> Option<Instant> {
         self.at
-    }
-
-    fn wake(&mut self, now: Instant) -> Vec<Packet> {
-        self.at = (!self.says.is_empty()).then_some(now + self.every);
-        self.says.pop().into_iter().collect()
     }
 }
 
@@ -167,8 +168,8 @@ fn a_server_that_grants_what_nobody_asked_for_is_refused() {
                 Request { filename: b"f".to_vec(), mode: Mode::Octet, options: options("blksize=512 tsize=0") };
             let mut client = End::new(transfer(request, Timing::default()), Source::default());
             let now = Instant::now();
-            client.start(now);
-            let answer = client.receive(now, Packet::Oack(options(granted)));
+            client.act(now, Cue::Begin);
+            let answer = client.act(now, Cue::Packet(Packet::Oack(options(granted))));
             assert!(matches!(answer[..], [Packet::Error { code: ErrorCode::OPTION_NEGOTIATION, .. }]), "{granted}");
             assert_eq!(client.outcome, Some(Outcome::Refused(Refusal::bad_options())));
         }

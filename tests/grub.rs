@@ -5,6 +5,7 @@
 #![cfg(all(target_os = "linux", feature = "cli", feature = "http"))]
 
 #[path = "common/again.rs"]
+#[macro_use]
 mod again;
 mod common;
 mod stock;
@@ -75,9 +76,7 @@ fn image(here: &Path, image: &Path) {
 #[test]
 #[ignore = "needs root, qemu-system-x86, ovmf, grub-efi-amd64-bin and iproute2"]
 fn a_menu_that_a_web_server_sends_in_chunks() {
-    if !with_cable("a_menu_that_a_web_server_sends_in_chunks") {
-        return;
-    }
+    again!(with_cable);
     let chunks: String = MENU.map(|line| format!("{:x}\r\n{line}\r\n", line.len())).concat();
     let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n");
     // The HEAD of the start is over when it has its head.
@@ -91,9 +90,7 @@ fn a_menu_that_a_web_server_sends_in_chunks() {
 #[test]
 #[ignore = "needs root, qemu-system-x86, ovmf, grub-efi-amd64-bin and iproute2"]
 fn a_menu_that_is_generated() {
-    if !with_cable("a_menu_that_is_generated") {
-        return;
-    }
+    again!(with_cable);
     let generator = read(async |_: Request| {
         Gen::new(async |co| {
             for line in MENU {

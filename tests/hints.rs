@@ -12,7 +12,7 @@ use tuffet::{
     transfer::Timing,
 };
 
-use sim::{LinkConditions, Peer, Script, Server, Source, Wire, ms, run, secs};
+use sim::{Cue, LinkConditions, Peer, Script, Server, Source, Wire, ms, run, secs};
 
 /// A client behind a filter that passes only some packets of the server.
 struct Behind<F> {
@@ -23,22 +23,21 @@ struct Behind<F> {
 }
 
 impl<F: FnMut(&Packet) -> bool> Peer for Behind<F> {
-    fn start(&mut self, now: Instant) -> Vec<Packet> {
-        self.born = Some(now);
-        self.client.start(now)
-    }
-
-    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
-        if (self.lets_through)(&packet) { self.client.receive(now, packet) } else { Vec::new() }
+    fn act(&mut self, now: Instant, cue: Cue) -> Vec<Packet> {
+        match cue {
+            Cue::Begin => {
+                self.born = Some(now);
+                self.client.start(now)
+            }
+            Cue::Packet(packet) if (self.lets_through)(&packet) => self.client.receive(now, packet),
+            Cue::Packet(_) => Vec::new(),
+            Cue::Wake => self.client.wake(now),
+        }
     }
 
     fn wake_at(&self) -> Option<Instant> {
         let dies_at = self.born? + self.lives;
         self.client.wake_at().filter(|at| *at <= dies_at)
-    }
-
-    fn wake(&mut self, now: Instant) -> Vec<Packet> {
-        self.client.wake(now)
     }
 }
 

@@ -73,32 +73,18 @@ fn fetch(http: &Http, name: &str) -> Result<Vec<u8>, Refusal> {
 }
 
 #[test]
-fn a_sized_body() {
-    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
-    let http = http(&upstream.url());
-    assert_eq!(open(&http, "x").unwrap().size(), Some(5));
-    assert_eq!(fetch(&http, "x").unwrap(), b"hello");
-}
-
-#[test]
-fn an_empty_body() {
-    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-    let source = open(&http(&upstream.url()), "x").unwrap();
-    assert_eq!(source.size(), Some(0));
-    assert_eq!(smol::block_on(source.collect(0)).unwrap(), b"");
-}
-
-#[test]
-fn bodies_without_a_size() {
-    for answer in [
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
-        "HTTP/1.0 200 OK\r\n\r\nhello",
+fn bodies_with_and_without_a_size() {
+    for (answer, size, body) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", Some(5), "hello"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Some(0), ""),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", None, "hello"),
+        ("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello", None, "hello"),
+        ("HTTP/1.0 200 OK\r\n\r\nhello", None, "hello"),
     ] {
         let upstream = Upstream::answering(answer);
         let source = open(&http(&upstream.url()), "x").unwrap();
-        assert_eq!(source.size(), None);
-        assert_eq!(smol::block_on(source.collect(10)).unwrap(), b"hello", "{answer}");
+        assert_eq!(source.size(), size, "{answer}");
+        assert_eq!(smol::block_on(source.collect(body.len())).unwrap(), body.as_bytes(), "{answer}");
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod common;
 #[path = "common/machines.rs"]
+#[macro_use]
 mod machines;
 
 use std::{
@@ -43,9 +44,7 @@ const BEHIND_NAT: &str = "
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn answers_come_from_the_address_that_was_asked() {
-    if !on_machines("answers_come_from_the_address_that_was_asked", TWO_LINKS) {
-        return;
-    }
+    again!(on_machines, TWO_LINKS);
     for single_port in [false, true] {
         let serving = Serving::on(&["0.0.0.0:69", "[::]:69"], files(), |builder| builder.single_port(single_port));
         on("client", || {
@@ -68,9 +67,7 @@ fn answers_come_from_the_address_that_was_asked() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn broadcasts_are_answered_from_the_interface() {
-    if !on_machines("broadcasts_are_answered_from_the_interface", TWO_LINKS) {
-        return;
-    }
+    again!(on_machines, TWO_LINKS);
     let serving = Serving::on(&["0.0.0.0:69"], files(), |builder| builder);
     on("client", || {
         for address in ["10.9.0.255:69", "255.255.255.255:69"] {
@@ -97,9 +94,7 @@ fn broadcasts_are_answered_from_the_interface() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn blocks_fit_the_link_that_they_go_by() {
-    if !on_machines("blocks_fit_the_link_that_they_go_by", TWO_LINKS) {
-        return;
-    }
+    again!(on_machines, TWO_LINKS);
     let serving = Serving::on(&["0.0.0.0:69", "[::]:69"], files(), |builder| builder);
     on("client", || {
         for (address, blksize) in [("10.9.0.1:69", 1368), ("10.9.1.1:69", 8968), ("[fd09::1]:69", 1348)] {
@@ -141,9 +136,7 @@ fn blocks_fit_the_link_that_they_go_by() {
 #[test]
 #[ignore = "needs root, unshare, iproute2 and nftables"]
 fn a_single_port_passes_a_nat() {
-    if !on_machines("a_single_port_passes_a_nat", BEHIND_NAT) {
-        return;
-    }
+    again!(on_machines, BEHIND_NAT);
     let get = |machine, patience| {
         on(machine, || {
             // The same port on both machines: the translator has to change one of them.
@@ -191,9 +184,7 @@ fn a_single_port_passes_a_nat() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn requests_from_impossible_addresses_are_ignored() {
-    if !on_machines("requests_from_impossible_addresses_are_ignored", TWO_LINKS) {
-        return;
-    }
+    again!(on_machines, TWO_LINKS);
     for single_port in [false, true] {
         let serving = Serving::on(&["0.0.0.0:69"], files(), |builder| builder.single_port(single_port));
         let rrq = Packet::Rrq(request("100000", &[])).encode();
@@ -233,9 +224,7 @@ fn requests_from_impossible_addresses_are_ignored() {
 fn forged_requests_do_not_lock_anybody_out() {
     // Forged addresses are behind a router: as neighbours they would fill the system's table.
     let with_route = format!("{TWO_LINKS}; ip route add default via 10.9.0.7 dev s0");
-    if !on_machines("forged_requests_do_not_lock_anybody_out", &with_route) {
-        return;
-    }
+    again!(on_machines, &with_route);
     // A handler that works for each request would be what is flooded.
     let made = tuffet::Bytes::from(file(100_000));
     let handler = tuffet::read(move |_| made.clone());
@@ -281,9 +270,7 @@ fn rules_know_the_card_of_a_neighbour() {
     };
 
     let machines = format!("{TWO_LINKS}\nip -n client link set c0 address 52:54:00:12:34:56");
-    if !on_machines("rules_know_the_card_of_a_neighbour", &machines) {
-        return;
-    }
+    again!(on_machines, &machines);
     let rule = Rule::new("by card").client("52:54:00".parse().unwrap()).target("${mac}/${path}").unwrap();
     let said = read(async |request: Request| request.path().to_owned());
     let handler = Ruled::new(Rules::new(vec![rule]).unwrap(), said);
@@ -322,9 +309,7 @@ fn a_flood_takes_no_card_away() {
 
     let addresses = "for n in $(seq 20 39); do ip -n client address add 10.9.0.$n/24 dev c0; done";
     let machines = format!("{TWO_LINKS}\nip -n client link set c0 address 52:54:00:12:34:56\n{addresses}");
-    if !on_machines("a_flood_takes_no_card_away", &machines) {
-        return;
-    }
+    again!(on_machines, &machines);
     let rule = Rule::new("by card").target("${mac}/${path}").unwrap();
     let said = read(async |request: Request| request.path().to_owned());
     let handler = Ruled::new(Rules::new(vec![rule]).unwrap(), said);

@@ -5,6 +5,7 @@
 
 mod common;
 #[path = "common/machines.rs"]
+#[macro_use]
 mod machines;
 
 use std::{
@@ -61,9 +62,7 @@ fn get(server: &str, windowsize: u16) -> u16 {
 #[test]
 #[ignore = "needs root, unshare, iproute2 and nftables"]
 fn blocks_pass_a_narrow_hop_that_does_not_tell() {
-    if !on_machines("blocks_pass_a_narrow_hop_that_does_not_tell", ROUTED) {
-        return;
-    }
+    again!(on_machines, ROUTED);
     for single_port in [false, true] {
         let serving = Serving::on(&["0.0.0.0:69", "[::]:69"], files(), |builder| builder.single_port(single_port));
         for (client, server) in [("hidden", "10.9.0.1:69"), ("hidden", "[fd09::1]:69"), ("wide", "10.9.0.1:69")] {
@@ -83,9 +82,7 @@ fn blocks_pass_a_narrow_hop_that_does_not_tell() {
 #[test]
 #[ignore = "needs root, unshare, iproute2 and nftables"]
 fn a_narrow_path_is_served_beside_others() {
-    if !on_machines("a_narrow_path_is_served_beside_others", ROUTED) {
-        return;
-    }
+    again!(on_machines, ROUTED);
     let serving = Serving::on(&["0.0.0.0:69"], files(), |builder| builder.transfer_ports(1));
     thread::scope(|threads| {
         for client in ["narrow", "wide"].repeat(4) {
@@ -98,9 +95,7 @@ fn a_narrow_path_is_served_beside_others() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn no_datagram_is_sent_with_df() {
-    if !on_machines("no_datagram_is_sent_with_df", TWO_LINKS) {
-        return;
-    }
+    again!(on_machines, TWO_LINKS);
     for (single_port, batched) in [(false, true), (true, true), (false, false), (true, false)] {
         let set = |builder: tuffet::ServerBuilder| builder.single_port(single_port).batched(batched);
         let serving = Serving::on(&["10.9.0.1:69"], files(), set);
@@ -169,9 +164,7 @@ fn a_client_that_closes_its_port_is_heard_of_over_ipv6() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn icmp_of_anybody_else_ends_no_transfer() {
-    if !on_machines("icmp_of_anybody_else_ends_no_transfer", TWO_LINKS) {
-        return;
-    }
+    again!(on_machines, TWO_LINKS);
     let unreachables = || {
         let counters = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
         let mut lines = counters.lines().filter(|line| line.starts_with("Icmp:")).map(str::split_whitespace);
@@ -213,9 +206,7 @@ fn icmp_of_anybody_else_ends_no_transfer() {
 fn a_storm_of_requests_from_closed_ports_hurts_nobody() {
     let limits = "net.ipv4.icmp_ratelimit=0 net.ipv4.icmp_msgs_per_sec=1000000 net.ipv4.icmp_msgs_burst=1000000";
     let machines = format!("{TWO_LINKS}; ip netns exec client sysctl -q -w {limits}");
-    if !on_machines("a_storm_of_requests_from_closed_ports_hurts_nobody", &machines) {
-        return;
-    }
+    again!(on_machines, &machines);
     for batched in [true, false] {
         let serving = Serving::on(&["10.9.0.1:69"], files(), |builder| patient(builder).batched(batched));
         let rrq = b"\0\x01100000\0octet\0";
@@ -236,9 +227,7 @@ fn a_storm_of_requests_from_closed_ports_hurts_nobody() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn an_address_that_comes_later_is_served() {
-    if !on_machines("an_address_that_comes_later_is_served", TWO_LINKS) {
-        return;
-    }
+    again!(on_machines, TWO_LINKS);
     let bound = tuffet::Server::builder().listen("10.9.0.5:69").bind().unwrap();
     assert_eq!(bound.warnings(), ["no interface has the address 10.9.0.5 yet; waiting for it"]);
     drop(bound);
@@ -273,9 +262,7 @@ fn an_address_that_comes_later_is_served() {
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
 fn one_interface_is_served_and_no_other() {
-    if !on_machines("one_interface_is_served_and_no_other", TWO_LINKS) {
-        return;
-    }
+    again!(on_machines, TWO_LINKS);
     let own = || UdpSocket::bind("0.0.0.0:6969").unwrap();
     for (handed_over, port) in [(false, 69), (true, 6969)] {
         let listen: &[&str] = if handed_over { &[] } else { &["0.0.0.0:69", "[::]:69"] };

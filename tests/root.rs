@@ -3,6 +3,7 @@
 #![cfg(all(feature = "directory", unix))]
 
 #[path = "common/again.rs"]
+#[macro_use]
 mod again;
 #[path = "common/asked.rs"]
 mod asked;
@@ -254,9 +255,7 @@ fn files_of_proc_are_read_to_their_end() {
 #[ignore = "needs root and setpriv"]
 fn files_of_sys_are_read_to_their_end() {
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    if !within("files_of_sys_are_read_to_their_end", &nobody) {
-        return;
-    }
+    again!(within, &nobody);
     let devices = fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
     for device in devices {
         let device = device.path().canonicalize().unwrap();
@@ -269,9 +268,7 @@ fn files_of_sys_are_read_to_their_end() {
 #[test]
 #[ignore = "needs root and unshare"]
 fn a_file_system_mounted_over_the_root_is_served() {
-    if !within("a_file_system_mounted_over_the_root_is_served", &["unshare", "--mount"]) {
-        return;
-    }
+    again!(within, &["unshare", "--mount"]);
     let (temp, root) = place();
     write(temp.path().join("other/f"), "mounted");
     let directory = Directory::new(&root).unwrap();
@@ -294,9 +291,7 @@ fn a_file_system_mounted_over_the_root_is_served() {
 #[test]
 #[ignore = "needs root and unshare"]
 fn a_link_may_lead_to_the_other_name_of_the_root() {
-    if !within("a_link_may_lead_to_the_other_name_of_the_root", &["unshare", "--mount"]) {
-        return;
-    }
+    again!(within, &["unshare", "--mount"]);
     let (temp, root) = place();
     let data = temp.path().join("data");
     write(data.join("images/v2/kernel"), "kernel");
@@ -363,9 +358,7 @@ fn the_log_names_the_user_who_may_not_read() {
 
 #[test]
 fn without_a_free_descriptor_the_request_stays_unanswered() {
-    if !again::after("without_a_free_descriptor_the_request_stays_unanswered", &[], "ulimit -n 40") {
-        return;
-    }
+    again!(again::after, &[], "ulimit -n 40");
     let (_temp, root) = place();
     write(root.join("g"), "two");
     let directory = Directory::new(&root).unwrap().uploads(true);

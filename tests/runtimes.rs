@@ -129,9 +129,9 @@ fn a_handler_may_await_what_is_of_tokio() {
     }
 }
 
-#[cfg(feature = "http")]
+#[cfg(feature = "tokio")]
 #[test]
-fn with_the_http_feature_tokio_is_found_where_the_server_is_bound() {
+fn with_the_tokio_feature_tokio_is_found_where_the_server_is_bound() {
     for runtime in runtimes() {
         runtime.block_on(async {
             let (handler, threads) = handler(upstream().await);

@@ -2,6 +2,7 @@
 #![cfg(all(target_os = "linux", feature = "full"))]
 
 #[path = "common/again.rs"]
+#[macro_use]
 mod again;
 #[path = "common/sandboxed.rs"]
 mod sandboxed;
@@ -197,9 +198,7 @@ fn the_owner_of_the_directory_brings_no_groups_along() {
         echo 'tuffet-test:x:1234:1234::/nowhere:/bin/false' >>/mnt/passwd
         printf 'tuffet-test:x:1234:\\nsecrets:x:4321:tuffet-test\\nothers:x:4322:tuffet-test\\n' >>/mnt/group
         mount --bind /mnt/passwd /etc/passwd; mount --bind /mnt/group /etc/group";
-    if !again::after("the_owner_of_the_directory_brings_no_groups_along", &["unshare", "--mount"], USERS) {
-        return;
-    }
+    again!(again::after, &["unshare", "--mount"], USERS);
     let (_temp, root) = tree();
     chown(&root, Some(1234), Some(0)).unwrap();
     for (options, gid, groups) in [

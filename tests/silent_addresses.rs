@@ -11,7 +11,7 @@ use tuffet::{
     transfer::{Outcome, Timing},
 };
 
-use sim::{Peer, Script, Server, Source, blocks, ms, options, secs};
+use sim::{Cue, Peer, Script, Server, Source, blocks, ms, options, secs};
 
 /// IPv4 and UDP.
 const HEADERS: usize = 20 + 8;
@@ -25,11 +25,11 @@ fn sent_unasked(request: &Request, direction: Direction) -> (usize, usize) {
         Direction::Read => Packet::Rrq(request.clone().into()),
         Direction::Write => Packet::Wrq(request.clone().into()),
     };
-    let mut sent = server.receive(now, packet);
+    let mut sent = server.act(now, Cue::Packet(packet));
     let begin = now;
     while let Some(at) = server.wake_at() {
         now = now.max(at);
-        sent.extend(server.wake(now));
+        sent.extend(server.act(now, Cue::Wake));
         assert!(now - begin < secs(100));
     }
     assert_eq!(server.outcome(), Some(&Outcome::TimedOut));

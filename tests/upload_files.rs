@@ -2,6 +2,7 @@
 #![cfg(all(feature = "directory", unix))]
 
 #[path = "common/again.rs"]
+#[macro_use]
 mod again;
 #[path = "common/asked.rs"]
 mod asked;
@@ -76,9 +77,7 @@ fn a_new_file_has_the_mode_of_the_umask_option() {
 /// In a process of its own, because the umask is one of the process.
 #[test]
 fn a_new_file_has_the_umask_of_the_process_by_default() {
-    if !again::after("a_new_file_has_the_umask_of_the_process_by_default", &[], "umask 027") {
-        return;
-    }
+    again!(again::after, &[], "umask 027");
     let root = tempfile::tempdir().unwrap();
     let directory = Directory::new(root.path()).unwrap().uploads(true).mkdir(true);
     put(&directory, "sub/new", "new").unwrap();

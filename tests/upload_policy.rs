@@ -2,6 +2,7 @@
 #![cfg(all(feature = "directory", unix))]
 
 #[path = "common/again.rs"]
+#[macro_use]
 mod again;
 #[path = "common/asked.rs"]
 mod asked;
@@ -172,10 +173,7 @@ fn a_disk_that_would_be_too_full_is_refused_before_any_byte() {
 #[test]
 #[ignore = "needs root and unshare"]
 fn a_disk_that_fills_up_ends_the_upload_and_keeps_nothing_of_it() {
-    const TEST: &str = "a_disk_that_fills_up_ends_the_upload_and_keeps_nothing_of_it";
-    if !again::after(TEST, &["unshare", "--mount"], "mount -t tmpfs -o size=1m none /mnt") {
-        return;
-    }
+    again!(again::after, &["unshare", "--mount"], "mount -t tmpfs -o size=1m none /mnt");
     let root = Path::new("/mnt");
     let directory = Directory::new(root).unwrap().uploads(true).overwrite(true).min_free(512 << 10);
     put(&directory, "fits", kibibytes(300)).unwrap();
@@ -195,9 +193,7 @@ fn a_disk_that_fills_up_ends_the_upload_and_keeps_nothing_of_it() {
 fn an_upload_over_a_mounted_file_goes_into_it() {
     let mount = "mount -t tmpfs none /mnt; mkdir /mnt/root; touch /mnt/root/switch.cfg; \
                  printf 'older and longer' > /mnt/real; mount --bind /mnt/real /mnt/root/switch.cfg";
-    if !again::after("an_upload_over_a_mounted_file_goes_into_it", &["unshare", "--mount"], mount) {
-        return;
-    }
+    again!(again::after, &["unshare", "--mount"], mount);
     let (root, real) = (Path::new("/mnt/root"), Path::new("/mnt/real"));
     let directory = Directory::new(root).unwrap().uploads(true).overwrite(true);
     assert_eq!(

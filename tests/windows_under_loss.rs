@@ -15,7 +15,7 @@ use tuffet::{
     transfer::{Timing, Transfer},
 };
 
-use sim::{Client, End, LinkConditions, Peer, Script, Server, Side, Source, Trying, Wire, ms, options, run, secs};
+use sim::{Client, Cue, End, LinkConditions, Peer, Script, Server, Side, Source, Trying, Wire, ms, options, run, secs};
 
 const SIZE: usize = 262_144;
 const BLKSIZE: usize = 1468;
@@ -27,7 +27,7 @@ const WINDOWSIZES: [(u64, &str); 5] = [
     (64, "blksize=1468 timeout=1 windowsize=64"),
 ];
 
-/// The ways of clients that see a gap in a window. Each client repeats its last ACK when 1 s has passed without progress.
+/// The ways of clients that see a gap in a window. Each client repeats its last ACK after 1 s without progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// It sends an ACK of the last block before the gap, once, as U-Boot does.
@@ -75,35 +75,32 @@ impl Fetcher {
             (Packet::Data { block, .. }, Kind::Waits) => *block == self.received(),
             _ => false,
         };
-        let said = self.client.receive(now, packet);
+        let said = self.client.act(now, Cue::Packet(packet));
         if said.is_empty() && acks { vec![Packet::Ack(self.received())] } else { said }
     }
 }
 
 impl Peer for Fetcher {
-    fn start(&mut self, now: Instant) -> Vec<Packet> {
-        self.client.start(now)
-    }
-
-    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
-        self.heard += 1;
-        if self.delay.is_zero() || self.heard <= PROMPT {
-            return self.take(now, packet);
+    fn act(&mut self, now: Instant, cue: Cue) -> Vec<Packet> {
+        match cue {
+            Cue::Packet(packet) => {
+                self.heard += 1;
+                if self.delay.is_zero() || self.heard <= PROMPT {
+                    return self.take(now, packet);
+                }
+                self.waiting.push_back((now + self.delay, packet));
+                Vec::new()
+            }
+            Cue::Wake if self.waiting.front().is_some_and(|(at, _)| *at <= now) => {
+                let (_, packet) = self.waiting.pop_front().expect("the first one is due");
+                self.take(now, packet)
+            }
+            cue => self.client.act(now, cue),
         }
-        self.waiting.push_back((now + self.delay, packet));
-        Vec::new()
     }
 
     fn wake_at(&self) -> Option<Instant> {
         self.waiting.front().map(|(at, _)| *at).into_iter().chain(self.client.wake_at()).min()
-    }
-
-    fn wake(&mut self, now: Instant) -> Vec<Packet> {
-        if self.waiting.front().is_none_or(|(at, _)| *at > now) {
-            return self.client.wake(now);
-        }
-        let (_, packet) = self.waiting.pop_front().expect("the first one is due");
-        self.take(now, packet)
     }
 }
 
@@ -237,16 +234,16 @@ fn copies_leave_time_for_a_client_whose_acks_do_not_pay_for_a_window() {
     timing.amplification = Some(18 * 17);
     let mut server = End::new(Transfer::send(oack, agreed, timing), Source::of(&[7; 1 << 20]));
     let mut now = Instant::now();
-    assert_eq!(server.start(now).len(), 1);
+    assert_eq!(server.act(now, Cue::Begin).len(), 1);
     for window in 0..7 {
         now += ms(1);
-        assert_eq!(server.receive(now, Packet::Ack(16 * window)).len(), 16);
+        assert_eq!(server.act(now, Cue::Packet(Packet::Ack(16 * window))).len(), 16);
     }
     // There are 14 blocks to spend.
     let (mut sent_at, begin) = (Vec::new(), now);
     while let Some(at) = server.wake_at().filter(|at| *at < begin + secs(20)) {
         now = at;
-        match server.wake(now).len() {
+        match server.act(now, Cue::Wake).len() {
             0 => {}
             copies => {
                 assert_eq!(copies, 2, "the ends of the window");

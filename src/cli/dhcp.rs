@@ -12,10 +12,8 @@ use clap::{ArgAction, Args};
 use log::{info, warn};
 use tuffet::{
     Error, Server, ServerBuilder,
-    dhcp::{Interface, Proxy, Rule, Serving, Sockets},
+    dhcp::{CurrentProxy, Interface, Proxy, Rule, Serving, Sockets},
 };
-
-pub use tuffet::dhcp::CurrentProxy;
 
 mod report;
 
@@ -91,7 +89,7 @@ fn parse<T: FromStr<Err: Display>>(value: &str) -> std::result::Result<T, String
 
 impl Dhcp {
     /// Binds the ports of ProxyDHCP, if `--dhcp` is given, and adds its counters to those of the server.
-    pub fn watch(
+    pub fn bind(
         &self,
         args: &Serve,
         (opened, log): (&Opened, &Arc<Transfers>),

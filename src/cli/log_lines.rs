@@ -2,12 +2,15 @@
 //! for it: a thread of its own writes the lines, from a bounded queue.
 
 use std::{
-    collections::VecDeque,
     io::{self, Write},
-    mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    iter, mem,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tuffet::stats::Counter;
@@ -40,30 +43,23 @@ pub struct LogLines(Arc<Shared>);
 
 struct Shared {
     name: &'static str,
-    queue: Mutex<Queue>,
-    /// A line waits, or the last waiting line is written.
-    changed: Condvar,
+    /// The way to the writing thread. Without one, the logging thread writes.
+    queue: OnceLock<Sender<Item>>,
+    /// The bytes of the waiting lines.
+    waiting: AtomicUsize,
+    /// The lines that found no room, and are not told of yet.
+    missing: AtomicUsize,
     sink: Mutex<Writer>,
     lost: Counter,
 }
 
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Item>,
-    bytes: usize,
-    /// Whether a thread writes. Without one, the logging thread writes.
-    has_thread: bool,
-    /// Whether the thread is writing.
-    is_busy: bool,
-    /// The time of the last write.
-    moved: Option<Instant>,
-}
-
 enum Item {
     Line(Vec<u8>),
-    /// The number of lines that found no room.
-    Lost(u64),
+    /// A line found no room.
+    Lost,
     Reopen,
+    /// Dropped when all lines before it are written.
+    Flush(Sender<()>),
 }
 
 struct Writer {
@@ -78,60 +74,52 @@ impl LogLines {
     /// `lost` counts the lines that were not written.
     pub fn new(name: &'static str, sink: impl Sink + 'static, lost: &Counter) -> Self {
         let sink = Mutex::new(Writer { sink: Box::new(sink), lost: 0, is_torn: false });
-        Self(Arc::new(Shared { name, queue: Mutex::default(), changed: Condvar::new(), sink, lost: lost.clone() }))
+        let (queue, waiting, missing) = Default::default();
+        Self(Arc::new(Shared { name, queue, waiting, missing, sink, lost: lost.clone() }))
     }
 
     /// Starts a thread that writes from now on.
     pub fn begin(&self) -> io::Result<()> {
-        let shared = self.0.clone();
-        lock(&self.0.queue).has_thread = true;
-        let begun = thread::Builder::new().name(self.0.name.into()).spawn(move || shared.write_all());
-        if begun.is_err() {
-            lock(&self.0.queue).has_thread = false;
-        }
-        begun.map(drop)
+        let (shared, (queue, items)) = (self.0.clone(), mpsc::channel());
+        thread::Builder::new().name(self.0.name.into()).spawn(move || shared.write_all(&items))?;
+        _ = self.0.queue.set(queue);
+        Ok(())
     }
 
     pub fn push(&self, line: Vec<u8>) {
-        let mut queue = lock(&self.0.queue);
-        if !queue.has_thread {
-            drop(queue);
-            return self.0.write(&line, &mut lock(&self.0.sink));
-        }
-        if queue.bytes + line.len() <= MOST {
-            queue.bytes += line.len();
-            queue.waiting.push_back(Item::Line(line));
-        } else {
-            self.0.lost.add(1);
-            match queue.waiting.back_mut() {
-                Some(Item::Lost(count)) => *count += 1,
-                _ => queue.waiting.push_back(Item::Lost(1)),
+        let Shared { queue, waiting, missing, sink, lost, .. } = &*self.0;
+        let Some(queue) = queue.get() else { return self.0.write(&line, &mut lock(sink)) };
+        if waiting.fetch_add(line.len(), Relaxed) + line.len() > MOST {
+            waiting.fetch_sub(line.len(), Relaxed);
+            lost.add(1);
+            if missing.fetch_add(1, Relaxed) == 0 {
+                _ = queue.send(Item::Lost);
             }
+            return;
         }
-        self.0.changed.notify_all();
+        _ = queue.send(Item::Line(line));
     }
 
     /// Makes later lines go to the file that has the name now.
     pub fn reopen(&self) {
-        let mut queue = lock(&self.0.queue);
-        if !queue.has_thread {
-            drop(queue);
-            return lock(&self.0.sink).sink.reopen();
+        match self.0.queue.get() {
+            Some(queue) => _ = queue.send(Item::Reopen),
+            None => lock(&self.0.sink).sink.reopen(),
         }
-        queue.waiting.push_back(Item::Reopen);
-        self.0.changed.notify_all();
     }
 
     /// Waits until all lines are written, or no more lines are taken.
     pub fn flush(&self) {
-        let mut queue = lock(&self.0.queue);
-        let begin = Instant::now();
-        while !queue.waiting.is_empty() || queue.is_busy {
-            let left = STUCK.saturating_sub(queue.moved.map_or(begin, |moved| moved.max(begin)).elapsed());
-            if left.is_zero() {
+        let Shared { queue, waiting, .. } = &*self.0;
+        let Some(queue) = queue.get() else { return };
+        let (flushed, is_flushed) = mpsc::channel();
+        _ = queue.send(Item::Flush(flushed));
+        let mut before = waiting.load(Relaxed);
+        while is_flushed.recv_timeout(STUCK) == Err(RecvTimeoutError::Timeout) {
+            let now = waiting.load(Relaxed);
+            if mem::replace(&mut before, now) == now {
                 return;
             }
-            queue = self.0.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -149,45 +137,32 @@ impl Write for LogLines {
 }
 
 impl Shared {
-    /// Runs on the writing thread.
-    fn write_all(&self) {
-        loop {
-            let items = self.take();
-            let mut writer = lock(&self.sink);
-            let mut lines = Vec::new();
-            for item in items {
+    /// Runs on the writing thread. It writes as many waiting lines at once as fit into one write.
+    fn write_all(&self, items: &Receiver<Item>) {
+        while let Ok(first) = items.recv() {
+            let (mut writer, mut lines) = (lock(&self.sink), Vec::new());
+            for item in iter::once(first).chain(items.try_iter()) {
                 match item {
-                    Item::Line(line) => lines.extend(line),
-                    Item::Lost(count) => lines.extend(writer.sink.note(&lost(count)).into_bytes()),
+                    Item::Line(line) => {
+                        self.waiting.fetch_sub(line.len(), Relaxed);
+                        lines.extend(line);
+                    }
+                    Item::Lost => {
+                        let count = self.missing.swap(0, Relaxed) as u64;
+                        lines.extend(writer.sink.note(&lost(count)).into_bytes());
+                    }
                     Item::Reopen => {
                         self.write(&mem::take(&mut lines), &mut writer);
                         writer.sink.reopen();
                     }
+                    Item::Flush(_flushed) => self.write(&mem::take(&mut lines), &mut writer),
+                }
+                if lines.len() >= BATCH {
+                    break;
                 }
             }
             self.write(&lines, &mut writer);
-            drop(writer);
-            let mut queue = lock(&self.queue);
-            (queue.is_busy, queue.moved) = (false, Some(Instant::now()));
-            self.changed.notify_all();
         }
-    }
-
-    /// The waiting lines, up to the size of one write.
-    fn take(&self) -> Vec<Item> {
-        let mut queue = lock(&self.queue);
-        while queue.waiting.is_empty() {
-            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-        queue.is_busy = true;
-        let (mut items, mut bytes) = (Vec::new(), 0);
-        while bytes < BATCH {
-            let Some(item) = queue.waiting.pop_front() else { break };
-            bytes += if let Item::Line(line) = &item { line.len() } else { 0 };
-            items.push(item);
-        }
-        queue.bytes -= bytes;
-        items
     }
 
     fn write(&self, lines: &[u8], writer: &mut Writer) {
@@ -244,13 +219,14 @@ fn lost(count: u64) -> String {
     format!("{count} {lines} missing here: the log could not be written in time")
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// A lock that no panic poisons.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+    use std::sync::mpsc::{SyncSender, channel, sync_channel};
 
     use super::*;
 

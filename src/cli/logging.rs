@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     panic::{self, AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, LazyLock, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -23,7 +23,7 @@ use super::{
     floods::{self, Floods, Places},
     format::{Format, RECORDS, TRANSFERS, count},
     journal::Target,
-    log_lines::{LogLines, Sink},
+    log_lines::{LogLines, Sink, lock},
     unanswered::UnansweredClients,
 };
 
@@ -67,7 +67,7 @@ impl log::Log for Limited {
         // The lines of transfers have limits of their own, and at the level `trace` all datagrams are asked for.
         let is_unlimited = record.target() == RECORDS || record.level() == log::Level::Trace;
         let place = (record.module_path_static(), record.line());
-        if self.0.matches(record) && (is_unlimited || locked(&PLACES).admit(place, record.args(), Instant::now())) {
+        if self.0.matches(record) && (is_unlimited || lock(&PLACES).admit(place, record.args(), Instant::now())) {
             self.0.log(record);
         }
     }
@@ -157,12 +157,12 @@ impl Transfers {
 
     /// Tells of the clients that this server leaves without an answer.
     pub fn watch(&self, server: ServerHandle) {
-        locked(&self.unanswered).watch(server);
+        lock(&self.unanswered).watch(server);
     }
 
     pub fn tell(&self, record: &stats::Record) {
         let client = record.peer.ip().to_canonical();
-        let admit = |kind| locked(&self.floods).admit(kind, client, &record.path, Instant::now());
+        let admit = |kind| lock(&self.floods).admit(kind, client, &record.path, Instant::now());
         if floods::kind(record).is_none_or(admit) {
             let level = if record.outcome == Outcome::Probe { log::Level::Debug } else { log::Level::Info };
             log::log!(target: RECORDS, level, "{}", self.format.record(record));
@@ -181,23 +181,23 @@ impl Transfers {
             Ok(offer) => ("for a boot file by DHCP", offer.file.clone()),
             Err(_) => ("by DHCP for which there is no boot file", machine.arch.to_string()),
         };
-        if locked(&self.machines).admit(kind.into(), client, &name, Instant::now()) {
+        if lock(&self.machines).admit(kind.into(), client, &name, Instant::now()) {
             log::info!("dhcp: {told}");
         }
     }
 
     /// Logs a summary of the requests and the other lines that were not logged, and of the requests without an answer.
     pub fn sum_up(&self) {
-        let lines = locked(&PLACES).sum_up();
+        let lines = lock(&PLACES).sum_up();
         lines.iter().for_each(|line| log::warn!("{line}"));
-        for line in locked(&self.floods).sum_up().into_iter().chain(locked(&self.unanswered).sum_up()) {
+        for line in lock(&self.floods).sum_up().into_iter().chain(lock(&self.unanswered).sum_up()) {
             log::warn!("{line}");
             if let Some(file) = &self.file {
                 file.push(self.format.note(&line, Target::Stderr).into_bytes());
             }
         }
         #[cfg(feature = "full")]
-        locked(&self.machines).sum_up().iter().for_each(|line| log::warn!("dhcp: {line}"));
+        lock(&self.machines).sum_up().iter().for_each(|line| log::warn!("dhcp: {line}"));
     }
 
     /// Continues in the file that has the name now, after `logrotate` has renamed the old one. If no new file can be
@@ -205,10 +205,6 @@ impl Transfers {
     pub fn reopen(&self) {
         self.file.iter().for_each(LogLines::reopen);
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct LogFile {

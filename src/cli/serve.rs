@@ -56,7 +56,7 @@ pub fn run(args: &Serve, notes: &[String]) -> Result<ExitCode> {
     let builder = builder(args, Some((&transfers, &restart)));
     let builder = sockets.into_iter().fold(builder, ServerBuilder::socket).handler(handler);
     let (status, builder) = args.status.watch(builder)?;
-    let (boots, builder) = args.dhcp.watch(args, (&opened, &transfers), builder)?;
+    let (boots, builder) = args.dhcp.bind(args, (&opened, &transfers), builder)?;
     // The helper that runs commands after uploads has begun, with the umask of the start.
     files::allow_umask(args.uploads.umask);
     let server = notifier.watch(builder).bind().map_err(|error| explain(&error, args))?;

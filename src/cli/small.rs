@@ -2,65 +2,123 @@
 //! nothing.
 #![allow(dead_code, reason = "a system may lack a part of it alone")]
 
-pub mod access {
-    use clap::Args;
-    use tuffet::ServerBuilder;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc::Receiver},
+};
 
-    #[derive(Args, Debug)]
-    pub struct Access {}
+use clap::{ArgMatches, Args};
+use tuffet::{Handler, Server, ServerBuilder, ServerHandle};
 
-    impl Access {
-        pub fn apply(&self, builder: ServerBuilder) -> ServerBuilder {
-            builder
-        }
+use super::{
+    Result,
+    args::{Arguments, Serve},
+    command_line,
+    logging::Transfers,
+    serve,
+    sources::{Opened, Source},
+};
+
+/// The options of a part that is lacking: none.
+#[derive(Args, Debug)]
+#[group(skip)]
+pub struct NoOptions {}
+
+/// What such a part would open, serve or show.
+#[derive(Clone, Default)]
+pub struct Nothing;
+
+impl NoOptions {
+    pub fn apply(&self, builder: ServerBuilder) -> ServerBuilder {
+        builder
+    }
+
+    pub fn file(&self) -> Option<&Path> {
+        None
+    }
+
+    pub fn ignores_case(&self) -> bool {
+        false
+    }
+
+    pub fn sources(&self) -> impl Iterator<Item = Source> {
+        std::iter::empty()
+    }
+
+    pub fn watch(&self, builder: ServerBuilder) -> Result<(Option<Nothing>, ServerBuilder)> {
+        Ok((None, builder))
+    }
+
+    pub fn bind(
+        &self,
+        _: &Serve,
+        _: (&Opened, &Arc<Transfers>),
+        builder: ServerBuilder,
+    ) -> Result<(Option<Nothing>, ServerBuilder)> {
+        Ok((None, builder))
+    }
+
+    pub fn open(&self, _: &Serve, _: &super::sandbox::Entrance) -> Result<Nothing> {
+        Ok(Nothing)
+    }
+
+    pub fn program(&self) -> Option<PathBuf> {
+        None
     }
 }
 
-pub mod bars {
-    use std::{fmt, sync::mpsc::Receiver};
+impl Nothing {
+    pub fn watch(&self, builder: ServerBuilder) -> ServerBuilder {
+        builder
+    }
 
-    use tuffet::ServerHandle;
+    pub fn begin(self) -> Result<Self> {
+        Ok(self)
+    }
+
+    pub fn ask(self) {}
+
+    pub fn add(&self, bar: Self) -> Self {
+        bar
+    }
+
+    pub fn suspend<T>(&self, work: impl FnOnce() -> T) -> T {
+        work()
+    }
+
+    pub fn is_hidden(&self) -> bool {
+        true
+    }
+
+    pub fn inc(&self, _: u64) {}
+
+    pub fn finish_and_clear(&self) {}
+}
+
+pub mod access {
+    pub use super::NoOptions as Access;
+}
+
+pub mod bars {
+    use super::*;
+
+    pub use super::{Nothing as MultiProgress, Nothing as ProgressBar};
 
     /// A number of bytes, with a unit.
     pub struct BinaryBytes(pub u64);
 
-    #[derive(Clone)]
-    pub struct MultiProgress;
-
-    #[derive(Clone)]
-    pub struct ProgressBar;
-
     pub fn screen(_: bool) -> MultiProgress {
-        MultiProgress
+        Nothing
     }
 
     pub fn bar(_: &str, _: Option<u64>) -> ProgressBar {
-        ProgressBar
+        Nothing
     }
 
     pub fn set_size(_: &ProgressBar, _: Option<u64>) {}
 
     pub fn watch(_: MultiProgress, _: &ServerHandle, _: &Receiver<()>) {}
-
-    impl MultiProgress {
-        pub fn add(&self, bar: ProgressBar) -> ProgressBar {
-            bar
-        }
-
-        pub fn suspend<T>(&self, work: impl FnOnce() -> T) -> T {
-            work()
-        }
-
-        pub fn is_hidden(&self) -> bool {
-            true
-        }
-    }
-
-    impl ProgressBar {
-        pub fn inc(&self, _: u64) {}
-
-        pub fn finish_and_clear(&self) {}
-    }
 
     impl fmt::Display for BinaryBytes {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,26 +132,9 @@ pub mod bars {
 }
 
 pub mod config {
-    use std::path::Path;
+    use super::*;
 
-    use clap::{ArgMatches, Args};
-    use tuffet::ServerHandle;
-
-    use super::super::{
-        Result,
-        args::{Arguments, Serve},
-        command_line, serve,
-        sources::Opened,
-    };
-
-    #[derive(Args, Debug)]
-    pub struct ConfigArgs {}
-
-    impl ConfigArgs {
-        pub fn file(&self) -> Option<&Path> {
-            None
-        }
-    }
+    pub use super::NoOptions as ConfigArgs;
 
     pub fn arguments() -> Result<(Arguments, ArgMatches)> {
         Ok(command_line::read())
@@ -114,66 +155,25 @@ pub mod config {
 }
 
 pub mod dhcp {
-    use std::sync::Arc;
+    use super::*;
 
-    use clap::Args;
-    use tuffet::{Server, ServerBuilder};
+    pub use super::NoOptions as Dhcp;
 
-    use super::super::{Result, args::Serve, logging::Transfers, sources::Opened};
-
-    #[derive(Args, Debug)]
-    pub struct Dhcp {}
-
-    #[derive(Clone, Default)]
-    pub struct CurrentProxy;
-
-    pub struct Sockets;
-
-    impl Dhcp {
-        pub fn watch(
-            &self,
-            _: &Serve,
-            (opened, _): (&Opened, &Arc<Transfers>),
-            builder: ServerBuilder,
-        ) -> Result<(Option<Sockets>, ServerBuilder)> {
-            let CurrentProxy = opened.boots;
-            Ok((None, builder))
-        }
-    }
-
-    pub fn look(_: Option<&Sockets>, _: &Server, _: &str, _: &Serve) -> Result<String> {
+    pub fn look(_: Option<&Nothing>, _: &Server, _: &str, _: &Serve) -> Result<String> {
         Ok(String::new())
     }
 
     pub fn tell(_: &str, _: &Serve) {}
 
-    pub fn serve(sockets: Option<Sockets>, _: &Server) -> Result<Option<Sockets>> {
+    pub fn serve(sockets: Option<Nothing>, _: &Server) -> Result<Option<Nothing>> {
         Ok(sockets)
     }
 }
 
 pub mod rules {
-    use clap::Args;
-    use tuffet::Handler;
+    use super::*;
 
-    use super::super::{
-        Result,
-        args::Serve,
-        sources::{Opened, Source},
-    };
-
-    #[derive(Args, Debug)]
-    pub struct Names {}
-
-    impl Names {
-        pub fn sources(&self) -> impl Iterator<Item = Source> {
-            std::iter::empty()
-        }
-
-        pub fn ignores_case(&self) -> bool {
-            false
-        }
-    }
+    pub use super::NoOptions as Names;
 
     pub fn apply(_: &Serve, _: &Opened, handler: impl Handler) -> Result<Box<dyn Handler>> {
         Ok(Box::new(handler))
@@ -181,22 +181,22 @@ pub mod rules {
 }
 
 pub mod sandbox {
-    use clap::Args;
+    use super::*;
 
-    use super::super::{Result, args::Serve};
-
-    #[derive(Args, Debug)]
-    pub struct Sandbox {}
+    pub use super::NoOptions as Sandbox;
 
     pub struct Plan;
 
     pub struct Entrance;
 
+    pub struct Entered {
+        pub user: Option<String>,
+    }
+
     pub fn become_user(_: &str) -> Result<Vec<(&'static str, std::ffi::OsString)>> {
         Ok(Vec::new())
     }
 
-    #[cfg(feature = "full")]
     pub fn nobody() -> Option<String> {
         None
     }
@@ -233,10 +233,6 @@ pub mod sandbox {
         }
     }
 
-    pub struct Entered {
-        pub user: Option<String>,
-    }
-
     impl Entered {
         pub fn tell(&self) {}
     }
@@ -245,9 +241,9 @@ pub mod sandbox {
 pub mod service {
     use std::{io, net::UdpSocket, time::Duration};
 
-    use tuffet::ServerHandle;
+    use super::*;
 
-    pub fn sockets() -> super::super::Result<Vec<UdpSocket>> {
+    pub fn sockets() -> Result<Vec<UdpSocket>> {
         Ok(Vec::new())
     }
 
@@ -265,72 +261,24 @@ pub mod service {
 }
 
 pub mod status {
-    use clap::Args;
-    use tuffet::{Server, ServerBuilder};
+    use super::*;
 
-    use super::super::Result;
+    pub use super::NoOptions as StatusArgs;
 
-    #[derive(Args, Debug)]
-    pub struct StatusArgs {}
-
-    pub struct Status;
-
-    impl StatusArgs {
-        pub fn watch(&self, builder: ServerBuilder) -> Result<(Option<Status>, ServerBuilder)> {
-            Ok((None, builder))
-        }
-    }
-
-    pub fn serve(status: Option<Status>, _: &Server, _: &str) -> Result<Option<Status>> {
+    pub fn serve(status: Option<Nothing>, _: &Server, _: &str) -> Result<Option<Nothing>> {
         Ok(status)
     }
 }
 
 pub mod notify {
-    use std::{path::PathBuf, process::ExitCode};
+    pub use super::NoOptions as NotifyArgs;
 
-    use clap::Args;
-    use tuffet::ServerBuilder;
-
-    use super::super::{Result, args::Serve, sandbox::Entrance};
-
-    #[derive(Args, Debug)]
-    pub struct NotifyArgs {}
-
-    pub struct Notifier;
-
-    pub struct NotifierGuard;
-
-    impl NotifyArgs {
-        pub fn open(&self, _: &Serve, _: &Entrance) -> Result<Notifier> {
-            Ok(Notifier)
-        }
-
-        pub fn program(&self) -> Option<PathBuf> {
-            None
-        }
-    }
-
-    impl Notifier {
-        pub fn watch(&self, builder: ServerBuilder) -> ServerBuilder {
-            builder
-        }
-
-        pub fn begin(self) -> Result<NotifierGuard> {
-            Ok(NotifierGuard)
-        }
-    }
-
-    pub fn helper() -> Option<ExitCode> {
+    pub fn helper() -> Option<std::process::ExitCode> {
         None
     }
 }
 
+#[cfg(not(feature = "http"))]
 pub mod upstreams {
-    #[derive(Default)]
-    pub struct Questions;
-
-    impl Questions {
-        pub fn ask(self) {}
-    }
+    pub use super::Nothing as Questions;
 }

@@ -1,6 +1,6 @@
 //! The menu: which of the usual boot files the sources have.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc};
 
 use smol::LocalExecutor;
 
@@ -34,23 +34,12 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Menu {
-    /// The script that iPXE runs, of [`SCRIPTS`].
-    script: Entry,
-    /// The script that U-Boot runs, of [`UBOOT`].
-    uboot: Entry,
-    /// Of [`RASPBERRY_PI`].
-    raspberry_pi: Entry,
-    families: BTreeMap<&'static str, Found>,
+    lists: Vec<(List, Entry)>,
 }
 
-/// The boot files of one family.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Found {
-    /// Of [`Family::files`].
-    file: Entry,
-    /// Of [`Family::ipxe`].
-    ipxe: Entry,
-}
+/// Names of files, of which the first that the sources have counts: [`SCRIPTS`], [`UBOOT`], [`RASPBERRY_PI`],
+/// [`Family::files`] or [`Family::ipxe`].
+type List = &'static [&'static str];
 
 /// The files of one list that the sources have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,21 +60,17 @@ impl Menu {
     /// ```
     pub async fn find(handler: &dyn Handler) -> Self {
         let executor = LocalExecutor::new();
-        let first = |names: &'static [&'static str]| executor.spawn(Entry::find(handler, names));
-        let (script, uboot, raspberry_pi) = (first(SCRIPTS), first(UBOOT), first(RASPBERRY_PI));
-        let families: Vec<_> =
-            Family::all().map(|family| (family.key, first(family.files), first(family.ipxe))).collect();
-        executor
-            .run(async {
-                let (script, uboot, raspberry_pi) = (script.await, uboot.await, raspberry_pi.await);
-                let mut menu = Self { script, uboot, raspberry_pi, ..Self::default() };
-                for (key, file, ipxe) in families {
-                    let found = Found { file: file.await, ipxe: ipxe.await };
-                    menu.families.insert(key, found);
-                }
-                menu
-            })
-            .await
+        let families = Family::all().flat_map(|family| [family.files, family.ipxe]);
+        let lists = [SCRIPTS, UBOOT, RASPBERRY_PI].into_iter().chain(families);
+        let searches: Vec<_> = lists.map(|list| (list, executor.spawn(Entry::find(handler, list)))).collect();
+        let found = async {
+            let mut lists = Vec::new();
+            for (list, search) in searches {
+                lists.push((list, search.await));
+            }
+            Self { lists }
+        };
+        executor.run(found).await
     }
 
     /// Whether the menu has no file for any machine.
@@ -94,7 +79,7 @@ impl Menu {
     /// assert!(tuffet::dhcp::Menu::default().is_empty());
     /// ```
     pub fn is_empty(&self) -> bool {
-        self.entries().all(|entry| entry.file.is_none())
+        self.lists.iter().all(|(_, entry)| entry.file.is_none())
     }
 
     /// The first failure of the search, for people. A failure says nothing about whether there is a file.
@@ -107,7 +92,7 @@ impl Menu {
     /// assert!(menu.is_empty() && menu.failure().unwrap().contains("connection refused"));
     /// ```
     pub fn failure(&self) -> Option<&str> {
-        self.entries().find_map(|entry| entry.failure.as_deref())
+        self.lists.iter().find_map(|(_, entry)| entry.failure.as_deref())
     }
 
     /// Keeps the files of an older menu wherever the search for this one failed.
@@ -121,35 +106,28 @@ impl Menu {
     /// ```
     #[must_use]
     pub fn or_known(mut self, old: &Self) -> Self {
-        self.script.keep(&old.script);
-        self.uboot.keep(&old.uboot);
-        self.raspberry_pi.keep(&old.raspberry_pi);
-        for (key, found) in &mut self.families {
-            if let Some(known) = old.families.get(key) {
-                found.file.keep(&known.file);
-                found.ipxe.keep(&known.ipxe);
-            }
+        for (list, entry) in self.lists.iter_mut().filter(|(_, entry)| entry.failure.is_some()) {
+            entry.file = old.entry(list).file;
         }
         self
     }
 
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
-        let families = self.families.values().flat_map(|found| [&found.file, &found.ipxe]);
-        [&self.script, &self.uboot, &self.raspberry_pi].into_iter().chain(families)
+    fn entry(&self, list: List) -> &Entry {
+        const NOTHING: &Entry = &Entry { file: None, failure: None };
+        self.lists.iter().find(|(known, _)| *known == list).map_or(NOTHING, |(_, entry)| entry)
     }
 
     /// The boot file of a machine, or the reason why there is none. U-Boot needs no file: it may only need
     /// the address of the server, for `pxe get`. Then the name is empty.
     pub(super) fn choose(&self, machine: &Machine) -> Result<&'static str, NoBootFile> {
         if machine.uboot {
-            return Ok(self.uboot.file.unwrap_or_default());
+            return Ok(self.entry(UBOOT).file.unwrap_or_default());
         }
-        if let Some(file) = self.raspberry_pi.file.filter(|_| machine.is_raspberry_pi()) {
+        if let Some(file) = self.entry(RASPBERRY_PI).file.filter(|_| machine.is_raspberry_pi()) {
             return Ok(file);
         }
         let family = machine.arch.family().ok_or(NoBootFile::Arch(machine.arch))?;
-        let (nothing, script) = (Found::default(), &self.script);
-        let Found { file, ipxe } = self.families.get(family.key).unwrap_or(&nothing);
+        let [script, file, ipxe] = [SCRIPTS, family.files, family.ipxe].map(|list| self.entry(list));
         let in_order = match script.file {
             _ if machine.ipxe => [script, file],
             // An operator who provides a script wants iPXE.
@@ -168,7 +146,7 @@ impl Menu {
 }
 
 impl Entry {
-    async fn find(handler: &dyn Handler, names: &'static [&'static str]) -> Self {
+    async fn find(handler: &dyn Handler, names: List) -> Self {
         for name in names {
             match open(handler, name).await {
                 Ok(()) => return Self { file: Some(name), failure: None },
@@ -177,12 +155,6 @@ impl Entry {
             }
         }
         Self::default()
-    }
-
-    fn keep(&mut self, old: &Self) {
-        if self.failure.is_some() {
-            self.file = old.file;
-        }
     }
 }
 

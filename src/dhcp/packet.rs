@@ -65,6 +65,7 @@ const READ: [(u8, usize); 5] = [(53, 1), (60, 6), (77, 1), (97, 1), (IPXE, 0)];
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use]
 pub struct Machine {
     /// The MAC address of its network card, if the card is an Ethernet card.
     pub mac: Option<Mac>,
@@ -376,7 +377,6 @@ impl Machine {
     /// assert_eq!(machine.to_string(), "52-54-00-12-34-56 (BIOS)");
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn mac(self, mac: Mac) -> Self {
         Self { mac: Some(mac), ..self }
     }
@@ -390,7 +390,6 @@ impl Machine {
     /// assert_eq!(machine.uuid.unwrap().to_string(), "01234567-89ab-cdef-0123-456789abcdef");
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn uuid(self, uuid: Uuid) -> Self {
         Self { uuid: Some(uuid), ..self }
     }
@@ -416,7 +415,6 @@ impl Machine {
     /// assert!(machine.ipxe && !machine.http);
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn with_ipxe(self) -> Self {
         Self { ipxe: true, http: false, ..self }
     }

@@ -38,6 +38,7 @@ const PATH: &AsciiSet = &ENCODED.remove(b'/');
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct Proxy {
     rules: Vec<Rule>,
     menu: Menu,
@@ -197,7 +198,6 @@ impl Proxy {
     /// assert_eq!(proxy.choose(&machine)?.file, "grubx64.efi");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn rules(mut self, rules: Vec<Rule>) -> Self {
         self.rules = rules;
         self
@@ -214,7 +214,6 @@ impl Proxy {
     /// assert_eq!(Proxy::default().menu(menu).choose(&bios.with_ipxe())?.file, "boot.ipxe");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn menu(mut self, menu: Menu) -> Self {
         self.menu = menu;
         self
@@ -230,7 +229,6 @@ impl Proxy {
     /// assert_eq!(proxy.place("boot.ipxe", &ipxe, "192.0.2.1".parse()?)?, "tftp://192.0.2.1:6969/boot.ipxe");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn tftp(mut self, port: u16) -> Self {
         self.tftp = port;
         self
@@ -249,7 +247,6 @@ impl Proxy {
     /// assert_eq!(url, "http://198.51.100.1:8080/boot.ipxe");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn http(mut self, addresses: impl IntoIterator<Item = SocketAddrV4>) -> Self {
         self.http = addresses.into_iter().collect();
         self

@@ -15,6 +15,7 @@ use crate::rules::{Mac, MacPrefix, Uuid};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct Rule {
     title: String,
     file: String,
@@ -48,7 +49,6 @@ impl Rule {
     /// assert!(rule.check(&Machine::new(Arch::BIOS)).is_err());
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn arch(mut self, arches: Arches) -> Self {
         self.arches.push(arches);
         self
@@ -63,7 +63,6 @@ impl Rule {
     /// assert_eq!(rule.check(&Machine::new(Arch::BIOS)), Err(Mismatch::Uuid));
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn uuid(mut self, uuid: Uuid) -> Self {
         self.uuids.push(uuid);
         self
@@ -78,7 +77,6 @@ impl Rule {
     /// assert!(rule.check(&Machine::new(Arch::BIOS).mac("52:54:00:12:34:56".parse()?)).is_ok());
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn mac(mut self, mac: MacPrefix) -> Self {
         self.macs.push(mac);
         self
@@ -94,7 +92,6 @@ impl Rule {
     /// assert_eq!(Rule::new("script", "boot.ipxe").ipxe(true).check(&firmware), Err(Mismatch::OnlyIpxe));
     /// assert_eq!(Rule::new("all", "ipxe.pxe").check(&firmware.with_ipxe()), Err(Mismatch::Loop));
     /// ```
-    #[must_use]
     pub fn ipxe(mut self, ipxe: bool) -> Self {
         self.ipxe = Some(ipxe);
         self

@@ -76,6 +76,7 @@ impl CurrentProxy {
 /// # Ok::<(), tuffet::Error>(())
 /// ```
 #[derive(Debug)]
+#[must_use]
 pub struct Sockets {
     links: Vec<Link>,
     pub(super) live: CurrentProxy,
@@ -199,7 +200,6 @@ impl Sockets {
     /// # assert!(sockets.live().proxy().is_empty());
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn record_machines(self, machines: &Machines) -> Self {
         Self { machines: machines.clone(), ..self }
     }
@@ -218,7 +218,6 @@ impl Sockets {
     /// assert_eq!((sockets.interfaces().count(), asked.load(Relaxed)), (0, 0));
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn on_request(mut self, hook: impl FnMut(RequestReport<'_>) + Send + 'static) -> Self {
         self.hooks.get_mut().tell = Box::new(hook);
         self
@@ -236,7 +235,6 @@ impl Sockets {
     /// # assert_eq!(sockets.interfaces().count(), 0);
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn on_out_of_reach(mut self, hook: impl Fn(&str) + Send + 'static) -> Self {
         self.hooks.get_mut().out_of_reach = Box::new(hook);
         self

@@ -103,6 +103,7 @@ impl Refusal {
     /// ```
     /// assert_eq!(tuffet::Refusal::denied().to_string(), "ERROR 2 Access violation");
     /// ```
+    #[doc(alias = "access_violation")]
     pub const fn denied() -> Self {
         Self::new(ErrorCode::ACCESS_VIOLATION, "Access violation")
     }
@@ -144,6 +145,7 @@ impl Refusal {
     /// ```
     /// assert_eq!(tuffet::Refusal::bad_request().to_string(), "ERROR 4 Illegal TFTP operation");
     /// ```
+    #[doc(alias = "illegal_operation")]
     pub const fn bad_request() -> Self {
         Self::new(ErrorCode::ILLEGAL_OPERATION, "Illegal TFTP operation")
     }
@@ -162,6 +164,7 @@ impl Refusal {
     /// ```
     /// assert_eq!(tuffet::Refusal::exists().to_string(), "ERROR 6 File already exists");
     /// ```
+    #[doc(alias = "already_exists")]
     pub const fn exists() -> Self {
         Self::new(ErrorCode::FILE_EXISTS, "File already exists")
     }
@@ -352,6 +355,6 @@ impl From<Error> for Refusal {
 }
 
 /// Whether this process or the system is out of descriptors. `EMFILE` and `ENFILE` have these numbers on every Unix.
-fn is_out_of_descriptors(error: &io::Error) -> bool {
+pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
     cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
 }

@@ -7,20 +7,23 @@ use crate::{error::Refusal, source::Source};
 
 /// A handler that is written with `async fn`: every type with this trait is a [`Handler`].
 ///
-/// Its futures may borrow from the handler and the request, and need not be `Send`. The other methods of [`Handler`],
-/// such as [`close`](Handler::close), need an implementation of that trait.
+/// Its futures may borrow from the handler and the request, and need not be `Send`. A [`Source`] may not borrow,
+/// because it outlives the call: it gets a clone of what it needs, such as an [`Arc`](std::sync::Arc). The other
+/// methods of [`Handler`], such as [`close`](Handler::close), need an implementation of that trait.
 ///
 /// ```
-/// use tuffet::{AsyncHandler, Refusal, Request, Server, Source};
+/// use std::sync::Arc;
+/// use tuffet::{AsyncHandler, Gen, Refusal, Request, Server, Source};
 ///
-/// struct Greeter(String);
+/// struct Greeter(Arc<str>);
 ///
 /// impl AsyncHandler for Greeter {
 ///     async fn read(&self, request: &Request) -> Result<Source, Refusal> {
-///         match request.path() {
-///             "motd" => Ok(Source::from(format!("{} {}\n", self.0, request.peer().ip()))),
-///             _ => Err(Refusal::not_found()),
+///         if request.path() != "motd" {
+///             return Err(Refusal::not_found());
 ///         }
+///         let (greeting, client) = (self.0.clone(), request.peer().ip());
+///         Ok(Gen::new(async move |co| co.yield_(format!("{greeting} {client}\n")).await).into())
 ///     }
 /// }
 ///

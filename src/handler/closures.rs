@@ -1,6 +1,6 @@
 //! Closures that are handlers.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, sync::Arc};
 
 use super::{Answer, Handler, Request};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 /// The closure takes a [`Request`] and returns anything that is [`IntoSource`]: text, bytes, a generator, a file, an
 /// `Option` or a `Result` of these. It is a plain closure, an `async` one, or a function. The shard serves nothing else
 /// while a plain closure runs, so one that waits for something is `async`. The parameter has a type, as in
-/// `|request: Request|`, unless it is not used.
+/// `|request: Request|`, unless it is not used. Clones of the handler share the closure.
 ///
 /// ```
 /// use tuffet::{Refusal, Request, read};
@@ -35,16 +35,34 @@ use crate::{
 /// # let _: &dyn tuffet::Handler = &handler;
 /// ```
 ///
+/// In a closure with `?` on a `Result`, the last `Ok` says which error that becomes. With `?` on an `Option` it need
+/// not:
+///
+/// ```
+/// use tuffet::{Refusal, Request, read};
+///
+/// let handler = read(|request: Request| {
+///     let mac = request.path().strip_prefix("menu-").ok_or(Refusal::denied())?;
+///     Ok::<_, Refusal>(format!("# {mac}\n"))
+/// });
+/// # let _: &dyn tuffet::Handler = &handler;
+/// let handler = read(|request: Request| {
+///     let mac = request.path().strip_prefix("menu-")?;
+///     Some(format!("# {mac}\n"))
+/// });
+/// # let _: &dyn tuffet::Handler = &handler;
+/// ```
+///
 /// A closure that returns something else does not compile:
 ///
 /// ```compile_fail,E0277
 /// tuffet::read(|_| 7);
 /// ```
-pub fn read<M: 'static>(f: impl ReadFn<M>) -> impl Handler {
-    Read(f, PhantomData)
+pub fn read<M: 'static>(f: impl ReadFn<M>) -> impl Handler + Clone {
+    Read(Arc::new(f), PhantomData)
 }
 
-/// A handler that takes writes with this closure and has no files to read.
+/// A handler that takes writes with this closure and has no files to read. Its clones share the closure.
 ///
 /// An `async` closure, or one that returns a future, takes a [`Request`] and the [`Source`] of the upload. Its bytes
 /// arrive while the closure waits for them.
@@ -82,8 +100,8 @@ pub fn read<M: 'static>(f: impl ReadFn<M>) -> impl Handler {
 /// ```compile_fail,E0277
 /// tuffet::write(|_| 7);
 /// ```
-pub fn write<M: 'static>(f: impl WriteFn<M>) -> impl Handler {
-    Write(f, PhantomData)
+pub fn write<M: 'static>(f: impl WriteFn<M>) -> impl Handler + Clone {
+    Write(Arc::new(f), PhantomData)
 }
 
 /// The closures that [`read`] takes, plain and `async`.
@@ -102,7 +120,9 @@ pub fn write<M: 'static>(f: impl WriteFn<M>) -> impl Handler {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not answer reads",
     label = "this should take a `tuffet::Request` and return a source",
-    note = "`tuffet::read` takes `Fn(Request) -> S` or `AsyncFn(Request) -> S`, where `S` is `tuffet::IntoSource`"
+    note = "`tuffet::read` takes `Fn(Request) -> S` or `AsyncFn(Request) -> S`, where `S` is `tuffet::IntoSource`: \
+            text, bytes, a file, a generator of chunks, an `Option`, or a `Result` whose error becomes a \
+            `tuffet::Refusal`, by `map_err` if need be"
 )]
 pub trait ReadFn<M>: Send + Sync + 'static {
     #[doc(hidden)]
@@ -187,8 +207,20 @@ mod sealed {
     pub struct Async<S>(PhantomData<S>);
 }
 
-struct Read<F, M>(F, PhantomData<fn() -> M>);
-struct Write<F, M>(F, PhantomData<fn() -> M>);
+struct Read<F, M>(Arc<F>, PhantomData<fn() -> M>);
+struct Write<F, M>(Arc<F>, PhantomData<fn() -> M>);
+
+impl<F, M> Clone for Read<F, M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), PhantomData)
+    }
+}
+
+impl<F, M> Clone for Write<F, M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), PhantomData)
+    }
+}
 
 impl<F: ReadFn<M>, M: 'static> Handler for Read<F, M> {
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source> {

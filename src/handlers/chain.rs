@@ -1,4 +1,4 @@
-use std::{fmt, ops::ControlFlow};
+use std::{fmt, ops::ControlFlow, sync::Arc};
 
 use crate::{
     error::{ErrorCode, Refusal},
@@ -13,7 +13,7 @@ use crate::{
 /// that [ends the search](Refusal::ending_search) stops it, so that a handler can forbid a name to the handlers behind
 /// it. If no handler has the file, the peer gets the refusal of the first one. A WRQ goes to the first handler that
 /// [takes writes](Handler::takes_writes), whatever its answer. The [limits](Request::limit) of every handler that was
-/// asked hold.
+/// asked hold. Clones share their handlers.
 ///
 /// ```
 /// use tuffet::{handlers::Memory, Handler, Refusal, Request, read};
@@ -23,10 +23,10 @@ use crate::{
 ///     _ => Err(Refusal::not_found()),
 /// });
 /// let handler = made_up.or(Memory::new());
-/// assert!(handler.takes_writes());
+/// assert!(handler.clone().takes_writes());
 /// ```
-#[derive(Default)]
-pub struct Chain(Vec<Box<dyn Handler>>);
+#[derive(Clone, Default)]
+pub struct Chain(Vec<Arc<dyn Handler>>);
 
 impl Chain {
     /// A chain of these handlers, the first one asked first. An empty chain finds nothing.
@@ -38,7 +38,7 @@ impl Chain {
     /// assert!(Chain::new(vec![Box::new(Memory::new())]).takes_writes());
     /// ```
     pub fn new(handlers: Vec<Box<dyn Handler>>) -> Self {
-        Self(handlers)
+        Self(handlers.into_iter().map(Arc::from).collect())
     }
 
     /// Adds a handler, which is asked after the others.
@@ -51,7 +51,7 @@ impl Chain {
     /// ```
     #[must_use]
     pub fn or(mut self, handler: impl Handler) -> Self {
-        self.0.push(Box::new(handler));
+        self.0.push(Arc::new(handler));
         self
     }
 }

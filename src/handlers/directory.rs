@@ -92,6 +92,7 @@ use system::{effective_user, is_no_file, relative_path};
 /// # Ok::<(), tuffet::Error>(())
 /// ```
 #[derive(Clone)]
+#[must_use]
 pub struct Directory {
     root: Arc<root::Root>,
     /// The path of the root as the caller gave it.

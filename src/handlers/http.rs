@@ -60,10 +60,15 @@ use crate::{Error, Refusal, Request, Source, handler::Answer};
 /// pauses, end the transfer with [`Refusal::upstream`]. So does a file that has changed: old and new bytes are never
 /// mixed. A server without ranges sends the beginning again.
 ///
-/// At most 16 requests for new files await their answers at once, and further ones when answers take more than 0.25 s.
+/// At first, at most 16 requests for new files await their answers at once, and further ones when answers take more
+/// than 0.25 s. An upstream whose quickest answer took 20 ms or more gets up to 256 of them at once, as long as its
+/// answers take no more than four times that time.
+///
 /// A request whose connection is closed without an answer is sent again on new ones, up to four times within 0.7 s.
-/// After a 429 or 503 it is sent again up to six times within 10 s, if the upstream has answered another one in the
-/// last 10 s, and otherwise once after a `Retry-After`. A `Retry-After` of more than 3 s is not waited for.
+/// After a 429 or 503 it is sent again if the upstream has answered another one in the last 10 s: up to 14 times within
+/// 20 s, of these three while no other new file is requested. If it has answered none, the request is sent again three
+/// times while other new files are requested, and once after a `Retry-After`. A `Retry-After` of more than 3 s is not
+/// waited for.
 ///
 /// After three connections in a row that failed (refused, no such host, no TLS, timeout) the handler does not ask the
 /// upstream for 2 s, and refuses new transfers that need it without a wait. Bad answers and missing answers do not

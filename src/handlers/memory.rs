@@ -30,6 +30,7 @@ const ENTRY: u64 = 128;
 /// # Ok::<(), tuffet::Refusal>(())
 /// ```
 #[derive(Clone)]
+#[must_use]
 pub struct Memory {
     store: Arc<Mutex<Store>>,
     most: u64,
@@ -49,7 +50,6 @@ impl Memory {
     /// ```
     /// assert!(tuffet::handlers::Memory::new().names().is_empty());
     /// ```
-    #[must_use]
     pub fn new() -> Self {
         Self { store: Arc::default(), most: 64 << 20, overwrite: false }
     }
@@ -63,7 +63,6 @@ impl Memory {
     /// let small = Memory::new().max_bytes(1000);
     /// assert_eq!(small.insert("linux", vec![0; 1000]), Err(Refusal::disk_full()), "its name counts too");
     /// ```
-    #[must_use]
     pub fn max_bytes(self, most: u64) -> Self {
         Self { most, ..self }
     }
@@ -79,7 +78,6 @@ impl Memory {
     /// assert_eq!(clone.names(), ["menu"], "the same files, which uploads by the clone may replace");
     /// # Ok::<(), tuffet::Refusal>(())
     /// ```
-    #[must_use]
     pub fn overwrite(self, overwrite: bool) -> Self {
         Self { overwrite, ..self }
     }

@@ -18,6 +18,7 @@ use crate::Error;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use]
 pub struct Machine {
     /// The address of its network card.
     pub mac: Option<Mac>,
@@ -83,7 +84,6 @@ impl Machine {
     /// let pi = tuffet::rules::Machine::in_name("1a2b3c4d/start.elf");
     /// assert_eq!(pi.serial.as_deref(), Some("1a2b3c4d"));
     /// ```
-    #[must_use]
     pub fn in_name(path: &str) -> Self {
         let parts = || path.split('/');
         let serial = path.split_once('/').map(|(first, _)| first).filter(|first| first.len() == 8 && is_hex(first));
@@ -109,7 +109,6 @@ impl Machine {
     /// let all = by_arch.or(Machine::in_name("grub.cfg-01-52-54-00-12-34-56"));
     /// assert!(all.arch.is_some() && all.mac.is_some());
     /// ```
-    #[must_use]
     pub fn or(self, other: Self) -> Self {
         let Self { mac, uuid, serial, arch } = self;
         Self {

@@ -89,7 +89,6 @@ impl Machines {
     /// let machines = Machines::default();
     /// assert_eq!(machines.find("10.9.0.7".parse().unwrap(), None), Machine::default(), "nothing is known");
     /// ```
-    #[must_use]
     pub fn find(&self, ip: IpAddr, mac: Option<Mac>) -> Machine {
         let table = self.0.lock();
         let found = |key| table.entries.get(&key).cloned().unwrap_or_default();

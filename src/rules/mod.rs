@@ -77,7 +77,7 @@ pub(crate) use neighbours::Neighbours;
 
 use crate::{
     Error, Handler, Refusal, Request, Source,
-    options::{Direction, Limits, OptionName},
+    options::{Direction, Limits},
 };
 use rule::Effects;
 use template::Values;
@@ -120,10 +120,8 @@ pub struct Rules {
 #[derive(Clone)]
 pub struct Verdict {
     candidates: Vec<Candidate>,
-    upload: Option<bool>,
-    only: Option<Arc<[OptionName]>>,
-    blksize: Option<u16>,
-    windowsize: Option<u16>,
+    /// Those of all rules that match.
+    effects: Effects,
 }
 
 /// A file that may be served, according to a [`Verdict`].
@@ -273,8 +271,7 @@ impl Rules {
             candidate.request = candidate.request.ignoring_case(ignores_case);
             candidate
         });
-        let Effects { only, blksize, windowsize, upload, .. } = effects;
-        Ok(Verdict { candidates: candidates.collect(), upload, only, blksize, windowsize })
+        Ok(Verdict { candidates: candidates.collect(), effects })
     }
 
     /// The sources of files besides the handler behind the rules.
@@ -342,7 +339,7 @@ impl Verdict {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn upload(&self) -> Option<bool> {
-        self.upload
+        self.effects.upload
     }
 
     /// Lowers the limits to what the rules allow.
@@ -359,8 +356,9 @@ impl Verdict {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn limit(&self, limits: &mut Limits) {
-        let [blksize, windowsize] = [self.blksize, self.windowsize].map(|most| most.unwrap_or(u16::MAX));
-        *limits = Limits { blksize, windowsize, only: self.only.clone(), answer: true }.at_most(limits);
+        let Effects { only, blksize, windowsize, .. } = &self.effects;
+        let [blksize, windowsize] = [blksize, windowsize].map(|most| most.unwrap_or(u16::MAX));
+        *limits = Limits { blksize, windowsize, only: only.clone(), answer: true }.at_most(limits);
     }
 }
 

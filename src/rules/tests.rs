@@ -7,6 +7,7 @@ use crate::{
     ErrorCode, Source,
     handler::{Answer, read},
     handlers::{Memory, Ruled},
+    options::OptionName,
     packet::{self, Mode},
 };
 

@@ -17,7 +17,7 @@ impl Around {
     }
 
     /// As [`new`](Self::new), for the tokio runtime of the current thread, if the thread is in one.
-    #[cfg(feature = "http")]
+    #[cfg(feature = "tokio")]
     pub(super) fn or_tokio(self) -> Self {
         match (self.0, tokio::runtime::Handle::try_current()) {
             (None, Ok(tokio)) => Self::new(move |thread| {

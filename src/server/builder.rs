@@ -94,7 +94,8 @@ impl ServerBuilder {
     ///
     /// let server = tuffet::Server::builder().listen("127.0.0.1:0").listen((Ipv4Addr::LOCALHOST, 0)).bind()?;
     /// assert_eq!(server.addrs().len(), 2);
-    /// assert!(tuffet::Server::builder().listen("127.0.0.1").bind().is_err(), "a port is missing");
+    /// let portless = tuffet::Server::builder().listen("127.0.0.1").bind().unwrap_err();
+    /// assert!(portless.to_string().contains("such as 0.0.0.0:69"));
     /// # Ok::<(), tuffet::Error>(())
     /// ```
     ///
@@ -113,7 +114,11 @@ impl ServerBuilder {
             Ok(addresses) if !addresses.is_empty() => to.extend(addresses),
             other => {
                 let error = other.err().unwrap_or_else(|| io::ErrorKind::NotFound.into());
-                self.wrong.get_or_insert(Error::Config(format!("no address to listen on: {error}")));
+                let fix = match error.kind() {
+                    io::ErrorKind::InvalidInput => "; an address and a port are such as 0.0.0.0:69 or [::]:69",
+                    _ => "",
+                };
+                self.wrong.get_or_insert(Error::Config(format!("no address to listen on: {error}{fix}")));
             }
         }
     }
@@ -209,7 +214,7 @@ impl ServerBuilder {
     /// How many ports serve transfers, 1 or more, for each IP address that the server listens on, in each shard.
     /// Defaults to 64, or to all free ports of the [`port_range`](Self::port_range) if they are fewer. The port of a
     /// transfer is its TID, which no stranger should be able to guess (RFC 1350 section 4). Each port takes a file
-    /// descriptor.
+    /// descriptor, so tests that run many servers in one process set fewer.
     ///
     /// ```
     /// let server = tuffet::Server::builder().listen("127.0.0.1:0").transfer_ports(0);
@@ -261,7 +266,7 @@ impl ServerBuilder {
     /// });
     /// ```
     ///
-    /// By default there is no hook. With the feature `http`, which brings tokio, the default is the tokio runtime of
+    /// By default there is no hook. With the feature `tokio`, which `http` brings, the default is the tokio runtime of
     /// the thread that calls [`bind`](Self::bind), if it has one. Blocking work
     /// ([`Source::reader`](crate::Source::reader)) runs on threads of smol, without the hook.
     pub fn around_threads(mut self, hook: impl Fn(Box<dyn FnOnce() + '_>) + Send + Sync + 'static) -> Self {
@@ -416,9 +421,9 @@ impl ServerBuilder {
         self.bound.single_port
     }
 
-    /// The settings that can change while a server runs.
+    /// The terms for a server whose sockets are still to be named.
     pub(super) fn into_terms(self) -> Result<Terms, Error> {
-        self.wrong.map_or(Ok(Terms { settings: self.settings, handler: self.handler }), Err)
+        self.wrong.map_or(Ok(Terms { settings: self.settings, handler: self.handler.into(), own: Vec::new() }), Err)
     }
 
     fn check(&mut self, name: &str, value: u64, bounds: RangeInclusive<u64>) {

@@ -11,7 +11,6 @@ mod listen;
 #[cfg(feature = "net")]
 mod loops;
 mod outbox;
-mod own_addresses;
 mod period;
 mod reports;
 #[cfg(feature = "net")]
@@ -27,6 +26,7 @@ mod trace;
 mod web;
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicUsize, Ordering},
@@ -51,7 +51,7 @@ pub use {
 #[cfg(feature = "net")]
 pub(crate) use outbox::Outgoing;
 #[cfg(feature = "sim")]
-pub(crate) use {clock::Clock, own_addresses::OwnAddresses, shard::Shard, tasks::Tasks};
+pub(crate) use {clock::Clock, shard::Shard, tasks::Tasks};
 
 /// Stops a server and watches it, from anywhere in the program.
 ///
@@ -78,7 +78,6 @@ pub(crate) struct Shared {
     on_begin: Vec<OnBegin>,
     on_end: Vec<OnEnd>,
     registry: Arc<Registry>,
-    own: own_addresses::OwnAddresses,
     phase: AtomicU8,
     heartbeats: Heartbeats,
     /// How often a part of the server outside the shards was out of descriptors.
@@ -158,7 +157,8 @@ impl ServerHandle {
     /// # Errors
     /// [`Error::Config`] for settings that are out of their bounds. Then nothing changes.
     pub fn reload(&self, builder: ServerBuilder) -> Result<(), Error> {
-        self.0.current.exchange(builder.into_terms()?);
+        let terms = builder.into_terms()?;
+        self.0.current.change(|now| Terms { own: now.own.clone(), ..terms });
         Ok(())
     }
 
@@ -232,15 +232,14 @@ impl ServerHandle {
 
 impl Shared {
     /// `own`: the addresses of all sockets.
-    pub(crate) fn new(builder: ServerBuilder, own: own_addresses::OwnAddresses, drops: Vec<Box<dyn Drops>>) -> Self {
+    pub(crate) fn new(builder: ServerBuilder, own: Vec<SocketAddr>, drops: Vec<Box<dyn Drops>>) -> Self {
         let ServerBuilder { bound, settings, handler, on_begin, on_end, counters, .. } = builder;
         Self {
             bound,
-            current: Current::new(Terms { settings, handler }),
+            current: Current::new(Terms { settings, handler: handler.into(), own }),
             on_begin,
             on_end,
             registry: Arc::new(Registry::new(counters, drops)),
-            own,
             phase: AtomicU8::new(Phase::Serving as u8),
             shortages: AtomicUsize::new(0),
             heartbeats: Heartbeats::default(),

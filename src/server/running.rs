@@ -58,20 +58,16 @@ impl Server {
 
     /// Serves in threads of its own until this future is ready, or the server is stopped otherwise. Then it lets
     /// transfers end as [`Running::stop`] does. It blocks no thread, so it is the right form for an async program, in
-    /// any runtime.
+    /// any runtime. If the future is dropped, the server ends as a [`Running`] that is dropped.
     ///
     /// ```no_run
     /// use tuffet::{Server, read};
     ///
     /// #[tokio::main]
     /// async fn main() -> Result<(), tuffet::Error> {
-    ///     let tokio = tokio::runtime::Handle::current();
+    ///     // The feature `tokio` lets a handler await what needs tokio.
     ///     Server::builder()
     ///         .handler(read(async |request: tuffet::Request| tokio::fs::read(request.path().to_owned()).await))
-    ///         .around_threads(move |thread| {
-    ///             let _entered = tokio.enter();
-    ///             thread();
-    ///         })
     ///         .bind()?
     ///         .run_until(tokio::signal::ctrl_c())
     ///         .await

@@ -7,8 +7,7 @@ use std::{
 };
 
 use super::{
-    Phase, ServerBuilder, ServerHandle, Shared, around::Around, descriptors, listen::Ports, loops,
-    own_addresses::OwnAddresses, period::Period,
+    Phase, ServerBuilder, ServerHandle, Shared, around::Around, descriptors, listen::Ports, loops, period::Period,
 };
 use crate::{error::Error, handler::Request, socket::Port};
 
@@ -205,10 +204,10 @@ impl ServerBuilder {
         }
         builder.bound.max_half_open = descriptors::most_half_open(builder.bound.shards);
         warnings.extend(builder.costs_of_windows());
-        let own = OwnAddresses::new(shards.iter().flat_map(Ports::all).collect());
+        let own = shards.iter().flat_map(Ports::all).collect();
         let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
         let (period, around) = (builder.period.take(), std::mem::take(&mut builder.around));
-        #[cfg(feature = "http")]
+        #[cfg(feature = "tokio")]
         let around = around.or_tokio();
         #[cfg(feature = "web")]
         let http_listeners = super::web::Listeners::bind(&builder.http, builder.bound.interface.as_deref())?;

@@ -110,31 +110,20 @@ impl Session {
         // A client that answers by ICMP was reached, so advice about the way to it does not help.
         let port_closed = end.outcome == Outcome::TimedOut && self.mailbox.is_unreachable();
         let hint = hint.filter(|_| !port_closed);
+        let names = (filename, path);
         let record = Record {
             id: live.id(),
-            peer,
-            local: self.local,
-            filename,
-            path,
             origin: end.origin,
-            direction,
             outcome: end.outcome,
             port_closed,
             // If the source panicked when it was dropped, only the bytes that are counted already are known.
             bytes: end.progress.bytes.max(live.bytes()),
             size: live.size(),
-            started,
             duration: shard.clock.now().saturating_duration_since(began),
-            asked: packet.options.clone(),
             granted: end.granted,
-            sent: end.progress.sent,
-            acked: end.progress.acked,
-            retransmits: end.progress.retransmits,
-            blksize: end.progress.agreed.blksize(),
-            windowsize: end.progress.agreed.windowsize(),
             hint,
-            protocol: Protocol::Tftp,
-            status: None,
+            ..Record::new((peer, self.local), direction, names, started, packet.options.clone())
+                .with_progress(&end.progress)
         };
         shard.shared.end(live, &record, request.as_ref().ok(), trace);
     }

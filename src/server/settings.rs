@@ -1,7 +1,7 @@
 //! The settings that are bound for good, and those that a reload may change. A transfer keeps those that it began
 //! with.
 
-use std::{fmt, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use crate::{endpoint::Policy, handler::Handler, sync::RwLock, transfer::Timing};
 
@@ -30,9 +30,12 @@ pub(crate) struct Settings {
 }
 
 /// The settings and the handler by which requests are answered.
+#[derive(Clone)]
 pub(crate) struct Terms {
     pub(crate) settings: Settings,
-    pub(crate) handler: Box<dyn Handler>,
+    pub(crate) handler: Arc<dyn Handler>,
+    /// The addresses of all sockets of all shards: a forged request must not make the server talk to itself.
+    pub(crate) own: Vec<SocketAddr>,
 }
 
 /// The terms of new requests. Each request looks at them once.
@@ -84,11 +87,12 @@ impl Current {
         self.0.read().clone()
     }
 
-    /// Answers further requests by these terms.
-    pub(crate) fn exchange(&self, terms: Terms) {
+    /// Answers further requests by the terms that this makes of the present ones.
+    pub(crate) fn change(&self, change: impl FnOnce(&Terms) -> Terms) {
         let before = {
             let mut current = self.0.write();
-            std::mem::replace(&mut *current, Arc::new(terms))
+            let after = Arc::new(change(&current));
+            std::mem::replace(&mut *current, after)
         };
         // The user's handler may take its time to be dropped.
         drop(before);

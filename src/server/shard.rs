@@ -39,7 +39,7 @@ pub(crate) struct Shard {
     /// A weak pointer, because the tasks own the shard.
     tasks: Weak<Tasks>,
     endpoint: RefCell<Endpoint>,
-    /// The terms whose policy the endpoint has.
+    /// The terms that the endpoint follows.
     terms: RefCell<Arc<Terms>>,
     /// The mailboxes of the transfers, by number.
     mailboxes: RefCell<Vec<Option<Rc<Mailbox>>>>,
@@ -53,8 +53,6 @@ pub(crate) struct Shard {
     drain_deadline: Cell<Option<Instant>>,
     /// When the shard next looks for a worn-out port.
     next_stale_check: Cell<Instant>,
-    /// The version of the server's own addresses that the endpoint knows.
-    own: Cell<u64>,
     /// The number of shortages for which room was made.
     shortages: Cell<usize>,
 }
@@ -71,10 +69,12 @@ impl Shard {
     ) -> Rc<Self> {
         let terms = shared.current.terms();
         let now = clock.now();
+        let mut endpoint = Endpoint::new(shared.policy(&terms), pools, secret);
+        endpoint.set_own(terms.own.clone());
         Rc::new(Self {
             tally: shared.registry.tally(),
             heartbeat: shared.heartbeats.join(),
-            endpoint: Endpoint::new(shared.policy(&terms), pools, secret).into(),
+            endpoint: endpoint.into(),
             terms: terms.into(),
             shared,
             tasks: Rc::downgrade(tasks),
@@ -86,7 +86,6 @@ impl Shard {
             clock,
             delivered: Cell::new(false),
             drain_deadline: Cell::new(None),
-            own: Cell::new(u64::MAX),
             shortages: Cell::new(0),
         })
     }
@@ -224,15 +223,13 @@ impl Shard {
         self.tally.sent.add(self.outboxes.flush(send) as u64);
     }
 
-    /// Adopts the settings and the server's own addresses, if they have changed.
+    /// Adopts the current terms, if they have changed.
     fn apply_changes(&self) {
         let terms = self.shared.current.terms();
         if !Arc::ptr_eq(&terms, &self.terms.borrow()) {
-            self.endpoint.borrow_mut().set_policy(self.shared.policy(&terms));
+            self.endpoint().set_policy(self.shared.policy(&terms));
+            self.endpoint().set_own(terms.own.clone());
             self.terms.replace(terms);
-        }
-        if let Some(own) = self.shared.own.since(&self.own) {
-            self.endpoint.borrow_mut().set_own(own);
         }
     }
 
@@ -342,7 +339,11 @@ impl Shard {
     /// Notes that another port was bound in the place of this one.
     pub(crate) fn port_replaced(&self, port: usize, local: SocketAddr) {
         let before = std::mem::replace(&mut self.locals.borrow_mut()[port], local);
-        self.shared.own.exchange(before, local);
+        self.shared.current.change(|now| {
+            let mut terms = now.clone();
+            terms.own.iter_mut().filter(|own| **own == before).for_each(|own| *own = local);
+            terms
+        });
     }
 }
 

@@ -4,11 +4,10 @@
 //! its handler, in milliseconds:
 //!
 //! ```
-//! use std::sync::Arc;
 //! use tuffet::{Request, read, sim};
 //!
 //! # futures_lite::future::block_on(async {
-//! let handler = Arc::new(read(|request: Request| format!("hello {}\n", request.peer().ip())));
+//! let handler = read(|request: Request| format!("hello {}\n", request.peer().ip()));
 //! let report = sim::get(&handler, "motd").loss(0.2).seed(7).await?;
 //! assert_eq!(report.data, "hello 192.0.2.7\n");
 //! assert!(report.record.outcome.is_success());

@@ -16,7 +16,7 @@ use super::Time;
 use crate::{
     ServerBuilder, ServerHandle,
     endpoint::{Envelope, Pool},
-    server::{OwnAddresses, Shard, Shared, Tasks},
+    server::{Shard, Shared, Tasks},
     sync::Mutex,
 };
 
@@ -124,7 +124,7 @@ impl Server {
                 addrs.push(addr);
             }
         }
-        let shared = Arc::new(Shared::new(builder, OwnAddresses::new(addrs.clone()), Vec::new()));
+        let shared = Arc::new(Shared::new(builder, addrs.clone(), Vec::new()));
         let (tasks, bell) = (Rc::new(Tasks::default()), Arc::new(Bell::default()));
         tasks.set_waker(bell.clone().into());
         let pool = Pool { listener: 0, ports };

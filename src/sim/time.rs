@@ -15,17 +15,17 @@ use crate::{server::Clock, sync::Mutex};
 /// The clock of a simulation. Handlers can sleep by it.
 ///
 /// ```
-/// use std::{sync::Arc, time::Duration};
+/// use std::time::Duration;
 /// use tuffet::{read, sim};
 ///
 /// # futures_lite::future::block_on(async {
 /// // A handler that takes a second, and a test that does not.
 /// let time = sim::Time::new();
 /// let clock = time.clone();
-/// let slow = Arc::new(read(async move |_| {
+/// let slow = read(async move |_| {
 ///     clock.sleep(Duration::from_secs(1)).await;
 ///     "late\n"
-/// }));
+/// });
 /// let report = sim::get(&slow, "x").time(time).await?;
 /// assert!(report.elapsed >= Duration::from_secs(1));
 /// # Ok::<(), tuffet::Error>(())
@@ -71,16 +71,16 @@ impl Time {
     /// Returns when this much virtual time has passed. It takes no real time.
     ///
     /// ```
-    /// use std::{sync::Arc, time::Duration};
+    /// use std::time::Duration;
     /// use tuffet::{read, sim};
     ///
     /// # futures_lite::future::block_on(async {
     /// let time = sim::Time::new();
     /// let clock = time.clone();
-    /// let dead = Arc::new(read(async move |_| {
+    /// let dead = read(async move |_| {
     ///     clock.sleep(Duration::from_secs(3600)).await;
     ///     "late\n"
-    /// }));
+    /// });
     /// assert!(sim::get(&dead, "x").time(time).await.is_err(), "no client waits for an hour");
     /// # });
     /// ```

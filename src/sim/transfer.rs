@@ -27,14 +27,14 @@ const LATENCY: Duration = Duration::from_micros(500);
 /// Gets a file from a handler in virtual time: `sim::get(&handler, "pxelinux.0").loss(0.05).await`.
 ///
 /// A whole server answers, over a network with the faults of the [`Simulation`]. The handler can be of any type that
-/// can be cloned. Put other handlers into an [`Arc`](std::sync::Arc).
+/// can be cloned, such as those of [`read`](crate::read) and [`write`](fn@crate::write). Put other handlers into an
+/// [`Arc`](std::sync::Arc).
 ///
 /// ```
-/// use std::sync::Arc;
 /// use tuffet::{read, sim};
 ///
 /// # futures_lite::future::block_on(async {
-/// let zeros = Arc::new(read(|_| vec![0; 100_000]));
+/// let zeros = read(|_| vec![0; 100_000]);
 /// let report = sim::get(&zeros, "zeros").option("blksize", "1468").loss(0.1).seed(3).await?;
 /// assert_eq!((report.data.len(), report.record.blksize), (100_000, 1468));
 /// assert!(report.lost > 0);
@@ -226,16 +226,16 @@ impl Simulation {
     /// The clock of the simulation, if the handler sleeps by it.
     ///
     /// ```
-    /// use std::{sync::Arc, time::Duration};
+    /// use std::time::Duration;
     /// use tuffet::{read, sim};
     ///
     /// # futures_lite::future::block_on(async {
     /// let time = sim::Time::new();
     /// let clock = time.clone();
-    /// let slow = Arc::new(read(async move |_| {
+    /// let slow = read(async move |_| {
     ///     clock.sleep(Duration::from_secs(2)).await;
     ///     "late\n"
-    /// }));
+    /// });
     /// assert!(sim::get(&slow, "x").time(time).await?.elapsed.as_secs() >= 2);
     /// # Ok::<(), tuffet::Error>(())
     /// # }).unwrap();

@@ -51,6 +51,7 @@ mod sealed {
 /// use tuffet::{Refusal, source::IntoChunk};
 ///
 /// assert_eq!("text".into_chunk()?, "text");
+/// assert_eq!(b"\x7fELF".into_chunk()?, "\x7fELF");
 /// assert!(Err::<&str, _>(Refusal::upstream()).into_chunk().is_err());
 /// # Ok::<(), Refusal>(())
 /// ```
@@ -76,6 +77,11 @@ pub trait IntoChunk {
 /// let end = std::fs::read("/no such file").map(drop);
 /// assert_eq!(end.into_end(), Err(Refusal::not_found()));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a generator cannot end with `{Self}`",
+    note = "a generator ends with `()`, or with `Result<(), E>`, where `E` becomes a `tuffet::Refusal`; one that never \
+            ends says so: `async |co| -> () {{ loop {{ .. }} }}`"
+)]
 pub trait IntoEnd {
     /// `Ok` if the generator has not failed.
     ///
@@ -98,6 +104,7 @@ pub trait IntoEnd {
 /// use tuffet::{IntoSource, Refusal};
 ///
 /// assert_eq!("text".into_source()?.size(), Some(4));
+/// assert_eq!(b"bytes, also of `include_bytes!`".into_source()?.size(), Some(31));
 /// assert_eq!(None::<String>.into_source().unwrap_err(), Refusal::not_found());
 /// # Ok::<(), Refusal>(())
 /// ```
@@ -187,6 +194,27 @@ macro_rules! bytes {
     )*};
 }
 bytes!(Bytes Vec<u8> String &'static str &'static [u8]);
+
+/// `b"text"`, `include_bytes!(..)`.
+impl<const N: usize> IntoChunk for &'static [u8; N] {
+    fn into_chunk(self) -> Result<Bytes, Refusal> {
+        self.as_slice().into_chunk()
+    }
+}
+
+impl<const N: usize> From<&'static [u8; N]> for Source {
+    fn from(bytes: &'static [u8; N]) -> Self {
+        bytes.as_slice().into()
+    }
+}
+
+impl<const N: usize> IntoSource for &'static [u8; N] {
+    type Chunks = SendChunks;
+
+    fn into_source(self) -> Result<SendSource, Refusal> {
+        self.as_slice().into_source()
+    }
+}
 
 fn whole(bytes: Bytes) -> SendSource {
     let size = bytes.len() as u64;

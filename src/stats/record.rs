@@ -7,7 +7,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{endpoint::CloseReason, hint::Hint, options::Direction, packet::Options, shown, transfer::Outcome};
+use crate::{
+    endpoint::CloseReason,
+    hint::Hint,
+    options::Direction,
+    packet::Options,
+    shown,
+    transfer::{Outcome, Progress},
+};
 
 /// The protocol of a transfer.
 ///
@@ -151,6 +158,48 @@ impl Protocol {
 }
 
 impl Record {
+    /// The record of a transfer that begins. Until it ends otherwise, it counts as stopped.
+    pub(crate) fn new(
+        (peer, local): (SocketAddr, SocketAddr),
+        direction: Direction,
+        (filename, path): (String, String),
+        started: SystemTime,
+        asked: Options,
+    ) -> Self {
+        Self {
+            id: 0,
+            peer,
+            local,
+            filename,
+            path,
+            origin: None,
+            direction,
+            outcome: Outcome::Stopped,
+            port_closed: false,
+            bytes: 0,
+            size: None,
+            started,
+            duration: Duration::ZERO,
+            asked,
+            granted: Options::new(),
+            sent: 0,
+            acked: 0,
+            retransmits: 0,
+            blksize: 0,
+            windowsize: 0,
+            hint: None,
+            protocol: Protocol::Tftp,
+            status: None,
+        }
+    }
+
+    /// The same, with the counts of the transfer.
+    pub(crate) fn with_progress(self, progress: &Progress) -> Self {
+        let &Progress { bytes, sent, acked, retransmits, agreed, .. } = progress;
+        let (blksize, windowsize) = (agreed.blksize(), agreed.windowsize());
+        Self { bytes, sent, acked, retransmits, blksize, windowsize, ..self }
+    }
+
     /// Bytes per second, from the request to the end; 0 if no bytes were transferred.
     ///
     /// ```

@@ -3,6 +3,17 @@
 
 use std::{env, process::Command};
 
+/// `again!(within, &["unshare"]);` runs the test again as [`within`] does, and ends it here. There it goes on.
+macro_rules! again {
+    ($run:path $(, $argument:expr)*) => {
+        fn here() {}
+        let test = std::any::type_name_of_val(&here).strip_suffix("::here").unwrap();
+        if !$run(test.split_once("::").unwrap().1 $(, $argument)*) {
+            return;
+        }
+    };
+}
+
 const THERE: &str = "TUFFET_TEST_RUNS_AGAIN";
 
 /// Runs this test again where this command was run before. Returns whether this is there already.

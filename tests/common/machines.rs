@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test crate uses its part")]
 
 #[path = "again.rs"]
+#[macro_use]
 mod again;
 
 use std::{

@@ -456,7 +456,9 @@ impl Hall {
         last.map_or(Duration::ZERO, |last| last - self.begin)
     }
 
-    pub fn assert_booted(&self) {
+    /// Runs until all machines have booted.
+    pub fn boot(&mut self) {
+        self.run();
         let hash = |(name, size): &(&str, usize)| {
             let mut hash = DefaultHasher::new();
             hash.write(&file(name, *size));

@@ -252,24 +252,41 @@ fn a_server_that_is_busy_for_a_moment_is_asked_once_more() {
 
 /// Mirrors limit the rate of requests of one address, and this one does not say for how long.
 #[test]
-fn a_busy_server_that_answers_others_is_asked_again() {
+fn a_busy_server_that_answers_others_is_asked_again_and_longer_if_other_files_are_asked_for() {
     let asked = Arc::new(Mutex::new(HashMap::<String, usize>::new()));
-    let counts = asked.clone();
+    let (counts, (held, until)) = (asked.clone(), mpsc::channel::<()>());
+    let until = Mutex::new(until);
     let upstream = Upstream::new(move |head, stream| {
         let path = head.split(' ').nth(1).unwrap().to_owned();
-        let mut counts = counts.lock().unwrap();
-        let count = counts.entry(path).or_default();
-        *count += 1;
-        let is_busy = head.starts_with("GET /busy") && *count < 4;
+        let count = {
+            let mut counts = counts.lock().unwrap();
+            let count = counts.entry(path.clone()).or_default();
+            *count += 1;
+            *count
+        };
+        if path == "/held" {
+            _ = until.lock().unwrap().recv();
+        }
+        let is_busy = path.strip_prefix("/busy-").is_some_and(|times| count <= times.parse().unwrap());
         let busy = &b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"[..];
         let _ = stream.write_all(if is_busy { busy } else { HELLO });
     });
-    let http = http(&upstream.url());
-    assert!(fetch(&http, "busy").is_err(), "nothing is known of it yet");
+    let http = Arc::new(http(&upstream.url()));
+    assert!(fetch(&http, "busy-9").is_err(), "nothing is known of it yet");
     fetch(&http, "well").unwrap();
-    assert_eq!(fetch(&http, "busy-1").unwrap(), b"hello");
+    assert_eq!(fetch(&http, "busy-3").unwrap(), b"hello");
+    assert!(fetch(&http, "busy-4").is_err());
+    let other = http.clone();
+    let other = thread::spawn(move || fetch(&other, "held"));
+    while !asked.lock().unwrap().contains_key("/held") {
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(fetch(&http, "busy-5").unwrap(), b"hello");
+    drop(held);
+    assert_eq!(other.join().unwrap().unwrap(), b"hello");
     let asked = asked.lock().unwrap();
-    assert_eq!((asked["/busy"], asked["/well"], asked["/busy-1"]), (1, 1, 4));
+    let counts = ["/busy-9", "/well", "/busy-3", "/busy-4", "/busy-5", "/held"].map(|path| asked[path]);
+    assert_eq!(counts, [1, 1, 4, 4, 6, 1]);
 }
 
 /// Names of headers have no case, but the servers of small devices know one spelling.

@@ -95,7 +95,8 @@ fn a_part_of_another_file_is_an_upstream_failure() {
         "206 Partial Content\r\nETag: \"one\"\r\nContent-Range: octets 5-9/10\r\nContent-Length: 5",
         "206 Partial Content\r\nETag: \"one\"\r\nContent-Length: 5",
         "206 Partial Content\r\nETag: \"two\"\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5",
-        "206 Partial Content\r\nETag: \"one\"\r\nContent-Encoding: gzip\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5",
+        "206 Partial Content\r\nETag: \"one\"\r\nContent-Encoding: gzip\r\nContent-Range: bytes 5-9/10\r\n\
+         Content-Length: 5",
         "200 OK\r\nETag: \"two\"\r\nContent-Length: 10",
         "200 OK\r\nETag: \"one\"\r\nContent-Length: 11",
     ] {

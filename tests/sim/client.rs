@@ -7,7 +7,7 @@ use tuffet::{
     probe::{BootClient, Ending, habits},
 };
 
-use super::Peer;
+use super::{Cue, Peer};
 
 pub use tuffet::probe::Habits;
 
@@ -38,32 +38,21 @@ impl Client {
     }
 }
 
-impl Client {
-    fn keep(&mut self, said: Vec<Packet>) -> Vec<Packet> {
+impl Peer for Client {
+    fn act(&mut self, now: Instant, cue: Cue) -> Vec<Packet> {
+        let said = match cue {
+            Cue::Begin => self.client.start(now),
+            Cue::Packet(packet) => self.client.receive(now, packet),
+            Cue::Wake => self.client.wake(now),
+        };
         self.client.take_blocks().iter().for_each(|block| self.file.extend_from_slice(block));
         if let Some(Ending::Refused { code, message }) = self.client.ending() {
             panic!("ERROR {code} {message}");
         }
         said
     }
-}
-
-impl Peer for Client {
-    fn start(&mut self, now: Instant) -> Vec<Packet> {
-        self.client.start(now)
-    }
-
-    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
-        let said = self.client.receive(now, packet);
-        self.keep(said)
-    }
 
     fn wake_at(&self) -> Option<Instant> {
         self.client.wake_at()
-    }
-
-    fn wake(&mut self, now: Instant) -> Vec<Packet> {
-        let said = self.client.wake(now);
-        self.keep(said)
     }
 }

@@ -12,7 +12,7 @@ use tuffet::{
     transfer::{Event, Outcome, Step, Transfer, Want},
 };
 
-use super::Peer;
+use super::{Cue, Peer};
 
 pub struct End {
     pub transfer: Transfer,
@@ -199,23 +199,22 @@ impl End {
 }
 
 impl Peer for End {
-    fn start(&mut self, now: Instant) -> Vec<Packet> {
-        self.resume(now, Event::Continue)
-    }
-
-    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
-        if self.is_over() { Vec::new() } else { self.resume(now, Event::Packet(packet)) }
+    fn act(&mut self, now: Instant, cue: Cue) -> Vec<Packet> {
+        let event = match cue {
+            Cue::Begin => Event::Continue,
+            Cue::Packet(_) if self.is_over() => return Vec::new(),
+            Cue::Packet(packet) => Event::Packet(packet),
+            Cue::Wake => {
+                let (want, _) = self.waiting.expect("it is awake");
+                self.ready(now, want).unwrap_or(Event::Timeout)
+            }
+        };
+        self.resume(now, event)
     }
 
     fn wake_at(&self) -> Option<Instant> {
         let (want, deadline) = self.waiting?;
         let ready_at = self.ready_at.filter(|_| want != Want::Packet);
         Some(ready_at.map_or(deadline, |at| at.min(deadline)))
-    }
-
-    fn wake(&mut self, now: Instant) -> Vec<Packet> {
-        let (want, _) = self.waiting.expect("it is awake");
-        let event = self.ready(now, want).unwrap_or(Event::Timeout);
-        self.resume(now, event)
     }
 }

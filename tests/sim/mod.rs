@@ -24,12 +24,17 @@ pub use tuffet::sim::{Fault, LinkConditions, Wire};
 
 /// A peer: a transfer of this crate, or the model of a client.
 pub trait Peer {
-    /// Called once. A server has nothing to say yet.
-    fn start(&mut self, now: Instant) -> Vec<Packet>;
-    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet>;
+    /// What it sends upon this cue.
+    fn act(&mut self, now: Instant, cue: Cue) -> Vec<Packet>;
     /// When it wants to be woken if no packet comes.
     fn wake_at(&self) -> Option<Instant>;
-    fn wake(&mut self, now: Instant) -> Vec<Packet>;
+}
+
+pub enum Cue {
+    /// The first one, once. A server has nothing to say yet.
+    Begin,
+    Packet(Packet),
+    Wake,
 }
 
 /// Each sent packet: its time, its sender, and its fate.
@@ -81,8 +86,8 @@ pub fn run(client: &mut dyn Peer, server: &mut dyn Peer, up: &mut Wire, down: &m
             trace.push(Sent { at: now - start, by, head, len, copies });
         }
     };
-    log(now, Side::Client, up, client.start(now));
-    log(now, Side::Server, down, server.start(now));
+    log(now, Side::Client, up, client.act(now, Cue::Begin));
+    log(now, Side::Server, down, server.act(now, Cue::Begin));
     loop {
         let whens = [up.next_at(), down.next_at(), client.wake_at(), server.wake_at()];
         let Some((who, at)) = whens.iter().enumerate().filter_map(|(who, at)| Some((who, (*at)?))).min_by_key(|x| x.1)
@@ -92,19 +97,20 @@ pub fn run(client: &mut dyn Peer, server: &mut dyn Peer, up: &mut Wire, down: &m
         now = now.max(at);
         assert!(now - start <= limit, "not over after {limit:?}");
         match who {
-            0 => log(now, Side::Server, down, server.receive(now, decoded(up.receive().expect("it has arrived")))),
-            1 => log(now, Side::Client, up, client.receive(now, decoded(down.receive().expect("it has arrived")))),
-            2 => log(now, Side::Client, up, client.wake(now)),
-            _ => log(now, Side::Server, down, server.wake(now)),
+            0 => log(now, Side::Server, down, server.act(now, decoded(up))),
+            1 => log(now, Side::Client, up, client.act(now, decoded(down))),
+            2 => log(now, Side::Client, up, client.act(now, Cue::Wake)),
+            _ => log(now, Side::Server, down, server.act(now, Cue::Wake)),
         }
     }
 }
 
-/// Both peers encode by this crate, so each datagram decodes and encodes to the same bytes.
-fn decoded(datagram: Vec<u8>) -> Packet {
+/// What has arrived. Both peers encode by this crate, so each datagram decodes and encodes to the same bytes.
+fn decoded(wire: &mut Wire) -> Cue {
+    let datagram = wire.receive().expect("it has arrived");
     let packet = Packet::decode(&datagram).expect("a packet of ours");
     assert_eq!(packet.encode(), datagram, "{packet:?}");
-    packet
+    Cue::Packet(packet)
 }
 
 /// Prints the case at hand when a test fails in the middle of it.

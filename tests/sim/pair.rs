@@ -94,7 +94,7 @@ impl Setup {
         limits.windowsize = self.limit;
         let mut server = server.with_limits(limits);
         client.sink_busy = self.sink_busy;
-        server.sink_busy = self.sink_busy;
+        server.file.sink_busy = self.sink_busy;
         let (mut up, mut down) = (self.wire(Side::Client), self.wire(Side::Server));
         let report = run(&mut client, &mut server, &mut up, &mut down, secs(3600));
         Ran { setup: self, file, travelled, client, server, up, down, report }
@@ -229,8 +229,8 @@ impl Ran {
             assert!(end.retransmits < end.sent);
         }
         assert_eq!(self.client.sent, self.client_told().sent);
-        assert!(self.server.sent() >= self.server_told().sent, "what comes after the end is not the transfer's");
-        assert_eq!((self.client.sent + self.server.sent()) as usize, self.sent());
+        assert!(self.server.sent >= self.server_told().sent, "what comes after the end is not the transfer's");
+        assert_eq!((self.client.sent + self.server.sent) as usize, self.sent());
     }
 
     fn server_grants_something(&self) -> bool {

@@ -12,7 +12,7 @@ use tuffet::{
     transfer::{Outcome, Timing},
 };
 
-use super::{Peer, Server, Source, options};
+use super::{Cue, Peer, Server, Source, options};
 
 pub struct Script {
     server: Server,
@@ -52,19 +52,20 @@ impl Script {
 
     /// Sends the request, for the first time or again.
     pub fn ask(&mut self) -> Vec<String> {
-        let packets = self.server.receive(self.now, self.request.clone());
-        self.words(packets)
+        self.send(self.request.clone())
     }
 
     /// What the server sends at once, in answer.
     pub fn say(&mut self, words: &str) -> Vec<String> {
-        let packets = self.server.receive(self.now, packet(words));
-        self.words(packets)
+        self.send(packet(words))
     }
 
     pub fn say_data(&mut self, block: u16, payload: &[u8]) -> Vec<String> {
-        let packet = Packet::Data { block, payload: payload.to_vec().into() };
-        let packets = self.server.receive(self.now, packet);
+        self.send(Packet::Data { block, payload: payload.to_vec().into() })
+    }
+
+    fn send(&mut self, packet: Packet) -> Vec<String> {
+        let packets = self.server.act(self.now, Cue::Packet(packet));
         self.words(packets)
     }
 
@@ -74,7 +75,7 @@ impl Script {
         let mut words = Vec::new();
         while let Some(at) = self.server.wake_at().filter(|at| *at <= until) {
             self.now = self.now.max(at);
-            let packets = self.server.wake(self.now);
+            let packets = self.server.act(self.now, Cue::Wake);
             words.extend(self.words(packets));
         }
         self.now = until;

@@ -16,7 +16,7 @@ use tuffet::{
     transfer::{Outcome, Timing},
 };
 
-use super::{Peer, Source};
+use super::{Cue, Peer, Source};
 
 /// The address of the peer.
 fn peer() -> SocketAddr {
@@ -24,13 +24,9 @@ fn peer() -> SocketAddr {
 }
 
 pub struct Server {
-    file: File,
+    pub file: File,
     timing: Timing,
     single_port: bool,
-    /// How long the sink takes for each chunk, and at the end.
-    pub sink_busy: Duration,
-    /// After how many chunks it fails, and how.
-    pub sink_fails: Option<(usize, Refusal)>,
     /// Begun with the first packet.
     running: Option<sim::Server>,
     records: Arc<Mutex<Vec<Record>>>,
@@ -39,21 +35,22 @@ pub struct Server {
     /// Where the transfer is served from.
     tid: Option<SocketAddr>,
     asked: Options,
-    /// Packets that were sent, and how many of them after the end.
-    sent: u64,
-    pub lingered: u64,
+    /// Packets that were sent.
+    pub sent: u64,
 }
 
 /// What the handler knows.
 #[derive(Clone)]
-struct File {
+pub struct File {
     source: Arc<Mutex<Option<Source>>>,
     size: Option<u64>,
     limits: Option<Limits>,
     stored: Arc<Mutex<Vec<u8>>>,
     time: sim::Time,
-    sink_busy: Duration,
-    sink_fails: Option<(usize, Refusal)>,
+    /// How long the sink takes for each chunk, and at the end.
+    pub sink_busy: Duration,
+    /// After how many chunks it fails, and how.
+    pub sink_fails: Option<(usize, Refusal)>,
 }
 
 impl Server {
@@ -65,15 +62,12 @@ impl Server {
             file: File { source, size, limits: None, stored, time, sink_busy, sink_fails },
             timing,
             single_port: false,
-            sink_busy: Duration::ZERO,
-            sink_fails: None,
             running: None,
             records: Arc::default(),
             ended: None,
             tid: None,
             asked: Options::new(),
             sent: 0,
-            lingered: 0,
         }
     }
 
@@ -115,13 +109,8 @@ impl Server {
         self.file.stored.lock().unwrap().clone()
     }
 
-    pub fn sent(&self) -> u64 {
-        self.sent
-    }
-
     fn running(&mut self) -> &mut sim::Server {
-        let (file, timing, records, single_port) = (&mut self.file, self.timing, &self.records, self.single_port);
-        (file.sink_busy, file.sink_fails) = (self.sink_busy, self.sink_fails.clone());
+        let (file, timing, records, single_port) = (&self.file, self.timing, &self.records, self.single_port);
         self.running.get_or_insert_with(|| {
             let records = records.clone();
             // A handler can only lower what the server allows.
@@ -153,37 +142,26 @@ impl Server {
 }
 
 impl Peer for Server {
-    fn start(&mut self, _: Instant) -> Vec<Packet> {
-        Vec::new()
-    }
-
-    fn receive(&mut self, now: Instant, packet: Packet) -> Vec<Packet> {
-        let is_request = match &packet {
-            Packet::Rrq(request) | Packet::Wrq(request) => {
-                self.asked = request.options.clone();
-                true
+    fn act(&mut self, now: Instant, cue: Cue) -> Vec<Packet> {
+        match cue {
+            Cue::Begin => return Vec::new(),
+            Cue::Packet(packet) => {
+                let mut tid = self.tid;
+                if let Packet::Rrq(request) | Packet::Wrq(request) = &packet {
+                    self.asked = request.options.clone();
+                    tid = None;
+                }
+                let server = self.running();
+                let to = tid.unwrap_or(server.addr());
+                server.deliver_at(now, peer(), to, &packet.encode());
             }
-            _ => false,
-        };
-        let was_over = self.outcome().is_some();
-        let tid = self.tid;
-        let server = self.running();
-        let to = tid.filter(|_| !is_request).unwrap_or(server.addr());
-        server.deliver_at(now, peer(), to, &packet.encode());
-        let said = self.said();
-        if was_over {
-            self.lingered += said.len() as u64;
+            Cue::Wake => self.running().pass(now),
         }
-        said
+        self.said()
     }
 
     fn wake_at(&self) -> Option<Instant> {
         self.running.as_ref()?.wake_at()
-    }
-
-    fn wake(&mut self, now: Instant) -> Vec<Packet> {
-        self.running().pass(now);
-        self.said()
     }
 }
 

@@ -10,6 +10,7 @@ mod reload;
 mod rule;
 
 use std::{
+    env,
     ffi::OsString,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -55,8 +56,7 @@ pub fn check(args: &CheckConfig) -> Result<ExitCode> {
     let (path, file) = (args.file.display(), File::read(&args.file)?);
     let mut errors: Vec<String> = file.errors.iter().map(ToString::to_string).collect();
     if errors.is_empty() {
-        let words = ["tuffet", "serve"].map(OsString::from);
-        match file.merged(&args.file, words.into())?.map(|(arguments, _)| arguments.command) {
+        match file.merged(&args.file, ["tuffet", "serve"])?.map(|(arguments, _)| arguments.command) {
             Ok(Command::Serve(serve)) => errors = unopened(&serve).iter().map(|why| format!("{path}: {why}")).collect(),
             Ok(_) => {}
             Err(error) => command_line::end(&error),
@@ -109,25 +109,14 @@ fn interface(args: &Serve) -> Result<()> {
 /// The command line, with the defaults from the configuration file, if there is one. A wrong command line ends the
 /// program.
 pub fn arguments() -> Result<(Arguments, ArgMatches)> {
-    let (arguments, matches) = command_line::read();
-    let Some(path) = path(&arguments) else { return Ok((arguments, matches)) };
-    Ok(merged(path, std::env::args_os().collect())?.unwrap_or_else(|error| command_line::end(&error)))
-}
-
-fn path(arguments: &Arguments) -> Option<&Path> {
-    serve_of(&arguments.command)?.config.file()
-}
-
-/// The options of `tuffet serve` that a command has.
-fn serve_of(command: &Command) -> Option<&Serve> {
-    match command {
-        Command::Serve(serve) => Some(serve),
-        Command::ExtraCommand(ExtraCommand::Boot(boot)) => Some(&boot.serve),
-        Command::ExtraCommand(ExtraCommand::Explain(explain)) => Some(&explain.serve),
-        _ => None,
+    let (mut arguments, matches) = command_line::read();
+    match serve_mut(&mut arguments.command).and_then(|serve| serve.config.file()) {
+        Some(path) => Ok(merged(path, env::args_os())?.unwrap_or_else(|error| command_line::end(&error))),
+        None => Ok((arguments, matches)),
     }
 }
 
+/// The options of `tuffet serve` that a command has.
 fn serve_mut(command: &mut Command) -> Option<&mut Serve> {
     match command {
         Command::Serve(serve) => Some(serve),
@@ -139,13 +128,13 @@ fn serve_mut(command: &mut Command) -> Option<&mut Serve> {
 
 type Merged = std::result::Result<(Arguments, ArgMatches), clap::Error>;
 
-fn merged(path: &Path, words: Vec<OsString>) -> Result<Merged> {
+fn merged(path: &Path, words: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Merged> {
     File::read(path)?.merged(path, words)
 }
 
 impl File {
     /// The command line of these words, with the defaults of this file.
-    fn merged(self, path: &Path, words: Vec<OsString>) -> Result<Merged> {
+    fn merged(self, path: &Path, words: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Merged> {
         match &self.errors[..] {
             [] => {}
             [error] => return Err(error.to_string().into()),

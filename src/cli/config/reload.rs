@@ -1,6 +1,6 @@
 //! Reads the file again while the server runs.
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf};
 
 use clap::{ArgMatches, CommandFactory};
 use log::{error, info, warn};
@@ -37,7 +37,7 @@ pub struct Reload {
 impl Reload {
     pub fn new(args: &Serve, opened: Opened, server: ServerHandle) -> Self {
         let path = args.config.config.clone();
-        let merged = path.as_deref().and_then(|path| merged(path, words()).ok()?.ok());
+        let merged = path.as_deref().and_then(|path| merged(path, env::args_os()).ok()?.ok());
         let fixed = merged.map(|(_, matches)| fixed(&matches)).unwrap_or_default();
         Self { path, opened, server, args: None, fixed, plan: Plan::new(args) }
     }
@@ -59,7 +59,7 @@ impl Reload {
     }
 
     fn try_reload(&mut self, path: &std::path::Path) -> Result<Option<Box<Serve>>> {
-        let (arguments, matches) = merged(path, words())??;
+        let (arguments, matches) = merged(path, env::args_os())??;
         let args = match arguments.command {
             Command::Serve(args) => args,
             Command::ExtraCommand(ExtraCommand::Boot(boot)) => Box::new(boot.into_serve()?.0),
@@ -84,10 +84,6 @@ impl Reload {
         }
         Ok(Some(args))
     }
-}
-
-fn words() -> Vec<std::ffi::OsString> {
-    std::env::args_os().collect()
 }
 
 fn fixed(matches: &ArgMatches) -> Vec<(String, Vec<String>)> {

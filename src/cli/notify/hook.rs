@@ -29,7 +29,7 @@ use rustix::{
 use serde_json::Value;
 use tuffet::stats::Counter;
 
-use super::{QUEUE, Result, queue::Queue};
+use super::{Event, Reporter, Result};
 use crate::cli::{limits, sandbox};
 
 /// The first argument of the helper.
@@ -86,12 +86,6 @@ pub fn program(words: &Words) -> Result<PathBuf> {
     Ok(found.ok_or_else(|| format!("--on-upload: cannot find the program {name}"))?)
 }
 
-pub struct Hook {
-    helper: Helper,
-    pub queue: Queue<String>,
-    pub lost: Counter,
-}
-
 /// The process that runs the command.
 struct Helper {
     _process: Child,
@@ -99,46 +93,30 @@ struct Helper {
     answers: BufReader<ChildStdout>,
 }
 
-impl Hook {
-    /// Starts the helper, which changes to the user with these ids.
-    pub fn start(words: &Words, limit: Duration, ids: Option<String>) -> Result<Self> {
-        let program = program(words)?;
-        let mut command = Command::new(env::current_exe()?);
-        command.arg(HELPER).arg(ids.unwrap_or_default()).arg(limit.as_millis().to_string()).arg(program);
-        command.args(&words.0[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.env_clear().envs(env::vars_os().filter(|(name, _)| is_kept(name)));
-        // Ctrl-C is for the server, which ends when all uploads are reported.
-        let spawned = command.process_group(0).spawn();
-        let mut process =
-            spawned.map_err(|error| format!("--on-upload: {}", limits::not_started("process", &error)))?;
-        let (Some(asks), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
-            return Err("--on-upload: no pipe".into());
-        };
-        let lost = Counter::new("on_upload_lost", "Uploads for which the command of --on-upload was not run.");
-        let helper = Helper { _process: process, asks, answers: BufReader::new(answers) };
-        Ok(Self { helper, queue: Queue::new(QUEUE, lost.clone()), lost })
-    }
-
-    pub fn begin(self) -> Result<Queue<String>> {
-        let Self { mut helper, queue, .. } = self;
-        let taker = queue.clone();
-        let work = move || {
-            while let Some(json) = taker.take() {
-                match helper.run(&json) {
-                    Ok(None) => {}
-                    Ok(Some(why)) => log::error!("--on-upload {why}"),
-                    Err(error) => {
-                        taker.lose();
-                        log::error!("--on-upload does not run any more: its helper process has ended ({error})");
-                        break;
-                    }
-                }
-            }
-            taker.end();
-        };
-        thread::Builder::new().name("tuffet-hook".into()).spawn(work)?;
-        Ok(queue)
-    }
+/// Starts the helper, which changes to the user with these ids.
+pub fn reporter(words: &Words, limit: Duration, ids: Option<String>) -> Result<Reporter> {
+    let program = program(words)?;
+    let mut command = Command::new(env::current_exe()?);
+    command.arg(HELPER).arg(ids.unwrap_or_default()).arg(limit.as_millis().to_string()).arg(program);
+    command.args(&words.0[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.env_clear().envs(env::vars_os().filter(|(name, _)| is_kept(name)));
+    // Ctrl-C is for the server, which ends when all uploads are reported.
+    let spawned = command.process_group(0).spawn();
+    let mut process = spawned.map_err(|error| format!("--on-upload: {}", limits::not_started("process", &error)))?;
+    let (Some(asks), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
+        return Err("--on-upload: no pipe".into());
+    };
+    let mut helper = Helper { _process: process, asks, answers: BufReader::new(answers) };
+    let lost = Counter::new("on_upload_lost", "Uploads for which the command of --on-upload was not run.");
+    Ok(Reporter::new(("--on-upload", vec![Event::Upload], lost), move |_, json| {
+        let run = helper.run(json);
+        match &run {
+            Ok(None) => {}
+            Ok(Some(why)) => log::error!("--on-upload {why}"),
+            Err(error) => log::error!("--on-upload does not run any more: its helper process has ended ({error})"),
+        }
+        run.map(|_| true)
+    }))
 }
 
 impl Helper {

@@ -7,11 +7,11 @@ mod hook;
 mod queue;
 mod webhook;
 
-use std::{path::PathBuf, time::Instant};
+use std::{io, path::PathBuf, time::Instant};
 
 use clap::Args;
 use humantime::Duration;
-use tuffet::{ServerBuilder, stats::Record};
+use tuffet::{ServerBuilder, stats::Counter};
 
 use super::{
     Result,
@@ -22,6 +22,7 @@ use super::{
 };
 pub use event::Event;
 pub use hook::{helper, program};
+use queue::{Queue, Reporting};
 
 /// The most waiting records for each of the two. A record has less than 8 KiB.
 const QUEUE: usize = 1000;
@@ -55,20 +56,23 @@ pub struct NotifyArgs {
 
 /// The command and the web server that get reports.
 #[derive(Default)]
-pub struct Notifier {
-    hook: Option<hook::Hook>,
-    webhook: Option<webhook::WebhookReporter>,
+pub struct Notifier(Vec<Reporter>);
+
+/// One of them.
+struct Reporter {
+    option: &'static str,
+    events: Vec<Event>,
+    queue: Queue<(Event, String)>,
+    report: Box<dyn FnMut((Event, String)) -> io::Result<bool> + Send>,
 }
 
 impl NotifyArgs {
     /// Starts the helper before the sandbox, and checks for errors that would keep it from working.
     pub fn open(&self, args: &Serve, entrance: &Entrance) -> Result<Notifier> {
-        let start = |words| hook::Hook::start(words, self.on_upload_timeout.into(), entrance.ids());
-        let open = |url| webhook::WebhookReporter::open(url, args.web.ca.as_deref(), self.webhook_on.clone());
-        Ok(Notifier {
-            hook: self.on_upload.as_ref().map(start).transpose()?,
-            webhook: self.webhook.as_deref().map(open).transpose()?,
-        })
+        let hook = |words| hook::reporter(words, self.on_upload_timeout.into(), entrance.ids());
+        let webhook = |url: &String| webhook::reporter(url, args.web.ca.as_deref(), self.webhook_on.clone());
+        let reporters = self.on_upload.iter().map(hook).chain(self.webhook.iter().map(webhook));
+        Ok(Notifier(reporters.collect::<Result<_>>()?))
     }
 
     /// The program of `--on-upload`, if there is one.
@@ -82,57 +86,51 @@ impl NotifyArgs {
     }
 }
 
+impl Reporter {
+    fn new(
+        (option, events, lost): (&'static str, Vec<Event>, Counter),
+        mut report: impl FnMut(Event, &str) -> io::Result<bool> + Send + 'static,
+    ) -> Self {
+        let report = Box::new(move |(event, json): (Event, String)| report(event, &json));
+        Self { option, events, queue: Queue::new(QUEUE, lost), report }
+    }
+}
+
 impl Notifier {
     /// Connects the queues to the server's transfers.
-    pub fn watch(&self, mut builder: ServerBuilder) -> ServerBuilder {
-        if let Some(hook) = &self.hook {
-            let (queue, is_upload) = (hook.queue.clone(), |record: &Record| Event::of(record) == Some(Event::Upload));
-            builder = builder.counter(&hook.lost);
-            builder = builder.on_end(move |record| {
-                if is_upload(record) {
-                    queue.push(json(record));
-                }
-            });
-        }
-        if let Some(webhook) = &self.webhook {
-            let (queue, events) = (webhook.queue.clone(), webhook.events.clone());
-            builder = builder.counter(&webhook.lost);
-            builder = builder.on_end(move |record| {
+    pub fn watch(&self, builder: ServerBuilder) -> ServerBuilder {
+        self.0.iter().fold(builder, |builder, reporter| {
+            let (queue, events) = (reporter.queue.clone(), reporter.events.clone());
+            builder.counter(&reporter.queue.lost).on_end(move |record| {
                 if let Some(event) = Event::of(record).filter(|event| events.contains(event)) {
                     queue.push((event, json(record)));
                 }
-            });
-        }
-        builder
+            })
+        })
     }
 
     /// Begins to report. A drop of the result reports the waiting records, for some seconds at most.
     pub fn begin(self) -> Result<NotifierGuard> {
-        let Self { hook, webhook } = self;
-        Ok(NotifierGuard {
-            hook: hook.map(hook::Hook::begin).transpose()?,
-            webhook: webhook.map(webhook::WebhookReporter::begin).transpose()?,
-        })
+        let begin = |Reporter { option, queue, report, .. }| {
+            let thread = format!("tuffet-{}", option.trim_start_matches('-'));
+            Ok((option, queue.begin(thread, report)?))
+        };
+        Ok(NotifierGuard(self.0.into_iter().map(begin).collect::<Result<_>>()?))
     }
 }
 
 #[must_use = "it calls the hooks until this is dropped"]
-pub struct NotifierGuard {
-    hook: Option<queue::Queue<String>>,
-    webhook: Option<queue::Queue<(Event, String)>>,
-}
+pub struct NotifierGuard(Vec<(&'static str, Reporting<(Event, String)>)>);
 
 impl Drop for NotifierGuard {
     fn drop(&mut self) {
         let deadline = Instant::now() + queue::END_LIMIT;
-        self.hook.iter().for_each(|hook| hook.close_by(deadline));
-        self.webhook.iter().for_each(|webhook| webhook.close_by(deadline));
-        let lost = [
-            ("--on-upload", self.hook.as_ref().map_or(0, queue::Queue::close)),
-            ("--webhook", self.webhook.as_ref().map_or(0, queue::Queue::close)),
-        ];
-        for (who, lost) in lost.into_iter().filter(|(_, lost)| *lost > 0) {
-            log::warn!("{who} did not get {}", count(lost, "transfer"));
+        self.0.iter().for_each(|(_, reporting)| reporting.close());
+        for (option, reporting) in &self.0 {
+            match reporting.end(deadline) {
+                0 => {}
+                lost => log::warn!("{option} did not get {}", count(lost, "transfer")),
+            }
         }
     }
 }

@@ -4,20 +4,13 @@ use std::{path::Path, thread, time::Duration};
 
 use tuffet::stats::{Counter, Webhook};
 
-use super::{Event, QUEUE, Result, queue::Queue};
+use super::{Event, Reporter, Result};
 use crate::cli::sources::web;
 
 /// Pauses between the tries for one record: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// The most tries for one record: about four minutes with these pauses.
 const TRIES: u32 = 12;
-
-pub struct WebhookReporter {
-    webhook: Webhook,
-    pub events: Vec<Event>,
-    pub queue: Queue<(Event, String)>,
-    pub lost: Counter,
-}
 
 /// Checks that this is a URL for a webhook. The certificates of the system have no part in that: a reload checks the
 /// URL too, within the sandbox, which may not read them.
@@ -28,56 +21,37 @@ pub fn check(text: &str) -> std::result::Result<String, String> {
         .map_err(|error| format!("{error}; a URL is such as http://192.0.2.1/hook"))
 }
 
-impl WebhookReporter {
-    pub fn open(url: &str, ca: Option<&Path>, events: Vec<Event>) -> Result<Self> {
-        let webhook = match ca {
-            Some(path) => Webhook::with_certificates(url, &web::certificates(path)?)?,
-            None => Webhook::url(url)?,
-        };
-        let lost = Counter::new("webhook_lost", "Records of transfers that the webhook did not get.");
-        Ok(Self { webhook, events, queue: Queue::new(QUEUE, lost.clone()), lost })
-    }
+pub fn reporter(url: &str, ca: Option<&Path>, events: Vec<Event>) -> Result<Reporter> {
+    let webhook = match ca {
+        Some(path) => Webhook::with_certificates(url, &web::certificates(path)?)?,
+        None => Webhook::url(url)?,
+    };
+    let lost = Counter::new("webhook_lost", "Records of transfers that the webhook did not get.");
+    Ok(Reporter::new(("--webhook", events, lost), move |event, json| Ok(deliver(&webhook, event, json))))
+}
 
-    pub fn begin(self) -> Result<Queue<(Event, String)>> {
-        let queue = self.queue.clone();
-        let work = move || {
-            while let Some((event, json)) = self.queue.take() {
-                if !self.deliver(event, &json) {
-                    self.queue.lose();
+/// Whether the web server took the record.
+fn deliver(webhook: &Webhook, event: Event, json: &str) -> bool {
+    let mut pause = PAUSES.0;
+    for tried in 1..=TRIES {
+        let why = match smol::block_on(webhook.post(event.name(), json.to_owned())) {
+            Ok(()) => {
+                if tried > 1 {
+                    log::info!("webhook {webhook} accepts records again");
                 }
+                return true;
             }
-            self.queue.end();
+            Err(why) => why,
         };
-        thread::Builder::new().name("tuffet-webhook".into()).spawn(work)?;
-        Ok(queue)
-    }
-
-    /// Whether the web server took the record.
-    fn deliver(&self, event: Event, json: &str) -> bool {
-        let Self { webhook, .. } = self;
-        let mut pause = PAUSES.0;
-        for tried in 1..=TRIES {
-            let why = match smol::block_on(webhook.post(event.name(), json.to_owned())) {
-                Ok(()) => {
-                    if tried > 1 {
-                        log::info!("webhook {webhook} accepts records again");
-                    }
-                    return true;
-                }
-                Err(why) => why,
-            };
-            if !why.is_passing || tried == TRIES {
-                log::error!("webhook {webhook} did not accept a record: {why}");
-                return false;
-            }
-            // One warning is enough for an outage.
-            let level = if tried == 1 { log::Level::Warn } else { log::Level::Debug };
-            log::log!(level, "webhook {webhook}: {why}; next try in {pause:?}");
-            if !self.queue.pause(pause) {
-                return false;
-            }
-            pause = (pause * 2).min(PAUSES.1);
+        if !why.is_passing || tried == TRIES {
+            log::error!("webhook {webhook} did not accept a record: {why}");
+            return false;
         }
-        false
+        // One warning is enough for an outage.
+        let level = if tried == 1 { log::Level::Warn } else { log::Level::Debug };
+        log::log!(level, "webhook {webhook}: {why}; next try in {pause:?}");
+        thread::sleep(pause);
+        pause = (pause * 2).min(PAUSES.1);
     }
+    false
 }

@@ -20,7 +20,8 @@ pub struct Opened {
     #[cfg(feature = "full")]
     pub machines: tuffet::rules::Machines,
     /// The boot files of machines.
-    pub boots: super::super::dhcp::CurrentProxy,
+    #[cfg(feature = "full")]
+    pub boots: tuffet::dhcp::CurrentProxy,
     before: HashMap<String, Arc<dyn Handler>>,
     now: RefCell<HashMap<String, Arc<dyn Handler>>>,
     /// The questions to servers that were not open before.

@@ -26,7 +26,6 @@ impl Directory {
     /// # Ok::<(), tuffet::Error>(())
     /// # }).unwrap();
     /// ```
-    #[must_use]
     pub fn also(self, directories: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
         Self { also: directories.into_iter().map(Into::into).collect(), ..self }
     }
@@ -40,7 +39,6 @@ impl Directory {
     /// assert!(!Directory::new(".")?.user("tftp").takes_writes());
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn user(self, name: impl Into<Arc<str>>) -> Self {
         Self { user: name.into(), ..self }
     }
@@ -58,7 +56,6 @@ impl Directory {
     /// assert!(directory.look().is_ok());
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    #[must_use]
     pub fn on_out_of_reach(self, hook: impl Fn(&Path) + Send + Sync + 'static) -> Self {
         _ = self.root.out_of_reach.set(Box::new(hook));
         self
@@ -77,7 +74,6 @@ impl Directory {
     /// # Ok::<(), tuffet::Error>(())
     /// # }).unwrap();
     /// ```
-    #[must_use]
     pub fn ignore_case(self, ignore_case: bool) -> Self {
         Self { ignore_case, ..self }
     }
@@ -94,7 +90,6 @@ impl Directory {
     /// # Ok::<(), tuffet::Error>(())
     /// # }).unwrap();
     /// ```
-    #[must_use]
     pub fn uploads(self, uploads: bool) -> Self {
         self.root.is_written.store(uploads, Relaxed);
         Self { uploads, ..self }
@@ -115,7 +110,6 @@ impl Directory {
     /// # Ok::<(), tuffet::Error>(())
     /// # }).unwrap();
     /// ```
-    #[must_use]
     pub fn overwrite(mut self, overwrite: bool) -> Self {
         self.policy().overwrite = overwrite;
         self
@@ -135,7 +129,6 @@ impl Directory {
     /// # Ok::<(), tuffet::Error>(())
     /// # }).unwrap();
     /// ```
-    #[must_use]
     pub fn mkdir(mut self, mkdir: bool) -> Self {
         self.policy().mkdir = mkdir;
         self
@@ -154,7 +147,6 @@ impl Directory {
     /// # Ok::<(), tuffet::Error>(())
     /// # }).unwrap();
     /// ```
-    #[must_use]
     pub fn max_upload(mut self, most: u64) -> Self {
         self.policy().most = most;
         self
@@ -174,7 +166,6 @@ impl Directory {
     /// # Ok::<(), tuffet::Error>(())
     /// # }).unwrap();
     /// ```
-    #[must_use]
     pub fn min_free(mut self, bytes: u64) -> Self {
         self.policy().min_free = bytes;
         self
@@ -221,7 +212,6 @@ impl Directory {
     /// # Ok::<(), tuffet::Error>(())
     /// # }).unwrap();
     /// ```
-    #[must_use]
     pub fn per_client(mut self, per_client: bool) -> Self {
         self.policy().per_client = per_client;
         self
@@ -243,7 +233,6 @@ impl Directory {
     /// # Ok::<(), tuffet::Error>(())
     /// # }).unwrap();
     /// ```
-    #[must_use]
     pub fn keep_versions(mut self, most: usize) -> Self {
         let policy = self.policy();
         policy.keep = most;
@@ -267,7 +256,6 @@ impl Directory {
     /// # Ok::<(), tuffet::Error>(())
     /// # }).unwrap();
     /// ```
-    #[must_use]
     pub fn umask(mut self, umask: u32) -> Self {
         self.policy().umask = Some(umask & 0o777);
         self

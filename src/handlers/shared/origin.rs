@@ -1,7 +1,10 @@
 //! An upstream with its state: failures, running fetches, and whether it gives ranges.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,9 +18,11 @@ pub(super) const PIECE: u64 = 128 << 10;
 /// With more fetches than this, the pieces are small.
 const MANY: usize = 128;
 const SMALL_PIECE: u64 = 32 << 10;
-/// The pauses before a request is sent again because the upstream is busy, in milliseconds: no client waits for much
-/// longer. Each is up to half longer or shorter, so that the requests do not come together again.
-const BUSY_PAUSES: [u64; 6] = [100, 200, 400, 800, 1600, 3200];
+/// How often a request is sent again because the upstream is busy: for about 18 s in all, and no client waits for much
+/// longer.
+const TRIES: u32 = 14;
+/// The same without the tries at times when no other request was made, which are for a path that is always busy.
+const TRIES_ALONE: u32 = 3;
 /// An upstream that has answered within this time is busy, and not down.
 const WELL: Duration = Duration::from_secs(10);
 
@@ -27,6 +32,8 @@ pub(super) struct Origin<U> {
     timeout: Duration,
     breaker: Breaker,
     queue: Queue,
+    /// One reference for each request for a new file, and this one.
+    asking: Arc<()>,
     /// When a request was last answered.
     answered: Mutex<Option<Instant>>,
     /// How many pauses there were.
@@ -38,8 +45,8 @@ pub(super) struct Origin<U> {
 
 impl<U: Upstream> Origin<U> {
     pub(super) fn new(upstream: U, timeout: Duration) -> Self {
-        let (breaker, queue, answered, pauses, fetches, lacks_ranges) = Default::default();
-        Self { upstream, timeout, breaker, queue, answered, pauses, fetches, lacks_ranges }
+        let (breaker, queue, asking, answered, pauses, fetches, lacks_ranges) = Default::default();
+        Self { upstream, timeout, breaker, queue, asking, answered, pauses, fetches, lacks_ranges }
     }
 
     /// The answer for a new transfer. It is refused at once while the upstream is known to be dead.
@@ -53,7 +60,8 @@ impl<U: Upstream> Origin<U> {
         ask: &U::Ask,
         known: Option<&U::Validator>,
     ) -> Result<UpstreamReply<U>, Failure> {
-        let mut pauses = BUSY_PAUSES.into_iter().map(Duration::from_millis);
+        let _asking = self.asking.clone();
+        let (mut tries, mut tries_alone) = (0, 0);
         loop {
             let answer = async {
                 self.breaker.check().map_err(Failure::Passing)?;
@@ -70,16 +78,25 @@ impl<U: Upstream> Origin<U> {
                 }
             };
             let is_well = self.answered.lock().is_some_and(|at| at.elapsed() < WELL);
-            let is_first = pauses.len() == BUSY_PAUSES.len();
-            let pause = pauses.next().filter(|_| is_well || is_first && told.is_some());
-            let Some(pause) = pause else { return Err(Failure::Passing(refusal)) };
-            Queue::pause(place, told.unwrap_or_default() + pause.mul_f64(self.spread())).await;
+            let is_alone = Arc::strong_count(&self.asking) == 2;
+            let may_try = match is_well {
+                true => tries < TRIES && tries_alone < TRIES_ALONE,
+                false => tries < TRIES_ALONE && !is_alone || tries == 0 && told.is_some(),
+            };
+            if !may_try {
+                return Err(Failure::Passing(refusal));
+            }
+            let pause = self.pause(tries);
+            (tries, tries_alone) = (tries + 1, tries_alone + u32::from(is_alone));
+            Queue::pause(place, told.unwrap_or_default() + pause).await;
         }
     }
 
-    /// A factor between 0.5 and 1.5, evenly spread: multiples of the golden ratio never come close to each other.
-    fn spread(&self) -> f64 {
-        0.5 + (self.pauses.fetch_add(1, Relaxed) as f64 * 0.618_034).fract()
+    /// The pause after this try: 0.1 s, doubled up to 1.6 s, and up to half longer or shorter. So the requests do not
+    /// come together again: multiples of the golden ratio are evenly spread.
+    fn pause(&self, tries: u32) -> Duration {
+        let spread = (self.pauses.fetch_add(1, Relaxed) as f64 * 0.618_034).fract();
+        Duration::from_millis(100 << tries.min(4)).mul_f64(0.5 + spread)
     }
 
     /// The rest of a file, or a piece of it.
@@ -144,5 +161,55 @@ pub(super) fn located(ask: &impl std::fmt::Display, refusal: Refusal) -> Refusal
     match refusal.detail().map(str::to_owned) {
         Some(detail) => refusal.because(format_args!("{ask}: {detail}")),
         None => refusal.because(ask),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smol::future::{block_on, pending, poll_once};
+
+    use super::*;
+    use crate::{Source, handlers::shared::queue};
+
+    /// An upstream that never answers, and counts the requests.
+    #[derive(Default)]
+    struct Silent(AtomicUsize);
+
+    impl Upstream for Silent {
+        type Ask = usize;
+        type Validator = ();
+        type Body = ();
+
+        async fn open(&self, _: &usize, _: Option<&()>) -> Result<UpstreamReply<Self>, Failure> {
+            self.0.fetch_add(1, Relaxed);
+            pending().await
+        }
+
+        async fn part(&self, _: &usize, _: (&(), Option<u64>), _: (u64, Option<u64>)) -> Result<Part<()>, Failure> {
+            pending().await
+        }
+
+        async fn chunk(&self, _: &mut ()) -> Result<Option<Bytes>, Refusal> {
+            pending().await
+        }
+
+        fn is_same(_: &(), _: &()) -> bool {
+            true
+        }
+
+        fn label(_: &(), source: Source) -> Source {
+            source
+        }
+    }
+
+    #[test]
+    fn requests_for_new_files_wait_in_the_queue() {
+        let origin = Origin::new(Silent::default(), Duration::MAX);
+        let files: Vec<_> = (0..1000).collect();
+        let mut requests: Vec<_> = files.iter().map(|file| Box::pin(origin.open(file, None))).collect();
+        for request in &mut requests {
+            assert!(block_on(poll_once(request)).is_none());
+        }
+        assert_eq!(origin.upstream.0.load(Relaxed), queue::LEAST);
     }
 }

@@ -31,7 +31,6 @@ impl Rule {
     /// assert_eq!(verdict.candidates()[0].request().path(), "menu", "10.0.0.7 is not in the lab");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn client(mut self, clients: Clients) -> Self {
         self.clients.push(clients);
         self
@@ -53,7 +52,6 @@ impl Rule {
     /// assert_eq!(verdict.candidates()[0].request().path(), "efi/menu");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn arch(mut self, arch: impl Into<String>) -> Self {
         self.arches.push(arch.into());
         self
@@ -74,7 +72,6 @@ impl Rule {
     /// assert_eq!(verdict.candidates()[0].request().path(), "seven/menu");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn uuid(mut self, uuid: Uuid) -> Self {
         self.uuids.push(uuid);
         self
@@ -92,7 +89,6 @@ impl Rule {
     /// assert_eq!(verdict.candidates()[0].request().path(), "kitchen/menu");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn serial(mut self, serial: impl Into<String>) -> Self {
         self.serials.push(serial.into());
         self
@@ -136,7 +132,6 @@ impl Rule {
     /// assert_eq!(verdict.candidates()[0].request().path(), "menu", "it asks for octet");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = Some(mode);
         self
@@ -153,7 +148,6 @@ impl Rule {
     /// assert_eq!(verdict.candidates()[0].request().path(), "menu", "it is a read");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn direction(mut self, direction: Direction) -> Self {
         self.direction = Some(direction);
         self
@@ -280,7 +274,6 @@ impl Rule {
     /// assert!(verdict.candidates()[0].source().is_some());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn source(mut self, source: impl Handler) -> Self {
         self.effects.source = Some(Arc::new(source));
         self
@@ -298,7 +291,6 @@ impl Rule {
     /// assert!(verdict.candidates()[0].request().ignores_case());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn ignore_case(mut self, ignore_case: bool) -> Self {
         self.effects.ignore_case = Some(ignore_case);
         self
@@ -317,7 +309,6 @@ impl Rule {
     /// assert_eq!(limits.only.as_deref(), Some(&[OptionName::Tsize][..]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn options(mut self, only: impl IntoIterator<Item = OptionName>) -> Self {
         self.effects.only = Some(only.into_iter().collect());
         self
@@ -336,7 +327,6 @@ impl Rule {
     /// assert_eq!(limits.blksize, 1228);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn blksize(mut self, most: u16) -> Self {
         self.effects.blksize = Some(most);
         self
@@ -355,7 +345,6 @@ impl Rule {
     /// assert_eq!(limits.windowsize, 4);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn windowsize(mut self, most: u16) -> Self {
         self.effects.windowsize = Some(most);
         self
@@ -372,7 +361,6 @@ impl Rule {
     /// assert_eq!(verdict.upload(), Some(false));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn upload(mut self, upload: bool) -> Self {
         self.effects.upload = Some(upload);
         self
@@ -388,7 +376,6 @@ impl Rule {
     /// assert!(rules.decide(&request, Direction::Read, &Machine::default()).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn refuse(mut self, refusal: Refusal) -> Self {
         self.effects.refuse = Some(refusal);
         self
@@ -406,7 +393,6 @@ impl Rule {
     /// assert_eq!(verdict.candidates()[0].request().path(), "lab/menus/menu");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn go_on(mut self, goes_on: bool) -> Self {
         self.goes_on = goes_on;
         self

@@ -44,10 +44,10 @@ impl ServerBuilder {
     /// ```
     /// # #[cfg(feature = "sim")]
     /// # futures_lite::future::block_on(async {
-    /// use std::{sync::Arc, time::Duration};
+    /// use std::time::Duration;
     /// use tuffet::{read, sim};
     ///
-    /// let handler = Arc::new(read(|_| vec![0; 50_000]));
+    /// let handler = read(|_| vec![0; 50_000]);
     /// let get = || sim::get(&handler, "zeros").loss(0.3).seed(1);
     /// let quick = get().server(|builder| builder.timeout(Duration::from_millis(50))).await?;
     /// assert!(quick.elapsed < get().await?.elapsed, "lost blocks go out again sooner");
@@ -59,8 +59,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a client may be silent, or a source without a chunk, before the transfer ends. Defaults to 30 s: GRUB
-    /// is silent for seconds while it unpacks.
+    /// How long a client may be silent, a handler without an answer, or a source without a chunk, before the transfer
+    /// ends. Defaults to 30 s: GRUB is silent for seconds while it unpacks.
     ///
     /// ```
     /// # #[cfg(feature = "sim")] {

@@ -1,7 +1,7 @@
 //! One request and its answer, from its arrival to its record.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
@@ -46,20 +46,11 @@ pub(super) struct Transfer {
     pub(super) trace: Trace,
     pub(super) terms: Arc<Terms>,
     pub(super) request: Result<Request, Refusal>,
-    addresses: Addresses,
-    filename: String,
-    path: String,
-    direction: Direction,
-    started: SystemTime,
     began: Instant,
-    /// The headers that affect the answer.
-    asked: Options,
-    origin: RefCell<Option<Arc<str>>>,
-    status: Cell<Option<u16>>,
+    /// The record so far. It asks for the headers that affect the answer.
+    record: RefCell<Record>,
     /// The outcome, once the whole answer has gone to the kernel.
     outcome: RefCell<Option<Outcome>>,
-    /// How many bytes of the file have been counted so far.
-    bytes: Cell<u64>,
 }
 
 impl Transfer {
@@ -83,6 +74,9 @@ impl Transfer {
         });
         let path = request.as_ref().map_or_else(|_| filename.clone(), |request| shown::name(request.path_bytes()));
         let live = site.shared.begin(addresses.peer, path.clone(), (direction, Protocol::Http), began);
+        let Addresses { peer, local } = addresses;
+        let record = Record::new((peer, local), direction, (filename, path), started, asked);
+        let record = Record { id: live.id(), protocol: Protocol::Http, ..record };
         Rc::new(Self {
             site,
             _permit: permit,
@@ -90,17 +84,9 @@ impl Transfer {
             trace,
             terms,
             request,
-            addresses,
-            filename,
-            path,
-            direction,
-            started,
             began,
-            asked,
-            origin: RefCell::default(),
-            status: Cell::default(),
+            record: record.into(),
             outcome: RefCell::default(),
-            bytes: Cell::default(),
         })
     }
 
@@ -123,7 +109,8 @@ impl Transfer {
 
     /// Waits for the turn of this upload to replace the file.
     pub(super) async fn turn(&self) -> Turn {
-        self.site.turns.wait(&self.path).await
+        let path = self.record.borrow().path.clone();
+        self.site.turns.wait(&path).await
     }
 
     pub(super) fn set_size(&self, size: Option<u64>) {
@@ -131,17 +118,18 @@ impl Transfer {
     }
 
     pub(super) fn set_origin(&self, origin: Option<Arc<str>>) {
-        self.origin.replace(origin);
+        self.record.borrow_mut().origin = origin;
     }
 
     pub(super) fn set_status(&self, status: u16) {
-        self.status.set(Some(status));
+        self.record.borrow_mut().status = Some(status);
     }
 
     /// Counts bytes of the file.
     pub(super) fn count_bytes(&self, bytes: usize) {
-        self.bytes.set(self.bytes.get() + bytes as u64);
-        self.live.borrow().iter().for_each(|live| live.set_bytes(self.bytes.get()));
+        let counted = &mut self.record.borrow_mut().bytes;
+        *counted += bytes as u64;
+        self.live.borrow().iter().for_each(|live| live.set_bytes(*counted));
     }
 
     /// Sets the outcome for when all written bytes have gone to the kernel.
@@ -161,7 +149,8 @@ impl Transfer {
 
     /// Whether this many written bytes include the whole answer.
     pub(super) fn is_sent(&self, written: u64) -> bool {
-        let of_file = if self.direction == Direction::Read { self.bytes.get() } else { 0 };
+        let record = self.record.borrow();
+        let of_file = if record.direction == Direction::Read { record.bytes } else { 0 };
         written > of_file && self.outcome.borrow().is_some()
     }
 
@@ -173,7 +162,7 @@ impl Transfer {
     /// Ends the transfer: its whole answer has gone to the kernel.
     pub(super) fn finish(&self) {
         if let Some(outcome) = self.outcome.take() {
-            self.end(outcome, self.bytes.get());
+            self.end(outcome, u64::MAX);
         }
     }
 
@@ -181,43 +170,21 @@ impl Transfer {
     /// upload is complete, also if the client has not waited for the answer. `written`: the bytes that the kernel has
     /// taken.
     pub(super) fn cut_off(&self, why: Outcome, written: u64) {
-        let is_write = self.direction == Direction::Write;
+        let is_write = self.record.borrow().direction == Direction::Write;
         let stays = |had: &Outcome| match had {
             Outcome::Refused(_) | Outcome::Failed(_) => true,
             had => is_write && *had == Outcome::Complete,
         };
         let had = self.outcome.take().filter(stays);
-        let most = if is_write { u64::MAX } else { written };
-        self.end(had.unwrap_or(why), self.bytes.get().min(most));
+        self.end(had.unwrap_or(why), if is_write { u64::MAX } else { written });
     }
 
-    fn end(&self, outcome: Outcome, bytes: u64) {
+    /// `most`: the client has no more bytes of the file than these.
+    fn end(&self, outcome: Outcome, most: u64) {
         let Some(live) = self.live.take() else { return };
-        let record = Record {
-            id: live.id(),
-            peer: self.addresses.peer,
-            local: self.addresses.local,
-            filename: self.filename.clone(),
-            path: self.path.clone(),
-            origin: self.origin.take(),
-            direction: self.direction,
-            outcome,
-            port_closed: false,
-            bytes,
-            size: live.size(),
-            started: self.started,
-            duration: self.began.elapsed(),
-            asked: self.asked.clone(),
-            granted: Options::new(),
-            sent: 0,
-            acked: 0,
-            retransmits: 0,
-            blksize: 0,
-            windowsize: 0,
-            hint: None,
-            protocol: Protocol::Http,
-            status: self.status.get(),
-        };
+        let mut record = self.record.borrow_mut();
+        (record.outcome, record.bytes) = (outcome, record.bytes.min(most));
+        (record.size, record.duration) = (live.size(), self.began.elapsed());
         self.site.shared.end(live, &record, self.request.as_ref().ok(), &self.trace);
     }
 }
