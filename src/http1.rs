@@ -9,14 +9,16 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     future::{Future, poll_fn},
-    net::{SocketAddr, TcpListener, TcpStream},
-    pin::pin,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     rc::Rc,
     task::Poll,
     time::{Duration, SystemTime},
 };
 
-use hyper::server::conn::http1;
+use hyper::{
+    header::{self, HeaderMap, HeaderValue},
+    server::conn::http1,
+};
 use smol::{Async, LocalExecutor, Task, Timer};
 use smol_hyper::rt::SmolTimer;
 
@@ -132,8 +134,9 @@ impl Connections {
         let number = self.begun.get();
         self.begun.set(number + 1);
         let all = Rc::downgrade(self);
+        // A future that is captured and then pinned has its place twice.
+        let mut serving = Box::pin(serving);
         let task = executor.spawn(async move {
-            let mut serving = pin!(serving);
             // The clock may be set at any time.
             poll_fn(|cx| if is_date(SystemTime::now()) { serving.as_mut().poll(cx) } else { Poll::Ready(()) }).await;
             let ended = all.upgrade().and_then(|all: Rc<Self>| all.all.borrow_mut().remove(&number));
@@ -144,6 +147,25 @@ impl Connections {
         });
         self.all.borrow_mut().insert(number, Connection { task, busy });
     }
+}
+
+/// Whether a request names its host by an address, or as localhost. A page of another site whose name was made to
+/// resolve to this machine could read the answers, and send uploads. Its requests carry that name.
+pub(crate) fn names_an_address(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    bare.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
+}
+
+/// The `Date` of an answer. hyper keeps the latest date that it has written, so a clock that is set back would stay
+/// wrong in its answers.
+pub(crate) fn date() -> HeaderValue {
+    let now = httpdate::fmt_http_date(nearest_rfc3339(SystemTime::now()));
+    HeaderValue::from_str(&now).expect("a date is ASCII")
 }
 
 /// Whether HTTP can write this date (RFC 9110 section 5.6.7).

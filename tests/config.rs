@@ -9,6 +9,8 @@ use std::{
     io::{BufRead, BufReader, Lines, Write},
     path::PathBuf,
     process::{ChildStderr, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use program::{Server, path, run, text, tuffet};
@@ -242,7 +244,7 @@ fn a_fifo_is_read_if_a_program_writes_to_it() {
         let said = text(&run(&["serve", "--ca", path(&fifo), "http://127.0.0.1:9/"]).stderr);
         assert!(said.contains("name a regular file"), "{said}");
     }
-    let writer = |fifo: PathBuf| std::thread::spawn(move || fs::write(fifo, "sources = ['memory:']\n").unwrap());
+    let writer = |fifo: PathBuf| thread::spawn(move || fs::write(fifo, "sources = ['memory:']\n").unwrap());
     let pipe = |mut command: std::process::Command| {
         let (mut child, text) = (command.stdin(Stdio::piped()).spawn().unwrap(), "windowsize = 3\n");
         child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
@@ -252,7 +254,31 @@ fn a_fifo_is_read_if_a_program_writes_to_it() {
     let writing = writer(fifo.clone());
     // Reads that come before the writer find nobody.
     while !run(&["check-config", path(&fifo)]).status.success() {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     }
     writing.join().unwrap();
+}
+
+/// A disk that has gone can hold a reload for ever.
+#[test]
+fn a_reload_that_hangs_does_not_hold_the_end() {
+    let place = Place::new("");
+    let mut server = Server::start(&["--config", place.config()]);
+    let fifo = place.directory.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    fs::rename(&fifo, &place.config).unwrap();
+    // It has a writer, which says nothing more.
+    let mut writer = fs::File::options().read(true).write(true).open(&place.config).unwrap();
+    writer.write_all(b"#").unwrap();
+    server.child.signal("-HUP");
+    while rustix::io::ioctl_fionread(&writer).unwrap() > 0 {
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(get(&server.address, "a").as_deref(), Some("one"));
+    server.child.signal("-TERM");
+    let begun = Instant::now();
+    while server.child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not end");
+        thread::sleep(Duration::from_millis(10));
+    }
 }

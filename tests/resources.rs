@@ -287,3 +287,35 @@ fn memory_comes_back_after_a_flood() {
     let after = resident();
     assert!(after < before + 16 * 1024, "{before} KiB before, {after} KiB after");
 }
+
+/// A client that connects and sends nothing is the cheapest attack.
+#[cfg(feature = "full")]
+#[test]
+fn an_idle_connection_over_http_takes_little_memory() {
+    use std::{
+        io::{Read, Write},
+        net::{TcpListener, TcpStream},
+    };
+
+    const COUNT: usize = 200;
+    let _alone = alone();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let limited = Limited::start_with("-n 1024", &[&format!("--http={free}")]);
+    let resident = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", limited.program.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap()
+    };
+    // Connections are accepted one after the other, so an answer to the last one means that all are.
+    let connect = |count| {
+        let idle: Vec<_> = (0..count).map(|_| TcpStream::connect(free).unwrap()).collect();
+        let mut last = TcpStream::connect(free).unwrap();
+        last.write_all(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        last.read_to_end(&mut Vec::new()).unwrap();
+        idle
+    };
+    let (_first, before) = (connect(20), resident());
+    let _others = connect(COUNT);
+    let each = resident().saturating_sub(before) / COUNT;
+    assert!(each < 24, "{each} KiB");
+}

@@ -13,6 +13,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::mpsc::channel,
     thread,
     time::Duration,
 };
@@ -184,6 +185,30 @@ fn another_source_is_asked_for_what_a_store_forbids() {
     let server = Server::before(&store.url(), "secret", &[here.path().to_str().unwrap()]);
     Peer::new(server.address).rrq("default", &[]).expect_data(1, "here");
     Peer::new(server.address).rrq("none", &[]).expect_error(2);
+}
+
+/// The library of the store takes them into memory as a whole.
+#[test]
+fn a_list_or_an_error_without_end_is_not_taken() {
+    const MOST: usize = 256 << 20;
+    for status in ["200 OK", "403 Forbidden"] {
+        let (tell, taken) = channel();
+        let store = upstream::Upstream::by_connection(move |mut stream| {
+            let head = upstream::read_head(&mut stream).unwrap_or_default();
+            let is_list = head.contains("list-type");
+            if status == "200 OK" && !is_list {
+                return;
+            }
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {MOST}\r\n\r\n").unwrap();
+            let chunk = vec![b'x'; 64 << 10];
+            let count = (0..MOST / chunk.len()).take_while(|_| stream.write_all(&chunk).is_ok()).count();
+            tell.send((is_list, count * chunk.len())).unwrap();
+        });
+        let server = Server::before(&store.url(), "secret", &[]);
+        Peer::new(server.address).rrq("x", &[]).receive();
+        let told: Vec<_> = taken.iter().take(if status == "200 OK" { 1 } else { 2 }).collect();
+        assert!(told.iter().all(|(_, bytes)| *bytes < MOST / 2), "{status}: {told:?}");
+    }
 }
 
 #[test]

@@ -49,12 +49,13 @@ pub fn ready() {
 }
 
 /// Runs a reload, between the messages for its begin and its end.
-pub fn reload(work: impl FnOnce()) {
+pub fn reload<R>(work: impl FnOnce() -> R) -> R {
     let mut words = vec![NotifyState::Reloading];
     words.extend(NotifyState::monotonic_usec_now());
     say(&words);
-    work();
+    let result = work();
     ready();
+    result
 }
 
 /// Reports that no more requests are taken, and that running transfers may take this time.

@@ -249,8 +249,8 @@ pub mod service {
 
     pub fn ready() {}
 
-    pub fn reload(work: impl FnOnce()) {
-        work();
+    pub fn reload<R>(work: impl FnOnce() -> R) -> R {
+        work()
     }
 
     pub fn stopping(_: usize, _: Duration) {}

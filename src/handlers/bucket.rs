@@ -1,6 +1,7 @@
 //! Files of an object store: S3, Google Cloud Storage, Azure, and stores with the same protocols.
 
 mod builder;
+mod connector;
 mod objects;
 mod part;
 mod place;

@@ -4,6 +4,7 @@ mod answer;
 mod base;
 mod builder;
 mod identity;
+mod redirect;
 mod sharing;
 pub(super) mod tls;
 mod upstream;

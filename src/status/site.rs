@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -22,7 +22,7 @@ use super::{
     metrics,
     rates::{EVERY, Rates},
 };
-use crate::{ServerHandle, stats::Outcomes};
+use crate::{ServerHandle, http1, stats::Outcomes};
 
 /// The most transfers in one answer of the API.
 const RUNNING: usize = 256;
@@ -92,6 +92,7 @@ impl Site {
         let mut response = Response::new(Full::new(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
+        headers.insert(header::DATE, http1::date());
         for (name, value) in [
             (header::CONTENT_TYPE, kind),
             (header::CACHE_CONTROL, "no-store"),
@@ -105,7 +106,7 @@ impl Site {
     }
 
     fn find<B>(&self, request: &Request<B>) -> Answer {
-        if self.private && !is_of_this_machine(request) {
+        if self.private && !http1::names_an_address(request.headers()) {
             return no(StatusCode::FORBIDDEN, "Open this page by the address of this machine, or as localhost.\n");
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -172,18 +173,6 @@ impl Site {
         let list = format!(r#""running_total":{total},"running":{shown},"next":{next},"recent":[{recent}]"#);
         format!("{{{head},{list}}}")
     }
-}
-
-/// A page of another site whose name was made to resolve to this machine could read the answers. Its requests carry
-/// that name.
-fn is_of_this_machine<B>(request: &Request<B>) -> bool {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    bare.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }
 
 fn fixed(kind: &'static str, text: &'static str) -> Answer {

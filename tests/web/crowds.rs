@@ -2,11 +2,15 @@
 
 use std::thread;
 
-use tuffet::{Gen, Request, Source, handlers::Directory, read};
+use tuffet::{
+    Gen, Request, Source,
+    handlers::{Directory, Memory},
+    read,
+};
 
 use super::{
     client::{Connection, get},
-    common::eventually,
+    common::{LONG, eventually},
     put, serve, serve_with,
 };
 
@@ -71,12 +75,80 @@ fn a_client_over_the_limit_of_transfers_is_asked_to_come_again() {
 
 #[test]
 fn the_number_of_all_transfers_is_limited() {
-    let server = serve_with(endless(), |builder| builder.max_transfers(1));
+    // The source of the first one waits, and not its client.
+    let (go, gone) = smol::channel::bounded::<()>(1);
+    let handler = read(async move |_| {
+        let gone = gone.clone();
+        Source::from(Gen::new(async move |co| {
+            co.yield_("hello").await;
+            _ = gone.recv().await;
+            co.yield_("hello").await;
+        }))
+        .with_size(10)
+    });
+    let server = serve_with(handler, |builder| builder.max_transfers(1));
     let mut first = Connection::to(&server);
-    first.send("GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").read_head().unwrap();
+    first.send("GET /x HTTP/1.1\r\nHost: x\r\n\r\n").read_head().unwrap();
     assert_eq!(get(&server, "/x").status, 503);
-    drop(first);
+    drop(go);
     eventually("there is room", || get(&server, "/x").status == 200);
+}
+
+#[test]
+fn clients_that_neither_read_nor_send_give_way_to_others() {
+    let memory = Memory::new();
+    memory.insert("large", vec![0; 32 << 20]).unwrap();
+    memory.insert("small", "hello").unwrap();
+    let server = serve_with(memory, |builder| builder.max_transfers(2).patience(20 * LONG));
+    let get_large = "GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
+    let (mut deaf, mut mute) = (Connection::to(&server), Connection::to(&server));
+    deaf.send(get_large);
+    mute.send("PUT /half HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n12345");
+    eventually("both run", || server.transfers().len() == 2);
+    assert_eq!(get(&server, "/small").status, 503, "they have a moment");
+    let mut third = Connection::to(&server);
+    eventually("one gives way", || status(&mut third, get_large) == 200);
+    eventually("the other one too", || get(&server, "/small").status == 200);
+    let mut ended: Vec<_> = (0..3).map(|_| server.record()).map(|end| (end.path, end.outcome.name())).collect();
+    ended.sort();
+    assert_eq!(ended, [("half".into(), "replaced"), ("large".into(), "replaced"), ("small".into(), "complete")]);
+    assert!(mute.is_closed());
+}
+
+#[test]
+fn a_transfer_that_gives_way_leaves_one_place() {
+    let (go, gone) = smol::channel::bounded::<()>(1);
+    let handler = read(async move |request: Request| {
+        let (is_deaf, gone) = (request.path() == "deaf", gone.clone());
+        Source::from(Gen::new(async move |co| {
+            co.yield_(vec![0; 5]).await;
+            if is_deaf {
+                loop {
+                    co.yield_(vec![0; 10_000]).await;
+                }
+            }
+            _ = gone.recv().await;
+        }))
+        .with_size(1 << 40)
+    });
+    let server = serve_with(handler, |builder| builder.max_transfers(2).patience(20 * LONG));
+    let get_path = |path| format!("GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (mut first, mut deaf, mut third) = (Connection::to(&server), Connection::to(&server), Connection::to(&server));
+    assert_eq!(status(&mut first, &get_path("first")), 200);
+    deaf.send(get_path("deaf"));
+    eventually("the deaf one gives way", || status(&mut third, &get_path("third")) == 200);
+    assert_eq!(server.record().path, "deaf");
+    assert_eq!(status(&mut Connection::to(&server), &get_path("fourth")), 503);
+    drop(go);
+}
+
+/// The status of the answer to a request. The body of a 503 is read, and that of no other answer.
+fn status(connection: &mut Connection, request: &str) -> u16 {
+    let head = connection.send(request).read_head().unwrap();
+    if head.contains(" 503 ") {
+        connection.read_exactly("Too many requests\n".len()).unwrap();
+    }
+    head[9..12].parse().unwrap()
 }
 
 #[test]

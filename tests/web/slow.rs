@@ -1,7 +1,7 @@
 //! Clients and sources that take their time.
 
 use std::{
-    io::Read,
+    io::{ErrorKind, Read, Write},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -50,7 +50,6 @@ fn a_head_that_does_not_end_is_not_waited_for() {
     let mut writer = dribbling.socket().try_clone().unwrap();
     let began = Instant::now();
     let dribble = thread::spawn(move || {
-        use std::io::Write;
         while writer.write_all(b"X").is_ok() {
             assert!(began.elapsed() < LONG, "it is listened to for ever");
             thread::sleep(Duration::from_millis(20));
@@ -97,6 +96,17 @@ fn socket2_receive_buffer(connection: &Connection) {
     socket2::SockRef::from(connection.socket()).set_recv_buffer_size(4096).unwrap();
 }
 
+/// The answers are no transfers.
+#[test]
+fn a_client_that_reads_no_answer_loses_its_connection() {
+    let server = impatient(large());
+    let connection = Connection::to(&server);
+    let requests = "OPTIONS /x HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+    let mut socket = connection.socket();
+    let error = std::iter::repeat_with(|| socket.write_all(requests.as_bytes())).find_map(Result::err).unwrap();
+    assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+}
+
 #[test]
 fn an_upload_that_stalls_leaves_nothing() {
     let memory = Arc::new(Memory::new());
@@ -139,6 +149,28 @@ fn a_source_that_stalls_delays_no_other_transfer() {
     }
     eventually("they are waited for still", || server.transfers().len() == 2);
     drop(stalled);
+}
+
+/// It cannot begin in the middle, and has every chunk at once.
+#[test]
+fn a_range_at_the_end_of_a_large_source_delays_no_other_transfer() {
+    const SIZE: u64 = 1 << 60;
+    let server = serve(read(async |request: Request| match request.path() {
+        "large" => Source::from(Gen::new(async |co| {
+            let chunk = tuffet::Bytes::from(vec![0; 10_000]);
+            for _ in 0..SIZE / 10_000 {
+                co.yield_(chunk.clone()).await;
+            }
+        }))
+        .with_size(SIZE),
+        _ => Source::from("hello"),
+    }));
+    let mut distant = Connection::to(&server);
+    distant.send(format!("GET /large HTTP/1.1\r\nHost: x\r\nRange: bytes={}-\r\n\r\n", SIZE - 1));
+    eventually("it runs", || server.transfers().len() == 1);
+    for _ in 0..3 {
+        assert_eq!(get(&server, "/x").text(), "hello");
+    }
 }
 
 #[test]

@@ -37,6 +37,26 @@ fn a_new_file_and_one_that_is_replaced() {
     assert_eq!(get(&memory, "/x").text(), "1");
 }
 
+/// Its site's name may have been made to resolve to this server, so that the browser takes them for one.
+#[test]
+fn a_page_of_another_site_uploads_nothing() {
+    let server = serve(Memory::new().overwrite(true));
+    let put = |host: &str, origin: &str| {
+        let mut connection = Connection::to(&server);
+        connection.send(format!("PUT /x HTTP/1.1\r\nHost: {host}\r\n{origin}Content-Length: 1\r\n\r\n1"));
+        connection.answer().status
+    };
+    for host in ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example"] {
+        assert_eq!(put(host, "Origin: http://evil.example\r\n"), 403, "{host}");
+        assert_eq!(put(host, "Origin: null\r\n"), 403, "{host}");
+    }
+    assert_eq!(get(&server, "/x").status, 404);
+    assert_eq!(put("boot.example", ""), 201, "no browser");
+    for host in ["192.0.2.1", "192.0.2.1:8080", "[2001:db8::1]:8080", "localhost", "LocalHost:8080"] {
+        assert_eq!(put(host, &format!("Origin: http://{host}\r\n")), 204, "{host}");
+    }
+}
+
 #[test]
 fn an_upload_in_chunks_has_no_size() {
     let server = serve(Memory::new());

@@ -1,18 +1,12 @@
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use object_store::{
-    BackoffConfig, ClientOptions, ObjectStore, RetryConfig,
-    aws::AmazonS3Builder,
-    azure::MicrosoftAzureBuilder,
-    client::{
-        HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpService,
-    },
-    gcp::GoogleCloudStorageBuilder,
-    path::Path,
+    BackoffConfig, ObjectStore, RetryConfig, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder,
+    gcp::GoogleCloudStorageBuilder, path::Path,
 };
-use reqwest::{Client, redirect::Policy};
 use url::Url;
 
+use super::connector::Connector;
 use crate::{Error, shown::without_password};
 
 /// How often a write is tried again, within 3 s. Reads have tries of their own, see `shared`.
@@ -88,8 +82,7 @@ impl Place {
 
     /// The store, with its settings from the environment. It sends nothing yet.
     pub(super) fn connect(&self, settings: &Settings) -> Result<Stores, String> {
-        let client = |idle| client(settings, idle).map(HttpClient::new).map_err(|error| error.to_string());
-        let connector = Connector { client: client(8)?, fresh: client(0)? };
+        let connector = Connector::new(settings)?;
         let store = |retries| self.store(connector.clone(), retries).map_err(|error| error.to_string());
         Ok(Stores { reads: store(0)?, writes: store(RETRIES)? })
     }
@@ -124,68 +117,6 @@ impl fmt::Display for Place {
         f.write_str(&self.root())?;
         if self.prefix.as_ref().is_empty() { Ok(()) } else { write!(f, "{}/", self.prefix) }
     }
-}
-
-/// HTTP/1.1 only: there a body that is not read blocks its own connection and no others.
-fn client(settings: &Settings, idle: usize) -> reqwest::Result<Client> {
-    Client::builder()
-        .user_agent(concat!("tuffet/", env!("CARGO_PKG_VERSION")))
-        .referer(false)
-        .http1_only()
-        .connect_timeout(settings.connect_timeout)
-        .redirect(Policy::none())
-        .pool_max_idle_per_host(idle)
-        .pool_idle_timeout(Duration::from_secs(15))
-        .tls_backend_preconfigured(settings.tls.clone())
-        .build()
-}
-
-/// Makes the store use this crate's HTTP client, with ring and the system's certificates, whatever the store's own
-/// client options are.
-#[derive(Clone, Debug)]
-struct Connector {
-    client: HttpClient,
-    /// Opens a new connection for each request.
-    fresh: HttpClient,
-}
-
-impl HttpConnector for Connector {
-    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(self.clone()))
-    }
-}
-
-/// The type that `async_trait` makes of the trait's `async fn`.
-type Called<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'a>>;
-
-impl HttpService for Connector {
-    fn call<'life0, 'async_trait>(&'life0 self, request: HttpRequest) -> Called<'async_trait>
-    where
-        'life0: 'async_trait,
-        Self: 'async_trait,
-    {
-        Box::pin(async {
-            let again = again(&request);
-            match (self.client.execute(request).await, again) {
-                (Err(error), Some(again)) if may_be_stale_connection(error.kind()) => self.fresh.execute(again).await,
-                (answer, _) => answer,
-            }
-        })
-    }
-}
-
-/// The same request, if it changes nothing in the store, however often it is sent.
-fn again(request: &HttpRequest) -> Option<HttpRequest> {
-    if !request.method().is_safe() || !request.body().is_empty() {
-        return None;
-    }
-    let (parts, ()) = request.clone().map(|_| ()).into_parts();
-    Some(HttpRequest::from_parts(parts, HttpRequestBody::empty()))
-}
-
-/// Whether a store may have closed an idle connection while the request was on its way.
-fn may_be_stale_connection(kind: HttpErrorKind) -> bool {
-    !matches!(kind, HttpErrorKind::Connect | HttpErrorKind::Timeout | HttpErrorKind::Decode)
 }
 
 #[cfg(test)]

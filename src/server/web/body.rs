@@ -129,41 +129,41 @@ impl File {
         if self.plain.is_some() {
             return self.poll_plain(cx).map(Some);
         }
-        loop {
-            let polled = self.transfer.trace.within(|| self.source.poll(Want::Chunk, cx));
-            let Poll::Ready(event) = polled else {
-                self.state.wait_for_source();
-                return Poll::Pending;
-            };
-            self.state.source_is_ready();
-            let mut chunk = match event {
-                Event::Chunk(chunk) => chunk,
-                Event::Failed(refusal) => return Poll::Ready(Some(Err(self.fail(refusal)))),
-                _ if self.left.is_some_and(|left| left > 0) => {
-                    let short = Refusal::internal().because("the source gave fewer bytes than it said");
-                    return Poll::Ready(Some(Err(self.fail(short))));
-                }
-                _ => {
-                    self.transfer.set_outcome(Outcome::Complete);
-                    return Poll::Ready(None);
-                }
-            };
-            let skipped = usize::try_from(self.skip).map_or(chunk.len(), |skip| skip.min(chunk.len()));
-            self.skip -= skipped as u64;
-            chunk.advance(skipped);
-            if let Some(left) = &mut self.left {
-                chunk.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= chunk.len() as u64;
+        let polled = self.transfer.trace.within(|| self.source.poll(Want::Chunk, cx));
+        let Poll::Ready(event) = polled else {
+            self.state.wait_for_source();
+            return Poll::Pending;
+        };
+        self.state.source_is_ready();
+        let mut chunk = match event {
+            Event::Chunk(chunk) => chunk,
+            Event::Failed(refusal) => return Poll::Ready(Some(Err(self.fail(refusal)))),
+            _ if self.left.is_some_and(|left| left > 0) => {
+                let short = Refusal::internal().because("the source gave fewer bytes than it said");
+                return Poll::Ready(Some(Err(self.fail(short))));
             }
-            if chunk.is_empty() {
-                continue;
-            }
-            self.transfer.count_bytes(chunk.len());
-            if self.left == Some(0) {
+            _ => {
                 self.transfer.set_outcome(Outcome::Complete);
+                return Poll::Ready(None);
             }
-            return Poll::Ready(Some(Ok(chunk)));
+        };
+        let skipped = usize::try_from(self.skip).map_or(chunk.len(), |skip| skip.min(chunk.len()));
+        self.skip -= skipped as u64;
+        chunk.advance(skipped);
+        if let Some(left) = &mut self.left {
+            chunk.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= chunk.len() as u64;
         }
+        if chunk.is_empty() {
+            // A source that never waits would hold the thread until the range begins.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.transfer.count_bytes(chunk.len());
+        if self.left == Some(0) {
+            self.transfer.set_outcome(Outcome::Complete);
+        }
+        Poll::Ready(Some(Ok(chunk)))
     }
 
     /// The kernel sends the parts in the page cache. A thread that may wait for the disk reads the other parts.

@@ -58,7 +58,7 @@ pub(super) async fn serve_connection(
             }
             connection.as_mut().poll(cx).map(|ended| ended.map_err(Broken::Connection))
         });
-        or(talk, async { Err(Broken::Stalled(state.stalled().await)) }).await
+        or(talk, async { Err(Broken::Stalled(or(state.stalled(), state.gave_way()).await)) }).await
     };
     let failed = result.is_err();
     // hyper has answered with a status of its own.
@@ -75,7 +75,8 @@ pub(super) async fn serve_connection(
         Ok(()) => Transfer::closed_by_client(),
     };
     // Drop the bytes that a slow reader has not taken, and do not let half a file pass for the whole.
-    if matches!(why, Outcome::TimedOut | Outcome::Failed(_)) || failed && state.undelimited.get() {
+    if matches!(why, Outcome::TimedOut | Outcome::Failed(_) | Outcome::Replaced(_)) || failed && state.undelimited.get()
+    {
         let _ = socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO));
     }
     state.end_transfer(why);
@@ -92,7 +93,7 @@ enum Broken {
 
 async fn read_rest(stream: &Async<TcpStream>) {
     let read = || async {
-        let (mut stream, mut left, mut buffer) = (stream, UNREAD_BYTES, [0; 8192]);
+        let (mut stream, mut left, mut buffer) = (stream, UNREAD_BYTES, vec![0; 8192]);
         while left > 0 {
             match stream.read(&mut buffer).await? {
                 0 => break,

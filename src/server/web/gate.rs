@@ -2,18 +2,25 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use super::super::{Shared, settings::Terms};
+use super::{
+    super::{Shared, settings::Terms},
+    state::State,
+};
 use crate::{
     endpoint::{Admission, DropReason, Policy},
     stats::Tally,
 };
+
+/// If there is no place for a new transfer, the transfer of a client that has kept the server waiting for this long
+/// gives way. A client that reads slowly is seen to read only when a third of the socket's buffer has become free.
+const SILENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Gate {
     shared: Arc<Shared>,
@@ -21,22 +28,29 @@ pub(super) struct Gate {
     admission: RefCell<Admission>,
     /// The number of transfers for each client address.
     clients: RefCell<HashMap<IpAddr, usize>>,
-    running: Cell<usize>,
+    /// The running transfers by number, in the order in which they came.
+    running: RefCell<BTreeMap<u64, Running>>,
+    begun: Cell<u64>,
     /// How many transfers the file descriptors allow.
     most: usize,
+}
+
+struct Running {
+    client: IpAddr,
+    connection: Weak<State>,
 }
 
 /// A transfer's permit under the limits, until this is dropped.
 pub(super) struct Permit {
     gate: Rc<Gate>,
-    client: IpAddr,
+    number: u64,
 }
 
 impl Gate {
     pub(super) fn new(shared: Arc<Shared>, most: usize) -> Rc<Self> {
         let admission = Admission::new(&shared.current.terms().settings.policy).into();
-        let (tally, clients, running) = (shared.registry.tally(), RefCell::default(), Cell::new(0));
-        Rc::new(Self { shared, tally, admission, clients, running, most })
+        let (tally, clients, running) = (shared.registry.tally(), RefCell::default(), RefCell::default());
+        Rc::new(Self { shared, tally, admission, clients, running, begun: Cell::default(), most })
     }
 
     /// Whether this client may connect.
@@ -50,15 +64,22 @@ impl Gate {
         admits
     }
 
-    /// Admits a request, which may begin a transfer.
-    pub(super) fn enter(self: &Rc<Self>, terms: &Terms, peer: SocketAddr) -> Result<Permit, DropReason> {
+    /// Admits a request, which may begin a transfer on this connection.
+    pub(super) fn enter(
+        self: &Rc<Self>,
+        terms: &Terms,
+        peer: SocketAddr,
+        connection: &Rc<State>,
+    ) -> Result<Permit, DropReason> {
         self.tally.requests.add(1);
         let client = peer.ip().to_canonical();
         let allowed = self.check_limits(&terms.settings.policy, client);
         allowed.inspect_err(|dropped| self.note_unanswered(client, *dropped))?;
         *self.clients.borrow_mut().entry(client).or_default() += 1;
-        self.running.set(self.running.get() + 1);
-        Ok(Permit { gate: self.clone(), client })
+        let number = self.begun.get();
+        self.begun.set(number + 1);
+        self.running.borrow_mut().insert(number, Running { client, connection: Rc::downgrade(connection) });
+        Ok(Permit { gate: self.clone(), number })
     }
 
     /// Notes a malformed request, or bytes that are no request.
@@ -78,10 +99,40 @@ impl Gate {
         let transfers_per_client = Policy { max_transfers: most, ..policy.clone() }.transfers_per_client();
         if self.clients.borrow().get(&client).is_some_and(|count| *count >= transfers_per_client) {
             Err(DropReason::Client)
-        } else if self.running.get() >= most {
+        } else if self.running.borrow().len() >= most && !self.make_room() {
             Err(DropReason::Full)
         } else {
             Ok(())
+        }
+    }
+
+    /// Makes the transfer give way whose client has kept the server waiting for longest, if one may.
+    fn make_room(&self) -> bool {
+        let longest = {
+            let running = self.running.borrow();
+            let waited_for = running.iter().filter_map(|(number, transfer)| {
+                let connection = transfer.connection.upgrade()?;
+                Some((connection.waits_since()?, *number, connection))
+            });
+            waited_for.min_by_key(|(since, ..)| *since)
+        };
+        let Some((_, number, connection)) = longest.filter(|(since, ..)| since.elapsed() >= SILENCE) else {
+            return false;
+        };
+        self.leave(number);
+        connection.give_way();
+        true
+    }
+
+    /// Ends the permit of a transfer, if it has one.
+    fn leave(&self, number: u64) {
+        let Some(Running { client, .. }) = self.running.borrow_mut().remove(&number) else { return };
+        let mut clients = self.clients.borrow_mut();
+        if let Some(count) = clients.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&client);
+            }
         }
     }
 
@@ -95,13 +146,6 @@ impl Gate {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.gate.running.set(self.gate.running.get() - 1);
-        let mut clients = self.gate.clients.borrow_mut();
-        if let Some(count) = clients.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                clients.remove(&self.client);
-            }
-        }
+        self.gate.leave(self.number);
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     Bytes,
     driver::feed::catch_panic,
     error::{ErrorCode, Refusal},
-    handler,
+    handler, http1,
     source::Source,
     transfer::Outcome,
 };
@@ -85,6 +85,10 @@ pub(super) async fn write(
 
 /// The status and the text for an upload that the handler is not asked about.
 async fn check_upload(transfer: &Transfer, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
+    // Browsers tell the site of the page, and other clients have none.
+    if headers.contains_key(header::ORIGIN) && !http1::names_an_address(headers) {
+        return Some((StatusCode::FORBIDDEN, "A page must be opened by the server's address to upload"));
+    }
     if !(headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING)) {
         // RFC 9112 section 6.3: this would be an empty file.
         return Some((StatusCode::LENGTH_REQUIRED, "Length required"));

@@ -6,7 +6,10 @@ use hyper::{
 };
 
 use super::{body::Reply, transfer::Transfer};
-use crate::error::{ErrorCode, Refusal};
+use crate::{
+    error::{ErrorCode, Refusal},
+    http1,
+};
 
 /// The line for a 400.
 const BAD_REQUEST: &str = "Bad request";
@@ -91,6 +94,7 @@ pub(super) fn text_response(status: StatusCode, text: &str, is_head: bool) -> Re
 pub(super) fn with_status(status: StatusCode, reply: Reply) -> Response<Reply> {
     let mut answer = Response::new(reply);
     *answer.status_mut() = status;
+    answer.headers_mut().insert(header::DATE, http1::date());
     answer
 }
 
@@ -101,7 +105,18 @@ pub(super) fn header_value(text: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+
+    #[test]
+    fn every_answer_has_the_date_of_the_clock() {
+        let before = SystemTime::now();
+        let answer = text_response(StatusCode::NOT_FOUND, "File not found", true);
+        let date = httpdate::parse_http_date(answer.headers()[header::DATE].to_str().unwrap()).unwrap();
+        let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        assert!((since(before)..=since(SystemTime::now())).contains(&since(date)));
+    }
 
     #[test]
     fn every_refusal_has_its_status() {

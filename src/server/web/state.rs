@@ -2,7 +2,9 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
     rc::Rc,
+    task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -12,7 +14,7 @@ use super::{
     head::{HEAD, Head},
     transfer::Transfer,
 };
-use crate::{error::Refusal, http1::Busy, transfer::Outcome};
+use crate::{endpoint::CloseReason, error::Refusal, http1::Busy, transfer::Outcome};
 
 /// Fewer bytes than these within the server's patience are no progress. Otherwise a client that takes one byte now and
 /// then would hold its place for ever.
@@ -31,6 +33,9 @@ pub(super) struct State {
     client_moved: Cell<u64>,
     /// When the server began to wait for the handler or its source, if it does.
     source_since: Cell<Option<Instant>>,
+    /// Whether the transfer gives way to another, and the task that ends it then.
+    gives_way: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
     /// The parts of files that the kernel sends.
     #[cfg(target_os = "linux")]
     pub(super) placeholders: super::placeholder::Placeholders,
@@ -50,6 +55,8 @@ impl State {
             client_since: Cell::default(),
             client_moved: Cell::default(),
             source_since: Cell::default(),
+            gives_way: Cell::default(),
+            waker: RefCell::default(),
             #[cfg(target_os = "linux")]
             placeholders: super::placeholder::Placeholders::default(),
             unread: Cell::default(),
@@ -91,6 +98,30 @@ impl State {
         self.client_moved.set(0);
     }
 
+    /// When the server began to wait for the client, if it does.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.client_since.get()
+    }
+
+    /// Ends the transfer, and the connection with it.
+    pub(super) fn give_way(&self) {
+        self.gives_way.set(true);
+        self.waker.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until the transfer has to give way.
+    pub(super) async fn gave_way(&self) -> Outcome {
+        poll_fn(|cx| {
+            if self.gives_way.get() {
+                return Poll::Ready(());
+            }
+            self.waker.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
+            Poll::Pending
+        })
+        .await;
+        Outcome::Replaced(CloseReason::GaveWay.reason())
+    }
+
     pub(super) fn wait_for_source(&self) {
         self.source_since.set(self.source_since.get().or_else(|| Some(Instant::now())));
     }
@@ -101,7 +132,7 @@ impl State {
 
     /// All written bytes have gone to the kernel.
     pub(super) fn flushed(&self) {
-        let is_over = self.current.borrow().as_ref().is_some_and(|transfer| transfer.is_sent(self.written.get()));
+        let is_over = self.current.borrow().as_ref().is_none_or(|transfer| transfer.is_sent(self.written.get()));
         if is_over {
             self.client_is_done();
             self.busy.set(false);
@@ -127,20 +158,17 @@ impl State {
         }
     }
 
-    /// Waits until the transfer has made no progress for the server's patience.
+    /// Waits until nothing has moved for the server's patience.
     pub(super) async fn stalled(&self) -> Outcome {
         loop {
             let patience = self.current.borrow().as_ref().map(|transfer| transfer.patience());
             let patience = patience.unwrap_or(HEAD);
             Timer::after((patience / 8).max(Duration::from_millis(5))).await;
             let is_late = |since: &Cell<Option<Instant>>| since.get().is_some_and(|since| since.elapsed() >= patience);
-            if self.current.borrow().is_none() {
-                continue;
-            }
             if is_late(&self.client_since) {
                 return Outcome::TimedOut;
             }
-            if is_late(&self.source_since) {
+            if self.current.borrow().is_some() && is_late(&self.source_since) {
                 return Outcome::Failed(Refusal::internal().because("the source gave no data for too long"));
             }
         }
