@@ -82,7 +82,7 @@ impl<U: Upstream> Origin<U> {
                 self.reported(self.upstream.open(ask, known), may_restart).await
             };
             let (answer, place) = self.queue.wait(answer).await;
-            let (refusal, told, may_try) = match answer {
+            let (refusal, pause, may_try) = match answer {
                 Err(Failure::Busy(refusal, told)) => {
                     let is_alone = Arc::strong_count(&self.asking) == 2;
                     let may_try = match self.has_answered_within(WELL) {
@@ -90,9 +90,11 @@ impl<U: Upstream> Origin<U> {
                         false => tries < TRIES_ALONE && !is_alone || tries == 0 && told.is_some(),
                     };
                     tries_alone += u32::from(is_alone);
-                    (refusal, told, may_try)
+                    (refusal, told.unwrap_or_default() + self.pause(tries.min(4)), may_try)
                 }
-                Err(Failure::Outage(refusal)) if waits => (refusal, None, self.has_answered_within(RESTART)),
+                Err(Failure::Outage(refusal)) if waits => {
+                    (refusal, self.pause(tries.min(2)), self.has_answered_within(RESTART))
+                }
                 answer => {
                     if answer.is_ok() {
                         *self.answered.lock() = Some(Instant::now());
@@ -103,7 +105,7 @@ impl<U: Upstream> Origin<U> {
             if !may_try {
                 return Err(Failure::Passing(refusal));
             }
-            Queue::pause(place, told.unwrap_or_default() + self.pause(tries)).await;
+            Queue::pause(place, pause).await;
             tries += 1;
         }
     }
@@ -112,11 +114,11 @@ impl<U: Upstream> Origin<U> {
         self.answered.lock().is_some_and(|at| at.elapsed() < time)
     }
 
-    /// The pause after this try: 0.1 s, doubled up to 1.6 s, and up to half longer or shorter. So the requests do not
-    /// come together again: multiples of the golden ratio are evenly spread.
-    fn pause(&self, tries: u32) -> Duration {
+    /// A pause of 0.1 s that is doubled so often, and up to half longer or shorter. So the requests do not come together
+    /// again: multiples of the golden ratio are evenly spread.
+    fn pause(&self, doubled: u32) -> Duration {
         let spread = (self.pauses.fetch_add(1, Relaxed) as f64 * 0.618_034).fract();
-        Duration::from_millis(100 << tries.min(4)).mul_f64(0.5 + spread)
+        Duration::from_millis(100 << doubled).mul_f64(0.5 + spread)
     }
 
     /// The rest of a file, or a piece of it.
