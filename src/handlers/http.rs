@@ -67,13 +67,14 @@ use crate::{Error, Refusal, Request, Source, handler::Answer};
 /// A request whose connection is closed without an answer is sent again on new ones, up to four times within 0.7 s.
 /// After a 429 or 503 it is sent again if the upstream has answered another one in the last 10 s: up to 14 times within
 /// 20 s, of these three while no other new file is requested. If it has answered none, the request is sent again three
-/// times while other new files are requested, and once after a `Retry-After`. A `Retry-After` of more than 3 s is not
-/// waited for.
+/// times while other new files are requested, and once after a `Retry-After`. Each `Retry-After` of at most 3 s is
+/// waited for besides, and a longer one is not.
 ///
 /// After three connections in a row that failed (refused, no such host, no TLS, timeout) the handler does not ask the
 /// upstream for 2 s, and refuses new transfers that need it without a wait. Bad answers and missing answers do not
-/// count, because they may concern only one file. If the upstream has answered in the last 2 s, it may be restarting, and
-/// the request is sent again for up to 3 s instead, unless [`stale_if_error`](HttpBuilder::stale_if_error) has a copy.
+/// count, because they may concern only one file. If the upstream has answered in the last 2 s, it may be restarting,
+/// and the request is sent again for up to 3 s instead, unless [`stale_if_error`](HttpBuilder::stale_if_error) has a
+/// copy.
 ///
 /// # Bounded
 /// Beside the cache, a transfer holds at most two segments of 32 KiB. All readers that are near each other share one

@@ -18,16 +18,18 @@ pub(super) const PIECE: u64 = 128 << 10;
 /// With more fetches than this, the pieces are small.
 const MANY: usize = 128;
 const SMALL_PIECE: u64 = 32 << 10;
-/// How often a request is sent again because the upstream is busy: for about 18 s in all, and no client waits for much
-/// longer.
+/// How often a request is sent again because the upstream is busy: for about 18 s in all, besides each `Retry-After`.
 const TRIES: u32 = 14;
-/// The same without the tries at times when no other request was made, which are for a path that is always busy.
+/// How often it is sent again while the upstream answers no request, or while there is no other one: its path may
+/// always be busy.
 const TRIES_ALONE: u32 = 3;
 /// An upstream that has answered within this time is busy, and not down.
 const WELL: Duration = Duration::from_secs(10);
 /// An upstream that has answered within this time and refuses connections restarts, and is not down. A search for a file
 /// in several sources goes on no sooner.
 const RESTART: Duration = Duration::from_secs(2);
+/// How often a request is sent again then, for about 3 s in all: connections that were open before may still answer.
+const TRIES_RESTART: u32 = 8;
 
 pub(super) struct Origin<U> {
     upstream: U,
@@ -93,7 +95,8 @@ impl<U: Upstream> Origin<U> {
                     (refusal, told.unwrap_or_default() + self.pause(tries.min(4)), may_try)
                 }
                 Err(Failure::Outage(refusal)) if waits => {
-                    (refusal, self.pause(tries.min(2)), self.has_answered_within(RESTART))
+                    let may_try = tries < TRIES_RESTART && self.has_answered_within(RESTART);
+                    (refusal, self.pause(tries.min(2)), may_try)
                 }
                 answer => {
                     if answer.is_ok() {
@@ -249,13 +252,16 @@ mod tests {
         }
         assert_eq!(origin.upstream.asked.load(Relaxed), queue::LEAST);
     }
+
     #[test]
     fn an_upstream_that_has_just_answered_and_refuses_connections_is_asked_again() {
         let long = Instant::now() + Duration::from_secs(3600);
-        for (answered, waits, asked) in [(Some(long), true, 4), (Some(long), false, 1), (None, true, 1)] {
-            let origin = Origin::new(Fake { refused: Some(3), ..Fake::default() }, Duration::MAX);
+        for (answered, waits, refused, asked) in
+            [(Some(long), true, 3, 4), (Some(long), true, usize::MAX, 9), (Some(long), false, 3, 1), (None, true, 3, 1)]
+        {
+            let origin = Origin::new(Fake { refused: Some(refused), ..Fake::default() }, Duration::MAX);
             *origin.answered.lock() = answered;
-            assert_eq!(block_on(origin.open(&0, None, waits)).is_ok(), asked == 4);
+            assert_eq!(block_on(origin.open(&0, None, waits)).is_ok(), refused < asked);
             assert_eq!(origin.upstream.asked.load(Relaxed), asked);
         }
     }
