@@ -123,20 +123,10 @@ fn missing(name: &str) -> &'static str {
         name if name.starts_with(['\u{2013}', '\u{2014}']) => {
             "; it begins with a dash: options begin with two hyphens (--)"
         }
-        name if name.starts_with("http") => "; a URL begins with http:// or https://",
+        name if name.starts_with("http:") || name.starts_with("https:") => "; a URL begins with http:// or https://",
         name if name.trim() != name => "; its name begins or ends with a space",
         _ => "; create it, or name another directory",
     }
-}
-
-#[cfg(all(unix, feature = "net"))]
-fn is_out_of_files(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE))
-}
-
-#[cfg(not(all(unix, feature = "net")))]
-fn is_out_of_files(_: &io::Error) -> bool {
-    false
 }
 
 impl fmt::Display for Error {
@@ -146,14 +136,11 @@ impl fmt::Display for Error {
                 write!(f, "cannot bind {address}: {error}")?;
                 f.write_str(match error.kind() {
                     _ if refusal::is_out_of_descriptors(error) => {
-                        "; this process needs a higher limit of descriptors (`ulimit -n`)"
+                        "; this process may open too few files: raise `ulimit -n`"
                     }
                     io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
                     io::ErrorKind::AddrInUse => "; another socket uses this port: choose another port",
                     io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
-                    _ if is_out_of_files(error) => {
-                        "; this process may open too few files: raise `ulimit -n` to 256 or more"
-                    }
                     io::ErrorKind::InvalidInput if is_unscoped(address) => {
                         "; a link-local address needs the number of its interface, such as [fe80::1%2]:69"
                     }
@@ -264,6 +251,7 @@ mod tests {
             ("${HOME}/tftp", "only a shell"),
             ("\u{2013}upload", "two hyphens"),
             ("http:/mirror/", "begins with http://"),
+            ("httpboot", "create it"),
             ("/srv/tftp ", "ends with a space"),
         ] {
             let error = Error::Directory(name.into(), io::ErrorKind::NotFound.into());
