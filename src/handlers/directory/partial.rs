@@ -21,7 +21,7 @@ use cap_std::fs::{Dir, OpenOptions};
 use super::{
     refuse_upload,
     system::{
-        create_nameless, for_all_to_read, hold, is_forbidden, is_held, link, mode, rename_new, set_mode, sync,
+        create_nameless, for_all_to_read, hold, is_held, is_unchangeable, link, mode, rename_new, set_mode, sync,
         take_after,
     },
     versions,
@@ -167,7 +167,7 @@ impl Drop for Partial {
 
 /// Opens the file of this name to write over it. It is locked, so that no two uploads mix their bytes.
 fn open_there(dir: &Dir, name: &OsStr) -> io::Result<File> {
-    let file = dir.open_with(name, OpenOptions::new().write(true)).map_err(|error| match is_forbidden(&error) {
+    let file = dir.open_with(name, OpenOptions::new().write(true)).map_err(|error| match is_unchangeable(&error) {
         true => {
             let what = "the file is immutable or append-only: `lsattr` shows that, and `chattr -ia` changes it";
             io::Error::new(ErrorKind::PermissionDenied, what)

@@ -166,6 +166,11 @@ pub fn rename_new(dir: &Dir, from: &str, to: &OsStr) -> io::Result<()> {
     }
 }
 
+/// Whether a file could not be opened for a write because of its attributes, and not of its mode or owner.
+pub fn is_unchangeable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
+}
+
 /// Gives a file the extended attributes and the access list of the one that it replaces. Returns the mode that the file
 /// may have then.
 pub fn keep_labels(dir: &Dir, replaced: &OsStr, file: &File, mode: u32) -> u32 {

@@ -61,6 +61,10 @@ pub fn rename_new(dir: &Dir, from: &str, to: &OsStr) -> io::Result<()> {
     dir.hard_link(from, dir, to)
 }
 
+pub fn is_unchangeable(_: &io::Error) -> bool {
+    false
+}
+
 #[cfg(unix)]
 pub fn cannot_write(_: &Dir) -> Option<rustix::io::Errno> {
     None

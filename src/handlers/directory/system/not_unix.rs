@@ -83,10 +83,6 @@ pub fn set_mode(_: &File, _: u32) -> io::Result<()> {
     Ok(())
 }
 
-pub fn is_forbidden(_: &io::Error) -> bool {
-    false
-}
-
 pub fn take_after(_: &File, _: &Dir, _: &OsStr, _: &Metadata) -> io::Result<bool> {
     Ok(true)
 }

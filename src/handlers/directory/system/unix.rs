@@ -37,11 +37,6 @@ pub fn is_no_file(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO))
 }
 
-/// Whether something other than the mode and the owner of a file forbids to open it.
-pub fn is_forbidden(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EPERM)
-}
-
 /// A FIFO is opened without a wait for its writer.
 pub fn open_without_waiting(options: &mut OpenOptions) {
     options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
