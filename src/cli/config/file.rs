@@ -121,7 +121,8 @@ impl Reader<'_> {
         let program = Arguments::command();
         let options = program.find_subcommand("serve").into_iter().flat_map(Command::get_arguments);
         if options.filter_map(key_of).any(|option| option == name) {
-            return self.wrong(at, format!("{name}: unknown key here: it stands above the first [[rule]] or [[boot]]"));
+            return self
+                .wrong(at, format!("{name}: a setting of the server: put it above the first [[rule]] or [[boot]]"));
         }
         let likeness = |known: &str| strsim::jaro_winkler(&name.to_lowercase().replace('_', "-"), known);
         let meant = names.map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0));

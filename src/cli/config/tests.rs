@@ -84,7 +84,7 @@ fn a_setting_of_the_server_below_a_rule_is_told_its_place() {
     let found = errors("[[rule]]\nrefuse = 'silent'\nmax-transfers = 5\n[[boot]]\nfile = 'x'\nlisten = ':69'\n");
     assert_eq!(found.len(), 2, "{found:#?}");
     for (error, place) in found.iter().zip(["f:3:1: max-transfers", "f:6:1: listen"]) {
-        assert!(error.starts_with(place) && error.ends_with("above the first [[rule]] or [[boot]]"), "{error}");
+        assert!(error.starts_with(place) && error.ends_with("put it above the first [[rule]] or [[boot]]"), "{error}");
     }
 }
 
