@@ -21,8 +21,8 @@ use cap_std::fs::{Dir, OpenOptions};
 use super::{
     refuse_upload,
     system::{
-        create_nameless, for_all_to_read, hold, is_held, is_unchangeable, link, mode, rename_new, set_mode, sync,
-        take_after,
+        create_nameless, for_all_to_read, hold, is_held, is_unchangeable, link, mode, open_without_waiting, rename_new,
+        set_mode, sync, take_after,
     },
     versions,
 };
@@ -135,7 +135,7 @@ impl Partial {
                 None => {
                     link(&self.file, &self.dir, &self.name)?;
                     // Programs that watch a directory wait until a file with a name is closed after a write.
-                    _ = self.dir.open_with(&self.name, OpenOptions::new().write(true));
+                    _ = open_to_write(&self.dir, &self.name);
                 }
             }
         }
@@ -167,7 +167,7 @@ impl Drop for Partial {
 
 /// Opens the file of this name to write over it. It is locked, so that no two uploads mix their bytes.
 fn open_there(dir: &Dir, name: &OsStr) -> io::Result<File> {
-    let file = dir.open_with(name, OpenOptions::new().write(true)).map_err(|error| match is_unchangeable(&error) {
+    let file = open_to_write(dir, name).map_err(|error| match is_unchangeable(&error) {
         true => {
             let what = "the file is immutable or append-only: `lsattr` shows that, and `chattr -ia` changes it";
             io::Error::new(ErrorKind::PermissionDenied, what)
@@ -178,6 +178,13 @@ fn open_there(dir: &Dir, name: &OsStr) -> io::Result<File> {
         true => Err(io::Error::new(ErrorKind::PermissionDenied, "another upload is writing to this file")),
         false => Ok(file.into_std()),
     }
+}
+
+/// Opens the file of this name. A FIFO may have taken its place, and nobody waits for the reader of one.
+fn open_to_write(dir: &Dir, name: &OsStr) -> io::Result<cap_std::fs::File> {
+    let mut options = OpenOptions::new();
+    open_without_waiting(options.write(true));
+    dir.open_with(name, &options)
 }
 
 /// Cuts off what an older file had behind the bytes that are written, and syncs it.
@@ -217,6 +224,17 @@ mod tests {
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    /// Somebody may put one into the place of a file during an upload.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn nobody_waits_for_the_reader_of_a_fifo() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let temp = tempfile::tempdir().unwrap();
+        mknodat(CWD, temp.path().join("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let dir = Dir::open_ambient_dir(temp.path(), cap_std::ambient_authority()).unwrap();
+        assert!(Partial::in_place(dir.into(), OsStr::new("fifo")).is_err());
     }
 
     #[test]
