@@ -144,7 +144,7 @@ fn a_replaced_file_gives_its_access_list() {
 /// Programs such as incron and `inotifywait -e close_write -e moved_to` act on a file when it is complete.
 #[cfg(target_os = "linux")]
 #[test]
-fn who_watches_the_directory_is_told_that_a_file_is_complete() {
+fn programs_that_watch_the_directory_are_told_that_a_file_is_complete() {
     use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
     let root = tempfile::tempdir().unwrap();
     let directory = Directory::new(root.path()).unwrap().uploads(true);
