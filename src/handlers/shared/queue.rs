@@ -84,8 +84,9 @@ impl Queue {
         let mut pace = self.pace.lock();
         match pace.change(Instant::now(), begun, is_answered) {
             Change::More if pace.places < MOST && self.places.available_permits() == 0 => {
-                self.places.add_permits(1);
                 pace.places += 1;
+                drop(pace);
+                self.places.add_permits(1);
             }
             Change::Fewer if pace.places > LEAST => {
                 if let Some(place) = place.take().or_else(|| self.places.try_acquire()) {
