@@ -87,18 +87,18 @@ fn variable(arg: Arg) -> Arg {
         return arg.env(Resettable::Reset);
     }
     let Some(set) = set.filter(|_| arg.get_action().takes_values()) else { return arg };
-    // The parser keeps the values for as long as the program runs.
-    let set: &OsStr = Box::leak(set.into_boxed_os_str());
-    let list: Vec<&OsStr> = match (set.to_str(), delimiter) {
+    let list: Vec<OsString> = match (set.to_str(), delimiter) {
         (Some(set), Some(delimiter)) => {
-            set.split(delimiter).map(str::trim).filter(|one| !one.is_empty()).map(OsStr::new).collect()
+            set.split(delimiter).map(str::trim).filter(|one| !one.is_empty()).map(OsString::from).collect()
         }
-        (Some(set), None) if set.trim() != set => vec![set.trim().as_ref()],
+        (Some(set), None) if set.trim() != set => vec![set.trim().into()],
         (_, None) => return arg,
         (None, _) => vec![set],
     };
     let arg = arg.env(Resettable::Reset);
-    if list.is_empty() { arg } else { arg.default_values(list) }
+    // The parser keeps the values for as long as the program runs.
+    let list = list.into_iter().map(|one| &*Box::leak(one.into_boxed_os_str()));
+    if list.len() == 0 { arg } else { arg.default_values(list) }
 }
 
 /// The command line and the environment. If they are wrong, the program ends.

@@ -106,7 +106,7 @@ impl Gate {
         }
     }
 
-    /// Makes the transfer give way whose client has kept the server waiting for longest, if one may.
+    /// Makes the transfer give way whose client has kept the server waiting for longest. Returns whether there is one.
     fn make_room(&self) -> bool {
         let longest = {
             let running = self.running.borrow();
