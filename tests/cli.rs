@@ -159,7 +159,12 @@ fn variables_hold_lists_and_unknown_ones_are_told() {
     let (_, said) = explain("one", &[("TUFFET_SOURCES", &both)]);
     assert!(said.contains("TUFFET_SOURCES; did you mean TUFFET_SOURCE?") && said.lines().count() == 1, "{said}");
     // Files with variables may have the line ends of Windows; that of Docker keeps quotation marks.
-    let lines = [("TUFFET_UPLOAD", "true\r"), ("TUFFET_MAX_UPLOAD", "5M\r"), ("TUFFET_PATIENCE", " 5s ")];
+    let lines = [
+        ("TUFFET_UPLOAD", "true\r"),
+        ("TUFFET_MAX_UPLOAD", "5M\r"),
+        ("TUFFET_MIN_FREE", "\r"),
+        ("TUFFET_PATIENCE", " 5s "),
+    ];
     assert_eq!(explain("one", &[&lines[..], &[("TUFFET_SOURCE", &both)]].concat()), (true, String::new()));
     for quoted in [("TUFFET_SOURCE", "\"/srv/tftp\""), ("TUFFET_PATIENCE", "'5s'"), ("TUFFET_UPLOAD", "\"true\"")] {
         let (_, said) = explain("one", &[quoted]);

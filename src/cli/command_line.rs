@@ -87,13 +87,13 @@ fn variable(arg: Arg) -> Arg {
         return arg.env(Resettable::Reset);
     }
     let Some(set) = set.filter(|_| arg.get_action().takes_values()) else { return arg };
-    let list: Vec<OsString> = match (set.to_str(), delimiter) {
-        (Some(set), Some(delimiter)) => {
-            set.split(delimiter).map(str::trim).filter(|one| !one.is_empty()).map(OsString::from).collect()
+    let list: Vec<OsString> = match set.to_str() {
+        Some(text) if delimiter.is_some() || text.trim() != text => {
+            let values = text.split(|char| Some(char) == delimiter).map(str::trim);
+            values.filter(|one| !one.is_empty()).map(OsString::from).collect()
         }
-        (Some(set), None) if set.trim() != set => vec![set.trim().into()],
-        (_, None) => return arg,
-        (None, _) => vec![set],
+        None if delimiter.is_some() => vec![set],
+        _ => return arg,
     };
     let arg = arg.env(Resettable::Reset);
     // The parser keeps the values for as long as the program runs.
