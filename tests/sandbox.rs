@@ -110,6 +110,27 @@ fn a_resolver_is_asked() {
     assert_eq!(got.stdout, b"text", "{} {}", String::from_utf8_lossy(&got.stderr), server.stop());
 }
 
+/// A DHCP client or an editor renames a new file over the old one, and landlock allows the old one only.
+#[test]
+#[ignore = "needs root and unshare"]
+fn a_replaced_file_for_name_resolution_is_reported() {
+    const ETC: &str = "mount -t tmpfs none /mnt; cp /etc/passwd /etc/group /etc/nsswitch.conf /mnt
+        echo 127.0.0.1 mirror.example >/mnt/hosts; cp /mnt/hosts /mnt/new; mount --bind /mnt /etc";
+    again!(again::after, &["unshare", "--mount"], ETC);
+    let port = web(|_| "200 OK".into());
+    let (named, is_replaced) = (format!("http://mirror.example:{port}/"), "/etc/hosts was replaced, and the sandbox");
+    let server = Server::start(&[&named]);
+    assert_eq!(server.get("file").stdout, b"text");
+    fs::write("/etc/hosts", "127.0.0.1 mirror.example other.example").unwrap();
+    let said = server.stop();
+    assert!(!said.contains(is_replaced), "it was written to in place: {said}");
+    let servers = [&["--no-landlock", &named][..], &[&named]].map(Server::start);
+    fs::rename("/etc/new", "/etc/hosts").unwrap();
+    let [unbound, bound] = servers.map(Server::stop);
+    assert!(!unbound.contains(is_replaced), "{unbound}");
+    assert_eq!(bound.matches(is_replaced).count(), usize::from(bound.contains(LANDLOCKED)), "{bound}");
+}
+
 /// The kernel denies a connection to a port that no option names. Only landlock can: the web server redirects there.
 #[test]
 fn only_named_ports_are_connected_to() {

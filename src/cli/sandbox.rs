@@ -262,6 +262,14 @@ pub fn become_user(ids: &str) -> Result<Vec<(&'static str, OsString)>> {
     Ok(if identity == before { Vec::new() } else { identity.variables().into() })
 }
 
+/// A function that reports, now and then, what the sandbox has put out of reach since the start.
+pub fn watch(args: &Serve) -> impl Fn() + Send + use<> {
+    let plan = Plan::new(args);
+    let resolves = plan.landlock && !plan.is_off && !plan.connects.is_empty();
+    let look = resolves.then(landlock::watch_resolver);
+    move || look.iter().for_each(|look| look())
+}
+
 /// The user for a server without files, if this process is root and may become another.
 pub fn nobody() -> Option<String> {
     let may_change = Identity::current().is_ok_and(|current| current.is_root()) && capabilities::may_change_user();

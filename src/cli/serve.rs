@@ -161,12 +161,14 @@ pub fn builder(args: &Serve, running: Option<(&Arc<Transfers>, &Restart)>) -> Se
         builder = args.http.apply(builder);
     }
     if let Some((transfers, restart)) = running {
-        let (each, floods, look) = (transfers.clone(), transfers.clone(), restart.watch(args.interface.as_deref()));
+        let (each, floods) = (transfers.clone(), transfers.clone());
+        let (look, watch) = (restart.watch(args.interface.as_deref()), sandbox::watch(args));
         builder = builder.on_end(move |record| each.tell(record)).counter(logging::lost());
         builder = builder.on_period(PERIOD, move |counters| {
             floods.sum_up();
             tell_dropped(counters.dropped);
             look();
+            watch();
         });
     }
     if let Some(ports) = args.port_range.clone() {

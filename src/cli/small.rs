@@ -201,6 +201,10 @@ pub mod sandbox {
         None
     }
 
+    pub fn watch(_: &Serve) -> impl Fn() + Send + use<> {
+        || ()
+    }
+
     impl Plan {
         pub fn new(_: &Serve) -> Self {
             Self

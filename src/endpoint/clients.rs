@@ -36,8 +36,8 @@ struct Running {
 struct PathMetrics {
     at: Instant,
     round_trip: Option<Duration>,
-    /// The largest blksize whose blocks may arrive.
-    blksize: Option<u16>,
+    /// The largest blksize whose blocks may arrive, and when a larger block was last lost.
+    blksize: Option<(u16, Instant)>,
 }
 
 impl Clients {
@@ -69,7 +69,7 @@ impl Clients {
         let path = PathMetrics {
             at: now,
             round_trip: round_trip.or(before.and_then(|path| path.round_trip)),
-            blksize: smaller.or(before.and_then(|path| path.blksize)),
+            blksize: smaller.map(|smaller| (smaller, now)).or(before.and_then(|path| path.blksize)),
         };
         if (path.round_trip, path.blksize) != (None, None) {
             self.insert(now, client, path);
@@ -83,7 +83,7 @@ impl Clients {
         if let Some(last) = last.filter(|last| last.client() == client && last.has_lost_its_first_block()) {
             self.learn(now, last, None);
         }
-        self.path(now, client)?.blksize
+        self.path(now, client)?.blksize.map(|(blksize, _)| blksize)
     }
 
     pub(super) fn round_trip(&self, now: Instant, client: IpAddr) -> Option<Duration> {
@@ -91,7 +91,10 @@ impl Clients {
     }
 
     fn path(&self, now: Instant, client: IpAddr) -> Option<PathMetrics> {
-        self.paths.get(&client).filter(|path| now.saturating_duration_since(path.at) < MEMORY).copied()
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) < MEMORY;
+        let path = self.paths.get(&client).copied().filter(|path| is_fresh(path.at))?;
+        // A client that comes often gets large blocks again too, after a line was down for a moment.
+        Some(PathMetrics { blksize: path.blksize.filter(|(_, lost)| is_fresh(*lost)), ..path })
     }
 
     fn insert(&mut self, now: Instant, client: IpAddr, path: PathMetrics) {

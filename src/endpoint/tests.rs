@@ -382,6 +382,24 @@ fn a_first_block_that_never_arrives_makes_the_next_transfer_smaller() {
 }
 
 #[test]
+fn a_client_that_comes_each_minute_gets_large_blocks_again() {
+    let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
+    endpoint.set_mtu(|_, _| 1468);
+    let mut granted = Vec::new();
+    for minute in 0..12 {
+        let now = now + secs(60 * minute);
+        let start = begin(&mut endpoint, now, &client(1), &rrq("x", "blksize=1468"));
+        granted.push(start.blksize);
+        endpoint.granted(now, start.id, start.blksize, &an_oack());
+        let _ = endpoint.handle(now, start.port, &client(1), &ack(0));
+        // The line is down for a moment.
+        (0..2).filter(|_| minute == 0).for_each(|_| endpoint.first_block(start.id));
+        endpoint.end(now, start.id, Ended { round_trip: Some(secs(1)), ..Ended::default() });
+    }
+    assert_eq!(granted, [1468, 1228, 1228, 1228, 1228, 1228, 1228, 1228, 1228, 1228, 1468, 1468]);
+}
+
+#[test]
 fn a_first_block_that_arrives_changes_nothing() {
     let (mut endpoint, now) = (endpoint(Policy::default()), Instant::now());
     endpoint.set_mtu(|_, _| 1468);

@@ -61,8 +61,8 @@ use crate::{Error, Refusal, Request, Source, handler::Answer};
 /// mixed. A server without ranges sends the beginning again.
 ///
 /// At first, at most 16 requests for new files await their answers at once, and further ones when answers take more
-/// than 0.25 s. An upstream whose quickest answer took 20 ms or more gets up to 256 of them at once, as long as its
-/// answers take no more than four times that time.
+/// than 0.25 s. An upstream whose quickest answer of the last ten minutes took 20 ms or more gets up to 256 of them at
+/// once, as long as its answers take no more than four times that time.
 ///
 /// A request whose connection is closed without an answer is sent again on new ones, up to four times within 0.7 s.
 /// After a 429 or 503 it is sent again if the upstream has answered another one in the last 10 s: up to 14 times within

@@ -35,6 +35,8 @@ impl Mtus {
             }
         }
         let mtu = ask(interface).unwrap_or(ETHERNET);
+        // Each interface that is made gets an index of its own, and with containers they come and go.
+        self.0.retain(|_, (_, asked)| now.saturating_duration_since(*asked) < AGE);
         self.0.insert(interface, (mtu, now));
         mtu
     }
@@ -65,5 +67,6 @@ mod tests {
         for (later, mtu) in [(AGE - Duration::from_secs(1), 9000), (AGE, 1500), (AGE * 3 / 2, 1500)] {
             assert_eq!(mtus.mtu(u32::MAX, now + later), mtu, "{later:?}");
         }
+        assert_eq!(mtus.0.len(), 1, "interfaces that are gone take no memory");
     }
 }

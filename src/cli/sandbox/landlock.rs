@@ -1,6 +1,12 @@
 //! Landlock: the kernel allows the server its own files and ports only, whatever a defect in it might do.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::RefCell,
+    fs::{self, File},
+    io::ErrorKind,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
@@ -171,6 +177,27 @@ pub fn is_bound(path: &Path, kind: Use, identity: &Identity) -> Option<&'static 
     match closed(std::path::absolute(path).ok()?.parent()?, kind, identity)? {
         Closed::All(why) | Closed::Writes(why) => Some(why),
         Closed::Nothing => None,
+    }
+}
+
+/// A function that reports replaced files for name resolution. The rules hold for the files of the start, and DHCP
+/// clients and editors rename new ones over them.
+pub fn watch_resolver() -> impl Fn() + Send {
+    let identity = |path: &str| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let readable = RESOLVER.into_iter().filter(|path| File::open(path).is_ok());
+    let known: RefCell<Vec<_>> = RefCell::new(readable.map(|path| (path, identity(path))).collect());
+    move || {
+        known.borrow_mut().retain(|(path, before)| {
+            let is_denied = || File::open(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+            let is_lost = identity(path) != *before && is_denied();
+            if is_lost {
+                log::error!(
+                    "{path} was replaced, and the sandbox does not allow the new one: the server may no longer find \
+                     web servers by name; restart it, or see --no-landlock"
+                );
+            }
+            !is_lost
+        });
     }
 }
 

@@ -28,6 +28,9 @@ const QUICK: u32 = 4;
 /// For this time after a failure there are no more places: an upstream that limits the rate of requests answers some of
 /// them quickly, and refuses the others.
 const CALM: Duration = Duration::from_secs(1);
+/// After this time the quickest answer no longer counts, and the next request that is alone sets it: an upstream may move
+/// to another place, and months later one lucky answer tells nothing.
+const MEMORY: Duration = Duration::from_secs(600);
 /// After this time a request without an answer makes room for the next one. An upstream that makes its files up may
 /// take seconds for each, and serve hundreds at once.
 const SLOW: Duration = Duration::from_millis(250);
@@ -41,6 +44,8 @@ struct Pace {
     places: usize,
     /// The time of the quickest answer.
     quickest: Duration,
+    /// When a request that was alone last set it.
+    set: Option<Instant>,
     /// When a request last failed.
     failed: Option<Instant>,
 }
@@ -82,7 +87,8 @@ impl Queue {
     /// Makes one place more or fewer after an answer, of which this is the place.
     fn adapt(&self, begun: Instant, is_answered: bool, place: &mut Option<SemaphoreGuard<'_>>) {
         let mut pace = self.pace.lock();
-        match pace.change(Instant::now(), begun, is_answered) {
+        let is_alone = self.places.available_permits() + usize::from(place.is_some()) == pace.places;
+        match pace.change(Instant::now(), begun, is_answered, is_alone) {
             Change::More if pace.places < MOST && self.places.available_permits() == 0 => {
                 pace.places += 1;
                 drop(pace);
@@ -109,16 +115,19 @@ impl Queue {
 
 impl Pace {
     const fn new() -> Self {
-        Self { places: LEAST, quickest: Duration::MAX, failed: None }
+        Self { places: LEAST, quickest: Duration::MAX, set: None, failed: None }
     }
 
-    /// What follows from the answer to a request that was sent at `begun`.
-    fn change(&mut self, now: Instant, begun: Instant, is_answered: bool) -> Change {
+    /// What follows from the answer to a request that was sent at `begun`. `is_alone`: no other request awaits one.
+    fn change(&mut self, now: Instant, begun: Instant, is_answered: bool, is_alone: bool) -> Change {
         if !is_answered {
             self.failed = Some(now);
             return Change::Fewer;
         }
         let time = now.duration_since(begun);
+        if is_alone && self.set.is_none_or(|set| now.saturating_duration_since(set) >= MEMORY) {
+            (self.quickest, self.set) = (time, Some(now));
+        }
         self.quickest = self.quickest.min(time);
         match time <= self.quickest.saturating_mul(QUICK) {
             false => Change::Fewer,
@@ -187,7 +196,7 @@ mod tests {
         let (mut pace, start) = (Pace::new(), Instant::now());
         let mut at = |ms, time, is_answered| {
             let now = start + Duration::from_millis(ms);
-            pace.change(now, now - Duration::from_millis(time), is_answered)
+            pace.change(now, now - Duration::from_millis(time), is_answered, false)
         };
         assert_eq!(at(1000, 100, true), Change::More);
         assert_eq!(at(1001, 400, true), Change::More);
@@ -198,5 +207,20 @@ mod tests {
         assert_eq!(at(2999, 20, true), Change::None);
         assert_eq!(at(3000, 20, true), Change::More);
         assert_eq!(at(3001, 19, true), Change::None);
+    }
+
+    #[test]
+    fn an_upstream_that_moves_away_gets_more_requests_at_once_again() {
+        let (mut pace, start) = (Pace::new(), Instant::now());
+        let mut at = |seconds, time, is_alone| {
+            let now = start + Duration::from_secs(seconds);
+            pace.change(now, now - Duration::from_millis(time), true, is_alone)
+        };
+        assert_eq!(at(1, 5, true), Change::None);
+        assert_eq!(at(600, 100, true), Change::Fewer);
+        assert_eq!(at(601, 300, false), Change::Fewer, "others may have delayed it");
+        assert_eq!(at(602, 100, true), Change::More);
+        assert_eq!(at(603, 100, false), Change::More);
+        assert_eq!(at(604, 5, true), Change::None, "a quicker one counts at once");
     }
 }
