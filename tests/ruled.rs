@@ -84,6 +84,19 @@ fn an_upload_goes_where_the_rules_say() {
     peer.expect_error(3);
 }
 
+#[test]
+fn a_refused_upload_is_told_why() {
+    let rules = [rule("^unknown").target("${uuid}/$0").unwrap(), rule("^for/others")];
+    let rules = Rules::new(rules.into()).unwrap();
+    let serving = Serving::new(Ruled::new(rules, tuffet::read(|_| "hello\n")));
+    let mut peer = Peer::new(serving.addr());
+    for (name, code, why) in [("a", 2, "see `--upload`"), ("unknown", 1, "values for all its variables")] {
+        peer.wrq(name, &[]).expect_error(code);
+        let outcome = serving.record().outcome.to_string();
+        assert!(outcome.contains(why), "{outcome}");
+    }
+}
+
 /// A user's handler with a policy of its own.
 struct Careful(Memory);
 

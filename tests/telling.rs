@@ -83,6 +83,23 @@ fn a_command_is_run_after_each_upload_and_nothing_is_pasted() {
     assert!(said.contains("sandbox: ") && !said.contains("--on-upload "), "{said}");
 }
 
+/// Neither the name nor the address alone tells that.
+#[test]
+fn the_command_is_told_where_the_file_is() {
+    let place = Place::new();
+    let (script, out) = (place.text("hook.sh"), place.path("out"));
+    fs::write(&script, "echo \"$(cat \"$TFTP_TARGET\") in $TFTP_TARGET\" >>$1\n").unwrap();
+    let command = format!("sh {script} {}", out.display());
+    let rule = "^asked/(.*)=>$1";
+    let server =
+        Server::start(&[&place.text("up"), "--upload", "--upload-per-client", "--map", rule, "--on-upload", &command]);
+    place.put(&server, "asked/a.cfg");
+    let stored = place.path("up").join("127.0.0.1/a.cfg");
+    assert_eq!(lines(&out, 1), [format!("some text in {}", stored.display())]);
+    let said = server.stop("-TERM");
+    assert!(said.contains(&format!(" to {} ", stored.display())), "{said}");
+}
+
 /// A command does not get the server's secrets, and has the usual environment.
 #[test]
 fn the_command_has_a_clean_environment() {

@@ -244,7 +244,7 @@ pub struct Web {
     #[arg(help_heading = "Web servers")]
     pub headers: Vec<Header>,
 
-    /// Tell web servers the client: X-Forwarded-For, X-TFTP-IP, X-TFTP-Port, X-TFTP-File
+    /// Tell web servers the client, in X-Forwarded-For and X-TFTP-IP: a GET for each client
     #[arg(long, env = "TUFFET_IDENTIFY", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Web servers")]
     pub identify: bool,

@@ -248,7 +248,11 @@ impl Sink for LogFile {
         }
         match files::append(&self.path) {
             Ok(file) => self.file = file,
-            Err(error) => log::error!("cannot open the log file {} anew: {error}", self.path.display()),
+            Err(error) => log::error!(
+                "cannot open the log file {} anew: {error}; the old one goes on: make one that the server's user may \
+                 write to, and reload",
+                self.path.display()
+            ),
         }
     }
 

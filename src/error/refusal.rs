@@ -140,6 +140,11 @@ impl Refusal {
         Self::too_big().because(format_args!("more than {most} bytes: see `--max-upload`"))
     }
 
+    /// ERROR 2 for an upload: the server is set to take none under this name.
+    pub(crate) fn no_uploads() -> Self {
+        Self::denied().because("no source here takes uploads: see `--upload`")
+    }
+
     /// ERROR 4: the request is not valid.
     ///
     /// ```

@@ -66,6 +66,8 @@ struct Noted {
     replaced: AtomicBool,
     /// Whether an upload must not replace a file.
     must_be_new: AtomicBool,
+    /// Where an upload is stored.
+    target: Mutex<Option<Arc<str>>>,
 }
 
 impl PartialEq for Notes {
@@ -316,6 +318,15 @@ impl Request {
     #[cfg(feature = "web")]
     pub(crate) fn note_must_be_new(&self) {
         self.notes.0.must_be_new.store(true, Relaxed);
+    }
+
+    /// Notes that this upload is stored: in this file, or under this URL.
+    pub(crate) fn note_target(&self, target: String) {
+        *self.notes.0.target.lock() = Some(target.into());
+    }
+
+    pub(crate) fn target(&self) -> Option<Arc<str>> {
+        self.notes.0.target.lock().clone()
     }
 
     /// Notes that this upload has replaced a file.

@@ -249,6 +249,7 @@ impl Bucket {
         };
         uploads.take(&key, data).await?;
         self.gateway.forget(&key);
+        request.note_target(key.to_string());
         Ok(())
     }
 }

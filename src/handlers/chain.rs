@@ -72,7 +72,7 @@ impl Handler for Chain {
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
         match self.0.iter().find(|handler| handler.takes_writes()) {
             Some(handler) => handler.write(request, data),
-            None => Box::pin(async { Err(Refusal::denied().because("no source here takes uploads: see `--upload`")) }),
+            None => Box::pin(async { Err(Refusal::no_uploads()) }),
         }
     }
 

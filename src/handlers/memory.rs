@@ -200,6 +200,7 @@ impl Handler for Memory {
             if self.receive(request, data).await? {
                 request.note_replaced();
             }
+            request.note_target(format!("memory:{}", request.text()));
             Ok(())
         })
     }

@@ -112,8 +112,7 @@ impl Handler for Ruled {
                     return answer;
                 }
             }
-            let nothing = || Refusal::not_found().because("no target of the rule has values for all its variables");
-            Err(search.over().unwrap_or_else(nothing))
+            Err(search.over().unwrap_or_else(no_target))
         })
     }
 
@@ -130,7 +129,7 @@ impl Handler for Ruled {
                     _ => {}
                 }
             }
-            Err(Refusal::denied().because("no target of the rule takes uploads"))
+            Err(if verdict.candidates().is_empty() { no_target() } else { Refusal::no_uploads() })
         })
     }
 
@@ -146,6 +145,10 @@ impl Handler for Ruled {
     fn describe(&self) -> String {
         self.handler.describe()
     }
+}
+
+fn no_target() -> Refusal {
+    Refusal::not_found().because("no target of the rule has values for all its variables")
 }
 
 impl fmt::Debug for Ruled {

@@ -114,6 +114,7 @@ impl Session {
         let record = Record {
             id: live.id(),
             origin: end.origin,
+            target: request.as_ref().ok().and_then(Request::target),
             outcome: end.outcome,
             port_closed,
             // If the source panicked when it was dropped, only the bytes that are counted already are known.

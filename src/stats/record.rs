@@ -45,6 +45,7 @@ pub enum Protocol {
 /// ```json
 /// {"time": "2026-11-21T03:00:00.000Z", "id": 7, "client": "10.0.0.7:2070", "server": "10.0.0.1:69",
 ///  "direction": "read", "filename": "/pxelinux.0", "path": "pxelinux.0", "origin": "/srv/tftp/pxelinux.0",
+///  "target": null,
 ///  "outcome": "complete", "code": null, "reason": null, "bytes": 42430, "size": 42430, "seconds": 0.013,
 ///  "bytes_per_second": 3263846, "sent": 84, "acked": 84, "retransmits": 0, "blksize": 512, "windowsize": 1,
 ///  "asked": {"tsize": "0"}, "granted": {"tsize": "42430"}, "hint": null, "protocol": "tftp", "status": null}
@@ -75,6 +76,8 @@ pub struct Record {
     pub path: String,
     /// Where the bytes came from, if [the source told](crate::Source::with_origin): a file, a URL.
     pub origin: Option<Arc<str>>,
+    /// Where the bytes of an upload are stored, if it is complete and a handler of this crate stored it: a file, a URL.
+    pub target: Option<Arc<str>>,
     /// RRQ or WRQ.
     pub direction: Direction,
     /// How the transfer ended.
@@ -173,6 +176,7 @@ impl Record {
             filename,
             path,
             origin: None,
+            target: None,
             direction,
             outcome: Outcome::Stopped,
             port_closed: false,
@@ -236,8 +240,10 @@ impl fmt::Display for Record {
             (Protocol::Http, Some(status)) => write!(f, "over HTTP {status}")?,
             (Protocol::Http, None) => f.write_str("over HTTP")?,
         }
-        if let Some(origin) = &self.origin {
-            write!(f, " from {}", shown::cut(&shown::text(origin), shown::TEXT))?;
+        for (word, place) in [("from", &self.origin), ("to", &self.target)] {
+            if let Some(place) = place {
+                write!(f, " {word} {}", shown::cut(&shown::text(place), shown::TEXT))?;
+            }
         }
         for (word, options) in [("asked", &self.asked), ("granted", &self.granted)] {
             if !options.is_empty() {

@@ -16,7 +16,7 @@ const OPTION: usize = 32;
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (code, reason) = error(self);
-        let mut fields = serializer.serialize_struct("Record", 25)?;
+        let mut fields = serializer.serialize_struct("Record", 26)?;
         fields.serialize_field("time", &Text(format_rfc3339_millis(nearest_rfc3339(self.started))))?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("client", &Text(self.peer))?;
@@ -24,8 +24,10 @@ impl Serialize for Record {
         fields.serialize_field("direction", &self.direction)?;
         fields.serialize_field("filename", &shown::cut(&self.filename, shown::NAME))?;
         fields.serialize_field("path", &shown::cut(&self.path, shown::NAME))?;
-        let origin = self.origin.as_deref().map(shown::text);
-        fields.serialize_field("origin", &origin.as_deref().map(|origin| shown::cut(origin, shown::TEXT)))?;
+        for (name, place) in [("origin", &self.origin), ("target", &self.target)] {
+            let place = place.as_deref().map(shown::text);
+            fields.serialize_field(name, &place.as_deref().map(|place| shown::cut(place, shown::TEXT)))?;
+        }
         fields.serialize_field("outcome", self.outcome.name())?;
         fields.serialize_field("code", &code)?;
         fields.serialize_field("reason", &reason)?;
@@ -139,6 +141,7 @@ mod tests {
             filename: shown::name(b"/a\x1b\"<b>\xff"),
             path: shown::name(b"a\x1b\"<b>\xff"),
             origin: Some("/srv/a".into()),
+            target: None,
             direction: Direction::Read,
             outcome: Outcome::Refused(Refusal::denied().because("a link")),
             bytes: 1024,
@@ -162,7 +165,7 @@ mod tests {
     #[test]
     fn a_record_is_flat_and_complete() {
         let expected = r#"{"time":"1970-01-01T00:00:00.000Z","id":7,"client":"10.0.0.7:2070","server":"10.0.0.7:2070",
-            "direction":"read","filename":"/a\\u{1b}\"<b>\\xff","path":"a\\u{1b}\"<b>\\xff","origin":"/srv/a",
+            "direction":"read","filename":"/a\\u{1b}\"<b>\\xff","path":"a\\u{1b}\"<b>\\xff","origin":"/srv/a","target":null,
             "outcome":"refused","code":2,"reason":"Access violation (a link)","bytes":1024,"size":null,"seconds":0.5,
             "bytes_per_second":2048,"sent":2,"acked":1,"retransmits":0,"blksize":512,"windowsize":1,
             "asked":{"TSIZE":"1","tsize":"0"},"granted":{},"hint":"HINT","protocol":"http","status":403}"#;

@@ -30,6 +30,7 @@ fn a_new_file_and_one_that_is_replaced() {
         let record = server.record();
         assert_eq!((record.outcome.name(), record.status, record.bytes), ("complete", Some(status), text.len() as u64));
         assert_eq!(record.direction.to_string(), "write");
+        assert_eq!(record.target.as_deref(), place.path().join("switch.cfg").to_str());
     }
     let memory = serve(Memory::new());
     let mut connection = Connection::to(&memory);

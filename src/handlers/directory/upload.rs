@@ -39,13 +39,14 @@ pub(super) async fn receive(
     let shorter = place.without_root(&name);
     let (own_policy, own_request) = (policy.clone(), request.clone());
     let overwrite = policy.overwrite && !request.must_be_new();
-    let partial = unblock(move || {
+    let (partial, target) = unblock(move || {
         // If there is such a directory, the name is taken literally.
         let is_there = |name: &Path| place.dir.is_dir(name.parent().unwrap_or(name));
         let name = shorter.filter(|_| !is_there(&name)).unwrap_or(name);
         own_policy.check_name(&name.to_string_lossy())?;
         let path = own_policy.path(&own_request, name);
-        create((&place, &path), (&own_policy, overwrite), (size.unwrap_or(0), true), &user)
+        let partial = create((&place, &path), (&own_policy, overwrite), (size.unwrap_or(0), true), &user)?;
+        Ok::<_, Refusal>((partial, place.text(&path)))
     })
     .await?;
     let mut buffer = Vec::new();
@@ -68,6 +69,7 @@ pub(super) async fn receive(
     if replaced.await? {
         request.note_replaced();
     }
+    request.note_target(target);
     Ok(())
 }
 

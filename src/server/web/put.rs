@@ -144,6 +144,7 @@ async fn receive(
         polled
     })
     .await?;
+    transfer.set_target(ours.target());
     Ok(!ours.has_replaced())
 }
 

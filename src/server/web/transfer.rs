@@ -121,6 +121,10 @@ impl Transfer {
         self.record.borrow_mut().origin = origin;
     }
 
+    pub(super) fn set_target(&self, target: Option<Arc<str>>) {
+        self.record.borrow_mut().target = target;
+    }
+
     pub(super) fn set_status(&self, status: u16) {
         self.record.borrow_mut().status = Some(status);
     }

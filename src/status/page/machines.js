@@ -162,7 +162,8 @@ function line(it, record, begin, span) {
   if (record.hint) head.append(make("small", "hint", record.hint));
   const rest = make("dl");
   for (const [name, text] of [
-    ["why", reason(record)], ["asked for", record.filename], ["from", record.origin], ["at", when(record.begin, 0)],
+    ["why", reason(record)], ["asked for", record.filename], ["from", record.origin], ["to", record.target],
+    ["at", when(record.begin, 0)],
     ["client", record.client], ["options asked", pairs(record.asked)], ["options granted", pairs(record.granted)],
   ]) {
     if (text) rest.append(make("dt", "", name), make("dd", "", text));
