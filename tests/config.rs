@@ -204,6 +204,9 @@ fn hup_reads_it_again() {
     assert!(lines.contains("tuffet.toml:2:14: windowsize"), "{lines}");
     place.write("missing", "");
     reload("the reload failed and changed nothing");
+    fs::write(place.config(), "").unwrap();
+    let lines = reload("the reload failed and changed nothing");
+    assert!(lines.contains("is it still being written?"), "{lines}");
     assert_eq!(get(&address, "b").as_deref(), Some("two"));
 
     place.write("missing", "overwrite = true\n");

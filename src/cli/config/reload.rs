@@ -1,6 +1,9 @@
 //! Reads the file again while the server runs.
 
-use std::{env, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use clap::{ArgMatches, CommandFactory};
 use log::{error, info, warn};
@@ -58,7 +61,11 @@ impl Reload {
         self.args.as_deref()
     }
 
-    fn try_reload(&mut self, path: &std::path::Path) -> Result<Option<Box<Serve>>> {
+    fn try_reload(&mut self, path: &Path) -> Result<Option<Box<Serve>>> {
+        // Without its sources, the server would serve another directory.
+        if fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0) {
+            return Err(format!("{} is empty; is it still being written?", path.display()).into());
+        }
         let (arguments, matches) = merged(path, env::args_os())??;
         let args = match arguments.command {
             Command::Serve(args) => args,
