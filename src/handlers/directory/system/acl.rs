@@ -4,7 +4,6 @@
 //! list would give its group rights that were meant for others.
 
 use std::{
-    ffi::OsStr,
     fs::File,
     io,
     os::fd::{AsFd, AsRawFd},
@@ -30,9 +29,9 @@ pub(super) enum List {
     Unknown,
 }
 
-/// The list of the file of this name, which need not be readable.
-pub(super) fn of(dir: &Dir, name: &OsStr) -> List {
-    match There::open(dir, name).and_then(|there| there.attribute(NAME)) {
+/// The list of a file, unless it could not be opened.
+pub(super) fn of(there: Result<&There, Errno>) -> List {
+    match there.and_then(|there| there.attribute(NAME)) {
         Ok(list) => List::Some(list),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => List::None,
         Err(error) => {

@@ -28,25 +28,22 @@ impl There {
         filled(|value| getxattr(self.path(), name, value))
     }
 
+    /// Gives another file these attributes, as far as they can be read and set.
+    pub(super) fn give_to(&self, file: &File) {
+        let is_kept = |name: &&[u8]| name.starts_with(b"user.") || *name == b"security.selinux";
+        for name in self.names().unwrap_or_default().split(|byte| *byte == 0).filter(is_kept) {
+            if let Err(error) = self.attribute(name).and_then(|value| set(file, name, &value)) {
+                log::debug!("cannot keep {} of a file that is replaced: {error}", name.escape_ascii());
+            }
+        }
+    }
+
     fn names(&self) -> Result<Vec<u8>> {
         filled(|names| listxattr(self.path(), names))
     }
 
     fn path(&self) -> String {
         format!("/proc/self/fd/{}", self.0.as_raw_fd())
-    }
-}
-
-/// Gives a file the attributes of the one of this name, as far as they can be read and set.
-pub(super) fn keep(dir: &Dir, name: &OsStr, file: &File) {
-    let Ok((there, names)) = There::open(dir, name).and_then(|there| there.names().map(|names| (there, names))) else {
-        return;
-    };
-    let is_kept = |name: &&[u8]| name.starts_with(b"user.") || *name == b"security.selinux";
-    for name in names.split(|byte| *byte == 0).filter(is_kept) {
-        if let Err(error) = there.attribute(name).and_then(|value| set(file, name, &value)) {
-            log::debug!("cannot keep {} of a file that is replaced: {error}", name.escape_ascii());
-        }
     }
 }
 

@@ -23,7 +23,8 @@ use rustix::{
 
 use super::{
     super::{open::Version, root::Identity},
-    acl, attributes,
+    acl,
+    attributes::There,
 };
 
 /// Opens a file without a wait for the disk, or reports that it does not exist. After any other failure the caller
@@ -174,6 +175,10 @@ pub fn is_unchangeable(error: &io::Error) -> bool {
 /// Gives a file the extended attributes and the access list of the one that it replaces. Returns the mode that the file
 /// may have then.
 pub fn keep_labels(dir: &Dir, replaced: &OsStr, file: &File, mode: u32) -> u32 {
-    attributes::keep(dir, replaced, file);
-    acl::of(dir, replaced).give_to(file, mode)
+    let there = There::open(dir, replaced);
+    let there = there.as_ref().map_err(|error| *error);
+    if let Ok(there) = there {
+        there.give_to(file);
+    }
+    acl::of(there).give_to(file, mode)
 }
