@@ -478,28 +478,3 @@ fn a_probe_says_what_the_server_did() {
     assert!(text(&output.stdout).contains("warning: the server sent the option timeout, which was not asked for"));
     answers.join().unwrap();
 }
-
-#[cfg(feature = "full")]
-#[test]
-fn a_demonstration_needs_nothing_but_this_machine() {
-    let mut printed = Vec::new();
-    let server = Server::start_by(&["demo", "127.0.0.1:0"], &mut printed);
-    assert!(printed.iter().any(|line| line.contains("http://127.0.0.1:")), "{printed:?}");
-    let place = tempfile::tempdir().unwrap();
-    let image = place.path().join("vmlinuz");
-    let got = run(&["get", &server.address, "vmlinuz", path(&image)]);
-    assert!(got.status.success(), "{}", text(&got.stderr));
-    let image = fs::read(image).unwrap();
-    assert_eq!(image.len(), 8 << 20);
-    assert!(image.ends_with(b"\n") && image.starts_with(b"vmlinuz, KiB 0 "));
-    let script = run(&["get", &server.address, "boot.ipxe", "-"]);
-    assert!(text(&script.stdout).starts_with("#!ipxe\n"), "{}", text(&script.stderr));
-    #[cfg(target_os = "linux")]
-    for thread in fs::read_dir(format!("/proc/{}/task", server.child.id())).unwrap() {
-        // One that has ended meanwhile has no status.
-        let Ok(status) = fs::read_to_string(thread.unwrap().path().join("status")) else { continue };
-        let ids = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
-        assert!(!ids("Uid:").split('\t').any(|id| id == "0"), "no thread stays root: {status}");
-        assert_eq!(ids("CapEff:"), "0".repeat(16), "{status}");
-    }
-}
