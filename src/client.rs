@@ -418,8 +418,8 @@ impl Connection {
             if from.ip() != peer.ip() {
                 if !self.answered && !std::mem::replace(&mut self.has_stranger, true) {
                     log::warn!(
-                        "{} answers in the place of {}: ask that address, or have the server answer from the address that \
-                         was asked",
+                        "{} answers in the place of {}: ask that address, or have the server answer from the address \
+                         that was asked",
                         from.ip(),
                         peer.ip()
                     );

@@ -110,7 +110,7 @@ fn is_unscoped(address: &SocketAddr) -> bool {
     matches!(address, SocketAddr::V6(address) if address.ip().is_unicast_link_local() && address.scope_id() == 0)
 }
 
-/// What helps if there is no directory of this name.
+/// Advice for an operator who names a directory that is not there.
 fn missing(name: &str) -> &'static str {
     let is_quote = |char| matches!(char, '"' | '\'' | '\u{201c}' | '\u{201d}');
     match name {

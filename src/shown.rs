@@ -2,8 +2,8 @@
 //! changes the order of the text around it.
 //!
 //! A byte that is not UTF-8 is shown as `\xff`. A control character, and any other that leaves no mark (bidirectional
-//! overrides, zero-width characters), is shown as `\n` or `\u{202e}`, and so is a space at an end of a name. A backslash
-//! in a name is shown as `\\`, so that each shown name stands for one name.
+//! overrides, zero-width characters), is shown as `\n` or `\u{202e}`, and so is a space at an end of a name. A
+//! backslash in a name is shown as `\\`, so that each shown name stands for one name.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! What the program's client says if another address answers. Only Linux has more addresses of loopback than one.
+//! The program's client names another address that answers. Only Linux has more addresses of loopback than one.
 #![cfg(all(target_os = "linux", feature = "cli"))]
 
 #[path = "common/program.rs"]

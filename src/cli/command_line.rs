@@ -75,9 +75,9 @@ fn is_negative(command: &Command, word: &OsStr) -> bool {
     first.is_some_and(|first| first != '-' && !command.get_arguments().any(|option| option.get_short() == Some(first)))
 }
 
-/// The value of a variable, or the values of a list in it, without the spaces around them: files with variables may have
-/// the line ends of Windows. An empty variable sets nothing: containers have empty variables for options that are not
-/// used. In a variable, commas also separate arguments; on the command line a comma is part of a name.
+/// The value of a variable, or the values of a list in it, without the spaces around them: files with variables may
+/// have the line ends of Windows. An empty variable sets nothing: containers have empty variables for options that are
+/// not used. In a variable, commas also separate arguments; on the command line a comma is part of a name.
 fn variable(arg: Arg) -> Arg {
     let is_list = arg.is_positional() && matches!(arg.get_action(), clap::ArgAction::Append);
     let delimiter = if is_list { Some(',') } else { arg.get_value_delimiter() };

@@ -25,7 +25,7 @@ use super::{
 #[group(skip)]
 pub struct NoOptions {}
 
-/// What such a part would open, serve or show.
+/// Stands for the sources, servers and pages of a part that the small program lacks.
 #[derive(Clone, Default)]
 pub struct Nothing;
 

@@ -120,7 +120,7 @@ pub struct Rules {
 #[derive(Clone)]
 pub struct Verdict {
     candidates: Vec<Candidate>,
-    /// Those of all rules that match.
+    /// The effects of all rules that match the request.
     effects: Effects,
 }
 

@@ -165,8 +165,9 @@ mod tests {
     #[test]
     fn a_record_is_flat_and_complete() {
         let expected = r#"{"time":"1970-01-01T00:00:00.000Z","id":7,"client":"10.0.0.7:2070","server":"10.0.0.7:2070",
-            "direction":"read","filename":"/a\\u{1b}\"<b>\\xff","path":"a\\u{1b}\"<b>\\xff","origin":"/srv/a","target":null,
-            "outcome":"refused","code":2,"reason":"Access violation (a link)","bytes":1024,"size":null,"seconds":0.5,
+            "direction":"read","filename":"/a\\u{1b}\"<b>\\xff","path":"a\\u{1b}\"<b>\\xff",
+            "origin":"/srv/a","target":null,"outcome":"refused","code":2,"reason":"Access violation (a link)",
+            "bytes":1024,"size":null,"seconds":0.5,
             "bytes_per_second":2048,"sent":2,"acked":1,"retransmits":0,"blksize":512,"windowsize":1,
             "asked":{"TSIZE":"1","tsize":"0"},"granted":{},"hint":"HINT","protocol":"http","status":403}"#;
         let json = serde_json::to_string(&record()).unwrap();

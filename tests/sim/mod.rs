@@ -24,7 +24,7 @@ pub use tuffet::sim::{Fault, LinkConditions, Wire};
 
 /// A peer: a transfer of this crate, or the model of a client.
 pub trait Peer {
-    /// What it sends upon this cue.
+    /// The packets that the peer sends upon this cue.
     fn act(&mut self, now: Instant, cue: Cue) -> Vec<Packet>;
     /// When it wants to be woken if no packet comes.
     fn wake_at(&self) -> Option<Instant>;
@@ -105,7 +105,8 @@ pub fn run(client: &mut dyn Peer, server: &mut dyn Peer, up: &mut Wire, down: &m
     }
 }
 
-/// What has arrived. Both peers encode by this crate, so each datagram decodes and encodes to the same bytes.
+/// The cue of a datagram that has arrived. Both peers encode by this crate, so each datagram decodes and encodes to the
+/// same bytes.
 fn decoded(wire: &mut Wire) -> Cue {
     let datagram = wire.receive().expect("it has arrived");
     let packet = Packet::decode(&datagram).expect("a packet of ours");

@@ -194,8 +194,8 @@ mod tests {
         }
     }
 
-    /// The file system's clock cannot be set, so the test makes the directory old, or gives it a time that is to come, as
-    /// it has on a machine whose clock begins in 1970.
+    /// The file system's clock cannot be set, so the test makes the directory old, or gives it a time that is to come,
+    /// as it has on a machine whose clock begins in 1970.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_directory_is_read_again_when_it_has_changed_and_not_before() {

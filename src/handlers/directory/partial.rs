@@ -4,8 +4,8 @@
 //! lock, the next server tells it from a file that a killed server left behind: see `leftovers`.
 //!
 //! Where the system lets no other file take the place of one that may be written to, the bytes go into that file: its
-//! directory is not writable or has the sticky bit, or a file system is mounted on it, as containers do. So they do where
-//! another file could not have the same owner and group.
+//! directory is not writable or has the sticky bit, or a file system is mounted on it, as containers do. The bytes also
+//! go into the file that is there if another one could not have its owner and group.
 
 use std::{
     ffi::{OsStr, OsString},

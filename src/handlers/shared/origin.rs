@@ -25,8 +25,8 @@ const TRIES: u32 = 14;
 const TRIES_ALONE: u32 = 3;
 /// An upstream that has answered within this time is busy, and not down.
 const WELL: Duration = Duration::from_secs(10);
-/// An upstream that has answered within this time and refuses connections restarts, and is not down. A search for a file
-/// in several sources goes on no sooner.
+/// An upstream that has answered within this time and refuses connections restarts, and is not down. A search for a
+/// file in several sources goes on no sooner.
 const RESTART: Duration = Duration::from_secs(2);
 /// How often a request is sent again then, for about 3 s in all: connections that were open before may still answer.
 const TRIES_RESTART: u32 = 8;
@@ -117,8 +117,8 @@ impl<U: Upstream> Origin<U> {
         self.answered.lock().is_some_and(|at| at.elapsed() < time)
     }
 
-    /// A pause of 0.1 s that is doubled so often, and up to half longer or shorter. So the requests do not come together
-    /// again: multiples of the golden ratio are evenly spread.
+    /// A pause of 0.1 s that is doubled so often, and up to half longer or shorter. So the requests do not come
+    /// together again: multiples of the golden ratio are evenly spread.
     fn pause(&self, doubled: u32) -> Duration {
         let spread = (self.pauses.fetch_add(1, Relaxed) as f64 * 0.618_034).fract();
         Duration::from_millis(100 << doubled).mul_f64(0.5 + spread)

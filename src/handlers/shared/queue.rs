@@ -28,8 +28,8 @@ const QUICK: u32 = 4;
 /// For this time after a failure there are no more places: an upstream that limits the rate of requests answers some of
 /// them quickly, and refuses the others.
 const CALM: Duration = Duration::from_secs(1);
-/// After this time the quickest answer no longer counts, and the next request that is alone sets it: an upstream may move
-/// to another place, and months later one lucky answer tells nothing.
+/// After this time the quickest answer no longer counts, and the next request that is alone sets it: an upstream may
+/// move to another place, and months later one lucky answer tells nothing.
 const MEMORY: Duration = Duration::from_secs(600);
 /// After this time a request without an answer makes room for the next one. An upstream that makes its files up may
 /// take seconds for each, and serve hundreds at once.
@@ -118,7 +118,8 @@ impl Pace {
         Self { places: LEAST, quickest: Duration::MAX, set: None, failed: None }
     }
 
-    /// What follows from the answer to a request that was sent at `begun`. `is_alone`: no other request awaits one.
+    /// The change after the answer to a request that was sent at `begun`. `is_alone`: no other request awaits an
+    /// answer.
     fn change(&mut self, now: Instant, begun: Instant, is_answered: bool, is_alone: bool) -> Change {
         if !is_answered {
             self.failed = Some(now);
