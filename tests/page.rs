@@ -54,12 +54,12 @@ fn files(fast: Fast) -> impl Handler {
     })
 }
 
-fn serve() -> (Serving, Shown, String, Fast) {
+fn serve(patience: u64) -> (Serving, Shown, String, Fast) {
     let fast = Fast::default();
     let status = Status::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}/", status.addr());
     let serving = Serving::with(files(fast.clone()), |builder| {
-        builder.watch(&status).patience(Duration::from_secs(10)).max_requests_per_client(30)
+        builder.watch(&status).patience(Duration::from_secs(patience)).max_requests_per_client(30)
     });
     let status = status.describe("http://mirror/netboot/").listening(&[serving.addr()]);
     let shown = status.serve(serving.handle.clone()).unwrap();
@@ -120,7 +120,7 @@ fn boot(serving: &Serving, address: &str) -> Peer {
 #[test]
 #[ignore = "needs chromium and chromedriver"]
 fn the_page_shows_what_runs_and_what_became_of_it() {
-    let (serving, _shown, url, fast) = serve();
+    let (serving, _shown, url, fast) = serve(10);
     let serving = Arc::new(serving);
     let browser = Browser::new();
     browser.resize(1280, 900, false);
@@ -237,7 +237,7 @@ fn a_bad_night(serving: &Serving) {
 #[test]
 #[ignore = "needs chromium and chromedriver"]
 fn the_page_shows_trouble_first() {
-    let (serving, _shown, url, fast) = serve();
+    let (serving, _shown, url, fast) = serve(10);
     let serving = Arc::new(serving);
     let browser = Browser::new();
     browser.resize(1440, 900, false);
@@ -303,6 +303,28 @@ fn the_page_shows_trouble_first() {
     }
     let complaints = browser.console();
     assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+#[test]
+#[ignore = "needs chromium and chromedriver"]
+fn a_crowd_that_fetches_hides_no_trouble() {
+    let (serving, _shown, url, _) = serve(300);
+    let browser = Browser::new();
+    refused(&mut machine(&serving, "127.0.8.1"), "secret");
+    let fetch = |address: String| {
+        let mut peer = machine(&serving, &address);
+        peer.rrq("8000000/slow-initrd", &[("tsize", "0")]).receive();
+        // Transfers that have received nothing end soon.
+        peer.ack(0);
+        peer.receive();
+        peer.ack(1);
+        peer
+    };
+    let _crowd: Vec<_> = (0..260).map(|n| fetch(format!("127.0.{}.{}", 6 + n / 200, 1 + n % 200))).collect();
+    browser.open(&url);
+    eventually("the crowd is there", || browser.text_of("#running-count") == "260, the oldest 256 listed");
+    assert_eq!(browser.text_of("#trouble-count"), "1 machine");
+    assert_eq!(browser.text_of("[data-machine='127.0.8.1'] .verdict"), "secret: not allowed");
 }
 
 fn search_and_filter(browser: &Browser) {
