@@ -17,11 +17,12 @@ const STATUS: u16 = 9069;
 const EXAMPLES: &str = "\
 Examples:
   tuffet boot ./tftpboot
-  tuffet boot http://ftp.nl.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/
+  tuffet boot http://mirror/netboot/
   tuffet boot ./tftpboot --dhcp-boot 'arch=x64=>grub/grubx64.efi'
 
-This is `tuffet serve --dhcp --http --status` on this machine's address in its network, with all options of `serve`. The
-network's own DHCP server still assigns the addresses, and needs no change. Ports 67, 69 and 80 need root.";
+This is `tuffet serve --dhcp --http --status` on this machine's address in its
+network, with all options of `serve`. The network's own DHCP server still
+assigns the addresses, and needs no change. Ports 67, 69 and 80 need root.";
 
 /// Boot the machines of a network without a change to its DHCP server (Linux)
 #[derive(Args, Debug)]

@@ -35,13 +35,14 @@ Examples:
   tuffet explain 10.0.0.5 pxelinux.0 ./tftpboot
   tuffet explain 10.0.0.5 '\\Boot\\BCD' ./tftpboot --ignore-case
   tuffet explain --dhcp 52:54:00:12:34:56 x64 ./tftpboot
-  tuffet explain 10.0.0.5 x64/linux --map '^x64/(.*)=>http://mirror/$1' --options blksize=1468,tsize=0
+  tuffet explain 10.0.0.5 linux ./tftpboot --options blksize=1468,tsize=0
 
-With a MAC address and an architecture (bios, x64, http-x64, arm64 ..., or a number of option 93), it shows the boot
-file that --dhcp would announce to the machine. It takes the options of `tuffet serve`. It exits with 0 if the client
+It takes the options of `tuffet serve`. With --dhcp, a MAC address and an
+architecture (bios, x64, http-x64, arm64 ..., or a number of option 93), it
+shows the boot file that the machine would get. It exits with 0 if the client
 would get a file, and with 1 otherwise.";
 
-/// Show what would become of a request, and why, without a server or a client
+/// Show what a server would answer to a request, and why, without a server
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, mut_args = |arg| arg.hide_env(true))]
 pub struct Explain {
@@ -49,7 +50,7 @@ pub struct Explain {
     #[arg(value_parser = client)]
     pub client: Client,
 
-    /// The file's name, as the client sends it; with --dhcp, the client's architecture: bios, x64, arm64 ...
+    /// The file's name, as the client sends it, or with --dhcp the client's architecture: bios, x64, arm64 ...
     pub name: OsString,
 
     /// The options of the request
