@@ -97,12 +97,12 @@ pub struct Explain {
 #[derive(Clone, Copy, Debug)]
 pub enum Client {
     Address(IpAddr),
-    Card(Mac),
+    Mac(Mac),
 }
 
 fn client(text: &str) -> std::result::Result<Client, &'static str> {
-    let card = || text.parse().map(Client::Card);
-    let client = text.parse().map(Client::Address).or_else(|_| card());
+    let mac = || text.parse().map(Client::Mac);
+    let client = text.parse().map(Client::Address).or_else(|_| mac());
     client.map_err(|_| "not an address, such as 10.0.0.5, nor a MAC address, such as 52:54:00:12:34:56")
 }
 
@@ -139,7 +139,7 @@ impl Report {
 fn report(args: &Explain) -> Result<Report> {
     let mut report = Report::default();
     let address = match args.client {
-        Client::Card(mac) => return boot(args, mac, report),
+        Client::Mac(mac) => return boot(args, mac, report),
         Client::Address(address) => address,
     };
     let open = |opened: &Opened| Ok((serve::open(&args.serve, opened)?, rules::rules(&args.serve, opened)?));

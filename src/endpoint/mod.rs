@@ -17,7 +17,7 @@
 //! get the server's packets, so it must try all ports (RFC 1350 section 4: TIDs are chosen at random). So
 //!
 //! - a keyed hash draws the port of a transfer from [`Pool::ports`], a pool of random ports;
-//! - a transfer whose client has sent nothing but its request gives way when the endpoint needs the place, and so does
+//! - a transfer whose client has sent nothing but its request is evicted when the endpoint needs the place, and so is
 //!   one whose client has answered and is silent now;
 //! - a [`Start`] says how many bytes its transfer may send for each byte from the client's address:
 //!   [`AMPLIFICATION`] for each byte that a forger must send to try all ports.
@@ -341,9 +341,9 @@ impl Endpoint {
         Action::Deliver(id, packet)
     }
 
-    /// Makes a transfer give way, if there is one that may.
-    fn evict(&mut self, now: Instant, gives_way: impl FnOnce(&mut Transfers) -> Option<Id>) -> bool {
-        let id = gives_way(&mut self.transfers);
+    /// Ends the transfer that this chooses. Returns whether there is one.
+    fn evict(&mut self, now: Instant, choose: impl FnOnce(&mut Transfers) -> Option<Id>) -> bool {
+        let id = choose(&mut self.transfers);
         if let Some(id) = id {
             self.close(now, id, CloseReason::GaveWay);
         }

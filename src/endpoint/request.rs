@@ -127,7 +127,7 @@ impl Endpoint {
         } else {
             let has_room = (self.transfers.half_open() < max_half_open
                 || self.evict(now, |transfers| transfers.oldest_half_open(now, Duration::ZERO)))
-                && (self.transfers.open() < max_transfers || self.evict(now, |transfers| transfers.gives_way(now)));
+                && (self.transfers.open() < max_transfers || self.evict(now, |transfers| transfers.victim(now)));
             has_room.then_some(()).ok_or(DropReason::Full)
         }
     }

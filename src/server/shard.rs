@@ -252,7 +252,7 @@ impl Shard {
         tasks.spawn(|slot| session.run(self.clone(), slot));
     }
 
-    /// Ends the transfers that give way.
+    /// Ends the transfers that the endpoint has closed.
     fn close(&self) {
         loop {
             let Some((id, why)) = self.endpoint.borrow_mut().closed() else { return };
