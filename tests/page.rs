@@ -222,7 +222,7 @@ fn a_bad_night(serving: &Serving) {
             }
         }
     }
-    // One end, and two causes: the clients' own words and what may help must not be told of each other.
+    // Two transfers end in the same way for different causes, so each has its own text and hint.
     for (n, code) in [(41, 3), (42, 8)] {
         let mut peer = machine(serving, &format!("127.0.2.{n}"));
         peer.rrq("9000/kernel", &[("blksize", "1400")]).receive();
@@ -278,7 +278,7 @@ fn the_page_shows_trouble_first() {
     }
     assert!(groups[0].starts_with("20 machines"), "the most first");
     assert!(groups[1].ends_with("upstream failed"), "and of as many the worst");
-    // What may help stands beside it.
+    // A hint stands beside the failure.
     let hint = texts(".group .hint").into_iter().find(|hint| !hint.is_empty());
     assert!(hint.as_ref().is_some_and(|hint| hint.contains("`options = []`")), "{hint:?}");
     assert!(browser.text_of("#listening").ends_with(&serving.addr().to_string()));

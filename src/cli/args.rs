@@ -308,7 +308,7 @@ pub struct Put {
     pub output: Output,
 }
 
-/// What a client asks for.
+/// The options of a client's request.
 ///
 /// A server may grant less, so the defaults ask for what is fast and safe everywhere.
 #[derive(Args, Debug)]

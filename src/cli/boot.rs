@@ -66,7 +66,7 @@ fn beside(listen: &[Listen]) -> Vec<SocketAddr> {
     addresses
 }
 
-/// A note about the other networks of this machine, which `tuffet boot` leaves alone unless it is told.
+/// A note about the other networks of this machine, which `tuffet boot` does not serve without `--listen`.
 fn others(chosen: &[Interface], all: &[Interface], server: Ipv4Addr) -> Option<String> {
     let is_other = |interface: &&Interface| {
         !interface.addresses.contains(&server) && chosen.iter().any(|chosen| chosen.name == interface.name)

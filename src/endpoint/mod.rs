@@ -3,7 +3,7 @@
 //! Like [`Transfer`](crate::transfer::Transfer), it does no I/O and reads no clock. The driver
 //!
 //! 1. calls [`Endpoint::handle`] with each datagram, its envelope and the time;
-//! 2. ends the transfers that [`Endpoint::closed`] returns, and then does what the [`Action`] says;
+//! 2. ends the transfers that [`Endpoint::closed`] returns, and then carries out the [`Action`];
 //! 3. reports what the endpoint cannot see: that a transfer has [`granted`](Endpoint::granted) options, that its
 //!    [first block](Endpoint::first_block) goes out, its [`end`](Endpoint::end), and ICMP errors by
 //!    [`unreachable`](Endpoint::unreachable);
@@ -100,7 +100,7 @@ type Key = (usize, SocketAddr);
 /// Recognizes a repeated request: the port that it came to, its sender, and the address that it was sent to.
 type RequestKey = (usize, SocketAddr, Option<IpAddr>);
 
-/// All running transfers, and what the endpoint remembers of past ones. It stays on its thread (`!Send`), like a
+/// All running transfers, and a memory of past ones. It stays on its thread (`!Send`), like a
 /// shard.
 ///
 /// ```
@@ -278,7 +278,7 @@ impl Endpoint {
         }
     }
 
-    /// Says what the driver does about a datagram that came to this port.
+    /// Returns what the driver has to do about a datagram that came to this port.
     ///
     /// ```
     #[doc = include_str!("example.md")]

@@ -155,7 +155,7 @@ impl Endpoint {
         };
         let ports = match direction {
             Direction::Read => live.of(&peer, agreed.blksize(), agreed.windowsize().min(windowsize)),
-            // A forger that sets two servers against each other would have one of them write what it likes.
+            // A forger that sets two servers against each other could make one of them write any bytes.
             Direction::Write => live.all(),
         };
         let port = self.tids.draw(now, ports, peer, |port| match (port, peer) {

@@ -42,8 +42,8 @@ struct Ticket {
 /// How long a transfer may wait for its handler before it may be evicted. A repeated request starts the time again.
 /// U-Boot waits for 10 s.
 const HANDLER_TIME: Duration = Duration::from_secs(10);
-/// A client that has sent fewer packets than this has not begun in earnest. A forger who answers for it must send each
-/// packet to all ports.
+/// A client that has sent fewer packets than this may be a forged address: the forger must send each packet to all
+/// ports.
 const FEW_PACKETS: u8 = 16;
 /// How long a client that has sent few packets may be silent before its transfer may be evicted.
 const SILENCE_AT_FIRST: Duration = Duration::from_secs(1);

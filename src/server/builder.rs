@@ -390,7 +390,7 @@ impl ServerBuilder {
         self
     }
 
-    /// A warning of what forgers gain by the windows that are allowed, if that is more than by default.
+    /// A warning of the bytes that forgers gain by the allowed windows, if they are more than by default.
     #[cfg(feature = "net")]
     pub(super) fn costs_of_windows(&self) -> Option<String> {
         let (windowsize, single_port) = (self.settings.policy.windowsize?, self.fixed.single_port);

@@ -101,7 +101,7 @@ impl Server {
         self.http_listeners.addrs()
     }
 
-    /// What the server lacks and works without, such as IPv6, and what a setting costs.
+    /// The things that the server lacks and works without, such as IPv6, and the costs of a setting.
     ///
     /// ```
     /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?;
@@ -112,7 +112,7 @@ impl Server {
         &self.warnings
     }
 
-    /// A handle that stops the server and shows what it does, while it runs.
+    /// A handle that stops the server and shows its state, while it runs.
     ///
     /// ```
     /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?;

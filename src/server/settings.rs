@@ -87,7 +87,7 @@ impl Current {
         self.0.read().clone()
     }
 
-    /// Answers further requests by the terms that this makes of the present ones.
+    /// Answers further requests by new terms, which the closure makes from the present ones.
     pub(crate) fn change(&self, change: impl FnOnce(&Terms) -> Terms) {
         let before = {
             let mut current = self.0.write();

@@ -104,7 +104,7 @@ impl Drop for Serving {
     }
 }
 
-/// What ended transfers leave behind.
+/// The records and statistics of ended transfers.
 #[derive(Debug)]
 struct Seen {
     started: SystemTime,

@@ -58,7 +58,7 @@ pub(super) struct Site {
     mac_addresses: RefCell<MacAddresses>,
 }
 
-/// What the server says about itself.
+/// The facts about the server on the page.
 #[derive(Debug, Default)]
 pub(super) struct About {
     pub(super) served: String,
@@ -77,7 +77,7 @@ impl Site {
         self.handle.0.want_room();
     }
 
-    /// Samples what later answers need.
+    /// Samples the rates and the MAC addresses for later answers.
     pub(super) async fn watch(&self) {
         loop {
             let counters = self.handle.counters();

@@ -63,7 +63,7 @@ impl Transfer {
         let (began, started) = (Instant::now(), SystemTime::now());
         let trace = Trace::new(addresses.peer, &name, direction);
         let filename = shown::name(&name);
-        // Over HTTP, every client is told the size.
+        // Over HTTP, every client gets the size.
         let options = [("tsize", "0")].into_iter().collect();
         let packet = packet::Request { filename: name, mode: Mode::Octet, options };
         let request = Request::new(addresses.peer, addresses.local, packet);
