@@ -155,7 +155,7 @@ impl Client {
         self
     }
 
-    /// The `timeout` to ask for, 1 to 255 s; the server is told whole seconds. It bounds the time between two
+    /// The `timeout` to ask for, 1 to 255 s; the request has whole seconds. It bounds the time between two
     /// retransmits on both sides. By default the client does not send the option, and its own bound is 5 s.
     ///
     /// ```

@@ -65,7 +65,7 @@ pub trait Handler: Send + Sync + 'static {
     /// ```
     ///
     /// # Errors
-    /// The refusal that the peer is told; [`Refusal::silent`] to leave the request unanswered.
+    /// The refusal for the peer; [`Refusal::silent`] to leave the request unanswered.
     fn read<'a>(&'a self, request: &'a Request) -> Answer<'a, Source>;
 
     /// Takes the bytes of a file, for a WRQ.
@@ -86,7 +86,7 @@ pub trait Handler: Send + Sync + 'static {
     /// ```
     ///
     /// # Errors
-    /// The refusal that the peer is told. Defaults to [`Refusal::denied`].
+    /// The refusal for the peer. Defaults to [`Refusal::denied`].
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
         let _ = (request, data);
         Box::pin(async { Err(Refusal::denied()) })

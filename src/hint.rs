@@ -51,7 +51,7 @@ pub enum Hint {
     SinglePort,
 }
 
-/// What a server knows of a transfer that has ended.
+/// The facts about an ended transfer that a hint depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'a> {
     /// RRQ or WRQ.

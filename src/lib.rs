@@ -25,16 +25,16 @@
 //!
 //! - [`serve`] is the shortest form; [`Server::builder`] has everything that can be set.
 //! - [`Server::spawn`] is the form for tests and threads, [`Server::run_until`] that for async programs, in any
-//!   runtime. With the feature `tokio` handlers may await what needs tokio.
+//!   runtime. With the feature `tokio`, handlers may await tokio's futures.
 //! - [`Handler`] answers requests. [`read`] and [`write`](fn@write) make one of a closure that sees the whole
 //!   [`Request`]; a type with state implements [`AsyncHandler`]; the ready-made ones are in [`handlers`].
 //! - A [`Source`] is the bytes of one file, as lazy chunks. A generator ([`Gen`]) is one, a stream is one, a string is
 //!   one; an upload comes as one. The page on [`generators`] shows what they can do.
-//! - A [`Refusal`] is what a client is told when it is not served; an [`Error`] is what you are told.
+//! - A [`Refusal`] is the answer to a client that is not served; an [`Error`] is for you.
 //! - [`Client`] gets and puts files.
-//! - [`stats`] tells what became of each transfer, and [`status`] shows it to a browser and to Prometheus.
+//! - [`stats`] has a record of each transfer, and [`status`] shows the records to a browser and to Prometheus.
 //! - [`sim`] is a server in virtual time: it tests handlers, and this crate, in milliseconds.
-//! - [`probe`] tests servers: as boot clients fetch, over a wire that loses what you like.
+//! - [`probe`] tests servers: it fetches as boot clients do, over a wire that loses the packets that you choose.
 //!
 //! # The pure core
 //!
@@ -49,7 +49,7 @@
 //! |---|---|---|
 //! | `net` | the server and the client, on smol | through `cli` |
 //! | `sim` | [`sim`]: servers and networks in virtual time | yes |
-//! | `probe` | [`probe`]: models of boot clients, and a judge of what they get | through `sim` |
+//! | `probe` | [`probe`]: models of boot clients, and a judge of the answers | through `sim` |
 //! | `directory` | [`handlers::Directory`] | through `cli` |
 //! | `tokio` | servers enter the tokio runtime of the thread that binds them | through `http` |
 //! | `http` | [`handlers::Http`], with reqwest and rustls | through `full` |
@@ -57,8 +57,8 @@
 //! | `dhcp` | [`dhcp`]: ProxyDHCP, which tells machines their boot files (Linux) | through `full` |
 //! | `rules` | [`rules`] and [`handlers::Ruled`] | through `full` |
 //! | `templates` | targets of rules that are [template files](rules#template-files) | through `full` |
-//! | `serde` | what [`stats`] tells can be serialized | through `status` |
-//! | `status` | a page, metrics and an API that show what a server does | through `full` |
+//! | `serde` | the types of [`stats`] can be serialized | through `status` |
+//! | `status` | a page, metrics and an API that show a server's transfers | through `full` |
 //! | `web` | [`ServerBuilder::http`]: the same files over HTTP | through `full` |
 //! | `tracing` | each transfer is a span of `tracing` | no |
 //! | `cli` | the program `tuffet`, small: directories, memory, uploads, a client | through `full` |
@@ -70,7 +70,7 @@
 // Each item says which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(feature = "net"), allow(dead_code, reason = "without sockets, no server uses what servers share"))]
-// The pages of a smaller build name what it is without.
+// The pages of a smaller build name items that it lacks.
 #![cfg_attr(
     not(all(
         feature = "dhcp",

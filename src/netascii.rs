@@ -11,7 +11,7 @@ const NUL: u8 = 0;
 /// Turns local text (lines end with LF) into netascii.
 ///
 /// Text that already has CR LF becomes CR NUL CR LF, and becomes the same text again at the other end. So a peer
-/// stores what was sent.
+/// stores the bytes that were sent.
 ///
 /// ```
 /// use tuffet::netascii::Encoder;

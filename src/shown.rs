@@ -37,7 +37,7 @@ pub(crate) fn name(bytes: &[u8]) -> String {
     if ends_in_space { with_spaces_shown(&shown) } else { shown }
 }
 
-/// The name with the spaces before and behind it as `\u{20}`, since nobody sees them.
+/// The name with the spaces before and behind it as `\u{20}`, because they are invisible.
 fn with_spaces_shown(name: &str) -> String {
     let bare = name.trim_matches(' ');
     let before = name.len() - name.trim_start_matches(' ').len();

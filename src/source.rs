@@ -231,7 +231,7 @@ impl<C: Chunks> Source<C> {
         }
     }
 
-    /// Sets the size that the client told, which may be wrong.
+    /// Sets the size that the client sent, which may be wrong.
     pub(crate) fn with_size_hint(mut self, size: Option<u64>) -> Self {
         self.size = size;
         self
@@ -252,7 +252,7 @@ impl<C: Chunks> Source<C> {
         self.size
     }
 
-    /// Where the bytes come from, if the source tells.
+    /// The origin of the bytes, if the source names it.
     ///
     /// ```
     /// assert_eq!(tuffet::Source::from("made up").origin(), None);
@@ -270,7 +270,7 @@ impl<C: Chunks> Source<C> {
         self.etag.as_deref()
     }
 
-    /// When the file was last modified, if the source tells.
+    /// When the file was last modified, if the source knows.
     ///
     /// ```
     /// assert_eq!(tuffet::Source::from("made up").modified(), None);

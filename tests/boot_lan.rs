@@ -72,7 +72,7 @@ fn tree_of(package: &str, kernel: &str) -> PathBuf {
     root.unwrap_or_else(|| panic!("{package} is installed")).into()
 }
 
-/// What is other than in Debian's tree: menus that wait for nobody.
+/// Menus without a pause, in place of Debian's.
 fn menus() -> tempfile::TempDir {
     let here = tempfile::tempdir().unwrap();
     let write = |name: &str, text: String| {
@@ -85,12 +85,12 @@ fn menus() -> tempfile::TempDir {
     here
 }
 
-/// What iPXE does there.
+/// The script of iPXE.
 fn script(here: &Path) {
     fs::write(here.join("boot.ipxe"), format!("#!ipxe\nkernel {KERNEL} {APPEND}\nboot\n")).unwrap();
 }
 
-/// `tuffet boot`, the router, and what they said.
+/// `tuffet boot`, the router, and their logs.
 struct Lan {
     _tuffet: Process,
     log: PathBuf,
@@ -172,7 +172,7 @@ impl Console {
         Self { machine, shown, read: 0 }
     }
 
-    /// Waits until it shows this after what was waited for before.
+    /// Waits until the machine shows this text after the last one that it was waited for.
     fn shows(&mut self, text: &str, lan: &Lan) {
         let began = Instant::now();
         loop {
@@ -198,7 +198,7 @@ const COMMON: [&str; 7] =
 /// How long a machine may take to show something, on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(120);
 const NET: [&str; 2] = ["-device", "virtio-net-pci,netdev=net"];
-/// Without iPXE: what boots is EDK2's own.
+/// Without the ROM of iPXE, EDK2 boots by its own PXE.
 const PLAIN_NET: [&str; 2] = ["-device", "virtio-net-pci,netdev=net,romfile="];
 const EFI: [&str; 4] = ["-machine", "q35", "-bios", "/usr/share/ovmf/OVMF.fd"];
 
@@ -243,7 +243,7 @@ fn a_bios_with_ipxe_reaches_the_kernel_by_a_script() {
     assert!(log.lines().any(|line| line.contains(KERNEL) && line.contains(" over HTTP 200 ")), "{log}");
 }
 
-/// GRUB of Debian asks the DHCP server, unless it is told another when it is made.
+/// Debian's GRUB asks the DHCP server, unless its image names another server.
 #[test]
 #[ignore = "needs root, and the packages that this file names"]
 fn efi_reaches_the_kernel_by_pxe_and_grub() {
@@ -314,7 +314,7 @@ fn arm64_reaches_the_kernel_by_http() {
     assert!(log.contains("(EFI arm64, HTTP boot) may boot http://192.0.2.1/bootaa64.efi"), "{log}");
 }
 
-/// By what docs/dhcp.md has a person type, because U-Boot drops the answers of ProxyDHCP.
+/// By the commands of docs/dhcp.md, because U-Boot drops the answers of ProxyDHCP.
 #[test]
 #[ignore = "needs root, and the packages that this file names"]
 fn u_boot_reaches_the_kernel_when_it_is_told_the_server() {

@@ -1,4 +1,4 @@
-//! What real clients ask for, however odd, and what they are granted or refused.
+//! The options that real clients ask for, however odd, and the answers to them.
 #![cfg(feature = "sim")]
 
 mod sim;

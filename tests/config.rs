@@ -255,7 +255,7 @@ fn a_fifo_is_read_if_a_program_writes_to_it() {
     };
     assert!(pipe(tuffet(&["check-config", "/dev/stdin"])));
     let writing = writer(fifo.clone());
-    // Reads that come before the writer find nobody.
+    // A read before the writer opens the FIFO fails.
     while !run(&["check-config", path(&fifo)]).status.success() {
         thread::sleep(Duration::from_millis(10));
     }

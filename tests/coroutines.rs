@@ -92,7 +92,7 @@ fn a_handler_that_never_answers_ends_with_its_client() {
     peer.rrq("never", &[]).expect_silence();
     assert_serves(&serving);
     peer.error(0);
-    // The port of its transfer is not known to it, so this ERROR goes to nobody; a new request ends the old one.
+    // The client does not know the port of its transfer, so this ERROR is lost. A new request ends the transfer.
     peer.rrq("1", &[]).expect_data(1, file(1));
     dropped.recv_timeout(LONG).unwrap();
     assert!(matches!(serving.record().outcome, Outcome::Replaced(_)));

@@ -123,7 +123,7 @@ fn unanswered_requests_are_counted() {
     one.send(Packet::Rrq(common::request("600", &[])));
     one.expect_again();
     one.to = tid;
-    // A client that was heard does not give way.
+    // A client that has just sent a packet is not evicted.
     one.expect_second(600);
     let mut two = Peer::new(serving.addr());
     two.rrq("600", &[]);

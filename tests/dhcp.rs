@@ -1,4 +1,4 @@
-//! ProxyDHCP: who is answered, with what, and where it goes. No network is needed for that.
+//! ProxyDHCP: the clients that get an answer, its content and its address. These tests need no network.
 #![cfg(feature = "dhcp")]
 
 #[path = "dhcp/any.rs"]
@@ -48,7 +48,7 @@ fn arrival(server_port: ServerPort, from: SocketAddrV4) -> Arrival {
     Arrival { server_port, from, local: SERVER, broadcast: from.ip().is_unspecified() }
 }
 
-/// The answer to who has no address yet.
+/// The destination of an answer to a client without an address.
 #[track_caller]
 fn offer(proxy: &Proxy, question: &Question) -> Read {
     let answer = ask(proxy, ServerPort::Dhcp, NOBODY, question).unwrap();
@@ -185,7 +185,7 @@ fn the_class_says_the_architecture_where_no_option_does() {
 fn ipxe_goes_on_with_its_script() {
     let files = &["undionly.kpxe", "ipxe.efi", "pxelinux.0", "bootx64.efi", "boot.ipxe"];
     let plain = proxy(files);
-    // The script is what they are for.
+    // Without a script, iPXE is only a boot file.
     assert_eq!(offer(&plain, &Question::pxe(DISCOVER, 0)).file, "undionly.kpxe");
     assert_eq!(offer(&plain, &Question::pxe(DISCOVER, 7)).file, "ipxe.efi");
     for class in [&b"iPXE"[..], b"\x04iPXE", b"\x04iPXE\x03lab", b"\x03lab\x04iPXE"] {
@@ -211,7 +211,7 @@ fn without_a_script_ipxe_gets_the_file_of_its_firmware() {
     assert_eq!(offer(&proxy, &question).file, "pxelinux.0");
     // From where PXELINUX has its configuration too.
     assert_eq!(offer(&proxy, &question.clone().option(77, b"iPXE")).file, "tftp://192.0.2.1/pxelinux.0");
-    // And it is never told to load itself.
+    // iPXE never gets iPXE as its boot file.
     let alone = self::proxy(&["undionly.kpxe"]);
     assert_eq!(offer(&alone, &question).file, "undionly.kpxe");
     let no_reply = ask(&alone, ServerPort::Dhcp, NOBODY, &question.option(77, b"iPXE")).unwrap_err();
@@ -240,11 +240,11 @@ fn a_source_that_fails_has_not_lost_its_files() {
     assert!(file(&fails, 7).unwrap_err().contains("shimx64.efi: ERROR 0 Upstream failed (HTTP status 503)"));
     assert_eq!(file(&fails, 0).unwrap(), "pxelinux.0");
     assert!(down.is_empty() && down.failure().unwrap().contains("connection refused"));
-    // What was known before stays, through any number of failures.
+    // The files of an earlier search stay known, through any number of failures.
     let kept = down.clone().or_known(&fails.clone().or_known(&whole));
     assert_eq!((file(&kept, 7).unwrap(), file(&kept, 0).unwrap()), ("shimx64.efi".into(), "pxelinux.0".into()));
     assert!(kept.failure().is_some() && file(&kept, 11).unwrap_err().contains("connection refused"));
-    // A file that is not there, or that nobody may have, is gone.
+    // A file that is absent or denied is forgotten.
     for gone in [|| Refusal::not_found(), || Refusal::denied(), || Refusal::silent()] {
         let menu = smol::block_on(Menu::find(&read(async move |request: Request| {
             (request.path() == "grubx64.efi").then_some("...").ok_or(gone())
@@ -264,12 +264,12 @@ fn the_request_at_4011_is_acknowledged() {
         assert_eq!((answer.to, read.kind), (machine, MessageType::Ack));
         assert_eq!((read.file.as_str(), read.message.ciaddr()), ("bootnetx64.efi", *machine.ip()));
         assert_eq!(read.vendor(), None);
-        // What it has chosen from a menu comes back.
+        // The answer returns the item that the client chose from a menu.
         let chosen = question.option(43, &[71, 4, 0, 1, 0, 0, 255]);
         let read = Read::of(&ask(&proxy, ServerPort::Pxe, machine, &chosen).unwrap().bytes);
         assert_eq!(read.vendor(), Some(&[71, 4, 0, 1, 0, 0, 255][..]));
     }
-    // From who has no address yet.
+    // From a client without an address.
     let answer = ask(&proxy, ServerPort::Pxe, NOBODY, &Question::pxe(REQUEST, 7)).unwrap();
     assert_eq!(answer.to, EVERYBODY);
     assert!(ask(&proxy, ServerPort::Pxe, machine, &Question::pxe(DISCOVER, 7)).is_err());

@@ -56,7 +56,7 @@ fn serve(interface: &str) -> (Running, Serving) {
     (running, serving)
 }
 
-/// What a client listens at.
+/// The socket of a client.
 fn client(interface: &str, port: u16) -> UdpSocket {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
     socket.bind_device(Some(interface.as_bytes())).unwrap();
@@ -65,7 +65,7 @@ fn client(interface: &str, port: u16) -> UdpSocket {
     socket.into()
 }
 
-/// The answer, and who sent it: the question is repeated, as clients do.
+/// The answer and its sender. The request is repeated, as clients do.
 fn ask(socket: &UdpSocket, question: &Question, to: &str) -> (Read, String) {
     for _ in 0..60 {
         socket.send_to(&question.bytes(), to).unwrap();
@@ -93,11 +93,11 @@ fn machines_on_the_named_interface_are_answered_and_no_others() {
         assert_eq!((read.kind, read.file.as_str(), from.as_str()), (MessageType::Offer, "pxelinux.0", "10.9.0.1:67"));
         assert_eq!(read.server, Ipv4Addr::new(10, 9, 0, 1));
         assert!(is_silent(&other));
-        // Somebody who boots nothing.
+        // A client that does not boot by PXE.
         drain(&named);
         named.send_to(&Question::new(DISCOVER).option(60, b"udhcp").bytes(), "255.255.255.255:67").unwrap();
         assert!(is_silent(&named));
-        // The one that was chosen, from the port of PXE, at another address of the server: that is what it is told.
+        // A client asks at port 4011 of another address of the server, and gets that address as the server.
         let at_4011 = client("c0", 4011);
         let question = Question::pxe(REQUEST, 0).ciaddr([10, 9, 0, 7]);
         let (read, from) = ask(&at_4011, &question, "10.9.0.2:4011");
@@ -132,7 +132,7 @@ fn a_relay_is_answered_by_unicast() {
     });
 }
 
-/// The commands that remove the first link, and make it anew under its name.
+/// The commands that remove the first link, and create it again under its name.
 const MADE_ANEW: &str = "
     ip link del s0; sleep 0.1
     ip link add s0 type veth peer name c0 netns client
@@ -187,7 +187,7 @@ impl Program {
     }
 }
 
-/// The program has given up the right to bind its ports, so it ends, to be started anew.
+/// The program has given up the right to bind its ports, so it ends, and the service manager restarts it.
 #[cfg(feature = "full")]
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
@@ -255,7 +255,7 @@ fn a_flood_of_questions_is_summed_up_and_delays_no_transfer() {
     assert!(said.contains(" more requests for a boot file by DHCP, from "), "{said}");
 }
 
-/// The rules for files know what a machine told by DHCP, and the kernel knows which machine has an address.
+/// Rules for files use the facts that a machine sent by DHCP, and the kernel knows its address.
 #[cfg(feature = "full")]
 #[test]
 #[ignore = "needs root, unshare and iproute2"]
@@ -318,7 +318,7 @@ fn two_servers_on_one_net() {
         }
         panic!("only {from:?}");
     });
-    // Neither has found a question in what the other answered.
+    // Neither server takes an answer of the other one for a request.
     for server in [one, other] {
         let nothing =
             server.handle().own_counters().iter().find(|counter| counter.name() == "dhcp_nothing").unwrap().value();

@@ -419,7 +419,7 @@ fn uploads_that_are_dropped_leave_nothing() {
     let (temp, directory) = tree();
     let directory = directory.uploads(true).overwrite(true);
     half_way(&directory, "file", async {
-        // Not even what a server that is killed here would leave.
+        // A server that is killed here would leave nothing either.
         if cfg!(target_os = "linux") {
             assert_eq!(names(&root(&temp)), ["file", "sub"]);
         }

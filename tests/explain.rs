@@ -92,7 +92,7 @@ fn the_answer_has_the_limits_of_the_server() {
     assert!(long.lines().last().unwrap().starts_with("answer   ERROR 4"), "{long}");
 }
 
-/// What `--dhcp` would tell a machine, with this configuration file.
+/// The answer of `--dhcp` to a machine, with this configuration file.
 #[cfg(feature = "full")]
 fn boots(machine: &[&str], root: &Path, config: &str) -> (bool, String) {
     let file = root.join("tuffet.toml");

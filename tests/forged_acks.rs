@@ -19,7 +19,7 @@ struct EveryBlock {
     received: u16,
     bytes: usize,
     blksize: usize,
-    /// How long it takes for each block, and what waits for that.
+    /// The time that the client takes for each block, and the packets that wait meanwhile.
     busy: Duration,
     queue: std::collections::VecDeque<Packet>,
     free_at: Option<Instant>,
@@ -163,7 +163,7 @@ fn an_ack_inside_a_window_brings_the_rest_of_it_once_in_a_round_trip() {
     let mut script = in_the_middle(64, ms(10));
     script.pass(ms(10));
     let mut brought = 0;
-    // Forward by one and the same again, each millisecond: what is new, and few windows.
+    // Each millisecond an ACK of the next block comes ten times: it brings the next blocks, and few windows again.
     for block in 0..60 {
         for _ in 0..10 {
             brought += data(&script.say(&format!("ACK {}", 3 * 64 + 1 + block)));

@@ -33,7 +33,7 @@ fn rrq(options: &str) -> Vec<u8> {
     Packet::Rrq(tuffet::packet::Request { filename: b"f".to_vec(), mode: Mode::Octet, options }.into()).encode()
 }
 
-/// A forger, and what the victim gets by it.
+/// A forger and its victim.
 struct Forger {
     server: Server,
     /// The ports that it sends every packet to.
@@ -43,7 +43,7 @@ struct Forger {
 }
 
 impl Forger {
-    /// It learns by requests of its own which ports a transfer with these options may have.
+    /// A forger that has learned, by its own requests, which ports a transfer with these options may have.
     fn new(single_port: bool, options: &str) -> Self {
         let bytes = Bytes::from(vec![7; SIZE]);
         let handler = read(async move |_| Source::from(bytes.clone()));
@@ -165,7 +165,7 @@ fn a_forged_request_alone_brings_little() {
     }
 }
 
-/// Counts what it is sent, and has something to send.
+/// A handler that counts the bytes of uploads, and has a file.
 #[derive(Clone, Default)]
 struct Store(Arc<AtomicUsize>);
 

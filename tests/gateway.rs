@@ -1,5 +1,5 @@
-//! The program as a gateway in front of nginx, as Debian packages it: what a crowd costs the web server, by its own
-//! count, and what becomes of the crowd when the web server is killed.
+//! The program as a gateway in front of Debian's nginx: the load of a crowd on the web server, by its own count, and
+//! the fate of the crowd when the web server is killed.
 #![cfg(all(target_os = "linux", feature = "cli", feature = "http"))]
 
 mod stock;

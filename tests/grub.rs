@@ -20,10 +20,10 @@ use stock::{finish, limited, said, server::Server};
 use tuffet::{Gen, Request, read};
 use upstream::Upstream;
 
-/// What the menu does: it says so, and switches the machine off.
+/// The menu prints a text, and switches the machine off.
 const MENU: [&str; 3] = ["set timeout=0\n", "echo THE MENU IS HERE\n", "halt\n"];
 
-/// The first that GRUB reads, from its own image.
+/// The configuration in GRUB's image, which it reads first.
 const EARLY: &str = "net_add_addr machine efinet0 192.0.2.2\nconfigfile (tftp,192.0.2.1)/grub/grub.cfg\n";
 
 /// Runs this test again in a network of its own, with a cable to a machine. Returns whether this is there already.

@@ -196,7 +196,7 @@ fn a_handler_waits_by_the_clock_of_the_simulation() {
     assert!(report.elapsed > Duration::from_secs(100), "{:?}", report.elapsed);
 }
 
-/// What a thread takes is no time at all.
+/// The work of a thread takes no virtual time.
 #[derive(Clone)]
 struct Threaded;
 

@@ -232,7 +232,7 @@ fn redirects() {
     let url = upstream.url().replace("//", "//u:secret%3a@");
     let http = http(&url);
     assert_eq!(fetch(&http, "near").unwrap(), b"here");
-    // What is told of where it came from has no password in it.
+    // The origin of the bytes has no password.
     assert_eq!(open(&http, "near").unwrap().origin(), Some(format!("{}near", upstream.url()).as_str()));
     assert_eq!(fetch(&http, "far").unwrap(), b"there");
     let head = seen.recv().unwrap();
@@ -405,7 +405,7 @@ fn certificates() {
     assert_eq!(fetch(&trusting(&upstream), "x").unwrap(), b"hello");
 }
 
-/// As `openssl req -x509` makes it: the certificate of the server is that of its own authority.
+/// `openssl req -x509` makes such a certificate: the server is its own authority.
 #[test]
 fn a_certificate_that_signs_itself_is_trusted_where_it_is_given() {
     let own = include_bytes!("http/self-signed.pem");
@@ -432,7 +432,7 @@ fn https_stays_https() {
 
 #[test]
 fn a_port_of_https_that_is_asked_by_http_is_explained() {
-    // The alert of TLS for a message that is none of its own.
+    // The alert of TLS for a message that is not TLS.
     let upstream = Upstream::by_connection(|mut stream| {
         if upstream::read_head(&mut stream).is_some() {
             let _ = stream.write_all(b"\x15\x03\x03\0\x02\x02\x46");

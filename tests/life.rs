@@ -180,7 +180,7 @@ fn an_upload_shows_its_size() {
 
 #[test]
 fn the_same_port_again_and_again() {
-    // At an address where nobody else takes a port while it is free.
+    // At an own address, no other program takes the port while it is free.
     let mut addr = format!("{}:0", own_address());
     for round in 0..20 {
         let mut serving = Serving::on(&[&addr], files(), |builder| builder.shards(1 + round % 2));

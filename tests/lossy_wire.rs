@@ -40,7 +40,7 @@ fn a_clean_wire_carries_exactly_the_necessary_packets() {
             ] {
                 let blksize = if options.contains("blksize") { 8 } else { 512 };
                 for size in sizes(blksize) {
-                    // In netascii no size is told, so a lone tsize gets no OACK.
+                    // In netascii the size is unknown, so a lone tsize gets no OACK.
                     if options == "tsize=0" && mode == Mode::Netascii {
                         continue;
                     }

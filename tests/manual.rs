@@ -29,12 +29,39 @@ fn each_command_has_a_page() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("man/man1");
     assert_eq!(tuffet(&["man", "--dir", dir.to_str().unwrap()]), "");
+    let manual = tuffet(&["man"]);
     for command in ["get", "put", "serve"] {
         let page = fs::read_to_string(dir.join(format!("tuffet-{command}.1"))).unwrap();
         assert!(page.contains(&format!(".TH TUFFET-{} 1 \"\" ", command.to_uppercase())), "{page}");
         assert!(page.contains("\\-\\-blksize") && page.contains(".SH NOTES"), "{page}");
+        assert!(manual.contains(&page), "{command}");
     }
-    assert_eq!(tuffet(&["man"]), fs::read_to_string(dir.join("tuffet.1")).unwrap());
+    assert!(manual.starts_with(&fs::read_to_string(dir.join("tuffet.1")).unwrap()));
+}
+
+/// A line that is too long is cut into words by the terminal.
+#[test]
+fn help_and_manual_fit_80_columns() {
+    let commands =
+        ["", "serve", "get", "put", "boot", "demo", "explain", "check-config", "probe", "completions", "man"];
+    for command in commands {
+        let words = [command, "--help"];
+        let help = Command::new(env!("CARGO_BIN_EXE_tuffet"))
+            .args(words.into_iter().filter(|word| !word.is_empty()))
+            .env("COLUMNS", "80")
+            .output()
+            .unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        assert!(help.contains("Usage: tuffet"), "{help}");
+        let long: Vec<_> = help.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(long.is_empty(), "{command}: {long:#?}");
+    }
+    // The page has a margin of 7 columns.
+    let manual = tuffet(&["man"]);
+    let examples = manual.split(".nf\n").skip(1).flat_map(|rest| rest.split(".fi\n").next().unwrap().lines());
+    let long: Vec<_> =
+        examples.map(|line| line.replace("\\&", "").replace("\\-", "-")).filter(|l| l.len() > 73).collect();
+    assert!(long.is_empty(), "{long:#?}");
 }
 
 #[test]

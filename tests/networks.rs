@@ -99,7 +99,7 @@ fn blocks_fit_the_link_that_they_go_by() {
     on("client", || {
         for (address, blksize) in [("10.9.0.1:69", 1368), ("10.9.1.1:69", 8968), ("[fd09::1]:69", 1348)] {
             let mut peer = peer(address);
-            // What does not fit would not come in one piece.
+            // A larger block would come in fragments.
             let granted = blksize.to_string();
             peer.rrq("20000", &[("blksize", "65464")]).expect_oack(&[("blksize", &granted)]);
             peer.ack(0);
@@ -193,14 +193,14 @@ fn requests_from_impossible_addresses_are_ignored() {
             // The server asks itself.
             forge("127.0.0.1:69", "127.0.0.1:69", payload);
             forge("10.9.0.1:69", "10.9.0.1:69", payload);
-            // Nobody could be answered.
+            // No client has such an address.
             on("client", || forge("10.9.0.7:0", "10.9.0.1:69", payload));
             on("client", || forge("224.0.0.1:5", "10.9.0.1:69", payload));
         }
         thread::sleep(SHORT);
         assert!(serving.transfers().is_empty(), "{:?}", serving.transfers());
         assert!(serving.records().is_empty());
-        // The same from who can be: a forged packet does come in.
+        // From a possible address, a forged packet does come in.
         on("client", || {
             let mut peer = peer("10.9.0.1:69");
             let from = SocketAddr::from(([10, 9, 0, 7], peer.socket.local_addr().unwrap().port()));
@@ -224,7 +224,7 @@ fn forged_requests_do_not_lock_anybody_out() {
     // Forged addresses are behind a router: as neighbours they would fill the system's table.
     let with_route = format!("{TWO_LINKS}; ip route add default via 10.9.0.7 dev s0");
     again!(on_machines, &with_route);
-    // A handler that works for each request would be what is flooded.
+    // A handler that works for each request would be the victim of the flood.
     let made = tuffet::Bytes::from(file(100_000));
     let handler = tuffet::read(move |_| made.clone());
     let serving = Serving::on(&["0.0.0.0:69"], handler, |builder| builder.max_transfers(500));

@@ -21,7 +21,7 @@ fn taken(told: &Told) -> Vec<String> {
     std::mem::take(&mut *told.lock().unwrap())
 }
 
-/// A handler without files, then one for reads and one for writes. Each is told of the end.
+/// A handler without files, then one for reads and one for writes. Each has a hook for the end.
 fn handlers(told: &Told) -> impl Handler {
     let (reads, writes) = (told.clone(), told.clone());
     let nothing = read(async |_: Request| Err::<Source, _>(Refusal::not_found()));
@@ -142,7 +142,7 @@ fn a_record_tells_how_it_ended() {
         ("tsize=0 blksize=1000 unknown=1".to_owned(), "tsize=2000 blksize=1000".to_owned())
     );
     assert_eq!((probe.peer, probe.local), (peer.socket.addr(), server.addr()));
-    // An empty file has no size to be told, so its first packet is DATA.
+    // The size of an empty file is not sent, so its first packet is DATA.
     for code in 0..=9 {
         peer.rrq("0", &[("tsize", "0")]).expect_data(1, b"");
         peer.error(code);

@@ -54,12 +54,12 @@ fn files(fast: Fast) -> impl Handler {
     })
 }
 
-fn serve() -> (Serving, Shown, String, Fast) {
+fn serve(patience: u64) -> (Serving, Shown, String, Fast) {
     let fast = Fast::default();
     let status = Status::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}/", status.addr());
     let serving = Serving::with(files(fast.clone()), |builder| {
-        builder.watch(&status).patience(Duration::from_secs(10)).max_requests_per_client(30)
+        builder.watch(&status).patience(Duration::from_secs(patience)).max_requests_per_client(30)
     });
     let status = status.describe("http://mirror/netboot/").listening(&[serving.addr()]);
     let shown = status.serve(serving.handle.clone()).unwrap();
@@ -120,7 +120,7 @@ fn boot(serving: &Serving, address: &str) -> Peer {
 #[test]
 #[ignore = "needs chromium and chromedriver"]
 fn the_page_shows_what_runs_and_what_became_of_it() {
-    let (serving, _shown, url, fast) = serve();
+    let (serving, _shown, url, fast) = serve(10);
     let serving = Arc::new(serving);
     let browser = Browser::new();
     browser.resize(1280, 900, false);
@@ -222,7 +222,7 @@ fn a_bad_night(serving: &Serving) {
             }
         }
     }
-    // One end, and two causes: the clients' own words and what may help must not be told of each other.
+    // Two transfers end in the same way for different causes, so each has its own text and hint.
     for (n, code) in [(41, 3), (42, 8)] {
         let mut peer = machine(serving, &format!("127.0.2.{n}"));
         peer.rrq("9000/kernel", &[("blksize", "1400")]).receive();
@@ -237,7 +237,7 @@ fn a_bad_night(serving: &Serving) {
 #[test]
 #[ignore = "needs chromium and chromedriver"]
 fn the_page_shows_trouble_first() {
-    let (serving, _shown, url, fast) = serve();
+    let (serving, _shown, url, fast) = serve(10);
     let serving = Arc::new(serving);
     let browser = Browser::new();
     browser.resize(1440, 900, false);
@@ -278,7 +278,7 @@ fn the_page_shows_trouble_first() {
     }
     assert!(groups[0].starts_with("20 machines"), "the most first");
     assert!(groups[1].ends_with("upstream failed"), "and of as many the worst");
-    // What may help stands beside it.
+    // A hint stands beside the failure.
     let hint = texts(".group .hint").into_iter().find(|hint| !hint.is_empty());
     assert!(hint.as_ref().is_some_and(|hint| hint.contains("`options = []`")), "{hint:?}");
     assert!(browser.text_of("#listening").ends_with(&serving.addr().to_string()));
@@ -303,6 +303,28 @@ fn the_page_shows_trouble_first() {
     }
     let complaints = browser.console();
     assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+#[test]
+#[ignore = "needs chromium and chromedriver"]
+fn a_crowd_that_fetches_hides_no_trouble() {
+    let (serving, _shown, url, _) = serve(300);
+    let browser = Browser::new();
+    refused(&mut machine(&serving, "127.0.8.1"), "secret");
+    let fetch = |address: String| {
+        let mut peer = machine(&serving, &address);
+        peer.rrq("8000000/slow-initrd", &[("tsize", "0")]).receive();
+        // Transfers that have received nothing end soon.
+        peer.ack(0);
+        peer.receive();
+        peer.ack(1);
+        peer
+    };
+    let _crowd: Vec<_> = (0..260).map(|n| fetch(format!("127.0.{}.{}", 6 + n / 200, 1 + n % 200))).collect();
+    browser.open(&url);
+    eventually("the crowd is there", || browser.text_of("#running-count") == "260, the oldest 256 listed");
+    assert_eq!(browser.text_of("#trouble-count"), "1 machine");
+    assert_eq!(browser.text_of("[data-machine='127.0.8.1'] .verdict"), "secret: not allowed");
 }
 
 fn search_and_filter(browser: &Browser) {

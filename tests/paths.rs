@@ -131,7 +131,7 @@ fn a_client_that_closes_its_port_ends_its_transfer_at_once() {
         let mut stays = Peer::new(serving.addr());
         stays.rrq("1000", &[]).expect_data(1, &file(1000)[..512]);
         let mut leaves = Peer::new(serving.addr());
-        // At an address of its own, so that no other program gets its port.
+        // The client has its own address, so that no other program gets its port.
         leaves.socket = UdpSocket::bind((own_address(), 0)).unwrap();
         leaves.rrq("100000", &[]).expect_data(1, &file(100_000)[..512]);
         drop(leaves);

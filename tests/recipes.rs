@@ -66,7 +66,7 @@ impl Recipe {
     }
 }
 
-/// What a client gets, or nothing.
+/// The text that a client gets, if there is a file.
 fn get(server: &Server, name: &str) -> Option<String> {
     let got = run(&["get", "-q", &server.address, name, "-"]);
     got.status.success().then(|| text(&got.stdout))
@@ -140,7 +140,7 @@ fn each_machine_gets_its_own_menu() {
     assert_eq!(get(&server, &format!("pxelinux.cfg/01-{mac}")).as_deref(), Some("by MAC address"));
     assert_eq!(get(&server, "pxelinux.cfg/default").as_deref(), Some("by address"));
     assert!(recipe.explain("10.0.0.5", "pxelinux.cfg/default").contains("pxelinux.cfg/default, 7 "));
-    // A wrong word in it is told as the page says.
+    // The log reports a misspelt variable as the page says.
     fs::write(&template, "#!ipxe\n\nkernel {{ miror }}/vmlinuz\n").unwrap();
     assert_eq!(get(&server, "boot.ipxe"), None);
     let (said, shown) = (server.stop("-TERM"), recipe.block("text"));

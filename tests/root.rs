@@ -161,7 +161,7 @@ fn links_inside_are_followed_however_they_are_written() {
     for name in ["beside", "hosts"] {
         assert_eq!(get(&also, name), Err(Refusal::denied()), "{name}");
     }
-    // What is allowed besides is for reading.
+    // The directories of `also` are for reading.
     let uploads = also.uploads(true).overwrite(true).mkdir(true);
     for name in ["out-directory/new", "out-directory/a/b", "up/outside/new", "out"] {
         assert_eq!(put(&uploads, name, untouched()), Err(Refusal::denied()), "{name}");
@@ -252,7 +252,7 @@ fn files_of_proc_are_read_to_their_end() {
     assert_eq!(get(&Directory::new(memory.path()).unwrap(), "page").unwrap().len(), 4096);
 }
 
-/// Of what a PCI device has, who is not root gets 64 bytes, and is told 256 or 4096.
+/// `config` of a PCI device has a size of 256 or 4096, and gives 64 bytes to a user other than root.
 #[cfg(target_os = "linux")]
 #[test]
 #[ignore = "needs root and setpriv"]

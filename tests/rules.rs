@@ -254,7 +254,7 @@ fn a_request_without_nul_gets_error_4() {
     let mut peer = serving.peer();
     peer.send_bytes(b"\0\x02file\0mail\0");
     peer.expect_error(4);
-    // What may be missing: the last NUL of the options, the last value.
+    // The last NUL of the options and the last value may be missing.
     for options in [&b"blksize\x001000"[..], b"blksize\x001000\0garbage", b"multicast\0\0blksize\x001000\0\0junk"] {
         let mut peer = serving.peer();
         peer.send_bytes(&[b"\0\x011001\0OcTet\0", options].concat());

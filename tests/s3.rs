@@ -278,7 +278,7 @@ fn a_store_that_dies_in_the_middle_is_a_pause() {
             peer.expect_data(number, block);
             match n {
                 100 => store.kill(),
-                // What was on its way is used up by now.
+                // The clients have used up the bytes that were on their way.
                 1000 => assert!(store.running.is_some()),
                 _ => {}
             }

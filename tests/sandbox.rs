@@ -232,7 +232,7 @@ fn the_log_goes_on_in_a_new_file() {
     // In a directory of root's it has the file that is there; it was given it.
     reload(&server);
     assert_eq!(fs::metadata(&log).unwrap().uid(), 1234);
-    // In one of its own it makes a new one.
+    // In a directory that belongs to its user, the server makes a new log.
     chown(&logs, Some(1234), None).unwrap();
     fs::rename(&log, &old).unwrap();
     for _ in 0..100 {

@@ -16,10 +16,10 @@ use std::{
 
 use sandboxed::{NOBODY, Server, text, tree, tuffet};
 
-/// What is said at the start where a directory that is made anew would be out of reach.
+/// A part of the line at the start if a replacement of the directory would be out of reach.
 const BOUND: &str = "the server ends with code 75 and must be restarted: its landlock rules cover this directory only";
 
-/// What makes a directory anew under its old name, all at once: a server may look at any time.
+/// Replaces a directory at once, because the server may look at any time.
 fn make_anew(root: &Path, text: &str) {
     let (old, new) = (fs::metadata(root).unwrap(), root.with_extension("new"));
     fs::create_dir(&new).unwrap();
@@ -88,7 +88,7 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
         assert!(said.contains("was replaced by another directory, which the sandbox does not allow"), "{said}");
         assert!(said.contains(BOUND) && said.contains("because its parent directory belongs to this user"), "{said}");
     }
-    // It is not kept from reading, but from uploads, in a parent where the user may make files of its own.
+    // In a parent where the user may create files, the server may read the new directory, and not upload into it.
     let (place, uploads) = (temp.path().join("place"), temp.path().join("place/uploads"));
     fs::create_dir_all(&uploads).unwrap();
     fs::set_permissions(&place, fs::Permissions::from_mode(0o1777)).unwrap();
@@ -123,7 +123,7 @@ fn a_directory_that_is_out_of_reach_ends_the_server_to_be_started_anew() {
 #[ignore = "needs root"]
 fn links_may_lead_where_it_is_allowed() {
     let (temp, root) = tree();
-    // Apart from what is beside the root, which is open.
+    // Not beside the root, because files there are open.
     let elsewhere = tempfile::tempdir().unwrap();
     fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let other = elsewhere.path().join("other");

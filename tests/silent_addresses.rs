@@ -88,7 +88,7 @@ fn a_client_that_has_acknowledged_data_gets_packets_as_before() {
     }
 }
 
-/// It acknowledges whole windows only, and waits anew after each packet, also after one that it has.
+/// The client acknowledges only whole windows, and restarts its timeout after each packet, also after a copy.
 #[test]
 fn a_client_that_waits_for_the_rest_of_a_window_gets_it() {
     let mut script = Script::read("windowsize=4", 1 << 20);
@@ -103,7 +103,7 @@ fn a_client_that_waits_for_the_rest_of_a_window_gets_it() {
     assert!(inner >= 4 && first == last && last >= inner + 3, "{first} {inner} {last}: {sent:?}");
 }
 
-/// What a server sends in all after these words, until its patience ends: packets of a full block, and others.
+/// Counts the packets of a server after these packets, until its patience ends: those with a full block, and others.
 fn sent_after(script: &mut Script, words: &[&str]) -> (usize, usize) {
     let mut sent = script.ask();
     for words in words {

@@ -155,7 +155,7 @@ impl Client {
         self.receive();
     }
 
-    /// Sends what no client sends.
+    /// Sends random bytes, with a random opcode in front.
     fn lie(&mut self) {
         for _ in 0..self.random.usize(1..6) {
             let mut bytes: Vec<u8> = (0..self.random.usize(..60)).map(|_| self.random.u8(..)).collect();

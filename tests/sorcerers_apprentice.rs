@@ -12,7 +12,7 @@ use sim::{Fault, LinkConditions, Ran, Setup, Side, Trying, ms};
 const DIRECTIONS: [Direction; 2] = [Direction::Read, Direction::Write];
 const LATENCY: Duration = ms(10);
 
-/// Long enough that what goes on with each block shows.
+/// The file is long enough to show a fault that repeats with each block.
 fn setup(direction: Direction, windowsize: usize) -> Setup {
     let options = format!("blksize=8 windowsize={windowsize}");
     let conditions = LinkConditions::lossless(LATENCY);

@@ -228,7 +228,7 @@ fn hundreds_of_silent_connections_do_not_delay_the_metrics() {
     drop(idle);
 }
 
-/// Clients that request much and read nothing give way to new clients.
+/// Clients that request much and read nothing make room for new clients.
 #[test]
 fn connections_that_do_not_read_give_way() {
     let (serving, _shown, addr) = serve();
@@ -255,7 +255,7 @@ fn connections_that_do_not_read_give_way() {
     drop(deaf);
 }
 
-/// What 256 clients send is not kept as often as it is asked for.
+/// The names of 256 clients are cut, and not held once more for each answer.
 #[test]
 fn long_names_make_no_long_answers() {
     let (serving, _shown, addr) = serve();

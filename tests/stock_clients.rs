@@ -73,7 +73,7 @@ fn exchange(server: Server, here: &Path, stored: Option<&Path>, sizes: &[usize])
         let (n, size) = line.name.split_once('-').unwrap();
         let (client, granted) = DIALECTS[n.parse::<usize>().unwrap()];
         assert_eq!(line.bytes.to_string(), size, "{line:?}");
-        // The size of an empty file is not told: curl takes `tsize 0` for an error.
+        // The size of an empty file is not sent: curl takes `tsize 0` for an error.
         let granted = match (&*line.direction, size) {
             ("read", "0") => granted.replace("tsize=SIZE", ""),
             _ => granted.replace("SIZE", size),
@@ -151,7 +151,7 @@ fn atftp_rolls_over() {
         Some(&places),
     );
     roll_over(Client::Atftp(&["windowsize 16"]), Server::start(&["memory:"]), None);
-    // 3 does not divide 65536: the numbers begin anew inside a window.
+    // 3 does not divide 65536: the numbers roll over inside a window.
     roll_over(Client::Atftp(&["windowsize 3"]), Server::start(&["memory:"]), None);
 }
 

@@ -47,7 +47,7 @@ impl Server {
 
     fn start(program: &str, arguments: impl FnOnce(&mut Command, u16, &Path)) -> Self {
         let [served, here] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-        // They serve and store what everybody may read and write.
+        // These servers only serve and replace files that every user may read and write.
         fs::set_permissions(&served, Permissions::from_mode(0o777)).unwrap();
         let port = free_udp_port();
         let mut command = Command::new(program);
@@ -177,7 +177,7 @@ fn atftpd() {
     server.exchange();
     server.probed();
     server.roll_over(&["--blksize", "512", "--windowsize", "1"]);
-    // 3 does not divide 65536: the numbers begin anew inside a window.
+    // 3 does not divide 65536: the numbers roll over inside a window.
     server.roll_over(&["--blksize", "512", "--windowsize", "3"]);
     let log = fs::read(&log).unwrap();
     for window in ["windowsize option -> 16", "windowsize option -> 3"] {

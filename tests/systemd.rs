@@ -43,7 +43,7 @@ fn the_units_are_right() {
 fn the_service_is_hardened() {
     let place = units();
     let mut analyze = Command::new("systemd-analyze");
-    // In tenths, of 100: 20 is "OK", and what is left is the network.
+    // The threshold counts tenths, up to 100. 20 is "OK", and the rest comes from the use of the network.
     analyze.args(["security", "--offline=true", "--no-pager", "--threshold=18"]).arg(place.path().join(UNITS[0]));
     let output = analyze.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

@@ -191,7 +191,7 @@ fn the_command_is_run_as_the_user_of_the_server_without_capabilities() {
     assert!(sets.clone().count() == 5 && sets.clone().all(|set| set == "0".repeat(16)), "{line}");
 }
 
-/// A request, and what answers it.
+/// A request and its answer.
 type Asked = (String, String, TcpStream);
 
 /// A web server that hands each request on, with its connection.

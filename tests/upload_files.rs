@@ -43,7 +43,7 @@ fn a_replaced_file_gives_its_mode() {
             set_mode(root.path().join(&name), before);
             put(&directory, &name, "new").unwrap();
             assert_eq!(format!("{:o}", mode(root.path().join(&name))), format!("{after:o}"), "{name}");
-            // Whoever is not root may not read all of them.
+            // The user of the test may be unable to read all of them.
             set_mode(root.path().join(&name), 0o600);
             assert_eq!(fs::read(root.path().join(&name)).unwrap(), b"new");
         }
@@ -128,7 +128,7 @@ fn a_replaced_file_gives_its_access_list() {
         return println!("skipped: no access lists in {}", root.path().display());
     }
     set.unwrap();
-    // What is new gets this one.
+    // A new file gets the default access list of the directory.
     setxattr(root.path(), "system.posix_acl_default", &list(4), XattrFlags::empty()).unwrap();
     for keep in [0, 1] {
         let directory = Directory::new(root.path()).unwrap().uploads(true).keep_versions(keep).overwrite(true);
@@ -164,7 +164,7 @@ fn programs_that_watch_the_directory_are_told_that_a_file_is_complete() {
     }
 }
 
-/// Such as the attributes that Samba sets. SELinux keeps its label in the same way, but not every kernel has it.
+/// Samba sets such attributes. SELinux keeps its label in the same way, but not every kernel has SELinux.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_replaced_file_gives_its_attributes() {
@@ -196,7 +196,7 @@ fn a_replaced_file_gives_its_attributes() {
     }
 }
 
-/// As other servers make it: in a directory with an access list for new files, the list says what their users may do.
+/// Other servers do the same: if a directory has a default access list, new files get it.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_new_file_has_the_access_list_of_its_directory() {

@@ -56,5 +56,5 @@ fn put(directory: &Path, name: &str, bytes: &[u8]) {
     File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
 }
 
-/// What HTTP calls this time.
+/// This time as HTTP writes it.
 const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";

@@ -204,7 +204,7 @@ fn losses_of_a_client_that_has_become_slow_bring_no_avalanche() {
     }
 }
 
-/// The client has lost a part of a window, and acknowledges only when its own timeout is over.
+/// The client has lost a part of a window, and acknowledges only after its own timeout.
 #[test]
 fn the_answer_to_a_window_that_was_sent_again_measures_no_round_trip() {
     for whole in [0, 3] {
@@ -224,7 +224,7 @@ fn the_answer_to_a_window_that_was_sent_again_measures_no_round_trip() {
     }
 }
 
-/// Each copy may make such a client wait anew.
+/// Each copy may restart the timeout of such a client.
 #[test]
 fn copies_leave_time_for_a_client_whose_acks_do_not_pay_for_a_window() {
     let (agreed, oack) =

@@ -40,19 +40,23 @@ fn serve_examples() -> String {
     let (http, buckets, rules) = (cfg!(feature = "http"), cfg!(feature = "object-store"), cfg!(feature = "rules"));
     let lines = [
         (true, "Examples:"),
-        (true, "  tuffet serve ./tftpboot                          serve a directory on port 69"),
-        (http, "  tuffet serve http://192.168.0.2/netboot/         serve the files of a web server"),
-        (buckets, "  tuffet serve s3://bucket/netboot --cache 64M     serve a bucket, with the settings in AWS_*"),
-        (http, "  tuffet serve ./overrides http://192.168.0.2/     serve each file from the first that has it"),
-        (true, "  tuffet serve --listen :6969 --upload ./configs   take uploads too, on a port that needs no root"),
-        (rules, "  tuffet serve --map '^x64/(.*)=>http://mirror/$1' fetch some names from a web server"),
+        (true, "  tuffet serve ./tftpboot                  a directory, on port 69"),
+        (http, "  tuffet serve http://mirror/netboot/      a web server"),
+        (buckets, "  tuffet serve s3://bucket/netboot         a bucket, with settings in AWS_*"),
+        (http, "  tuffet serve ./own http://mirror/        the first that has the file"),
+        (true, "  tuffet serve -l :6969 -u ./configs       uploads too; needs no root"),
+        (rules, "  tuffet serve --map '^x/(.*)=>http://mirror/$1'  some files from there"),
         (true, ""),
         (rules, TARGETS),
         (
             true,
             "\
-Sizes are written 512K, 64M or 2G (powers of 1024); times 500ms, 5s or 1m. A time without a unit is in seconds.
-Every option can be set in the environment: --max-upload is TUFFET_MAX_UPLOAD. TUFFET_SOURCE has SOURCEs, with commas.
+Sizes are written 512K, 64M or 2G (powers of 1024); times 500ms, 5s or 1m. A
+time without a unit is in seconds.
+
+Every option can be set in the environment: --max-upload is TUFFET_MAX_UPLOAD.
+TUFFET_SOURCE has SOURCEs, with commas.
+
 Ctrl-C lets running transfers end; a second Ctrl-C ends them at once.",
         ),
     ];
@@ -60,16 +64,19 @@ Ctrl-C lets running transfers end; a second Ctrl-C ends them at once.",
 }
 
 const TARGETS: &str = "\
-In a TARGET, $1 or ${name} is a group of the REGEX, and ${path}, ${client}, ${server}, ${mac}, ${uuid}, ${serial} and
-${arch} are variables, also spelled as in ${mac:hexraw} or ${client:hexraw:upper}. Of several targets, as in A=>B=>C,
-the first that exists is served. A target that ends with .j2 is a template file, rendered for each request. CLIENTS are
-networks, addresses, and MAC addresses or their beginnings, with commas. `tuffet explain` shows what would become of a
-request.
+In a TARGET, $1 or ${name} is a group of the REGEX, and ${path}, ${client},
+${server}, ${mac}, ${uuid}, ${serial} and ${arch} are variables, also spelled
+as in ${mac:hexraw} or ${client:hexraw:upper}. Of several targets, as in
+A=>B=>C, the first that exists is served. A target that ends with .j2 is a
+template file, rendered for each request. CLIENTS are networks, addresses, and
+MAC addresses or their beginnings, with commas. `tuffet explain` shows the
+answer to a request.
 ";
 
 /// A TFTP server that boots machines from directories, web servers and buckets; and a client
 #[derive(Debug, Parser)]
-#[command(name = "tuffet", version, after_help = "`tuffet COMMAND --help` shows the options of a command.")]
+#[command(name = "tuffet", version, max_term_width = 120)]
+#[command(after_help = "`tuffet COMMAND --help` shows the options of a command.")]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
@@ -239,7 +246,7 @@ pub struct Web {
     #[arg(value_parser = values::duration, help_heading = "Web servers")]
     pub connect_timeout: Duration,
 
-    /// Send this header with each request; may be repeated
+    /// Send this header with each request to a web server; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE", env = "TUFFET_HEADER", value_delimiter = '\n')]
     #[arg(help_heading = "Web servers")]
     pub headers: Vec<Header>,
@@ -301,7 +308,7 @@ pub struct Put {
     pub output: Output,
 }
 
-/// What a client asks for.
+/// The options of a client's request.
 ///
 /// A server may grant less, so the defaults ask for what is fast and safe everywhere.
 #[derive(Args, Debug)]

@@ -17,11 +17,12 @@ const STATUS: u16 = 9069;
 const EXAMPLES: &str = "\
 Examples:
   tuffet boot ./tftpboot
-  tuffet boot http://ftp.nl.debian.org/debian/dists/stable/main/installer-amd64/current/images/netboot/
+  tuffet boot http://mirror/netboot/
   tuffet boot ./tftpboot --dhcp-boot 'arch=x64=>grub/grubx64.efi'
 
-This is `tuffet serve --dhcp --http --status` on this machine's address in its network, with all options of `serve`. The
-network's own DHCP server still assigns the addresses, and needs no change. Ports 67, 69 and 80 need root.";
+This is `tuffet serve --dhcp --http --status` on this machine's address in its
+network, with all options of `serve`. The network's own DHCP server still
+assigns the addresses, and needs no change. Ports 67, 69 and 80 need root.";
 
 /// Boot the machines of a network without a change to its DHCP server (Linux)
 #[derive(Args, Debug)]
@@ -65,7 +66,7 @@ fn beside(listen: &[Listen]) -> Vec<SocketAddr> {
     addresses
 }
 
-/// A note about the other networks of this machine, which `tuffet boot` leaves alone unless it is told.
+/// A note about the other networks of this machine, which `tuffet boot` does not serve without `--listen`.
 fn others(chosen: &[Interface], all: &[Interface], server: Ipv4Addr) -> Option<String> {
     let is_other = |interface: &&Interface| {
         !interface.addresses.contains(&server) && chosen.iter().any(|chosen| chosen.name == interface.name)

@@ -29,12 +29,12 @@ pub struct Dhcp {
     #[arg(help_heading = "Network")]
     pub dhcp: bool,
 
-    /// Do that on this interface; may be repeated [default: all that the server listens on]
+    /// Answer by ProxyDHCP on this interface; may be repeated [default: all that the server listens on]
     #[arg(long, value_name = "NAME", env = "TUFFET_DHCP_INTERFACE", value_delimiter = ',')]
     #[arg(help_heading = "Network")]
     pub dhcp_interface: Vec<String>,
 
-    /// The boot file or URL of some: `arch=x64,mac=52:54:00=>FILE`; the first match counts
+    /// Boot file or URL of some machines: `arch=x64,mac=52:54:00=>FILE`; the first match counts
     #[arg(long, value_name = "RULE", env = "TUFFET_DHCP_BOOT", value_delimiter = '\n')]
     #[arg(help_heading = "Names")]
     pub dhcp_boot: Vec<Boot>,

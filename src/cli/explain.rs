@@ -35,13 +35,14 @@ Examples:
   tuffet explain 10.0.0.5 pxelinux.0 ./tftpboot
   tuffet explain 10.0.0.5 '\\Boot\\BCD' ./tftpboot --ignore-case
   tuffet explain --dhcp 52:54:00:12:34:56 x64 ./tftpboot
-  tuffet explain 10.0.0.5 x64/linux --map '^x64/(.*)=>http://mirror/$1' --options blksize=1468,tsize=0
+  tuffet explain 10.0.0.5 linux ./tftpboot --options blksize=1468,tsize=0
 
-With a MAC address and an architecture (bios, x64, http-x64, arm64 ..., or a number of option 93), it shows the boot
-file that --dhcp would announce to the machine. It takes the options of `tuffet serve`. It exits with 0 if the client
+It takes the options of `tuffet serve`. With --dhcp, a MAC address and an
+architecture (bios, x64, http-x64, arm64 ..., or a number of option 93), it
+shows the boot file that the machine would get. It exits with 0 if the client
 would get a file, and with 1 otherwise.";
 
-/// Show what would become of a request, and why, without a server or a client
+/// Show what a server would answer to a request, and why, without a server
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, mut_args = |arg| arg.hide_env(true))]
 pub struct Explain {
@@ -49,7 +50,7 @@ pub struct Explain {
     #[arg(value_parser = client)]
     pub client: Client,
 
-    /// The file's name, as the client sends it; with --dhcp, the client's architecture: bios, x64, arm64 ...
+    /// The file's name, as the client sends it, or with --dhcp the client's architecture: bios, x64, arm64 ...
     pub name: OsString,
 
     /// The options of the request
@@ -96,12 +97,12 @@ pub struct Explain {
 #[derive(Clone, Copy, Debug)]
 pub enum Client {
     Address(IpAddr),
-    Card(Mac),
+    Mac(Mac),
 }
 
 fn client(text: &str) -> std::result::Result<Client, &'static str> {
-    let card = || text.parse().map(Client::Card);
-    let client = text.parse().map(Client::Address).or_else(|_| card());
+    let mac = || text.parse().map(Client::Mac);
+    let client = text.parse().map(Client::Address).or_else(|_| mac());
     client.map_err(|_| "not an address, such as 10.0.0.5, nor a MAC address, such as 52:54:00:12:34:56")
 }
 
@@ -138,7 +139,7 @@ impl Report {
 fn report(args: &Explain) -> Result<Report> {
     let mut report = Report::default();
     let address = match args.client {
-        Client::Card(mac) => return boot(args, mac, report),
+        Client::Mac(mac) => return boot(args, mac, report),
         Client::Address(address) => address,
     };
     let open = |opened: &Opened| Ok((serve::open(&args.serve, opened)?, rules::rules(&args.serve, opened)?));

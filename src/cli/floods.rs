@@ -22,7 +22,7 @@ const EARLY: u64 = 16;
 /// How many clients are counted separately.
 const CLIENTS: usize = 1024;
 
-/// Admits lines, and counts the requests without a line. `C` is what tells clients apart.
+/// Admits lines, and counts the requests without a line. `C` identifies a client.
 pub struct Floods<C> {
     all: Bucket,
     clients: HashMap<C, Bucket>,

@@ -9,7 +9,7 @@ use super::values;
 
 #[derive(Args, Debug)]
 pub struct Limits {
-    /// Run at most this many of one client address [default: half, at least 100]
+    /// Run at most this many transfers of one client address at once [default: half, at least 100]
     #[arg(long, value_name = "NUMBER", env = "TUFFET_MAX_TRANSFERS_PER_CLIENT", help_heading = "Transfers")]
     #[arg(value_parser = values::number(1..=u32::MAX as usize))]
     pub max_transfers_per_client: Option<usize>,

@@ -47,7 +47,7 @@ struct Shared {
     queue: OnceLock<Sender<Item>>,
     /// The bytes of the waiting lines.
     waiting: AtomicUsize,
-    /// The lines that found no room, and are not told of yet.
+    /// The lines that found no room, and are not reported yet.
     missing: AtomicUsize,
     sink: Mutex<Writer>,
     lost: Counter,

@@ -30,9 +30,9 @@ pub struct Completions {
 #[command(mut_args = |arg| arg.hide_env(true), after_help = "\
 Examples:
   tuffet man | man -l -                  read it
-  tuffet man --dir /usr/share/man/man1   install it, with a page for each command")]
+  tuffet man --dir /usr/share/man/man1   install it")]
 pub struct Man {
-    /// Write all pages into this directory, instead of the first to standard output
+    /// Write each page into a file in this directory, instead of all to standard output
     #[arg(long, value_name = "PATH", env = "TUFFET_DIR")]
     dir: Option<PathBuf>,
 }
@@ -46,10 +46,13 @@ pub fn completions(args: &Completions) -> Result<ExitCode> {
 pub fn man(args: &Man) -> Result<ExitCode> {
     let mut program = Arguments::command().disable_help_subcommand(true);
     program.build();
-    let Some(dir) = &args.dir else { return print(page(&program)?.as_bytes()) };
+    let commands = || std::iter::once(&program).chain(program.get_subcommands());
+    let Some(dir) = &args.dir else {
+        return print(commands().map(page).collect::<io::Result<String>>()?.as_bytes());
+    };
     let write = || {
         fs::create_dir_all(dir)?;
-        for command in std::iter::once(&program).chain(program.get_subcommands()) {
+        for command in commands() {
             fs::write(dir.join(format!("{}.1", name(command))), page(command)?)?;
         }
         Ok(())
@@ -76,12 +79,21 @@ fn page(command: &Command) -> io::Result<String> {
         page += "\n";
     }
     if let Some(notes) = command.get_after_help() {
-        // Without filling: the examples are a table.
-        page += ".SH NOTES\n.nf\n";
+        page += ".SH NOTES\n";
+        let mut is_filled = true;
         for line in notes.to_string().lines() {
-            page += &format!("\\&{}\n", line.replace('\\', "\\e").replace('-', "\\-"));
+            // The examples are a table. They stand in lines of their own.
+            let is_example = line.starts_with("  ");
+            if is_example == is_filled {
+                page += if is_example { ".nf\n" } else { ".fi\n" };
+                is_filled = !is_example;
+            }
+            page += &match line {
+                "" => ".PP\n".to_owned(),
+                line => format!("\\&{}\n", line.replace('\\', "\\e").replace('-', "\\-")),
+            };
         }
-        page += ".fi\n";
+        page += if is_filled { "" } else { ".fi\n" };
     }
     Ok(page)
 }

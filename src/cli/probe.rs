@@ -36,15 +36,18 @@ const BEFORE: usize = 2;
 
 const NOTES: &str = "\
 Examples:
-  tuffet probe 192.0.2.1 pxelinux.0 --as pxelinux        what a client gets, step by step
-  tuffet probe 192.0.2.1 grubx64.efi --as edk2           asks twice, as UEFI firmware does
-  tuffet probe 192.0.2.1 vmlinuz --lose-received 5       is a lost block sent again, and how soon?
-  tuffet probe 192.0.2.1 vmlinuz --lose-sent -1          the last ACK is lost: does the server end in time?
-  tuffet probe 192.0.2.1 vmlinuz --delay-sent 4=2s       does a late ACK double the rest?
+  tuffet probe 192.0.2.1 grubx64.efi --as edk2     as UEFI firmware
+  tuffet probe 192.0.2.1 linux --lose-received 5   lose a block
+  tuffet probe 192.0.2.1 linux --lose-sent -1      lose the last ACK
+  tuffet probe 192.0.2.1 linux --delay-sent 4=2s   delay an ACK by 2 s
 
-Packets are counted from 1 in each direction, copies included; -1 is the packet that ends the transfer. The same number
-twice means that packet and the next one.
-It exits with 0 if the file arrived and nothing was odd, 3 if something was odd, 1 if the file did not arrive.
+Packets are counted from 1 in each direction, copies included; -1 is the packet
+that ends the transfer. The same number twice means that packet and the next
+one.
+
+It exits with 0 if the file arrived and the server made no fault, with 3 if it
+made one, and with 1 if the file did not arrive.
+
 Every option can be set in the environment: --lose-sent is TUFFET_LOSE_SENT.";
 
 /// Fetch a file as a boot client does, and show what the server did
@@ -268,7 +271,7 @@ impl Screen {
             };
             let first = after(report.first_answer, "answer") + &after(report.first_data, "block");
             let (sent, received) = datagrams;
-            let counts = format!("packets: {sent} sent, {received} received; {repeats} repeated, {copies} came again");
+            let counts = format!("packets: {sent} sent ({repeats} again), {received} received ({copies} again)");
             self.print(&format!("{first}{counts}"));
             notes(report, args).iter().for_each(|note| self.print(&format!("note: {note}")));
         }
@@ -302,7 +305,7 @@ fn notes(report: &Report, args: &Probe) -> Vec<String> {
     }
     if !report.paused.is_zero() {
         let (paused, client) = (format_duration(report.paused), args.client.name);
-        notes.push(format!("for {paused} of it {client} paused, as the real one does; --limit does not count pauses"));
+        notes.push(format!("{client} paused for {paused}, as the real one does; --limit does not count pauses"));
     }
     if report.late > 0 {
         notes.push(format!("{} came after the end", count(report.late, "packet")));

@@ -104,7 +104,7 @@ impl Planned {
                 base = Some(url.to_owned());
                 Ok(tuffet::handlers::Memory::new())
             };
-            // An error is told when the rule is made.
+            // An error is reported when the rule is made.
             _ = self.rule.clone().url(target, open);
             base
         };

@@ -16,7 +16,7 @@ use super::{Result, serve::another, values};
 
 #[derive(Args, Debug)]
 pub struct StatusArgs {
-    /// Serve a live page and /metrics over HTTP here; :PORT is for this machine only
+    /// Serve the status page and /metrics over HTTP here; :PORT is for this machine only
     #[arg(long, value_name = "ADDR:PORT", env = "TUFFET_STATUS", value_parser = address, help_heading = "Output")]
     pub status: Option<SocketAddr>,
 }

@@ -1,4 +1,4 @@
-//! Tells the operator which clients got no answer. They have no transfer, so no other line of the log tells of them.
+//! Logs which clients got no answer. They have no transfer, so no other line of the log names them.
 
 use std::{
     collections::{BTreeMap, HashMap},

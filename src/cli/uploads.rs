@@ -16,7 +16,7 @@ use super::{
 
 #[derive(Args, Debug)]
 pub struct Uploads {
-    /// Leave this much free on the disk
+    /// Refuse uploads that would leave less than this free on the disk
     #[arg(long, value_name = "SIZE", env = "TUFFET_MIN_FREE", default_value_t = Size(16 << 20))]
     #[arg(help_heading = "Uploads")]
     pub min_free: Size,
@@ -30,12 +30,12 @@ pub struct Uploads {
     #[arg(value_parser = values::switch, help_heading = "Uploads")]
     pub upload_per_client: bool,
 
-    /// Allow replacing files, and keep this many older ones: NAME.~1~, NAME.~2~
+    /// Allow uploads to replace files, and keep this many older ones: NAME.~1~, NAME.~2~
     #[arg(long, value_name = "NUMBER", env = "TUFFET_KEEP_VERSIONS", default_value = "0", help_heading = "Uploads")]
     #[arg(value_parser = values::number(0..=u32::MAX as usize))]
     pub keep_versions: usize,
 
-    /// Permission bits to clear from 666 for new files, from 777 for new directories
+    /// Permission bits to clear from 666 for new files, and from 777 for new directories
     #[arg(long, value_name = "MASK", env = "TUFFET_UMASK", value_parser = octal, help_heading = "Uploads")]
     pub umask: Option<u32>,
 

@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 /// Two sockets with one local port. A server answers from any port (its TID), so one socket receives from everywhere.
 /// The other one is connected to the server's port: only a connected socket learns from ICMP that the port is closed.
-/// It also receives what comes from that port.
+/// It also receives the packets from that port.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     any: Async<UdpSocket>,

@@ -7,7 +7,7 @@ use std::{io, net::Ipv4Addr};
 /// ```
 /// use tuffet::dhcp::Interface;
 ///
-/// // Machines on eth1 are told this address, and no other of the interface.
+/// // Machines on eth1 get this address, and no other of the interface.
 /// let lab = Interface { name: "eth1".into(), addresses: vec!["10.9.0.1".parse()?] };
 /// assert_eq!(lab.addresses.len(), 1);
 /// # Ok::<(), std::net::AddrParseError>(())

@@ -124,7 +124,7 @@ pub struct Reply {
 pub struct Offer {
     /// The machine that gets the answer.
     pub machine: Machine,
-    /// The boot file in the answer: a name or a URL. It is empty if U-Boot is only told the server.
+    /// The boot file in the answer: a name or a URL. It is empty if U-Boot gets only the server's address.
     pub file: String,
     /// The reason for this boot file.
     pub why: String,
@@ -145,7 +145,7 @@ pub struct Offer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BootFile {
-    /// The name of a file of the sources, or the URL of a rule. It is empty if U-Boot is only told the server.
+    /// The name of a file of the sources, or the URL of a rule. It is empty if U-Boot gets only the server's address.
     pub file: String,
     /// The reason for this boot file, for people.
     pub why: String,

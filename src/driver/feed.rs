@@ -60,7 +60,7 @@ pub(crate) struct Upload<W> {
     left: u64,
     /// The most bytes of any upload.
     most: u64,
-    /// The size that the client told, if that is less.
+    /// The size that the client sent, if that is less.
     told: Option<u64>,
 }
 

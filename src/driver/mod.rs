@@ -23,7 +23,7 @@ use mailbox::Mailbox;
 /// causes such events.
 const EVENTS_PER_POLL: usize = 256;
 
-/// What the driver needs from the shard that it runs on.
+/// The services of the shard for a driver.
 pub(crate) trait Wire {
     /// Puts a packet into the next batch to the peer.
     fn send(&self, packet: Packet);

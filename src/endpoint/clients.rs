@@ -14,7 +14,7 @@ use crate::options::{DEFAULT_BLKSIZE, Direction, TUNNEL_BLKSIZE};
 
 /// How many addresses the endpoint remembers.
 const MOST: usize = 4096;
-/// How long it remembers what a transfer has taught.
+/// How long it remembers the measurements of a transfer.
 const MEMORY: Duration = Duration::from_secs(600);
 /// The blksizes that a client gets, one after the other, after it has never acknowledged a full block.
 const FALLBACK_BLKSIZES: [u16; 2] = [TUNNEL_BLKSIZE, DEFAULT_BLKSIZE];
@@ -31,7 +31,7 @@ struct Running {
     last: Id,
 }
 
-/// What the transfers of an address have taught.
+/// The measurements of an address by its transfers.
 #[derive(Clone, Copy)]
 struct PathMetrics {
     at: Instant,

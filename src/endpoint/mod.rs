@@ -3,7 +3,7 @@
 //! Like [`Transfer`](crate::transfer::Transfer), it does no I/O and reads no clock. The driver
 //!
 //! 1. calls [`Endpoint::handle`] with each datagram, its envelope and the time;
-//! 2. ends the transfers that [`Endpoint::closed`] returns, and then does what the [`Action`] says;
+//! 2. ends the transfers that [`Endpoint::closed`] returns, and then carries out the [`Action`];
 //! 3. reports what the endpoint cannot see: that a transfer has [`granted`](Endpoint::granted) options, that its
 //!    [first block](Endpoint::first_block) goes out, its [`end`](Endpoint::end), and ICMP errors by
 //!    [`unreachable`](Endpoint::unreachable);
@@ -17,7 +17,7 @@
 //! get the server's packets, so it must try all ports (RFC 1350 section 4: TIDs are chosen at random). So
 //!
 //! - a keyed hash draws the port of a transfer from [`Pool::ports`], a pool of random ports;
-//! - a transfer whose client has sent nothing but its request gives way when the endpoint needs the place, and so does
+//! - a transfer whose client has sent nothing but its request is evicted when the endpoint needs the place, and so is
 //!   one whose client has answered and is silent now;
 //! - a [`Start`] says how many bytes its transfer may send for each byte from the client's address:
 //!   [`AMPLIFICATION`] for each byte that a forger must send to try all ports.
@@ -100,7 +100,7 @@ type Key = (usize, SocketAddr);
 /// Recognizes a repeated request: the port that it came to, its sender, and the address that it was sent to.
 type RequestKey = (usize, SocketAddr, Option<IpAddr>);
 
-/// All running transfers, and what the endpoint remembers of past ones. It stays on its thread (`!Send`), like a
+/// All running transfers, and a memory of past ones. It stays on its thread (`!Send`), like a
 /// shard.
 ///
 /// ```
@@ -278,7 +278,7 @@ impl Endpoint {
         }
     }
 
-    /// Says what the driver does about a datagram that came to this port.
+    /// Returns what the driver has to do about a datagram that came to this port.
     ///
     /// ```
     #[doc = include_str!("example.md")]
@@ -341,9 +341,9 @@ impl Endpoint {
         Action::Deliver(id, packet)
     }
 
-    /// Makes a transfer give way, if there is one that may.
-    fn evict(&mut self, now: Instant, gives_way: impl FnOnce(&mut Transfers) -> Option<Id>) -> bool {
-        let id = gives_way(&mut self.transfers);
+    /// Ends the transfer that this chooses. Returns whether there is one.
+    fn evict(&mut self, now: Instant, choose: impl FnOnce(&mut Transfers) -> Option<Id>) -> bool {
+        let id = choose(&mut self.transfers);
         if let Some(id) = id {
             self.close(now, id, CloseReason::GaveWay);
         }

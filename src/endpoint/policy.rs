@@ -21,7 +21,7 @@ pub struct Policy {
     /// Running transfers in total. Defaults to 10000.
     pub max_transfers: usize,
     /// Running transfers whose clients have sent nothing but their requests. Beyond the limit, the oldest of them
-    /// gives way. Defaults to no limit but `max_transfers`.
+    /// is evicted. Defaults to no limit but `max_transfers`.
     pub max_half_open: usize,
     /// Running transfers of one client address. Defaults to `None`: half of `max_transfers`, and 100 at least.
     pub max_transfers_per_client: Option<usize>,

@@ -8,7 +8,7 @@ use std::{
 use super::{CloseReason, Counts, DropReason, Ended, Endpoint, Id};
 use crate::packet::Options;
 
-/// How many transfers of silent clients give way at once, because the parts of a server that need descriptors come
+/// How many transfers of silent clients are evicted at once, because the parts of a server that need descriptors come
 /// together.
 const SOME: usize = 8;
 
@@ -104,7 +104,7 @@ impl Endpoint {
         }
     }
 
-    /// Makes room when resources such as descriptors are used up. Some transfers of silent clients give way, or else an
+    /// Makes room when resources such as descriptors are used up: evicts some transfers of silent clients, or else an
     /// eighth of those whose clients have sent nothing but their requests.
     ///
     /// ```

@@ -127,7 +127,7 @@ impl Endpoint {
         } else {
             let has_room = (self.transfers.half_open() < max_half_open
                 || self.evict(now, |transfers| transfers.oldest_half_open(now, Duration::ZERO)))
-                && (self.transfers.open() < max_transfers || self.evict(now, |transfers| transfers.gives_way(now)));
+                && (self.transfers.open() < max_transfers || self.evict(now, |transfers| transfers.victim(now)));
             has_room.then_some(()).ok_or(DropReason::Full)
         }
     }
@@ -155,7 +155,7 @@ impl Endpoint {
         };
         let ports = match direction {
             Direction::Read => live.of(&peer, agreed.blksize(), agreed.windowsize().min(windowsize)),
-            // A forger that sets two servers against each other would have one of them write what it likes.
+            // A forger that sets two servers against each other could make one of them write any bytes.
             Direction::Write => live.all(),
         };
         let port = self.tids.draw(now, ports, peer, |port| match (port, peer) {

@@ -39,16 +39,17 @@ struct Ticket {
     since: Instant,
 }
 
-/// How long a transfer may wait for its handler before it gives way to others. A repeated request starts the time
-/// again. U-Boot waits for 10 s.
+/// How long a transfer may wait for its handler before it may be evicted. A repeated request starts the time again.
+/// U-Boot waits for 10 s.
 const HANDLER_TIME: Duration = Duration::from_secs(10);
-/// A client that has sent fewer packets than this has not begun in earnest. A forger who answers for it must send each
-/// packet to all ports.
+/// A client that has sent fewer packets than this may be a forged address: the forger must send each packet to all
+/// ports.
 const FEW_PACKETS: u8 = 16;
-/// How long a client may be silent before its transfer may give way: one that has sent few packets, and any other. GRUB
-/// is silent for seconds in the middle of a file.
-const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
-/// How many transfers are looked at, to find one that may give way.
+/// How long a client that has sent few packets may be silent before its transfer may be evicted.
+const SILENCE_AT_FIRST: Duration = Duration::from_secs(1);
+/// The same for any other client. GRUB is silent for seconds in the middle of a file.
+const SILENCE: Duration = Duration::from_secs(10);
+/// How many transfers are looked at, to find one to evict.
 const LOOKS: usize = 16;
 
 /// The endpoint's record of a transfer.
@@ -206,18 +207,18 @@ impl Transfers {
         }
     }
 
-    /// The transfer that gives way. A new client needs some milliseconds for its first answer, so all others that are
-    /// silent go first.
-    pub(super) fn gives_way(&mut self, now: Instant) -> Option<Id> {
+    /// A transfer to evict. A new client needs some milliseconds for its first answer, so all others that are silent go
+    /// first.
+    pub(super) fn victim(&mut self, now: Instant) -> Option<Id> {
         self.silent(now).or_else(|| self.oldest_half_open(now, Duration::ZERO))
     }
 
-    /// A transfer that gives way because its client is silent.
+    /// A transfer to evict because its client is silent.
     pub(super) fn silent(&mut self, now: Instant) -> Option<Id> {
-        self.oldest_half_open(now, SILENCE.0).or_else(|| self.answered_and_silent(now))
+        self.oldest_half_open(now, SILENCE_AT_FIRST).or_else(|| self.answered_and_silent(now))
     }
 
-    /// The half-open transfer that gives way. It is the oldest whose client has not answered for this time, or else one
+    /// The half-open transfer to evict. It is the oldest whose client has not answered for this time, or else one
     /// whose handler takes long.
     pub(super) fn oldest_half_open(&mut self, now: Instant, patience: Duration) -> Option<Id> {
         for (queue, patience) in
@@ -238,7 +239,7 @@ impl Transfers {
         None
     }
 
-    /// A transfer that gives way because its client has answered, and is silent now.
+    /// A transfer to evict because its client has answered, and is silent now.
     fn answered_and_silent(&mut self, now: Instant) -> Option<Id> {
         for _ in 0..LOOKS {
             let ticket = self.answered.pop_front()?;
@@ -273,7 +274,7 @@ impl TransferEntry {
 
     fn is_silent(&self, now: Instant) -> bool {
         let silence = self.last_packet_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        silence >= if self.packets < FEW_PACKETS { SILENCE.0 } else { SILENCE.1 }
+        silence >= if self.packets < FEW_PACKETS { SILENCE_AT_FIRST } else { SILENCE }
     }
 }
 

@@ -159,7 +159,7 @@ pub struct Ended {
     pub round_trip: Option<Duration>,
 }
 
-/// Counts of datagrams, by what became of them.
+/// Counts of datagrams, by their fate.
 ///
 /// ```
 #[doc = include_str!("example.md")]

@@ -23,8 +23,8 @@ impl Endpoint {
         }
         let is_block = matches!(packet, Packet::Data { .. } | Packet::Ack(_));
         let pool = self.pools.iter().find(|pool| pool.ports.contains(&key.0));
-        // In a storm the memory is too small to tell a stranger from a client whose last ACK comes late. A client with
-        // a transfer on another port may have copies of an earlier transfer's packets on the way.
+        // In a storm the memory is too small to tell an unknown client from one whose last ACK comes late. A client
+        // with a transfer on another port may have copies of an earlier transfer's packets on the way.
         match pool.filter(|_| is_block && !self.recent.may_have_forgotten(now)) {
             Some(pool) if !self.is_known(now, pool, key.1) => {
                 self.answer_with_error(now, envelope, &Refusal::unknown_tid(), DropReason::UnknownTid)

@@ -5,7 +5,8 @@ use std::{fmt, io, sync::Arc};
 use super::{Error, ErrorCode};
 use crate::{packet::Packet, shown};
 
-/// A refusal that the peer is told: an ERROR code and a fixed text. RFC 1350's appendix has the texts of its codes.
+/// The answer to a peer whose request or transfer is refused: an ERROR code and a fixed text. RFC 1350's appendix has
+/// the texts of its codes.
 ///
 /// The text is `&'static str` on purpose: a path of the server, an address of an upstream or a message of the system
 /// cannot get into it. Details for the operator go into [`because`](Self::because), which is logged and never sent.
@@ -262,7 +263,7 @@ impl Refusal {
         self.message
     }
 
-    /// The detail, which only the operator is told.
+    /// The detail, for the operator only.
     ///
     /// ```
     /// let refusal = tuffet::Refusal::not_found();
@@ -282,7 +283,7 @@ impl Refusal {
         matches!(self.told, Told::NothingYet)
     }
 
-    /// The ERROR packet; `None` if the peer is told nothing.
+    /// The ERROR packet; `None` if the peer gets no answer.
     ///
     /// ```
     /// let packet = tuffet::Refusal::not_found().packet().unwrap();
@@ -293,7 +294,7 @@ impl Refusal {
     }
 }
 
-/// Two refusals are equal if the peer is told the same.
+/// Two refusals are equal if their ERRORs are.
 impl PartialEq for Refusal {
     fn eq(&self, other: &Self) -> bool {
         (self.code, self.message, self.told) == (other.code, other.message, other.told)
@@ -345,7 +346,7 @@ impl From<io::Error> for Refusal {
     }
 }
 
-/// For a handler that is itself a client, or opens another handler. What the peer of that client said stays with the
+/// For a handler that is itself a client, or opens another handler. The text of that client's peer stays with the
 /// operator.
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {

@@ -54,7 +54,7 @@ pub trait AsyncHandler: Send + Sync + 'static {
     /// ```
     ///
     /// # Errors
-    /// The refusal that the peer is told.
+    /// The refusal for the peer.
     fn read(&self, request: &Request) -> impl Future<Output = Result<Source, Refusal>>;
 
     /// As [`Handler::write`]. In a chain it needs [`takes_writes`](Self::takes_writes).
@@ -84,7 +84,7 @@ pub trait AsyncHandler: Send + Sync + 'static {
     /// ```
     ///
     /// # Errors
-    /// The refusal that the peer is told. Defaults to [`Refusal::denied`].
+    /// The refusal for the peer. Defaults to [`Refusal::denied`].
     fn write(&self, request: &Request, data: Source) -> impl Future<Output = Result<(), Refusal>> {
         let _ = (request, data);
         async { Err(Refusal::denied()) }

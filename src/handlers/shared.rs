@@ -49,7 +49,7 @@ pub(super) trait Upstream: Sized + Send + Sync + 'static {
     /// The next bytes; `None` at the end.
     fn chunk(&self, body: &mut Self::Body) -> impl Future<Output = Result<Option<Bytes>, Refusal>> + Send;
 
-    /// Whether the upstream is told about the client, so that a failure may concern this client alone.
+    /// Whether requests describe the client, so that a failure may concern this client alone.
     fn is_personal(_ask: &Self::Ask) -> bool {
         false
     }

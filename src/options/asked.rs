@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The options of a request that are understood, each with its value. What is granted of them depends on limits, which
+/// The known options of a request, each with its value. What the server grants of them depends on limits, which
 /// are known step by step.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AskedOptions {
@@ -43,12 +43,12 @@ impl AskedOptions {
         asked
     }
 
-    /// What is agreed.
+    /// The agreed options.
     pub(crate) fn agree(&self, direction: Direction, mode: Mode, limits: &Limits, size: Option<u64>) -> Agreed {
         self.grant(direction, mode, limits, size, |_, _| {})
     }
 
-    /// What is agreed, and the OACK that says so. See [`answer`]. `options` are those that this was made of.
+    /// The agreed options, and the OACK for them. See [`answer`]. `options` are those of the request.
     pub(crate) fn answer(
         &self,
         options: &Options,

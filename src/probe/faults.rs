@@ -20,7 +20,7 @@ pub enum Way {
     Received,
 }
 
-/// What happens to one packet.
+/// The fate of one packet.
 ///
 /// ```
 /// use std::time::Duration;

@@ -24,7 +24,7 @@ pub struct Habits {
     pub patience: Duration,
     /// How many timeouts it allows in one transfer, with or without progress.
     pub timeouts: usize,
-    /// What it does about DATA out of order.
+    /// The client's answer to DATA out of order.
     pub on_other_data: OnOtherData,
     /// After how many blocks it pauses, and for how long.
     pub pause: Option<(usize, Duration)>,
@@ -34,7 +34,7 @@ pub struct Habits {
     pub strict: bool,
 }
 
-/// What a client does about DATA out of order.
+/// The answer of a client to DATA out of order.
 ///
 /// ```
 /// use tuffet::probe::habits::{OnOtherData, PHONE};

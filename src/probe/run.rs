@@ -334,7 +334,7 @@ impl<F: FnMut(&Happened)> Connection<F> {
             Way::Sent => {
                 self.report.datagrams.0 += 1;
                 let sent = smol::block_on(self.sockets.send_to(&packet.encode(), self.to(packet)));
-                // Whether the port is closed is told when receiving.
+                // The next receive reports a closed port.
                 sent.or_else(|error| if is_refusal(&error) { Ok(()) } else { Err(error) })
             }
             Way::Received => {

@@ -193,7 +193,7 @@ mod tests {
         Request::new(([192, 168, 2, 91], 1069).into(), ([10, 0, 0, 1], 69).into(), packet).unwrap()
     }
 
-    /// What a client gets for this name, where this is the template of all names.
+    /// The text that a client gets for this name, if this template is the target of all names.
     fn get(template: impl Into<bytes::Bytes>, name: &str) -> Result<(String, Option<u64>), Refusal> {
         let memory = Memory::new();
         memory.insert("menu.j2", template).unwrap();

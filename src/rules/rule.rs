@@ -118,7 +118,7 @@ impl Rule {
         &self.title
     }
 
-    /// Checks what depends on the finished rule.
+    /// Checks the parts that depend on the finished rule.
     pub(super) fn check(&mut self) -> Result<(), Error> {
         self.check_parts().map_err(|error| Error::Config(format!("{}: {error}", self.title)))
     }

@@ -191,7 +191,7 @@ impl Template {
         Ok(Some(name))
     }
 
-    /// The query. The values are percent-encoded, so that what a client sends is always one value. The text between
+    /// The query. The values are percent-encoded, so that a client's text is always one value. The text between
     /// them is not encoded.
     pub(super) fn query(&self, values: &Values<'_>) -> Option<String> {
         self.expand(values, |text, out| out.extend(percent_encode(&name::bytes(text), &name::ENCODED)))

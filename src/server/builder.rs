@@ -14,7 +14,7 @@ use super::{
     OnBegin, OnEnd,
     around::Around,
     period::Period,
-    settings::{Bound, Settings, Terms},
+    settings::{FixedSettings, Settings, Terms},
 };
 #[cfg(feature = "net")]
 use crate::{endpoint::WINDOWSIZE_SINGLE_PORT, options::Limits};
@@ -51,7 +51,7 @@ pub struct ServerBuilder {
     /// The first setting that makes no sense.
     pub(super) wrong: Option<Error>,
     pub(super) sockets: Vec<UdpSocket>,
-    pub(super) bound: Bound,
+    pub(super) fixed: FixedSettings,
     pub(super) settings: Settings,
     pub(super) handler: Box<dyn Handler>,
     pub(super) on_begin: Vec<OnBegin>,
@@ -70,7 +70,7 @@ impl Default for ServerBuilder {
             listen: Vec::new(),
             wrong: None,
             sockets: Vec::new(),
-            bound: Bound::default(),
+            fixed: FixedSettings::default(),
             settings: Settings::default(),
             handler: Box::new(nothing),
             on_begin: Vec::new(),
@@ -190,7 +190,7 @@ impl ServerBuilder {
     /// # Ok::<(), tuffet::Error>(())
     /// ```
     pub fn single_port(mut self, single_port: bool) -> Self {
-        self.bound.single_port = single_port;
+        self.fixed.single_port = single_port;
         self
     }
 
@@ -207,7 +207,7 @@ impl ServerBuilder {
     /// # Ok::<(), tuffet::Error>(())
     /// ```
     pub fn port_range(mut self, ports: RangeInclusive<u16>) -> Self {
-        self.bound.port_range = Some(ports);
+        self.fixed.port_range = Some(ports);
         self
     }
 
@@ -222,7 +222,7 @@ impl ServerBuilder {
     /// ```
     pub fn transfer_ports(mut self, ports: usize) -> Self {
         self.check("transfer_ports", ports as u64, 1..=u64::MAX);
-        self.bound.transfer_ports = ports;
+        self.fixed.transfer_ports = ports;
         self
     }
 
@@ -234,7 +234,7 @@ impl ServerBuilder {
     /// assert!(server.bind().is_err());
     /// ```
     pub fn interface(mut self, name: impl Into<String>) -> Self {
-        self.bound.interface = Some(name.into());
+        self.fixed.interface = Some(name.into());
         self
     }
 
@@ -247,7 +247,7 @@ impl ServerBuilder {
     /// ```
     pub fn shards(mut self, shards: usize) -> Self {
         self.check("shards", shards as u64, 1..=u64::MAX);
-        self.bound.shards = shards;
+        self.fixed.shards = shards;
         self
     }
 
@@ -286,7 +286,7 @@ impl ServerBuilder {
     /// # Ok::<(), tuffet::Error>(())
     /// ```
     pub fn batched(mut self, batched: bool) -> Self {
-        self.bound.batched = batched;
+        self.fixed.batched = batched;
         self
     }
 
@@ -390,13 +390,13 @@ impl ServerBuilder {
         self
     }
 
-    /// A warning of what forgers gain by the windows that are allowed, if that is more than by default.
+    /// A warning of the bytes that forgers gain by the allowed windows, if they are more than by default.
     #[cfg(feature = "net")]
     pub(super) fn costs_of_windows(&self) -> Option<String> {
-        let (windowsize, single_port) = (self.settings.policy.windowsize?, self.bound.single_port);
+        let (windowsize, single_port) = (self.settings.policy.windowsize?, self.fixed.single_port);
         let default = if single_port { WINDOWSIZE_SINGLE_PORT } else { Limits::default().windowsize };
         // The figure is for blocks that fit Ethernet, and for an ACK of 32 bytes to each port.
-        let ports = if single_port { 1 } else { self.bound.transfer_ports as u64 };
+        let ports = if single_port { 1 } else { self.fixed.transfer_ports as u64 };
         let factor = u64::from(windowsize) * 1500 / (32 * ports);
         (windowsize > default).then(|| {
             format!(
@@ -418,7 +418,7 @@ impl ServerBuilder {
 
     #[cfg(feature = "sim")]
     pub(crate) fn is_single_port(&self) -> bool {
-        self.bound.single_port
+        self.fixed.single_port
     }
 
     /// The terms for a server whose sockets are still to be named.
@@ -438,7 +438,7 @@ impl std::fmt::Debug for ServerBuilder {
         f.debug_struct("ServerBuilder")
             .field("listen", &self.listen)
             .field("sockets", &self.sockets)
-            .field("bound", &self.bound)
+            .field("bound", &self.fixed)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }

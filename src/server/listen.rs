@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
 };
 
-use super::settings::Bound;
+use super::settings::FixedSettings;
 use crate::{
     error::Error,
     socket::{Binding, Port, Role, Share},
@@ -34,7 +34,7 @@ impl Ports {
     pub(super) fn bind(
         listen: &[SocketAddr],
         sockets: Vec<UdpSocket>,
-        settings: &Bound,
+        settings: &FixedSettings,
         anywhere: bool,
         warnings: &mut Vec<String>,
     ) -> Result<Self, Error> {
@@ -61,7 +61,7 @@ impl Ports {
     }
 
     /// Binds the sockets of another shard, with the addresses of the first.
-    pub(super) fn join(listen: &[SocketAddr], settings: &Bound) -> Result<Self, Error> {
+    pub(super) fn join(listen: &[SocketAddr], settings: &FixedSettings) -> Result<Self, Error> {
         let mut bound = Self { ports: Vec::new(), listeners: Vec::new() };
         for &address in listen {
             let port = Port::bind(Binding { address, share: Share::Join, role: role(settings, true) });
@@ -70,7 +70,7 @@ impl Ports {
         bound.bind_pools(settings)
     }
 
-    fn bind_pools(mut self, settings: &Bound) -> Result<Self, Error> {
+    fn bind_pools(mut self, settings: &FixedSettings) -> Result<Self, Error> {
         for i in 0..self.listeners.len() {
             self.listeners[i].pool = self.pool(i, settings)?;
         }
@@ -90,7 +90,7 @@ impl Ports {
         self.ports.iter().map(Port::local)
     }
 
-    fn pool(&mut self, listener: usize, settings: &Bound) -> Result<Vec<usize>, Error> {
+    fn pool(&mut self, listener: usize, settings: &FixedSettings) -> Result<Vec<usize>, Error> {
         let port = self.listeners[listener].port;
         let address = transfer_address(self.ports[port].local());
         if settings.single_port {
@@ -106,7 +106,7 @@ impl Ports {
     }
 }
 
-fn adopt(socket: UdpSocket, settings: &Bound) -> Result<Port, Error> {
+fn adopt(socket: UdpSocket, settings: &FixedSettings) -> Result<Port, Error> {
     let port = Port::adopt(socket, role(settings, true))?;
     let address = port.local();
     if port.is_dual() {
@@ -122,7 +122,7 @@ fn adopt(socket: UdpSocket, settings: &Bound) -> Result<Port, Error> {
 
 /// Binds a port that replaces one of a pool. With a range of ports below 1024, it may fail because the process has
 /// given up its privilege.
-pub(super) fn bind_another(port: &Port, settings: &Bound) -> Result<Port, Error> {
+pub(super) fn bind_another(port: &Port, settings: &FixedSettings) -> Result<Port, Error> {
     let address = port.local();
     let another = bind_pool(transfer_address(address), settings, 1)?.pop();
     another.ok_or_else(|| Error::Bind(address, io::ErrorKind::AddrInUse.into()))
@@ -136,7 +136,7 @@ fn transfer_address(mut listening: SocketAddr) -> SocketAddr {
 
 /// Binds random ports for transfers at this address: as many as are wanted and free, at least one. They are TIDs,
 /// which nobody should be able to guess (RFC 1350 section 4).
-fn bind_pool(mut address: SocketAddr, settings: &Bound, wanted: usize) -> Result<Vec<Port>, Error> {
+fn bind_pool(mut address: SocketAddr, settings: &FixedSettings, wanted: usize) -> Result<Vec<Port>, Error> {
     let mut bind = |port| {
         address.set_port(port);
         let bound = Port::bind(Binding { address, share: Share::No, role: role(settings, false) });
@@ -156,7 +156,7 @@ fn bind_pool(mut address: SocketAddr, settings: &Bound, wanted: usize) -> Result
     Ok(free)
 }
 
-fn role(settings: &Bound, listens: bool) -> Role<'_> {
+fn role(settings: &FixedSettings, listens: bool) -> Role<'_> {
     let interface = settings.interface.as_deref();
     Role { listens, serves: !listens || settings.single_port, interface, batched: settings.batched }
 }
@@ -173,13 +173,13 @@ mod tests {
     #[test]
     fn ports_are_drawn_anew_and_within_their_range() {
         let ip = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let any = Bound::default();
+        let any = FixedSettings::default();
         let pool = bind_pool(ip, &any, 8).unwrap();
         let another = bind_another(&pool[0], &any).unwrap();
         assert!(another.local().ip() == ip.ip() && pool.iter().all(|port| port.local() != another.local()));
         // Eight of a hundred ports, and others each time.
         let range = 21_000..=21_099;
-        let some = Bound { port_range: Some(range.clone()), ..any };
+        let some = FixedSettings { port_range: Some(range.clone()), ..any };
         let draw = || {
             let pool = bind_pool(ip, &some, 8).unwrap();
             pool.iter().map(|port| port.local().port()).collect::<Vec<_>>()
@@ -188,7 +188,7 @@ mod tests {
         assert!(one.len() == 8 && one.iter().all(|port| range.contains(port)), "{one:?}");
         assert_ne!(one, two);
         // All ports, if the range has fewer.
-        let few = Bound { port_range: Some(21_100..=21_102), ..some };
+        let few = FixedSettings { port_range: Some(21_100..=21_102), ..some };
         let pool = bind_pool(ip, &few, 64).unwrap();
         assert!((1..=3).contains(&pool.len()));
         if pool.len() == 3 {
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn transfers_of_a_link_local_address_are_on_its_link() {
         let address: SocketAddr = "[fe80::77%1]:69".parse().unwrap();
-        for port in bind_pool(transfer_address(address), &Bound::default(), 2).unwrap() {
+        for port in bind_pool(transfer_address(address), &FixedSettings::default(), 2).unwrap() {
             assert!(matches!(port.local(), SocketAddr::V6(local) if local.scope_id() == 1 && local.port() != 69));
         }
     }

@@ -39,7 +39,7 @@ use crate::error::Error;
 use crate::stats::{Counter, Counters, Drops, Record, Registry, Snapshot, Unanswered};
 use crate::{endpoint::Policy, sync::Mutex};
 use heartbeats::Heartbeats;
-use settings::{Bound, Current, Terms};
+use settings::{Current, FixedSettings, Terms};
 
 pub use builder::ServerBuilder;
 #[cfg(feature = "net")]
@@ -73,7 +73,7 @@ pub struct ServerHandle(pub(crate) Arc<Shared>);
 
 /// The state that all shards share. No block touches it.
 pub(crate) struct Shared {
-    bound: Bound,
+    fixed: FixedSettings,
     current: Current,
     on_begin: Vec<OnBegin>,
     on_end: Vec<OnEnd>,
@@ -233,9 +233,9 @@ impl ServerHandle {
 impl Shared {
     /// `own`: the addresses of all sockets.
     pub(crate) fn new(builder: ServerBuilder, own: Vec<SocketAddr>, drops: Vec<Box<dyn Drops>>) -> Self {
-        let ServerBuilder { bound, settings, handler, on_begin, on_end, counters, .. } = builder;
+        let ServerBuilder { fixed, settings, handler, on_begin, on_end, counters, .. } = builder;
         Self {
-            bound,
+            fixed,
             current: Current::new(Terms { settings, handler: handler.into(), own }),
             on_begin,
             on_end,
@@ -250,7 +250,7 @@ impl Shared {
     /// The policy of a shard with these terms.
     fn policy(&self, terms: &Terms) -> Policy {
         let policy = terms.settings.policy.clone();
-        Policy { max_half_open: policy.max_half_open.min(self.bound.max_half_open), ..policy }
+        Policy { max_half_open: policy.max_half_open.min(self.fixed.max_half_open), ..policy }
     }
 
     fn enter(&self, phase: Phase) {
@@ -258,7 +258,7 @@ impl Shared {
         self.wake();
     }
 
-    /// Asks the shards for descriptors: transfers of silent clients give way.
+    /// Asks the shards for descriptors: they evict transfers of silent clients.
     #[cfg_attr(not(any(feature = "status", feature = "web")), allow(dead_code, reason = "only HTTP servers ask"))]
     pub(crate) fn want_room(&self) {
         self.shortages.fetch_add(1, Ordering::SeqCst);

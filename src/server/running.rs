@@ -65,7 +65,7 @@ impl Server {
     ///
     /// #[tokio::main]
     /// async fn main() -> Result<(), tuffet::Error> {
-    ///     // The feature `tokio` lets a handler await what needs tokio.
+    ///     // The feature `tokio` lets a handler await tokio's futures.
     ///     Server::builder()
     ///         .handler(read(async |request: tuffet::Request| tokio::fs::read(request.path().to_owned()).await))
     ///         .bind()?
@@ -101,7 +101,7 @@ impl Running {
         &self.addrs
     }
 
-    /// The handle, which stops the server and shows what it does.
+    /// The handle, which stops the server and shows its state.
     ///
     /// ```
     /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?.spawn()?;

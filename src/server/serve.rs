@@ -101,7 +101,7 @@ impl Server {
         self.http_listeners.addrs()
     }
 
-    /// What the server lacks and works without, such as IPv6, and what a setting costs.
+    /// The things that the server lacks and works without, such as IPv6, and the costs of a setting.
     ///
     /// ```
     /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?;
@@ -112,7 +112,7 @@ impl Server {
         &self.warnings
     }
 
-    /// A handle that stops the server and shows what it does, while it runs.
+    /// A handle that stops the server and shows its state, while it runs.
     ///
     /// ```
     /// let server = tuffet::Server::builder().listen("127.0.0.1:0").bind()?;
@@ -196,13 +196,13 @@ impl ServerBuilder {
             listen = vec![(Ipv4Addr::UNSPECIFIED, 69).into(), (Ipv6Addr::UNSPECIFIED, 69).into()];
         }
         let mut warnings = Vec::new();
-        let first = Ports::bind(&listen, sockets, &builder.bound, anywhere, &mut warnings)?;
+        let first = Ports::bind(&listen, sockets, &builder.fixed, anywhere, &mut warnings)?;
         let addrs = first.listening();
         let mut shards = vec![first];
-        for _ in 1..builder.bound.shards {
-            shards.push(Ports::join(&addrs, &builder.bound)?);
+        for _ in 1..builder.fixed.shards {
+            shards.push(Ports::join(&addrs, &builder.fixed)?);
         }
-        builder.bound.max_half_open = descriptors::most_half_open(builder.bound.shards);
+        builder.fixed.max_half_open = descriptors::max_half_open(builder.fixed.shards);
         warnings.extend(builder.costs_of_windows());
         let own = shards.iter().flat_map(Ports::all).collect();
         let drops = shards.iter().flat_map(|shard| &shard.ports).map(Port::drops).collect();
@@ -210,7 +210,7 @@ impl ServerBuilder {
         #[cfg(feature = "tokio")]
         let around = around.or_tokio();
         #[cfg(feature = "web")]
-        let http_listeners = super::web::Listeners::bind(&builder.http, builder.bound.interface.as_deref())?;
+        let http_listeners = super::web::Listeners::bind(&builder.http, builder.fixed.interface.as_deref())?;
         let shared = Arc::new(Shared::new(builder, own, drops));
         Ok(Server {
             shards,

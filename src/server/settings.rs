@@ -1,5 +1,5 @@
-//! The settings that are bound for good, and those that a reload may change. A transfer keeps those that it began
-//! with.
+//! The settings that hold until the server ends, and those that a reload may change. A transfer keeps those that it
+//! began with.
 
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use crate::{endpoint::Policy, handler::Handler, sync::RwLock, transfer::Timing};
 
 /// The settings of sockets and threads.
 #[derive(Clone, Debug)]
-pub(crate) struct Bound {
+pub(crate) struct FixedSettings {
     pub(crate) single_port: bool,
     pub(crate) port_range: Option<RangeInclusive<u16>>,
     /// The number of ports for each address, in each shard.
@@ -53,7 +53,7 @@ impl super::ServerBuilder {
     pub const TRANSFER_PORTS: usize = 64;
 }
 
-impl Default for Bound {
+impl Default for FixedSettings {
     fn default() -> Self {
         Self {
             single_port: false,
@@ -87,7 +87,7 @@ impl Current {
         self.0.read().clone()
     }
 
-    /// Answers further requests by the terms that this makes of the present ones.
+    /// Answers further requests by new terms, which the closure makes from the present ones.
     pub(crate) fn change(&self, change: impl FnOnce(&Terms) -> Terms) {
         let before = {
             let mut current = self.0.write();

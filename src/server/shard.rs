@@ -260,7 +260,7 @@ impl Shard {
         self.locals.borrow()[port]
     }
 
-    /// Ends the transfers that give way.
+    /// Ends the transfers that the endpoint has closed.
     fn close(&self) {
         loop {
             let Some((id, why)) = self.endpoint.borrow_mut().closed() else { return };

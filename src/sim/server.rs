@@ -311,7 +311,7 @@ impl Server {
         self.run_once();
     }
 
-    /// Does what a loop does after a batch.
+    /// Ends a turn, as a loop does after a batch.
     fn run_once(&mut self) {
         let (shard, tasks, addrs, sent) = (&self.shard, &self.tasks, &self.addrs, &mut self.sent);
         let mut flush = || {

@@ -98,7 +98,7 @@ impl Port {
             if serves {
                 linux::enable_error_queue(&socket, local.is_ipv6())?;
             }
-            // The system tells the address with each datagram, at some cost. A socket of a single address does not
+            // The system reports the address with each datagram, at some cost. A socket of a single address does not
             // need it.
             let tells = listens || local.ip().is_unspecified();
             batched

@@ -12,9 +12,9 @@ mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::allow_fragments;
 pub(crate) mod mtu;
-mod plain;
 #[cfg(target_os = "linux")]
-mod scarce;
+mod no_buffers;
+mod plain;
 #[cfg(test)]
 mod tests;
 
@@ -201,7 +201,7 @@ fn send_all(queue: &mut VecDeque<Outgoing>, mut send: impl FnMut(&mut VecDeque<O
             Err(error) => {
                 if let Some(lost) = queue.pop_front() {
                     #[cfg(target_os = "linux")]
-                    scarce::warn(&error, lost.to);
+                    no_buffers::warn(&error, lost.to);
                     log::debug!("{}: cannot send {} bytes: {error}", lost.to, lost.len());
                 }
                 tries = 0;

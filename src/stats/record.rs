@@ -74,7 +74,7 @@ pub struct Record {
     pub filename: String,
     /// The name of the file in normal form, as it can be shown.
     pub path: String,
-    /// Where the bytes came from, if [the source told](crate::Source::with_origin): a file, a URL.
+    /// The file or URL of the bytes, if [the source names it](crate::Source::with_origin).
     pub origin: Option<Arc<str>>,
     /// Where the bytes of an upload are stored, if it is complete and a handler of this crate stored it: a file, a URL.
     pub target: Option<Arc<str>>,

@@ -15,8 +15,8 @@ use crate::{
     sync::{AtomicU64, Mutex},
 };
 
-/// What a server's shards tell observers. A transfer takes the lock at its beginning and at its end. In between it
-/// touches two atomics of its own.
+/// The data of a server's shards for observers. A transfer takes the lock at its beginning and at its end. In between
+/// it touches two atomics of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     state: Mutex<State>,

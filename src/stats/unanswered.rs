@@ -1,4 +1,4 @@
-//! Clients whose requests were not answered. No transfer and no record tells of them.
+//! Clients whose requests were not answered. They have no transfer and no record.
 
 use std::{collections::VecDeque, net::IpAddr, time::Instant};
 

@@ -11,8 +11,8 @@
 //! It runs on a thread of its own, and reads the server's state for each request. It can change nothing. It has no
 //! password: everybody who can reach its address can read the names of files and the addresses of machines.
 
-mod cards;
 mod history;
+mod mac_addresses;
 mod metrics;
 mod rates;
 mod serve;
@@ -104,7 +104,7 @@ impl Drop for Serving {
     }
 }
 
-/// What ended transfers leave behind.
+/// The records and statistics of ended transfers.
 #[derive(Debug)]
 struct Seen {
     started: SystemTime,

@@ -18,7 +18,7 @@ use smol::Timer;
 
 use super::{
     Seen,
-    cards::Cards,
+    mac_addresses::MacAddresses,
     metrics,
     rates::{EVERY, Rates},
 };
@@ -55,10 +55,10 @@ pub(super) struct Site {
     /// Whether the page is for this machine only.
     private: bool,
     rates: RefCell<Rates>,
-    cards: RefCell<Cards>,
+    mac_addresses: RefCell<MacAddresses>,
 }
 
-/// What the server says about itself.
+/// The facts about the server on the page.
 #[derive(Debug, Default)]
 pub(super) struct About {
     pub(super) served: String,
@@ -69,7 +69,7 @@ type Answer = (StatusCode, &'static str, Bytes);
 
 impl Site {
     pub(super) fn new(handle: ServerHandle, about: About, seen: Arc<Seen>, private: bool) -> Self {
-        Self { handle, about, seen, private, rates: RefCell::default(), cards: RefCell::default() }
+        Self { handle, about, seen, private, rates: RefCell::default(), mac_addresses: RefCell::default() }
     }
 
     /// Asks the server for descriptors.
@@ -77,12 +77,12 @@ impl Site {
         self.handle.0.want_room();
     }
 
-    /// Samples what later answers need.
+    /// Samples the rates and the MAC addresses for later answers.
     pub(super) async fn watch(&self) {
         loop {
             let counters = self.handle.counters();
             self.rates.borrow_mut().sample(counters.bytes_read.saturating_add(counters.bytes_written));
-            self.cards.borrow_mut().refresh();
+            self.mac_addresses.borrow_mut().refresh();
             Timer::after(Duration::from_secs(EVERY)).await;
         }
     }
@@ -149,7 +149,7 @@ impl Site {
             "now": millis(SystemTime::now()),
             "every": EVERY,
             "rates": self.rates.borrow().all(),
-            "cards": self.cards.borrow().of(machines),
+            "cards": self.mac_addresses.borrow().of(machines),
         });
         answer.to_string()
     }

@@ -5,11 +5,11 @@
 //!
 //! # The driver's contract
 //!
-//! Whoever drives a transfer
+//! The driver of a transfer
 //!
 //! 1. calls [`Transfer::resume`] with [`Event::Continue`] and the time,
-//! 2. does what the step says: sends the packet, hands the chunk to the sink, or waits,
-//! 3. resumes with what happened and the time it happened, until the step is [`Step::Done`].
+//! 2. carries out the step: sends the packet, hands the chunk to the sink, or waits,
+//! 3. resumes the transfer with the event and its time, until the step is [`Step::Done`].
 //!
 //! - [`Step::Send`] and [`Step::Push`] are done at once, without waiting, and answered with [`Event::Continue`].
 //! - [`Step::Wait`] is answered with whichever comes first: a packet of the peer, the deadline, or what the step
@@ -42,8 +42,8 @@
 //!
 //! A repeated ACK brings the window, and without progress its first block, at most once in a round trip and in 50 ms.
 //! An ACK inside a window brings the rest of the window and what follows it, at most once in a round trip and in 5 ms:
-//! at once if the peer has told a gap before, and otherwise only if no other ACK goes further. 16 ACKs of blocks that
-//! were never sent end a transfer with ERROR 4 ([`Outcome::Refused`]): only a peer that guesses sends them.
+//! at once if the peer has reported a gap before, and otherwise only if no other ACK goes further. 16 ACKs of blocks
+//! that were never sent end a transfer with ERROR 4 ([`Outcome::Refused`]): only a peer that guesses sends them.
 
 mod connection;
 mod coroutine;
@@ -93,7 +93,7 @@ pub enum Step {
     Done(Outcome),
 }
 
-/// What a transfer waits for besides a packet and the deadline.
+/// The event that a transfer waits for, besides a packet and the deadline.
 ///
 /// ```
 /// use std::time::Instant;
@@ -148,7 +148,7 @@ pub enum Event {
     Ready,
     /// The source or the sink has failed.
     Failed(Refusal),
-    /// Another transfer replaces this one, for this reason; the peer is told nothing.
+    /// Another transfer replaces this one, for this reason. The peer gets no ERROR.
     Replaced(&'static str),
     /// This server or client stops, and its transfers end.
     Stop,

@@ -51,7 +51,7 @@ struct Receiver<'a> {
     received: u64,
     /// Index of the last block acknowledged.
     acked: u64,
-    /// Whether an ACK has told the peer of the gap after `received`.
+    /// Whether an ACK has reported the gap after `received` to the peer.
     gap_told: bool,
     /// DATA that came while the sink was busy; never more than a window.
     backlog: VecDeque<Packet>,

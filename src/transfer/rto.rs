@@ -63,8 +63,8 @@ impl Rto {
         self.backed_off(|measured| (measured.smoothed + measured.variation * 4).max(FLOOR))
     }
 
-    /// How long to wait for further ACKs from a peer that may have reported a loss. It is heard, so this does not back
-    /// off.
+    /// How long to wait for further ACKs from a peer that may have reported a loss. The peer answers, so this does not
+    /// back off.
     pub(super) fn short_timeout(&self) -> Duration {
         let short = |measured: &Measured| measured.smoothed + (measured.variation * 4).max(SHORT_FLOOR);
         self.measured.as_ref().map_or(self.first, short).min(self.timeout())

@@ -110,7 +110,7 @@ impl Sender<'_> {
         let Some(acknowledged) = self.window.acknowledge(number) else { return self.window.is_old(number) };
         self.connection.has_answered = true;
         if acknowledged.blocks > 0 {
-            // An answer to single blocks tells what the client lacks, too.
+            // An answer to single blocks also shows what the client lacks.
             let is_clear = self.partial_acks == PartialAcks::Gap || self.copies.are_single_blocks();
             self.copies.progressed(self.connection, self.partial_acks == PartialAcks::Habit);
             self.connection.validate();
@@ -126,8 +126,8 @@ impl Sender<'_> {
         true
     }
 
-    /// Finds out what an ACK says of the blocks that it leaves in flight, if it leaves any. `is_clear`: it speaks of a
-    /// gap.
+    /// Finds out what an ACK means for the blocks that it leaves in flight, if it leaves any. `is_clear`: it speaks of
+    /// a gap.
     fn on_partial_ack(&mut self, acknowledged: &Acknowledged, is_clear: bool) {
         // EDK2 and U-Boot answer a copy with an ACK of all repeated blocks, and no more. They wait for the next window.
         let is_partial = acknowledged.is_partial && self.partial_acks != PartialAcks::Habit;
@@ -149,7 +149,7 @@ impl Sender<'_> {
         self.connection.loss_suspected = self.paused;
     }
 
-    /// Sends the window again from the block that the client has told to be lost.
+    /// Sends the window again from the block that the client has reported as lost.
     fn go_back(&mut self) {
         if self.can_spend(CopyOf::Window) {
             if self.partial_acks != PartialAcks::Gap {
@@ -166,11 +166,11 @@ impl Sender<'_> {
 
     /// Sends blocks again that may be lost.
     ///
-    /// If the answer is `overdue`, the window and its ends go out in turns. The ends make most clients tell what they
+    /// If the answer is `overdue`, the window and its ends go out in turns. The ends make most clients report what they
     /// have: they lack the last block, or it shows them a gap, or they have it, as they have the first one. A client
-    /// that acknowledges every block has told already, and gets the window. An ACK that the client repeats brings the
-    /// window, and without progress its first block. If the packets of the peer do not pay for a window, nothing is
-    /// sent in its turn: each copy may make a client wait anew.
+    /// that acknowledges every block has reported already, and gets the window. An ACK that the client repeats brings
+    /// the window, and without progress its first block. If the packets of the peer do not pay for a window, nothing is
+    /// sent in its turn: each copy may restart the client's timeout.
     ///
     /// Only single blocks are sent if no DATA was ever acknowledged: a client waits for its whole first window before
     /// it answers, so that window went out already, and the address may be forged.

@@ -181,7 +181,7 @@ impl Window {
         (blocks, blocks as usize * self.blksize)
     }
 
-    /// Sends the window again. The peer has told that it lacks the first block, so it has dropped the others.
+    /// Sends the window again. The peer has reported that it lacks the first block, so it has dropped the others.
     pub(super) fn go_back(&mut self) {
         (self.sent, self.copied, self.untimed) = (self.acked, self.highest, self.acked);
     }

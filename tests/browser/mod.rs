@@ -54,7 +54,7 @@ impl Browser {
         self.post("/url", &json!({ "url": url }));
     }
 
-    /// What this script returns.
+    /// Runs a script. Returns its result.
     pub fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", &json!({"script": script, "args": []}))
     }
@@ -64,7 +64,7 @@ impl Browser {
         self.run(&script).as_str().unwrap_or_default().to_owned()
     }
 
-    /// What the page wrote to the console, and what the browser had to complain of.
+    /// The messages of the page and of the browser in the console.
     pub fn console(&self) -> Vec<Value> {
         self.post("/se/log", &json!({"type": "browser"})).as_array().cloned().unwrap_or_default()
     }

@@ -23,7 +23,7 @@ pub struct Simulated {
 
 struct Network {
     server: sim::Server,
-    /// What has come for each peer.
+    /// The packets for each peer, with their senders.
     inboxes: HashMap<SocketAddr, VecDeque<(SocketAddr, Vec<u8>)>>,
     peers: u16,
 }

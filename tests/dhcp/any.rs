@@ -1,4 +1,4 @@
-//! What must hold of any datagram, for dice and for a fuzzer.
+//! The properties of the answer to any datagram, for random tests and for a fuzzer.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -6,7 +6,7 @@ use tuffet::dhcp::{Arrival, Proxy, Rule, ServerPort};
 
 use super::client::Read;
 
-/// Either there is an answer that a client can read, to somebody who may have asked; or there is none.
+/// Checks that the answer, if there is one, is readable and goes to a client that may have asked.
 pub fn answers(bytes: &[u8]) {
     let local = Ipv4Addr::new(192, 0, 2, 1);
     let from = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 9), 4011);

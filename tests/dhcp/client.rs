@@ -1,4 +1,4 @@
-//! A client's packets, and what it reads in an answer.
+//! The packets of a client, and its view of an answer.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
 use std::net::Ipv4Addr;
@@ -16,7 +16,7 @@ pub const DISCOVER: u8 = 1;
 pub const REQUEST: u8 = 3;
 pub const INFORM: u8 = 8;
 
-/// A question, put together byte by byte: the other side is to be read by somebody else's code.
+/// A request, built byte by byte. Another library reads the answers, so that no mistake hides on both sides.
 #[derive(Clone, Debug)]
 pub struct Question {
     pub header: [u8; 236],
@@ -66,7 +66,7 @@ impl Question {
     }
 }
 
-/// What a client reads. It holds what must hold of every answer.
+/// An answer as a client reads it. Reading checks what holds for every answer.
 #[derive(Debug)]
 pub struct Read {
     pub kind: MessageType,

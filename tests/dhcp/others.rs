@@ -1,4 +1,4 @@
-//! Packets for somebody else, and fields that say nothing to this server.
+//! Packets for another server, and fields that this server ignores.
 
 use super::*;
 
@@ -106,7 +106,7 @@ fn a_uuid_has_16_bytes_of_type_0() {
         let question = Question::new(DISCOVER).option(60, b"PXEClient").option(93, &[0, 7]).option(97, &id);
         let answer = ask(&proxy, ServerPort::Dhcp, NOBODY, &question).unwrap();
         assert_eq!(answer.offer.machine.uuid.is_some(), is_uuid, "{id:?}");
-        // The client gets back what it has sent.
+        // The answer returns the client's option.
         let read = Read::of(&answer.bytes);
         let echoed = read.message.opts().get(OptionCode::ClientMachineIdentifier);
         assert_eq!(echoed, Some(&DhcpOption::ClientMachineIdentifier(id)));
@@ -143,7 +143,7 @@ fn an_answer_is_no_longer_than_the_client_takes() {
         let proxy = Proxy::default().rules(vec![Rule::new("", "x".repeat(name))]);
         ask(&proxy, ServerPort::Dhcp, NOBODY, &question).map(|answer| answer.bytes.len())
     };
-    // The usual answer fits into what every client takes.
+    // Every client takes an answer of the usual length.
     assert!(relayed(Some(&[2, 64]), 60).is_ok_and(|length| length <= 548));
     let length = relayed(None, 200).unwrap();
     assert!(length > 548);

@@ -26,7 +26,7 @@ fn forgetful(second: Second) -> Upstream {
         if upstream::read_head(&mut stream).is_none() {
             return;
         }
-        // A client that is gone by now has nothing to be told: each write may fail.
+        // The client may have left: each write may fail.
         let _ = stream.write_all(HELLO);
         if matches!(second, Second::Before) || upstream::read_head(&mut stream).is_none() {
             return;

@@ -169,7 +169,7 @@ impl State {
         }
         match fault {
             Some(Fault::Reset(_)) => {
-                // A reset takes with it what the other side has not read.
+                // A reset discards the bytes that the other side has not read.
                 std::thread::sleep(Duration::from_millis(20));
                 upstream::reset(stream);
             }

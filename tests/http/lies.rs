@@ -51,7 +51,7 @@ fn a_body_without_end_is_not_taken_beyond_what_it_says() {
     let http = http(&upstream.url());
     assert_eq!(fetch(&http, "x").unwrap(), b"..........");
     thread::sleep(Duration::from_millis(200));
-    // What is in the buffers of the two sockets.
+    // The buffers of the two sockets hold this much.
     assert!(written.load(SeqCst) < 8 << 20, "{}", written.load(SeqCst));
 }
 
@@ -85,7 +85,7 @@ fn a_wrong_content_length_is_an_upstream_failure() {
     }
 }
 
-/// The first answer breaks after five bytes; what comes then is not the rest.
+/// The first answer breaks after five bytes, and the second one is not the rest of the file.
 #[test]
 fn a_part_of_another_file_is_an_upstream_failure() {
     for part in [

@@ -187,7 +187,7 @@ fn a_file_in_the_cache_is_asked_about_and_not_fetched() {
     for _ in 0..3 {
         assert!(fetch(&http, "x").unwrap() == files.content());
     }
-    // What was had is fresh for a second.
+    // The cached file is fresh for a second.
     let seconds = began.elapsed().as_secs() as usize;
     assert!(files.requests() <= 1 + seconds, "{} requests in {seconds} s", files.requests());
     thread::sleep(Duration::from_millis(1100));
@@ -427,7 +427,7 @@ fn without_ranges_each_later_client_costs_one_file() {
             let before = (files.requests(), files.served());
             smol::block_on(read(&http, &expected, Duration::ZERO)).unwrap();
             costs.push((files.requests() - before.0, (files.served() - before.1) as f64 / size as f64));
-            // What is fresh for a second is asked about again.
+            // The cached file is fresh for a second, and is then validated again.
             thread::sleep(Duration::from_millis(1100));
         }
         println!("{costs:?}");

@@ -84,7 +84,7 @@ impl Upstream {
             for stream in listener.incoming() {
                 counter.fetch_add(1, SeqCst);
                 let (serve, stream) = (serve.clone(), stream.unwrap());
-                // What this side could write is then about what the other side took.
+                // With a small buffer, the bytes that this side could write are about those that the other side took.
                 socket2::SockRef::from(&stream).set_send_buffer_size(64 << 10).unwrap();
                 stream.set_nodelay(true).unwrap();
                 thread::spawn(move || serve(stream));

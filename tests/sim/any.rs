@@ -195,7 +195,7 @@ impl Dice<'_> {
             direction: self.pick(&[Direction::Read, Direction::Write]),
             mode: self.mode(),
             options,
-            // Blocks are what matters, and bytes cost time.
+            // Only the number of blocks matters, and bytes cost time.
             size: self.below((blksize * 60).min(4096)),
             chunks: 1 + self.below(3 * blksize),
             source_delay: self.pick(&[ms(0), ms(0), ms(1), ms(300)]),

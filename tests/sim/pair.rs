@@ -166,7 +166,7 @@ impl Ran {
         if self.setup.direction == Direction::Read { self.client_told() } else { self.server_told() }
     }
 
-    /// What was received.
+    /// The received bytes.
     pub fn sink(&self) -> Vec<u8> {
         if self.setup.direction == Direction::Read { self.client.sink.clone() } else { self.server.stored() }
     }

@@ -55,7 +55,7 @@ impl Script {
         self.send(self.request.clone())
     }
 
-    /// What the server sends at once, in answer.
+    /// Sends this packet. Returns the packets that the server sends at once.
     pub fn say(&mut self, words: &str) -> Vec<String> {
         self.send(packet(words))
     }

@@ -39,7 +39,7 @@ pub struct Server {
     pub sent: u64,
 }
 
-/// What the handler knows.
+/// The file that the handler serves.
 #[derive(Clone)]
 pub struct File {
     source: Arc<Mutex<Option<Source>>>,
@@ -54,7 +54,7 @@ pub struct File {
 }
 
 impl Server {
-    /// `size` is what `tsize` can tell.
+    /// `size` is the size for `tsize`.
     pub fn new(source: Source, size: Option<u64>, timing: Timing) -> Self {
         let (source, stored) = (Arc::new(Mutex::new(Some(source))), Arc::default());
         let (time, sink_busy, sink_fails) = (sim::Time::new(), Duration::ZERO, None);
@@ -80,7 +80,7 @@ impl Server {
         Self { single_port, ..self }
     }
 
-    /// There is another file, for the next request.
+    /// Sets another file for the next request.
     pub fn begin_anew(&mut self, source: Source, size: Option<u64>) {
         assert!(self.ended.take().is_some(), "a transfer runs");
         self.records.lock().unwrap().clear();

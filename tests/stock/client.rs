@@ -125,7 +125,7 @@ impl Client {
         command
     }
 
-    /// Whether it told its user of this ERROR, in its own way.
+    /// Whether the client reported this ERROR, in its own words.
     pub fn reports(self, output: &Output, code: u8) -> bool {
         let said = said(output);
         match self {

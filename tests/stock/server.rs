@@ -89,7 +89,7 @@ impl Server {
         log.lines().filter(|line| !line.contains(" more requests refused")).map(Line::parse).collect()
     }
 
-    /// The same, and each transfer has to have ended well, whoever asked for it. An outcome of "probably" is not
+    /// The same, and each transfer of any client must have ended well. An outcome of "probably" is not
     /// enough: nothing is lost on the loopback.
     pub fn stop_after_success(self) -> Vec<Line> {
         let lines = self.stop();

@@ -1,4 +1,4 @@
-//! What is answered to whom.
+//! The answers to requests of each kind.
 
 use tuffet::{
     Gen, Refusal, Request, Source,

@@ -1,4 +1,4 @@
-//! A client that says what it likes, and reads what comes.
+//! A client that sends any bytes, and reads any answer.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

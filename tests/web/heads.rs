@@ -1,4 +1,4 @@
-//! Heads of requests: what a server must look at before it answers.
+//! Heads of requests: the checks of a server before it answers.
 
 use tuffet::{handlers::Memory, read};
 
@@ -88,7 +88,7 @@ fn targets() {
     }
 }
 
-/// Also what hyper answers by itself.
+/// hyper answers some of them by itself.
 #[test]
 fn bytes_that_are_no_request_are_counted() {
     let server = serve(memory());
@@ -114,7 +114,7 @@ fn bytes_that_are_no_request_are_counted() {
     assert_eq!(server.counters().malformed, malformed.len() as u64);
 }
 
-/// Its answer is not lost with the bytes that nobody reads.
+/// The answer arrives although the server does not read the body.
 #[test]
 fn a_refused_request_with_a_body_hears_why() {
     let server = serve_with(memory(), |builder| builder.max_upload(100));
@@ -173,7 +173,7 @@ fn a_connection_ends_when_the_client_says_so() {
                 let answer = connection.send(&said).read_answer(method == "HEAD").unwrap();
                 assert_eq!(answer.status, status, "{said:?}");
                 if is_kept {
-                    // A client of HTTP/1.0 has to be told.
+                    // For a client of HTTP/1.0, the answer has to say so.
                     assert!(version == "1.1" || answer.header("connection") == Some("keep-alive"), "{answer:?}");
                     assert_eq!(connection.get("/x", &[]).status, 200, "{said:?}");
                 } else {

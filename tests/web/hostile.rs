@@ -13,7 +13,7 @@ use super::{
     serve,
 };
 
-/// A store that notes what it was asked for, and takes every upload.
+/// A store that notes each request, and takes every upload.
 #[derive(Clone, Default)]
 struct Store(Arc<Mutex<Vec<String>>>);
 
@@ -43,8 +43,8 @@ impl Handler for Store {
     }
 }
 
-/// What the server answers to all of this, and what its handler was asked for. The client says no more, and the
-/// connection is closed.
+/// The statuses of the answers to these bytes, and the requests that reached the handler. Then the client sends no
+/// more, and the connection is closed.
 fn hears(server: &Serving, store: &Store, said: &str) -> (Vec<u16>, Vec<String>) {
     let mut connection = Connection::to(server);
     // The server may close the connection before it has read all.
@@ -226,7 +226,7 @@ fn an_expectation_is_met_or_ignored() {
     // A GET has no body to wait for.
     let (statuses, _) = hears(&server, &store, "GET /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(statuses, [200]);
-    // Who expects what nobody knows is not waited for.
+    // The server does not wait for a client with an unknown `Expect`.
     let (statuses, _) =
         hears(&server, &store, "PUT /x HTTP/1.1\r\nHost: x\r\nExpect: wonders\r\nContent-Length: 5\r\n\r\n12345");
     assert_eq!(statuses.last(), Some(&201), "{statuses:?}");

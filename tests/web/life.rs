@@ -1,4 +1,4 @@
-//! Beginnings and ends: of transfers, for those who watch, and of the server.
+//! Beginnings and ends of transfers, for hooks and the page, and of the server.
 
 use std::{
     cell::Cell,
@@ -18,7 +18,7 @@ use super::{
     serve, serve_with,
 };
 
-/// A source that goes on when it is told to.
+/// A source that waits for a message before each chunk.
 fn gated() -> (impl tuffet::Handler, smol::channel::Sender<()>) {
     let (sender, receiver) = smol::channel::unbounded::<()>();
     let handler = read(async move |_| {
@@ -209,7 +209,7 @@ fn an_address_that_is_taken_is_an_error() {
     assert!(error.to_string().contains("no address to listen on"), "{error}");
 }
 
-/// What the page and Prometheus tell of them.
+/// Transfers over HTTP are on the page and in the metrics.
 #[cfg(feature = "status")]
 #[test]
 fn the_page_and_the_metrics_count_them() {

@@ -87,7 +87,7 @@ fn ranges_and_conditions_are_answered_as_nginx_does() {
     ];
     let mut conditions: Vec<Vec<String>> = vec![vec![]];
     conditions.extend(ranges.map(|range| vec![format!("Range: {range}")]));
-    // What is no date is ignored (RFC 9110 section 13.1.4); nginx takes it for one before all others.
+    // A malformed date is ignored (RFC 9110 section 13.1.4); nginx takes it for the earliest date.
     conditions.push(vec!["If-Modified-Since: nonsense".into()]);
     for date in [before, MODIFIED, after] {
         for name in ["If-Modified-Since", "If-Unmodified-Since"] {
@@ -124,7 +124,7 @@ fn ranges_and_conditions_are_answered_as_nginx_does() {
                     (answer.status, told, length, if is_file { answer.body } else { Vec::new() })
                 };
                 let (here, there) = (ask(server.http[0], &ours), ask(nginx.addr, &theirs));
-                // The text that goes with an error is nobody's reference.
+                // The texts of errors may differ.
                 if here != there {
                     differences.push(format!(
                         "{method} {path} {lines:?}: {:?}, nginx {:?}",
@@ -193,7 +193,7 @@ fn odd_heads_are_answered_as_nginx_does() {
         }
     }
     assert!(differences.is_empty(), "{}\n{}", differences.len(), differences.join("\n"));
-    // RFC 9112 sections 5 and 6.3, and RFC 9110 sections 8.6, 9.1 and 10.1.1 allow what is done here, or ask for it.
+    // RFC 9112 sections 5 and 6.3, and RFC 9110 sections 8.6, 9.1 and 10.1.1 allow these answers, or demand them.
     for (said, here, there) in [
         ("GET /file HTTP/1.1\nHost: x\nX\n\n", (Some(400), false), (Some(200), true)),
         ("GET /file HTTP/1.1\nHost: x\nTransfer-Encoding: gzip\n\n", (Some(400), false), (Some(501), false)),

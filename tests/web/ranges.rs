@@ -73,7 +73,7 @@ fn a_file_of_5_gib() {
     peer.error(0);
 }
 
-/// What cannot begin in the middle is asked for what comes before, and for nothing behind.
+/// The server reads a generator from its beginning to the end of the range, and no further.
 #[test]
 fn parts_of_what_is_made_up() {
     let made = Arc::new(AtomicU64::new(0));
@@ -163,7 +163,7 @@ fn validators_of_a_source_are_passed_on() {
     assert_eq!(get(&server, "/x").header("etag"), None);
 }
 
-/// What web servers and buckets say of a file goes on to those who ask here.
+/// Clients get the validators of web servers and buckets.
 #[cfg(feature = "http")]
 #[test]
 fn validators_come_from_upstream() {
@@ -188,7 +188,7 @@ fn validators_come_from_upstream() {
     assert_eq!(connection.get("/image", &[&format!("If-None-Match: {etag}")]).status, 304);
 }
 
-/// What goes out without being read is looked at once more before its end.
+/// The server checks a file that the kernel sends once more before its end.
 #[test]
 fn a_file_that_changes_while_it_is_sent_ends_its_connection() {
     use std::io::Write;

@@ -45,7 +45,7 @@ fn a_head_that_does_not_end_is_not_waited_for() {
     let mut half = Connection::to(&server);
     half.send("GET /x HTTP/1.1\r\nHost: x\r\nX: ");
     assert!(nothing.is_closed() && half.is_closed());
-    // Whoever sends a byte now and then has no more time.
+    // A client that sends a byte now and then has no more time.
     let mut dribbling = Connection::to(&server);
     let mut writer = dribbling.socket().try_clone().unwrap();
     let began = Instant::now();
@@ -91,7 +91,7 @@ fn a_client_that_takes_a_byte_now_and_then_loses_its_place() {
     dribble.join().unwrap();
 }
 
-/// A small one, so that the server is soon told that there is no room.
+/// A small receive buffer, so that the server's socket is soon full.
 fn socket2_receive_buffer(connection: &Connection) {
     socket2::SockRef::from(connection.socket()).set_recv_buffer_size(4096).unwrap();
 }

@@ -91,11 +91,11 @@ fn a_refused_upload_has_its_status() {
         }
         assert_eq!(server.record().status, Some(status), "{path}");
     }
-    // The rest of the upload is not read, so that no other request can follow it, and the client is told.
+    // The server does not read the rest of the upload, so the connection ends with the answer, which says so.
     let answer = connection.put("/part", b"12345", &["Content-Range: bytes 0-4/10"]);
     assert_eq!((answer.header("connection"), answer.text()), (Some("close"), "Bad request\n"));
     let mut connection = Connection::to(&server);
-    // Of a size that was not told.
+    // An upload without a length.
     connection.send("PUT /more HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
     connection.send(format!("100\r\n{}\r\n0\r\n\r\n", "x".repeat(256)));
     assert_eq!(connection.answer().status, 413);
@@ -273,7 +273,7 @@ fn of_two_uploads_that_replace_the_same_state_one_wins() {
     }
 }
 
-/// A client that waits for a 100 need not send what nobody wants.
+/// A client that waits for a 100 sends no bytes of a refused upload.
 #[test]
 fn an_upload_is_accepted_when_its_bytes_are_wanted() {
     let server = serve(write(async |request: tuffet::Request, mut data: Source| {
@@ -306,7 +306,7 @@ fn an_upload_is_accepted_when_its_bytes_are_wanted() {
     }
 }
 
-/// Though the server closes the connection upon what it has not read.
+/// The answer arrives although the server closes the connection before it has read the body.
 #[test]
 fn a_client_that_sends_on_hears_why_it_is_refused() {
     let server = serve(read(async |_| "x"));

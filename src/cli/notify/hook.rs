@@ -217,7 +217,7 @@ impl StderrTail {
         Self { pipe, bytes: Vec::new() }
     }
 
-    /// Takes what is in the pipe.
+    /// Takes the bytes in the pipe.
     fn read(&mut self) {
         let (Some(pipe), mut buffer) = (&mut self.pipe, [0; 4096]) else { return };
         while let Ok(read @ 1..) = pipe.read(&mut buffer) {

@@ -17,7 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 pub(super) fn file(response: Response) -> Result<Response, Refusal> {
     let status = response.status();
     let refusal = match status {
-        // 203 is what a proxy makes of a 200 (RFC 9110 section 15.3.4).
+        // A proxy makes a 203 of a 200 (RFC 9110 section 15.3.4).
         StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION => return is_decoded(&response).map(|()| response),
         StatusCode::NOT_FOUND | StatusCode::GONE => Refusal::not_found(),
         StatusCode::UNAUTHORIZED => {
@@ -31,7 +31,7 @@ pub(super) fn file(response: Response) -> Result<Response, Refusal> {
     Err(refusal.because(format_args!("answered {status}")))
 }
 
-/// The length of the body in bytes, if the server told it.
+/// The length of the body in bytes, if the server sent it.
 pub(super) fn size(response: &Response) -> Option<u64> {
     response.content_length()
 }
@@ -60,8 +60,8 @@ pub(super) fn is_passing(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 
-/// Whether the server is busy, and the seconds that it tells (RFC 9110 section 10.2.3). `None` also for one that is
-/// busy for longer than a boot client waits.
+/// Whether the server is busy, and the seconds of its `Retry-After` (RFC 9110 section 10.2.3). `None` also for one that
+/// is busy for longer than a boot client waits.
 pub(super) fn busy(response: &Response) -> Option<Option<Duration>> {
     if !matches!(response.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         return None;

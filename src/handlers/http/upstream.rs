@@ -53,7 +53,7 @@ pub(super) struct Upstream {
 #[derive(Clone)]
 pub(super) struct Ask {
     pub(super) url: Url,
-    /// The headers that describe the client, if the upstream is told.
+    /// The headers that describe the client, with `identify`.
     pub(super) headers: HeaderMap,
 }
 
@@ -267,7 +267,7 @@ fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         // The `source` of an I/O error leaves out the error that it wraps.
         return advice(error.get_ref()?);
     }
-    // The HTTP library tells its errors apart by their texts only.
+    // Only the texts of the HTTP library's errors differ.
     if error.to_string() == "invalid HTTP version parsed" {
         return Some("; does it speak HTTP at this port, or is it https?");
     }

@@ -13,7 +13,7 @@ pub(super) const SEGMENT: usize = 32 << 10;
 /// The first bytes of a file up to here are kept while it has a reader, for readers that begin later.
 pub(super) const BEGINNING: u64 = 8 * SEGMENT as u64;
 
-/// What a segment costs besides its bytes, about: its entries here and the allocations.
+/// The memory of a segment besides its bytes, about: its entries here and the allocations.
 const OVERHEAD: usize = 256;
 
 /// How many segments are compared to find the one to drop. To compare all of them would cost more than it gains.

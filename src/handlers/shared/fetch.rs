@@ -205,7 +205,7 @@ impl<U: Upstream> Fetch<U> {
         Ok(part.body)
     }
 
-    /// The whole file once more, if it still has the size that was told to the client.
+    /// The whole file once more, if it still has the size that the client knows.
     async fn begin_again(&mut self) -> Result<U::Body, Failure> {
         if !self.can_resume() {
             return Err(passing("without an ETag or a date, the rest may be of another file"));

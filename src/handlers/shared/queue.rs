@@ -29,7 +29,7 @@ const QUICK: u32 = 4;
 /// them quickly, and refuses the others.
 const CALM: Duration = Duration::from_secs(1);
 /// After this time the quickest answer no longer counts, and the next request that is alone sets it: an upstream may
-/// move to another place, and months later one lucky answer tells nothing.
+/// move to another place, and months later one lucky answer means nothing.
 const MEMORY: Duration = Duration::from_secs(600);
 /// After this time a request without an answer makes room for the next one. An upstream that makes its files up may
 /// take seconds for each, and serve hundreds at once.

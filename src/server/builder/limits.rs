@@ -146,7 +146,7 @@ impl ServerBuilder {
     }
 
     /// The largest upload, in bytes, as it travels. Defaults to 1 GiB: a client that never ends its file would fill
-    /// the disk. If the client tells the size, the upload may not be larger than that either. The next byte is
+    /// the disk. If the client sends the size, the upload may not be larger than that either. The next byte is
     /// answered with ERROR 3.
     ///
     /// ```

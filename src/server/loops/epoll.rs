@@ -7,7 +7,7 @@
 use std::{io::ErrorKind, rc::Rc};
 
 use super::{
-    super::{settings::Bound, shard::Shard, tasks::Tasks},
+    super::{settings::FixedSettings, shard::Shard, tasks::Tasks},
     deliver, replace_stale_port,
 };
 use crate::{
@@ -26,7 +26,7 @@ pub(super) fn run(
     tasks: &Rc<Tasks>,
     ports: &mut [Port],
     mut reactor: Reactor,
-    bound: &Bound,
+    fixed: &FixedSettings,
 ) -> Result<(), Error> {
     shard.shared.register_waker(&reactor.waker());
     tasks.set_waker(reactor.waker());
@@ -56,7 +56,7 @@ pub(super) fn run(
             }
         }
         shard.expire();
-        if let Some(port) = replace_stale_port(shard, ports, bound) {
+        if let Some(port) = replace_stale_port(shard, ports, fixed) {
             reactor.watch(ports, port)?;
         }
     }

@@ -10,7 +10,7 @@ use super::{
     Shared, clock,
     listen::{self, Listener, Ports},
     session::receive,
-    settings::Bound,
+    settings::FixedSettings,
     shard::Shard,
     tasks::Tasks,
 };
@@ -26,26 +26,26 @@ use crate::{
 pub(super) fn run(ports: Ports, shared: Arc<Shared>) -> Result<(), Error> {
     let Ports { mut ports, listeners } = ports;
     let pools = listeners.into_iter().map(|Listener { port, pool }| Pool { listener: port, ports: pool }).collect();
-    let bound = shared.bound.clone();
+    let fixed = shared.fixed.clone();
     let tasks = Rc::new(Tasks::default());
     let locals = ports.iter().map(Port::local).collect();
     let shard = Shard::new(shared, &tasks, locals, pools, secret(), Box::new(clock::System));
     let mut mtus = Mtus::default();
     shard.set_mtu(move |interface, peer| mtus.blksize(interface, peer));
     #[cfg(target_os = "linux")]
-    if bound.batched {
+    if fixed.batched {
         match Reactor::new(&ports) {
-            Ok(reactor) => return epoll::run(&shard, &tasks, &mut ports, reactor, &bound),
+            Ok(reactor) => return epoll::run(&shard, &tasks, &mut ports, reactor, &fixed),
             Err(error) => log::debug!("epoll is not available, so smol's reactor waits: {error}"),
         }
     }
-    portable::run(&shard, &tasks, &mut ports, &bound)
+    portable::run(&shard, &tasks, &mut ports, &fixed)
 }
 
 /// Binds a new port in the place of a worn-out one, if there is one. Returns its number.
-fn replace_stale_port(shard: &Shard, ports: &mut [Port], bound: &Bound) -> Option<usize> {
+fn replace_stale_port(shard: &Shard, ports: &mut [Port], fixed: &FixedSettings) -> Option<usize> {
     let number = shard.stale_port()?;
-    match listen::bind_another(&ports[number], bound) {
+    match listen::bind_another(&ports[number], fixed) {
         Ok(port) => {
             // Closing the old socket loses its count of dropped datagrams.
             shard.shared.registry.dropped();

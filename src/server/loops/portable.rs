@@ -14,7 +14,7 @@ use std::{
 use async_io::Timer;
 
 use super::{
-    super::{settings::Bound, shard::Shard, tasks::Tasks},
+    super::{settings::FixedSettings, shard::Shard, tasks::Tasks},
     deliver, replace_stale_port,
 };
 use crate::{
@@ -22,11 +22,16 @@ use crate::{
     socket::{Inbox, Port},
 };
 
-pub(super) fn run(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &mut [Port], bound: &Bound) -> Result<(), Error> {
-    smol::block_on(pump(shard, tasks, ports, bound))
+pub(super) fn run(
+    shard: &Rc<Shard>,
+    tasks: &Rc<Tasks>,
+    ports: &mut [Port],
+    fixed: &FixedSettings,
+) -> Result<(), Error> {
+    smol::block_on(pump(shard, tasks, ports, fixed))
 }
 
-async fn pump(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &mut [Port], bound: &Bound) -> Result<(), Error> {
+async fn pump(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &mut [Port], fixed: &FixedSettings) -> Result<(), Error> {
     let (mut inbox, mut alarm) = (Inbox::new(), Alarm::default());
     poll_fn(|cx| {
         shard.shared.register_waker(cx.waker());
@@ -37,7 +42,7 @@ async fn pump(shard: &Rc<Shard>, tasks: &Rc<Tasks>, ports: &mut [Port], bound: &
     loop {
         poll_fn(|cx| poll_work(shard, tasks, ports, cx, &mut inbox, &mut alarm)).await?;
         tasks.run();
-        replace_stale_port(shard, ports, bound);
+        replace_stale_port(shard, ports, fixed);
         let flush = || shard.flush(|port, queue| ports[port].send(queue));
         flush();
         if shard.end_turn(tasks, flush) {

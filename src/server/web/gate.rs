@@ -18,8 +18,8 @@ use crate::{
     stats::Tally,
 };
 
-/// If there is no place for a new transfer, the transfer of a client that has kept the server waiting for this long
-/// gives way. A client that reads slowly is seen to read only when a third of the socket's buffer has become free.
+/// A client that has kept the server waiting for this long may be evicted. A client that reads slowly is seen to read
+/// only when a third of the socket's buffer has become free.
 const SILENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Gate {
@@ -99,15 +99,15 @@ impl Gate {
         let transfers_per_client = Policy { max_transfers: most, ..policy.clone() }.transfers_per_client();
         if self.clients.borrow().get(&client).is_some_and(|count| *count >= transfers_per_client) {
             Err(DropReason::Client)
-        } else if self.running.borrow().len() >= most && !self.make_room() {
+        } else if self.running.borrow().len() >= most && !self.evict() {
             Err(DropReason::Full)
         } else {
             Ok(())
         }
     }
 
-    /// Makes the transfer give way whose client has kept the server waiting for longest. Returns whether there is one.
-    fn make_room(&self) -> bool {
+    /// Evicts the transfer whose client has kept the server waiting for longest. Returns whether there is one.
+    fn evict(&self) -> bool {
         let longest = {
             let running = self.running.borrow();
             let waited_for = running.iter().filter_map(|(number, transfer)| {
@@ -120,7 +120,7 @@ impl Gate {
             return false;
         };
         self.leave(number);
-        connection.give_way();
+        connection.evict();
         true
     }
 

@@ -1,4 +1,4 @@
-//! The head of a request: what hyper does not check.
+//! The head of a request: the checks that hyper lacks.
 
 use std::{cell::RefCell, time::Duration};
 

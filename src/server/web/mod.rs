@@ -9,6 +9,7 @@ mod connection;
 mod gate;
 mod head;
 mod kind;
+mod path_locks;
 #[cfg(target_os = "linux")]
 mod placeholder;
 mod put;
@@ -17,7 +18,6 @@ mod response;
 mod serve;
 mod state;
 mod transfer;
-mod turns;
 mod wire;
 
 use std::{
@@ -32,7 +32,7 @@ use std::{
 use super::{Shared, around::Around};
 use crate::{error::Error, socket};
 use gate::Gate;
-use turns::Turns;
+use path_locks::PathLocks;
 
 /// The bound addresses for HTTP clients, before they are served.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ pub(super) struct Listeners {
 struct Site {
     shared: Arc<Shared>,
     gate: Rc<Gate>,
-    turns: Turns,
+    locks: PathLocks,
     /// Whether the running transfers are cut off.
     is_over: Cell<bool>,
 }

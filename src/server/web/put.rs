@@ -21,10 +21,10 @@ use hyper::{
 use super::{
     body::Reply,
     conditions::{self, Validators},
+    path_locks::PathLock,
     response::{NoAnswer, PRECONDITION_FAILED, header_value, refuse, refuse_with, with_status},
     state::State,
     transfer::Transfer,
-    turns::Turn,
 };
 use crate::{
     Bytes,
@@ -152,7 +152,7 @@ async fn receive(
 fn last_check(transfer: &Rc<Transfer>, headers: HeaderMap, upload: &Rc<UploadState>) -> LastCheck {
     let (transfer, upload) = (transfer.clone(), upload.clone());
     Box::pin(async move {
-        upload.turn.replace(Some(transfer.turn().await));
+        upload.lock.replace(Some(transfer.lock_path().await));
         conditions_hold(&transfer, &headers).await
     })
 }
@@ -168,8 +168,8 @@ struct UploadState {
     ended: Cell<bool>,
     /// Nothing more comes after it.
     failure: Cell<Option<Failure>>,
-    /// An upload with conditions keeps its turn until the handler has taken it.
-    turn: RefCell<Option<Turn>>,
+    /// An upload with conditions keeps the lock until the handler has taken it.
+    lock: RefCell<Option<PathLock>>,
 }
 
 /// Why an upload ends that the handler has not refused. The handler is dropped, so that it cannot take this for the end

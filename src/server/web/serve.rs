@@ -18,7 +18,7 @@ use super::{
     super::{Phase, Shared, descriptors},
     Site, connection,
     gate::Gate,
-    turns::Turns,
+    path_locks::PathLocks,
 };
 use crate::{error::Error, http1::Connections, transfer::FOR_EVER, within::within};
 
@@ -38,8 +38,8 @@ async fn serve(listeners: Vec<Async<TcpListener>>, shared: Arc<Shared>) {
     let most = most();
     // The other connections are room for clients that get a 503.
     let gate = Gate::new(shared.clone(), most - most / 4);
-    let (turns, is_over) = (Turns::default(), Cell::new(false));
-    let site = Rc::new(Site { gate, shared: shared.clone(), turns, is_over });
+    let (locks, is_over) = (PathLocks::default(), Cell::new(false));
+    let site = Rc::new(Site { gate, shared: shared.clone(), locks, is_over });
     let connections = Connections::new(most, {
         let shared = shared.clone();
         move || shared.want_room()
@@ -87,5 +87,5 @@ async fn serve(listeners: Vec<Async<TcpListener>>, shared: Arc<Shared>) {
 }
 
 fn most() -> usize {
-    (descriptors::most() / 4).clamp(16, MOST)
+    (descriptors::max_open_files() / 4).clamp(16, MOST)
 }

@@ -33,8 +33,8 @@ pub(super) struct State {
     client_moved: Cell<u64>,
     /// When the server began to wait for the handler or its source, if it does.
     source_since: Cell<Option<Instant>>,
-    /// Whether the transfer gives way to another, and the task that ends it then.
-    gives_way: Cell<bool>,
+    /// Whether the transfer is evicted, and the task that ends it then.
+    evicted: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// The parts of files that the kernel sends.
     #[cfg(target_os = "linux")]
@@ -55,7 +55,7 @@ impl State {
             client_since: Cell::default(),
             client_moved: Cell::default(),
             source_since: Cell::default(),
-            gives_way: Cell::default(),
+            evicted: Cell::default(),
             waker: RefCell::default(),
             #[cfg(target_os = "linux")]
             placeholders: super::placeholder::Placeholders::default(),
@@ -104,15 +104,15 @@ impl State {
     }
 
     /// Ends the transfer, and the connection with it.
-    pub(super) fn give_way(&self) {
-        self.gives_way.set(true);
+    pub(super) fn evict(&self) {
+        self.evicted.set(true);
         self.waker.take().into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until the transfer has to give way.
-    pub(super) async fn gave_way(&self) -> Outcome {
+    /// Waits until the transfer is evicted.
+    pub(super) async fn eviction(&self) -> Outcome {
         poll_fn(|cx| {
-            if self.gives_way.get() {
+            if self.evicted.get() {
                 return Poll::Ready(());
             }
             self.waker.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());

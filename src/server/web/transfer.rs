@@ -16,7 +16,7 @@ use super::{
     },
     Site,
     gate::Permit,
-    turns::Turn,
+    path_locks::PathLock,
 };
 use crate::{
     driver::feed::catch_panic,
@@ -63,7 +63,7 @@ impl Transfer {
         let (began, started) = (Instant::now(), SystemTime::now());
         let trace = Trace::new(addresses.peer, &name, direction);
         let filename = shown::name(&name);
-        // Over HTTP, every client is told the size.
+        // Over HTTP, every client gets the size.
         let options = [("tsize", "0")].into_iter().collect();
         let packet = packet::Request { filename: name, mode: Mode::Octet, options };
         let request = Request::new(addresses.peer, addresses.local, packet);
@@ -107,10 +107,10 @@ impl Transfer {
         Ok(source)
     }
 
-    /// Waits for the turn of this upload to replace the file.
-    pub(super) async fn turn(&self) -> Turn {
+    /// Locks the path of this upload, so that no other one replaces the file.
+    pub(super) async fn lock_path(&self) -> PathLock {
         let path = self.record.borrow().path.clone();
-        self.site.turns.wait(&path).await
+        self.site.locks.lock(&path).await
     }
 
     pub(super) fn set_size(&self, size: Option<u64>) {

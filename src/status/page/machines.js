@@ -2,7 +2,7 @@
 
 import { ago, boots, bytes, cause, colour, isTrouble, machine, make, plural, reason, set, time, when } from "./words.js";
 
-/// Transfers of a machine that are remembered, and machines: as many as the server keeps.
+/// How many transfers of a machine the page keeps, and how many machines that fetch nothing now: as the server does.
 const EACH = 64;
 const MACHINES = 128;
 
@@ -62,8 +62,9 @@ export function judged(cardOf) {
     it.card = cardOf(it.address);
   }
   const sorted = [...machines.values()].sort((a, b) => b.heard - a.heard);
-  sorted.slice(MACHINES).forEach(forget);
-  return sorted.slice(0, MACHINES);
+  // A crowd that fetches must not push out the machines that failed.
+  sorted.filter((it) => !it.busy).slice(MACHINES).forEach(forget);
+  return sorted.filter((it) => machines.has(it.address));
 }
 
 function forget(it) {

@@ -29,7 +29,7 @@ function draw() {
   showTrouble(shown.filter((it) => it.trouble), troubled, answer.now, Boolean(search));
   const words = (transfer) => [machine(transfer.client), cardOf(machine(transfer.client)), transfer.path];
   const isWanted = (transfer) => words(transfer).some((word) => word.toLowerCase().includes(search));
-  showRunning(answer.running.filter(isWanted), answer.running_total, cardOf);
+  showRunning(answer.running.filter(isWanted), answer.running.length, answer.running_total, cardOf);
   const isWantedClient = ({ client }) => [client, cardOf(client)].some((word) => word.toLowerCase().includes(search));
   const isAnyUnanswered = showUnanswered(answer.unanswered.filter(isWantedClient), cardOf);
   showRest(shown.filter((it) => !it.trouble), all.length, troubled);
@@ -65,7 +65,9 @@ function show(answer) {
   answer.recent.forEach(remember);
   // A transfer that ends while the server makes its answer is in both lists.
   const ended = new Set(answer.recent.map((record) => record.id));
-  answer.running = answer.running.filter((transfer) => !ended.has(transfer.id));
+  const running = answer.running.filter((transfer) => !ended.has(transfer.id));
+  answer.running_total -= answer.running.length - running.length;
+  answer.running = running;
   expect(answer.running, answer.now);
   state.answer = answer;
   draw();

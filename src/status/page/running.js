@@ -68,8 +68,8 @@ function show(it, transfer, card) {
   it.curve.setAttribute("points", (it.samples.length > 1 ? it.samples : [rate, rate]).map(point).join(" "));
 }
 
-/// Shows these transfers. `count` is the number of all running ones, whatever the search and the filter leave out.
-export function showRunning(transfers, count, cardOf) {
+/// Shows these transfers. `listed` is their number without the search, and `count` that of all running transfers.
+export function showRunning(transfers, listed, count, cardOf) {
   const shown = showsAll ? transfers : transfers.slice(0, FIRST);
   for (const transfer of shown) {
     if (!rows.has(transfer.id)) rows.set(transfer.id, row(transfer.id));
@@ -82,11 +82,11 @@ export function showRunning(transfers, count, cardOf) {
       rows.delete(id);
     }
   }
-  set(by("running-count"), count ? String(count) : "");
+  set(by("running-count"), count ? count + (listed < count ? ", the oldest " + listed + " listed" : "") : "");
   by("running-none").hidden = shown.length > 0;
   more(by("running-more"), transfers.length - shown.length, showsAll && transfers.length > FIRST, () => {
     showsAll = !showsAll;
-    showRunning(transfers, count, cardOf);
+    showRunning(transfers, listed, count, cardOf);
   });
 }
 

@@ -1,4 +1,4 @@
-//! The system's lack of buffers for datagrams, in the log now and then.
+//! Warns of datagrams that the system drops because it has no buffers (`ENOBUFS`).
 
 use std::{
     io,
@@ -11,8 +11,8 @@ use crate::sync::Mutex;
 /// The least time between two warnings.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Warns if the error is `ENOBUFS`. A flood of forged addresses of the same link fills the kernel's neighbour table.
-/// Then datagrams reach only machines that are still in it.
+/// Warns now and then, if the error is `ENOBUFS`. A flood of forged addresses of the same link fills the kernel's
+/// neighbour table. Then datagrams reach only machines that are still in it.
 pub(super) fn warn(error: &io::Error, to: SocketAddr) {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     if error.raw_os_error() != Some(libc::ENOBUFS) {

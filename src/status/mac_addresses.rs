@@ -1,4 +1,4 @@
-//! The addresses of the network cards (MAC addresses) of machines, as far as the kernel knows them.
+//! The MAC addresses of machines, as far as the kernel knows them.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -10,13 +10,13 @@ use crate::rules::Neighbours;
 const MOST: usize = 4096;
 
 #[derive(Default)]
-pub(super) struct Cards {
+pub(super) struct MacAddresses {
     #[cfg(all(feature = "rules", target_os = "linux"))]
     neighbours: Neighbours,
     known: HashMap<IpAddr, String>,
 }
 
-impl Cards {
+impl MacAddresses {
     /// Reads the kernel's table.
     pub(super) fn refresh(&mut self) {
         #[cfg(all(feature = "rules", target_os = "linux"))]
