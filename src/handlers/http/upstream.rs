@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use reqwest::{
@@ -19,7 +19,7 @@ use smol::Timer;
 use super::{answer, base::Base, redirect, sharing::Sharing, tls, validator::Validator};
 use crate::{
     Bytes, Refusal, Source,
-    handlers::shared::{self, Facts, Failure, Part, UpstreamReply},
+    handlers::shared::{self, Facts, Failure, Part, Renewed, UpstreamReply},
 };
 
 // An idle connection keeps its buffers, so a burst of transfers should not leave many of them. The requests of a boot
@@ -41,7 +41,7 @@ pub(super) struct Settings {
 }
 
 pub(super) struct Upstream {
-    client: Client,
+    client: Renewed<Client>,
     /// Opens a new connection for each request.
     fresh: Client,
     base: Base,
@@ -60,16 +60,17 @@ pub(super) struct Ask {
 impl Upstream {
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
         let redirected = Arc::<AtomicUsize>::default();
-        let client = |idle| {
-            let (most, redirected) = (settings.redirects, redirected.clone());
+        let (for_clients, counter) = (settings.clone(), redirected.clone());
+        let client = move |idle| {
+            let (most, redirected) = (for_clients.redirects, counter.clone());
             let policy = Policy::custom(move |attempt| {
                 redirected.fetch_add(1, Relaxed);
                 redirect::follow(attempt, most)
             });
-            let builder = builder(settings).redirect(policy).pool_max_idle_per_host(idle);
-            builder.build().map_err(|error| causes(&error))
+            builder(&for_clients).redirect(policy).pool_max_idle_per_host(idle).build()
         };
-        let (client, fresh) = (client(IDLE_CONNECTIONS)?, client(0)?);
+        let fresh = client(0).map_err(|error| causes(&error))?;
+        let client = Renewed::new(move || client(IDLE_CONNECTIONS)).map_err(|error| causes(&error))?;
         Ok(Self { client, fresh, base: settings.base.clone(), redirected })
     }
 
@@ -83,7 +84,7 @@ impl Upstream {
         // An idle connection may have been closed while the request was on its way, and the next one may be as old. A
         // server without room for another connection closes it, and has room a moment later. A GET can be sent again
         // (RFC 9110 section 9.2.2).
-        let mut answer = send(&self.client).await;
+        let mut answer = send(&self.client.at(Instant::now())).await;
         for pause in PAUSES {
             let is_closed = match &answer {
                 Err(error) => error.is_request() && !error.is_connect(),
