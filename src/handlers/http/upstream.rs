@@ -148,6 +148,10 @@ pub(super) fn builder(settings: &Settings) -> ClientBuilder {
         .connect_timeout(settings.connect_timeout)
         .pool_idle_timeout(IDLE_TIME)
         .tls_backend_preconfigured(settings.tls.clone());
+    // A machine that was switched off does not close its kept connections. A request on one of them is sent again on a
+    // new connection after this time.
+    #[cfg(target_os = "linux")]
+    let builder = builder.tcp_user_timeout(settings.connect_timeout);
     if settings.direct { builder.no_proxy() } else { builder }
 }
 
