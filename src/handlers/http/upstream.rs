@@ -20,6 +20,7 @@ use super::{answer, base::Base, redirect, sharing::Sharing, tls, validator::Vali
 use crate::{
     Bytes, Refusal, Source,
     handlers::shared::{self, Facts, Failure, Part, Renewed, UpstreamReply},
+    hint::setting,
 };
 
 // An idle connection keeps its buffers, so a burst of transfers should not leave many of them. The requests of a boot
@@ -278,7 +279,9 @@ fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     }
     match error.downcast_ref()? {
         rustls::Error::InvalidMessage(_) => Some("; does it speak TLS at this port, or is it http?"),
-        error if tls::is_of_unknown_authority(error) => Some("; `--ca FILE` trusts more certificates"),
+        error if tls::is_of_unknown_authority(error) => {
+            Some(setting("; `root_certificates` trusts more certificates", "; `--ca FILE` trusts more certificates"))
+        }
         error if tls::is_of_another_time(error) => Some("; is the clock of this machine right?"),
         _ => None,
     }
