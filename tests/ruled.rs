@@ -90,7 +90,7 @@ fn a_refused_upload_is_told_why() {
     let rules = Rules::new(rules.into()).unwrap();
     let serving = Serving::new(Ruled::new(rules, tuffet::read(|_| "hello\n")));
     let mut peer = Peer::new(serving.addr());
-    for (name, code, why) in [("a", 2, "see `--upload`"), ("unknown", 1, "values for all its variables")] {
+    for (name, code, why) in [("a", 2, "see `Handler::takes_writes`"), ("unknown", 1, "values for all its variables")] {
         peer.wrq(name, &[]).expect_error(code);
         let outcome = serving.record().outcome.to_string();
         assert!(outcome.contains(why), "{outcome}");

@@ -96,9 +96,10 @@ fn variable(arg: Arg) -> Arg {
         _ => return arg,
     };
     let arg = arg.env(Resettable::Reset);
-    // The parser keeps the values for as long as the program runs.
-    let list = list.into_iter().map(|one| &*Box::leak(one.into_boxed_os_str()));
-    if list.len() == 0 { arg } else { arg.default_values(list) }
+    // A small program is without reloads, and without the parser's owned texts.
+    #[cfg(not(feature = "full"))]
+    let list: Vec<&std::ffi::OsStr> = list.into_iter().map(|one| &*Box::leak(one.into_boxed_os_str())).collect();
+    if list.is_empty() { arg } else { arg.default_values(list) }
 }
 
 /// The command line and the environment. If they are wrong, the program ends.

@@ -96,7 +96,7 @@ impl Plan {
                 .into_iter()
                 .chain(files)
                 .map(|file| landlock::directory_of(&file).into())
-                .chain(roots(args, &sources))
+                .chain(roots(&sources))
                 .collect(),
             also: args.uploads.also().cloned().collect(),
             logs: args.log_file.iter().cloned().collect(),
@@ -124,13 +124,11 @@ fn webhook(args: &Serve) -> Option<&str> {
 
 /// The files that a reload reads again. Their directories, because an editor may replace a file.
 fn reread(args: &Serve) -> Vec<PathBuf> {
-    // Without a configuration file there is nothing to reload.
-    let (config, certificates) = (args.config.config.clone(), args.web.ca.clone());
-    config.map_or_else(Vec::new, |config| [config].into_iter().chain(certificates).collect())
+    args.config.config.iter().chain(&args.web.ca).cloned().collect()
 }
 
 /// The directories of the system's certificates. They are read again when a reload brings another web server.
-fn roots(args: &Serve, sources: &[Source]) -> Vec<PathBuf> {
+fn roots(sources: &[Source]) -> Vec<PathBuf> {
     const ROOTS: [&str; 5] = [
         "/etc/ssl",
         "/etc/pki",
@@ -138,7 +136,7 @@ fn roots(args: &Serve, sources: &[Source]) -> Vec<PathBuf> {
         "/usr/share/ca-certificates",
         "/usr/local/share/ca-certificates",
     ];
-    if args.config.config.is_none() || !sources.iter().any(|source| source.url().is_some()) {
+    if !sources.iter().any(|source| source.url().is_some()) {
         return Vec::new();
     }
     let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);

@@ -283,7 +283,7 @@ impl Handler for Directory {
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
         Box::pin(async {
             if !self.uploads {
-                return Err(Refusal::denied().because("uploads are off: see `--upload`"));
+                return Err(Refusal::uploads_off());
             }
             request.check_upload()?;
             let place = self.place(None).await?;
