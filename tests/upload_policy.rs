@@ -204,3 +204,19 @@ fn an_upload_over_a_mounted_file_goes_into_it() {
     put(&directory, "switch.cfg", "new").unwrap();
     assert_eq!((fs::read(real).unwrap(), files(root)), (b"new".to_vec(), vec!["switch.cfg".into()]));
 }
+
+/// The bytes of the upload and those of the old file do not fit together.
+#[test]
+#[ignore = "needs root and unshare"]
+fn a_full_disk_leaves_the_mounted_file_as_it_was() {
+    let mount = "mount -t tmpfs -o size=64k none /mnt; mkdir /mnt/root; touch /mnt/root/switch.cfg; \
+                 printf old > /mnt/real; mount --bind /mnt/real /mnt/root/switch.cfg";
+    again!(again::after, &["unshare", "--mount"], mount);
+    let (root, real) = (Path::new("/mnt/root"), Path::new("/mnt/real"));
+    let directory = Directory::new(root).unwrap().uploads(true).overwrite(true);
+    assert_eq!(code(put(&directory, "switch.cfg", kibibytes(40))), ErrorCode::DISK_FULL);
+    assert!(fs::read(real).unwrap() == b"old");
+    assert_eq!(files(root), ["switch.cfg"]);
+    put(&directory, "switch.cfg", kibibytes(20)).unwrap();
+    assert_eq!(fs::read(real).unwrap().len(), 20 << 10);
+}

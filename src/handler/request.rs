@@ -192,9 +192,7 @@ impl Request {
     /// Refuses a WRQ whose name is that of a directory: its last part is empty, `.` or `..`.
     pub(crate) fn check_upload(&self) -> Result<(), Refusal> {
         match name::last_part(self.filename()) {
-            b"" | b"." | b".." if !self.renamed => {
-                Err(Refusal::denied().because("the name is that of a directory"))
-            }
+            b"" | b"." | b".." if !self.renamed => Err(Refusal::denied().because("the name is that of a directory")),
             _ => Ok(()),
         }
     }

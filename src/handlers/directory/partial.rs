@@ -22,7 +22,7 @@ use super::{
     refuse_upload,
     system::{
         create_nameless, for_all_to_read, hold, is_held, is_unchangeable, link, mode, open_without_waiting, rename_new,
-        set_mode, sync, take_after,
+        reserve, set_mode, sync, take_after,
     },
     versions,
 };
@@ -114,6 +114,7 @@ impl Partial {
             let replace = || self.dir.rename(&hidden, &self.dir, &self.name);
             let write_over = || {
                 let mut there = open_there(&self.dir, &self.name)?;
+                reserve(&there, self.file.metadata()?.len())?;
                 io::copy(&mut self.dir.open(&hidden)?, &mut there)?;
                 finish(&there)
             };
