@@ -108,6 +108,26 @@ fn each_client_has_its_own_directory() {
 }
 
 #[test]
+fn an_upload_finds_names_in_any_case() {
+    let root = tempfile::tempdir().unwrap();
+    for directory in ["Configs", "192.0.2.8/Configs"] {
+        fs::create_dir_all(root.path().join(directory)).unwrap();
+        fs::write(root.path().join(directory).join("Switch.cfg"), "old").unwrap();
+    }
+    let directory = Directory::new(root.path()).unwrap().uploads(true).mkdir(true);
+    let any_case = directory.clone().ignore_case(true).upload_names(["[S-n]*"]).unwrap();
+    assert_eq!(put(&any_case, "configs/SWITCH.CFG", untouched()), Err(Refusal::exists()));
+    put(&any_case.clone().overwrite(true), "configs/SWITCH.CFG", "new").unwrap();
+    put(&any_case, "CONFIGS/New/n", "new").unwrap();
+    put_from("192.0.2.8", &any_case.per_client(true).overwrite(true), "configs/switch.cfg", "own").unwrap();
+    let found = ["192.0.2.8/Configs/Switch.cfg", "Configs/New/n", "Configs/Switch.cfg"];
+    assert_eq!(files(root.path()), found);
+    assert_eq!(found.map(|name| fs::read_to_string(root.path().join(name)).unwrap()), ["own", "new", "new"]);
+    put(&directory, "configs/switch.cfg", "another").unwrap();
+    assert_eq!(files(root.path()).len(), 4);
+}
+
+#[test]
 fn a_link_in_the_place_of_a_clients_directory_leads_nowhere() {
     let temp = tempfile::tempdir().unwrap();
     let (root, outside) = (temp.path().join("root"), temp.path().join("outside"));
