@@ -223,6 +223,9 @@ fn an_upload_over_a_mounted_file_goes_into_it() {
     assert_eq!(fs::read(real).unwrap(), b"older and longer");
     put(&directory, "switch.cfg", "new").unwrap();
     assert_eq!((fs::read(real).unwrap(), files(root)), (b"new".to_vec(), vec!["switch.cfg".into()]));
+    let refusal = put(&directory.keep_versions(1), "switch.cfg", "newer").unwrap_err();
+    assert_eq!((refusal.code(), fs::read(real).unwrap()), (ErrorCode::ACCESS_VIOLATION, b"new".to_vec()));
+    assert!(refusal.detail().unwrap().contains("`--keep-versions`"), "{refusal}");
 }
 
 /// The bytes of the upload and those of the old file do not fit together.

@@ -127,7 +127,7 @@ impl Partial {
                     }
                     replaced => replaced?,
                 },
-                most => versions::keep(&self.dir, &self.name, most, replace).map_err(refuse_upload)?,
+                most => versions::keep(&self.dir, &self.name, most, replace).map_err(refuse_version)?,
             }
         } else {
             match &self.hidden {
@@ -163,6 +163,16 @@ impl Drop for Partial {
             // After a commit this name no longer exists.
             _ = self.dir.remove_file(hidden);
         }
+    }
+}
+
+/// The refusal of an upload that cannot replace a file and keep it.
+fn refuse_version(error: io::Error) -> Refusal {
+    match error.kind() {
+        ErrorKind::ResourceBusy | ErrorKind::PermissionDenied => Refusal::denied().because(format_args!(
+            "{error}: the file cannot be renamed, so no version of it is kept, and `--keep-versions` forbids to lose it"
+        )),
+        _ => refuse_upload(error),
     }
 }
 
