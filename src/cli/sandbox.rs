@@ -9,7 +9,11 @@ mod landlock;
 mod readable;
 mod user;
 
-use std::{ffi::OsString, fs, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::{ArgAction, Args};
 use log::{Level, warn};
@@ -68,7 +72,8 @@ pub fn check_user(args: &Serve) -> Result<()> {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Each includes the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub enum Use {
     Read,
     /// Uploads.
@@ -109,10 +114,18 @@ impl Plan {
         if self.is_off || !self.landlock {
             return Vec::new();
         }
-        let directories = other.directories.iter().filter(|needed| !self.directories.contains(needed));
+        let is_known = |path: &Path, kind| {
+            let read = self.also.iter().map(|known| (known, Use::Read));
+            let mut known = self.directories.iter().map(|(known, kind)| (known, *kind)).chain(read);
+            known.any(|(known, known_kind)| path.starts_with(known) && kind <= known_kind)
+        };
+        let directories = other.directories.iter().filter(|(path, kind)| !is_known(path, *kind));
         let ports = other.connects.iter().filter(|port| !self.connects.contains(port));
         directories
-            .map(|(path, _)| path.display().to_string())
+            .map(|(path, _)| match is_known(path, Use::Read) {
+                true => format!("these uploads to {}", path.display()),
+                false => path.display().to_string(),
+            })
             .chain(ports.map(|port| format!("TCP port {port}")))
             .collect()
     }

@@ -54,6 +54,8 @@
 //! ```
 
 mod client;
+#[cfg(feature = "templates")]
+mod line_ends;
 mod machine;
 mod machines;
 #[cfg(target_os = "linux")]

@@ -79,9 +79,7 @@ impl Reload {
         self.opened = opened;
         files::allow_umask(args.uploads.umask);
         for lacking in self.plan.lacks(&Plan::new(&args)) {
-            warn!(
-                "{lacking} was not known when the server started, and the sandbox may not allow it: restart the server"
-            );
+            warn!("the sandbox was made without {lacking}: restart the server if access is denied");
         }
         for (key, value) in fixed(&matches) {
             if self.fixed.iter().any(|(other, before)| *other == key && *before != value) {

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -16,7 +16,7 @@ use super::{
     place::Place,
     policy::Policy,
     refuse_denied, refuse_upload,
-    system::{Wish, relative_path, sync, why_denied},
+    system::{Wish, sync, why_denied},
     versions,
 };
 use crate::{error::Refusal, handler::Request, hint::setting, name, source::Source};
@@ -25,7 +25,7 @@ use crate::{error::Refusal, handler::Request, hint::setting, name, source::Sourc
 /// it polls `data`.
 pub(super) async fn receive(
     (place, user): (Arc<Place>, Arc<str>),
-    request: &Request,
+    (request, name): (&Request, PathBuf),
     policy: &Arc<Policy>,
     chunk: usize,
     mut data: Source,
@@ -35,7 +35,6 @@ pub(super) async fn receive(
     if size.is_some_and(|size| size > policy.most) {
         return Err(too_big());
     }
-    let name = relative_path(request).to_owned();
     let shorter = place.without_root(&name);
     let (own_policy, own_request) = (policy.clone(), request.clone());
     let overwrite = policy.overwrite && !request.must_be_new();
