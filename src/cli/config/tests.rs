@@ -180,7 +180,8 @@ fn the_pages_on_boot_files_and_rules_are_right() {
 /// Each flag and key that a hint names is one of this program.
 #[test]
 fn the_advice_of_hints_can_be_followed() {
-    use tuffet::hint::Hint;
+    use tuffet::hint::{self, Hint};
+    hint::name_options();
     let hints = [
         Hint::NoOptions,
         Hint::SmallerBlocks { blksize: 1468, better: 1228 },
