@@ -6,7 +6,7 @@
 //! It serves one client after the other, which is enough for a bootloader test or a rescue tool.
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     net::{SocketAddr, UdpSocket},
     time::Instant,
 };
@@ -71,9 +71,11 @@ fn receive(socket: &UdpSocket, deadline: Instant) -> io::Result<Event> {
                     return Ok(Event::Packet(packet));
                 }
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            // The system ends a wait with a time limit when the process is stopped and continued.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // The client is gone. The transfer will time out.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
             Err(error) => return Err(error),
         }
     }

@@ -307,7 +307,7 @@ async fn run<F: Feed>(
         ..Record::new(addresses, direction, (filename.clone(), filename), started, request.options)
             .with_progress(&progress)
     };
-    Error::check(&record.outcome)?;
+    record.outcome.result()?;
     Ok(record)
 }
 

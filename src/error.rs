@@ -4,48 +4,11 @@ mod refusal;
 
 use std::{fmt, io, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
-use crate::{shown, transfer::Outcome};
+pub use crate::error_code::ErrorCode;
+use crate::shown;
 pub use refusal::Refusal;
 #[cfg(feature = "directory")]
 pub(crate) use refusal::is_invalid_filename;
-
-/// The code of an ERROR packet (RFC 1350 appendix; code 8: RFC 2347).
-///
-/// ```
-/// use tuffet::{ErrorCode, Refusal};
-///
-/// assert_eq!(Refusal::exists().code(), ErrorCode::FILE_EXISTS);
-/// assert_eq!(ErrorCode(9).to_string(), "9", "any code can travel");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ErrorCode(pub u16);
-
-impl ErrorCode {
-    /// 0: see the text.
-    pub const NOT_DEFINED: Self = Self(0);
-    /// 1: there is no such file.
-    pub const FILE_NOT_FOUND: Self = Self(1);
-    /// 2: the policy forbids it.
-    pub const ACCESS_VIOLATION: Self = Self(2);
-    /// 3: no space is left, or the file is too big.
-    pub const DISK_FULL: Self = Self(3);
-    /// 4: the request makes no sense.
-    pub const ILLEGAL_OPERATION: Self = Self(4);
-    /// 5: no transfer has this TID.
-    pub const UNKNOWN_TID: Self = Self(5);
-    /// 6: the file exists and may not be replaced.
-    pub const FILE_EXISTS: Self = Self(6);
-    /// 7: obsolete, from the days of mail mode.
-    pub const NO_SUCH_USER: Self = Self(7);
-    /// 8: client and server cannot agree on the options.
-    pub const OPTION_NEGOTIATION: Self = Self(8);
-}
-
-impl fmt::Display for ErrorCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// The errors of a server or a client as a whole.
 ///
@@ -92,16 +55,6 @@ impl Error {
         let (least, most) = bounds.into_inner();
         let bounds = if most == u64::MAX { format!("{least} or more") } else { format!("{least} to {most}") };
         Err(Self::Config(format!("{name} cannot be {value}: it must be {bounds}")))
-    }
-
-    /// The result of a client's transfer with this outcome.
-    pub(crate) fn check(outcome: &Outcome) -> Result<(), Self> {
-        match outcome.clone() {
-            Outcome::Complete | Outcome::ProbablyComplete => Ok(()),
-            Outcome::Aborted { code, message } => Err(Self::Peer { code, message }),
-            Outcome::Refused(refusal) | Outcome::Failed(refusal) => Err(Self::Refused(refusal)),
-            Outcome::Probe | Outcome::TimedOut | Outcome::Replaced(_) | Outcome::Stopped => Err(Self::TimedOut),
-        }
     }
 }
 

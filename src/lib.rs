@@ -95,6 +95,7 @@ pub mod dhcp;
 mod driver;
 pub mod endpoint;
 pub mod error;
+mod error_code;
 /// How a handler makes bytes when they are wanted: [`Gen`], and what it can do.
 pub mod generators;
 pub mod handler;
@@ -106,6 +107,7 @@ mod name;
 pub mod netascii;
 pub mod options;
 pub mod packet;
+mod path;
 #[cfg(feature = "probe")]
 pub mod probe;
 #[cfg(feature = "rules")]

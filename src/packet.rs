@@ -15,7 +15,7 @@ use std::{fmt, net::SocketAddr};
 
 use bytes::Bytes;
 
-use crate::{error::ErrorCode, name, shown};
+use crate::{error_code::ErrorCode, name, shown};
 
 /// The size of an ACK on the wire, and of a DATA packet without its payload, in bytes: the headers of IP, UDP and
 /// TFTP.

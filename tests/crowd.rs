@@ -1,7 +1,7 @@
 //! A hall of machines that boot at once, with attackers among them, in virtual time. The tests run the whole server,
 //! with its handlers, limits and counters.
 //!
-//! `CROWD=100000 cargo test --release --test crowd -- --include-ignored --nocapture` is the long run.
+//! `CROWD=100000 cargo test --release --test crowd all_faults -- --nocapture` is the long run.
 #![cfg(feature = "sim")]
 
 mod hall;

@@ -27,7 +27,7 @@ use std::{
 };
 
 #[cfg(feature = "full")]
-use common::{LONG, eventually};
+use common::{LONG, Link as _, SHORT, eventually};
 use dhcp_client::{DISCOVER, Question, REQUEST, Read};
 use dhcproto::v4::MessageType;
 use machines::{TWO_LINKS, on, on_machines};
@@ -62,7 +62,6 @@ fn client(interface: &str, port: u16) -> UdpSocket {
     socket.bind_device(Some(interface.as_bytes())).unwrap();
     socket.set_broadcast(true).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()).unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     socket.into()
 }
 
@@ -70,16 +69,15 @@ fn client(interface: &str, port: u16) -> UdpSocket {
 fn ask(socket: &UdpSocket, question: &Question, to: &str) -> (Read, String) {
     for _ in 0..60 {
         socket.send_to(&question.bytes(), to).unwrap();
-        let mut answer = [0; 1500];
-        if let Ok((length, from)) = socket.recv_from(&mut answer) {
-            return (Read::of(&answer[..length]), from.to_string());
+        if let Some((from, answer)) = socket.receive_within(SHORT * 3) {
+            return (Read::of(&answer), from.to_string());
         }
     }
     panic!("no answer from {to}");
 }
 
 fn is_silent(socket: &UdpSocket) -> bool {
-    socket.recv_from(&mut [0; 1500]).is_err()
+    socket.receive_within(SHORT * 3).is_none()
 }
 
 #[test]

@@ -9,20 +9,17 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::{Ipv4Addr, UdpSocket},
-    time::Duration,
 };
 
-use common::{LONG, eventually};
+use common::{LONG, Link as _, SHORT, eventually};
 use program::Server;
 
 /// Requests a missing file from a new port, and receives ERROR 1.
 fn miss(address: &str, name: &[u8]) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(LONG)).unwrap();
     socket.send_to(&[b"\0\x01", name, b"\0octet\0"].concat(), address).unwrap();
-    let mut answer = [0; 600];
-    let count = socket.recv(&mut answer).expect("an answer");
-    assert_eq!(&answer[..4], b"\0\x05\0\x01", "{:?}", &answer[..count]);
+    let (_, answer) = socket.receive_within(LONG).expect("an answer");
+    assert!(answer.starts_with(b"\0\x05\0\x01"), "{answer:?}");
 }
 
 fn refusals(said: &str) -> Vec<&str> {
@@ -72,11 +69,9 @@ fn floods_of_clients_that_leave_early_are_summed_up() {
     let server = Server::start(&[directory.path().to_str().unwrap()]);
     for _ in 0..200 {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(LONG)).unwrap();
         socket.send_to(b"\0\x01linux\0octet\0", &server.address).unwrap();
-        let mut block = [0; 600];
         for answer in [&b"\0\x04\0\x01"[..], b"\0\x05\0\0bye\0"] {
-            let (_, tid) = socket.recv_from(&mut block).expect("a block");
+            let (tid, _) = socket.receive_within(LONG).expect("a block");
             socket.send_to(answer, tid).unwrap();
         }
     }
@@ -148,10 +143,9 @@ fn datagrams_that_the_system_dropped_are_told_of() {
     // The buffer has 8 MiB at most, and each datagram takes more than 512 bytes of it.
     (0..20_000).for_each(|_| _ = socket.send_to(b"\0\x09", &server.address).unwrap());
     server.child.signal("-CONT");
-    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     eventually("the server has read them", || {
         socket.send_to(b"\0\x01missing\0octet\0", &server.address).unwrap();
-        socket.recv(&mut [0; 600]).is_ok()
+        socket.receive_within(SHORT).is_some()
     });
     let said = server.stop("-TERM");
     assert!(said.contains("the system dropped ") && said.contains("net.core.rmem_max"), "{said}");
@@ -233,9 +227,8 @@ fn a_fifo_that_nobody_reads_is_told_of() {
     for n in 0..400u16 {
         let [high, low] = n.to_be_bytes();
         let socket = UdpSocket::bind((Ipv4Addr::new(127, 9, high, low), 0)).unwrap();
-        socket.set_read_timeout(Some(LONG)).unwrap();
         socket.send_to(&[b"\0\x01", &name[..], b"\0octet\0"].concat(), &server.address).unwrap();
-        socket.recv(&mut [0; 600]).expect("an answer");
+        socket.receive_within(LONG).expect("an answer");
     }
     let mut said = BufReader::new(server.child.stderr.take().unwrap()).lines();
     assert!(said.any(|line| line.unwrap().contains("no program reads the log file")));

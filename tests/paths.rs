@@ -9,14 +9,13 @@ mod common;
 mod machines;
 
 use std::{
-    io::Read,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     process::Command,
     thread,
     time::Duration,
 };
 
-use common::{LONG, Peer, SHORT, Serving, eventually, file, files, own_address};
+use common::{LONG, Link as _, Peer, SHORT, Serving, eventually, file, files, own_address};
 use machines::{TWO_LINKS, forge, forge_icmp, on, on_machines, peer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tuffet::{Client, transfer::Outcome};
@@ -100,12 +99,11 @@ fn no_datagram_is_sent_with_df() {
         let set = |builder: tuffet::ServerBuilder| builder.single_port(single_port).batched(batched);
         let serving = Serving::on(&["10.9.0.1:69"], files(), set);
         on("client", || {
-            let mut wire = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)).unwrap();
-            wire.set_read_timeout(Some(LONG)).unwrap();
+            let wire: UdpSocket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)).unwrap().into();
             let mut peer = peer("10.9.0.1:69");
-            let mut check = |what| {
-                let mut packet = [0; 2000];
-                assert!(wire.read(&mut packet).unwrap() > 28);
+            let check = |what| {
+                let (_, packet) = wire.receive_within(LONG).expect(what);
+                assert!(packet.len() > 28);
                 assert_eq!((packet[12..16].to_vec(), packet[6] & 0x40), (vec![10, 9, 0, 1], 0), "{what}");
             };
             peer.rrq("missing", &[]).expect_error(1);

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{SHORT, Serving, closed_port, files, within_any_time};
+use common::{Link as _, SHORT, Serving, closed_port, files, within_any_time};
 use tuffet::{
     packet::{Options, Packet},
     probe::{Ending, Fault, Faults, Probe, Report, Warning, Way, habits},
@@ -75,13 +75,11 @@ fn judged_for(time: Duration, habits: habits::Habits, server: &(impl Fn(Packet) 
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let done = std::sync::atomic::AtomicBool::new(false);
-    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     thread::scope(|threads| {
         threads.spawn(|| {
             while !done.load(std::sync::atomic::Ordering::SeqCst) {
-                let mut buffer = [0; 2000];
-                let Ok((len, from)) = socket.recv_from(&mut buffer) else { continue };
-                for packet in server(Packet::decode(&buffer[..len]).unwrap()) {
+                let Some((from, asked)) = socket.receive_within(Duration::from_millis(20)) else { continue };
+                for packet in server(Packet::decode(&asked).unwrap()) {
                     socket.send_to(&packet.encode(), from).unwrap();
                 }
             }

@@ -316,3 +316,24 @@ fn every_recipe_is_listed() {
         assert!(!name.ends_with(".md") || name == "README.md" || list.contains(&format!("({name})")), "{name}");
     }
 }
+
+/// A command for a test that has another name by now runs nothing, and reports success.
+#[test]
+fn commands_in_texts_name_tests_that_exist() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let files = |dir| fs::read_dir(root.join(dir)).unwrap().map(|file| file.unwrap().path());
+    let is_text = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "md" || kind == "rs");
+    let (option, mut found) = (["--", "test "].concat(), 0);
+    for path in ["", "docs", "docs/recipes", "fuzz", "tests"].into_iter().flat_map(files).filter(is_text) {
+        for command in fs::read_to_string(&path).unwrap().split(&option).skip(1) {
+            let mut words = command.split(['`', '\n']).next().unwrap().split(' ');
+            let (name, filter) = (words.next().unwrap(), words.next().filter(|word| !word.starts_with('-')));
+            let source = fs::read_to_string(root.join(format!("tests/{name}.rs"))).expect(name);
+            let functions = source.split("fn ").skip(1).filter_map(|after| after.split('(').next());
+            let is_there = filter.is_none_or(|filter| functions.into_iter().any(|name| name.contains(filter)));
+            assert!(is_there, "{}: no test of {name} is named {filter:?}", path.display());
+            found += 1;
+        }
+    }
+    assert!(found > 5, "{found}");
+}

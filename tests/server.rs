@@ -317,12 +317,11 @@ fn a_client_that_is_reset_is_served_anew() {
     peer.rrq("5000", &[]).expect_data(1, &file(5000)[..512]);
     peer.ack(1);
     peer.expect_data(2, &file(5000)[512..1024]);
-    peer.socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let request = Packet::Rrq(common::request("5000", &[])).encode();
     common::eventually("another transfer has begun", || {
         peer.socket.send_to(&request, serving.addr()).unwrap();
-        let received = |_| peer.socket.recv_from(&mut [0; 600]).ok().map(|(_, from)| from);
-        (0..10).filter_map(received).any(|from| from != peer.to)
+        let received = |_| peer.receive_within(common::SHORT);
+        (0..10).map_while(received).any(|(from, _)| from != peer.to)
     });
     assert!(matches!(serving.record().outcome, Outcome::Replaced(_)));
 }

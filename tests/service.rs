@@ -7,7 +7,7 @@ mod program;
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, ErrorKind, Read},
     net::{SocketAddr, UdpSocket},
     os::{
         fd::OwnedFd,
@@ -22,7 +22,7 @@ use std::{
 };
 
 use common::{LONG, Peer, eventually};
-use program::{Process, without_variables};
+use program::{Process, tuffet, without_variables};
 use tempfile::TempDir;
 
 /// The program, which serves a directory of its own, with its standard error in a file.
@@ -108,17 +108,27 @@ impl Manager {
     fn new(place: &Path) -> Self {
         let socket = UnixDatagram::bind(place.join("notify")).unwrap();
         open_to_all(&place.join("notify"));
-        socket.set_read_timeout(Some(LONG)).unwrap();
         Self(socket)
+    }
+
+    /// The next notice, if one comes within this time.
+    fn receive_within(&self, time: Duration) -> Option<String> {
+        self.0.set_read_timeout(Some(time)).unwrap();
+        let mut buffer = [0; 1000];
+        loop {
+            match self.0.recv(&mut buffer) {
+                Ok(len) => return Some(String::from_utf8(buffer[..len].to_vec()).unwrap()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
     }
 
     /// The next notice with this text.
     #[track_caller]
     fn expect(&self, words: &str) -> String {
         loop {
-            let mut buffer = [0; 1000];
-            let len = self.0.recv(&mut buffer).unwrap_or_else(|error| panic!("{words}: {error}"));
-            let said = String::from_utf8(buffer[..len].to_vec()).unwrap();
+            let said = self.receive_within(LONG).unwrap_or_else(|| panic!("{words}: no notice"));
             if said.contains(words) {
                 return said;
             }
@@ -196,11 +206,32 @@ fn a_program_that_hangs_feeds_no_watchdog() {
     let manager = manager.unwrap();
     manager.expect("WATCHDOG=1");
     service.kill("-STOP");
-    manager.0.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
-    let fed = std::iter::from_fn(|| manager.0.recv(&mut [0; 1000]).ok()).take(20).count();
+    let fed = std::iter::from_fn(|| manager.receive_within(Duration::from_millis(600))).take(20).count();
     assert!(fed < 20, "it was said before it was stopped");
     service.kill("-CONT");
     manager.expect("WATCHDOG=1");
+}
+
+/// A container that is paused, a machine that is frozen for a snapshot: the system ends every wait of a program then.
+#[test]
+fn programs_that_are_stopped_and_continued_lose_nothing() {
+    let service = Service::start(&[]);
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n / 512) as u8).collect();
+    fs::write(service.place.path().join("served/large"), &bytes).unwrap();
+    let (address, got) = (service.address.to_string(), service.place.path().join("got"));
+    let mut client = tuffet(&["get", "--quiet", "--blksize", "512", &address, "large", got.to_str().unwrap()]);
+    let mut client = Process::start(&mut client);
+    let status = loop {
+        for process in [&service.child, &client] {
+            process.signal("-STOP");
+            process.signal("-CONT");
+        }
+        if let Some(status) = client.try_wait().unwrap() {
+            break status;
+        }
+    };
+    assert!(status.success(), "{status}: {}", service.said());
+    assert!(fs::read(got).unwrap() == bytes);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Serving, eventually, file, open_files, resident, size};
+use common::{Link as _, SHORT, Serving, eventually, file, open_files, resident, size};
 use tuffet::{
     Bytes, ErrorCode, Gen, Handler, Refusal, Request, Source,
     options::Direction,
@@ -88,12 +88,11 @@ struct Client {
     server: SocketAddr,
     random: fastrand::Rng,
     socket: UdpSocket,
-    buffer: Vec<u8>,
 }
 
 impl Client {
     fn new(server: SocketAddr, seed: u64) -> Self {
-        Self { server, random: fastrand::Rng::with_seed(seed), socket: socket(), buffer: vec![0; 2048] }
+        Self { server, random: fastrand::Rng::with_seed(seed), socket: socket() }
     }
 
     fn act(&mut self) {
@@ -209,15 +208,13 @@ impl Client {
     }
 
     fn receive(&mut self) -> Option<(SocketAddr, Packet)> {
-        let (len, from) = self.socket.recv_from(&mut self.buffer).ok()?;
-        Some((from, Packet::decode(&self.buffer[..len]).ok()?))
+        let (from, bytes) = self.socket.receive_within(SHORT)?;
+        Some((from, Packet::decode(&bytes).ok()?))
     }
 }
 
 fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    socket
+    UdpSocket::bind("127.0.0.1:0").unwrap()
 }
 
 /// All clients for a part of the time, and then until the server is done with them.

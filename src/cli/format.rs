@@ -19,6 +19,11 @@ pub fn count(number: u64, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
+/// A number of transfers, with its verb.
+pub fn have(transfers: usize) -> String {
+    format!("{} {}", count(transfers as u64, "transfer"), if transfers == 1 { "has" } else { "have" })
+}
+
 /// The log target of the library's line for each transfer.
 pub const TRANSFERS: &str = "tuffet::transfers";
 /// The log target of the program's own line for it.

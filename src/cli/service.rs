@@ -15,7 +15,10 @@ use log::{debug, warn};
 use sd_notify::NotifyState;
 use tuffet::{ServerHandle, stats::Counters};
 
-use super::{bars::BinaryBytes, format::count, signals};
+use super::{
+    bars::BinaryBytes,
+    format::{count, have},
+};
 
 /// The longest time between two status messages.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -63,7 +66,7 @@ pub fn stopping(running: usize, drain: Duration) {
     STOPPING.store(true, Relaxed);
     // The crate's own message takes 71 minutes at most.
     let time = format!("EXTEND_TIMEOUT_USEC={}", drain.saturating_add(SHUTDOWN_GRACE).as_micros());
-    let status = format!("stopping when {} ended", signals::have(running));
+    let status = format!("stopping when {} ended", have(running));
     say(&[NotifyState::Stopping, NotifyState::Status(&status), NotifyState::Custom(&time)]);
 }
 

@@ -18,7 +18,7 @@ use smol::{
 };
 use tuffet::ServerHandle;
 
-use super::{format::count, service};
+use super::{format::have, service};
 
 #[cfg(unix)]
 const ENDING: [Signal; 2] = [Signal::Int, Signal::Term];
@@ -102,11 +102,6 @@ fn stop(server: &ServerHandle, drain: Duration) {
     }
     service::stopping(running, drain);
     server.stop();
-}
-
-/// A number of transfers, with its verb.
-pub fn have(transfers: usize) -> String {
-    format!("{} {}", count(transfers as u64, "transfer"), if transfers == 1 { "has" } else { "have" })
 }
 
 /// Waits for a signal that ends the program.

@@ -22,20 +22,25 @@
 //! ```
 
 mod arch;
+mod current;
 mod error;
 mod interface;
+mod link;
 mod menu;
 mod packet;
 mod proxy;
+mod report;
 mod rule;
 mod serve;
 mod service;
 
 pub use arch::{Arch, Arches, Family};
+pub use current::CurrentProxy;
 pub use error::{Mismatch, NoBootFile};
 pub use interface::{Interface, interfaces};
 pub use menu::Menu;
 pub use packet::Machine;
 pub use proxy::{Arrival, BootFile, NoReply, Offer, Proxy, Reply, ServerPort};
+pub use report::RequestReport;
 pub use rule::Rule;
-pub use serve::{CurrentProxy, RequestReport, Serving, Sockets};
+pub use serve::{Serving, Sockets};

@@ -1,67 +1,16 @@
-//! The sockets: ports 67 and 4011 of each interface, and a thread that answers their datagrams.
-
-use std::{
-    cell::RefCell,
-    fmt,
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
+//! The server: its sockets, its settings, and a thread that answers the datagrams.
 
 use super::{
-    Interface, Machine, NoBootFile, Offer, Proxy, ServerPort,
-    service::{Service, look},
+    CurrentProxy, Interface, Proxy, RequestReport,
+    link::Link,
+    service::{Service, Setup},
 };
 use crate::{
     background::Background,
     error::Error,
     rules::Machines,
     server::{ServerBuilder, ServerHandle},
-    socket::{Binding, Port, Role, Share},
-    stats::Counter,
-    sync::RwLock,
 };
-
-/// The ports of the server (RFC 2131 section 4.1, PXE 2.1 section 2.2.4).
-const PORTS: [(ServerPort, u16); 2] = [(ServerPort::Dhcp, 67), (ServerPort::Pxe, 4011)];
-
-/// The current [`Proxy`]. A reload may replace its rules, and the server looks at the sources again now and then.
-///
-/// ```
-/// use tuffet::dhcp::{CurrentProxy, Rule};
-///
-/// let live = CurrentProxy::default();
-/// let (of_a_reload, of_the_server) = (live.clone(), live);
-/// of_a_reload.change(|proxy| proxy.rules(vec![Rule::new("all", "grubx64.efi")]));
-/// assert!(!of_the_server.proxy().is_empty());
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct CurrentProxy(Arc<RwLock<Proxy>>);
-
-impl CurrentProxy {
-    /// A copy of the current proxy.
-    ///
-    /// ```
-    /// assert!(tuffet::dhcp::CurrentProxy::default().proxy().is_empty());
-    /// ```
-    pub fn proxy(&self) -> Proxy {
-        self.0.read().clone()
-    }
-
-    /// Changes the proxy for all later packets.
-    ///
-    /// ```
-    /// use tuffet::dhcp::CurrentProxy;
-    ///
-    /// let live = CurrentProxy::default();
-    /// let before = live.proxy();
-    /// live.change(|proxy| proxy.tftp(6969));
-    /// assert_ne!(live.proxy(), before);
-    /// ```
-    pub fn change(&self, change: impl FnOnce(Proxy) -> Proxy) {
-        let mut proxy = self.0.write();
-        *proxy = change(std::mem::take(&mut *proxy));
-    }
-}
 
 /// The bound sockets of a server that does not answer yet.
 ///
@@ -79,49 +28,7 @@ impl CurrentProxy {
 #[must_use]
 pub struct Sockets {
     links: Vec<Link>,
-    pub(super) live: CurrentProxy,
-    pub(super) machines: Machines,
-    pub(super) answers: Counter,
-    pub(super) nothing: Counter,
-    pub(super) hooks: RefCell<Hooks>,
-}
-
-/// The sockets of one interface.
-#[derive(Debug)]
-pub(super) struct Link {
-    pub(super) interface: Interface,
-    /// The index of the interface to which the sockets are bound. The system does not go by its name.
-    pub(super) index: Option<u32>,
-    pub(super) ports: Vec<(ServerPort, Port)>,
-}
-
-/// A machine's request and its answer, as the log shows them.
-///
-/// ```
-/// use tuffet::dhcp::{CurrentProxy, Sockets};
-///
-/// let sockets = Sockets::bind(Vec::new(), CurrentProxy::default())?.on_request(|request| match request.answer {
-///     Ok(offer) => println!("{} for {}", offer.file, request.machine),
-///     Err(why) => eprintln!("nothing for {} on {}: {why}", request.machine, request.interface),
-/// });
-/// # assert!(sockets.live().proxy().is_empty());
-/// # Ok::<(), tuffet::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RequestReport<'a> {
-    /// The machine that asks for its boot file.
-    pub machine: &'a Machine,
-    /// The boot file in the answer, or the reason why there is no answer.
-    pub answer: Result<&'a Offer, &'a NoBootFile>,
-    /// The name of the interface.
-    pub interface: &'a str,
-}
-
-/// The hooks of the program.
-pub(super) struct Hooks {
-    pub(super) tell: Box<dyn FnMut(RequestReport<'_>) + Send>,
-    pub(super) out_of_reach: Box<dyn Fn(&str) + Send>,
+    setup: Setup,
 }
 
 /// A server that answers. It ends when this value is dropped.
@@ -165,14 +72,8 @@ impl Sockets {
     /// # Errors
     /// [`Error::Bind`] with the address that could not be bound.
     pub fn bind(interfaces: Vec<Interface>, live: CurrentProxy) -> Result<Self, Error> {
-        Ok(Self {
-            links: interfaces.into_iter().map(Link::bind).collect::<Result<_, _>>()?,
-            live,
-            machines: Machines::default(),
-            answers: Counter::new("dhcp_answers", "ProxyDHCP replies with a boot file."),
-            nothing: Counter::new("dhcp_nothing", "ProxyDHCP requests of machines without a boot file here."),
-            hooks: RefCell::default(),
-        })
+        let links = interfaces.into_iter().map(Link::bind).collect::<Result<_, _>>()?;
+        Ok(Self { links, setup: Setup::new(live) })
     }
 
     /// The names of the interfaces.
@@ -200,8 +101,9 @@ impl Sockets {
     /// # assert!(sockets.live().proxy().is_empty());
     /// # Ok::<(), tuffet::Error>(())
     /// ```
-    pub fn record_machines(self, machines: &Machines) -> Self {
-        Self { machines: machines.clone(), ..self }
+    pub fn record_machines(mut self, machines: &Machines) -> Self {
+        self.setup.machines = machines.clone();
+        self
     }
 
     /// Calls this hook for each machine that asks for its boot file, instead of logging a line. Anybody on the network
@@ -219,7 +121,7 @@ impl Sockets {
     /// # Ok::<(), tuffet::Error>(())
     /// ```
     pub fn on_request(mut self, hook: impl FnMut(RequestReport<'_>) + Send + 'static) -> Self {
-        self.hooks.get_mut().tell = Box::new(hook);
+        self.setup.hooks.get_mut().tell = Box::new(hook);
         self
     }
 
@@ -236,7 +138,7 @@ impl Sockets {
     /// # Ok::<(), tuffet::Error>(())
     /// ```
     pub fn on_out_of_reach(mut self, hook: impl Fn(&str) + Send + 'static) -> Self {
-        self.hooks.get_mut().out_of_reach = Box::new(hook);
+        self.setup.hooks.get_mut().out_of_reach = Box::new(hook);
         self
     }
 
@@ -251,7 +153,7 @@ impl Sockets {
     /// # Ok::<(), tuffet::Error>(())
     /// ```
     pub fn live(&self) -> &CurrentProxy {
-        &self.live
+        &self.setup.live
     }
 
     /// Looks for the boot files of this server. Blocks until the search is complete.
@@ -267,8 +169,8 @@ impl Sockets {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn look(&self, handle: &ServerHandle) -> Proxy {
-        smol::block_on(look(&self.live, handle));
-        self.live.proxy()
+        smol::block_on(self.live().look(handle));
+        self.live().proxy()
     }
 
     /// Starts a thread that answers with the boot files of this server.
@@ -289,11 +191,8 @@ impl Sockets {
     ///
     /// # Errors
     /// [`Error::Io`] if the thread cannot be started.
-    pub fn serve(mut self, handle: ServerHandle) -> Result<Serving, Error> {
-        let serve = async move || {
-            let links = std::mem::take(&mut self.links);
-            Service::new(self, handle).serve(links).await;
-        };
+    pub fn serve(self, handle: ServerHandle) -> Result<Serving, Error> {
+        let serve = async move || Service::new(self.setup, handle).serve(self.links).await;
         Ok(Serving { background: Background::spawn("tuffet-dhcp", "the ProxyDHCP server", serve)? })
     }
 }
@@ -310,44 +209,6 @@ impl ServerBuilder {
     /// # Ok::<(), tuffet::Error>(())
     /// ```
     pub fn watch_dhcp(self, sockets: &Sockets) -> Self {
-        self.counter(&sockets.answers).counter(&sockets.nothing)
-    }
-}
-
-impl Link {
-    pub(super) fn bind(interface: Interface) -> Result<Self, Error> {
-        let bind = |(server_port, port)| {
-            let address: SocketAddr = (Ipv4Addr::UNSPECIFIED, port).into();
-            let role = Role { listens: true, serves: false, interface: Some(&interface.name), batched: true };
-            let port = Port::bind(Binding { address, share: Share::No, role });
-            let port = port.and_then(|port| port.allow_broadcast().map(|()| port));
-            Ok((server_port, port.map_err(|error| Error::Bind(address, error))?))
-        };
-        let index = interface.index();
-        let ports = PORTS.into_iter().map(bind).collect::<Result<_, Error>>()?;
-        Ok(Self { interface, index, ports })
-    }
-}
-
-impl Default for Hooks {
-    fn default() -> Self {
-        Self { tell: Box::new(|told| log::info!("dhcp: {told}")), out_of_reach: Box::new(|_| {}) }
-    }
-}
-
-impl fmt::Debug for Hooks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hooks").finish_non_exhaustive()
-    }
-}
-
-/// `52-54-00-12-34-56 (EFI x64) may boot bootnetx64.efi: found in the sources, on eth0`
-impl fmt::Display for RequestReport<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { machine, answer, interface } = self;
-        match answer {
-            Ok(offer) => write!(f, "{offer}, on {interface}"),
-            Err(why) => write!(f, "{machine} gets no answer: {why}, on {interface}"),
-        }
+        self.counter(&sockets.setup.answers).counter(&sockets.setup.nothing)
     }
 }

@@ -13,14 +13,15 @@ use bytes::Bytes;
 use smol::{LocalExecutor, Task, Timer, unblock};
 
 use super::{
-    Arrival, CurrentProxy, Interface, Machine, Menu, NoBootFile, NoReply, Offer, Proxy, Reply, RequestReport,
-    ServerPort, Sockets, interface, serve::Link,
+    Arrival, CurrentProxy, Interface, Machine, NoBootFile, NoReply, Offer, Proxy, Reply, RequestReport, ServerPort,
+    interface, link::Link, report::Hooks,
 };
 use crate::{
     endpoint::{Bucket, Envelope},
-    rules,
+    rules::{self, Machines},
     server::{Outgoing, ServerHandle},
     socket::{Inbox, Port},
+    stats::Counter,
 };
 
 /// Answers to broadcasts, and answers to other datagrams: at once, and in a second. A large room of machines that is
@@ -40,8 +41,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Answers the datagrams of all sockets.
 pub(super) struct Service {
-    /// The settings. The sockets themselves are with the tasks that read them.
-    sockets: Sockets,
+    setup: Setup,
     handle: ServerHandle,
     inbox: RefCell<Inbox>,
     /// The requests that have not been reported yet.
@@ -51,6 +51,16 @@ pub(super) struct Service {
     budget: RefCell<Budget>,
     /// The broadcast addresses of this machine's networks.
     broadcasts: RefCell<Vec<Ipv4Addr>>,
+}
+
+/// The settings of the service, and what it reports.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub(super) live: CurrentProxy,
+    pub(super) machines: Machines,
+    pub(super) answers: Counter,
+    pub(super) nothing: Counter,
+    pub(super) hooks: RefCell<Hooks>,
 }
 
 /// A machine that wants to boot, and its answer, or the reason why it gets none.
@@ -75,12 +85,23 @@ struct ServedInterface {
     _tasks: Vec<Task<()>>,
 }
 
+impl Setup {
+    pub(super) fn new(live: CurrentProxy) -> Self {
+        Self {
+            live,
+            machines: Machines::default(),
+            answers: Counter::new("dhcp_answers", "ProxyDHCP replies with a boot file."),
+            nothing: Counter::new("dhcp_nothing", "ProxyDHCP requests of machines without a boot file here."),
+            hooks: RefCell::default(),
+        }
+    }
+}
+
 impl Service {
-    /// A service with the settings of these sockets.
-    pub(super) fn new(sockets: Sockets, handle: ServerHandle) -> Rc<Self> {
+    pub(super) fn new(setup: Setup, handle: ServerHandle) -> Rc<Self> {
         let (inbox, budget) = (Inbox::new().into(), Budget::default().into());
         let (unreported, broadcasts) = (RefCell::default(), interface::broadcasts().into());
-        Rc::new(Self { sockets, handle, inbox, unreported, looked: Cell::new(None), budget, broadcasts })
+        Rc::new(Self { setup, handle, inbox, unreported, looked: Cell::new(None), budget, broadcasts })
     }
 
     pub(super) async fn serve(self: Rc<Self>, links: Vec<Link>) {
@@ -101,8 +122,8 @@ impl Service {
 
     /// Searches on another thread: for clients such as U-Boot, an answer after that of the DHCP server is too late.
     async fn look(&self) {
-        let (live, handle) = (self.sockets.live.clone(), self.handle.clone());
-        unblock(move || smol::block_on(look(&live, &handle))).await;
+        let (live, handle) = (self.setup.live.clone(), self.handle.clone());
+        unblock(move || smol::block_on(live.look(&handle))).await;
         self.looked.set(Some(Instant::now()));
     }
 
@@ -134,7 +155,7 @@ impl Service {
                 // One error is enough.
                 attended.index = now;
                 log::error!("dhcp: {name} was removed and created again, and machines on it get no answers: {error}");
-                (self.sockets.hooks.borrow().out_of_reach)(&name);
+                (self.setup.hooks.borrow().out_of_reach)(&name);
             }
         }
     }
@@ -154,7 +175,7 @@ impl Service {
                 Timer::after(PAUSE).await;
                 continue;
             }
-            let proxy = self.sockets.live.proxy();
+            let proxy = self.setup.live.proxy();
             let (now, mut is_asked, mut is_flood) = (Instant::now(), false, false);
             for (envelope, datagram) in self.inbox.borrow().datagrams() {
                 is_flood |= !self.budget.borrow_mut().datagrams.take(now);
@@ -201,7 +222,7 @@ impl Service {
                 return false;
             }
             Ok(Reply { bytes, to, offer }) => {
-                self.sockets.answers.add(1);
+                self.setup.answers.add(1);
                 self.note(offer.machine, Ok(offer));
                 // The packet is longer than the header of an `Outgoing`, so the payload has the rest.
                 let (header, payload) =
@@ -210,7 +231,7 @@ impl Service {
                 queue.push_back(Outgoing { to: to.into(), from, header, payload: Bytes::copy_from_slice(payload) });
             }
             Err(NoReply::NoBootFile(machine, why)) => {
-                self.sockets.nothing.add(1);
+                self.setup.nothing.add(1);
                 self.note(machine, Err(why));
             }
             Err(NoReply::NotForUs(why)) => {
@@ -228,7 +249,7 @@ impl Service {
     /// Reports the requests. Their answers are sent before: U-Boot takes an answer for some milliseconds only, and a
     /// hook or a log may take longer.
     fn report(&self, interface: &Interface) {
-        let (interface, mut hooks) = (interface.name.as_str(), self.sockets.hooks.borrow_mut());
+        let (interface, mut hooks) = (interface.name.as_str(), self.setup.hooks.borrow_mut());
         for Answered { machine, answer } in self.unreported.take() {
             let answer = answer.as_ref();
             (hooks.tell)(RequestReport { machine: &machine, answer, interface });
@@ -245,7 +266,7 @@ impl Service {
         let mut known = rules::Machine::default();
         (known.mac, known.uuid) = (machine.mac, machine.uuid);
         known.arch = machine.arch.family().filter(|_| !machine.uboot).map(|family| family.key.into());
-        self.sockets.machines.learn(None, known);
+        self.setup.machines.learn(None, known);
     }
 }
 
@@ -261,21 +282,6 @@ impl Default for Budget {
         let [broadcasts, others] = [ANSWERS; 2].map(Bucket::new);
         Self { datagrams: Bucket::new(DATAGRAMS), broadcasts, others }
     }
-}
-
-pub(super) async fn look(live: &CurrentProxy, handle: &ServerHandle) {
-    let menu = Menu::find(&*handle.terms().handler).await;
-    live.change(|proxy| {
-        match (proxy.failure(), menu.failure()) {
-            (None, Some(failure)) if !proxy.known().is_empty() => {
-                log::warn!("dhcp: cannot look for boot files, and announces those found before: {failure}");
-            }
-            (Some(_), None) => log::info!("dhcp: can look for boot files again"),
-            _ => {}
-        }
-        let menu = menu.or_known(proxy.known());
-        proxy.menu(menu)
-    });
 }
 
 impl Interface {
@@ -305,10 +311,17 @@ mod tests {
     const PXE: &[u8] = include_bytes!("../../tests/dhcp/captured/edk2_pxe.bin");
     const PXE_4011: &[u8] = include_bytes!("../../tests/dhcp/captured/edk2_pxe_4011.bin");
 
-    fn sockets() -> Sockets {
+    fn setup() -> Setup {
         let live = CurrentProxy::default();
         live.change(|proxy| proxy.rules(vec![Rule::new("all", "file")]));
-        Sockets::bind(Vec::new(), live).unwrap()
+        Setup::new(live)
+    }
+
+    /// The same, with a hook that writes down the reports.
+    fn setup_that_tells() -> (Setup, mpsc::Receiver<String>) {
+        let ((told, heard), mut setup) = (mpsc::channel(), setup());
+        setup.hooks.get_mut().tell = Box::new(move |request| told.send(request.to_string()).unwrap());
+        (setup, heard)
     }
 
     /// How many answers a datagram gets.
@@ -317,7 +330,7 @@ mod tests {
         let envelope = Envelope { peer: (from, 4011).into(), local: None, interface: 0, broadcast: false };
         let mut queue = VecDeque::new();
         let arrival = lan.arrival(server_port, envelope).unwrap();
-        service.answer(&service.sockets.live.proxy(), &lan, arrival, datagram, &mut queue);
+        service.answer(&service.setup.live.proxy(), &lan, arrival, datagram, &mut queue);
         service.report(&lan);
         queue.len()
     }
@@ -326,9 +339,9 @@ mod tests {
     fn a_client_that_is_not_admitted_gets_no_answer_at_its_address() {
         let (denied, other) = (Ipv4Addr::new(192, 0, 2, 111), Ipv4Addr::new(192, 0, 2, 112));
         let builder = Server::builder().listen("127.0.0.1:0").handler(Memory::new());
-        let (builder, sockets) = (builder.admit(move |client| client != IpAddr::V4(denied)), sockets());
-        let server = builder.watch_dhcp(&sockets).bind().unwrap();
-        let service = Service::new(sockets, server.handle());
+        let (builder, setup) = (builder.admit(move |client| client != IpAddr::V4(denied)), setup());
+        let server = builder.counter(&setup.answers).counter(&setup.nothing).bind().unwrap();
+        let service = Service::new(setup, server.handle());
         assert_eq!(answers(&service, ServerPort::Pxe, denied, PXE_4011), 0);
         assert_eq!(answers(&service, ServerPort::Pxe, other, PXE_4011), 1);
         // The address that the client has, or its relay has, and not the one that the datagram came from.
@@ -350,7 +363,7 @@ mod tests {
     #[test]
     fn no_answer_goes_to_all_machines_of_a_network_by_a_forged_address() {
         let server = Server::builder().listen("127.0.0.1:0").handler(Memory::new()).bind().unwrap();
-        let service = Service::new(sockets(), server.handle());
+        let service = Service::new(setup(), server.handle());
         let (all, one) = (Ipv4Addr::new(192, 0, 2, 127), Ipv4Addr::new(192, 0, 2, 128));
         service.broadcasts.replace(vec![all]);
         for (address, expected) in [(all, 0), (one, 1)] {
@@ -374,7 +387,7 @@ mod tests {
             Err::<crate::Source, _>(crate::Refusal::not_found())
         });
         let server = Server::builder().listen("127.0.0.1:0").handler(handler).bind().unwrap();
-        let service = Service::new(sockets(), server.handle());
+        let service = Service::new(setup(), server.handle());
         smol::block_on(smol::future::zip(service.look(), async { drop(release) }));
         assert!(service.looked.get().is_some());
     }
@@ -382,10 +395,9 @@ mod tests {
     #[test]
     fn the_hook_gets_each_request() {
         let server = Server::builder().listen("127.0.0.1:0").handler(Memory::new()).bind().unwrap();
-        let (told, heard) = mpsc::channel();
-        let sockets = sockets().on_request(move |question| told.send(question.to_string()).unwrap());
-        let live = sockets.live.clone();
-        let service = Service::new(sockets, server.handle());
+        let (setup, heard) = setup_that_tells();
+        let live = setup.live.clone();
+        let service = Service::new(setup, server.handle());
         assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 1);
         live.change(|proxy| proxy.rules(Vec::new()));
         assert_eq!(answers(&service, ServerPort::Dhcp, Ipv4Addr::UNSPECIFIED, PXE), 0);
@@ -401,9 +413,8 @@ mod tests {
     #[test]
     fn an_answer_is_queued_before_its_report() {
         let server = Server::builder().listen("127.0.0.1:0").handler(Memory::new()).bind().unwrap();
-        let (told, heard) = mpsc::channel();
-        let sockets = sockets().on_request(move |question| told.send(question.to_string()).unwrap());
-        let (proxy, service) = (sockets.live.proxy(), Service::new(sockets, server.handle()));
+        let (setup, heard) = setup_that_tells();
+        let (proxy, service) = (setup.live.proxy(), Service::new(setup, server.handle()));
         let lan = Interface { name: "lan".into(), addresses: vec![Ipv4Addr::new(192, 0, 2, 1)] };
         let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
         let envelope = Envelope { peer: from.into(), local: None, interface: 0, broadcast: true };

@@ -16,7 +16,7 @@ use crate::{
     name,
     options::Limits,
     packet::{self, Mode, Options},
-    shown,
+    path, shown,
     stats::{Protocol, Record},
     sync::Mutex,
 };
@@ -95,7 +95,7 @@ impl Request {
     /// [`Refusal::denied`] if the name leads out of the root by `..`; [`Refusal::not_found`] if nothing is left of it.
     pub fn new(peer: SocketAddr, local: SocketAddr, packet: impl Into<Arc<packet::Request>>) -> Result<Self, Refusal> {
         let packet = packet.into();
-        let (path, raw_path) = path_of(name::normalise(&packet.filename)?);
+        let (path, raw_path) = path_of(path::normalise(&packet.filename)?);
         let (received, query, notes, protocol) = (None, None, Notes::default(), Protocol::Tftp);
         let (renamed, ignores_case) = (false, false);
         Ok(Self { peer, local, path, raw_path, packet, received, renamed, query, ignores_case, protocol, notes })
@@ -191,7 +191,7 @@ impl Request {
 
     /// Refuses a WRQ whose name is that of a directory: its last part is empty, `.` or `..`.
     pub(crate) fn check_upload(&self) -> Result<(), Refusal> {
-        match self.filename().rsplit(name::is_separator).next() {
+        match self.filename().rsplit(path::is_separator).next() {
             Some(b"" | b"." | b"..") if !self.renamed => {
                 Err(Refusal::denied().because("the name is that of a directory"))
             }
@@ -376,7 +376,7 @@ impl Request {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_path(&self, path: &str) -> Result<Self, Refusal> {
-        Ok(self.named(name::joined(path.as_bytes())?))
+        Ok(self.named(path::joined(path.as_bytes())?))
     }
 
     /// The [`path`](Self::path), with `\x80` to `\xff` for each byte that is not UTF-8, see [`name`]. It is not for
@@ -391,7 +391,7 @@ impl Request {
     /// As [`with_path`](Self::with_path), with `\x80` to `\xff` for bytes.
     #[cfg(feature = "rules")]
     pub(crate) fn with_text(&self, path: &str) -> Result<Self, Refusal> {
-        Ok(self.named(name::joined(&name::bytes(path))?))
+        Ok(self.named(path::joined(&name::bytes(path))?))
     }
 
     /// The same request without the end mark of DHCP's options behind its name, if there is one. Firmware that reads

@@ -28,6 +28,7 @@ mod buffer;
 mod case;
 mod chunks;
 mod download;
+mod file_version;
 mod leftovers;
 mod made;
 mod open;

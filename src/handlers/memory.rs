@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::{
     error::Refusal,
     handler::{Answer, Handler, Request},
-    name,
+    name, path,
     source::Source,
     sync::Mutex,
 };
@@ -266,7 +266,7 @@ fn cost(name: &str, bytes: usize) -> u64 {
 }
 
 fn path(name: &str) -> Result<String, Refusal> {
-    name::normalise(&name::bytes(name)).map(|path| name::text(&path))
+    path::normalise(&name::bytes(name)).map(|path| name::text(&path))
 }
 
 #[cfg(test)]

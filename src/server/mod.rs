@@ -51,7 +51,7 @@ pub use {
 #[cfg(feature = "net")]
 pub(crate) use outbox::Outgoing;
 #[cfg(feature = "sim")]
-pub(crate) use {clock::Clock, shard::Shard, tasks::Tasks};
+pub(crate) use {clock::Clock, session::receive, shard::Shard, tasks::Tasks};
 
 /// Stops a server and watches it, from anywhere in the program.
 ///

@@ -10,14 +10,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{outbox::Outgoing, settings::Terms, shard::Shard, tasks::TaskSlot, trace::Trace};
+use super::{
+    outbox::Outgoing,
+    settings::Terms,
+    shard::Shard,
+    tasks::{TaskSlot, Tasks},
+    trace::Trace,
+};
 use crate::{
     driver::{
         self, Wire,
         feed::{catch_panic, upload},
         mailbox::Mailbox,
     },
-    endpoint::{Ended, Start},
+    endpoint::{Ended, Envelope, Start},
     error::Refusal,
     handler::{self, Request},
     hint::{Hint, Seen},
@@ -36,15 +42,15 @@ pub(super) const READ_AHEAD_BYTES: usize = 64 << 10;
 pub(super) const READ_AHEAD_TIME: Duration = Duration::from_secs(2);
 
 /// A request that the server answers.
-pub(super) struct Session {
-    pub(super) start: Start,
+struct Session {
+    start: Start,
     /// The address that answers come from.
-    pub(super) from: Option<IpAddr>,
+    from: Option<IpAddr>,
     /// The address that the client sent its request to.
-    pub(super) local: SocketAddr,
+    local: SocketAddr,
     /// The queue of its packets.
-    pub(super) mailbox: Rc<Mailbox>,
-    pub(super) terms: Arc<Terms>,
+    mailbox: Rc<Mailbox>,
+    terms: Arc<Terms>,
 }
 
 /// The end of a session.
@@ -56,9 +62,24 @@ struct End {
     last_ack: Option<u16>,
 }
 
+/// Handles a datagram that came to a port of the shard, and begins its transfer, if one begins with it.
+pub(crate) fn receive(shard: &Rc<Shard>, tasks: &Rc<Tasks>, port: usize, envelope: &Envelope, datagram: &[u8]) {
+    if let Some(start) = shard.handle(tasks, port, envelope, datagram) {
+        let session = Session::new(shard, *start);
+        tasks.spawn(|slot| session.run(shard.clone(), slot));
+    }
+}
+
 impl Session {
+    fn new(shard: &Shard, start: Start) -> Self {
+        let (mailbox, bound) = (shard.open_mailbox(start.id), shard.local(start.listener));
+        let from = shard.source(start.listener, &start.envelope);
+        let local = (start.envelope.local.unwrap_or(bound.ip()), bound.port()).into();
+        Self { start, from, local, mailbox, terms: shard.terms() }
+    }
+
     /// This is not an `async fn`, which would have room for each of its arguments twice.
-    pub(super) fn run(self, shard: Rc<Shard>, slot: TaskSlot) -> impl Future<Output = ()> {
+    fn run(self, shard: Rc<Shard>, slot: TaskSlot) -> impl Future<Output = ()> {
         let Start { direction, request, envelope, .. } = &self.start;
         let trace = Trace::new(envelope.peer, &request.filename, *direction);
         trace.clone().around(async move {
@@ -89,7 +110,7 @@ impl Session {
                 end.await.unwrap_or_else(|refusal| Outcome::Failed(refusal).into())
             }
             Err(refusal) => {
-                shard.refuse(self, refusal);
+                shard.refuse(&self.start, self.from, refusal);
                 Outcome::Refused(refusal.clone()).into()
             }
         };
@@ -247,7 +268,7 @@ impl ActiveSession<'_> {
 
     /// Refuses the request before the transfer has begun.
     fn refuse(&self, refusal: Refusal) -> Outcome {
-        self.shard.refuse(self.session, &refusal);
+        self.shard.refuse(&self.session.start, self.session.from, &refusal);
         Outcome::of(refusal)
     }
 }

@@ -17,7 +17,6 @@ use super::{
     clock::Clock,
     heartbeats::Heartbeat,
     outbox::{Outboxes, Outgoing},
-    session::Session,
     settings::Terms,
     tasks::Tasks,
 };
@@ -173,8 +172,14 @@ impl Shard {
         self.now.get()
     }
 
-    /// Handles a datagram that came to a port.
-    pub(crate) fn receive(self: &Rc<Self>, tasks: &Rc<Tasks>, port: usize, envelope: &Envelope, datagram: &[u8]) {
+    /// Handles a datagram that came to a port. Returns the transfer that begins with it, if one does.
+    pub(super) fn handle(
+        &self,
+        tasks: &Tasks,
+        port: usize,
+        envelope: &Envelope,
+        datagram: &[u8],
+    ) -> Option<Box<Start>> {
         log::trace!("{}: received {} bytes", envelope.peer, datagram.len());
         if is_request(datagram) {
             if self.delivered.take() {
@@ -190,7 +195,7 @@ impl Shard {
                 self.with_mailbox(id, |mailbox| mailbox.post(packet));
             }
             Action::Repeat(id) => self.with_mailbox(id, Mailbox::post_repeat),
-            Action::Begin(start) => self.begin(tasks, *start),
+            Action::Begin(start) => return Some(start),
             Action::Reply(packet) => {
                 self.send(port, Outgoing::new(envelope.peer, self.source(port, envelope), packet));
             }
@@ -200,6 +205,7 @@ impl Shard {
             }
             Action::Drop(dropped) => log_dropped(envelope.peer, dropped),
         }
+        None
     }
 
     /// Reports at which ports no datagram waits.
@@ -233,23 +239,25 @@ impl Shard {
         }
     }
 
-    fn begin(self: &Rc<Self>, tasks: &Rc<Tasks>, start: Start) {
+    /// A mailbox for a transfer that begins.
+    pub(super) fn open_mailbox(&self, id: Id) -> Rc<Mailbox> {
         let mailbox = Rc::<Mailbox>::default();
         let mut mailboxes = self.mailboxes.borrow_mut();
-        if mailboxes.len() <= start.id.0 {
-            mailboxes.resize(start.id.0 + 1, None);
+        if mailboxes.len() <= id.0 {
+            mailboxes.resize(id.0 + 1, None);
         }
-        mailboxes[start.id.0] = Some(mailbox.clone());
-        drop(mailboxes);
-        let bound = self.locals.borrow()[start.listener];
-        let session = Session {
-            from: self.source(start.listener, &start.envelope),
-            local: (start.envelope.local.unwrap_or(bound.ip()), bound.port()).into(),
-            start,
-            mailbox,
-            terms: self.terms.borrow().clone(),
-        };
-        tasks.spawn(|slot| session.run(self.clone(), slot));
+        mailboxes[id.0] = Some(mailbox.clone());
+        mailbox
+    }
+
+    /// The terms that requests get now.
+    pub(super) fn terms(&self) -> Arc<Terms> {
+        self.terms.borrow().clone()
+    }
+
+    /// The address of a port.
+    pub(super) fn local(&self, port: usize) -> SocketAddr {
+        self.locals.borrow()[port]
     }
 
     /// Ends the transfers that the endpoint has closed.
@@ -276,9 +284,8 @@ impl Shard {
         }
     }
 
-    /// Refuses a request that has no transfer yet.
-    pub(super) fn refuse(&self, session: &Session, refusal: &Refusal) {
-        let start = &session.start;
+    /// Refuses a request that has no transfer yet. Answers come from this address, if the socket is bound to all.
+    pub(super) fn refuse(&self, start: &Start, from: Option<IpAddr>, refusal: &Refusal) {
         if refusal.is_busy() {
             // The client repeats its request, and then there may be room.
             self.make_room();
@@ -286,7 +293,7 @@ impl Shard {
         let Some(error) = refusal.packet() else { return };
         let allowed = self.endpoint.borrow_mut().refuse(self.now(), start.id);
         match allowed {
-            Ok(()) => self.send(start.port, Outgoing::new(start.envelope.peer, session.from, error)),
+            Ok(()) => self.send(start.port, Outgoing::new(start.envelope.peer, from, error)),
             Err(dropped) => log_dropped(start.envelope.peer, dropped),
         }
     }
@@ -296,8 +303,8 @@ impl Shard {
     }
 
     /// The address to answer from, if the socket is bound to all addresses.
-    fn source(&self, port: usize, envelope: &Envelope) -> Option<IpAddr> {
-        envelope.local.filter(|_| self.locals.borrow()[port].ip().is_unspecified())
+    pub(super) fn source(&self, port: usize, envelope: &Envelope) -> Option<IpAddr> {
+        envelope.local.filter(|_| self.local(port).ip().is_unspecified())
     }
 
     /// Adds a datagram to the next batch.

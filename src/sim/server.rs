@@ -16,7 +16,7 @@ use super::Time;
 use crate::{
     ServerBuilder, ServerHandle,
     endpoint::{Envelope, Pool},
-    server::{Shard, Shared, Tasks},
+    server::{Shard, Shared, Tasks, receive},
     sync::Mutex,
 };
 
@@ -305,7 +305,7 @@ impl Server {
         if let Some(port) = self.addrs.iter().position(|addr| *addr == to).filter(|_| !self.is_over) {
             self.shard.received(1);
             self.shard.emptied(|_| true);
-            self.shard.receive(&self.tasks, port, &envelope, bytes);
+            receive(&self.shard, &self.tasks, port, &envelope, bytes);
         }
         self.shard.expire();
         self.run_once();

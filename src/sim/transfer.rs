@@ -355,7 +355,7 @@ impl Network {
 
     fn report(&mut self) -> Result<Report, Error> {
         let outcome = self.client.outcome.take().unwrap_or(Outcome::TimedOut);
-        Error::check(&outcome)?;
+        outcome.result()?;
         // A late copy of the request has a record of its own, later.
         let record = self.records.try_recv().map_err(|_| Error::TimedOut)?;
         Ok(Report {

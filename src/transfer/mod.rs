@@ -61,7 +61,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    error::{ErrorCode, Refusal},
+    error::{Error, ErrorCode, Refusal},
     options::Agreed,
     packet::{self, Options, Packet},
     shown,
@@ -417,6 +417,16 @@ impl Outcome {
             Self::Failed(refusal)
         } else {
             Self::Refused(refusal)
+        }
+    }
+
+    /// The result of a client's transfer with this outcome.
+    pub(crate) fn result(&self) -> Result<(), Error> {
+        match self.clone() {
+            Self::Complete | Self::ProbablyComplete => Ok(()),
+            Self::Aborted { code, message } => Err(Error::Peer { code, message }),
+            Self::Refused(refusal) | Self::Failed(refusal) => Err(Error::Refused(refusal)),
+            Self::Probe | Self::TimedOut | Self::Replaced(_) | Self::Stopped => Err(Error::TimedOut),
         }
     }
 

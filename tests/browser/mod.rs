@@ -4,7 +4,7 @@
 mod process;
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::TcpStream,
     path::Path,
     process::{Command, Stdio},
@@ -110,9 +110,11 @@ impl Browser {
         let mut buffer = [0; 1 << 16];
         // It may leave the connection open.
         while !is_whole(&answer) {
-            match stream.read(&mut buffer)? {
-                0 => break,
-                count => answer.extend_from_slice(&buffer[..count]),
+            match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => answer.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(String::from_utf8_lossy(&answer).into_owned())

@@ -11,6 +11,7 @@ pub mod simulated;
 pub use serving::{Serving, own_address};
 
 use std::{
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
         Mutex,
@@ -50,11 +51,21 @@ impl Link for UdpSocket {
 
     fn receive_within(&self, time: Duration) -> Option<(SocketAddr, Vec<u8>)> {
         let mut buffer = vec![0; 65536];
-        // Zero would be for ever.
-        self.set_read_timeout(Some(time.max(Duration::from_nanos(1)))).unwrap();
-        let (len, from) = self.recv_from(&mut buffer).ok()?;
-        buffer.truncate(len);
-        Some((from, buffer))
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            // Zero would be for ever.
+            self.set_read_timeout(Some(left.max(Duration::from_nanos(1)))).unwrap();
+            match self.recv_from(&mut buffer) {
+                Ok((len, from)) => {
+                    buffer.truncate(len);
+                    return Some((from, buffer));
+                }
+                // The system ends a wait with a time limit when the process is stopped and continued.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
     }
 
     fn drain(&self) {

@@ -17,6 +17,7 @@ use tuffet::{
 
 use super::{
     LONG,
+    common::Link as _,
     files::{Fault, Files},
     http, settings,
     upstream::Upstream,
@@ -70,16 +71,14 @@ fn probe(handler: impl Handler, name: &str) -> Packet {
     let (address, handle) = (server.addrs()[0], server.handle());
     let running = thread::spawn(|| server.run());
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(LONG)).unwrap();
     let send = |packet: Packet, to: SocketAddr| socket.send_to(&packet.encode(), to).unwrap();
     let options: Options = [("blksize", "1024"), ("tsize", "0")].into_iter().collect();
     send(Packet::Rrq(Box::new(Request { filename: name.into(), mode: Mode::Octet, options })), address);
-    let mut buffer = [0; 2000];
-    let (length, from) = socket.recv_from(&mut buffer).unwrap();
+    let (from, answer) = socket.receive_within(LONG).expect("an answer");
     send(Packet::Error { code: ErrorCode(8), message: "User aborted the transfer".into() }, from);
     handle.stop();
     running.join().unwrap().unwrap();
-    Packet::decode(&buffer[..length]).unwrap()
+    Packet::decode(&answer).unwrap()
 }
 
 #[test]

@@ -8,8 +8,9 @@ use object_store::{ObjectStore, path::Path};
 
 use super::{
     Bucket, From,
+    connector::Settings,
     objects::Objects,
-    place::{Place, Settings, Stores},
+    place::{Place, Stores},
 };
 use crate::{
     Error,

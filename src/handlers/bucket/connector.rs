@@ -12,10 +12,15 @@ use object_store::{
 };
 use reqwest::{Client, Method, redirect::Policy};
 
-use super::place::Settings;
-
 /// The most bytes of a list or of the text of an error. A list has 5000 names at most.
 const LONGEST_TEXT: usize = 16 << 20;
+
+/// The settings of the connections to the store.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) connect_timeout: Duration,
+    pub(super) tls: rustls::ClientConfig,
+}
 
 /// HTTP/1.1 only: there a body that is not read blocks its own connection and no others.
 fn client(settings: &Settings, idle: usize) -> reqwest::Result<Client> {

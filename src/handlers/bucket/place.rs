@@ -6,7 +6,7 @@ use object_store::{
 };
 use url::Url;
 
-use super::connector::Connector;
+use super::connector::{Connector, Settings};
 use crate::{Error, shown::without_password};
 
 /// How often a write is tried again, within 3 s. Reads have tries of their own, see `shared`.
@@ -25,13 +25,6 @@ enum Kind {
     S3,
     Google,
     Azure,
-}
-
-/// The settings of the connections to the store.
-#[derive(Clone)]
-pub(super) struct Settings {
-    pub(super) connect_timeout: Duration,
-    pub(super) tls: rustls::ClientConfig,
 }
 
 /// Two clients of the same store.

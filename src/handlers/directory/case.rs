@@ -15,7 +15,7 @@ use foldhash::quality::RandomState;
 use smol::unblock;
 
 use super::{
-    open::Version,
+    file_version::Version,
     place::{Place, or_itself},
     system::directory_version,
 };

@@ -7,7 +7,7 @@ use smol::unblock;
 
 use super::{
     buffer::Buffer,
-    made,
+    made::{self, Made},
     open::Opened,
     system::{read_cached, read_waiting},
     trace::Trace,
@@ -28,7 +28,7 @@ pub(super) const LARGEST: usize = 32 << 10;
 /// Each reader has a clone of `readers`.
 pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, (window, largest): (usize, usize)) -> Source {
     if let Some(made) = &opened.made {
-        return made::source(opened.clone(), made);
+        return made_source(opened.clone(), made);
     }
     let (size, modified, start) = (opened.version.size, opened.version.modified(), Start::default());
     let first = start.clone();
@@ -59,6 +59,25 @@ pub(super) fn source(opened: Arc<Opened>, readers: Arc<()>, (window, largest): (
         Ok::<(), Refusal>(())
     });
     Source::from(chunks).with_size(size).with_start(start).with_some(modified, Source::with_modified)
+}
+
+/// The source of a generated file. Its size is unknown if it continues after the beginning.
+fn made_source(opened: Arc<Opened>, Made { beginning, is_all }: &Made) -> Source {
+    let mut chunk = beginning.clone();
+    if *is_all {
+        return chunk.into();
+    }
+    let chunks = Gen::new(async move |co| {
+        let mut at = 0;
+        while !chunk.is_empty() {
+            at += chunk.len() as u64;
+            co.yield_(chunk).await;
+            let opened = opened.clone();
+            chunk = unblock(move || made::read_on(&opened.file, at)).await?;
+        }
+        Ok::<(), Refusal>(())
+    });
+    chunks.into()
 }
 
 /// A chunk is whole windows: a block that spans two chunks would have to be copied.

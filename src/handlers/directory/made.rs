@@ -1,16 +1,15 @@
 //! Files that the kernel generates when they are read, as those of /proc and /sys. It reports no size of them, or a
 //! wrong one.
 
-use std::{fs::File, io, sync::Arc};
+use std::{fs::File, io};
 
 use bytes::Bytes;
 use smol::unblock;
 
 use super::{
-    open::{Opened, Version},
+    file_version::Version,
     system::{is_in_sys, read_at, read_cached},
 };
-use crate::{Gen, error::Refusal, source::Source};
 
 /// How many bytes are read before the transfer begins, so that the size of a small file is known.
 const AHEAD: usize = 64 << 10;
@@ -22,8 +21,8 @@ const LARGEST: u64 = AHEAD as u64;
 /// The beginning of a generated file.
 #[derive(Debug)]
 pub(super) struct Made {
-    beginning: Bytes,
-    is_all: bool,
+    pub(super) beginning: Bytes,
+    pub(super) is_all: bool,
 }
 
 /// Reads the beginning of a file whose size may differ from the reported one. Other files are not read.
@@ -41,42 +40,20 @@ pub(super) async fn find(file: File, version: &Version) -> io::Result<(File, Opt
         return Ok((file, None));
     }
     unblock(move || {
-        let mut beginning = vec![0; AHEAD];
-        let length = fill(&file, 0, &mut beginning)?;
-        beginning.truncate(length);
-        let is_all = length < AHEAD;
-        let made = Made { beginning: beginning.into(), is_all };
+        let beginning = read_on(&file, 0)?;
+        let length = beginning.len();
+        let made = Made { beginning, is_all: length < AHEAD };
         Ok((file, (length as u64 != size).then_some(made)))
     })
     .await
 }
 
-/// The whole file. Its size is unknown if it continues after the beginning.
-pub(super) fn source(opened: Arc<Opened>, made: &Made) -> Source {
-    let Made { beginning, is_all } = made;
-    if *is_all {
-        return Source::from(beginning.clone());
-    }
-    let beginning = beginning.clone();
-    Source::from(Gen::new(async move |co| {
-        let mut at = beginning.len() as u64;
-        co.yield_(beginning).await;
-        loop {
-            let opened = opened.clone();
-            let chunk = unblock(move || {
-                let mut chunk = vec![0; AHEAD];
-                let length = fill(&opened.file, at, &mut chunk)?;
-                chunk.truncate(length);
-                Ok::<_, io::Error>(Bytes::from(chunk))
-            });
-            let chunk = chunk.await?;
-            if chunk.is_empty() {
-                return Ok::<(), Refusal>(());
-            }
-            at += chunk.len() as u64;
-            co.yield_(chunk).await;
-        }
-    }))
+/// The next bytes of a generated file; none at its end. It waits for the file system.
+pub(super) fn read_on(file: &File, at: u64) -> io::Result<Bytes> {
+    let mut chunk = vec![0; AHEAD];
+    let length = fill(file, at, &mut chunk)?;
+    chunk.truncate(length);
+    Ok(chunk.into())
 }
 
 /// Fills the buffer as far as the file goes: a read of such a file returns only a part.

@@ -7,7 +7,7 @@ use std::{
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{Arc, Weak},
-    time::{Duration, Instant, SystemTime},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use smol::unblock;
 
 use super::{
     chunks::Chunks,
+    file_version::Version,
     made::{self, Made},
     place::Place,
     refuse, refuse_denied,
@@ -28,14 +29,6 @@ use crate::{error::Refusal, source::Plain, sync::Mutex};
 /// From this many files on, files without a reader are removed from the table, and the content of small files too.
 const FEW: usize = 64;
 
-/// A file that was modified this long ago gets a new version with its next modification: the time of a file moves in
-/// steps, of 2 s at most.
-const SETTLED: Duration = Duration::from_secs(3);
-/// The same for times with parts of a second: they move with the clock of the system, in steps of 10 ms at most.
-const SETTLED_FINE: Duration = Duration::from_millis(50);
-/// A time that is further ahead than this is as good as an old one: the clock of the system does not reach it soon. A
-/// machine may begin with a clock of 1970. The clock of a file server may be ahead by less.
-const AHEAD: Duration = Duration::from_secs(24 * 3600);
 /// How many bytes at the end of a file show whether it has only grown.
 const TAIL: u64 = 16;
 
@@ -52,19 +45,6 @@ pub(super) struct Opened {
     pub(super) made: Option<Made>,
     /// The last bytes, if they were in memory.
     tail: Option<Vec<u8>>,
-}
-
-/// Tells one state of a file from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Version {
-    pub(super) size: u64,
-    /// The time of modification, in seconds and nanoseconds.
-    pub(super) modified: (i64, u32),
-    /// The same for its inode, which nobody can set back; zeros if unknown.
-    pub(super) changed: (i64, u32),
-    /// The device and the inode; zeros if unknown, and then the file is not shared.
-    pub(super) identity: (u64, u64),
-    pub(super) is_file: bool,
 }
 
 /// A file that was found.
@@ -273,37 +253,6 @@ impl Plain for Opened {
 
 fn changed() -> Refusal {
     Refusal::internal().because("the file changed while it was sent")
-}
-
-impl Version {
-    /// The time of modification, if it can be expressed.
-    pub(super) fn modified(&self) -> Option<SystemTime> {
-        let (seconds, nanoseconds) = self.modified;
-        let since = Duration::new(seconds.unsigned_abs(), 0);
-        let second = if seconds < 0 {
-            SystemTime::UNIX_EPOCH.checked_sub(since)
-        } else {
-            SystemTime::UNIX_EPOCH.checked_add(since)
-        };
-        second?.checked_add(Duration::from_nanos(nanoseconds.into()))
-    }
-
-    /// Whether any later change gives the file a new version, so that all that is read now belongs to this one.
-    pub(super) fn is_settled(&self) -> bool {
-        self.is_far_from_now(SETTLED)
-    }
-
-    /// The same for a directory. Its time cannot be set back without a trace in its inode.
-    pub(super) fn is_settled_directory(&self) -> bool {
-        self.identity != (0, 0) && self.is_far_from_now(if self.modified.1 == 0 { SETTLED } else { SETTLED_FINE })
-    }
-
-    fn is_far_from_now(&self, age: Duration) -> bool {
-        let (seconds, nanoseconds) = self.modified;
-        let modified = u64::try_from(seconds).map(|seconds| Duration::new(seconds, nanoseconds)).unwrap_or_default();
-        let is_far = |now: Duration| now.saturating_sub(modified) > age || modified.saturating_sub(now) > AHEAD;
-        SystemTime::UNIX_EPOCH.elapsed().is_ok_and(is_far)
-    }
 }
 
 /// The last bytes of a file of this size, if they can be read without a wait for the disk, as with a growing file.

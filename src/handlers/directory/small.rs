@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{
     SMALLEST_CHUNK,
-    open::Version,
+    file_version::Version,
     system::{read_cached, version},
 };
 use crate::{

@@ -9,6 +9,7 @@ use std::{rc::Rc, sync::Arc};
 use super::{
     Shared, clock,
     listen::{self, Listener, Ports},
+    session::receive,
     settings::FixedSettings,
     shard::Shard,
     tasks::Tasks,
@@ -72,7 +73,7 @@ fn secret() -> u128 {
 fn deliver(shard: &Rc<Shard>, tasks: &Rc<Tasks>, port: usize, inbox: &Inbox) {
     shard.received(inbox.len());
     for (envelope, datagram) in inbox.datagrams() {
-        shard.receive(tasks, port, &envelope, datagram);
+        receive(shard, tasks, port, &envelope, datagram);
     }
     for peer in inbox.closed_ports() {
         shard.unreachable(port, *peer);

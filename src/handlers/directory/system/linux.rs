@@ -22,7 +22,7 @@ use rustix::{
 };
 
 use super::{
-    super::{open::Version, root::Identity},
+    super::{file_version::Version, root::Identity},
     acl,
     attributes::There,
 };

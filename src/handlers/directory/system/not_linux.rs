@@ -10,7 +10,7 @@ use std::{
 
 use cap_std::fs::Dir;
 
-use super::super::{open::Version, root::Identity};
+use super::super::{file_version::Version, root::Identity};
 
 pub fn open_cached(_: &Dir, _: &Path) -> Option<io::Result<File>> {
     None
