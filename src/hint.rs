@@ -3,7 +3,10 @@
 //! A client that fails does not say why, but how it fails shows the cause. The server logs the [`Hint`] that it finds,
 //! and puts it into the [`Record`](crate::stats::Record) for [`on_end`](crate::ServerBuilder::on_end).
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use crate::{
     error::ErrorCode,
@@ -19,14 +22,27 @@ const LARGEST: u64 = *BLKSIZE.end() as u64;
 /// A blksize that fits every client and every link.
 const FITS_ALL: u16 = DEFAULT_BLKSIZE;
 
-/// A likely cause, and what helps. The text shows what to type, a flag of `tuffet serve` or a key of a rule, between
-/// backticks.
+static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
+
+/// From now on, texts for the operator name options of the program `tuffet`. Other programs do not have them.
+#[doc(hidden)]
+pub fn name_options() {
+    IS_PROGRAM.store(true, Relaxed);
+}
+
+/// The name of a setting in a text for the operator: of the library, or of the option of `tuffet`.
+pub(crate) fn setting(library: &'static str, option: &'static str) -> &'static str {
+    if IS_PROGRAM.load(Relaxed) { option } else { library }
+}
+
+/// A likely cause, and what helps. The text has a setting or a key of a rule between backticks. In the program `tuffet`
+/// the setting is the option to type.
 ///
 /// ```
 /// use tuffet::hint::Hint;
 ///
 /// let hint = Hint::SmallerBlocks { blksize: 1468, better: 1228 };
-/// assert!(hint.to_string().contains("`--blksize 1228`"));
+/// assert!(hint.to_string().contains("`blksize 1228`"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -130,20 +146,25 @@ impl fmt::Display for Hint {
             }
             Self::SmallerBlocks { blksize, better } => write!(
                 f,
-                "no block of {blksize} bytes was acknowledged, perhaps because of the MTU of a link: try `--blksize \
+                "no block of {blksize} bytes was acknowledged, perhaps because of the MTU of a link: try `{} \
                  {better}`",
+                setting("blksize", "--blksize")
             ),
             Self::NoRollover { needed, asked } => {
                 f.write_str("the client stopped at block 65535, so its block number may not roll over: ")?;
                 match needed {
-                    Some(needed) if *asked => write!(f, "`--blksize {needed}` needs no rollover"),
+                    Some(needed) if *asked => {
+                        write!(f, "`{} {needed}` needs no rollover", setting("blksize", "--blksize"))
+                    }
                     Some(needed) => write!(f, "have it ask for a blksize of {needed} or more"),
                     None => f.write_str("have it ask for a larger blksize, or for a smaller file"),
                 }
             }
-            Self::SinglePort => f.write_str(
+            Self::SinglePort => write!(
+                f,
                 "no answer reached the client: if address translation, a container or a firewall is on the way, try \
-                 `--single-port`",
+                 `{}`",
+                setting("single_port", "--single-port")
             ),
         }
     }

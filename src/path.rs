@@ -14,8 +14,13 @@ pub(crate) fn joined(name: &[u8]) -> Result<Vec<u8>, Refusal> {
     join(name.split(is_separator))
 }
 
-pub(crate) fn is_separator(byte: &u8) -> bool {
+fn is_separator(byte: &u8) -> bool {
     matches!(byte, b'/' | b'\\')
+}
+
+/// What is behind the last separator.
+pub(crate) fn last_part(name: &[u8]) -> &[u8] {
+    name.rsplit(is_separator).next().unwrap_or_default()
 }
 
 fn join<'a>(all: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, Refusal> {

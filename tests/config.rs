@@ -171,7 +171,15 @@ fn hup_reads_it_again_in_the_sandbox() {
     assert_eq!(get(&address, "b").as_deref(), Some("one"));
     // Whatever the kernel supports, the server warns of a source that was not named at the start.
     place.write("two", "");
-    reloaded.reload("two was not known when the server started");
+    let lines = reloaded.reload("two: restart the server if access is denied");
+    assert!(lines.contains("the sandbox was made without /"), "{lines}");
+    // Nor does it allow new uploads to a source that was. Less than there was is no matter.
+    place.write("one", "upload = true\n");
+    reloaded.reload("the sandbox was made without these uploads to ");
+    fs::create_dir(place.directory.path().join("one/sub")).unwrap();
+    place.write("one/sub", "shards = 2\n");
+    let lines = reloaded.reload("shards has changed");
+    assert!(!lines.contains("the sandbox was made without"), "{lines}");
     // The URL of a webhook is checked without the certificates of the system, which are hidden now.
     place.write("one", "webhook = 'https://127.0.0.1/'\n");
     let lines = reloaded.reload("webhook has changed");

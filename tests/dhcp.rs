@@ -96,7 +96,7 @@ fn each_architecture_has_its_boot_file() {
     }
 }
 
-/// The answer of dnsmasq with `pxe-service=0,"Raspberry Pi Boot"`, from logs of its users.
+/// The answer of dnsmasq with `pxe-service=0,"Raspberry Pi Boot"`, as the documentation of Raspberry Pi shows it.
 #[test]
 fn a_raspberry_pi_knows_its_server_by_a_menu() {
     let menu = [&[6, 1, 3, 10, 4, 0][..], b"PXE", &[9, 20, 0, 0, 17], b"Raspberry Pi Boot", &[255]].concat();

@@ -165,9 +165,10 @@ fn a_wrong_table_of_boot_files_is_reported_with_its_place() {
 fn an_upload_is_explained_as_it_would_end() {
     let directory = tempfile::tempdir().unwrap();
     let root = path(directory.path());
-    for (name, text) in [("here.cfg", "old"), ("sub/here.cfg", "old")] {
-        fs::create_dir_all(directory.path().join("sub")).unwrap();
-        fs::write(directory.path().join(name), text).unwrap();
+    for name in ["here.cfg", "sub/here.cfg", "10.0.0.5/own.cfg"] {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "old").unwrap();
     }
     let upload = [root, "--write", "--upload", "--upload-names", "*.cfg", "--max-upload", "1K"];
     for (name, more, answer) in [
@@ -181,6 +182,12 @@ fn an_upload_is_explained_as_it_would_end() {
         ("none/new.cfg", &[], "ERROR 1 File not found (no directory none: `--mkdir` lets uploads make it)"),
         ("none/new.cfg", &["--mkdir"], "OACK"),
         ("new.cfg", &["--upload-per-client"], "OACK"),
+        (
+            "new.txt",
+            &["--upload-per-client"],
+            "ERROR 2 Access violation (no pattern of `--upload-names` allows this name)",
+        ),
+        ("own.cfg", &["--upload-per-client"], "ERROR 6 File already exists (`--overwrite` lets uploads replace files)"),
         ("new.cfg", &["--options", "tsize=2000"], "ERROR 3 File too big (more than 1024 bytes: see `--max-upload`)"),
         ("new.cfg", &["--min-free", "9999T"], "ERROR 3 Disk full or allocation exceeded (fewer than"),
     ] {
@@ -192,5 +199,5 @@ fn an_upload_is_explained_as_it_would_end() {
         );
     }
     let left = |name: &str| fs::read_dir(directory.path().join(name)).unwrap().count();
-    assert_eq!((left("."), left("sub")), (2, 1));
+    assert_eq!((left("."), left("sub"), left("10.0.0.5")), (3, 1, 1));
 }

@@ -110,7 +110,7 @@ fn refusals() {
         assert_eq!(refusal, expected, "{status}");
         let detail = refusal.detail().unwrap();
         assert!(detail.starts_with(&format!("{}x: answered {status}", upstream.url())), "{detail}");
-        assert_eq!(detail.contains("`--header` has credentials"), status.starts_with("401"), "{detail}");
+        assert_eq!(detail.contains("`header` has credentials"), status.starts_with("401"), "{detail}");
     }
     let nonsense = Upstream::answering("no HTTP at all\r\n\r\n");
     assert_eq!(open(&http(&nonsense.url()), "x").unwrap_err(), upstream_failed);
@@ -395,7 +395,7 @@ fn certificates() {
     let stranger = open(&http(&upstream.url()), "x").unwrap_err();
     assert_eq!(stranger, Refusal::upstream());
     let why = stranger.detail().unwrap();
-    assert!(why.contains("certificate") && why.contains("`--ca FILE`"), "{stranger}");
+    assert!(why.contains("certificate") && why.contains("`root_certificates`"), "{stranger}");
     let plain = Upstream::by_connection(|mut stream| {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").unwrap();
         upstream::until_closed(&mut stream);
@@ -418,7 +418,7 @@ fn a_certificate_that_signs_itself_is_trusted_where_it_is_given() {
     {
         let refusal = open(&stranger, "x").unwrap_err();
         assert!(refusal.detail().unwrap().contains("certificate"), "{refusal}");
-        assert_eq!(refusal.detail().unwrap().contains("`--ca FILE`"), may_help, "{refusal}");
+        assert_eq!(refusal.detail().unwrap().contains("`root_certificates`"), may_help, "{refusal}");
     }
 }
 

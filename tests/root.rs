@@ -290,6 +290,28 @@ fn a_file_system_mounted_over_the_root_is_served() {
     assert_eq!(get(&directory, "f").as_deref(), Ok("one"));
 }
 
+/// Another process could not write to it either.
+#[test]
+#[ignore = "needs root and unshare"]
+fn a_read_only_file_system_is_not_out_of_reach() {
+    again!(within, &["unshare", "--mount"]);
+    let (_temp, root) = place();
+    let directory = Directory::new(&root).unwrap().uploads(true).on_out_of_reach(|path| panic!("{}", path.display()));
+    let mount = |options: &str| {
+        let mut mount = Command::new("mount");
+        assert!(mount.args(["-t", "tmpfs", "-o", options, "none"]).arg(&root).status().unwrap().success(), "{options}");
+    };
+    mount("rw");
+    write(root.join("f"), "one");
+    put(&directory, "g", "x").unwrap();
+    mount("remount,ro");
+    assert_eq!(put(&directory, "h", "x"), Err(Refusal::denied()));
+    assert_eq!(get(&directory, "f").as_deref(), Ok("one"));
+    mount("ro");
+    assert_eq!(put(&directory, "h", "x"), Err(Refusal::denied()));
+    assert_eq!(get(&directory, "f"), Err(Refusal::not_found()));
+}
+
 /// The links were made where the files are, and the root is a second mount of them.
 #[test]
 #[ignore = "needs root and unshare"]

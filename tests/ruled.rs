@@ -85,12 +85,28 @@ fn an_upload_goes_where_the_rules_say() {
 }
 
 #[test]
+fn a_directory_is_no_upload_behind_rules_either() {
+    let serving = Serving::new(ruled([
+        rule("^each/?$").target("each/${client}").unwrap(),
+        rule("^re/(.*)").target("named/$1").unwrap(),
+        rule("(.*)").target("in/$1").unwrap(),
+    ]));
+    let mut peer = Peer::new(serving.addr());
+    for name in ["sub/", "a/b/..", r"re\sub\", "re/sub/."] {
+        peer.wrq(name, &[]).expect_error(2);
+    }
+    // A rule may name the file.
+    peer.wrq("each/", &[]).expect(tuffet::packet::Packet::Ack(0));
+    peer.error(0);
+}
+
+#[test]
 fn a_refused_upload_is_told_why() {
     let rules = [rule("^unknown").target("${uuid}/$0").unwrap(), rule("^for/others")];
     let rules = Rules::new(rules.into()).unwrap();
     let serving = Serving::new(Ruled::new(rules, tuffet::read(|_| "hello\n")));
     let mut peer = Peer::new(serving.addr());
-    for (name, code, why) in [("a", 2, "see `--upload`"), ("unknown", 1, "values for all its variables")] {
+    for (name, code, why) in [("a", 2, "see `Handler::takes_writes`"), ("unknown", 1, "values for all its variables")] {
         peer.wrq(name, &[]).expect_error(code);
         let outcome = serving.record().outcome.to_string();
         assert!(outcome.contains(why), "{outcome}");

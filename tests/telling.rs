@@ -140,6 +140,23 @@ fn the_command_has_a_clean_environment() {
     server.stop("-TERM");
 }
 
+/// Linux keeps 15 bytes of a name.
+#[cfg(target_os = "linux")]
+#[test]
+fn each_hook_has_a_thread_of_its_name() {
+    let place = Place::new();
+    let server = Server::start(&[&place.text("up"), "--upload", "--on-upload", "true", "--webhook", "http://[::1]:9/"]);
+    let tasks = format!("/proc/{}/task", server.child.id());
+    let names = || -> Vec<String> {
+        let threads = fs::read_dir(&tasks).unwrap();
+        threads.flat_map(|thread| fs::read_to_string(thread.unwrap().path().join("comm"))).collect()
+    };
+    // A thread names itself when it begins.
+    common::eventually("a thread for each hook", || {
+        ["on-upload\n", "webhook\n"].iter().all(|hook| names().iter().any(|name| name == hook))
+    });
+}
+
 #[test]
 fn a_command_that_fails_or_hangs_is_told_and_delays_no_transfer() {
     let place = Place::new();

@@ -108,6 +108,26 @@ fn each_client_has_its_own_directory() {
 }
 
 #[test]
+fn an_upload_finds_names_in_any_case() {
+    let root = tempfile::tempdir().unwrap();
+    for directory in ["Configs", "192.0.2.8/Configs"] {
+        fs::create_dir_all(root.path().join(directory)).unwrap();
+        fs::write(root.path().join(directory).join("Switch.cfg"), "old").unwrap();
+    }
+    let directory = Directory::new(root.path()).unwrap().uploads(true).mkdir(true);
+    let any_case = directory.clone().ignore_case(true).upload_names(["[S-n]*"]).unwrap();
+    assert_eq!(put(&any_case, "configs/SWITCH.CFG", untouched()), Err(Refusal::exists()));
+    put(&any_case.clone().overwrite(true), "configs/SWITCH.CFG", "new").unwrap();
+    put(&any_case, "CONFIGS/New/n", "new").unwrap();
+    put_from("192.0.2.8", &any_case.per_client(true).overwrite(true), "configs/switch.cfg", "own").unwrap();
+    let found = ["192.0.2.8/Configs/Switch.cfg", "Configs/New/n", "Configs/Switch.cfg"];
+    assert_eq!(files(root.path()), found);
+    assert_eq!(found.map(|name| fs::read_to_string(root.path().join(name)).unwrap()), ["own", "new", "new"]);
+    put(&directory, "configs/switch.cfg", "another").unwrap();
+    assert_eq!(files(root.path()).len(), 4);
+}
+
+#[test]
 fn a_link_in_the_place_of_a_clients_directory_leads_nowhere() {
     let temp = tempfile::tempdir().unwrap();
     let (root, outside) = (temp.path().join("root"), temp.path().join("outside"));
@@ -203,4 +223,23 @@ fn an_upload_over_a_mounted_file_goes_into_it() {
     assert_eq!(fs::read(real).unwrap(), b"older and longer");
     put(&directory, "switch.cfg", "new").unwrap();
     assert_eq!((fs::read(real).unwrap(), files(root)), (b"new".to_vec(), vec!["switch.cfg".into()]));
+    let refusal = put(&directory.keep_versions(1), "switch.cfg", "newer").unwrap_err();
+    assert_eq!((refusal.code(), fs::read(real).unwrap()), (ErrorCode::ACCESS_VIOLATION, b"new".to_vec()));
+    assert!(refusal.detail().unwrap().contains("`--keep-versions`"), "{refusal}");
+}
+
+/// The bytes of the upload and those of the old file do not fit together.
+#[test]
+#[ignore = "needs root and unshare"]
+fn a_full_disk_leaves_the_mounted_file_as_it_was() {
+    let mount = "mount -t tmpfs -o size=64k none /mnt; mkdir /mnt/root; touch /mnt/root/switch.cfg; \
+                 printf old > /mnt/real; mount --bind /mnt/real /mnt/root/switch.cfg";
+    again!(again::after, &["unshare", "--mount"], mount);
+    let (root, real) = (Path::new("/mnt/root"), Path::new("/mnt/real"));
+    let directory = Directory::new(root).unwrap().uploads(true).overwrite(true);
+    assert_eq!(code(put(&directory, "switch.cfg", kibibytes(40))), ErrorCode::DISK_FULL);
+    assert!(fs::read(real).unwrap() == b"old");
+    assert_eq!(files(root), ["switch.cfg"]);
+    put(&directory, "switch.cfg", kibibytes(20)).unwrap();
+    assert_eq!(fs::read(real).unwrap().len(), 20 << 10);
 }

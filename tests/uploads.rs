@@ -55,7 +55,7 @@ fn an_upload_that_is_too_big_is_refused_early_by_its_tsize_and_late_by_its_bytes
     let serving = Serving::with(handler, |builder| builder.max_upload(1000));
     let mut peer = Peer::new(serving.addr());
     let refused = || serving.record().outcome.to_string();
-    let why = "ERROR 3 File too big (more than 1000 bytes: see `--max-upload`)";
+    let why = "ERROR 3 File too big (more than 1000 bytes: see `max_upload`)";
     peer.wrq("big", &[("tsize", "1001")]).expect_error(3);
     assert!(refused().ends_with(why));
     peer.wrq("lie", &[("tsize", "1000")]).expect_oack(&[("tsize", "1000")]);

@@ -92,6 +92,24 @@ fn a_silent_upstream_delays_nothing() {
     peer.ack(1);
 }
 
+/// Also without a configuration file.
+#[cfg(feature = "full")]
+#[test]
+fn a_reload_reads_the_certificates_again() {
+    let upstream = Upstream::secure("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let here = tempfile::tempdir().unwrap();
+    let pem = here.path().join("ca.pem");
+    std::fs::write(&pem, include_bytes!("http/self-signed.pem")).unwrap();
+    let (server, said) = start(&[&upstream.url(), "--ca", pem.to_str().unwrap(), "--no-sandbox"]);
+    wait_for(&said, "`--ca FILE` trusts more certificates");
+    std::fs::write(&pem, include_bytes!("http/ca.pem")).unwrap();
+    server.child.signal("-HUP");
+    wait_for(&said, "answered 200 OK");
+    let mut peer = Peer::new(server.address.parse().unwrap());
+    peer.rrq("file", &[]).expect_data(1, "hello");
+    peer.ack(1);
+}
+
 /// A proxy stands for the web servers of a network.
 #[test]
 fn a_web_server_elsewhere_does_not_lead_to_this_machine_or_its_link() {

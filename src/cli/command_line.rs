@@ -96,9 +96,10 @@ fn variable(arg: Arg) -> Arg {
         _ => return arg,
     };
     let arg = arg.env(Resettable::Reset);
-    // The parser keeps the values for as long as the program runs.
-    let list = list.into_iter().map(|one| &*Box::leak(one.into_boxed_os_str()));
-    if list.len() == 0 { arg } else { arg.default_values(list) }
+    // A small program is without reloads, and without the parser's owned texts.
+    #[cfg(not(feature = "full"))]
+    let list: Vec<&std::ffi::OsStr> = list.into_iter().map(|one| &*Box::leak(one.into_boxed_os_str())).collect();
+    if list.is_empty() { arg } else { arg.default_values(list) }
 }
 
 /// The command line and the environment. If they are wrong, the program ends.
@@ -204,8 +205,28 @@ fn with_one_hyphen<'a>(command: &str, words: &'a [String]) -> Option<(&'a str, S
 /// The option of this program for one that other servers and clients have.
 fn elsewhere(arg: &str, command: Option<&String>) -> Option<&'static str> {
     match (command?.as_str(), arg) {
-        ("serve" | "explain", "--port" | "-p" | "--address" | "--host" | "--bind") => {
-            Some("use --listen ADDR:PORT or --listen :PORT")
+        (
+            "serve" | "explain",
+            "--port" | "-p" | "--address" | "-a" | "--host" | "--bind" | "--bind-address" | "--ip-address",
+        ) => Some("use --listen ADDR:PORT or --listen :PORT"),
+        ("serve", "--ipv4" | "-4") => Some("use --listen 0.0.0.0:69 for IPv4 alone"),
+        ("serve", "--ipv6" | "-6") => Some("use --listen [::]:69 for IPv6 alone"),
+        ("serve", "--tftp-port-range" | "-R") => Some("use --port-range LOW-HIGH"),
+        ("serve", "--tftp-max" | "--maxthread" | "--max-clients") => Some("use --max-transfers NUMBER"),
+        ("serve", "--retransmit" | "--retry-timeout" | "-T") => Some("use --timeout TIME"),
+        ("serve", "--retries" | "--max-retries") => {
+            Some("there is no number of retries; --patience TIME ends a transfer whose client is silent")
+        }
+        ("serve" | "explain", "--map-file" | "--pcre" | "-m") => {
+            Some("use --map REGEX=>TARGET, or rules in the file of --config")
+        }
+        ("serve" | "explain", "--tftp-unique-root") => Some("use --map '.*=>${client}/${path}=>${path}'"),
+        ("serve", "--group" | "--chroot") => Some("use --user USER:GROUP; clients cannot leave DIR anyway"),
+        ("serve", "--max-size" | "--max-file-size") => Some("use --max-upload SIZE"),
+        ("serve", "--read-only" | "--readonly" | "--no-upload") => Some("clients can only read, without --upload"),
+        ("serve", "--log-level" | "--debug") => Some("use -v or -vv to log more, -q to log errors only"),
+        ("serve", "--daemon" | "--foreground" | "--no-fork" | "-L" | "--pidfile" | "--pid-file" | "-P") => {
+            Some("it stays in the foreground; a service manager runs it in the background")
         }
         (
             "serve" | "explain",
@@ -213,10 +234,9 @@ fn elsewhere(arg: &str, command: Option<&String>) -> Option<&'static str> {
         ) => Some("name the directory as an argument: tuffet serve DIR"),
         ("serve" | "explain", "--mtu" | "--tftp-mtu" | "--blocksize" | "-B") => Some("use --blksize BYTES"),
         ("serve" | "explain", "--tftp-lowercase" | "--lowercase") => Some("use --ignore-case"),
-        ("serve", "--daemon" | "--foreground" | "--no-fork") => {
-            Some("it stays in the foreground; a service manager runs it in the background")
+        ("serve" | "explain", "--create" | "-c" | "--write" | "--writable" | "--allow-write" | "-w") => {
+            Some("use --upload to allow uploads")
         }
-        ("serve" | "explain", "--create" | "-c" | "--write" | "--writable") => Some("use --upload to allow uploads"),
         ("get" | "put" | "probe", "--port" | "-p") => Some("write the port after the host: HOST:PORT"),
         ("get" | "put", "--mode" | "-m") => Some("octet is the default mode; --netascii changes it"),
         ("get", "--output" | "-o" | "-O") => {
@@ -357,6 +377,7 @@ mod tests {
             ("serve ftp://h/", "SOURCE \"ftp://h/\": a URL begins with"),
             ("get", "HOST[:PORT] is missing; it is tuffet get"),
             ("get h:70000 x", "from 0 to 65535"),
+            ("put h:0 x", "no server has port 0"),
             ("serve --port 6969", "--listen :PORT"),
             ("serve -p 6969", "--listen :PORT"),
             ("serve --root /srv", "tuffet serve DIR"),
@@ -364,6 +385,20 @@ mod tests {
             ("serve --tftp-mtu 1400", "--blksize BYTES"),
             ("serve --tftp-lowercase", "use --ignore-case"),
             ("serve --daemon", "service manager"),
+            ("serve -L -s /srv", "service manager"),
+            ("serve --pid-file x", "service manager"),
+            ("serve --bind-address ::1", "--listen ADDR:PORT"),
+            ("serve -4", "--listen 0.0.0.0:69"),
+            ("serve --tftp-max=50", "--max-transfers"),
+            ("serve --retries 3", "--patience"),
+            ("serve --retry-timeout 3", "--timeout TIME"),
+            ("serve -m /etc/map", "--map REGEX"),
+            ("serve --tftp-unique-root=mac", "${client}/${path}"),
+            ("serve --chroot /srv", "--user USER:GROUP"),
+            ("serve --max-size 5M", "--max-upload"),
+            ("serve --allow-write", "--upload"),
+            ("serve --no-upload", "without --upload"),
+            ("serve --debug", "-v"),
             ("get h x --mode octet", "--netascii"),
             ("get -o y h x", "tuffet get HOST NAME FILE"),
             ("get --port 70 h x", "HOST:PORT"),

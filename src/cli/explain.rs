@@ -7,6 +7,7 @@ use std::{
     mem,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::ControlFlow,
+    path::Path,
     pin::pin,
     process::ExitCode,
     task::Poll,
@@ -358,8 +359,9 @@ fn look(args: &Explain, source: &dyn Handler, candidate: &Candidate) -> std::res
         let why = format!("more than {most} bytes: see `--max-upload`");
         return Err(Refusal::too_big().because(why).ending_search());
     }
-    // It would make the directory of the client.
-    let is_asked = !args.serve.uploads.upload_per_client;
+    // It would make the directory of the client, if there is none.
+    let own = Path::new(&source.describe()).join(candidate.request().peer().ip().to_canonical().to_string());
+    let is_asked = !args.serve.uploads.upload_per_client || own.is_dir();
     match is_asked.then(|| begin_upload(source, candidate.request(), size)).transpose() {
         Err(refusal) if refusal.code() != ErrorCode::FILE_NOT_FOUND || !args.makes_directories => {
             // The server asks one source.

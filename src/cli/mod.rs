@@ -82,6 +82,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Runs the command of the command line.
 pub fn main() -> ExitCode {
+    tuffet::hint::name_options();
     if let Some(code) = notify::helper() {
         return code;
     }

@@ -76,6 +76,12 @@ impl FromStr for Planned {
                 rule = first.split(',').try_fold(rule, of_client)?;
                 regex.trim_start()
             }
+            None if pattern.contains(['/', ':', '=']) && is_of_clients(pattern) => {
+                return Err(format!(
+                    "{pattern} are the clients; a REGEX goes behind them: '{pattern} .*=>{}'",
+                    targets[0]
+                ));
+            }
             _ => pattern,
         };
         rule = rule.name(regex).map_err(|error| error.to_string())?;
@@ -198,6 +204,8 @@ mod tests {
             "arch=x64,serial=1a2b3c4d,10.0.0.0/8 x=>y",
             "uuid=01234567-89ab-cdef-0123-456789abcdef x=>y",
             "key=x64 x=>y",
+            "key=x64=>y",
+            "192.168.0.1=>y",
             "[a-z] b=>c",
             "=>one",
         ] {
@@ -210,6 +218,8 @@ mod tests {
             ("x=>$1", "there is no group 1"),
             ("x=>../y", "`..`"),
             ("x=>http://$0/", "host"),
+            ("10.0.0.0/8=>x", "'10.0.0.0/8 .*=>x'"),
+            ("arch=x64,52:54:00 =>x", "a REGEX goes behind them"),
             ("arch=amiga x=>y", "not an architecture: it is one of bios, ia32, x64"),
             ("uuid=7 x=>y", "not a UUID"),
             ("serial= x=>y", "serial= is no condition"),

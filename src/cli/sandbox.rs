@@ -9,7 +9,11 @@ mod landlock;
 mod readable;
 mod user;
 
-use std::{ffi::OsString, fs, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::{ArgAction, Args};
 use log::{Level, warn};
@@ -68,7 +72,8 @@ pub fn check_user(args: &Serve) -> Result<()> {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Each includes the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub enum Use {
     Read,
     /// Uploads.
@@ -96,7 +101,7 @@ impl Plan {
                 .into_iter()
                 .chain(files)
                 .map(|file| landlock::directory_of(&file).into())
-                .chain(roots(args, &sources))
+                .chain(roots(&sources))
                 .collect(),
             also: args.uploads.also().cloned().collect(),
             logs: args.log_file.iter().cloned().collect(),
@@ -109,10 +114,18 @@ impl Plan {
         if self.is_off || !self.landlock {
             return Vec::new();
         }
-        let directories = other.directories.iter().filter(|needed| !self.directories.contains(needed));
+        let is_known = |path: &Path, kind| {
+            let read = self.also.iter().map(|known| (known, Use::Read));
+            let mut known = self.directories.iter().map(|(known, kind)| (known, *kind)).chain(read);
+            known.any(|(known, known_kind)| path.starts_with(known) && kind <= known_kind)
+        };
+        let directories = other.directories.iter().filter(|(path, kind)| !is_known(path, *kind));
         let ports = other.connects.iter().filter(|port| !self.connects.contains(port));
         directories
-            .map(|(path, _)| path.display().to_string())
+            .map(|(path, _)| match is_known(path, Use::Read) {
+                true => format!("these uploads to {}", path.display()),
+                false => path.display().to_string(),
+            })
             .chain(ports.map(|port| format!("TCP port {port}")))
             .collect()
     }
@@ -124,13 +137,11 @@ fn webhook(args: &Serve) -> Option<&str> {
 
 /// The files that a reload reads again. Their directories, because an editor may replace a file.
 fn reread(args: &Serve) -> Vec<PathBuf> {
-    // Without a configuration file there is nothing to reload.
-    let (config, certificates) = (args.config.config.clone(), args.web.ca.clone());
-    config.map_or_else(Vec::new, |config| [config].into_iter().chain(certificates).collect())
+    args.config.config.iter().chain(&args.web.ca).cloned().collect()
 }
 
 /// The directories of the system's certificates. They are read again when a reload brings another web server.
-fn roots(args: &Serve, sources: &[Source]) -> Vec<PathBuf> {
+fn roots(sources: &[Source]) -> Vec<PathBuf> {
     const ROOTS: [&str; 5] = [
         "/etc/ssl",
         "/etc/pki",
@@ -138,7 +149,7 @@ fn roots(args: &Serve, sources: &[Source]) -> Vec<PathBuf> {
         "/usr/share/ca-certificates",
         "/usr/local/share/ca-certificates",
     ];
-    if args.config.config.is_none() || !sources.iter().any(|source| source.url().is_some()) {
+    if !sources.iter().any(|source| source.url().is_some()) {
         return Vec::new();
     }
     let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);

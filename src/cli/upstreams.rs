@@ -34,7 +34,7 @@ impl Questions {
                 }
             }));
         };
-        if let Err(error) = thread::Builder::new().name("tuffet-upstreams".into()).spawn(work) {
+        if let Err(error) = thread::Builder::new().name("upstreams".into()).spawn(work) {
             warn!("cannot check the upstream servers at the start: {error}");
         }
     }

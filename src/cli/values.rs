@@ -108,6 +108,7 @@ impl FromStr for Remote {
                 Err("an IPv6 address has both brackets, as in [2001:db8::1]:69".into())
             }
             "" => Err("the host is missing, as in 192.0.2.1:69".into()),
+            _ if port == 0 => Err("no server has port 0".into()),
             host => Ok(Self { host: host.into(), port }),
         }
     }

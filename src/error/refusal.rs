@@ -3,7 +3,7 @@
 use std::{fmt, io, sync::Arc};
 
 use super::{Error, ErrorCode};
-use crate::{packet::Packet, shown};
+use crate::{hint::setting, packet::Packet, shown};
 
 /// The answer to a peer whose request or transfer is refused: an ERROR code and a fixed text. RFC 1350's appendix has
 /// the texts of its codes.
@@ -138,12 +138,24 @@ impl Refusal {
 
     /// ERROR 3 for an upload of more than `most` bytes, which is a setting of the server.
     pub(crate) fn above_max_upload(most: u64) -> Self {
-        Self::too_big().because(format_args!("more than {most} bytes: see `--max-upload`"))
+        Self::too_big().because(format_args!("more than {most} bytes: see `{}`", setting("max_upload", "--max-upload")))
+    }
+
+    /// ERROR 2 for an upload: this source takes none.
+    #[cfg(any(feature = "directory", feature = "object-store"))]
+    pub(crate) fn uploads_off() -> Self {
+        Self::denied().because(format_args!("uploads are off: see `{}`", setting("uploads", "--upload")))
+    }
+
+    /// ERROR 6 for an upload: this source replaces no file.
+    pub(crate) fn no_overwrite() -> Self {
+        Self::exists().because(format_args!("`{}` lets uploads replace files", setting("overwrite", "--overwrite")))
     }
 
     /// ERROR 2 for an upload: the server is set to take none under this name.
     pub(crate) fn no_uploads() -> Self {
-        Self::denied().because("no source here takes uploads: see `--upload`")
+        let see = setting("Handler::takes_writes", "--upload");
+        Self::denied().because(format_args!("no source here takes uploads: see `{see}`"))
     }
 
     /// ERROR 4: the request is not valid.

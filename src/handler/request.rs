@@ -41,7 +41,7 @@ pub struct Request {
     received: Option<Instant>,
     /// The bytes of the path, if they are not UTF-8.
     raw_path: Option<Arc<[u8]>>,
-    /// Whether the path is not that of the packet.
+    /// Whether a rule or handler gave the file another name. Another directory alone is no other name.
     renamed: bool,
     query: Option<Arc<str>>,
     ignores_case: bool,
@@ -191,10 +191,8 @@ impl Request {
 
     /// Refuses a WRQ whose name is that of a directory: its last part is empty, `.` or `..`.
     pub(crate) fn check_upload(&self) -> Result<(), Refusal> {
-        match self.filename().rsplit(path::is_separator).next() {
-            Some(b"" | b"." | b"..") if !self.renamed => {
-                Err(Refusal::denied().because("the name is that of a directory"))
-            }
+        match path::last_part(self.filename()) {
+            b"" | b"." | b".." if !self.renamed => Err(Refusal::denied().because("the name is that of a directory")),
             _ => Ok(()),
         }
     }
@@ -408,8 +406,9 @@ impl Request {
 
     /// The same request for the file with this name, which is in normal form.
     fn named(&self, name: Vec<u8>) -> Self {
+        let renamed = self.renamed || path::last_part(&name) != path::last_part(self.path_bytes());
         let (path, raw_path) = path_of(name);
-        Self { path, raw_path, renamed: true, ..self.clone() }
+        Self { path, raw_path, renamed, ..self.clone() }
     }
 
     /// The same request with this [query](Self::query).

@@ -236,7 +236,7 @@ impl Bucket {
 
     async fn put(&self, request: &Request, data: Source) -> Result<(), Refusal> {
         if !self.uploads {
-            return Err(Refusal::denied().because("uploads are off: see `--upload`"));
+            return Err(Refusal::uploads_off());
         }
         let key = self.key(request)?;
         let uploads = Uploads {

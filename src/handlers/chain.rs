@@ -11,9 +11,10 @@ use crate::{
 /// The first handler that has the file answers an RRQ. After any refusal the next handler is asked: some object stores
 /// say "not allowed" for a missing object, and a dead web server must not hide the files of a directory. Only a refusal
 /// that [ends the search](Refusal::ending_search) stops it, so that a handler can forbid a name to the handlers behind
-/// it. If no handler has the file, the peer gets the refusal of the first one. A WRQ goes to the first handler that
-/// [takes writes](Handler::takes_writes), whatever its answer. The [limits](Request::limit) of every handler that was
-/// asked hold. Clones share their handlers.
+/// it. If no handler has the file, the peer gets the refusal of the first one. If that is ERROR 1 (not found), and
+/// another handler answers ERROR 2 (access violation), the peer gets that, because the file is probably there. A WRQ
+/// goes to the first handler that [takes writes](Handler::takes_writes), whatever its answer. The
+/// [limits](Request::limit) of every handler that was asked hold. Clones share their handlers.
 ///
 /// ```
 /// use tuffet::{handlers::Memory, Handler, Refusal, Request, read};
@@ -102,7 +103,8 @@ impl Handler for Chain {
 /// ```
 #[derive(Debug, Default)]
 pub struct Search {
-    first: Option<Refusal>,
+    /// The refusal for the peer, if no place has the file.
+    refusal: Option<Refusal>,
     /// The details of the refusals so far, for the operator.
     details: Vec<String>,
 }
@@ -123,12 +125,18 @@ impl Search {
             Err(refusal) if !refusal.ends_search() => {
                 let detail = refusal.detail().map(str::to_owned);
                 self.details.extend(detail.filter(|detail| !self.details.contains(detail)));
-                self.first.get_or_insert(refusal);
+                // An ERROR 0 of a later place is not preferred: U-Boot asks again and again after it, and must get from a
+                // missing file to the next one while a web server behind a directory is dead.
+                if self.refusal.as_ref().is_none_or(|told| {
+                    (told.code(), refusal.code()) == (ErrorCode::FILE_NOT_FOUND, ErrorCode::ACCESS_VIOLATION)
+                }) {
+                    self.refusal = Some(refusal);
+                }
                 ControlFlow::Continue(())
             }
             Ok(found) => {
-                if let Some(first) = self.first.take().filter(|first| first.code() == ErrorCode::NOT_DEFINED) {
-                    log::warn!("{}; another source has it", first.detail().unwrap_or(first.message()));
+                if let Some(failed) = self.refusal.take().filter(|told| told.code() == ErrorCode::NOT_DEFINED) {
+                    log::warn!("{}; another source has it", failed.detail().unwrap_or(failed.message()));
                 }
                 ControlFlow::Break(Ok(found))
             }
@@ -136,7 +144,8 @@ impl Search {
         }
     }
 
-    /// The refusal after all places have been asked: that of the first place. `None` if there was no place.
+    /// The refusal after all places have been asked: that of the first place, or the first ERROR 2 if the first place
+    /// answered ERROR 1. `None` if there was no place.
     ///
     /// ```
     /// use tuffet::{Refusal, handlers::Search};
@@ -147,8 +156,8 @@ impl Search {
     /// assert_eq!(search.over(), Some(Refusal::not_found()));
     /// ```
     pub fn over(self) -> Option<Refusal> {
-        let first = self.first?;
-        Some(if self.details.is_empty() { first } else { first.because(self.details.join("; ")) })
+        let refusal = self.refusal?;
+        Some(if self.details.is_empty() { refusal } else { refusal.because(self.details.join("; ")) })
     }
 }
 
@@ -195,6 +204,25 @@ mod tests {
             let answer = get(&chain, "b").unwrap_err();
             assert_eq!((&answer, answer.detail()), (&refusal, Some("one; two")), "what the first said");
         }
+    }
+
+    #[test]
+    fn a_file_that_a_later_handler_denies_is_no_missing_file() {
+        let told = |refusals: &[Refusal]| {
+            let mut search = Search::default();
+            for refusal in refusals {
+                assert!(search.hear(Err::<(), _>(refusal.clone())).is_continue());
+            }
+            search.over().unwrap()
+        };
+        let [missing, denied, failed] = [Refusal::not_found(), Refusal::denied(), Refusal::upstream()];
+        for refusals in [[&missing, &denied], [&denied, &missing], [&denied, &failed]] {
+            assert_eq!(told(&refusals.map(Refusal::clone)), denied);
+        }
+        assert_eq!(told(&[missing.clone(), failed.clone()]), missing, "U-Boot goes on to the next file");
+        assert_eq!(told(&[failed.clone(), denied.clone()]), failed);
+        let detailed = [missing.clone(), missing, denied.clone().because("one"), failed.because("two")];
+        assert_eq!((told(&detailed), told(&detailed).detail()), (denied, Some("one; two")));
     }
 
     #[test]

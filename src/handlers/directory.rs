@@ -213,7 +213,7 @@ impl Directory {
         path: PathBuf,
     ) -> Result<open::Found, Refusal> {
         match self.open_exactly(request, place, path.clone()).await {
-            Err(refusal) if self.may_ignore_case(request, &refusal) => {
+            Err(refusal) if refusal.code() == ErrorCode::FILE_NOT_FOUND && self.ignores_case(request) => {
                 let found = self.cases.find(place.clone(), path, request.received()).await;
                 self.open_exactly(request, place, found.ok_or(refusal)?).await
             }
@@ -233,8 +233,19 @@ impl Directory {
         self.files.open(place, path, (request.received(), &self.user)).await
     }
 
-    fn may_ignore_case(&self, request: &Request, refusal: &Refusal) -> bool {
-        (self.ignore_case || request.ignores_case()) && refusal.code() == ErrorCode::FILE_NOT_FOUND
+    /// The name of the file of an upload, in the directory of the client if it has one.
+    async fn name_for_upload(&self, request: &Request, place: &Arc<place::Place>) -> PathBuf {
+        let name = relative_path(request).to_owned();
+        if !self.ignores_case(request) {
+            return name;
+        }
+        let own = self.policy.path(request, PathBuf::new());
+        let found = self.cases.for_upload(place.clone(), own.join(&name), request.received()).await;
+        found.strip_prefix(own).map_or(name, Path::to_owned)
+    }
+
+    fn ignores_case(&self, request: &Request) -> bool {
+        self.ignore_case || request.ignores_case()
     }
 }
 
@@ -283,12 +294,14 @@ impl Handler for Directory {
     fn write<'a>(&'a self, request: &'a Request, data: Source) -> Answer<'a, ()> {
         Box::pin(async {
             if !self.uploads {
-                return Err(Refusal::denied().because("uploads are off: see `--upload`"));
+                return Err(Refusal::uploads_off());
             }
             request.check_upload()?;
             let place = self.place(None).await?;
+            let name = self.name_for_upload(request, &place).await;
             let (chunk, _) = chunk_sizes(request);
-            let received = upload::receive((place, self.user.clone()), request, &self.policy, chunk, data).await;
+            let place = (place, self.user.clone());
+            let received = upload::receive(place, (request, name), &self.policy, chunk, data).await;
             self.within_reach(received).await
         })
     }

@@ -145,7 +145,7 @@ impl Memory {
         let name = &*request.text();
         let overwrite = self.overwrite && !request.must_be_new();
         let may_put = |store: &Store| match store.files.contains_key(name) {
-            true if !self.overwrite => Err(Refusal::exists().because("`--overwrite` lets uploads replace files")),
+            true if !self.overwrite => Err(Refusal::no_overwrite()),
             true if !overwrite => Err(Refusal::exists()),
             _ => Ok(()),
         };

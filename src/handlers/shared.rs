@@ -11,12 +11,14 @@ mod names;
 mod object;
 mod origin;
 mod queue;
+mod renewed;
 
 use std::{fmt, time::Duration};
 
 pub(super) use self::{
     common::{CACHE, CONNECT_TIMEOUT, Common, UPSTREAM_TIMEOUT, answered, common_settings},
     gateway::{Gateway, GatewaySettings},
+    renewed::Renewed,
 };
 use crate::{Bytes, Refusal, Source};
 

@@ -7,7 +7,8 @@
 //!
 //! A target is the whole new name; it does not replace only the match of the regular expression. It is looked up in the
 //! files of the rule's source, or of the server's. If a file is missing there, the next target of the same rule is
-//! tried. If no target is left, the answer is that of the first one. Without a target the name stays unchanged.
+//! tried. If no target is left, the answer is that of a [`Chain`](crate::handlers::Chain). Without a target the name
+//! stays unchanged.
 //!
 //! A client cannot leave the root by the names that it sends, nor the part of a URL's path before the first `$` of the
 //! target: a name with `..` in it is refused with [`Refusal::denied`].
@@ -53,6 +54,8 @@
 //! ```
 
 mod client;
+#[cfg(feature = "templates")]
+mod line_ends;
 mod machine;
 mod machines;
 #[cfg(target_os = "linux")]

@@ -11,7 +11,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value, sy
 use smol::unblock;
 
 use super::{
-    Rule,
+    Rule, line_ends,
     spelling::SPELLINGS,
     template::{VARIABLES, Values},
 };
@@ -105,7 +105,7 @@ fn rendered(text: &str, context: Context) -> Result<Vec<u8>, (usize, String)> {
     let mut out = Bounded(Vec::new());
     // Messages need no file name: the log shows it anyway.
     let result = environment
-        .template_from_named_str("", text)
+        .template_from_named_str("", &line_ends::kept(text))
         .and_then(|template| template.render_captured_to(Value::from((*context.known).clone()), &mut out).map(drop));
     result.map(|()| out.0).map_err(|error| {
         let why = match (error.kind(), error.detail()) {
@@ -230,6 +230,10 @@ mod tests {
             ),
             ("{{ 'one' if serial in ['1a2b3c4d'] else 'other' }}", "x", "other"),
             ("a\n  {% if arch %}\nb\n  {% endif %}\nc\n", "x", "a\nb\nc\n"),
+            ("a{% if arch %} b{% endif %}\nc {# d #}\r\n{% if arch %}{% endif %}\nd\n", "x", "a b\nc \r\nd\n"),
+            ("a{% set b = [\n  1,\n] %}\n{% set c = [\n  2,\n] %}\n{{ b[0] }}{{ c[0] -}}\n e\n", "x", "a\n12e\n"),
+            ("{ {% if 1 %}\n{{ 1 }}{% if 1 -%}\n b{% endif %}{% endif %}\n", "x", "{ \n1b\n"),
+            ("{% raw %}\n a {% b %}\n{% endraw %}\n{% if 1 %}\n c\n{% endif %}\n", "x", " a {% b %}\n c\n"),
             ("{{ '<&>' }}\n", "x", "<&>\n"),
             ("", "x", ""),
         ] {

@@ -111,7 +111,7 @@ fn interface(args: &Serve) -> Result<()> {
 pub fn arguments() -> Result<(Arguments, ArgMatches)> {
     let (mut arguments, matches) = command_line::read();
     match serve_mut(&mut arguments.command).and_then(|serve| serve.config.file()) {
-        Some(path) => Ok(merged(path, env::args_os())?.unwrap_or_else(|error| command_line::end(&error))),
+        path @ Some(_) => Ok(merged(path, env::args_os())?.unwrap_or_else(|error| command_line::end(&error))),
         None => Ok((arguments, matches)),
     }
 }
@@ -128,8 +128,12 @@ fn serve_mut(command: &mut Command) -> Option<&mut Serve> {
 
 type Merged = std::result::Result<(Arguments, ArgMatches), clap::Error>;
 
-fn merged(path: &Path, words: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Merged> {
-    File::read(path)?.merged(path, words)
+/// The command line of these words, with the defaults of the file, if there is one.
+fn merged(path: Option<&Path>, words: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Merged> {
+    match path {
+        Some(path) => File::read(path)?.merged(path, words),
+        None => File::default().merged(Path::new(""), words),
+    }
 }
 
 impl File {

@@ -1,9 +1,6 @@
-//! Reads the file again while the server runs.
+//! Reads the configuration file and the certificates again while the server runs.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-};
+use std::{env, fs, path::PathBuf};
 
 use clap::{ArgMatches, CommandFactory};
 use log::{error, info, warn};
@@ -40,33 +37,35 @@ pub struct Reload {
 impl Reload {
     pub fn new(args: &Serve, opened: Opened, server: ServerHandle) -> Self {
         let path = args.config.config.clone();
-        let merged = path.as_deref().and_then(|path| merged(path, env::args_os()).ok()?.ok());
+        let merged = merged(path.as_deref(), env::args_os()).ok().and_then(|merged| merged.ok());
         let fixed = merged.map(|(_, matches)| fixed(&matches)).unwrap_or_default();
         Self { path, opened, server, args: None, fixed, plan: Plan::new(args) }
     }
 
-    /// Looks for replaced directories, and applies the configuration file, if there is one, to new requests. If the
-    /// file has an error, nothing changes. Returns the options that hold from then on, if they come from a file.
+    /// Looks for replaced directories, and applies the configuration file, if there is one, and the certificates to new
+    /// requests. If a file has an error, nothing changes. Returns the options that hold from then on.
     pub fn reload(&mut self) -> Option<&Serve> {
         serve::look(&self.opened.directories());
-        if let Some(path) = self.path.clone() {
-            match self.try_reload(&path) {
-                Ok(args) => {
-                    info!("reloaded {}: new transfers follow it", path.display());
-                    self.args = args;
+        match self.try_reload() {
+            Ok(args) => {
+                match &self.path {
+                    Some(path) => info!("reloaded {}: new transfers follow it", path.display()),
+                    None => info!("reloaded; there is no configuration file (`--config`)"),
                 }
-                Err(why) => error!("the reload failed and changed nothing: {why}"),
+                self.args = args;
             }
+            Err(why) => error!("the reload failed and changed nothing: {why}"),
         }
         self.args.as_deref()
     }
 
-    fn try_reload(&mut self, path: &Path) -> Result<Option<Box<Serve>>> {
+    fn try_reload(&mut self) -> Result<Option<Box<Serve>>> {
+        let name = self.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
         // Without its sources, the server would serve another directory.
-        if fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0) {
-            return Err(format!("{} is empty; is it still being written?", path.display()).into());
+        if self.path.as_ref().is_some_and(|path| fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == 0)) {
+            return Err(format!("{name} is empty; is it still being written?").into());
         }
-        let (arguments, matches) = merged(path, env::args_os())??;
+        let (arguments, matches) = merged(self.path.as_deref(), env::args_os())??;
         let args = match arguments.command {
             Command::Serve(args) => args,
             Command::ExtraCommand(ExtraCommand::Boot(boot)) => Box::new(boot.into_serve()?.0),
@@ -80,13 +79,11 @@ impl Reload {
         self.opened = opened;
         files::allow_umask(args.uploads.umask);
         for lacking in self.plan.lacks(&Plan::new(&args)) {
-            warn!(
-                "{lacking} was not known when the server started, and the sandbox may not allow it: restart the server"
-            );
+            warn!("the sandbox was made without {lacking}: restart the server if access is denied");
         }
         for (key, value) in fixed(&matches) {
             if self.fixed.iter().any(|(other, before)| *other == key && *before != value) {
-                warn!("{key} has changed in {}: restart the server to apply it", path.display());
+                warn!("{key} has changed in {name}: restart the server to apply it");
             }
         }
         Ok(Some(args))

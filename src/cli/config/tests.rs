@@ -11,7 +11,7 @@ fn serve(text: &str, line: &str) -> Serve {
     let path = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&path, text).unwrap();
     let words = ["tuffet", "serve"].into_iter().chain(line.split_whitespace());
-    match merged(path.path(), words).unwrap().unwrap().0.command {
+    match merged(Some(path.path()), words).unwrap().unwrap().0.command {
         Command::Serve(serve) => *serve,
         other => panic!("{other:?}"),
     }

@@ -112,8 +112,7 @@ impl Notifier {
     /// Begins to report. A drop of the result reports the waiting records, for some seconds at most.
     pub fn begin(self) -> Result<NotifierGuard> {
         let begin = |Reporter { option, queue, report, .. }| {
-            let thread = format!("tuffet-{}", option.trim_start_matches('-'));
-            Ok((option, queue.begin(thread, report)?))
+            Ok((option, queue.begin(option.trim_start_matches('-').into(), report)?))
         };
         Ok(NotifierGuard(self.0.into_iter().map(begin).collect::<Result<_>>()?))
     }

@@ -1,6 +1,11 @@
 //! The connections to an object store.
 
-use std::{io, pin::Pin, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http_body_util::{BodyExt, Limited};
 use object_store::{
@@ -11,6 +16,8 @@ use object_store::{
     },
 };
 use reqwest::{Client, Method, redirect::Policy};
+
+use crate::handlers::shared::Renewed;
 
 /// The most bytes of a list or of the text of an error. A list has 5000 names at most.
 const LONGEST_TEXT: usize = 16 << 20;
@@ -23,7 +30,7 @@ pub(super) struct Settings {
 }
 
 /// HTTP/1.1 only: there a body that is not read blocks its own connection and no others.
-fn client(settings: &Settings, idle: usize) -> reqwest::Result<Client> {
+fn client(settings: &Settings, idle: usize) -> reqwest::Result<HttpClient> {
     Client::builder()
         .user_agent(concat!("tuffet/", env!("CARGO_PKG_VERSION")))
         .referer(false)
@@ -34,21 +41,24 @@ fn client(settings: &Settings, idle: usize) -> reqwest::Result<Client> {
         .pool_idle_timeout(Duration::from_secs(15))
         .tls_backend_preconfigured(settings.tls.clone())
         .build()
+        .map(HttpClient::new)
 }
 
 /// Makes the store use this crate's HTTP client, with ring and the system's certificates, whatever the store's own
 /// client options are.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
-    client: HttpClient,
+    client: Arc<Renewed<HttpClient>>,
     /// Opens a new connection for each request.
     fresh: HttpClient,
 }
 
 impl Connector {
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
-        let client = |idle| client(settings, idle).map(HttpClient::new).map_err(|error| error.to_string());
-        Ok(Self { client: client(8)?, fresh: client(0)? })
+        let for_clients = settings.clone();
+        let kept = Renewed::new(move || client(&for_clients, 8)).map_err(|error| error.to_string())?;
+        let fresh = client(settings, 0).map_err(|error| error.to_string())?;
+        Ok(Self { client: Arc::new(kept), fresh })
     }
 }
 
@@ -69,7 +79,7 @@ impl HttpService for Connector {
     {
         Box::pin(async {
             let (again, is_for_object) = (again(&request), is_for_object(&request));
-            let answer = match (self.client.execute(request).await, again) {
+            let answer = match (self.client.at(Instant::now()).execute(request).await, again) {
                 (Err(error), Some(again)) if may_be_stale_connection(error.kind()) => self.fresh.execute(again).await,
                 (answer, _) => answer,
             }?;

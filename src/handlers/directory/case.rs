@@ -51,15 +51,32 @@ impl Cases {
     /// comes first, then the other matches in the order of their bytes. A list that was read after the request was
     /// received is recent enough.
     pub(super) async fn find(&self, place: Arc<Place>, path: PathBuf, received: Option<Instant>) -> Option<PathBuf> {
+        self.search(received, move |list| find(&place, &path, list)).await
+    }
+
+    /// The name for an upload: that of the file, or else that of the deepest directory there is, with the rest as it is.
+    pub(super) async fn for_upload(&self, place: Arc<Place>, path: PathBuf, received: Option<Instant>) -> PathBuf {
+        self.search(received, move |list| {
+            let mut ways = path.ancestors().map(|way| (way, path.strip_prefix(way)));
+            ways.find_map(|(way, rest)| Some(find(&place, way, list)?.join(rest.ok()?))).unwrap_or(path.clone())
+        })
+        .await
+    }
+
+    async fn search<T: Send + 'static>(
+        &self,
+        received: Option<Instant>,
+        search: impl FnOnce(&dyn Fn(&Dir) -> Option<Arc<Listing>>) -> T + Send + 'static,
+    ) -> T {
         let _turn = self.turn.lock().await;
         let listings = self.listings.clone();
-        unblock(move || find(&place, &path, |dir| listing(&listings, dir, received).ok())).await
+        unblock(move || search(&|dir| listing(&listings, dir, received).ok())).await
     }
 }
 
-fn find(place: &Place, path: &Path, list: impl Fn(&Dir) -> Option<Arc<Listing>>) -> Option<PathBuf> {
+fn find(place: &Place, path: &Path, list: &dyn Fn(&Dir) -> Option<Arc<Listing>>) -> Option<PathBuf> {
     let parts: Vec<_> = path.iter().collect();
-    below(place, PathBuf::new(), &parts, &list, &mut TRIES.clone())
+    below(place, PathBuf::new(), &parts, list, &mut TRIES.clone())
 }
 
 /// The file that these parts lead to from a directory. Where several directories fit, all are searched in turn.
@@ -67,7 +84,7 @@ fn below(
     place: &Place,
     here: PathBuf,
     parts: &[&OsStr],
-    list: &impl Fn(&Dir) -> Option<Arc<Listing>>,
+    list: &dyn Fn(&Dir) -> Option<Arc<Listing>>,
     tries: &mut u16,
 ) -> Option<PathBuf> {
     let Some((part, rest)) = parts.split_first() else { return Some(here) };
@@ -159,7 +176,7 @@ mod tests {
         let (_directory, place) = place(&names);
         let known = Mutex::default();
         let find = |name: &str| {
-            let found = find(&place, Path::new(name), |dir| listing(&known, dir, None).ok());
+            let found = find(&place, Path::new(name), &|dir| listing(&known, dir, None).ok());
             found.map(|path| path.to_str().unwrap().to_owned())
         };
         for _ in 0..2 {

@@ -22,7 +22,7 @@ use super::{
     refuse_upload,
     system::{
         create_nameless, for_all_to_read, hold, is_held, is_unchangeable, link, mode, open_without_waiting, rename_new,
-        set_mode, sync, take_after,
+        reserve, set_mode, sync, take_after,
     },
     versions,
 };
@@ -114,6 +114,7 @@ impl Partial {
             let replace = || self.dir.rename(&hidden, &self.dir, &self.name);
             let write_over = || {
                 let mut there = open_there(&self.dir, &self.name)?;
+                reserve(&there, self.file.metadata()?.len())?;
                 io::copy(&mut self.dir.open(&hidden)?, &mut there)?;
                 finish(&there)
             };
@@ -126,7 +127,7 @@ impl Partial {
                     }
                     replaced => replaced?,
                 },
-                most => versions::keep(&self.dir, &self.name, most, replace).map_err(refuse_upload)?,
+                most => versions::keep(&self.dir, &self.name, most, replace).map_err(refuse_version)?,
             }
         } else {
             match &self.hidden {
@@ -162,6 +163,16 @@ impl Drop for Partial {
             // After a commit this name no longer exists.
             _ = self.dir.remove_file(hidden);
         }
+    }
+}
+
+/// The refusal of an upload that cannot replace a file and keep it.
+fn refuse_version(error: io::Error) -> Refusal {
+    match error.kind() {
+        ErrorKind::ResourceBusy | ErrorKind::PermissionDenied => Refusal::denied().because(format_args!(
+            "{error}: the file cannot be renamed, so no version of it is kept, and `--keep-versions` forbids to lose it"
+        )),
+        _ => refuse_upload(error),
     }
 }
 

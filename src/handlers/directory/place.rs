@@ -10,7 +10,7 @@ use std::{
 use cap_std::{ambient_authority, fs::Dir};
 
 use super::system::path_identity;
-use crate::name;
+use crate::{hint::setting, name};
 
 /// How many links and missing parts of a path are followed: the number of links that systems follow too.
 const MOST_LOOKS: usize = 80;
@@ -116,7 +116,8 @@ fn closed(why: &io::Error) -> io::Error {
 
 fn outside(real: &Path) -> io::Error {
     let real = name::text(real.as_os_str().as_encoded_bytes());
-    let what = format!("a link leads to {real}, which is neither in the root nor in a directory of `--also`");
+    let also = setting("also", "--also");
+    let what = format!("a link leads to {real}, which is neither in the root nor in a directory of `{also}`");
     io::Error::new(io::ErrorKind::PermissionDenied, what)
 }
 

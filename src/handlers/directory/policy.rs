@@ -7,6 +7,7 @@ use glob::{MatchOptions, Pattern};
 use crate::{
     error::{Error, Refusal},
     handler::Request,
+    hint::setting,
 };
 
 #[derive(Clone, Debug)]
@@ -58,7 +59,8 @@ impl Policy {
         if self.names.is_empty() || self.names.iter().any(fits) {
             Ok(())
         } else {
-            Err(Refusal::denied().because("no pattern of `--upload-names` allows this name"))
+            let names = setting("upload_names", "--upload-names");
+            Err(Refusal::denied().because(format_args!("no pattern of `{names}` allows this name")))
         }
     }
 
@@ -72,8 +74,8 @@ impl Policy {
         if self.min_free == 0 || free(file)?.saturating_sub(bytes) >= self.min_free {
             return Ok(());
         }
-        Err(Refusal::disk_full()
-            .because(format_args!("fewer than {} bytes would be left free: see `--min-free`", self.min_free)))
+        let (least, see) = (self.min_free, setting("min_free", "--min-free"));
+        Err(Refusal::disk_full().because(format_args!("fewer than {least} bytes would be left free: see `{see}`")))
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -16,16 +16,16 @@ use super::{
     place::Place,
     policy::Policy,
     refuse_denied, refuse_upload,
-    system::{Wish, relative_path, sync, why_denied},
+    system::{Wish, sync, why_denied},
     versions,
 };
-use crate::{error::Refusal, handler::Request, name, source::Source};
+use crate::{error::Refusal, handler::Request, hint::setting, name, source::Source};
 
 /// Takes all of `data`, and writes about `chunk` bytes to the disk at a time. It checks all that can be checked before
 /// it polls `data`.
 pub(super) async fn receive(
     (place, user): (Arc<Place>, Arc<str>),
-    request: &Request,
+    (request, name): (&Request, PathBuf),
     policy: &Arc<Policy>,
     chunk: usize,
     mut data: Source,
@@ -35,7 +35,6 @@ pub(super) async fn receive(
     if size.is_some_and(|size| size > policy.most) {
         return Err(too_big());
     }
-    let name = relative_path(request).to_owned();
     let shorter = place.without_root(&name);
     let (own_policy, own_request) = (policy.clone(), request.clone());
     let overwrite = policy.overwrite && !request.must_be_new();
@@ -93,7 +92,8 @@ fn create(
             Arc::new(opened.map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound if !policy.mkdir => {
                     let parent = name::text(parent.as_os_str().as_encoded_bytes());
-                    Refusal::not_found().because(format_args!("no directory {parent}: `--mkdir` lets uploads make it"))
+                    let mkdir = setting("mkdir", "--mkdir");
+                    Refusal::not_found().because(format_args!("no directory {parent}: `{mkdir}` lets uploads make it"))
                 }
                 _ => why(error),
             })?)
@@ -190,7 +190,7 @@ fn check_free(
     match dir.symlink_metadata(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(why(error)),
-        Ok(_) if !policy.overwrite => Err(Refusal::exists().because("`--overwrite` lets uploads replace files")),
+        Ok(_) if !policy.overwrite => Err(Refusal::no_overwrite()),
         Ok(_) if !overwrite => Err(Refusal::exists()),
         Ok(there) if !there.is_file() => Err(Refusal::denied().because("not a regular file")),
         Ok(there) if there.permissions().readonly() => Err(Refusal::denied().because("the file is read-only")),

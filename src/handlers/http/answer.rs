@@ -5,7 +5,7 @@ use reqwest::{
     header::{ACCEPT_RANGES, CONTENT_RANGE, LOCATION, RETRY_AFTER, TRANSFER_ENCODING},
 };
 
-use crate::Refusal;
+use crate::{Refusal, hint::setting};
 
 /// The longest wait for a server that is busy.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
@@ -21,7 +21,8 @@ pub(super) fn file(response: Response) -> Result<Response, Refusal> {
         StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION => return is_decoded(&response).map(|()| response),
         StatusCode::NOT_FOUND | StatusCode::GONE => Refusal::not_found(),
         StatusCode::UNAUTHORIZED => {
-            let why = format!("answered {status}; http://USER:PASSWORD@HOST/ or `--header` has credentials");
+            let header = setting("header", "--header");
+            let why = format!("answered {status}; http://USER:PASSWORD@HOST/ or `{header}` has credentials");
             return Err(Refusal::denied().because(why));
         }
         StatusCode::FORBIDDEN => Refusal::denied(),

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use reqwest::{
@@ -19,7 +19,8 @@ use smol::Timer;
 use super::{answer, base::Base, redirect, sharing::Sharing, tls, validator::Validator};
 use crate::{
     Bytes, Refusal, Source,
-    handlers::shared::{self, Facts, Failure, Part, UpstreamReply},
+    handlers::shared::{self, Facts, Failure, Part, Renewed, UpstreamReply},
+    hint::setting,
 };
 
 // An idle connection keeps its buffers, so a burst of transfers should not leave many of them. The requests of a boot
@@ -41,7 +42,7 @@ pub(super) struct Settings {
 }
 
 pub(super) struct Upstream {
-    client: Client,
+    client: Renewed<Client>,
     /// Opens a new connection for each request.
     fresh: Client,
     base: Base,
@@ -60,16 +61,17 @@ pub(super) struct Ask {
 impl Upstream {
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
         let redirected = Arc::<AtomicUsize>::default();
-        let client = |idle| {
-            let (most, redirected) = (settings.redirects, redirected.clone());
+        let (for_clients, counter) = (settings.clone(), redirected.clone());
+        let client = move |idle| {
+            let (most, redirected) = (for_clients.redirects, counter.clone());
             let policy = Policy::custom(move |attempt| {
                 redirected.fetch_add(1, Relaxed);
                 redirect::follow(attempt, most)
             });
-            let builder = builder(settings).redirect(policy).pool_max_idle_per_host(idle);
-            builder.build().map_err(|error| causes(&error))
+            builder(&for_clients).redirect(policy).pool_max_idle_per_host(idle).build()
         };
-        let (client, fresh) = (client(IDLE_CONNECTIONS)?, client(0)?);
+        let fresh = client(0).map_err(|error| causes(&error))?;
+        let client = Renewed::new(move || client(IDLE_CONNECTIONS)).map_err(|error| causes(&error))?;
         Ok(Self { client, fresh, base: settings.base.clone(), redirected })
     }
 
@@ -83,7 +85,7 @@ impl Upstream {
         // An idle connection may have been closed while the request was on its way, and the next one may be as old. A
         // server without room for another connection closes it, and has room a moment later. A GET can be sent again
         // (RFC 9110 section 9.2.2).
-        let mut answer = send(&self.client).await;
+        let mut answer = send(&self.client.at(Instant::now())).await;
         for pause in PAUSES {
             let is_closed = match &answer {
                 Err(error) => error.is_request() && !error.is_connect(),
@@ -147,6 +149,10 @@ pub(super) fn builder(settings: &Settings) -> ClientBuilder {
         .connect_timeout(settings.connect_timeout)
         .pool_idle_timeout(IDLE_TIME)
         .tls_backend_preconfigured(settings.tls.clone());
+    // A machine that was switched off does not close its kept connections. A request on one of them is sent again on a
+    // new connection after this time.
+    #[cfg(target_os = "linux")]
+    let builder = builder.tcp_user_timeout(settings.connect_timeout);
     if settings.direct { builder.no_proxy() } else { builder }
 }
 
@@ -273,7 +279,9 @@ fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     }
     match error.downcast_ref()? {
         rustls::Error::InvalidMessage(_) => Some("; does it speak TLS at this port, or is it http?"),
-        error if tls::is_of_unknown_authority(error) => Some("; `--ca FILE` trusts more certificates"),
+        error if tls::is_of_unknown_authority(error) => {
+            Some(setting("; `root_certificates` trusts more certificates", "; `--ca FILE` trusts more certificates"))
+        }
         error if tls::is_of_another_time(error) => Some("; is the clock of this machine right?"),
         _ => None,
     }

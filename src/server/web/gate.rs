@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     rc::{Rc, Weak},
     sync::Arc,
@@ -26,8 +26,6 @@ pub(super) struct Gate {
     shared: Arc<Shared>,
     tally: Arc<Tally>,
     admission: RefCell<Admission>,
-    /// The number of transfers for each client address.
-    clients: RefCell<HashMap<IpAddr, usize>>,
     /// The running transfers by number, in the order in which they came.
     running: RefCell<BTreeMap<u64, Running>>,
     begun: Cell<u64>,
@@ -49,8 +47,8 @@ pub(super) struct Permit {
 impl Gate {
     pub(super) fn new(shared: Arc<Shared>, most: usize) -> Rc<Self> {
         let admission = Admission::new(&shared.current.terms().settings.policy).into();
-        let (tally, clients, running) = (shared.registry.tally(), RefCell::default(), RefCell::default());
-        Rc::new(Self { shared, tally, admission, clients, running, begun: Cell::default(), most })
+        let (tally, running) = (shared.registry.tally(), RefCell::default());
+        Rc::new(Self { shared, tally, admission, running, begun: Cell::default(), most })
     }
 
     /// Whether this client may connect.
@@ -75,7 +73,6 @@ impl Gate {
         let client = peer.ip().to_canonical();
         let allowed = self.check_limits(&terms.settings.policy, client);
         allowed.inspect_err(|dropped| self.note_unanswered(client, *dropped))?;
-        *self.clients.borrow_mut().entry(client).or_default() += 1;
         let number = self.begun.get();
         self.begun.set(number + 1);
         self.running.borrow_mut().insert(number, Running { client, connection: Rc::downgrade(connection) });
@@ -96,14 +93,19 @@ impl Gate {
         admission.set_policy(policy);
         admission.request(client, Instant::now())?;
         let most = policy.max_transfers.min(self.most);
-        let transfers_per_client = Policy { max_transfers: most, ..policy.clone() }.transfers_per_client();
-        if self.clients.borrow().get(&client).is_some_and(|count| *count >= transfers_per_client) {
+        let most_of_client = Policy { max_transfers: most, ..policy.clone() }.transfers_per_client();
+        let running = self.running.borrow().len();
+        if running >= most_of_client && self.transfers_of(client) >= most_of_client {
             Err(DropReason::Client)
-        } else if self.running.borrow().len() >= most && !self.evict() {
+        } else if running >= most && !self.evict() {
             Err(DropReason::Full)
         } else {
             Ok(())
         }
+    }
+
+    fn transfers_of(&self, client: IpAddr) -> usize {
+        self.running.borrow().values().filter(|transfer| transfer.client == client).count()
     }
 
     /// Evicts the transfer whose client has kept the server waiting for longest. Returns whether there is one.
@@ -119,21 +121,9 @@ impl Gate {
         let Some((_, number, connection)) = longest.filter(|(since, ..)| since.elapsed() >= SILENCE) else {
             return false;
         };
-        self.leave(number);
+        self.running.borrow_mut().remove(&number);
         connection.evict();
         true
-    }
-
-    /// Ends the permit of a transfer, if it has one.
-    fn leave(&self, number: u64) {
-        let Some(Running { client, .. }) = self.running.borrow_mut().remove(&number) else { return };
-        let mut clients = self.clients.borrow_mut();
-        if let Some(count) = clients.get_mut(&client) {
-            *count -= 1;
-            if *count == 0 {
-                clients.remove(&client);
-            }
-        }
     }
 
     fn note_unanswered(&self, client: IpAddr, dropped: DropReason) {
@@ -146,6 +136,7 @@ impl Gate {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.gate.leave(self.number);
+        // A transfer that gave way is gone already.
+        self.gate.running.borrow_mut().remove(&self.number);
     }
 }

@@ -15,8 +15,8 @@ use std::{
 use cap_std::fs::Dir;
 use rustix::{
     fs::{
-        AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags, fstat, fstatfs, linkat, major,
-        minor, openat, openat2, renameat_with, statx,
+        AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags, fallocate, fstat,
+        fstatfs, linkat, major, minor, openat, openat2, renameat_with, statx,
     },
     io::{Errno, ReadWriteFlags, pread, preadv2},
 };
@@ -152,6 +152,15 @@ pub fn link(file: &File, dir: &Dir, name: &OsStr) -> io::Result<()> {
     // Without /proc, this needs a capability.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     Ok(linkat(CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+/// Has the disk hold space for so many bytes, before any of them is written over an older file. Not every file system can
+/// do that.
+pub fn reserve(file: &File, size: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, size) {
+        Err(error @ (Errno::NOSPC | Errno::DQUOT)) => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Renames, but does not replace a file. It may leave the other name behind.

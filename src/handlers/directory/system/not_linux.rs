@@ -56,6 +56,10 @@ pub fn link(_: &File, _: &Dir, _: &OsStr) -> io::Result<()> {
     Err(ErrorKind::Unsupported.into())
 }
 
+pub fn reserve(_: &File, _: u64) -> io::Result<()> {
+    Ok(())
+}
+
 /// A link does not replace a file either.
 pub fn rename_new(dir: &Dir, from: &str, to: &OsStr) -> io::Result<()> {
     dir.hard_link(from, dir, to)

@@ -14,7 +14,7 @@ use std::{
 
 use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt};
 use rustix::{
-    fs::{Access, AtFlags, FlockOperation, Mode, OFlags, accessat, flock, openat},
+    fs::{Access, AtFlags, FlockOperation, Mode, OFlags, accessat, flock, openat, statat},
     io::Errno,
     process::geteuid,
 };
@@ -72,18 +72,24 @@ pub fn is_ours(found: &Metadata) -> bool {
 }
 
 /// Whether a sandbox denies access: the mode of the directory allows what the system denies. In a sandbox made of
-/// mounts, an unknown directory is read-only.
+/// mounts, an unknown directory is read-only, and so is its parent.
 pub fn is_kept_from_us(dir: &Dir, is_written: bool) -> bool {
     let may = |access| accessat(dir, ".", access | Access::EXEC_OK, AtFlags::empty()).is_ok();
     if is_written {
         match cannot_write(dir) {
-            Some(Errno::ROFS) => return true,
+            Some(Errno::ROFS) if !is_mounted(dir) => return true,
             Some(Errno::ACCESS) if may(Access::WRITE_OK) => return true,
             _ => {}
         }
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat(dir, ".", flags, Mode::empty()).err() == Some(Errno::ACCESS) && may(Access::READ_OK)
+}
+
+/// Whether another file system than that of its parent is mounted on the directory.
+fn is_mounted(dir: &Dir) -> bool {
+    let device = |name| statat(dir, name, AtFlags::empty()).map(|found| found.st_dev);
+    device(".") != device("..")
 }
 
 /// Makes the entries of a directory survive a power failure. Not every file system can do that.
