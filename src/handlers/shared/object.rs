@@ -272,8 +272,8 @@ impl<U: Upstream> Object<U> {
         state.fetches.len() > 1 || state.fetch(id).is_none_or(|fetch| fetch.position == self.size)
     }
 
-    /// Where the part of a fetch at this position ends, if no other fetch runs. It passes a few cached segments, because
-    /// another request would cost a round trip.
+    /// Where the part of a fetch at this position ends, if no other fetch runs. It passes a few cached segments,
+    /// because another request would cost a round trip.
     fn alone_until(&self, position: u64) -> Option<u64> {
         let is_alone = self.state.lock().fetches.len() == 1;
         is_alone.then(|| self.cache.next_run_after(self.id, position, NEAR).unwrap_or(self.size))
