@@ -18,7 +18,7 @@ fn is_separator(byte: &u8) -> bool {
     matches!(byte, b'/' | b'\\')
 }
 
-/// What is behind the last separator.
+/// The part behind the last separator.
 pub(crate) fn last_part(name: &[u8]) -> &[u8] {
     name.rsplit(is_separator).next().unwrap_or_default()
 }

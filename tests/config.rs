@@ -173,7 +173,7 @@ fn hup_reads_it_again_in_the_sandbox() {
     place.write("two", "");
     let lines = reloaded.reload("two: restart the server if access is denied");
     assert!(lines.contains("the sandbox was made without /"), "{lines}");
-    // Nor does it allow new uploads to a source that was. Less than there was is no matter.
+    // The sandbox does not allow new uploads to an old source either. Fewer rights than before are no problem.
     place.write("one", "upload = true\n");
     reloaded.reload("the sandbox was made without these uploads to ");
     fs::create_dir(place.directory.path().join("one/sub")).unwrap();

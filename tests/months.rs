@@ -1,5 +1,5 @@
 //! A server that runs for months in virtual time, past the 49.7 days after which a count of milliseconds in 32 bits
-//! begins anew.
+//! wraps.
 #![cfg(feature = "sim")]
 
 use std::{

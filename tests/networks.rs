@@ -241,7 +241,7 @@ fn forged_requests_do_not_lock_anybody_out() {
             });
             eventually("it is full", || serving.transfers().len() == 500);
             // A few repeated requests, as every client has it, are enough; the places would be free after 30 s. Where
-            // the machine is so busy that the client has lost its place by the time that it answers, it begins anew.
+            // the machine is so busy that the client answers after it has lost its place, it begins again.
             let client = Client::new("10.9.0.1:69".parse().unwrap()).patience(Duration::from_secs(4));
             let boots = || {
                 let got = smol::block_on(client.get("100000", async |data| {

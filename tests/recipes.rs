@@ -317,7 +317,7 @@ fn every_recipe_is_listed() {
     }
 }
 
-/// A command for a test that has another name by now runs nothing, and reports success.
+/// A command with an old name of a test would run no test, and report success.
 #[test]
 fn commands_in_texts_name_tests_that_exist() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

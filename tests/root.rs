@@ -290,7 +290,7 @@ fn a_file_system_mounted_over_the_root_is_served() {
     assert_eq!(get(&directory, "f").as_deref(), Ok("one"));
 }
 
-/// Another process could not write to it either.
+/// No other process could write to the directory either.
 #[test]
 #[ignore = "needs root and unshare"]
 fn a_read_only_file_system_is_not_out_of_reach() {

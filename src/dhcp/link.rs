@@ -15,7 +15,7 @@ const PORTS: [(ServerPort, u16); 2] = [(ServerPort::Dhcp, 67), (ServerPort::Pxe,
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) interface: Interface,
-    /// The index of the interface to which the sockets are bound. The system does not go by its name.
+    /// The index of the interface to which the sockets are bound. The system binds to the index and not to the name.
     pub(super) index: Option<u32>,
     pub(super) ports: Vec<(ServerPort, Port)>,
 }

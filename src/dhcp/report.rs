@@ -1,4 +1,4 @@
-//! What a program learns of the requests and of the interfaces.
+//! The reports to a program: requests, and interfaces that are out of reach.
 
 use std::fmt;
 

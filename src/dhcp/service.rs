@@ -53,7 +53,7 @@ pub(super) struct Service {
     broadcasts: RefCell<Vec<Ipv4Addr>>,
 }
 
-/// The settings of the service, and what it reports.
+/// The settings of the service, and its reports.
 #[derive(Debug)]
 pub(super) struct Setup {
     pub(super) live: CurrentProxy,

@@ -125,8 +125,8 @@ impl Search {
             Err(refusal) if !refusal.ends_search() => {
                 let detail = refusal.detail().map(str::to_owned);
                 self.details.extend(detail.filter(|detail| !self.details.contains(detail)));
-                // An ERROR 0 of a later place is not preferred: U-Boot asks again and again after it, and must get from a
-                // missing file to the next one while a web server behind a directory is dead.
+                // An ERROR 0 of a later place is not preferred: U-Boot asks again and again after it, and must get from
+                // a missing file to the next one while a web server behind a directory is dead.
                 if self.refusal.as_ref().is_none_or(|told| {
                     (told.code(), refusal.code()) == (ErrorCode::FILE_NOT_FOUND, ErrorCode::ACCESS_VIOLATION)
                 }) {

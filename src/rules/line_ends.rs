@@ -40,7 +40,7 @@ pub(super) fn kept(template: &str) -> String {
     out
 }
 
-/// Whether the last line of this text has more than blanks, or what is before the text has, if that is one line.
+/// Whether the line at the end of this text has more than blanks. `before`: whether the line had more before the text.
 fn ends_in_text(text: &str, before: bool) -> bool {
     let line = text.rsplit('\n').next().unwrap_or(text);
     before && line.len() == text.len() || !line.trim().is_empty()

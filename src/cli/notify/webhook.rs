@@ -7,8 +7,9 @@ use tuffet::stats::{Counter, Webhook};
 use super::{Event, Reporter, Result};
 use crate::cli::sources::web;
 
-/// Pauses between the tries for one record: the first, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// The first pause between two tries for one record. Each further one is twice as long, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The most tries for one record: about four minutes with these pauses.
 const TRIES: u32 = 12;
 
@@ -32,7 +33,7 @@ pub fn reporter(url: &str, ca: Option<&Path>, events: Vec<Event>) -> Result<Repo
 
 /// Whether the web server took the record.
 fn deliver(webhook: &Webhook, event: Event, json: &str) -> bool {
-    let mut pause = PAUSES.0;
+    let mut pause = FIRST_PAUSE;
     for tried in 1..=TRIES {
         let why = match smol::block_on(webhook.post(event.name(), json.to_owned())) {
             Ok(()) => {
@@ -51,7 +52,7 @@ fn deliver(webhook: &Webhook, event: Event, json: &str) -> bool {
         let level = if tried == 1 { log::Level::Warn } else { log::Level::Debug };
         log::log!(level, "webhook {webhook}: {why}; next try in {pause:?}");
         thread::sleep(pause);
-        pause = (pause * 2).min(PAUSES.1);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
     false
 }

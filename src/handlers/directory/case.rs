@@ -54,7 +54,8 @@ impl Cases {
         self.search(received, move |list| find(&place, &path, list)).await
     }
 
-    /// The name for an upload: that of the file, or else that of the deepest directory there is, with the rest as it is.
+    /// The name for an upload: that of the file, or else that of the deepest directory there is, with the rest as it
+    /// is.
     pub(super) async fn for_upload(&self, place: Arc<Place>, path: PathBuf, received: Option<Instant>) -> PathBuf {
         self.search(received, move |list| {
             let mut ways = path.ancestors().map(|way| (way, path.strip_prefix(way)));

@@ -1,4 +1,4 @@
-//! What a file system reports of a file, by which a change of the file shows.
+//! The facts of a file system about a file, by which a change of the file shows.
 
 use std::time::{Duration, SystemTime};
 

@@ -62,7 +62,8 @@ impl Directory {
     }
 
     /// Whether a name that differs in upper and lower case (of ASCII) finds a file, if there is none of the exact name.
-    /// An upload goes to the file that is found, or else to the directory that is found. Defaults to no. A [request](crate::Request::ignores_case) may ask for it too.
+    /// An upload goes to the file that is found, or else to the directory that is found. Defaults to no. A
+    /// [request](crate::Request::ignores_case) may ask for it too.
     ///
     /// ```
     /// use tuffet::{handlers::Directory, sim};

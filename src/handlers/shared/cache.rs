@@ -98,9 +98,9 @@ impl Cache {
         }
     }
 
-    /// Whether a new segment at this place would push out one that readers still need: a segment of the same object,
+    /// Whether a new segment at this place would evict one that readers still need: a segment of the same object,
     /// unless it is `near`, or one of another object if several readers would use the new one.
-    pub(super) fn crowds_out(&self, place: Place, near: u64) -> bool {
+    pub(super) fn evicts_needed(&self, place: Place, near: u64) -> bool {
         let mut state = self.state.lock();
         if state.used + SEGMENT + OVERHEAD <= self.budget {
             return false;
@@ -287,14 +287,14 @@ mod tests {
         let cache = cache_of(6);
         (0..3).for_each(|reader| cache.moved(1, reader, None, Some(1500)));
         cache.moved(1, 3, None, Some(500));
-        assert!(cache.crowds_out((1, 6000), 0), "the last reader would lose what it comes to");
-        assert!(!cache.crowds_out((1, 6000), 6000), "all of this is near");
-        assert!(!cache.crowds_out((2, 0), 0), "nobody reads the other");
+        assert!(cache.evicts_needed((1, 6000), 0), "the last reader would lose what it comes to");
+        assert!(!cache.evicts_needed((1, 6000), 6000), "all of this is near");
+        assert!(!cache.evicts_needed((2, 0), 0), "nobody reads the other");
         insert(&cache, 6);
         assert_eq!(kept(&cache), [1, 2, 3, 4, 5, 6]);
         cache.moved(1, 3, Some(500), None);
         (0..3).for_each(|reader| cache.moved(1, reader, Some(1500), Some(2500)));
-        assert!(!cache.crowds_out((1, 7000), 0), "the first is past");
+        assert!(!cache.evicts_needed((1, 7000), 0), "the first is past");
     }
 
     #[test]

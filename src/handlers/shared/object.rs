@@ -32,16 +32,16 @@ const NEAR: u64 = 8 * SEGMENT as u64;
 /// How far a fetch goes beyond its foremost reader.
 const LOOK_AHEAD: u64 = SEGMENT as u64;
 
-/// A fetch waits for readers behind it that could not use the cache otherwise. It waits this long for each segment,
-/// which the clients of its foremost readers do not notice, ...
-const PAUSE: Duration = Duration::from_secs(1);
-/// ... and in all this long at most, and no longer than [`PAUSE`] for each other reader.
-const PAUSES: Duration = Duration::from_secs(10);
+/// A fetch waits for readers behind it that could not use the cache otherwise: this long for each segment, which the
+/// clients of its foremost readers do not notice.
+const SEGMENT_PAUSE: Duration = Duration::from_secs(1);
+/// A fetch waits this long in all, and no longer than [`SEGMENT_PAUSE`] for each other reader.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// If readers arrive when the middle of a file is no longer cached, their fetch waits this long at most for more
 /// readers.
 const GATHERING: Duration = Duration::from_secs(5);
 /// How often the fetch checks whether the readers have advanced.
-const MOMENT: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A fetch that no reader has needed for this long ends, if it has the whole file or there is another fetch.
 const LEFT_BEHIND: Duration = Duration::from_secs(2);
@@ -138,7 +138,7 @@ impl<U: Upstream> Object<U> {
         state.readers += 1;
         state.begun += 1;
         self.cache.moved(self.id, state.begun, None, Some(0));
-        Reader { object: self.clone(), id: state.begun, position: 0, patience: PAUSES }
+        Reader { object: self.clone(), id: state.begun, position: 0, patience: MAX_PAUSE }
     }
 
     /// Takes the body of an answer with the whole file, if its beginning is not cached yet.
@@ -150,7 +150,7 @@ impl<U: Upstream> Object<U> {
         };
         if self.size > 0 && !in_pieces && is_wanted {
             let fetch = Fetch::of(self.origin.clone(), self.ask.clone(), facts, body);
-            self.begin(&mut self.state.lock(), fetch, (0, 0), PAUSES);
+            self.begin(&mut self.state.lock(), fetch, (0, 0), MAX_PAUSE);
         }
     }
 
@@ -213,29 +213,30 @@ impl<U: Upstream> Object<U> {
     /// Waits for other readers, before a fetch that began at this time brings the segment at this position.
     async fn wait(&self, id: u64, position: u64, began: Instant) {
         let patience = self.state.lock().fetch(id).map_or(Duration::ZERO, |fetch| fetch.patience);
-        let until = Instant::now() + PAUSE.min(patience.saturating_sub(PAUSES.saturating_sub(self.worth())));
-        while Instant::now() < until && (self.gathers(position, began) || self.crowds_out(position)) {
-            Timer::after(MOMENT).await;
+        let until =
+            Instant::now() + SEGMENT_PAUSE.min(patience.saturating_sub(MAX_PAUSE.saturating_sub(self.max_pause())));
+        while Instant::now() < until && (self.awaits_late_readers(position, began) || self.evicts_needed(position)) {
+            Timer::after(POLL_INTERVAL).await;
         }
     }
 
     /// How long a reader may wait for the other readers of the object.
-    fn worth(&self) -> Duration {
+    fn max_pause(&self) -> Duration {
         let others = self.state.lock().readers.saturating_sub(1);
-        PAUSES.min(PAUSE.saturating_mul(u32::try_from(others).unwrap_or(u32::MAX)))
+        MAX_PAUSE.min(SEGMENT_PAUSE.saturating_mul(u32::try_from(others).unwrap_or(u32::MAX)))
     }
 
     /// Whether to wait for other late readers at the beginning of a file, so that they continue together.
-    fn gathers(&self, position: u64, began: Instant) -> bool {
+    fn awaits_late_readers(&self, position: u64, began: Instant) -> bool {
         position < 2 * BEGINNING
             && self.size > self.cache.budget() as u64
-            && began.elapsed() < GATHERING.min(self.worth())
+            && began.elapsed() < GATHERING.min(self.max_pause())
             && self.state.lock().fetches.iter().any(|fetch| fetch.position > 2 * BEGINNING)
     }
 
-    /// Whether a segment at this position would push out one that readers still need.
-    fn crowds_out(&self, position: u64) -> bool {
-        self.cache.crowds_out((self.id, position), NEAR)
+    /// Whether a segment at this position would evict one that readers still need.
+    fn evicts_needed(&self, position: u64) -> bool {
+        self.cache.evicts_needed((self.id, position), NEAR)
     }
 
     /// Stores the segment of a fetch. Returns whether the fetch continues.
@@ -271,8 +272,8 @@ impl<U: Upstream> Object<U> {
         state.fetches.len() > 1 || state.fetch(id).is_none_or(|fetch| fetch.position == self.size)
     }
 
-    /// Where the part of a fetch at this position ends, if it is the only one. It passes a few cached segments, because
-    /// another request would cost a round trip.
+    /// Where the part of a fetch at this position ends, if no other fetch runs. It passes a few cached segments,
+    /// because another request would cost a round trip.
     fn alone_until(&self, position: u64) -> Option<u64> {
         let is_alone = self.state.lock().fetches.len() == 1;
         is_alone.then(|| self.cache.next_run_after(self.id, position, NEAR).unwrap_or(self.size))

@@ -8,7 +8,7 @@ use crate::sync::Mutex;
 /// How long connections to an upstream are kept, however busy they are.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// A client with its kept connections, which is made anew after [`LONGEST`]: the name of an upstream that moves is
+/// A client with its kept connections, which is replaced after [`LONGEST`]: the name of an upstream that moves is
 /// looked up for new connections only, and the old address may answer for a long time. Answers that are on their way
 /// then still arrive.
 pub(in crate::handlers) struct Renewed<T> {

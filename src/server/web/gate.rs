@@ -136,7 +136,7 @@ impl Gate {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        // A transfer that gave way is gone already.
+        // The entry of an evicted transfer is removed already.
         self.gate.running.borrow_mut().remove(&self.number);
     }
 }

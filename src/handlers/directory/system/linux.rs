@@ -154,8 +154,8 @@ pub fn link(file: &File, dir: &Dir, name: &OsStr) -> io::Result<()> {
     Ok(linkat(CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW)?)
 }
 
-/// Has the disk hold space for so many bytes, before any of them is written over an older file. Not every file system can
-/// do that.
+/// Has the disk hold space for so many bytes, before any of them is written over an older file. Not every file system
+/// can do that.
 pub fn reserve(file: &File, size: u64) -> io::Result<()> {
     match fallocate(file, FallocateFlags::KEEP_SIZE, 0, size) {
         Err(error @ (Errno::NOSPC | Errno::DQUOT)) => Err(error.into()),
