@@ -102,8 +102,10 @@ fn a_file_with_errors_is_not_served() {
     let said = text(&output.stderr);
     assert_eq!((output.status.code(), said.lines().count()), (Some(1), 2), "{said}");
     assert!(said.lines().all(|line| line.starts_with(place.config()) && line.contains("create it, or name another")));
-    place.write("gone", &format!("also = {gone:?}\nca = {gone:?}\ninterface = \"no-such-if\"\n"));
+    let log = gone.join("log");
+    place.write("gone", &format!("also = {gone:?}\nca = {gone:?}\ninterface = \"no-such-if\"\nlog-file = {log:?}\n"));
     let said = text(&run(&["check-config", place.config()]).stderr);
+    assert!(said.contains("cannot write the log"), "{said}");
     for option in ["--also", "--ca", "--interface"] {
         let is_named = said.lines().any(|line| line.starts_with(&format!("{}: {option} ", place.config())));
         assert!(is_named || option == "--interface" && cfg!(not(target_os = "linux")), "{option}: {said}");

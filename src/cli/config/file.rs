@@ -13,6 +13,9 @@ use super::{
     boot, rule,
 };
 
+/// The most keys that an error lists.
+const FEW: usize = 20;
+
 /// The content of a file.
 #[derive(Debug, Default)]
 pub struct File {
@@ -125,12 +128,16 @@ impl Reader<'_> {
                 .wrong(at, format!("{name}: a setting of the server: put it above the first [[rule]] or [[boot]]"));
         }
         let likeness = |known: &str| strsim::jaro_winkler(&name.to_lowercase().replace('_', "-"), known);
-        let meant = names.map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+        let names: Vec<&str> = names.collect();
+        let meant = names.iter().map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
         self.wrong(
             at,
             match meant.filter(|(likeness, _)| *likeness > 0.8) {
                 Some((_, meant)) => format!("{name}: unknown key; did you mean {meant}?"),
-                None => format!("{name}: unknown key"),
+                None if names.len() > FEW => {
+                    format!("{name}: unknown key; the keys are the names of the options of `tuffet serve`")
+                }
+                None => format!("{name}: unknown key; the keys here are {}", names.join(", ")),
             },
         );
     }

@@ -86,7 +86,8 @@ fn unopened(args: &Serve) -> Vec<String> {
     let notify = Ok(());
     let certificates = args.web.ca.as_deref().map(|path| sources::web::certificates(path).map(drop));
     let also = uploads::wrong_also(args).map(|why| Err(why.into()));
-    let results = each.chain([handler, user, notify, interface(args)]).chain(certificates).chain(also);
+    let log = serve::misplaced_log(args).map(|why| Err(why.into()));
+    let results = each.chain([handler, user, notify, interface(args)]).chain(certificates).chain(also).chain(log);
     for error in results.filter_map(|result| result.err()) {
         let error = error.to_string();
         if !errors.iter().any(|known| error.contains(known)) {

@@ -67,7 +67,7 @@ fn all_errors_have_their_places() {
         ("f:6:18: ", "listen: invalid value \"localhost\": not an address"),
         ("f:7:1: ", "did you mean max-upload?"),
         ("f:8:14: ", "port-range must be a string or a number"),
-        ("f:9:1: ", "zzz: unknown key"),
+        ("f:9:1: ", "zzz: unknown key; the keys are the names of the options"),
         ("f:10:11: ", "verbose must be a number from 0 to 255"),
         ("f:11:", ""),
     ]
@@ -77,6 +77,13 @@ fn all_errors_have_their_places() {
         assert!(found[i].starts_with(place) && found[i].contains(what), "{what}: {found:#?}");
     }
     assert!(found.iter().all(|error| !error.contains('\n')));
+}
+
+#[test]
+fn the_keys_of_a_rule_are_told() {
+    let found = errors("[[rule]]\nmac = '52:54:00'\ntraget = 'x'\n");
+    assert!(found[0].starts_with("f:2:1: mac: unknown key; the keys here are title, client, arch,"), "{found:#?}");
+    assert!(found[1].ends_with("did you mean target?"), "{found:#?}");
 }
 
 #[test]
