@@ -4,7 +4,11 @@
 #[path = "common/program.rs"]
 mod program;
 
-use std::fs;
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+};
 
 use program::{Server, path, run, text};
 
@@ -12,7 +16,13 @@ use program::{Server, path, run, text};
 fn a_demonstration_needs_nothing_but_this_machine() {
     let mut printed = Vec::new();
     let server = Server::start_by(&["demo", "127.0.0.1:0"], &mut printed);
-    assert!(printed.iter().any(|line| line.contains("http://127.0.0.1:")), "{printed:?}");
+    let url = printed.iter().find_map(|line| line.trim_end().split_once("http://")).expect("a URL is printed").1;
+    let (address, path_of_tree) = url.split_once('/').unwrap();
+    let mut web = TcpStream::connect(address).unwrap();
+    write!(web, "GET /{path_of_tree} HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    web.read_to_string(&mut answer).unwrap();
+    assert!(answer.split(' ').nth(1) == Some("200"), "the log should begin without an error: {answer}");
     let place = tempfile::tempdir().unwrap();
     let image = place.path().join("vmlinuz");
     let got = run(&["get", &server.address, "vmlinuz", path(&image)]);

@@ -18,6 +18,8 @@ use super::{
 /// The files of the web server, and their sizes.
 const FILES: [(&str, u64); 2] = [("vmlinuz", 8 << 20), ("initrd.img", 32 << 20)];
 const MENU: &str = "boot.ipxe";
+/// The directory of the files.
+const TREE: &str = "netboot";
 const SCRIPT: &str = "#!ipxe\nkernel vmlinuz\ninitrd initrd.img\nboot\n";
 
 /// Try it on this machine alone: a web server, and a TFTP server that serves its files
@@ -35,7 +37,7 @@ fn listen(text: &str) -> std::result::Result<SocketAddr, String> {
 pub fn run(args: &Demo) -> Result<ExitCode> {
     let door = (Ipv4Addr::LOCALHOST, 0);
     let mirror = Server::builder().listen(door).http(door).handler(tree()).bind()?;
-    let url = format!("http://{}/", mirror.http_addrs()[0]);
+    let url = format!("http://{}/{TREE}/", mirror.http_addrs()[0]);
     let _mirror = mirror.spawn()?;
     // If the address is taken, the server says so.
     if UdpSocket::bind(args.listen).is_ok() {
@@ -63,9 +65,12 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
 /// A handler without stored files: a generator makes the bytes.
 fn tree() -> impl Handler {
     read(|request: Request| {
-        let name = request.path();
-        if name == MENU {
-            return Ok(Source::from(SCRIPT));
+        let name = request.path().strip_prefix(TREE).ok_or(Refusal::not_found())?.trim_start_matches('/');
+        match name {
+            // The TFTP server asks for its base at the start.
+            "" => return Ok(Source::from("The boot tree of `tuffet demo`.\n")),
+            MENU => return Ok(Source::from(SCRIPT)),
+            _ => {}
         }
         let (name, size) = *FILES.iter().find(|(file, _)| *file == name).ok_or(Refusal::not_found())?;
         let bytes = Gen::new(async move |co| {
