@@ -6,12 +6,14 @@ mod program;
 
 use std::fs;
 
-use program::{Server, path, run, text};
+use program::{Server, path, run, text, tuffet};
 
 #[test]
 fn a_demonstration_needs_nothing_but_this_machine() {
     let mut printed = Vec::new();
-    let server = Server::start_by(&["demo", "127.0.0.1:0"], &mut printed);
+    // Not even the proxy that its network has.
+    let mut demo = tuffet(&["demo", "127.0.0.1:0"]);
+    let server = Server::run(demo.env("http_proxy", "http://127.0.0.1:9"), &mut printed);
     assert!(printed.iter().any(|line| line.contains("http://127.0.0.1:")), "{printed:?}");
     let place = tempfile::tempdir().unwrap();
     let image = place.path().join("vmlinuz");
