@@ -3,17 +3,18 @@
 //! A client that fails does not say why, but how it fails shows the cause. The server logs the [`Hint`] that it finds,
 //! and puts it into the [`Record`](crate::stats::Record) for [`on_end`](crate::ServerBuilder::on_end).
 
-use std::{
-    fmt,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-};
+use std::fmt;
 
 use crate::{
     error::ErrorCode,
+    operator::setting,
     options::{self, BLKSIZE, DEFAULT_BLKSIZE, Direction, TUNNEL_BLKSIZE},
     packet::Options,
     transfer::{Outcome, Progress},
 };
+
+#[doc(hidden)]
+pub use crate::operator::name_options;
 
 /// The last block number before the rollover.
 const LAST_NUMBER: u64 = 65535;
@@ -21,19 +22,6 @@ const LAST_NUMBER: u64 = 65535;
 const LARGEST: u64 = *BLKSIZE.end() as u64;
 /// A blksize that fits every client and every link.
 const FITS_ALL: u16 = DEFAULT_BLKSIZE;
-
-static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
-
-/// From now on, texts for the operator name options of the program `tuffet`. Other programs do not have them.
-#[doc(hidden)]
-pub fn name_options() {
-    IS_PROGRAM.store(true, Relaxed);
-}
-
-/// The name of a setting in a text for the operator: of the library, or of the option of `tuffet`.
-pub(crate) fn setting(library: &'static str, option: &'static str) -> &'static str {
-    if IS_PROGRAM.load(Relaxed) { option } else { library }
-}
 
 /// A likely cause, and what helps. The text has a setting or a key of a rule between backticks. In the program `tuffet`
 /// the setting is the option to type.

@@ -105,6 +105,7 @@ pub mod hint;
 mod http1;
 mod name;
 pub mod netascii;
+mod operator;
 pub mod options;
 pub mod packet;
 mod path;

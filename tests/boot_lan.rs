@@ -27,7 +27,7 @@ use std::{
 };
 
 use machines::on_machines;
-use stock::{Process, daemon, finish, limited};
+use stock::{Process, daemon, finish, limited, without_variables};
 
 /// The network: a switch, which is this machine too, a router, and a plug for a machine.
 const LAN: &str = "
@@ -112,9 +112,7 @@ impl Lan {
         let log = here.path().join("log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
         command.arg("boot").args(args).stdin(Stdio::null()).stdout(Stdio::null());
-        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TUFFET_")) {
-            command.env_remove(name);
-        }
+        without_variables(&mut command);
         let tuffet = Process::start(command.stderr(fs::File::create(&log).unwrap()));
         let lan = Self { _tuffet: tuffet, log, _dnsmasq: dnsmasq, here };
         let began = Instant::now();

@@ -319,7 +319,14 @@ fn uploads_are_kept_apart_and_their_versions_too() {
     }
     let said = failure(&["put", &server.address, path(&file), "a.exe"]);
     assert!(said.contains("ERROR 2"), "{said}");
-    assert_eq!(run(&["get", "-q", &server.address, "a.cfg", "-"]).stdout, b"three");
+    for stdout in ["-", "/dev/stdout"] {
+        // As `tuffet get ... >>FILE`.
+        let mut into = fs::File::options().append(true).open(&file).unwrap();
+        let mut get = tuffet(&["get", "-q", &server.address, "a.cfg", stdout]);
+        assert!(get.stdout(into.try_clone().unwrap()).status().unwrap().success());
+        into.write_all(b", ").unwrap();
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"threethree, three, ");
     let own = served.join("127.0.0.1");
     assert_eq!(fs::read(own.join("a.cfg.~2~")).unwrap(), b"two");
     assert_eq!(own.read_dir().unwrap().count(), 2);

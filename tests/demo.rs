@@ -10,12 +10,14 @@ use std::{
     net::TcpStream,
 };
 
-use program::{Server, path, run, text};
+use program::{Server, path, run, text, tuffet};
 
 #[test]
 fn a_demonstration_needs_nothing_but_this_machine() {
     let mut printed = Vec::new();
-    let server = Server::start_by(&["demo", "127.0.0.1:0"], &mut printed);
+    // Not even the proxy that its network has.
+    let mut demo = tuffet(&["demo", "127.0.0.1:0"]);
+    let server = Server::run(demo.env("http_proxy", "http://127.0.0.1:9"), &mut printed);
     let url = printed.iter().find_map(|line| line.trim_end().split_once("http://")).expect("a URL is printed").1;
     let (address, path_of_tree) = url.split_once('/').unwrap();
     let mut web = TcpStream::connect(address).unwrap();

@@ -174,7 +174,7 @@ impl Program {
         fs::create_dir(&files).unwrap();
         fs::write(files.join("pxelinux.0"), "...").unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
-        command.arg("serve").arg(files).args(args).stdout(Stdio::piped());
+        process::without_variables(&mut command).arg("serve").arg(files).args(args).stdout(Stdio::piped());
         let mut child = Process::start(command.stderr(fs::File::create(place.path().join("log")).unwrap()));
         let line = child.first_line();
         let program = Self { child, place };

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use process::Process;
+use process::{Process, without_variables};
 use tuffet::Client;
 use upstream::Upstream;
 
@@ -33,7 +33,9 @@ impl Example {
         let test = std::env::current_exe().unwrap();
         let program = test.parent().unwrap().parent().unwrap().join("examples").join(name);
         assert!(program.exists(), "first: cargo build --examples");
-        let mut child = Process::start(Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::piped()));
+        let mut command = Command::new(program);
+        without_variables(&mut command).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = Process::start(&mut command);
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();

@@ -43,7 +43,7 @@ use tuffet::{
 };
 
 use self::{
-    common::{LONG, within_any_time},
+    common::{LONG, allow_many_files, within_any_time},
     upstream::Upstream,
 };
 
@@ -53,6 +53,7 @@ fn request(name: impl AsRef<[u8]>) -> Request {
 }
 
 fn settings(base: &str) -> HttpBuilder {
+    allow_many_files();
     Http::builder(base).direct().cache(4 << 20)
 }
 

@@ -201,7 +201,9 @@ fn no_log_line_is_lost_at_the_end() {
 fn a_fifo_needs_no_reader_at_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let fifo = directory.path().join("fifo");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    // The server becomes another user, and opens it again.
+    assert!(std::process::Command::new("mkfifo").args(["-m", "666"]).arg(&fifo).status().unwrap().success());
+    fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let server = Server::start(&["--log-file", fifo.to_str().unwrap(), "/"]);
     for name in ["first", "second"] {
         miss(&server.address, name.as_bytes());

@@ -4,20 +4,22 @@
 #[path = "common/program.rs"]
 mod program;
 
-use std::{fs, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use program::{path, text};
+use program::{path, text, without_variables};
 
 /// If the system gives no thread, the program neither panics nor stays silent.
 #[test]
 fn a_server_without_threads_says_so() {
     let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     // A user without other processes: a server that starts as root becomes this user, and then the limit counts.
     let (user, soft) = ("64321:64321", "ulimit -u 1");
     let args = ["serve", "--listen", "127.0.0.1:0", "--no-landlock", "--user", user, path(directory.path())];
     let is_root = rustix::process::geteuid().is_root();
     let args = args.iter().filter(|arg| is_root || !["--user", user].contains(arg));
     let mut command = Command::new("bash");
+    without_variables(&mut command);
     command.args(["-c", &format!("{soft} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tuffet")]).args(args);
     let output = command.output().unwrap();
     let said = text(&output.stderr);
@@ -32,7 +34,7 @@ fn a_user_without_threads_is_told_so() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("tuffet");
     fs::copy(env!("CARGO_BIN_EXE_tuffet"), &program).unwrap();
-    fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let other: &[&str] = match rustix::process::geteuid().is_root() {
         true => &["setpriv", "--reuid=64322", "--regid=64322", "--clear-groups"],
         false => &["env"],
@@ -50,7 +52,8 @@ fn a_user_without_threads_is_told_so() {
         &["serve", "--listen", "127.0.0.1:0", "--upload", "--on-upload", "true", path(directory.path())],
     ] {
         let mut command = Command::new("bash");
-        command.args(["-c", "ulimit -u 1 && exec \"$0\" \"$@\""]).args(other).arg(&program).args(args);
+        without_variables(&mut command).args(["-c", "ulimit -u 1 && exec \"$0\" \"$@\""]);
+        command.args(other).arg(&program).args(args);
         let output = command.output().unwrap();
         let said = text(&output.stderr);
         assert!(said.contains("cannot start a ") && said.contains("ulimit -u"), "{args:?}: {said}");

@@ -57,6 +57,7 @@ impl Limited {
         let place = tempfile::tempdir().unwrap();
         fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         let mut command = std::process::Command::new("sh");
+        process::without_variables(&mut command);
         command.args(["-c", &format!("ulimit {limit} && exec \"$@\""), "sh", env!("CARGO_BIN_EXE_tuffet")]);
         command.args(["serve", "--quiet", "--upload", "--listen", "127.0.0.1:0"]).args(args).arg(place.path());
         let mut program = process::Process::start(command.stdout(std::process::Stdio::piped()));
@@ -161,7 +162,12 @@ fn silent_clients_of_tftp_leave_descriptors_to_http() {
     let _alone = alone();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let limited = Limited::start_with(&format!("-n {LIMIT}"), &["--patience=600s", &format!("--http={free}")]);
-    (0..=LIMIT).for_each(|n| fs::write(limited.place.path().join(n.to_string()), file(100_000)).unwrap());
+    for n in 0..=LIMIT {
+        let path = limited.place.path().join(n.to_string());
+        fs::write(&path, file(100_000)).unwrap();
+        // The server becomes another user.
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    }
     let mut silent: Vec<Peer> = (0..LIMIT).map(|_| Peer::new(limited.server)).collect();
     for (n, peer) in silent.iter_mut().enumerate() {
         peer.rrq(&n.to_string(), &[]);

@@ -28,6 +28,7 @@ use tuffet::{
 const ANY: &str = "127.0.0.1:0";
 
 fn runtimes() -> [Runtime; 2] {
+    common::allow_many_files();
     [Runtimes::new_current_thread(), Runtimes::new_multi_thread()]
         .map(|mut builder| builder.worker_threads(2).enable_all().build().unwrap())
 }
@@ -143,6 +144,7 @@ fn with_the_tokio_feature_tokio_is_found_where_the_server_is_bound() {
 
 #[test]
 fn a_server_that_is_spawned_serves_until_it_is_stopped() {
+    common::allow_many_files();
     let server = Server::builder().listen(ANY).handler(read(async |_| "hello")).shards(2);
     let running = server.bind().unwrap().spawn().unwrap();
     let (addr, handle) = (running.addrs()[0], running.handle().clone());

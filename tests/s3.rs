@@ -23,7 +23,7 @@ use tuffet::packet::Packet;
 
 use self::{
     common::{Peer, eventually, file},
-    stock::{Process, bytes, daemon, finish, free_tcp_port, limited, said},
+    stock::{Process, bytes, daemon, finish, free_tcp_port, limited, said, without_variables},
 };
 
 const PART: usize = 5 << 20;
@@ -90,6 +90,7 @@ impl Server {
 
     fn before(endpoint: &str, secret: &str, more: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
+        without_variables(&mut command);
         command.args(["serve", "s3://boot/images", "--listen", "127.0.0.1:0"]).args(more);
         command.env("AWS_ENDPOINT_URL", endpoint);
         command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", secret).env("AWS_REGION", "us-east-1");

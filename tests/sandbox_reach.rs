@@ -245,7 +245,7 @@ fn files_of_the_server_that_clients_could_replace_are_refused() {
     {
         assert!(refused(&["--config", text(&config)]).contains("the configuration"));
         fs::set_permissions(&config, fs::Permissions::from_mode(0o755)).unwrap();
-        let command = format!("{} all", text(&config));
+        let command = format!("'{}' all", text(&config));
         assert!(refused(&["--on-upload", &command]).contains("the program of --on-upload"));
     }
     // Without uploads, or with the log elsewhere, the server starts.

@@ -259,7 +259,9 @@ fn sockets_are_taken_from_the_manager() {
 #[test]
 fn a_passed_socket_that_is_not_udp_is_refused() {
     let shell = r#"LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" serve 3</dev/null"#;
-    let output = Command::new("sh").args(["-c", shell, env!("CARGO_BIN_EXE_tuffet")]).output().unwrap();
+    let mut command = Command::new("sh");
+    without_variables(&mut command).args(["-c", shell, env!("CARGO_BIN_EXE_tuffet")]);
+    let output = command.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
     assert!(said.contains("ListenDatagram="), "{said}");

@@ -67,9 +67,12 @@ impl Place {
 fn a_command_is_run_after_each_upload_and_nothing_is_pasted() {
     let place = Place::new();
     let (script, out) = (place.text("hook.sh"), place.path("out"));
-    fs::write(&script, "read json; echo \"$TFTP_PATH|$TFTP_BYTES|$TFTP_OUTCOME|${TFTP_CODE-none}|$1|$json\" >>$2\n")
-        .unwrap();
-    let command = format!("sh {script} 'one word $HOME' {}", out.display());
+    fs::write(
+        &script,
+        "read json; echo \"$TFTP_PATH|$TFTP_BYTES|$TFTP_OUTCOME|${TFTP_CODE-none}|$1|$json\" >>\"$2\"\n",
+    )
+    .unwrap();
+    let command = format!("sh '{script}' 'one word $HOME' '{}'", out.display());
     let server = Server::start(&[&place.text("up"), "--upload", "--on-upload", &command]);
     place.put(&server, "a.cfg");
     place.put(&server, "$(touch x); b");
@@ -88,8 +91,8 @@ fn a_command_is_run_after_each_upload_and_nothing_is_pasted() {
 fn the_command_is_told_where_the_file_is() {
     let place = Place::new();
     let (script, out) = (place.text("hook.sh"), place.path("out"));
-    fs::write(&script, "echo \"$(cat \"$TFTP_TARGET\") in $TFTP_TARGET\" >>$1\n").unwrap();
-    let command = format!("sh {script} {}", out.display());
+    fs::write(&script, "echo \"$(cat \"$TFTP_TARGET\") in $TFTP_TARGET\" >>\"$1\"\n").unwrap();
+    let command = format!("sh '{script}' '{}'", out.display());
     let rule = "^asked/(.*)=>$1";
     let server =
         Server::start(&[&place.text("up"), "--upload", "--upload-per-client", "--map", rule, "--on-upload", &command]);
@@ -105,7 +108,7 @@ fn the_command_is_told_where_the_file_is() {
 fn the_command_has_a_clean_environment() {
     let place = Place::new();
     let out = place.path("out");
-    let command = format!("sh -c 'env >{0}.new; mv {0}.new {0}'", out.display());
+    let command = format!("sh -c 'env >\"$0.new\"; mv \"$0.new\" \"$0\"' '{}'", out.display());
     let server = Server::start_with(&[&place.text("up"), "--upload", "--on-upload", &command], |server| {
         let secrets = ["AWS_SECRET_ACCESS_KEY", "TUFFET_HEADER", "https_proxy", "TFTP_PATH", "TFTP_KEY"];
         server.envs(secrets.map(|name| (name, "X-Key: s3cret")));
@@ -160,8 +163,8 @@ fn each_hook_has_a_thread_of_its_name() {
 #[test]
 fn a_command_that_fails_or_hangs_is_told_and_delays_no_transfer() {
     let place = Place::new();
-    let script = "case $TFTP_PATH in bad) echo no repository >&2; exit 3;; slow) sleep 1000;; esac; echo >>$0";
-    let command = format!("sh -c '{script}' {}", place.text("out"));
+    let script = "case $TFTP_PATH in bad) echo no repository >&2; exit 3;; slow) sleep 1000;; esac; echo >>\"$0\"";
+    let command = format!("sh -c '{script}' '{}'", place.text("out"));
     let server = Server::start(&[&place.text("up"), "--upload", "--on-upload", &command, "--on-upload-timeout", "3s"]);
     // All three are put at once, and the command is still at the first.
     for name in ["slow", "bad", "good"] {
@@ -176,7 +179,7 @@ fn a_command_that_fails_or_hangs_is_told_and_delays_no_transfer() {
 #[test]
 fn waiting_reports_are_delivered_at_the_end() {
     let place = Place::new();
-    let command = format!("sh -c 'sleep 0.1; echo >>$0' {}", place.text("out"));
+    let command = format!("sh -c 'sleep 0.1; echo >>\"$0\"' '{}'", place.text("out"));
     let server = Server::start(&[&place.text("up"), "--upload", "--on-upload", &command]);
     (0..4).for_each(|n| place.put(&server, &n.to_string()));
     let said = server.stop("-TERM");

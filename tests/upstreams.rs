@@ -126,7 +126,7 @@ fn a_web_server_elsewhere_does_not_lead_to_this_machine_or_its_link() {
         write!(stream, "HTTP/1.1 {status}\r\n{location}Connection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
     });
     let mut server = Server::start_with(&["http://mirror.example/"], |command| {
-        command.env("http_proxy", proxy.url()).env_remove("no_proxy").env_remove("NO_PROXY");
+        command.env("http_proxy", proxy.url());
     });
     wait_for(&lines(server.child.stderr.take().unwrap()), "http_proxy is set: web servers are asked through");
     assert_eq!(questions.recv_timeout(LONG).unwrap(), "http://mirror.example/");

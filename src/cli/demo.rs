@@ -57,7 +57,10 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
     let command =
         Arguments::command().mut_subcommand("serve", |serve| serve.mut_args(|arg| arg.env(Resettable::Reset)));
     match Arguments::from_arg_matches(&command.try_get_matches_from(words)?)?.command {
-        Command::Serve(serve) => serve::run(&serve, &[]),
+        Command::Serve(mut serve) => {
+            serve.web.is_own = true;
+            serve::run(&serve, &[])
+        }
         _ => unreachable!("the words are of `serve`"),
     }
 }

@@ -50,7 +50,7 @@ pub fn run(args: Get) -> Result<ExitCode> {
     let target = Target::new(&path, &name).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     let mut opened = Some(target);
     // A bar would be drawn into the text on the terminal.
-    output.quiet |= path == Path::new("-") && io::stdout().is_terminal();
+    output.quiet |= is_stdout(&path) && io::stdout().is_terminal();
     remote::run(&server, &request, &output, async move |client, screen| {
         // The first attempt may have taken it.
         let target = opened.take().map_or_else(|| Target::new(&path, &name), Ok)?;
@@ -120,7 +120,8 @@ struct Target {
 
 impl Target {
     fn new(path: &Path, name: &[u8]) -> io::Result<Self> {
-        if path == Path::new("-") {
+        // The shell may have opened a file for it, which stays, with what is in it.
+        if is_stdout(path) {
             return Ok(Self { writer: Box::new(io::stdout()), rename: None });
         }
         let named;
@@ -153,6 +154,10 @@ impl Target {
         replaced.into_iter().for_each(|replaced| take_after(&file, replaced));
         Ok(Self { writer: Box::new(file), rename: Some((temporary, path)) })
     }
+}
+
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-") || path == Path::new("/dev/stdout")
 }
 
 /// The file that a symbolic link names, which may be missing.

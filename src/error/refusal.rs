@@ -3,7 +3,7 @@
 use std::{fmt, io, sync::Arc};
 
 use super::{Error, ErrorCode};
-use crate::{hint::setting, packet::Packet, shown};
+use crate::{operator::setting, packet::Packet, shown};
 
 /// The answer to a peer whose request or transfer is refused: an ERROR code and a fixed text. RFC 1350's appendix has
 /// the texts of its codes.

@@ -8,7 +8,7 @@ pub mod simulated;
 
 #[cfg(feature = "net")]
 #[allow(unused_imports, reason = "a test that runs in virtual time has no use for it")]
-pub use serving::{Serving, own_address};
+pub use serving::{Serving, allow_many_files, own_address};
 
 use std::{
     io::ErrorKind,

@@ -2,10 +2,18 @@
 #![allow(dead_code, reason = "each test crate uses its part")]
 
 use std::{
+    env,
     io::{BufRead, BufReader, Read},
     ops::{Deref, DerefMut},
     process::{Child, Command},
 };
+
+/// Takes all variables away but those that any program needs. Those of the test's own environment must not decide: it may
+/// have settings, proxies, another language, or a service manager that waits for notices.
+pub fn without_variables(command: &mut Command) -> &mut Command {
+    let kept = ["PATH", "HOME", "TMPDIR"].into_iter().filter_map(|name| Some((name, env::var_os(name)?)));
+    command.env_clear().envs(kept)
+}
 
 /// A program that runs for as long as this lives.
 pub struct Process(Child);

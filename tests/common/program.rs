@@ -10,20 +10,13 @@ use std::{
     process::{ChildStdout, Command, Output, Stdio},
 };
 
-pub use process::Process;
+pub use process::{Process, without_variables};
 
 pub fn tuffet(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tuffet"));
     command.args(args).stdin(Stdio::null());
     without_variables(&mut command);
     command
-}
-
-/// Takes the options away that the environment of the test has.
-pub fn without_variables(command: &mut Command) {
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TUFFET_")) {
-        command.env_remove(name);
-    }
 }
 
 pub fn run(args: &[&str]) -> Output {
@@ -61,11 +54,7 @@ impl Server {
     }
 
     /// By a whole command line. The lines before `listening on` are added to `printed`.
-    pub fn start_by(args: &[&str], printed: &mut Vec<String>) -> Self {
-        Self::run(&mut tuffet(args), printed)
-    }
-
-    fn run(command: &mut Command, printed: &mut Vec<String>) -> Self {
+    pub fn run(command: &mut Command, printed: &mut Vec<String>) -> Self {
         let mut child = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         loop {

@@ -105,7 +105,7 @@ impl Serving {
 }
 
 /// A server has 64 ports for transfers, and as many tests run side by side as there are processors.
-fn allow_many_files() {
+pub fn allow_many_files() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

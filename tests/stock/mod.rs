@@ -17,7 +17,7 @@ use std::{
     sync::LazyLock,
 };
 
-pub use process::Process;
+pub use process::{Process, without_variables};
 
 /// Sizes around the edges: of a block of 512, of the block number in bytes, and of more than one chunk.
 pub const SIZES: [usize; 8] = [0, 1, 511, 512, 513, 1024, 65535, (1 << 20) + 1];

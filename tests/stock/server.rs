@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::Process;
+use super::{Process, without_variables};
 
 /// The server on a free port of the loopback.
 pub struct Server {
@@ -40,10 +40,7 @@ impl Server {
         let logs = tempfile::tempdir().unwrap();
         let mut command = Command::new(super::program());
         command.args(["serve", "--listen", address, "--log-file"]).arg(logs.path().join("transfers")).args(args);
-        let settings = |name: &str| name.starts_with("TUFFET_") || name.to_lowercase().ends_with("_proxy");
-        for (name, _) in std::env::vars_os().filter(|(name, _)| settings(&name.to_string_lossy())) {
-            command.env_remove(name);
-        }
+        without_variables(&mut command);
         // No test reads it meanwhile, and a pipe would fill up.
         let stderr = File::create(logs.path().join("stderr")).unwrap();
         let mut child = Process::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr));

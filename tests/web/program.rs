@@ -127,7 +127,12 @@ fn curl_gets_and_puts() {
     let program = Program::start(&["--http", "127.0.0.1:0", "memory:"]);
     let url = format!("http://{}/dir/file", program.http);
     let curl = |args: &[&str]| {
-        let output = Command::new("curl").args(["-sSf", "--max-time", "60"]).args(args).arg(&url).output().unwrap();
+        let output = Command::new("curl")
+            .args(["-sSf", "--noproxy", "*", "--max-time", "60"])
+            .args(args)
+            .arg(&url)
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{args:?}: {}", run::text(&output.stderr));
         output.stdout
     };

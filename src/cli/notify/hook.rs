@@ -294,7 +294,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let script = temp.path().join("script");
         // Another process writes it, so that no thread of this one has it open when it is run.
-        let make = format!("echo true >{0}; chmod +x {0}", script.display());
+        let make = format!("echo true >'{0}'; chmod +x '{0}'", script.display());
         assert_eq!(run(&words(&make), Duration::from_secs(60), "{}"), Ok(()));
         let why = run(&[script.into()], Duration::from_secs(60), "{}").unwrap_err();
         assert!(why.ends_with("; a script begins with a line such as #!/bin/sh"), "{why}");

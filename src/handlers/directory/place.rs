@@ -10,7 +10,7 @@ use std::{
 use cap_std::{ambient_authority, fs::Dir};
 
 use super::system::path_identity;
-use crate::{hint::setting, name};
+use crate::{name, operator::setting};
 
 /// How many links and missing parts of a path are followed: the number of links that systems follow too.
 const MOST_LOOKS: usize = 80;

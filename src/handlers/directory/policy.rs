@@ -7,7 +7,7 @@ use glob::{MatchOptions, Pattern};
 use crate::{
     error::{Error, Refusal},
     handler::Request,
-    hint::setting,
+    operator::setting,
 };
 
 #[derive(Clone, Debug)]

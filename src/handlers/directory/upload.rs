@@ -19,7 +19,7 @@ use super::{
     system::{Wish, sync, why_denied},
     versions,
 };
-use crate::{error::Refusal, handler::Request, hint::setting, name, source::Source};
+use crate::{error::Refusal, handler::Request, name, operator::setting, source::Source};
 
 /// Takes all of `data`, and writes about `chunk` bytes to the disk at a time. It checks all that can be checked before
 /// it polls `data`.

@@ -5,7 +5,7 @@ use reqwest::{
     header::{ACCEPT_RANGES, CONTENT_RANGE, LOCATION, RETRY_AFTER, TRANSFER_ENCODING},
 };
 
-use crate::{Refusal, hint::setting};
+use crate::{Refusal, operator::setting};
 
 /// The longest wait for a server that is busy.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);

@@ -20,7 +20,7 @@ use super::{answer, base::Base, redirect, sharing::Sharing, tls, validator::Vali
 use crate::{
     Bytes, Refusal, Source,
     handlers::shared::{self, Facts, Failure, Part, Renewed, UpstreamReply},
-    hint::setting,
+    operator::setting,
 };
 
 // An idle connection keeps its buffers, so a burst of transfers should not leave many of them. The requests of a boot

@@ -57,7 +57,7 @@ pub(super) async fn answer(
         }
     };
     let terms = site.shared.current.terms();
-    let permit = match site.gate.enter(&terms, addresses.peer, &state) {
+    let permit = match site.gate.enter(&terms, addresses.peer, &state.client) {
         Ok(permit) => permit,
         Err(DropReason::Denied) => return Err(NoAnswer),
         Err(_) => return Ok(text_response(StatusCode::SERVICE_UNAVAILABLE, "Too many requests", is_head)),

@@ -58,7 +58,7 @@ pub(super) async fn serve_connection(
             }
             connection.as_mut().poll(cx).map(|ended| ended.map_err(Broken::Connection))
         });
-        or(talk, async { Err(Broken::Stalled(or(state.stalled(), state.eviction()).await)) }).await
+        or(talk, async { Err(Broken::Stalled(or(state.stalled(), state.client.eviction()).await)) }).await
     };
     let failed = result.is_err();
     // hyper has answered with a status of its own.

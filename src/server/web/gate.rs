@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     super::{Shared, settings::Terms},
-    state::State,
+    client_wait::ClientWait,
 };
 use crate::{
     endpoint::{Admission, DropReason, Policy},
@@ -35,7 +35,7 @@ pub(super) struct Gate {
 
 struct Running {
     client: IpAddr,
-    connection: Weak<State>,
+    wait: Weak<ClientWait>,
 }
 
 /// A transfer's permit under the limits, until this is dropped.
@@ -62,12 +62,12 @@ impl Gate {
         admits
     }
 
-    /// Admits a request, which may begin a transfer on this connection.
+    /// Admits a request, which may begin a transfer. `wait` is that of its connection.
     pub(super) fn enter(
         self: &Rc<Self>,
         terms: &Terms,
         peer: SocketAddr,
-        connection: &Rc<State>,
+        wait: &Rc<ClientWait>,
     ) -> Result<Permit, DropReason> {
         self.tally.requests.add(1);
         let client = peer.ip().to_canonical();
@@ -75,7 +75,7 @@ impl Gate {
         allowed.inspect_err(|dropped| self.note_unanswered(client, *dropped))?;
         let number = self.begun.get();
         self.begun.set(number + 1);
-        self.running.borrow_mut().insert(number, Running { client, connection: Rc::downgrade(connection) });
+        self.running.borrow_mut().insert(number, Running { client, wait: Rc::downgrade(wait) });
         Ok(Permit { gate: self.clone(), number })
     }
 
@@ -113,16 +113,16 @@ impl Gate {
         let longest = {
             let running = self.running.borrow();
             let waited_for = running.iter().filter_map(|(number, transfer)| {
-                let connection = transfer.connection.upgrade()?;
-                Some((connection.waits_since()?, *number, connection))
+                let wait = transfer.wait.upgrade()?;
+                Some((wait.since()?, *number, wait))
             });
             waited_for.min_by_key(|(since, ..)| *since)
         };
-        let Some((_, number, connection)) = longest.filter(|(since, ..)| since.elapsed() >= SILENCE) else {
+        let Some((_, number, wait)) = longest.filter(|(since, ..)| since.elapsed() >= SILENCE) else {
             return false;
         };
         self.running.borrow_mut().remove(&number);
-        connection.evict();
+        wait.evict();
         true
     }
 

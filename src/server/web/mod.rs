@@ -4,6 +4,7 @@
 
 mod answer;
 mod body;
+mod client_wait;
 mod conditions;
 mod connection;
 mod gate;

@@ -55,7 +55,7 @@ pub(super) async fn write(
     let upload = Rc::<UploadState>::default();
     let taken = receive(transfer, state, request, &upload).await;
     state.source_is_ready();
-    state.client_is_done();
+    state.client.end();
     match taken {
         Ok(created) => {
             state.unread.set(false);
@@ -218,7 +218,7 @@ impl Stream for Data {
                 return Poll::Ready(Some(chunk));
             }
             self.upload.ended.set(true);
-            self.state.client_is_done();
+            self.state.client.end();
         }
         if let Some(check) = &mut self.last_check {
             let holds = ready!(check.as_mut().poll(cx));
@@ -237,7 +237,7 @@ impl Data {
             let polled = Pin::new(&mut self.body).poll_frame(cx);
             self.upload.waits_for_bytes.set(polled.is_pending());
             if polled.is_pending() {
-                self.state.wait_for_client();
+                self.state.client.begin();
             }
             let Some(frame) = ready!(polled) else { return Poll::Ready(None) };
             let frame = match frame {
@@ -247,7 +247,7 @@ impl Data {
             };
             // Trailers are ignored.
             let Ok(chunk) = frame.into_data() else { continue };
-            self.state.note_client_progress(chunk.len() as u64);
+            self.state.client.progress(chunk.len() as u64);
             let Some(left) = self.left.checked_sub(chunk.len() as u64) else {
                 let most = self.transfer.terms.settings.max_upload;
                 return Poll::Ready(Some(Err(Refusal::above_max_upload(most))));

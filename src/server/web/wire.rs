@@ -32,7 +32,7 @@ impl Wire {
         match &written {
             Poll::Ready(Ok(bytes)) => self.state.wrote(*bytes as u64),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.state.wait_for_client(),
+            Poll::Pending => self.state.client.begin(),
         }
         written
     }
