@@ -1,7 +1,7 @@
 //! `tuffet serve`.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, ErrorKind, IsTerminal, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
@@ -115,10 +115,11 @@ fn remove_leftovers(directories: Vec<Directory>) -> io::Result<()> {
 }
 
 /// The error of a log file that cannot be there, without an attempt to make it.
+#[cfg(feature = "full")]
 pub fn misplaced_log(args: &Serve) -> Option<String> {
     let log = args.log_file.as_deref()?;
     let parent = log.parent().filter(|parent| *parent != Path::new(""));
-    let error = match parent.map_or(Ok(()), |parent| fs::read_dir(parent).map(drop)) {
+    let error = match parent.map_or(Ok(()), |parent| std::fs::read_dir(parent).map(drop)) {
         Err(error) => error,
         Ok(()) if log.is_dir() => io::ErrorKind::IsADirectory.into(),
         Ok(()) => return None,
