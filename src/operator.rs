@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
 
 /// From now on, texts for the operator name options of the program `tuffet`. Other programs do not have them.
+#[doc(hidden)]
 pub fn name_options() {
     IS_PROGRAM.store(true, Relaxed);
 }
