@@ -136,10 +136,10 @@ pub fn handler(args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
     rules::apply(args, opened, Chain::new(open(args, opened)?))
 }
 
-/// Warns that web servers and buckets decide about case themselves.
+/// Warns of sources that get the name as the client sent it.
 fn warn_of_case(args: &Serve) {
-    if args.names.ignores_case() && sources::all(args).iter().any(|source| source.url().is_some()) {
-        warn!("--ignore-case has no effect on URLs: a web server or a bucket gets the name as the client sent it");
+    if args.names.ignores_case() && sources::all(args).iter().any(|source| source.directory().is_none()) {
+        warn!("--ignore-case has an effect in directories only: other sources get the name as the client sent it");
     }
 }
 
