@@ -276,6 +276,12 @@ fn announce(server: &Server, served: &str, user: Option<&str>, args: &Serve, not
     if let Some(hint) = container::hint(args.single_port).filter(|_| serves_others) {
         info!("{hint}");
     }
+    let addrs = [
+        server.addrs(),
+        #[cfg(feature = "web")]
+        server.http_addrs(),
+    ];
+    addrs.into_iter().filter_map(ipv6_alone).for_each(|hint| info!("{hint}"));
     if args.log_format.log_format != Format::Text {
         info!("serving {served}");
     } else if !args.output.quiet {
@@ -303,6 +309,13 @@ fn banner(server: &Server, served: &str, user: Option<&str>, args: &Serve) -> St
         text += &format!("    curl -O http://{address}/{name}\n");
     }
     text
+}
+
+/// A hint for those who expect IPv4 clients at all addresses of IPv6, as many other servers have them.
+fn ipv6_alone(addrs: &[SocketAddr]) -> Option<String> {
+    let all = addrs.iter().find(|address| address.is_ipv6() && address.ip().is_unspecified())?;
+    let has_ipv4 = addrs.iter().any(SocketAddr::is_ipv4);
+    (!has_ipv4).then(|| format!("{all} hears IPv6 alone; :{} hears IPv4 too", all.port()))
 }
 
 /// An address and port by which others may reach the server.
@@ -363,6 +376,15 @@ fn show_while_running(server: Server, screen: MultiProgress) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ipv6_alone_is_told() {
+        let hint =
+            |addrs: &[&str]| ipv6_alone(&addrs.iter().map(|address| address.parse().unwrap()).collect::<Vec<_>>());
+        assert!(hint(&["[::1]:69", "[::]:70"]).unwrap().ends_with(":70 hears IPv4 too"));
+        assert_eq!(hint(&["0.0.0.0:69", "[::]:69"]), None);
+        assert_eq!(hint(&["[::1]:69"]), None);
+    }
 
     #[test]
     fn a_link_local_address_keeps_its_interface() {
