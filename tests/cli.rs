@@ -126,7 +126,9 @@ fn options_without_effect_are_warned_of() {
     let said = Server::start(&["--overwrite", "--mkdir", path(directory.path())]).stop("-TERM");
     assert!(said.contains("--overwrite has no effect without --upload") && said.contains("--mkdir has"), "{said}");
     let said = Server::start(&["--overwrite", "--upload", path(directory.path())]).stop("-TERM");
-    assert!(!said.contains("does nothing"), "{said}");
+    assert!(!said.contains("no effect"), "{said}");
+    let said = Server::start(&["--ignore-case", "memory:"]).stop("-TERM");
+    assert!(said.contains("--ignore-case has an effect in directories only"), "{said}");
     let said = Server::start(&["-q", "--overwrite", path(directory.path())]).stop("-TERM");
     assert_eq!(said, "");
 }

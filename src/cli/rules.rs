@@ -28,7 +28,7 @@ pub struct Names {
     #[arg(skip)]
     pub rules: Vec<Planned>,
 
-    /// Find files that differ in upper and lower case only; not in URLs
+    /// Find files of directories that differ in upper and lower case only
     #[arg(long, env = "TUFFET_IGNORE_CASE", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Names")]
     pub ignore_case: bool,

@@ -137,10 +137,10 @@ pub fn handler(args: &Serve, opened: &Opened) -> Result<Box<dyn Handler>> {
     rules::apply(args, opened, Chain::new(open(args, opened)?))
 }
 
-/// Warns that web servers and buckets decide about case themselves.
+/// Warns of sources that get the name as the client sent it.
 fn warn_of_case(args: &Serve) {
-    if args.names.ignores_case() && sources::all(args).iter().any(|source| source.url().is_some()) {
-        warn!("--ignore-case has no effect on URLs: a web server or a bucket gets the name as the client sent it");
+    if args.names.ignores_case() && sources::all(args).iter().any(|source| source.directory().is_none()) {
+        warn!("--ignore-case has an effect in directories only: other sources get the name as the client sent it");
     }
 }
 
@@ -277,6 +277,12 @@ fn announce(server: &Server, served: &str, user: Option<&str>, args: &Serve, not
     if let Some(hint) = container::hint(args.single_port).filter(|_| serves_others) {
         info!("{hint}");
     }
+    let addrs = [
+        server.addrs(),
+        #[cfg(feature = "web")]
+        server.http_addrs(),
+    ];
+    addrs.into_iter().filter_map(ipv6_alone).for_each(|hint| info!("{hint}"));
     if args.log_format.log_format != Format::Text {
         info!("serving {served}");
     } else if !args.output.quiet {
@@ -304,6 +310,13 @@ fn banner(server: &Server, served: &str, user: Option<&str>, args: &Serve) -> St
         text += &format!("    curl -O http://{address}/{name}\n");
     }
     text
+}
+
+/// A hint for those who expect IPv4 clients at all addresses of IPv6, as many other servers have them.
+fn ipv6_alone(addrs: &[SocketAddr]) -> Option<String> {
+    let all = addrs.iter().find(|address| address.is_ipv6() && address.ip().is_unspecified())?;
+    let has_ipv4 = addrs.iter().any(SocketAddr::is_ipv4);
+    (!has_ipv4).then(|| format!("{all} hears IPv6 alone; :{} hears IPv4 too", all.port()))
 }
 
 /// An address and port by which others may reach the server.
@@ -364,6 +377,15 @@ fn show_while_running(server: Server, screen: MultiProgress) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ipv6_alone_is_told() {
+        let hint =
+            |addrs: &[&str]| ipv6_alone(&addrs.iter().map(|address| address.parse().unwrap()).collect::<Vec<_>>());
+        assert!(hint(&["[::1]:69", "[::]:70"]).unwrap().ends_with(":70 hears IPv4 too"));
+        assert_eq!(hint(&["0.0.0.0:69", "[::]:69"]), None);
+        assert_eq!(hint(&["[::1]:69"]), None);
+    }
 
     #[test]
     fn a_link_local_address_keeps_its_interface() {

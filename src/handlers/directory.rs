@@ -301,7 +301,8 @@ impl Handler for Directory {
             let name = self.name_for_upload(request, &place).await;
             let (chunk, _) = chunk_sizes(request);
             let place = (place, self.user.clone());
-            let received = upload::receive(place, (request, name), &self.policy, chunk, data).await;
+            let policy = (&self.policy, !self.ignores_case(request));
+            let received = upload::receive(place, (request, name), policy, chunk, data).await;
             self.within_reach(received).await
         })
     }

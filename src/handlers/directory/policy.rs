@@ -49,8 +49,8 @@ impl Policy {
         Ok(())
     }
 
-    pub(super) fn check_name(&self, path: &str) -> Result<(), Refusal> {
-        let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
+    pub(super) fn check_name(&self, path: &str, case_sensitive: bool) -> Result<(), Refusal> {
+        let options = MatchOptions { case_sensitive, require_literal_separator: true, ..MatchOptions::new() };
         let name = path.rsplit('/').next().unwrap_or(path);
         let fits = |pattern: &Pattern| {
             let what = if pattern.as_str().contains('/') { path } else { name };
@@ -105,16 +105,17 @@ mod tests {
     #[test]
     fn names_that_are_allowed() {
         let mut policy = Policy::default();
-        assert!(policy.check_name("anything").is_ok());
+        assert!(policy.check_name("anything", true).is_ok());
         for pattern in ["*.cfg", "backup/**/run-?", "[a-c]1"] {
             policy.allow(pattern).unwrap();
         }
         for name in ["a.cfg", "sub/a.cfg", ".cfg", "backup/run-1", "backup/a/b/run-2", "sub/b1"] {
-            assert_eq!(policy.check_name(name), Ok(()), "{name}");
+            assert_eq!(policy.check_name(name, true), Ok(()), "{name}");
         }
         for name in ["a.CFG", "a.cfg.exe", "cfg", "x/backup/run-1", "backup/run-10", "run-1", "d1", "a.cfg/x"] {
-            assert_eq!(policy.check_name(name), Err(Refusal::denied()), "{name}");
+            assert_eq!(policy.check_name(name, true), Err(Refusal::denied()), "{name}");
         }
+        assert_eq!(policy.check_name("A.CFG", false), Ok(()));
         assert!(policy.allow("***").is_err());
     }
 }

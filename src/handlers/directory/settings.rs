@@ -174,8 +174,8 @@ impl Directory {
 
     /// Allows only uploads whose names match one of these patterns. Others are refused with
     /// [`Refusal::denied`](crate::Refusal::denied). `*.cfg` matches the last part of a name in any directory, and
-    /// `backup/*.cfg` the whole name. `**` is any number of directories. Call it again for more patterns. Defaults to
-    /// all names.
+    /// `backup/*.cfg` the whole name. `**` is any number of directories. With [`ignore_case`](Self::ignore_case) case
+    /// does not matter. Call it again for more patterns. Defaults to all names.
     ///
     /// ```
     /// use tuffet::{handlers::Directory, sim};

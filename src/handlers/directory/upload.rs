@@ -26,7 +26,7 @@ use crate::{error::Refusal, handler::Request, name, operator::setting, source::S
 pub(super) async fn receive(
     (place, user): (Arc<Place>, Arc<str>),
     (request, name): (&Request, PathBuf),
-    policy: &Arc<Policy>,
+    (policy, case_sensitive): (&Arc<Policy>, bool),
     chunk: usize,
     mut data: Source,
 ) -> Result<(), Refusal> {
@@ -42,7 +42,7 @@ pub(super) async fn receive(
         // If there is such a directory, the name is taken literally.
         let is_there = |name: &Path| place.dir.is_dir(name.parent().unwrap_or(name));
         let name = shorter.filter(|_| !is_there(&name)).unwrap_or(name);
-        own_policy.check_name(&name.to_string_lossy())?;
+        own_policy.check_name(&name.to_string_lossy(), case_sensitive)?;
         let path = own_policy.path(&own_request, name);
         let partial = create((&place, &path), (&own_policy, overwrite), (size.unwrap_or(0), true), &user)?;
         Ok::<_, Refusal>((partial, place.text(&path)))
