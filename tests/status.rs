@@ -286,7 +286,7 @@ fn facts_that_change_slowly_have_a_path_of_their_own() {
     let first = server();
     assert_eq!((&first["served"], &first["every"]), (&"a \"test\"".into(), &5.into()));
     assert_eq!(first["listening"], serde_json::json!([serving.addr().to_string()]));
-    assert!(first["started"].as_u64() <= first["now"].as_u64() && first["cards"].is_object());
+    assert!(first["started"].as_u64() <= first["now"].as_u64() && first["mac_addresses"].is_object());
     let sum = || -> u64 { server()["rates"].as_array().unwrap().iter().map(|rate| rate.as_u64().unwrap()).sum() };
     eventually("its bytes are in the rates", || sum() == 1000);
 }

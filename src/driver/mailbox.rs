@@ -90,7 +90,7 @@ impl Mailbox {
             return Some(match why {
                 CloseReason::Unreachable => Event::Unreachable,
                 CloseReason::Server => Event::Failed(Refusal::silent().because(why.reason())),
-                CloseReason::Replaced | CloseReason::GaveWay => Event::Replaced(why.reason()),
+                CloseReason::Replaced | CloseReason::Evicted => Event::Replaced(why.reason()),
             });
         }
         if self.stopped.take() {

@@ -345,7 +345,7 @@ impl Endpoint {
     fn evict(&mut self, now: Instant, choose: impl FnOnce(&mut Transfers) -> Option<Id>) -> bool {
         let id = choose(&mut self.transfers);
         if let Some(id) = id {
-            self.close(now, id, CloseReason::GaveWay);
+            self.close(now, id, CloseReason::Evicted);
         }
         id.is_some()
     }

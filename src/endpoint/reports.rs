@@ -112,7 +112,7 @@ impl Endpoint {
     /// # let Action::Begin(start) = endpoint.handle(now, 0, &client, rrq) else { panic!() };
     /// endpoint.granted(now, start.id, 512, &Options::new());
     /// endpoint.make_room(now);
-    /// assert_eq!(endpoint.closed(), Some((start.id, CloseReason::GaveWay)), "its client has not answered yet");
+    /// assert_eq!(endpoint.closed(), Some((start.id, CloseReason::Evicted)), "its client has not answered yet");
     /// ```
     pub fn make_room(&mut self, now: Instant) {
         let half_open = (self.transfers.half_open() / 8).max(1);

@@ -164,16 +164,16 @@ fn the_oldest_half_open_transfer_gives_way() {
     for n in 100..198 {
         begin(&mut endpoint, now, &client(n), &rrq("x", ""));
         let expected = &starts[usize::from(n) - 98];
-        assert_eq!(endpoint.closed(), Some((expected.id, CloseReason::GaveWay)));
+        assert_eq!(endpoint.closed(), Some((expected.id, CloseReason::Evicted)));
         endpoint.end(now, expected.id, Ended::default());
     }
     // Transfers that wait for their handlers keep their places for ten seconds. So the second transfer, which waits
-    // for its client, gives way first.
+    // for its client, is evicted first.
     begin(&mut endpoint, now, &client(198), &rrq("x", ""));
-    assert_eq!(endpoint.closed(), Some((starts[1].id, CloseReason::GaveWay)));
+    assert_eq!(endpoint.closed(), Some((starts[1].id, CloseReason::Evicted)));
     assert!(matches!(endpoint.handle(now, 0, &client(199), &rrq("x", "")), Action::LeaveUnanswered(DropReason::Full)));
     begin(&mut endpoint, now + secs(10), &client(199), &rrq("x", ""));
-    assert!(matches!(endpoint.closed(), Some((_, CloseReason::GaveWay))));
+    assert!(matches!(endpoint.closed(), Some((_, CloseReason::Evicted))));
     let action = endpoint.handle(now, starts[0].port, &client(0), &ack(2));
     assert!(matches!(action, Action::Deliver(..)), "a client that was heard keeps its place for ten seconds");
 }
@@ -203,19 +203,19 @@ fn silent_clients_that_have_answered_give_way() {
     let later = now + secs(1);
     for n in 100..199 {
         let (begins, closed) = another(&mut endpoint, later, n);
-        assert!(begins && matches!(closed, Some((id, CloseReason::GaveWay)) if id.0 != 50), "{n}: {closed:?}");
+        assert!(begins && matches!(closed, Some((id, CloseReason::Evicted)) if id.0 != 50), "{n}: {closed:?}");
         endpoint.end(later, closed.unwrap().0, Ended::default());
     }
     // A client that has sent many packets has more time.
-    for (at, gives_way) in [(now + secs(9), false), (now + secs(10), true)] {
+    for (at, is_evicted) in [(now + secs(9), false), (now + secs(10), true)] {
         let mut endpoint = self::endpoint(Policy { max_transfers: 1, ..Policy::default() });
         let start = begin(&mut endpoint, now, &client(1), &rrq("x", ""));
         endpoint.granted(now, start.id, 512, &Options::new());
         for block in 1..=16 {
             let _ = endpoint.handle(now, start.port, &client(1), &ack(block));
         }
-        let closed = gives_way.then_some((start.id, CloseReason::GaveWay));
-        assert_eq!(another(&mut endpoint, at, 2), (gives_way, closed));
+        let closed = is_evicted.then_some((start.id, CloseReason::Evicted));
+        assert_eq!(another(&mut endpoint, at, 2), (is_evicted, closed));
     }
 }
 
@@ -264,7 +264,7 @@ fn half_open_transfers_are_few_where_descriptors_are_few() {
         let start = begin(&mut endpoint, now, &client(n), &rrq("x", ""));
         endpoint.granted(now, start.id, 512, &Options::new());
         while let Some((id, why)) = endpoint.closed() {
-            assert_eq!(why, CloseReason::GaveWay);
+            assert_eq!(why, CloseReason::Evicted);
             endpoint.end(now, id, Ended::default());
         }
         assert!(endpoint.len() <= 10);
@@ -288,7 +288,7 @@ fn silent_clients_make_room_for_descriptors() {
     }
     let mut closed_at = |at| {
         endpoint.make_room(at);
-        std::iter::from_fn(|| endpoint.closed()).filter(|(_, why)| *why == CloseReason::GaveWay).count()
+        std::iter::from_fn(|| endpoint.closed()).filter(|(_, why)| *why == CloseReason::Evicted).count()
     };
     assert_eq!((closed_at(now), closed_at(now + secs(1))), (0, 8));
 }

@@ -138,7 +138,7 @@ pub enum CloseReason {
     /// The same client has sent another request.
     Replaced,
     /// The client is silent, and the endpoint needs the place for another.
-    GaveWay,
+    Evicted,
     /// ICMP says that the client's port is closed.
     Unreachable,
     /// The client answers as a server does: a forger sets two servers against each other.
@@ -189,7 +189,7 @@ impl CloseReason {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Replaced => "the same client began anew",
-            Self::GaveWay => "the client is silent, and other requests wait",
+            Self::Evicted => "the client is silent, and other requests wait",
             Self::Unreachable => "the client's port is closed",
             Self::Server => "the client is a server itself",
         }

@@ -64,11 +64,11 @@ use site::{About, Site};
 ///
 /// ```json
 /// {"version": "0.1.0", "served": "/srv/tftp", "listening": ["0.0.0.0:69"], "started": 1795230000000,
-///  "now": 1795230061000, "every": 5, "rates": [0, 1048576], "cards": {"10.0.0.7": "52:54:00:12:34:56"}}
+///  "now": 1795230061000, "every": 5, "rates": [0, 1048576], "mac_addresses": {"10.0.0.7": "52:54:00:12:34:56"}}
 /// ```
 ///
-/// `rates` are in bytes per second, one for each `every` seconds of the last hour, the newest last. `cards` are the MAC
-/// addresses of the machines in the history, as far as the kernel knows them (Linux, with the feature `rules`).
+/// `rates` are in bytes per second, one for each `every` seconds of the last hour, the newest last. `mac_addresses` has
+/// those of the machines in the history, as far as the kernel knows them (Linux, with the feature `rules`).
 #[derive(Debug)]
 pub struct Status {
     listener: TcpListener,

@@ -149,7 +149,7 @@ impl Site {
             "now": millis(SystemTime::now()),
             "every": EVERY,
             "rates": self.rates.borrow().all(),
-            "cards": self.mac_addresses.borrow().of(machines),
+            "mac_addresses": self.mac_addresses.borrow().of(machines),
         });
         answer.to_string()
     }

@@ -110,7 +110,7 @@ fn clients_that_neither_read_nor_send_give_way_to_others() {
     mute.send("PUT /half HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n12345");
     eventually("both run", || server.transfers().len() == 2);
     let mut third = Connection::to(&server);
-    eventually("one gives way", || status(&mut third, get_large) == 200);
+    eventually("one is evicted", || status(&mut third, get_large) == 200);
     assert!(begun.elapsed() >= Duration::from_secs(5), "they have a moment");
     eventually("the other one too", || get(&server, "/small").status == 200);
     let mut ended: Vec<_> = (0..3).map(|_| server.record()).map(|end| (end.path, end.outcome.name())).collect();
@@ -140,7 +140,7 @@ fn a_transfer_that_gives_way_leaves_one_place() {
     let (mut first, mut deaf, mut third) = (Connection::to(&server), Connection::to(&server), Connection::to(&server));
     assert_eq!(status(&mut first, &get_path("first")), 200);
     deaf.send(get_path("deaf"));
-    eventually("the deaf one gives way", || status(&mut third, &get_path("third")) == 200);
+    eventually("the deaf one is evicted", || status(&mut third, &get_path("third")) == 200);
     assert_eq!(server.record().path, "deaf");
     assert_eq!(status(&mut Connection::to(&server), &get_path("fourth")), 503);
     drop(go);

@@ -64,6 +64,6 @@ impl ClientWait {
             Poll::Pending
         })
         .await;
-        Outcome::Replaced(CloseReason::GaveWay.reason())
+        Outcome::Replaced(CloseReason::Evicted.reason())
     }
 }

@@ -45,7 +45,7 @@ export function expect(transfers, at) {
 }
 
 /// All machines with their state and their trouble, in the order of their last packet, the latest first.
-export function judged(cardOf) {
+export function judged(macOf) {
   for (const it of machines.values()) {
     const all = [...it.records, ...it.running];
     if (all.length === 0) {
@@ -59,7 +59,7 @@ export function judged(cardOf) {
     it.last = ended.findLast((record) => colour(record) !== "") || null;
     it.trouble = !it.busy && it.last && isTrouble(it.last) ? it.last : null;
     it.heard = it.busy ? now : Math.max(...ended.map((record) => record.end));
-    it.card = cardOf(it.address);
+    it.card = macOf(it.address);
   }
   const sorted = [...machines.values()].sort((a, b) => b.heard - a.heard);
   // A crowd that fetches must not push out the machines that failed.

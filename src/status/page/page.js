@@ -13,25 +13,25 @@ const SLOWLY = 5;
 /// How many machines are shown until the user asks for all.
 const FIRST = 25;
 
-const state = { started: 0, next: 0, lost: 0, asked: 0, cards: {}, answer: null, showsAll: false };
-const cardOf = (address) => state.cards[address] || "";
+const state = { started: 0, next: 0, lost: 0, asked: 0, macAddresses: {}, answer: null, showsAll: false };
+const macOf = (address) => state.macAddresses[address] || "";
 
 function draw() {
   const answer = state.answer;
   if (!answer) return;
   const search = by("search").value.trim().toLowerCase();
   const chosen = FILTERS[filter()];
-  const all = judged(cardOf);
+  const all = judged(macOf);
   const shown = all.filter((it) => (!search || matches(it, search)) && (!chosen || chosen.shows(it)));
   const troubled = all.filter((it) => it.trouble).length;
   showTotals(answer, troubled, draw);
   showFilter(search, draw);
   showTrouble(shown.filter((it) => it.trouble), troubled, answer.now, Boolean(search));
-  const words = (transfer) => [machine(transfer.client), cardOf(machine(transfer.client)), transfer.path];
+  const words = (transfer) => [machine(transfer.client), macOf(machine(transfer.client)), transfer.path];
   const isWanted = (transfer) => words(transfer).some((word) => word.toLowerCase().includes(search));
-  showRunning(answer.running.filter(isWanted), answer.running.length, answer.running_total, cardOf);
-  const isWantedClient = ({ client }) => [client, cardOf(client)].some((word) => word.toLowerCase().includes(search));
-  const isAnyUnanswered = showUnanswered(answer.unanswered.filter(isWantedClient), cardOf);
+  showRunning(answer.running.filter(isWanted), answer.running.length, answer.running_total, macOf);
+  const isWantedClient = ({ client }) => [client, macOf(client)].some((word) => word.toLowerCase().includes(search));
+  const isAnyUnanswered = showUnanswered(answer.unanswered.filter(isWantedClient), macOf);
   showRest(shown.filter((it) => !it.trouble), all.length, troubled);
   for (const section of ["trouble", "run", "unanswered", "rest"]) {
     const isOut = chosen && !chosen.sections.includes(section);
@@ -88,7 +88,7 @@ async function ask() {
   try {
     if (state.asked++ % SLOWLY === 0) {
       const server = await get("api/server");
-      state.cards = server.cards;
+      state.macAddresses = server.mac_addresses;
       set(by("listening"), server.listening.length ? "on " + server.listening.join(", ") : "");
       showHour(server.rates);
     }

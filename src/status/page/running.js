@@ -69,11 +69,11 @@ function show(it, transfer, card) {
 }
 
 /// Shows these transfers. `listed` is their number without the search, and `count` that of all running transfers.
-export function showRunning(transfers, listed, count, cardOf) {
+export function showRunning(transfers, listed, count, macOf) {
   const shown = showsAll ? transfers : transfers.slice(0, FIRST);
   for (const transfer of shown) {
     if (!rows.has(transfer.id)) rows.set(transfer.id, row(transfer.id));
-    show(rows.get(transfer.id), transfer, cardOf(machine(transfer.client)));
+    show(rows.get(transfer.id), transfer, macOf(machine(transfer.client)));
   }
   const ids = new Set(shown.map((transfer) => transfer.id));
   for (const [id, it] of rows) {
@@ -86,7 +86,7 @@ export function showRunning(transfers, listed, count, cardOf) {
   by("running-none").hidden = shown.length > 0;
   more(by("running-more"), transfers.length - shown.length, showsAll && transfers.length > FIRST, () => {
     showsAll = !showsAll;
-    showRunning(transfers, listed, count, cardOf);
+    showRunning(transfers, listed, count, macOf);
   });
 }
 

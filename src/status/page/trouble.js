@@ -74,12 +74,12 @@ export function showTrouble(machines, count, now, isSearched) {
 }
 
 /// Returns whether there are such clients.
-export function showUnanswered(clients, cardOf) {
+export function showUnanswered(clients, macOf) {
   const recent = clients.filter((client) => client.last < RECENT).slice(0, 8);
   by("unanswered-clients").replaceChildren(...recent.map((client) => {
     const item = make("li");
     const name = make("b", "", client.client);
-    name.append(make("small", "", cardOf(client.client)));
+    name.append(make("small", "", macOf(client.client)));
     const times = plural(client.requests, "request") + ", " + ago(client.last * 1000);
     item.append(name, make("span", "", client.reason), make("small", "", times));
     return item;
