@@ -10,16 +10,19 @@ mod asked;
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use again::within;
 use asked::{put, request, untouched};
-use smol::future::block_on;
+use smol::{
+    future::block_on,
+    stream::{self, StreamExt},
+};
 use tempfile::TempDir;
-use tuffet::{ErrorCode, Handler, Refusal, handlers::Directory};
+use tuffet::{ErrorCode, Handler, Refusal, Source, handlers::Directory};
 
 fn get(directory: &Directory, name: &str) -> Result<String, Refusal> {
     let request = request(name)?;
@@ -351,6 +354,8 @@ fn the_log_names_the_user_who_may_not_read() {
         write(Path::new(TREE).join("root/closed/sub/f"), "x");
         write(Path::new(TREE).join("root/secret"), "x");
         write(Path::new(TREE).join("root/open/f"), "x");
+        write(Path::new(TREE).join("root/own/f"), "x");
+        chown(Path::new(TREE).join("root/own"), Some(65534), Some(65534)).unwrap();
         for (name, bits) in [("", 0o755), ("root", 0o755), ("root/closed", 0o750), ("root/secret", 0o600)] {
             mode(name, bits);
         }
@@ -379,6 +384,14 @@ fn the_log_names_the_user_who_may_not_read() {
     assert_eq!(detail(put(&named, "open/a/b/new", "x").unwrap_err()), expected);
     let expected = format!("user alice may not write to {}: mode 0755, owner 0:0", root.join("").display());
     assert_eq!(detail(put(&named, "new", "x").unwrap_err()), expected);
+    // The right may go while the upload runs.
+    let own = root.join("own");
+    let place = own.clone();
+    let last = stream::iter([Ok("x".into())]).inspect(move |_| {
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o555)).unwrap();
+    });
+    let expected = format!("user alice may not write to {}: mode 0555, owner 65534:65534", own.display());
+    assert_eq!(detail(put(&named, "own/new", Source::stream(last)).unwrap_err()), expected);
 }
 
 #[test]

@@ -19,14 +19,12 @@ use std::{
 use cap_std::fs::{Dir, OpenOptions};
 
 use super::{
-    refuse_upload,
     system::{
         create_nameless, for_all_to_read, hold, is_held, is_unchangeable, link, mode, open_without_waiting, rename_new,
         reserve, set_mode, sync, take_after,
     },
     versions,
 };
-use crate::error::Refusal;
 
 const PREFIX: &str = ".tuffet-";
 /// The number of hexadecimal digits after the prefix.
@@ -97,7 +95,7 @@ impl Partial {
 
     /// Syncs the bytes and gives the file its name. `keep` is how many replaced versions are kept. Returns whether
     /// there was a file of this name.
-    pub(super) fn commit(mut self, overwrite: bool, keep: usize) -> Result<bool, Refusal> {
+    pub(super) fn commit(mut self, overwrite: bool, keep: usize) -> io::Result<bool> {
         let Some(mode) = self.mode else {
             finish(&self.file)?;
             return Ok(true);
@@ -127,7 +125,7 @@ impl Partial {
                     }
                     replaced => replaced?,
                 },
-                most => versions::keep(&self.dir, &self.name, most, replace).map_err(refuse_version)?,
+                most => versions::keep(&self.dir, &self.name, most, replace).map_err(no_version)?,
             }
         } else {
             match &self.hidden {
@@ -166,13 +164,15 @@ impl Drop for Partial {
     }
 }
 
-/// The refusal of an upload that cannot replace a file and keep it.
-fn refuse_version(error: io::Error) -> Refusal {
+/// The error of an upload that cannot replace a file and keep it.
+fn no_version(error: io::Error) -> io::Error {
     match error.kind() {
-        ErrorKind::ResourceBusy | ErrorKind::PermissionDenied => Refusal::denied().because(format_args!(
-            "{error}: the file cannot be renamed, so no version of it is kept, and `--keep-versions` forbids to lose it"
-        )),
-        _ => refuse_upload(error),
+        ErrorKind::ResourceBusy | ErrorKind::PermissionDenied => {
+            let why =
+                format!("{error}: the file cannot be renamed, so no version of it is kept: see `--keep-versions`");
+            io::Error::new(ErrorKind::PermissionDenied, why)
+        }
+        _ => error,
     }
 }
 
@@ -269,7 +269,7 @@ mod tests {
             assert_eq!(names(temp.path()), [""; 0]);
 
             begin("first").commit(false, 0).unwrap();
-            assert_eq!(begin("second").commit(false, 0), Err(Refusal::exists()));
+            assert_eq!(begin("second").commit(false, 0).unwrap_err().kind(), ErrorKind::AlreadyExists);
             assert_eq!((names(temp.path()), stored("name")), (vec!["name".into()], "first".into()));
             begin("third").commit(true, 0).unwrap();
             assert_eq!((names(temp.path()), stored("name")), (vec!["name".into()], "third".into()));
@@ -292,7 +292,7 @@ mod tests {
         if cfg!(unix) {
             assert_eq!(begin().err().unwrap().to_string(), "another upload is writing to this file");
         }
-        assert_eq!(partial.commit(true, 0), Ok(true));
+        assert!(partial.commit(true, 0).unwrap());
         assert_eq!((names(temp.path()), begin().is_ok()), (vec!["name".into()], true));
         assert_eq!(fs::read(temp.path().join("name")).unwrap(), b"short");
     }

@@ -36,16 +36,16 @@ pub(super) async fn receive(
         return Err(too_big());
     }
     let shorter = place.without_root(&name);
-    let (own_policy, own_request) = (policy.clone(), request.clone());
+    let (own_policy, own_request, own_place, own_user) = (policy.clone(), request.clone(), place.clone(), user.clone());
     let overwrite = policy.overwrite && !request.must_be_new();
-    let (partial, target) = unblock(move || {
+    let (partial, path) = unblock(move || {
         // If there is such a directory, the name is taken literally.
-        let is_there = |name: &Path| place.dir.is_dir(name.parent().unwrap_or(name));
+        let is_there = |name: &Path| own_place.dir.is_dir(name.parent().unwrap_or(name));
         let name = shorter.filter(|_| !is_there(&name)).unwrap_or(name);
         own_policy.check_name(&name.to_string_lossy(), case_sensitive)?;
         let path = own_policy.path(&own_request, name);
-        let partial = create((&place, &path), (&own_policy, overwrite), (size.unwrap_or(0), true), &user)?;
-        Ok::<_, Refusal>((partial, place.text(&path)))
+        let partial = create((&own_place, &path), (&own_policy, overwrite), (size.unwrap_or(0), true), &own_user)?;
+        Ok::<_, Refusal>((partial, path))
     })
     .await?;
     let mut buffer = Vec::new();
@@ -61,11 +61,15 @@ pub(super) async fn receive(
         }
     }
     let policy = policy.clone();
-    let replaced = unblock(move || {
+    let committed = unblock(move || {
         append(&partial.bytes(), buffer, &policy)?;
-        partial.commit(overwrite, policy.keep)
+        match partial.commit(overwrite, policy.keep) {
+            Ok(replaced) => Ok((replaced, place.text(&path))),
+            Err(error) => Err(refuse(error, (&place, &path), &user)),
+        }
     });
-    if replaced.await? {
+    let (replaced, target) = committed.await?;
+    if replaced {
         request.note_replaced();
     }
     request.note_target(target);
@@ -85,7 +89,7 @@ fn create(
     if policy.keep > 0 && versions::is_version(name) {
         return Err(Refusal::denied().because("the name is reserved for kept versions"));
     }
-    let why = |error| refuse_denied(error, refuse_upload, || why_denied(place, path, Wish::Write, user));
+    let why = |error| refuse(error, (place, path), user);
     let dir = match path.parent() {
         Some(parent) if parent != Path::new("") => {
             let opened = place.beneath_root(parent, |root, parent| open_parent(root, parent, policy));
@@ -115,6 +119,11 @@ fn create(
     let partial = partial.map_err(why)?;
     policy.check_space(&partial.bytes(), size)?;
     Ok(partial)
+}
+
+/// The refusal for an error about the file at this path.
+fn refuse(error: io::Error, (place, path): (&Place, &Path), user: &str) -> Refusal {
+    refuse_denied(error, refuse_upload, || why_denied(place, path, Wish::Write, user))
 }
 
 /// Writes these bytes and returns the buffer.
