@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test crate uses its part")]
 
 #[path = "process.rs"]
-mod process;
+pub mod process;
 
 use std::{
     io::{BufRead, BufReader, Read},
