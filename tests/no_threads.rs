@@ -6,7 +6,7 @@ mod program;
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use program::{path, process::may_change_user, text, without_variables};
+use program::{copy, path, process::may_change_user, text, without_variables};
 
 /// If the system gives no thread, the program neither panics nor stays silent.
 #[test]
@@ -35,9 +35,7 @@ fn a_server_without_threads_says_so() {
 #[test]
 fn a_user_without_threads_is_told_so() {
     let directory = tempfile::tempdir().unwrap();
-    let program = directory.path().join("tuffet");
-    fs::copy(env!("CARGO_BIN_EXE_tuffet"), &program).unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = copy(directory.path());
     let other: &[&str] = match rustix::process::geteuid().is_root() {
         true if !may_change_user() => {
             return println!("skipped: the limit does not count for root, who may not become another user here");
