@@ -9,7 +9,7 @@ mod again;
 mod asked;
 
 use std::{
-    fs,
+    env, fs,
     os::unix::fs::{PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
     process::Command,
@@ -344,27 +344,35 @@ fn a_link_may_lead_to_the_other_name_of_the_root() {
 #[test]
 #[ignore = "needs root and setpriv"]
 fn the_log_names_the_user_who_may_not_read() {
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    const TREE: &str = "/tmp/tuffet-test-denied";
-    if !again::is_within() {
-        _ = fs::remove_dir_all(TREE);
-        let mode = |name: &str, mode| {
-            fs::set_permissions(Path::new(TREE).join(name), fs::Permissions::from_mode(mode)).unwrap();
-        };
-        write(Path::new(TREE).join("root/closed/sub/f"), "x");
-        write(Path::new(TREE).join("root/secret"), "x");
-        write(Path::new(TREE).join("root/open/f"), "x");
-        write(Path::new(TREE).join("root/own/f"), "x");
-        chown(Path::new(TREE).join("root/own"), Some(65534), Some(65534)).unwrap();
-        for (name, bits) in [("", 0o755), ("root", 0o755), ("root/closed", 0o750), ("root/secret", 0o600)] {
-            mode(name, bits);
+    const TREE: &str = "TUFFET_TEST_TREE";
+    let modes = [
+        ("", 0o755),
+        ("root", 0o755),
+        ("root/open", 0o755),
+        ("root/own", 0o755),
+        ("root/closed", 0o750),
+        ("root/secret", 0o600),
+    ];
+    let Some(tree) = env::var_os(TREE) else {
+        let temp = tempfile::tempdir().unwrap();
+        for name in ["root/closed/sub/f", "root/secret", "root/open/f", "root/own/f"] {
+            write(temp.path().join(name), "x");
         }
-    }
-    if !within("the_log_names_the_user_who_may_not_read", &nobody) {
-        _ = fs::remove_dir_all(TREE);
+        for (name, mode) in modes {
+            fs::set_permissions(temp.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        chown(temp.path().join("root/own"), Some(65534), Some(65534)).unwrap();
+        // The user may have no right to the directory of the build.
+        let test = temp.path().join("test");
+        assert!(Command::new("cp").arg(env::current_exe().unwrap()).arg(&test).status().unwrap().success());
+        fs::set_permissions(&test, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut run = Command::new("setpriv");
+        run.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(test).env(TREE, temp.path());
+        run.args(["--include-ignored", "--exact", "the_log_names_the_user_who_may_not_read"]);
+        assert!(run.status().unwrap().success());
         return;
-    }
-    let root = Path::new(TREE).join("root");
+    };
+    let root = PathBuf::from(tree).join("root");
     let directory = Directory::new(&root).unwrap().uploads(true).mkdir(true).overwrite(true);
     let detail = |refusal: Refusal| {
         assert_eq!(refusal, Refusal::denied());

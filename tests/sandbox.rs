@@ -22,7 +22,7 @@ use std::{
     thread,
 };
 
-use sandboxed::{NOBODY, Server, text, tree, tuffet};
+use sandboxed::{NOBODY, Server, program, text, tree, tuffet};
 use upstream::Upstream;
 
 const LANDLOCKED: &str = "landlock for files, TCP and signals";
@@ -328,13 +328,13 @@ fn files_of_other_users_stay_theirs() {
 #[test]
 #[ignore = "needs root and setpriv"]
 fn a_user_who_is_not_root_gives_up_its_capabilities() {
-    let (_temp, root) = tree();
-    let program = env!("CARGO_BIN_EXE_tuffet");
+    let (temp, root) = tree();
+    let program = &program::copy(temp.path());
     // As it is started with CAP_NET_BIND_SERVICE, to have port 69.
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     command.args(["--inh-caps=+net_bind_service,+setuid", "--ambient-caps=+net_bind_service,+setuid"]);
-    command.args([program, "serve", "--listen", "127.0.0.1:0", text(&root)]);
+    command.arg(program).args(["serve", "--listen", "127.0.0.1:0", text(&root)]);
     let server = Server::run(&mut command);
     server.assert_is(NOBODY, NOBODY);
     server.assert_has_no_privileges();

@@ -207,6 +207,16 @@ fn a_disk_that_fills_up_ends_the_upload_and_keeps_nothing_of_it() {
     assert_eq!(get_from("192.0.2.7", &directory, "fits").unwrap().len(), 300 << 10);
 }
 
+#[test]
+#[ignore = "needs root and unshare"]
+fn a_file_system_without_a_size_takes_uploads() {
+    again!(again::after, &["unshare", "--mount"], "mount -t ramfs none /mnt; mount -t tmpfs -o size=0 none /media");
+    for root in ["/mnt", "/media"] {
+        let directory = Directory::new(root).unwrap().uploads(true).min_free(16 << 20);
+        put(&directory, "x", "fits").unwrap();
+    }
+}
+
 /// In a container, each of a few files is often mounted by itself.
 #[test]
 #[ignore = "needs root and unshare"]

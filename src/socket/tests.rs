@@ -131,6 +131,10 @@ fn closed(address: &str) -> SocketAddr {
 fn a_closed_port_is_reported_and_no_datagram_is_lost_for_it() {
     for (batched, ip) in [(true, "127.6.6.6"), (false, "127.6.6.6"), (true, "::1"), (false, "::1")] {
         let any = SocketAddr::new(if ip == "::1" { ip } else { "127.0.0.1" }.parse().unwrap(), 0).to_string();
+        // A container often has no IPv6.
+        if UdpSocket::bind(&any).is_err() {
+            continue;
+        }
         let (sender, receiver, closed) = (port(batched, &any), port(true, &any), closed(ip));
         receiver.send(&mut [Outgoing::new(sender.local(), None, Packet::Ack(77))].into());
         // Every second call to send fails because of the previous one.

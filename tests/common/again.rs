@@ -28,9 +28,9 @@ pub fn within(test: &str, command: &[&str]) -> bool {
     false
 }
 
-/// The same after these commands of a shell, which this command runs.
+/// The same after these commands of a shell, which this command runs. All users may read what they make.
 pub fn after(test: &str, command: &[&str], commands: &str) -> bool {
-    within(test, &[command, &["sh", "-ec", &format!("{commands}\nexec \"$0\" \"$@\"")]].concat())
+    within(test, &[command, &["sh", "-ec", &format!("umask 022\n{commands}\nexec \"$0\" \"$@\"")]].concat())
 }
 
 pub fn is_within() -> bool {

@@ -220,6 +220,11 @@ impl<L: Link> Peer<L> {
     }
 }
 
+/// The loopback address of IPv6 with port 0. A container often has none.
+pub fn ipv6() -> Option<&'static str> {
+    Some("[::1]:0").filter(|address| UdpSocket::bind(address).is_ok())
+}
+
 /// The socket of a client that will be gone. The system gives its port to no other socket, which would take the late
 /// packets for answers.
 pub fn doomed_socket() -> UdpSocket {

@@ -5,14 +5,20 @@ use std::{
     env,
     io::{BufRead, BufReader, Read},
     ops::{Deref, DerefMut},
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
 };
 
-/// Takes all variables away but those that any program needs. Those of the test's own environment must not decide: it may
-/// have settings, proxies, another language, or a service manager that waits for notices.
+/// Takes all variables away but those that any program needs. Those of the test's own environment must not decide: it
+/// may have settings, proxies, another language, or a service manager that waits for notices.
 pub fn without_variables(command: &mut Command) -> &mut Command {
     let kept = ["PATH", "HOME", "TMPDIR"].into_iter().filter_map(|name| Some((name, env::var_os(name)?)));
     command.env_clear().envs(kept)
+}
+
+/// Whether this process may become other users. In a container, root may lack the right, or there are no others.
+pub fn may_change_user() -> bool {
+    let other = ["--reuid=65534", "--regid=65534", "--clear-groups", "true"];
+    Command::new("setpriv").args(other).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// A program that runs for as long as this lives.

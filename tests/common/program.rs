@@ -2,11 +2,13 @@
 #![allow(dead_code, reason = "each test crate uses its part")]
 
 #[path = "process.rs"]
-mod process;
+pub mod process;
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read},
-    path::Path,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     process::{ChildStdout, Command, Output, Stdio},
 };
 
@@ -17,6 +19,17 @@ pub fn tuffet(args: &[&str]) -> Command {
     command.args(args).stdin(Stdio::null());
     without_variables(&mut command);
     command
+}
+
+/// A copy of the program in this directory, for users who have no right to the directory of the build. Another process
+/// writes it, so that no thread of this one has it open when it is run.
+pub fn copy(directory: &Path) -> PathBuf {
+    let program = directory.join("tuffet");
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_tuffet")).arg(&program).status().unwrap().success());
+    for path in [directory, &program] {
+        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    program
 }
 
 pub fn run(args: &[&str]) -> Output {

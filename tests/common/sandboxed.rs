@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test crate uses its part")]
 
 #[path = "program.rs"]
-mod program;
+pub mod program;
 
 use std::{
     fs,
@@ -79,8 +79,9 @@ impl Server {
     }
 }
 
-/// A directory with a file in it, and a secret beside it. All users may read both.
+/// A directory with a file in it, and a secret beside it. All users may read both, and what the test makes later.
 pub fn tree() -> (TempDir, PathBuf) {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let temp = tempfile::tempdir().unwrap();
     let root = temp.path().join("root");
     fs::create_dir(&root).unwrap();

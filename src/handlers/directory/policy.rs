@@ -89,7 +89,8 @@ pub(super) fn own_directory(request: &Request) -> PathBuf {
 #[cfg(unix)]
 fn free(file: &File) -> std::io::Result<u64> {
     let found = rustix::fs::fstatvfs(file)?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    // A file system in memory without a limit has no size, and none of it is free.
+    Ok(if found.f_blocks == 0 { u64::MAX } else { found.f_bavail.saturating_mul(found.f_frsize) })
 }
 
 /// The free space is unknown.

@@ -155,7 +155,7 @@ impl Directory {
 
     /// The bytes that uploads leave free on the disk. If fewer would be left, an upload is refused with
     /// [`Refusal::disk_full`](crate::Refusal::disk_full), before any byte if the client tells its `tsize`. Defaults to
-    /// 0. Only Unix knows the free space.
+    /// 0. Only Unix knows the free space. A file system without a size, such as a ramfs, takes all uploads.
     ///
     /// ```
     /// use tuffet::{handlers::Directory, sim};
