@@ -354,6 +354,7 @@ fn a_server_that_is_killed_leaves_no_part_of_an_upload() {
         client.send_to(&[&[0, 3, 0, block][..], &[7; 60_000]].concat(), from).unwrap();
         while answer[..4] != [0, 4, 0, block] {
             client.recv_from(&mut answer).unwrap();
+            assert_ne!(answer[1], 5, "an ERROR: {}", text(&answer));
         }
     }
     let files = || fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().flatten();

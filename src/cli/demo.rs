@@ -70,7 +70,7 @@ fn tree() -> impl Handler {
     read(|request: Request| {
         let name = request.path().strip_prefix(TREE).ok_or(Refusal::not_found())?.trim_start_matches('/');
         match name {
-            // The TFTP server asks for its base at the start.
+            // The page for a browser.
             "" => return Ok(Source::from("The boot tree of `tuffet demo`.\n")),
             MENU => return Ok(Source::from(SCRIPT)),
             _ => {}
