@@ -264,10 +264,6 @@ pub struct Web {
     #[arg(long, env = "TUFFET_STALE", action = ArgAction::SetTrue, value_parser = values::switch)]
     #[arg(help_heading = "Web servers")]
     pub stale: bool,
-
-    /// The web server is part of this program: no proxy leads to it, and it is up.
-    #[arg(skip)]
-    pub is_own: bool,
 }
 
 /// Fetch a file from a server

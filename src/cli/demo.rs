@@ -57,10 +57,7 @@ pub fn run(args: &Demo) -> Result<ExitCode> {
     let command =
         Arguments::command().mut_subcommand("serve", |serve| serve.mut_args(|arg| arg.env(Resettable::Reset)));
     match Arguments::from_arg_matches(&command.try_get_matches_from(words)?)?.command {
-        Command::Serve(mut serve) => {
-            serve.web.is_own = true;
-            serve::run(&serve, &[])
-        }
+        Command::Serve(serve) => serve::run(&serve, &[]),
         _ => unreachable!("the words are of `serve`"),
     }
 }
@@ -70,7 +67,7 @@ fn tree() -> impl Handler {
     read(|request: Request| {
         let name = request.path().strip_prefix(TREE).ok_or(Refusal::not_found())?.trim_start_matches('/');
         match name {
-            // The page for a browser.
+            // The server asks for its base at the start.
             "" => return Ok(Source::from("The boot tree of `tuffet demo`.\n")),
             MENU => return Ok(Source::from(SCRIPT)),
             _ => {}

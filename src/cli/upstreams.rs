@@ -23,7 +23,9 @@ impl Questions {
             return;
         }
         for (name, _) in proxies() {
-            info!("{name} is set: web servers are asked through this proxy, except those of no_proxy");
+            info!(
+                "{name} is set: web servers are asked through this proxy, except those of no_proxy and of this machine"
+            );
         }
         let work = move || {
             let executor = LocalExecutor::new();

@@ -34,8 +34,10 @@
 //! | the request again | the same once more |
 //! | ACK 0, which answers the OACK | the window once, its last block once more, and its first block twice more |
 //! | ACK 0 again | the first block at once, in place of one of these three |
-//! | an ACK of DATA | the next window, and then the same window and its two ends in turns, at the retransmit timeout, which doubles up to the agreed `timeout`, until patience ends |
+//! | an ACK of DATA | the next window, and then that window and its two ends in turns, until patience ends |
 //! | DATA of an upload | its ACK at the retransmit timeout, until patience ends |
+//!
+//! The repetitions of a window come at the retransmit timeout, which doubles up to the agreed `timeout`.
 //!
 //! A server sets [`Timing::amplification`]. Then blocks are sent again only as far as the packets of the peer pay for
 //! them. An ACK has 32 bytes with its headers and pays for 32 bytes times the amplification.

@@ -28,9 +28,6 @@ impl Kind for Web {
             for super::super::values::Header(name, value) in &args.web.headers {
                 http = http.header(name, value)?;
             }
-            if args.web.is_own {
-                http = http.direct();
-            }
             Ok(set_up!(http, args, opened))
         })
     }
@@ -73,10 +70,8 @@ macro_rules! set_up {
             builder = builder.root_certificates(&pem).map_err(explain)?;
         }
         let handler = std::sync::Arc::new(builder.build()?);
-        if !web.is_own {
-            let asked = handler.clone();
-            $opened.ask(handler.describe(), async move { asked.ask_base().await });
-        }
+        let asked = handler.clone();
+        $opened.ask(handler.describe(), async move { asked.ask_base().await });
         handler
     }};
 }

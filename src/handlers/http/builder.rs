@@ -80,7 +80,8 @@ impl HttpBuilder {
         self
     }
 
-    /// Uses no proxy, whatever the environment says.
+    /// Uses no proxy, whatever the environment says. A web server of this machine (`localhost`, `127.0.0.1`) is asked
+    /// without a proxy in any case.
     ///
     /// ```
     /// use tuffet::handlers::Http;

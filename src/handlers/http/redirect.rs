@@ -37,7 +37,7 @@ pub(super) fn led_inside(asked: &Url, answered: &Url, peer: Option<SocketAddr>) 
 
 /// Whether a host is this machine, or has a link-local address. An upstream elsewhere has no business there: virtual
 /// machines of clouds get their credentials from such an address.
-fn is_inside(url: &Url) -> bool {
+pub(super) fn is_inside(url: &Url) -> bool {
     let host = url.host_str().unwrap_or("");
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let name = bare.strip_suffix('.').unwrap_or(bare);

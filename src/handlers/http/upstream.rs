@@ -153,7 +153,9 @@ pub(super) fn builder(settings: &Settings) -> ClientBuilder {
     // new connection after this time.
     #[cfg(target_os = "linux")]
     let builder = builder.tcp_user_timeout(settings.connect_timeout);
-    if settings.direct { builder.no_proxy() } else { builder }
+    // A proxy elsewhere cannot reach this machine by a name such as `localhost`.
+    let is_direct = settings.direct || redirect::is_inside(&settings.base.join(b""));
+    if is_direct { builder.no_proxy() } else { builder }
 }
 
 impl shared::Upstream for Upstream {
